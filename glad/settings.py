@@ -1,0 +1,175 @@
+"""Settings of the method: frozen, validated, free of torch.
+
+They are stored in a bundle's manifest, so every field has a meaning that outlives the code that wrote it. Symbols follow
+Yao et al., "GLAD", ECCV 2024; where the paper and its authors' published code differ, the enum members say which is which.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Frozen(BaseModel):
+    """Base of every settings object: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Direction(StrEnum):
+    """Which patches look for a match (Eq. 11)."""
+
+    INPUT = "input"
+    """Each patch of the input in the reconstruction: the paper's form. Can miss an absent part."""
+    SUM = "sum"
+    """The input's patches plus the reconstruction's (authors' code: transistor, pcb1, pcb4)."""
+    MEAN = "mean"
+    """The mean of both (authors' code: multi-class models)."""
+
+
+class MaskForm(StrEnum):
+    """How the trigger's map becomes the fusion mask m of Eq. 6."""
+
+    SIGMOID = "sigmoid"
+    """m = sigmoid(M), as the authors' code has it: m is at least 0.5 everywhere."""
+    CENTRED = "centred"
+    """m = sigmoid((M - delta) / tau): near 0 where the map is quiet."""
+
+
+class Renoise(StrEnum):
+    """Which noise carries x_0 to the next step after fusion."""
+
+    PREDICTED = "predicted"
+    """The UNet's prediction e (authors' code)."""
+    ORIGINAL = "original"
+    """The image's own noise, at the step of the trigger (Eq. 7)."""
+
+
+class StartLevel(StrEnum):
+    """To which level the latent is noised before the first step."""
+
+    T = "T"
+    T_MINUS_1 = "T-1"
+    FIRST_STEP = "first_step"
+    """Exactly the first step of the grid, so that the first comparison is exactly zero."""
+
+
+class Length(Frozen):
+    """A length on the square model image, in pixels or as a fraction of its side."""
+
+    value: float = Field(gt=0)
+    unit: Literal["px", "side"] = "px"
+
+    def pixels(self, side: int) -> float:
+        """The length in pixels on an image of this side; never less than one."""
+        return max(1.0, self.value * side if self.unit == "side" else self.value)
+
+
+class Area(Frozen):
+    """A number of map elements, absolute or as a fraction of all elements."""
+
+    value: float = Field(gt=0)
+    unit: Literal["px", "area"] = "px"
+
+    def elements(self, total: int, least: int = 1) -> int:
+        """How many of `total` elements; at least `least`, at most all."""
+        wanted = round(self.value * total) if self.unit == "area" else round(self.value)
+        return min(total, max(least, wanted))
+
+
+class ScheduleSettings(Frozen):
+    """The noise schedule. Defaults: Stable Diffusion 1.x."""
+
+    train_steps: int = Field(1000, ge=2)
+    beta_start: float = Field(0.00085, gt=0, lt=1)
+    beta_end: float = Field(0.012, gt=0, lt=1)
+    form: Literal["scaled_linear", "linear"] = "scaled_linear"
+
+
+class TriggerSettings(Frozen):
+    """The comparison that decides the denoising step (Sec. 3.3)."""
+
+    delta: float = Field(ge=0, description="trigger when the score passes this; 0: no adaptation, plain DDIM from T")
+    layer: int | None = Field(None, ge=1, description="feature block to compare by; None: the last of the score's layers")
+    direction: Direction = Direction.INPUT
+    window: int | None = Field(None, ge=0, description="match within this many patches; None: everywhere (paper)")
+    top: Area = Area(value=10 / 4096, unit="area")
+    imagenet_normalise: bool = Field(False, description="authors' code: images enter in [-1, 1] as they are")
+    least_top: int = Field(4, ge=1, description="the score is the mean of at least this many patches")
+
+
+class FusionSettings(Frozen):
+    """What happens to x_0 at the trigger (Sec. 3.4)."""
+
+    enabled: bool = Field(True, description="False: the trigger replaces x_0 by x_{t->0} (ablation of Table 6)")
+    mask: MaskForm = MaskForm.SIGMOID
+    tau: float = Field(0.1, gt=0, description="width of the centred mask")
+    renoise: Renoise = Renoise.PREDICTED
+
+
+class ScoreSettings(Frozen):
+    """The anomaly map and the image's score (Sec. 3.6)."""
+
+    layers: tuple[int, ...] = Field((3, 6, 9, 12), min_length=1)
+    direction: Direction = Direction.INPUT
+    window: int | None = Field(None, ge=0)
+    pixel_weight: float = Field(0.0, ge=0, description="v: weight of the pixel distance")
+    smoothing: Length = Length(value=6)
+    taps: Length = Length(value=49)
+    top: Area = Area(value=250)
+    imagenet_normalise: bool = True
+
+    @model_validator(mode="after")
+    def _layers_ascend(self) -> Self:
+        if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 1:
+            raise ValueError(f"layers are {self.layers}; give ascending block numbers from 1, each once")
+        return self
+
+
+class MethodSettings(Frozen):
+    """Everything that decides a verdict besides the weights."""
+
+    resolution: int = Field(512, ge=16, description="side of the square model image, in pixels")
+    start: int = Field(750, ge=1, description="T: the largest denoising step")
+    steps: int = Field(25, ge=1, description="N: UNet evaluations per image")
+    t_min: int = Field(350, ge=0, description="below this step an untriggered image is replaced by x_{t->0}")
+    start_level: StartLevel = StartLevel.T
+    noise_seed: int = Field(0, ge=0)
+    schedule: ScheduleSettings = ScheduleSettings()
+    trigger: TriggerSettings
+    fusion: FusionSettings = FusionSettings()
+    score: ScoreSettings = ScoreSettings()
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.start > self.schedule.train_steps:
+            raise ValueError(f"start (T) is {self.start}; the schedule has {self.schedule.train_steps} steps: lower start")
+        if self.steps > self.start:
+            raise ValueError(f"steps (N) is {self.steps}, start (T) is {self.start}: N may not exceed T; lower steps")
+        if self.t_min > self.start:
+            raise ValueError(f"t_min is {self.t_min}, start (T) is {self.start}: t_min may not exceed T; lower t_min")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The steps walked, descending: t_i = 1 + i * floor(T / N), i = N-1 ... 0."""
+        stride = self.start // self.steps
+        return tuple(1 + i * stride for i in reversed(range(self.steps)))
+
+    @property
+    def start_step(self) -> int:
+        """The step to which the latent is noised before the first UNet call."""
+        match self.start_level:
+            case StartLevel.T:
+                return min(self.start, self.schedule.train_steps - 1)
+            case StartLevel.T_MINUS_1:
+                return self.start - 1
+            case StartLevel.FIRST_STEP:
+                return self.grid[0]
+
+    @property
+    def trigger_layer(self) -> int:
+        """The feature block that the trigger compares by."""
+        return self.trigger.layer if self.trigger.layer is not None else self.score.layers[-1]

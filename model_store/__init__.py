@@ -1,0 +1,1 @@
+"""Versioned per-product model bundles."""

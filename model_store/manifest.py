@@ -1,0 +1,110 @@
+"""What a bundle is: components with hashes, settings, calibration, provenance, measured quality. No torch.
+
+A bundle is a folder `manifest.json` + one folder per component in Hugging Face layout (`config.json` and one safetensors
+file). The manifest names every file with its SHA-256; a file it does not name is refused. The bundle's hash is the SHA-256
+of the manifest's bytes, so one hash stands for every weight and setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from glad.settings import Frozen, MethodSettings
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+def check_name(name: str) -> str:
+    """A product's or version's name that is safe in a URL, a path and a Redis key, or ValueError."""
+    if not re.fullmatch(NAME_PATTERN, name) or ".." in name:
+        raise ValueError(f"name {name!r} is not allowed: use 1-64 of a-z 0-9 . _ -, starting with a letter or digit, no '..'")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(Frozen):
+    """One file of a component."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class Component(Frozen):
+    """One model: a folder in Hugging Face layout."""
+
+    kind: Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
+    dtype: Literal["float16", "bfloat16", "float32"]
+    files: dict[str, FileEntry] = Field(min_length=1, description="path inside the bundle -> entry")
+    licence: str = Field(description="licence of the weights and what they were made from")
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the files' names and hashes: equal for equal weights, whatever product uses them."""
+        lines = "".join(f"{path.split('/', 1)[-1]} {entry.sha256}\n" for path, entry in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class Calibration(Frozen):
+    """Thresholds found on good images that no training saw."""
+
+    review: float = Field(description="image score from which a part is `review`")
+    fail: float = Field(gt=0, description="image score from which a part is `fail`")
+    pixel: float = Field(gt=0, description="map value from which a pixel belongs to a defect region")
+    review_quantile: float = Field(0.90, gt=0, lt=1)
+    fail_quantile: float = Field(0.98, gt=0, lt=1)
+    pixel_quantile: float = Field(gt=0, lt=1)
+    good_images: int = Field(ge=1)
+    good_scores: tuple[float, ...] = Field(description="sorted scores of the good images, for drift and recalibration")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.review > self.fail:
+            raise ValueError(f"review threshold {self.review} lies above fail threshold {self.fail}")
+        return self
+
+    @property
+    def heatmap_top(self) -> float:
+        """Map value drawn in the hottest colour: twice the pixel threshold."""
+        return 2.0 * self.pixel
+
+
+class Provenance(Frozen):
+    """Where a bundle comes from."""
+
+    created_at: datetime
+    command: str
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    software: dict[str, str]
+    seed: int
+
+
+class Manifest(Frozen):
+    """The whole of `manifest.json`."""
+
+    format: Literal[1] = 1
+    product: Name
+    version: Name
+    title: str = ""
+    settings: MethodSettings
+    components: dict[Literal["autoencoder", "unet", "features"], Component]
+    calibration: Calibration
+    provenance: Provenance
+    quality: dict[str, Any] = Field(default_factory=dict, description="measured figures, each with how it was measured")
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes that are written and hashed."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def bundle_hash(manifest_bytes: bytes) -> str:
+    """SHA-256 of a manifest's bytes: the bundle's identity."""
+    return hashlib.sha256(manifest_bytes).hexdigest()
