@@ -1,0 +1,50 @@
+# `make` lists what there is. Everything works on a fresh machine with Python 3.11+, make and a package index.
+SHELL := /bin/bash
+VENV ?= .venv
+# The first Python of at least 3.11: a call, not a look at the name, because a shim may stand for nothing.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+DATA ?= data/bracket
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check format bundle clean python
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
+
+python:
+	@test -n "$(PYTHON)" || { echo "No Python of at least 3.11 on PATH: install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+setup: python ## install everything for work on the project into .venv
+	@$(PYTHON) scripts/prepare.py --venv $(VENV) develop
+
+demo: python ## inspect 40 sample images through the real service; writes demo-output/index.html
+	@$(PYTHON) scripts/prepare.py --venv $(VENV) demo
+	@exec $(VENV)/bin/python -m demo
+
+serve: python ## the service with the demo product, on http://127.0.0.1:8000
+	@$(PYTHON) scripts/prepare.py --venv $(VENV) demo
+	@exec $(VENV)/bin/glad serve
+
+test: setup ## the whole test suite
+	@$(VENV)/bin/python -m pytest -q --durations=10 $(PYTEST_ARGS)
+
+check: setup ## format, lint, strict types, import rules, the documents' links
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "make check: run 'make format'" >&2; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python scripts/check_links.py
+
+format: setup ## format the code and sort its imports
+	@$(VENV)/bin/ruff check --quiet --select I --fix .
+	@$(VENV)/bin/ruff format --quiet .
+
+bundle: setup ## make the shipped demo bundle again: renders its images, trains, calibrates, publishes (about an hour)
+	@$(VENV)/bin/glad sample $(DATA)
+	@$(VENV)/bin/glad train nano --data $(DATA)
+
+clean: ## remove what the targets made, but for .venv
+	@rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

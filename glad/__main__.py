@@ -1,0 +1,119 @@
+"""The `glad` command: finds subcommands in the entry-point group `glad.commands` and loads only the one that is called.
+
+`glad --help` imports no command: each one's line of help is read from its source. So the list is complete, and quick,
+whatever extras are installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+DISTRIBUTION = "glad-inspect"
+GROUP = "glad.commands"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `glad ARGUMENTS` and returns its exit status; SystemExit from the subcommand passes through."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    match words:
+        case [] | ["-h" | "--help" | "help", *_]:
+            print(usage(commands))
+            return 0
+        case ["-V" | "--version", *_]:
+            print(f"glad {metadata.version(DISTRIBUTION)}")
+            return 0
+        case [name, *rest] if name in commands:
+            return run(commands[name], rest)
+        case [name, *_]:
+            near = difflib.get_close_matches(name, commands, n=1)
+            hint = f"did you mean `glad {near[0]}`?" if near else "`glad --help` lists the commands"
+            print(f"glad: there is no command {name!r}: {hint}", file=sys.stderr)
+            return 2
+    raise AssertionError("every list of words matches a case")
+
+
+def usage(commands: dict[str, metadata.EntryPoint]) -> str:
+    """The text of `glad --help`: every command with one line of help."""
+    width = max((len(name) for name in commands), default=0)
+    lines = [f"  {name:<{width}}  {summary(point)}".rstrip() for name, point in sorted(commands.items())]
+    return "\n".join(
+        [
+            "Usage: glad COMMAND [OPTIONS] ...",
+            "",
+            "Finds defects on factory products with GLAD, and makes the models that it needs.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "`glad COMMAND --help` says more; `glad --version` prints the version.",
+        ]
+    )
+
+
+def summary(point: metadata.EntryPoint) -> str:
+    """The first docstring line of a command's function, or of its module; "" where there is no source. Imports nothing
+    but the package that holds the module."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or spec.origin is None:
+            return ""
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except (ImportError, OSError, SyntaxError):
+        return ""
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == point.attr)
+    text = ast.get_docstring(next(functions, tree)) or ""
+    return text.partition("\n")[0]
+
+
+def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:
+    """Loads one subcommand and runs it. A missing package that an extra brings is named with the command for it."""
+    try:
+        return call(point.load(), f"glad {point.name}", arguments)
+    except ModuleNotFoundError as error:
+        extra = extra_that_brings(error.name or "")
+        if extra is None:
+            raise
+        print(
+            f"glad {point.name}: needs the [{extra}] extra ({error.name} is not installed): "
+            f"pip install '{DISTRIBUTION}[{extra}]' (in a clone: pip install -c constraints/cpu.txt -e '.[{extra}]')",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def call(command: Any, name: str, arguments: Sequence[str]) -> int:
+    """Runs a typer app, or a typer-annotated function, under the name that the user typed."""
+    import typer
+
+    if isinstance(command, typer.Typer):
+        app = command
+    else:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        function: Callable[..., Any] = command
+        app.command()(function)
+    outcome = app(args=list(arguments), prog_name=name, standalone_mode=True)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def extra_that_brings(module: str) -> str | None:
+    """The extra of this distribution whose requirements name the package of a missing module; None if none does."""
+    wanted = module.partition(".")[0].replace("_", "-").lower()
+    for requirement in metadata.requires(DISTRIBUTION) or []:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        extra = re.search(r"""extra\s*==\s*["']([a-z]+)["']""", requirement)
+        if name and extra and name.group().replace("_", "-").lower() == wanted:
+            return extra.group(1)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
