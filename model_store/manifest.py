@@ -1,28 +1,33 @@
 """What a bundle is: components with hashes, settings, calibration, provenance, measured quality. No torch.
 
-A bundle is a folder `manifest.json` + one folder per component in Hugging Face layout (`config.json` and one safetensors
-file). The manifest names every file with its SHA-256; a file it does not name is refused. The bundle's hash is the SHA-256
-of the manifest's bytes, so one hash stands for every weight and setting.
+A bundle is a folder: `manifest.json` and one folder per component in Hugging Face layout (`config.json` and one
+safetensors file). The manifest names every file with its SHA-256; a file it does not name is refused. The bundle's hash
+is the SHA-256 of the manifest's bytes, so one hash stands for every weight and setting.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
 
 from glad.settings import Frozen, MethodSettings
 
+ComponentName = Literal["autoencoder", "unet", "features"]
+Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
+Dtype = Literal["float16", "bfloat16", "float32"]
+
+COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
+FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
 def check_name(name: str) -> str:
     """A product's or version's name that is safe in a URL, a path and a Redis key, or ValueError."""
     if not re.fullmatch(NAME_PATTERN, name) or ".." in name:
-        raise ValueError(f"name {name!r} is not allowed: use 1-64 of a-z 0-9 . _ -, starting with a letter or digit, no '..'")
+        raise ValueError(f"name {name!r} is not allowed: use 1-64 of a-z 0-9 . _ -, first a letter or digit, no '..'")
     return name
 
 
@@ -40,8 +45,8 @@ class FileEntry(Frozen):
 class Component(Frozen):
     """One model: a folder in Hugging Face layout."""
 
-    kind: Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
-    dtype: Literal["float16", "bfloat16", "float32"]
+    kind: Kind
+    dtype: Dtype
     files: dict[str, FileEntry] = Field(min_length=1, description="path inside the bundle -> entry")
     licence: str = Field(description="licence of the weights and what they were made from")
 
@@ -54,6 +59,8 @@ class Component(Frozen):
 
 class Calibration(Frozen):
     """Thresholds found on good images that no training saw."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     review: float = Field(description="image score from which a part is `review`")
     fail: float = Field(gt=0, description="image score from which a part is `fail`")
@@ -79,7 +86,7 @@ class Calibration(Frozen):
 class Provenance(Frozen):
     """Where a bundle comes from."""
 
-    created_at: datetime
+    created_at: AwareDatetime
     command: str
     recipe: dict[str, Any]
     data: dict[str, Any]
@@ -95,10 +102,26 @@ class Manifest(Frozen):
     version: Name
     title: str = ""
     settings: MethodSettings
-    components: dict[Literal["autoencoder", "unet", "features"], Component]
+    components: dict[ComponentName, Component]
     calibration: Calibration
     provenance: Provenance
     quality: dict[str, Any] = Field(default_factory=dict, description="measured figures, each with how it was measured")
+
+    @model_validator(mode="after")
+    def _components_whole(self) -> Self:
+        if missing := [name for name in COMPONENT_NAMES if name not in self.components]:
+            raise ValueError(f"component(s) {', '.join(missing)} missing: a bundle has {', '.join(COMPONENT_NAMES)}")
+        for name, component in self.components.items():
+            for path in component.files:
+                folder, _, file = path.partition("/")
+                if folder != name or not re.fullmatch(FILE_PATTERN, file):
+                    raise ValueError(f"file path {path!r} is not allowed in component {name}: use '{name}/<file>'")
+        return self
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """Every file but the manifest itself: path inside the bundle -> entry."""
+        return {path: entry for component in self.components.values() for path, entry in component.files.items()}
 
     def to_bytes(self) -> bytes:
         """The canonical bytes that are written and hashed."""

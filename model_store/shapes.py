@@ -1,0 +1,74 @@
+"""Do the models fit each other and the settings? The same questions for every engine. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from glad.settings import MethodSettings
+
+
+class ModelsDoNotFit(ValueError):
+    """Models and settings that cannot work together: each line gives the value, the rule and the way out."""
+
+
+@dataclass(frozen=True)
+class ModelShapes:
+    """What the three models expect of each other."""
+
+    image_channels: int
+    latent_channels: int
+    factor: int
+    """Pixels per latent element on a side."""
+    unet_in_channels: int
+    unet_out_channels: int
+    unet_stride: int
+    """The latent's side must be a multiple of this: 2 ** (number of the UNet's downsamplings)."""
+    feature_channels: int
+    patch: int
+    """Pixels per patch on a side."""
+    depth: int
+    """Number of feature blocks."""
+
+
+def check_fit(shapes: ModelShapes, settings: MethodSettings) -> None:
+    """Raises ModelsDoNotFit naming everything that does not fit."""
+    if problems := [*_models_problems(shapes), *_grid_problems(shapes, settings), *_layer_problems(shapes, settings)]:
+        raise ModelsDoNotFit("models and settings do not fit:\n" + "\n".join(f"- {problem}" for problem in problems))
+
+
+def _models_problems(shapes: ModelShapes) -> Iterator[str]:
+    for name, channels in (("autoencoder", shapes.image_channels), ("features", shapes.feature_channels)):
+        if channels != 3:
+            yield f"{name} has {channels} image channels; images have 3 (RGB): use a model made for RGB"
+    for name, channels in (("in", shapes.unet_in_channels), ("out", shapes.unet_out_channels)):
+        if channels != shapes.latent_channels:
+            yield (
+                f"unet has {channels} {name}put channels; the autoencoder's latents have {shapes.latent_channels}: "
+                f"train a UNet with {name}_channels={shapes.latent_channels}"
+            )
+
+
+def _grid_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:
+    side = settings.resolution
+    if shapes.patch != shapes.factor:
+        yield (
+            f"features have patches of {shapes.patch} px, the autoencoder's factor is {shapes.factor}; latents, "
+            f"features and fusion mask share one grid (Eq. 6): use features with patch {shapes.factor}"
+        )
+    for rule, divisor in (
+        ("the autoencoder's factor", shapes.factor),
+        ("the features' patch", shapes.patch),
+        ("the autoencoder's factor times the UNet's stride", shapes.factor * shapes.unet_stride),
+    ):
+        if side % divisor:
+            lower = side // divisor * divisor
+            nearest = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
+            yield f"resolution is {side} px; it must be a multiple of {divisor} ({rule}): use {nearest}"
+            return
+
+
+def _layer_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:
+    for name, layers in (("score.layers", settings.score.layers), ("trigger.layer", (settings.trigger_layer,))):
+        if deep := [layer for layer in layers if layer > shapes.depth]:
+            yield f"{name} asks for block {deep}; the features have {shapes.depth} blocks: use 1 ... {shapes.depth}"
