@@ -1,0 +1,1 @@
+"""Training, calibration and the sample product; none of it is needed to serve an inspection."""

@@ -1,0 +1,96 @@
+"""The light over the bench and what surfaces send back of it.
+
+Luminances are linear; 1 is a white sheet in full light.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.sample_product.geometry import Field, Grid
+
+VIEW_DISTANCE = 620.0  # pixels; how fast the mirror direction turns across the picture
+
+
+@dataclass(frozen=True)
+class Light:
+    """One large softbox and the room. x, y: the mirror direction in which the softbox stands, 0.4 or so from up."""
+
+    x: float
+    y: float
+    key: float
+    room: float
+    gradient_x: float
+    gradient_y: float
+
+    @property
+    def toward(self) -> tuple[float, float]:
+        """The unit vector in the picture that points toward the softbox."""
+        length = float(np.hypot(self.x, self.y))
+        return self.x / length, self.y / length
+
+
+def normal_tilt(height: Field) -> tuple[Field, Field]:
+    """The tilt (x, y) of the surface normals of a height field in pixels: unit normals without their z."""
+    slope_y, slope_x = np.gradient(height)
+    length = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
+    tilt_x: Field = -slope_x / length
+    tilt_y: Field = -slope_y / length
+    return tilt_x, tilt_y
+
+
+def diffuse(tilt_x: Field, tilt_y: Field, light: Light) -> Field:
+    """Lambert's share of softbox and room, 1 for a face that looks up."""
+    upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
+    steep = 1.15
+    facing = np.maximum(upward + np.float32(steep * light.x) * tilt_x + np.float32(steep * light.y) * tilt_y, 0)
+    lit: Field = np.float32(light.key) * facing + np.float32(light.room) * upward
+    return lit / np.float32(light.key + light.room)
+
+
+def mirrored(tilt: Field, upward: Field, position: Field) -> Field:
+    """One component of the direction in which a tilted face at a position mirrors the camera's view."""
+    direction: Field = 2 * tilt * upward + position / np.float32(VIEW_DISTANCE)
+    return direction
+
+
+def softbox(off_x: Field, off_y: Field, spread_x: float, spread_y: float) -> Field:
+    """How much of the softbox a face mirrors whose mirror direction is off the softbox by (off_x, off_y), in [0, 1]."""
+    seen: Field = np.exp(
+        off_x * off_x * np.float32(-0.5 / spread_x**2) + off_y * off_y * np.float32(-0.5 / spread_y**2)
+    )
+    return seen
+
+
+def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: Light, spread: tuple[float, float]) -> Field:
+    """What a metal face mirrors: softbox, weaker window opposite, ceiling. spread: its roughness across x and y."""
+    upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
+    direction_x, direction_y = mirrored(tilt_x, upward, grid.x), mirrored(tilt_y, upward, grid.y)
+    key = softbox(direction_x - np.float32(light.x), direction_y - np.float32(light.y), *spread)
+    window = softbox(direction_x + np.float32(1.5 * light.x), direction_y + np.float32(1.5 * light.y), *spread)
+    seen: Field = np.float32(light.key) * (key + np.float32(0.35) * window) + np.float32(0.45 * light.room)
+    return seen
+
+
+def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: Light, width: float) -> Field:
+    """The two bright fans that a lathe's rings mirror about their centre. from_x, from_y: pixels from that centre."""
+    radius = np.maximum(np.hypot(from_x, from_y), np.float32(1))
+    off_x = np.float32(light.x) - grid.x / np.float32(VIEW_DISTANCE)
+    off_y = np.float32(light.y) - grid.y / np.float32(VIEW_DISTANCE)
+    along_ring = (off_y * from_x - off_x * from_y) / radius
+    fans: Field = np.exp(along_ring * along_ring * np.float32(-0.5 / width**2))
+    return np.float32(light.key) * fans + np.float32(0.45 * light.room)
+
+
+def cast_shadow(distance: Field, softness: float, strength: float) -> Field:
+    """The factor left of the light near a shape of a (shifted) signed distance; 1 from softness / 2 outward."""
+    covered = np.clip(np.float32(0.5) - distance / np.float32(softness), 0, 1)
+    left: Field = 1 - np.float32(strength) * covered * covered * (3 - 2 * covered)
+    return left
+
+
+def crevice(distance: Field, reach: float, strength: float) -> Field:
+    """The factor left of the room's light beside a raised shape, reach pixels wide; exactly 1 beyond."""
+    near = np.clip(1 - np.maximum(distance, 0) / np.float32(reach), 0, 1)
+    left: Field = 1 - np.float32(strength) * near * near
+    return left
