@@ -1,7 +1,8 @@
 """Settings of the method: frozen, validated, free of torch.
 
-They are stored in a bundle's manifest, so every field has a meaning that outlives the code that wrote it. Symbols follow
-Yao et al., "GLAD", ECCV 2024; where the paper and its authors' published code differ, the enum members say which is which.
+They are stored in a bundle's manifest, so every field has a meaning that outlives the code that wrote it. Symbols
+follow Yao et al., "GLAD", ECCV 2024; where the paper and its authors' published code differ, the enum members say which
+is which.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class TriggerSettings(Frozen):
     """The comparison that decides the denoising step (Sec. 3.3)."""
 
     delta: float = Field(ge=0, description="trigger when the score passes this; 0: no adaptation, plain DDIM from T")
-    layer: int | None = Field(None, ge=1, description="feature block to compare by; None: the last of the score's layers")
+    layer: int | None = Field(None, ge=1, description="feature block to compare by; None: the last of the score's")
     direction: Direction = Direction.INPUT
     window: int | None = Field(None, ge=0, description="match within this many patches; None: everywhere (paper)")
     top: Area = Area(value=10 / 4096, unit="area")
@@ -145,11 +146,17 @@ class MethodSettings(Frozen):
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         if self.start > self.schedule.train_steps:
-            raise ValueError(f"start (T) is {self.start}; the schedule has {self.schedule.train_steps} steps: lower start")
+            steps = self.schedule.train_steps
+            raise ValueError(f"start (T) is {self.start}; the schedule has {steps} steps: lower start")
         if self.steps > self.start:
             raise ValueError(f"steps (N) is {self.steps}, start (T) is {self.start}: N may not exceed T; lower steps")
         if self.t_min > self.start:
             raise ValueError(f"t_min is {self.t_min}, start (T) is {self.start}: t_min may not exceed T; lower t_min")
+        if self.grid[0] >= self.schedule.train_steps:
+            raise ValueError(
+                f"the first grid step is {self.grid[0]}; the schedule ends at {self.schedule.train_steps - 1}: "
+                f"lower start (T) or steps (N)"
+            )
         return self
 
     @property

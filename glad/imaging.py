@@ -1,0 +1,313 @@
+"""Bytes to arrays and back: formats, pixel cap, EXIF, letterbox and its inverse. Pillow and NumPy; no torch, no paths.
+
+What an image becomes, whatever it was stored as: upright (EXIF), 8-bit RGB (H, W, 3), first frame only, colour profiles
+ignored (an inspection camera's numbers are what the models were trained on).
+
+| stored | rule |
+|---|---|
+| 16-bit grey | v / 257, rounded: the full range 0 ... 65535 becomes 0 ... 255, never stretched to the content |
+| 16-bit RGB | the high byte (Pillow) |
+| 32-bit integer or float grey | refused: its range is not defined |
+| transparency | composited on white |
+| palette, CMYK, YCbCr, 1 bit | Pillow's conversion to RGB |
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+Pixels = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels."""
+
+MAX_PIXELS = 64_000_000
+GROUND = (255, 255, 255)
+"""What shows through transparency."""
+ALIGNMENT = 8
+"""The letterbox's left and top are multiples of this, so that content starts on the patch grid of all supported
+models."""
+
+FORMATS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+}
+"""Opened by class, not by `Image.open`: no other format is ever tried, and the pixel cap is ours alone."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the image upright."""
+
+_quiet_lock = threading.Lock()
+
+
+class ImageError(ValueError):
+    """Bytes that are not an image we can inspect.
+
+    ImageError
+    ├── EmptyImage         no bytes at all
+    ├── UnknownFormat      no signature of an allowed format
+    ├── UndecodableImage   a known signature that does not decode: truncated, damaged, or of undefined range
+    └── TooManyPixels      larger than the cap, found before anything is decoded
+    """
+
+
+class EmptyImage(ImageError):
+    """No bytes at all."""
+
+
+class UnknownFormat(ImageError):
+    """No signature of an allowed format."""
+
+
+class UndecodableImage(ImageError):
+    """A known signature that does not decode."""
+
+
+class TooManyPixels(ImageError):
+    """Larger than the cap."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image."""
+
+    pixels: Pixels
+    """Upright RGB: (H, W, 3) uint8."""
+    format: str
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode an image file fully. Its size is checked before any pixel is decoded. Errors: see `ImageError`."""
+    if not data:
+        raise EmptyImage("the image has 0 bytes: send the file's content")
+    name = sniff_format(data)
+    try:
+        return Picture(_decode(name, data, max_pixels), name)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"{name} image: {error}; the limit is {max_pixels} pixels: crop or downscale it") from error
+    except Exception as error:  # hostile bytes raise all kinds: each means that this file does not decode
+        reason = str(error) or type(error).__name__
+        given = f"{name} image of {len(data)} bytes"
+        raise UndecodableImage(f"{given} does not decode ({reason}): check the file and send it again") from error
+
+
+def sniff_format(data: bytes) -> str:
+    """The format by signature: JPEG, PNG, BMP, TIFF or WEBP; UnknownFormat for all else."""
+    signatures = {
+        b"\xff\xd8\xff": "JPEG",
+        b"\x89PNG\r\n\x1a\n": "PNG",
+        b"BM": "BMP",
+        b"II*\0": "TIFF",
+        b"MM\0*": "TIFF",
+        b"II+\0": "TIFF",
+        b"MM\0+": "TIFF",
+    }
+    for signature, name in signatures.items():
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    start = data[:8].hex(" ")
+    raise UnknownFormat(f"the content starts with {start}; allowed are {', '.join(FORMATS)}: convert it to one of them")
+
+
+def _decode(name: str, data: bytes, max_pixels: int) -> Pixels:
+    with _quiet():
+        image: Image.Image = FORMATS[name](io.BytesIO(data))
+        _check_size(image.size, max_pixels)
+        if name == "TIFF":  # turns itself upright while it loads, and may warn about its tags
+            image.load()
+    image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    return _to_rgb(image if turn is None else image.transpose(turn))
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image is {width}×{height} = {width * height} pixels; the limit is {max_pixels}: crop or downscale it"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1, as stored, where there is none or it cannot be read."""
+    with _quiet():
+        try:
+            return int(image.getexif().get(Base.Orientation, 1))
+        except Exception:  # a damaged EXIF block does not spoil the pixels
+            return 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow's warnings go nowhere. Locked, because Python's warning filters belong to the whole process."""
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    """A loaded image of any mode -> (H, W, 3) uint8, by the rules of this module's docstring."""
+    if image.mode.startswith("I;16"):
+        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise UndecodableImage(f"32-bit grey image (mode {image.mode}) has no defined range: store it with 8 or 16 bit")
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*GROUND, 255))
+        return np.array(Image.alpha_composite(ground, coloured).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an original lies inside the square model image."""
+
+    side: int
+    """Of the model image, in pixels."""
+    left: int
+    top: int
+    width: int
+    """Of the content inside the model image."""
+    height: int
+    original_width: int
+    original_height: int
+
+    @property
+    def scale(self) -> float:
+        """Model pixels per pixel of the original, along its longer side."""
+        return max(self.width, self.height) / max(self.original_width, self.original_height)
+
+    def valid_pixels(self) -> NDArray[np.bool_]:
+        """(side, side): true on content, false on padding."""
+        valid = np.zeros((self.side, self.side), dtype=np.bool_)
+        valid[self.top : self.top + self.height, self.left : self.left + self.width] = True
+        return valid
+
+    def valid_patches(self, patch: int) -> NDArray[np.bool_]:
+        """(side / patch, side / patch): true where a patch shows any content, so that no edge of a part goes unseen."""
+        if self.side % patch:
+            raise ValueError(f"patches of {patch} pixels do not divide the model image's side of {self.side}")
+        count = self.side // patch
+        return np.asarray(self.valid_pixels().reshape(count, patch, count, patch).any(axis=(1, 3)))
+
+    def restore(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """(side, side, ...) of the model image -> its content (height, width, ...), in the original's aspect."""
+        return values[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def to_original(self, box: Box) -> Box:
+        """A box in pixels of `restore`'s result -> the smallest box of the original's pixels that holds it."""
+        x, y, width, height = box
+        left, right = _stretch(x, x + width, self.original_width, self.width)
+        top, bottom = _stretch(y, y + height, self.original_height, self.height)
+        return left, top, right - left, bottom - top
+
+    def area_in_original(self, area: int) -> int:
+        """An area in pixels of `restore`'s result -> in pixels of the original, at least 1."""
+        return max(1, round(area * self.original_width * self.original_height / (self.width * self.height)))
+
+
+def _stretch(start: int, stop: int, original: int, content: int) -> tuple[int, int]:
+    """An interval of content pixels -> the whole original pixels that it touches."""
+    return start * original // content, min(original, -(-stop * original // content))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An image letterboxed into the square model image."""
+
+    pixels: Pixels
+    """(side, side, 3) uint8."""
+    placement: Placement
+
+
+def fit(pixels: Pixels, side: int) -> Fitted:
+    """Letterbox (H, W, 3) into (side, side, 3): scaled by one factor, never stretched, centred on the patch grid.
+
+    Resampled with Lanczos, widened for shrinking: antialiased, and thin scratches keep their contrast better than under
+    a box filter. An image that has the side already is not resampled. Padding is one colour, the median of the
+    content's border: the least edge for a convolution, and not moved by a few odd pixels.
+    """
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    content_width, content_height = max(1, round(width * scale)), max(1, round(height * scale))
+    left = (side - content_width) // 2 // ALIGNMENT * ALIGNMENT
+    top = (side - content_height) // 2 // ALIGNMENT * ALIGNMENT
+    placement = Placement(side, left, top, content_width, content_height, width, height)
+    content = _resample(pixels, content_width, content_height)
+    canvas = np.empty((side, side, 3), dtype=np.uint8)
+    canvas[:] = _border_median(content)
+    placement.restore(canvas)[:] = content
+    return Fitted(canvas, placement)
+
+
+def _resample(pixels: Pixels, width: int, height: int) -> Pixels:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def _border_median(pixels: Pixels) -> Pixels:
+    """(H, W, 3) -> (3,): the median colour of the outermost pixels."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return np.asarray(np.median(border, axis=0).round(), dtype=np.uint8)
+
+
+def to_model(pixels: Pixels) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def from_model(image: NDArray[np.float32]) -> Pixels:
+    """(3, H, W) float32, about [-1, 1] -> (H, W, 3) uint8, clamped."""
+    levels = np.clip((image + np.float32(1)) * np.float32(127.5), 0, 255)
+    return np.ascontiguousarray(np.rint(levels).astype(np.uint8).transpose(1, 2, 0))
+
+
+def to_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
+    """(H, W, 3) or (H, W) uint8, or (H, W) bool, which becomes 0 and 255 -> a PNG file."""
+    pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
+    return _encoded(pixels, "PNG", compress_level=6)
+
+
+def to_jpeg(array: Pixels, quality: int = 90) -> bytes:
+    """(H, W, 3) or (H, W) uint8 -> a JPEG file."""
+    return _encoded(array, "JPEG", quality=quality)
+
+
+def _encoded(array: NDArray[np.generic], name: str, **options: int) -> bytes:
+    target = io.BytesIO()
+    Image.fromarray(array).save(target, format=name, **options)
+    return target.getvalue()

@@ -1,0 +1,55 @@
+"""The image's own seeded noise: the same pixels give the same noise today and next year.
+
+SHA-256 of the pixels keys a Philox counter; its raw bits, which NumPy keeps stable, become normal by Box-Muller in
+float64. No library's normal sampler, whose stream may change, and nothing of batch, clock or bundle version enters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from math import prod, tau
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "glad-noise/1"
+"""Part of the hash: a change of anything here is a new format, and changes every score."""
+
+
+def image_noise(
+    pixels: NDArray[np.uint8], noise_seed: int, shape: tuple[int, int, int], tile: int = 0
+) -> NDArray[np.float32]:
+    """Standard normal noise for one image.
+
+    pixels: (H, W, 3) uint8, the upright RGB original; noise_seed: the bundle's; shape: (C, h, w) of the latent; tile:
+    the tile's index, 0 for a whole image -> shape, float32. ValueError for other pixels.
+    """
+    count = prod(shape)
+    raw = _raw_bits(_digest(pixels, noise_seed, tile), 2 * ((count + 1) // 2))
+    return _box_muller(raw)[:count].reshape(shape).astype(np.float32)
+
+
+def _digest(pixels: NDArray[np.uint8], noise_seed: int, tile: int) -> bytes:
+    """SHA-256 over the pixels, their size, the seed and the tile."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; give upright RGB: uint8 (H, W, 3)")
+    height, width = pixels.shape[:2]
+    header = f"{FORMAT} {width}x{height} seed={noise_seed} tile={tile}\n"
+    return hashlib.sha256(header.encode() + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def _raw_bits(digest: bytes, count: int) -> NDArray[np.uint64]:
+    """`count` raw 64-bit words of Philox 4x64-10: key from the digest's first half, high counter words from its
+    second."""
+    words = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+    counter = np.array([0, 0, words[2], words[3]], dtype=np.uint64)
+    return np.asarray(np.random.Philox(key=words[:2], counter=counter).random_raw(count), dtype=np.uint64)
+
+
+def _box_muller(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """An even number of raw words -> as many standard normal values: the first half gives radii, the second angles."""
+    half = len(raw) // 2
+    units = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1), 53 bits
+    radii = np.sqrt(-2.0 * np.log(1.0 - units[:half]))  # 1 - u lies in (0, 1]: never log(0)
+    angles = tau * units[half:]
+    return np.concatenate([radii * np.cos(angles), radii * np.sin(angles)])

@@ -1,0 +1,59 @@
+"""Few, fixed call shapes: a model sees the same batch sizes again and again.
+
+Kernels differ between shapes by about 1e-6, so a score repeats bit for bit only where the shape of the call repeats;
+and compiled engines want few shapes anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CallShapes:
+    """The batch sizes ("buckets") in which the models are called.
+
+    The defaults are right for a CPU, where autoencoder and features gain nothing from a batch and the UNet does.
+    """
+
+    denoiser: tuple[int, ...] = (1, 2, 4, 8)
+    """Lanes in one UNet call."""
+    comparator: tuple[int, ...] = (1,)
+    """Images in one call of the autoencoder or of the features."""
+
+    def __post_init__(self) -> None:
+        for name, buckets in (("denoiser", self.denoiser), ("comparator", self.comparator)):
+            if not buckets or buckets[0] < 1 or list(buckets) != sorted(set(buckets)):
+                raise ValueError(f"{name} buckets are {buckets}; give ascending sizes, each once, such as (1, 2, 4)")
+
+
+def in_buckets(
+    call: Callable[..., tuple[Tensor, ...]], rows: Sequence[Tensor], buckets: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Call a row-wise model on rows (B, ...) in batches of the given sizes only.
+
+    More rows than the largest bucket are split; a remainder is padded to the smallest bucket that fits by repeating its
+    last row, and the padding's answers are dropped.
+    """
+    parts = [
+        tuple(output[: stop - start] for output in call(*(padded(row[start:stop], size) for row in rows)))
+        for start, stop, size in call_ranges(len(rows[0]), buckets)
+    ]
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+def call_ranges(count: int, buckets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first row, end row, bucket) of every call that `count` rows need."""
+    for start in range(0, count, buckets[-1]):
+        stop = min(count, start + buckets[-1])
+        yield start, stop, next(bucket for bucket in buckets if bucket >= stop - start)
+
+
+def padded(rows: Tensor, size: int) -> Tensor:
+    """rows (B, ...) -> (size, ...): the last row repeated."""
+    missing = size - len(rows)
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows

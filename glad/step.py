@@ -1,0 +1,97 @@
+"""Advance a block of lanes by one step, each at its own t: the heart of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from glad.compare import Comparator, Observation
+from glad.fuse import Adapted, adapt
+from glad.lane import Lane, LaneBlock
+from glad.models import Denoiser, Models
+from glad.schedule import add_noise, ddim_step, predict_x0
+from glad.shapes import CallShapes, in_buckets
+
+__all__ = ["CallShapes", "StepOutcome", "step"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutcome:
+    """What one step made, for `LaneBlock.write`."""
+
+    slots: tuple[int, ...]
+    generated: Tensor
+    """x^ at each lane's next step: (len(slots), C, h, w)."""
+    lanes: tuple[Lane, ...]
+
+
+@torch.no_grad()
+def step(
+    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, shapes: CallShapes
+) -> StepOutcome:
+    """One UNet evaluation for every slot, one comparison for every lane that still adapts. Changes nothing.
+
+    Departure from Eq. 2 as printed (the authors' code does the same): x_{t->0} takes the prediction made for the
+    generated latent, e = eps(x^_t, t), not a second evaluation eps(x_t, t). ValueError for a free slot or a finished
+    lane, IndexError for no slots.
+    """
+    chosen = list(slots)
+    lanes = [block.lane(slot) for slot in chosen]
+    schedule = block.schedule(chosen)
+    device = block.generated.device
+    timesteps = torch.tensor([lane.timestep for lane in lanes], device=device)
+    next_timesteps = torch.tensor([lane.next_timestep for lane in lanes], device=device)
+
+    generated = block.generated[chosen]  # x^_t
+    predicted = predict_noise(models.denoiser, generated, timesteps, shapes)  # e
+    x0_generated = predict_x0(generated, predicted, timesteps, schedule)  # x^_{t->0}, Eq. 2
+    direct = add_noise(block.latents[chosen], block.noise[chosen], timesteps, schedule)  # x_t, Eq. 1
+    x0_direct = predict_x0(direct, predicted, timesteps, schedule)  # x_{t->0}
+
+    adapting = [i for i, lane in enumerate(lanes) if lane.adapting]
+    seen = [_observe(block, chosen[i], x0_generated[i], x0_direct[i]) for i in adapting]
+    compared = comparator(seen, shapes.comparator) if seen else ()
+    plain = [Adapted(None, x0, e) for x0, e in zip(x0_generated, predicted, strict=True)]
+    made = dict(enumerate(plain)) | {
+        i: adapt(own, found, predicted[i], block.noise[chosen[i]])
+        for i, own, found in zip(adapting, seen, compared, strict=True)
+    }
+    x0 = torch.stack([made[i].x0 for i in range(len(lanes))])
+    carrier = torch.stack([made[i].carrier for i in range(len(lanes))])
+    moved = ddim_step(x0, carrier, next_timesteps, schedule)  # Eq. 3
+    return StepOutcome(tuple(chosen), moved, tuple(_advanced(lane, made[i]) for i, lane in enumerate(lanes)))
+
+
+def _observe(block: LaneBlock, slot: int, x0_generated: Tensor, x0_direct: Tensor) -> Observation:
+    lane = block.lane(slot)
+    return Observation(
+        settings=lane.settings,
+        timestep=lane.timestep,
+        latent=block.latents[slot],
+        x0_generated=x0_generated,
+        x0_direct=x0_direct,
+        valid=block.valid[slot],
+    )
+
+
+def predict_noise(denoiser: Denoiser, latents: Tensor, timesteps: Tensor, shapes: CallShapes) -> Tensor:
+    """e = eps_theta(x^_t, t) in few call shapes: (B, C, h, w), (B,) -> (B, C, h, w) float32."""
+
+    def call(rows: Tensor, steps: Tensor) -> tuple[Tensor, ...]:
+        return (denoiser(rows, steps).float(),)
+
+    return in_buckets(call, (latents, timesteps), shapes.denoiser)[0]
+
+
+def _advanced(lane: Lane, made: Adapted) -> Lane:
+    """The lane one step on: one UNet evaluation more, and one comparison if it was still adapting."""
+    return replace(
+        lane,
+        position=lane.position + 1,
+        trigger=lane.trigger or made.trigger,
+        comparisons=lane.comparisons + lane.adapting,
+        unet_evaluations=lane.unet_evaluations + 1,
+    )
