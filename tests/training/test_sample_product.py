@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from training.sample_product import DEFECTS, SEVERITIES, SIDE, Sample, contact_sheet, render, write_dataset
+from training.sample_product import DEFECTS, SEVERITIES, SIDE, Sample, render, write_dataset
 from training.sample_product.flaws import draw_flaws, flaw_mask
 from training.sample_product.geometry import Pose, grid_of
 
@@ -92,10 +92,6 @@ def test_an_unknown_defect_or_severity_is_refused_with_the_choices(
     with pytest.raises(ValueError, match=named) as refusal:
         render(SEED, defect, severity)
     assert "choose one of" in str(refusal.value)
-
-
-def test_the_contact_sheet_has_a_row_for_each_defect() -> None:
-    assert contact_sheet(SEED).shape == (len(DEFECTS) * SIDE, (1 + len(SEVERITIES)) * SIDE, 3)
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -38,8 +38,8 @@ def expose(
 
 def tone_curve(light: Field) -> Field:
     """Linear light to display values in [0, 1): sRGB-like, with a soft shoulder where metal glares."""
-    film = 1 - np.exp(np.float32(-1.5) * np.maximum(light, 0))
-    toned: Field = film ** np.float32(1 / 1.75)
+    film = 1 - np.exp(np.float32(-2.0) * np.maximum(light, 0))
+    toned: Field = film ** np.float32(1 / 1.45)
     return toned
 
 

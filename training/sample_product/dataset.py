@@ -62,9 +62,9 @@ def write_dataset(
 ) -> int:
     """Write the dataset with all processors and return how many images (without masks) it holds.
 
-    train, calibration, good: images of good parts in train/, calibration/ and test/. defects: test images of each defect
-    and severity. progress(done, total): called as images come. A larger split repeats the images of a smaller one.
-    Called from a script, the call must stand under `if __name__ == "__main__":`, for workers are spawned.
+    train, calibration, good: images of good parts in train/, calibration/ and test/. defects: test images of each
+    defect and severity. progress(done, total) is called as images come. A larger split repeats the images of a
+    smaller one. Called from a script, the call must stand under `if __name__ == "__main__":`: workers are spawned.
 
     FileExistsError: the folder holds something else, or a dataset of another seed or renderer version.
     """

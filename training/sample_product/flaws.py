@@ -22,6 +22,7 @@ from training.sample_product.geometry import (
     bare_metal_distance,
     box_distance,
     disc_distance,
+    length,
     pin_distance,
     pin_window,
     plate_distance,
@@ -105,7 +106,7 @@ def dent_reach(x: Field, y: Field, dent: Dent) -> Field:
     """Distance from the dent's centre as a fraction of its radius."""
     cos, sin = np.float32(np.cos(dent.angle)), np.float32(np.sin(dent.angle))
     from_x, from_y = x - np.float32(dent.x), y - np.float32(dent.y)
-    reach: Field = np.hypot(cos * from_x + sin * from_y, (cos * from_y - sin * from_x) / np.float32(dent.squash))
+    reach: Field = length(cos * from_x + sin * from_y, (cos * from_y - sin * from_x) / np.float32(dent.squash))
     return reach / np.float32(dent.radius)
 
 
@@ -124,10 +125,10 @@ def stain_opacity(x: Field, y: Field, stain: Stain) -> Field:
     edge = np.full_like(angle, stain.radius)
     for harmonic, (amplitude, phase) in enumerate(stain.waves, start=2):
         edge += np.float32(stain.radius * amplitude) * np.cos(np.float32(harmonic) * angle + np.float32(phase))
-    depth = edge - np.hypot(from_x, from_y)
-    covered = smooth_step(depth / np.float32(3) + np.float32(0.5))
+    depth = edge - length(from_x, from_y)
+    covered = smooth_step(depth / np.float32(2.5 + 0.12 * stain.radius) + np.float32(0.5))
     rim = np.exp(-((depth - 2) ** 2) / np.float32(0.02 * stain.radius**2 + 2))
-    opacity: Field = np.float32(stain.opacity) * covered * (np.float32(0.82) + np.float32(0.18) * rim)
+    opacity: Field = np.float32(stain.opacity) * covered * (np.float32(0.74) + np.float32(0.26) * rim)
     return opacity
 
 
@@ -176,8 +177,8 @@ def _stain(severity: int, rng: np.random.Generator) -> Flaws:
         (float(rng.normal(0, 0.13 / (harmonic - 1) ** 0.7)), float(rng.uniform(-np.pi, np.pi)))
         for harmonic in range(2, 8)
     )
-    tint = ((0.30, 0.16, 0.06), (0.06, 0.06, 0.055), (0.20, 0.14, 0.05))[int(rng.integers(3))]
-    opacity = float(rng.uniform(*((0.40, 0.50), (0.52, 0.64), (0.66, 0.80))[severity - 1]))
+    tint = ((0.42, 0.22, 0.07), (0.06, 0.06, 0.055), (0.34, 0.22, 0.09))[int(rng.integers(3))]
+    opacity = float(rng.uniform(*((0.46, 0.56), (0.58, 0.70), (0.72, 0.86))[severity - 1]))
 
     def fits(x: float, y: float) -> bool:
         bare = float(bare_metal_distance(*_at(x, y))[0]) < -0.45 * radius

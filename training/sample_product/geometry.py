@@ -105,18 +105,24 @@ def grid_of(pose: Pose) -> Grid:
     return Grid(x, y, slice(0, SIDE), slice(0, SIDE))
 
 
+def length(x: Field, y: Field) -> Field:
+    """The length of vectors (x, y): np.hypot, four times faster, for lengths that cannot overflow."""
+    long: Field = np.sqrt(x * x + y * y)
+    return long
+
+
 def box_distance(x: Field, y: Field, box: Box) -> Field:
     """Signed distance to a rounded rectangle."""
     across = np.abs(x - np.float32(box.x)) - np.float32(box.half_width - box.radius)
     along = np.abs(y - np.float32(box.y)) - np.float32(box.half_height - box.radius)
-    outside = np.hypot(np.maximum(across, 0), np.maximum(along, 0))
+    outside = length(np.maximum(across, 0), np.maximum(along, 0))
     distance: Field = outside + np.minimum(np.maximum(across, along), 0) - np.float32(box.radius)
     return distance
 
 
 def disc_distance(x: Field, y: Field, disc: Disc) -> Field:
     """Signed distance to a circle."""
-    distance: Field = np.hypot(x - np.float32(disc.x), y - np.float32(disc.y)) - np.float32(disc.radius)
+    distance: Field = length(x - np.float32(disc.x), y - np.float32(disc.y)) - np.float32(disc.radius)
     return distance
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.sample_product.geometry import Field, Grid
+from training.sample_product.geometry import Field, Grid, length
 
 VIEW_DISTANCE = 620.0  # pixels; how fast the mirror direction turns across the picture
 
@@ -26,16 +26,16 @@ class Light:
     @property
     def toward(self) -> tuple[float, float]:
         """The unit vector in the picture that points toward the softbox."""
-        length = float(np.hypot(self.x, self.y))
-        return self.x / length, self.y / length
+        away = float(np.hypot(self.x, self.y))
+        return self.x / away, self.y / away
 
 
 def normal_tilt(height: Field) -> tuple[Field, Field]:
     """The tilt (x, y) of the surface normals of a height field in pixels: unit normals without their z."""
     slope_y, slope_x = np.gradient(height)
-    length = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
-    tilt_x: Field = -slope_x / length
-    tilt_y: Field = -slope_y / length
+    normal = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
+    tilt_x: Field = -slope_x / normal
+    tilt_y: Field = -slope_y / normal
     return tilt_x, tilt_y
 
 
@@ -74,7 +74,7 @@ def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: Light, spread: 
 
 def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: Light, width: float) -> Field:
     """The two bright fans that a lathe's rings mirror about their centre. from_x, from_y: pixels from that centre."""
-    radius = np.maximum(np.hypot(from_x, from_y), np.float32(1))
+    radius = np.maximum(length(from_x, from_y), np.float32(1))
     off_x = np.float32(light.x) - grid.x / np.float32(VIEW_DISTANCE)
     off_y = np.float32(light.y) - grid.y / np.float32(VIEW_DISTANCE)
     along_ring = (off_y * from_x - off_x * from_y) / radius

@@ -116,7 +116,7 @@ def _shadow_grid(grid: Grid, light: Light, drop: float) -> Grid:
 
 def _face(profile: Field, from_x: Field, from_y: Field) -> tuple[Field, Field]:
     """Tilt of a body of revolution: profile is the tilt outward from its centre."""
-    radius = np.maximum(np.hypot(from_x, from_y), np.float32(0.5))
+    radius = np.maximum(geo.length(from_x, from_y), np.float32(0.5))
     return profile * from_x / radius, profile * from_y / radius
 
 
@@ -169,7 +169,7 @@ def _paint_stop(canvas: Field, grid: Grid, stop: Disc, light: Light) -> None:
 def _plate_height(grid: Grid) -> Field:
     """The machined face: chamfered edges, counterbore and pocket, in pixels above or below the face."""
     edge = geo.plate_distance(grid.x, grid.y)
-    height: Field = -np.float32(0.62) * np.maximum(edge + np.float32(5), 0)
+    height: Field = -np.float32(0.36) * np.maximum(edge + np.float32(5), 0)
     height -= np.float32(4) * smooth_step(-geo.disc_distance(grid.x, grid.y, geo.COUNTERBORE) / 5 + np.float32(0.2))
     height -= np.float32(5) * smooth_step(-geo.box_distance(grid.x, grid.y, geo.POCKET) / 5 + np.float32(0.5))
     return height
@@ -190,7 +190,7 @@ def _plate(part: Part, flaws: Flaws, grid: Grid, light: Light) -> Field:
         tilt_x, tilt_y = tilt_x + groove_x, tilt_y + groove_y
     tilt_y = np.clip(tilt_y + np.float32(0.035) * streaks, -0.95, 0.95)
     gloss = mirror_room(tilt_x, tilt_y, grid, light, (0.30, 0.55))
-    luminance = np.float32(0.13) * diffuse(tilt_x, tilt_y, light) + np.float32(0.62) * gloss
+    luminance = np.float32(0.10) * diffuse(tilt_x, tilt_y, light) + np.float32(0.68) * gloss
     luminance *= 1 + np.float32(0.075) * streaks + np.float32(0.05) * tone
     luminance = _turn_counterbore(luminance, grid, light)
     if flaws.dent is not None:
@@ -208,7 +208,7 @@ def _plate(part: Part, flaws: Flaws, grid: Grid, light: Light) -> Field:
 def _turn_counterbore(luminance: Field, grid: Grid, light: Light) -> Field:
     window = grid.around(Box(geo.COUNTERBORE.x, geo.COUNTERBORE.y, 40, 40), 2)
     from_x, from_y = window.x - np.float32(geo.BORE.x), window.y - np.float32(geo.BORE.y)
-    rings = np.float32(0.06) * np.sin(np.hypot(from_x, from_y) * np.float32(2.4))
+    rings = np.float32(0.06) * np.sin(geo.length(from_x, from_y) * np.float32(2.4))
     ring = np.float32(0.14) + np.float32(0.62) * turned_metal(from_x, from_y, window, light, 0.2) * (1 + rings)
     inner = coverage(geo.disc_distance(window.x, window.y, Disc(geo.COUNTERBORE.x, geo.COUNTERBORE.y, 36.5)), 1.5)
     inner *= coverage(-geo.disc_distance(window.x, window.y, geo.BORE) + 5, 1.5)
@@ -221,7 +221,7 @@ def _turn_counterbore(luminance: Field, grid: Grid, light: Light) -> Field:
 def _groove_tilt(grid: Grid, scratch: Scratch) -> tuple[Field, Field]:
     """The two flanks of the scratch, facing each other."""
     across, strength = scratch_profile(grid.x, grid.y, scratch)
-    slope = np.float32(0.34) * strength * across * np.exp(np.float32(0.5) - across * across)
+    slope = np.float32(0.27) * strength * across * np.exp(np.float32(0.5) - across * across)
     return -slope * np.float32(-np.sin(scratch.angle)) * 2, -slope * np.float32(np.cos(scratch.angle)) * 2
 
 
@@ -230,7 +230,7 @@ def _scratch_shade(grid: Grid, scratch: Scratch) -> Field:
     across, strength = scratch_profile(grid.x, grid.y, scratch)
     groove = np.exp(-((across + np.float32(0.35)) ** 2) * 3)
     burr = np.exp(-((across - np.float32(0.75)) ** 2) * 6)
-    shade: Field = 1 + strength * (np.float32(0.55) * burr - np.float32(0.68) * groove)
+    shade: Field = 1 + strength * (np.float32(0.60) * burr - np.float32(0.74) * groove)
     return shade
 
 
@@ -244,7 +244,7 @@ def _dent_shade(grid: Grid, dent: Dent) -> Field:
 def _paint_pocket_floor(layer: Field, grid: Grid, light: Light) -> None:
     """The pocket's floor, milled in arcs and blackened."""
     window = grid.around(geo.POCKET, 2)
-    arcs = np.sin(np.hypot(window.x - 40, window.y - 420) * np.float32(1.35))
+    arcs = np.sin(geo.length(window.x - 40, window.y - 420) * np.float32(1.35))
     grain = _grain(SIDE, 0.7, 4)[window.rows, window.columns]
     floor = (1 + np.float32(0.07) * arcs + np.float32(0.06) * grain) * (np.float32(0.75) + np.float32(0.25) * light.key)
     edge = geo.box_distance(window.x, window.y, geo.POCKET)
@@ -323,12 +323,12 @@ def _paint_pin(canvas: Field, window: Grid, pin: int, bend: float, light: Light)
     along = np.clip((window.y - np.float32(geo.PIN_TOP)) / np.float32(geo.PIN_LENGTH), 0, 1)
     centre = np.float32(geo.PIN_X[pin]) + np.float32(bend) * along ** np.float32(1.5)
     across = np.clip((window.x - centre) / np.float32(geo.PIN_HALF_WIDTH), -1, 1)
-    tilt_x = np.float32(0.62) * across * np.abs(across) ** np.float32(1.4)
+    tilt_x = np.float32(0.72) * across * np.abs(across) ** np.float32(0.7)
     tilt_y = np.float32(0.5) * smooth_step((along - np.float32(0.84)) * 6) + np.float32(0.05)
     drawn = _grain(SIDE, 0.8, 7)[window.rows, window.columns]
     tilt_x = tilt_x + np.float32(0.012) * drawn
     luminance = np.float32(0.12) * diffuse(tilt_x, tilt_y, light)
-    luminance += np.float32(0.80) * mirror_room(tilt_x, tilt_y, window, light, (0.28, 0.5))
+    luminance += np.float32(0.92) * mirror_room(tilt_x, tilt_y, window, light, (0.17, 0.55))
     luminance *= np.float32(0.62) + np.float32(0.38) * smooth_step(along * 4)
     _cover(canvas, window, _tinted(luminance, GOLD), coverage(distance))
 
@@ -341,7 +341,7 @@ def _paint_housing(canvas: Field, window: Grid, light: Light) -> None:
     grain = _grain(SIDE, 0.8, 8)[window.rows, window.columns]
     tilt_x, tilt_y = normal_tilt(_housing_height(window) + np.float32(0.10) * grain)
     gloss = mirror_room(tilt_x, tilt_y, window, light, (0.30, 0.30))
-    layer = _tinted(diffuse(tilt_x, tilt_y, light), PLASTIC) + np.float32(0.055) * gloss[..., None]
+    layer = _tinted(diffuse(tilt_x, tilt_y, light), PLASTIC) + np.float32(0.042) * gloss[..., None]
     for pin_x in geo.PIN_X:
         box = _contact_window(pin_x)
         layer *= 1 - np.float32(0.82) * coverage(geo.box_distance(window.x, window.y, box) + 1, 1.5)[..., None]
@@ -356,17 +356,17 @@ def _screw_grids(grid: Grid, screw: int) -> tuple[Grid, Field, Field, Field]:
     """The window of a screw, pixels from its centre (x, y) and the distance from it."""
     window = grid.around(geo.screw_window(screw), 0)
     from_x, from_y = window.x - np.float32(geo.SCREWS[screw][0]), window.y - np.float32(geo.SCREWS[screw][1])
-    return window, from_x, from_y, np.hypot(from_x, from_y)
+    return window, from_x, from_y, geo.length(from_x, from_y)
 
 
 def _paint_screw(canvas: Field, grid: Grid, screw: int, part: Part, light: Light) -> None:
     window, from_x, from_y, radius = _screw_grids(grid, screw)
     shifted = _shadow_grid(Grid(from_x, from_y, window.rows, window.columns), light, 2.5)
-    shade = cast_shadow(np.hypot(shifted.x, shifted.y) - geo.WASHER_RADIUS, 5, 0.6)
+    shade = cast_shadow(geo.length(shifted.x, shifted.y) - geo.WASHER_RADIUS, 5, 0.6)
     _darken(canvas, window, shade * crevice(radius - geo.WASHER_RADIUS, 6, 0.35))
     washer = _washer(window, from_x, from_y, radius, light)
     shifted = _shadow_grid(Grid(from_x, from_y, window.rows, window.columns), light, 6)
-    shade = cast_shadow(np.hypot(shifted.x, shifted.y) - geo.HEAD_RADIUS, 8, 0.75) * crevice(
+    shade = cast_shadow(geo.length(shifted.x, shifted.y) - geo.HEAD_RADIUS, 8, 0.75) * crevice(
         radius - geo.HEAD_RADIUS, 4, 0.5
     )
     _cover(canvas, window, washer * shade[..., None], coverage(radius - np.float32(geo.WASHER_RADIUS)))
@@ -378,20 +378,20 @@ def _washer(window: Grid, from_x: Field, from_y: Field, radius: Field, light: Li
     edge = smooth_step((radius - np.float32(geo.WASHER_RADIUS - 3)) / 3)
     tilt_x, tilt_y = _face(np.float32(0.5) * edge, from_x, from_y)
     luminance = np.float32(0.18) * diffuse(tilt_x, tilt_y, light)
-    luminance += np.float32(0.52) * turned_metal(from_x, from_y, window, light, 0.22) * (1 - edge)
+    luminance += np.float32(0.60) * turned_metal(from_x, from_y, window, light, 0.15) * (1 - edge)
     luminance += np.float32(0.60) * mirror_room(tilt_x, tilt_y, window, light, (0.3, 0.3)) * edge
     return _tinted(luminance * (1 + np.float32(0.03) * np.sin(radius * np.float32(3.1))), ZINC)
 
 
 def _head(window: Grid, from_x: Field, from_y: Field, angle: float, light: Light) -> Field:
     """A blackened cap with a rounded edge and a hexagon socket at an angle."""
-    radius = np.hypot(from_x, from_y)
+    radius = geo.length(from_x, from_y)
     bevel = np.float32(0.70) * smooth_step((radius - np.float32(geo.HEAD_RADIUS - 4.5)) / 5)
     rim = np.float32(-0.5) * np.exp(-((radius - np.float32(11.6)) ** 2) / np.float32(1.6))
     tilt_x, tilt_y = _face(bevel + rim, from_x, from_y)
-    luminance = np.float32(0.20) * diffuse(tilt_x, tilt_y, light)
-    luminance += np.float32(0.55) * mirror_room(tilt_x, tilt_y, window, light, (0.26, 0.26))
-    luminance += np.float32(0.35) * turned_metal(from_x, from_y, window, light, 0.18) * (bevel < 0.1)
+    luminance = np.float32(0.10) * diffuse(tilt_x, tilt_y, light)
+    luminance += np.float32(0.85) * mirror_room(tilt_x, tilt_y, window, light, (0.20, 0.20))
+    luminance += np.float32(0.55) * turned_metal(from_x, from_y, window, light, 0.12) * (bevel < 0.1)
     hexagon = geo.hexagon_distance(from_x, from_y, 9.2, angle)
     luminance += coverage(hexagon, 1.2) * (_socket(from_x, from_y, hexagon, light) - luminance)
     return _tinted(luminance, BLACKENED_STEEL)
