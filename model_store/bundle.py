@@ -227,6 +227,8 @@ def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, C
 
 
 def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path]) -> Bundle:
+    if target.exists():
+        return _same_or_refuse(target, bundle_hash(content))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = hidden_sibling(target)
     temporary.mkdir()
@@ -257,11 +259,17 @@ def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, 
 
 
 def _same_or_refuse(target: Path, hash_: str) -> Bundle:
-    present = open_bundle(target)
+    expected = "no bundle yet, or the same one"
+    try:
+        present = open_bundle(target)
+    except (BundleError, OSError) as error:
+        raise BundleExists(
+            target, expected=expected, found=f"a broken one: {error}", fix="remove that folder, then publish again"
+        ) from error
     if present.hash != hash_:
         raise BundleExists(
             target,
-            expected="no bundle yet, or the same one",
+            expected=expected,
             found=f"another bundle, hash {present.hash[:12]} (yours: {hash_[:12]})",
             fix="bundles never change: publish yours under a new version",
         )

@@ -58,14 +58,14 @@ class TorchAutoencoder:
         """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32: (posterior mean - shift) * scaling factor."""
         posterior = self.module.encode(_like(images, self.module), return_dict=False)[0]
         mean: Tensor = posterior.mode().float()
-        return (mean - self._shift) * self._scale
+        return ((mean - self._shift) * self._scale).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
         unscaled = latents / self._scale + self._shift
         decoded: Tensor = self.module.decode(_like(unscaled, self.module), return_dict=False)[0]
-        return decoded.float()
+        return decoded.float().contiguous()
 
     @property
     def _scale(self) -> float:
@@ -143,6 +143,8 @@ def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch
     for module in (autoencoder, unet, features):
         nn.Module.to(module, device=device, dtype=dtype)
         module.requires_grad_(False)
+    # A quarter off a decode of 192² by 2 cores; the UNet gained nothing measurable.
+    autoencoder.to(memory_format=torch.channels_last)
     return models_from_modules(autoencoder, unet, features, bundle.manifest.settings)
 
 

@@ -1,0 +1,232 @@
+"""`glad bundle`: look into a store and change what is active. Loads no model."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from model_store.bundle import Bundle, BundleError, open_bundle
+from model_store.errors import StoreError
+from model_store.product import ProductState
+from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
+
+app = typer.Typer(
+    name="bundle", help="List, verify, publish and activate model bundles.", no_args_is_help=True, add_completion=False
+)
+
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="GLAD_STORE", help="The store's folder. Default: the data folder's `store`."),
+]
+DataFolder = Annotated[
+    Path, typer.Option("--data-dir", envvar="GLAD_DATA_DIR", help="Holds the store unless --store is given.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+By = Annotated[str, typer.Option(help="Who changes it. Default: the user that runs this command.")]
+Note = Annotated[str, typer.Option(help="Why, for the history.")]
+Product = Annotated[str, typer.Argument(help="The product's name.")]
+Version = Annotated[str | None, typer.Argument(help="A version. Default: the active one.")]
+
+DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
+
+
+@app.callback()
+def _log_to_stderr() -> None:
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+@app.command("list")
+def list_bundles(
+    *, store: StoreFolder = None, data_dir: DataFolder = DEFAULT_DATA_FOLDER, as_json: Json = False
+) -> None:
+    """Every product's versions, newest first; the active one is marked. Then what is broken, and why."""
+    opened = _store(store, data_dir)
+    with _explained():
+        rows = [row for product in opened.products() for row in _rows(opened, product)]
+    problems = opened.problems()
+    if as_json:
+        _print_json({"bundles": rows, "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]})
+        return
+    for row in rows:
+        mark = "*" if row["active"] else " "
+        typer.echo(f"{mark} {row['product']:<24} {row['version']:<24} {row['created_at']}  {str(row['hash'])[:12]}")
+    if not rows:
+        typer.echo(f"no bundles in {opened.root}: publish one with `glad bundle publish FOLDER`")
+    for problem in problems:
+        typer.secho(f"not used: {problem.reason}", fg=typer.colors.YELLOW, err=True)
+
+
+@app.command()
+def show(
+    product: Product,
+    version: Version = None,
+    *,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """One bundle: settings, thresholds in force, where it comes from, measured quality."""
+    opened = _store(store, data_dir)
+    with _explained():
+        ref = opened.resolve(product, version)
+        thresholds, state = opened.thresholds(ref), opened.state(product)
+    if as_json:
+        manifest = ref.manifest.model_dump(mode="json")
+        _print_json(
+            {"hash": ref.hash, "path": str(ref.path), "thresholds": thresholds.model_dump(), "manifest": manifest}
+        )
+        return
+    _print_summary(ref, f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}")
+    _print_history(state)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a product's name.")],
+    version: Version = None,
+    *,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Reads every byte and compares it with the manifest; ends with 1 if anything differs."""
+    with _explained():
+        checked = _opened(bundle, version, _store(store, data_dir))
+    files = checked.manifest.files
+    total = sum(entry.bytes for entry in files.values())
+    typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    *,
+    activate_it: Annotated[bool, typer.Option("--activate", help="Make it active as well.")] = False,
+    by: By = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verifies a bundle and adds it to the store in one step."""
+    opened = _store(store, data_dir)
+    with _explained():
+        ref = opened.publish(folder)
+        if activate_it:
+            opened.activate(ref.product, ref.version, by=by or _user())
+        active = opened.resolve(ref.product)
+    typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active.version}")
+    if active.version != ref.version:
+        typer.echo(f"to use it: glad bundle activate {ref.product} {ref.version}")
+
+
+@app.command()
+def activate(
+    product: Product,
+    version: Annotated[str, typer.Argument(help="The version to use from now on.")],
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verifies a version and makes it the one that new inspections use."""
+    with _explained():
+        state = _store(store, data_dir).activate(product, version, by=by or _user(), note=note)
+    typer.echo(f"{product}: active version is {state.active}")
+
+
+@app.command()
+def rollback(
+    product: Product,
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Makes the version that was active before the present one active again."""
+    with _explained():
+        state = _store(store, data_dir).roll_back(product, by=by or _user(), note=note)
+    typer.echo(f"{product}: active version is {state.active}")
+
+
+def _store(store: Path | None, data_dir: Path) -> Store:
+    return Store((store or data_dir / "store").expanduser(), shipped=SHIPPED_BUNDLES)
+
+
+def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
+    folder = Path(bundle)
+    if version is None and folder.is_dir():
+        return open_bundle(folder)
+    return store.resolve(bundle, version).open()
+
+
+def _rows(store: Store, product: str) -> list[dict[str, object]]:
+    chosen = store.state(product).active
+    refs = store.versions(product)
+    active = chosen if chosen is not None else refs[0].version
+    return [
+        {
+            "product": product,
+            "version": ref.version,
+            "active": ref.version == active,
+            "created_at": ref.manifest.provenance.created_at.isoformat(timespec="seconds"),
+            "hash": ref.hash,
+            "path": str(ref.path),
+        }
+        for ref in refs
+    ]
+
+
+def _print_summary(ref: BundleRef, thresholds: str) -> None:
+    manifest, settings = ref.manifest, ref.manifest.settings
+    lines = {
+        "bundle": f"{ref.product} {ref.version}  {manifest.title}",
+        "hash": ref.hash,
+        "folder": str(ref.path),
+        "made": f"{manifest.provenance.created_at.isoformat(timespec='seconds')} by `{manifest.provenance.command}`",
+        "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
+        f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
+        "thresholds": f"{thresholds}  (from {manifest.calibration.good_images} good images)",
+    }
+    for role, component in manifest.components.items():
+        megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
+        lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
+    for figure_name, figure in manifest.quality.items():
+        lines[figure_name] = json.dumps(figure)
+    for name, line in lines.items():
+        typer.echo(f"{name:<12} {line}")
+
+
+def _print_history(state: ProductState) -> None:
+    for entry in reversed(state.history):
+        when = entry.at.isoformat(timespec="seconds")
+        typer.echo(f"{'history':<12} {when} {entry.kind} {entry.version} by {entry.by} {entry.note}".rstrip())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"uid {os.getuid()}"
+
+
+def _print_json(content: object) -> None:
+    typer.echo(json.dumps(content, indent=2))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What a user can put right is a sentence and exit status 1, not a traceback."""
+    try:
+        yield
+    except (StoreError, BundleError, OSError) as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
