@@ -105,14 +105,16 @@ def call(command: Any, name: str, arguments: Sequence[str]) -> int:
 
 
 def extra_that_brings(module: str) -> str | None:
-    """The extra of this distribution whose requirements name the package of a missing module; None if none does."""
+    """The smallest extra of this distribution that brings the package of a missing module; None if none does."""
     wanted = module.partition(".")[0].replace("_", "-").lower()
+    brings: dict[str, set[str]] = {}
     for requirement in metadata.requires(DISTRIBUTION) or []:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         extra = re.search(r"""extra\s*==\s*["']([a-z]+)["']""", requirement)
-        if name and extra and name.group().replace("_", "-").lower() == wanted:
-            return extra.group(1)
-    return None
+        if name and extra:
+            brings.setdefault(extra.group(1), set()).add(name.group().replace("_", "-").lower())
+    extras = (extra for extra in sorted(brings, key=lambda extra: len(brings[extra])) if wanted in brings[extra])
+    return next(extras, None)
 
 
 if __name__ == "__main__":

