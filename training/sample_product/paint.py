@@ -221,7 +221,7 @@ def _turn_counterbore(luminance: Field, grid: Grid, light: Light) -> Field:
 def _groove_tilt(grid: Grid, scratch: Scratch) -> tuple[Field, Field]:
     """The two flanks of the scratch, facing each other."""
     across, strength = scratch_profile(grid.x, grid.y, scratch)
-    slope = np.float32(0.27) * strength * across * np.exp(np.float32(0.5) - across * across)
+    slope = np.float32(0.20) * strength * across * np.exp(np.float32(0.5) - across * across)
     return -slope * np.float32(-np.sin(scratch.angle)) * 2, -slope * np.float32(np.cos(scratch.angle)) * 2
 
 
@@ -230,7 +230,7 @@ def _scratch_shade(grid: Grid, scratch: Scratch) -> Field:
     across, strength = scratch_profile(grid.x, grid.y, scratch)
     groove = np.exp(-((across + np.float32(0.35)) ** 2) * 3)
     burr = np.exp(-((across - np.float32(0.75)) ** 2) * 6)
-    shade: Field = 1 + strength * (np.float32(0.60) * burr - np.float32(0.74) * groove)
+    shade: Field = 1 + strength * (np.float32(0.36) * burr - np.float32(0.78) * groove)
     return shade
 
 
