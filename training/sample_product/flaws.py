@@ -21,6 +21,7 @@ from training.sample_product.geometry import (
     Grid,
     bare_metal_distance,
     box_distance,
+    coverage,
     disc_distance,
     length,
     pin_distance,
@@ -92,14 +93,18 @@ NO_FLAWS = Flaws()
 
 
 def scratch_profile(x: Field, y: Field, scratch: Scratch) -> tuple[Field, Field]:
-    """Signed distance across the scratch in half widths, and its strength along it in [0, 1] (fading at both ends)."""
+    """Signed distance across the scratch in half widths, and its strength in [0, 1].
+
+    It fades at both ends and skips what lies lower or is covered: holes, counterbore, pocket, label, washers.
+    """
     cos, sin = np.float32(np.cos(scratch.angle)), np.float32(np.sin(scratch.angle))
     from_x, from_y = x - np.float32(scratch.x), y - np.float32(scratch.y)
     along = (cos * from_x + sin * from_y) / np.float32(scratch.half_length)
     across = cos * from_y - sin * from_x - np.float32(scratch.bow) * (along * along - np.float32(0.5))
     slope = np.float32(2 * scratch.bow / scratch.half_length) * along
     distance: Field = across / np.sqrt(1 + slope * slope) / np.float32(scratch.width / 2)
-    return distance, smooth_step((1 - np.abs(along)) * np.float32(scratch.half_length / 8))
+    fading = smooth_step((1 - np.abs(along)) * np.float32(scratch.half_length / 8))
+    return distance, fading * coverage(bare_metal_distance(x, y) + np.float32(0.5))
 
 
 def dent_reach(x: Field, y: Field, dent: Dent) -> Field:
@@ -241,7 +246,7 @@ def flaw_mask(flaws: Flaws, grid: Grid, label_grid: Grid) -> Mask:
         mask |= _label_change(flaws.label, label_grid)
     if flaws.scratch is not None:
         across, strength = scratch_profile(grid.x, grid.y, flaws.scratch)
-        mask |= (np.abs(across) < 1.15) & (strength > 0.3) & (bare_metal_distance(grid.x, grid.y) < 0)
+        mask |= (np.abs(across) < 1.15) & (strength > 0.3)
     if flaws.dent is not None:
         mask |= dent_reach(grid.x, grid.y, flaws.dent) < 0.97
     if flaws.stain is not None:
