@@ -118,7 +118,7 @@ class TorchFeatures:
         for number, block in enumerate(self.module.layers[: max(layers)], start=1):
             hidden = block(hidden)
             if number in layers:
-                taps[number] = hidden[:, 1:].reshape(grid).float()
+                taps[number] = hidden[:, 1:].reshape(grid).float().contiguous()
         return tuple(taps[layer] for layer in layers)
 
     @property

@@ -1,0 +1,76 @@
+"""`glad bundle`, as an operator uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from model_store.cli import app
+from model_store.store import Store
+from tests.support.bundles import new_version
+
+Glad = Callable[..., Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "store"
+
+
+@pytest.fixture
+def glad(root: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    monkeypatch.delenv("GLAD_STORE", raising=False)
+    monkeypatch.setenv("GLAD_DATA_DIR", str(root.parent))
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_publish_activate_and_roll_back(glad: Glad, root: Path, sound_bundle: Path, tmp_path: Path) -> None:
+    newer = new_version(sound_bundle, tmp_path / "toy" / "2", created_at=datetime(2027, 1, 1, tzinfo=UTC))
+    assert "active: 1" in glad("publish", sound_bundle).output
+    assert glad("activate", "toy", "1", "--by", "ann").exit_code == 0
+    assert "glad bundle activate toy 2" in glad("publish", newer.path).output
+    assert glad("activate", "toy", "2", "--by", "ann", "--note", "better").exit_code == 0
+    assert "better" in glad("show", "toy").output
+    assert "active version is 1" in glad("rollback", "toy", "--by", "bob").output
+    assert Store(root).resolve("toy").version == "1"
+
+
+def test_list_as_json_names_versions_and_problems(glad: Glad, root: Path, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    (root / "broken" / "1").mkdir(parents=True)
+    result = glad("list", "--json")
+    listed = json.loads(result.stdout)
+    assert [(row["product"], row["active"]) for row in listed["bundles"] if row["product"] == "toy"] == [("toy", True)]
+    assert [problem["path"] for problem in listed["problems"]] == [str(root / "broken" / "1")]
+
+
+def test_show_as_json_has_the_thresholds_in_force(glad: Glad, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    shown = json.loads(glad("show", "toy", "--json").stdout)
+    assert shown["thresholds"] == {"review": 0.5, "fail": 1.0, "pixel": 1.0}
+
+
+def test_verify_takes_a_folder_or_a_product(glad: Glad, bundle_folder: Path) -> None:
+    glad("publish", bundle_folder)
+    assert "all as published" in glad("verify", bundle_folder).output
+    assert "all as published" in glad("verify", "toy").output
+    (bundle_folder / "unet/config.json").write_text("{}")
+    refused = glad("verify", bundle_folder)
+    assert refused.exit_code == 1
+    assert "unet/config.json" in refused.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "nope"), ("activate", "nope", "1"), ("rollback", "nope"), ("verify", "nope")]
+)
+def test_what_is_not_there_is_one_sentence_and_status_1(glad: Glad, arguments: tuple[str, ...]) -> None:
+    result = glad(*arguments)
+    assert result.exit_code == 1
+    assert "no product 'nope'" in result.output
+    assert "Traceback" not in result.output
