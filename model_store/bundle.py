@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from glad.settings import MethodSettings
-from model_store.files import copy_file, hash_file, hidden_sibling, sync_folder, write_file
+from model_store.files import copy_file, hash_file, hidden_sibling, make_folder, sync_folder, write_file
 from model_store.manifest import (
     Calibration,
     Component,
@@ -229,7 +229,7 @@ def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, C
 def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path]) -> Bundle:
     if target.exists():
         return _same_or_refuse(target, bundle_hash(content))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = hidden_sibling(target)
     temporary.mkdir()
     try:

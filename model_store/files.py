@@ -62,6 +62,15 @@ def replace_file(target: Path, content: bytes) -> None:
     sync_folder(target.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Creates a folder and those above it, each durably; nothing happens where it exists."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the folder's entries durable: a rename counts only after this."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

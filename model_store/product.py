@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_va
 
 from glad.settings import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
-from model_store.files import replace_file
+from model_store.files import make_folder, replace_file
 from model_store.manifest import Calibration, Name
 
 STATE_NAME = "_product.json"
@@ -167,7 +167,7 @@ def read_state(folder: Path, product: str) -> ProductState:
 
 def write_state(folder: Path, state: ProductState) -> None:
     """Replaces the state on disk, durably. StateConflict unless it still is the revision just before `state`'s."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _locked(folder):
         present = read_state(folder, state.product)
         if present.revision != state.revision - 1:

@@ -253,8 +253,9 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_bundle_or_none(sound_bu
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # Six files, three component folders, the manifest, the bundle's folder, the product's folder.
-    assert done.stdout.strip() == "12"
+    # The parents of the new root and product folder; six files, three component folders, the manifest, the bundle's
+    # folder; the product's folder again after the rename.
+    assert done.stdout.strip() == "14"
 
 
 def race(publishers: int, publish: Callable[[int], Bundle]) -> list[Bundle | BundleExists]:
