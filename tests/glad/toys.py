@@ -34,7 +34,8 @@ class PlainAutoencoder:
 
 @dataclass(frozen=True)
 class PixelFeatures:
-    """A patch's feature is its mean colour, plus a constant so that no feature is zero; deeper layers add more of it."""
+    """A patch's feature is its mean colour, plus a constant so that no feature is zero; deeper layers add more of
+    it."""
 
     patch: int = 1
     depth: int = 2
