@@ -71,14 +71,18 @@ class Inspected:
     calibrated_score: float
     review: float
     fail: float
-    denoising_step: int
+    denoising_step: int | None
     latency_ms: float
+    """From acceptance to the result, the wait in the queue included."""
     artifacts: dict[str, str]
     """artifact name -> path on the service"""
 
     @classmethod
-    def from_answer(cls, sample: Sample, answer: dict[str, Any], latency_ms: float) -> Self:
-        """Reads an inspection as the REST contract has it; KeyError or ValueError if it is not a finished one."""
+    def from_answer(cls, sample: Sample, answer: dict[str, Any]) -> Self | None:
+        """Reads an inspection as the REST contract has it; None if it has no verdict."""
+        if answer["verdict"] is None:
+            return None
+        step = answer["denoising_step"]
         return cls(
             sample=sample,
             id=answer["id"],
@@ -87,10 +91,15 @@ class Inspected:
             calibrated_score=float(answer["calibrated_score"]),
             review=float(answer["thresholds"]["review"]),
             fail=float(answer["thresholds"]["fail"]),
-            denoising_step=int(answer["denoising_step"]),
-            latency_ms=latency_ms,
+            denoising_step=None if step is None else int(step),
+            latency_ms=float(answer["timings_ms"]["total"]),
             artifacts=dict(answer["artifacts"]),
         )
+
+    @property
+    def step(self) -> str:
+        """The denoising step for people."""
+        return "-" if self.denoising_step is None else str(self.denoising_step)
 
     @property
     def is_wrong(self) -> bool:
@@ -122,7 +131,7 @@ def as_table(results: Sequence[Inspected]) -> str:
             result.sample.truth,
             result.verdict + (" !" if result.is_wrong else ""),
             f"{result.score:.4f}",
-            str(result.denoising_step),
+            result.step,
             f"{result.latency_ms / 1000:.2f} s",
         )
         for result in results

@@ -10,10 +10,11 @@ from statistics import mean
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from demo.inspected import Inspected, Verdict, confusion
+from demo.inspected import GOOD, Inspected, Verdict, confusion
 
 TEMPLATE = "page.html.j2"
-STRIP_WIDTH = 1000
+STRIP_WIDTH = 440
+ROWS = {"defect": 60, "good": 140}
 SHOWN = ("reconstruction.png", "overlay.png")
 
 
@@ -57,6 +58,7 @@ def write_page(folder: Path, results: Sequence[Inspected], title: str, product: 
         confusion=confusion(results),
         cards=[card(folder, result) for result in ordered],
         dots=dots(results),
+        rows=ROWS,
         strip_width=STRIP_WIDTH,
         review_x=STRIP_WIDTH * mean(result.review / (result.review + result.fail) for result in results),
         fail_x=STRIP_WIDTH / 2,
@@ -108,14 +110,14 @@ def card(folder: Path, result: Inspected) -> Card:
 def dots(results: Iterable[Inspected]) -> list[Dot]:
     """Every image on the strip: x is the calibrated score, so that the fail threshold stands in the middle."""
     found = []
-    for row, is_good in enumerate((False, True)):
-        of_row = sorted((r for r in results if r.sample.is_good is is_good), key=lambda r: r.calibrated_score)
+    for kind, height in ROWS.items():
+        of_row = sorted((r for r in results if r.sample.is_good is (kind == GOOD)), key=lambda r: r.calibrated_score)
         for index, result in enumerate(of_row):
             found.append(
                 Dot(
                     x=STRIP_WIDTH * result.calibrated_score,
-                    y=30 + 50 * row + 8 * (index % 3 - 1),
-                    css_class="good" if is_good else "defect",
+                    y=height + 14 * (index % 3 - 1),
+                    css_class=kind,
                     title=f"{result.sample.truth}: {result.verdict}, score {result.score:.4f} ({result.sample.name})",
                 )
             )
@@ -126,6 +128,7 @@ def mean_steps(results: Iterable[Inspected]) -> list[tuple[str, float, int]]:
     """Per kind of image: its name, the mean denoising step, how many; the smallest step first."""
     by_kind: dict[str, list[int]] = {}
     for result in results:
-        by_kind.setdefault(result.sample.defect.replace("_", " "), []).append(result.denoising_step)
+        if result.denoising_step is not None:
+            by_kind.setdefault(result.sample.defect.replace("_", " "), []).append(result.denoising_step)
     rows = ((kind, mean(steps), len(steps)) for kind, steps in by_kind.items())
     return sorted(rows, key=lambda row: row[1])

