@@ -60,8 +60,8 @@ def usage(commands: dict[str, metadata.EntryPoint]) -> str:
 
 
 def summary(point: metadata.EntryPoint) -> str:
-    """The first docstring line of a command's function, or of its module; "" where there is no source. Imports nothing
-    but the package that holds the module."""
+    """A command's line of help: its function's first docstring line, or its typer app's `help`; "" where there is no
+    such source. Imports nothing but the package that holds the module."""
     try:
         spec = importlib.util.find_spec(point.module)
         if spec is None or spec.origin is None:
@@ -69,9 +69,21 @@ def summary(point: metadata.EntryPoint) -> str:
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     except (ImportError, OSError, SyntaxError):
         return ""
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == point.attr)
-    text = ast.get_docstring(next(functions, tree)) or ""
-    return text.partition("\n")[0]
+    texts = (help_text(node, point.attr) for node in tree.body)
+    return next((text.partition("\n")[0] for text in texts if text), "")
+
+
+def help_text(node: ast.stmt, name: str) -> str | None:
+    """The help that a statement gives the command `name`: `def name(...)` by its docstring, `name = Typer(help=...)`."""
+    match node:
+        case ast.FunctionDef(name=found) if found == name:
+            return ast.get_docstring(node)
+        case ast.Assign(targets=[ast.Name(id=found)], value=ast.Call(keywords=keywords)) if found == name:
+            for keyword in keywords:
+                match keyword:
+                    case ast.keyword(arg="help", value=ast.Constant(value=str(text))):
+                        return text
+    return None
 
 
 def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:

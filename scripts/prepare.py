@@ -149,8 +149,8 @@ def create(venv: Venv, say: Progress) -> None:
     say(f"virtual environment in {venv.folder} (Python {sys.version.split()[0]})")
     if importlib.util.find_spec("ensurepip") is None:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-        if not install_debian(say, "python3-venv"):
-            fail(f"this Python cannot make a virtual environment: sudo apt-get install python3-venv (or {package})")
+        if not install_debian(say, package):
+            fail(f"this Python cannot make a virtual environment: sudo apt-get install {package} (or python3-venv)")
     say.must([sys.executable, "-m", "venv", venv.folder], "making the virtual environment")
 
 
