@@ -74,7 +74,7 @@ def summary(point: metadata.EntryPoint) -> str:
 
 
 def help_text(node: ast.stmt, name: str) -> str | None:
-    """The help that a statement gives the command `name`: `def name(...)` by its docstring, `name = Typer(help=...)`."""
+    """The help that a statement gives a command: `def name` by its docstring, `name = Typer(help=...)` by the word."""
     match node:
         case ast.FunctionDef(name=found) if found == name:
             return ast.get_docstring(node)

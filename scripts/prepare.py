@@ -225,4 +225,7 @@ def install_debian(say: Progress, package: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on")
