@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -99,21 +99,25 @@ def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
     A letterboxed map is blurred as its own rectangle: padding lends nothing, and an edge is treated as any image's
     edge. An even number of taps is raised by one.
     """
-    width = sigma.pixels(side)
-    radius = round(taps.pixels(side)) // 2
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / width) ** 2)
-    weights = (kernel / kernel.sum()).to(values)
-    return _blur_rows(_blur_rows(values, weights).T, weights).T
+    width, radius = sigma.pixels(side), round(taps.pixels(side)) // 2
+    down, across = (blur_matrix(length, width, radius).to(values) for length in values.shape)
+    return down @ values @ across.T
 
 
-def _blur_rows(values: Tensor, weights: Tensor) -> Tensor:
-    """(H, W) blurred along W by a kernel of any length, even one wider than the image."""
-    length, radius = values.shape[1], len(weights) // 2
+@lru_cache(maxsize=64)
+def blur_matrix(length: int, sigma: float, radius: int) -> Tensor:
+    """(length, length) float32: row i holds what pixel i takes from every pixel, reflections folded in.
+
+    A product, not a convolution: cuDNN rounds convolutions to TF32 unless told otherwise, and scores would follow.
+    """
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     period = max(1, 2 * (length - 1))
-    places = torch.arange(-radius, length + radius, device=values.device) % period
-    reflected = values[:, torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)]
-    return F.conv1d(reflected[:, None], weights[None, None])[:, 0]
+    places = (torch.arange(length)[:, None] + offsets) % period
+    matrix = torch.zeros(length, length, dtype=torch.float64)
+    reflected = torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)
+    matrix.scatter_add_(1, reflected, (kernel / kernel.sum()).expand(length, -1))
+    return matrix.float()
 
 
 @torch.no_grad()

@@ -144,6 +144,21 @@ def test_lanes_that_read_other_layers_or_ranges_are_compared_apart_and_answered_
     assert len({trigger.score for trigger in together if trigger}) == 3
 
 
+def test_what_lies_on_padding_changes_neither_trigger_nor_image() -> None:
+    valid = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+    valid[:, 2:6] = True
+    other = IMAGES[:1].clone()
+    other[:, :, :2] = 0.9
+    other[:, :, 6:] = -3.0
+    ours, theirs = (
+        reconstruct(images, NOISE[:1], toy_models(), settings(), valid=valid) for images in (IMAGES[:1], other)
+    )
+    assert ours.lanes == theirs.lanes
+    assert torch.equal(ours.latents[:, :, 2:6], theirs.latents[:, :, 2:6])
+    blind = [reconstruct(images, NOISE[:1], toy_models(), settings()).lanes for images in (IMAGES[:1], other)]
+    assert blind[0] != blind[1]
+
+
 def test_a_step_changes_nothing_until_it_is_written() -> None:
     block = LaneBlock.empty(2, 3, SIDE)
     block.admit(1, Lane(settings()), IMAGES[0], NOISE[0])
