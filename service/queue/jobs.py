@@ -1,0 +1,360 @@
+"""The way of a job: submit (API), claim, renew, hand back, reclaim (worker). Each is one script, atomic, repeatable."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+from redis.exceptions import ResponseError
+
+from service.contract import Failure, Job, Priority, Result, State
+from service.queue import keys
+from service.queue.claims import ClaimedJob
+from service.queue.connection import LONGEST_BLOCK_MS
+from service.queue.results import Completer, Retention
+from service.queue.scripts import load
+
+DEFAULT_LEASE_MS = 30_000
+DEFAULT_MAX_DEATHS = 3
+MOST_PER_RECLAIM = 100
+
+
+class Outcome(StrEnum):
+    """What became of a submission."""
+
+    ACCEPTED = "accepted"
+    SAME = "same"
+    """This Idempotency-Key was used before, with the same request: the first inspection stands."""
+    CONFLICT = "conflict"
+    """This Idempotency-Key was used before, with another request."""
+    FULL = "full"
+    """The backlog has reached its limit."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The answer to a submission."""
+
+    outcome: Outcome
+    inspection_id: str
+    """The inspection that stands: the job's own, or the first one with its key."""
+    backlog: int
+    """Queued and running jobs of the pool."""
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """The queue at one moment."""
+
+    backlog: int
+    """Queued and running: never zero while a job runs. Autoscalers use this."""
+    running: int
+    suspects: int
+    dead: int
+    oldest_age_s: float
+    """Age of the oldest job that has not ended; 0 if there is none."""
+    workers: int
+    """Worker processes that claimed or renewed lately."""
+
+
+@dataclass(frozen=True)
+class Reclaimed:
+    """What a takeover found: ids whose workers died."""
+
+    suspects: tuple[str, ...] = ()
+    """To be retried, alone."""
+    dead: tuple[str, ...] = ()
+    """Given up: failed, with a dead letter."""
+
+
+class JobSubmitter:
+    """The API's side of the queue."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, pool: str = "default", max_backlog: int = 1000) -> None:
+        self._redis = client
+        self._keys = keys.PoolKeys(pool)
+        self._streams = [self._keys.jobs(priority) for priority in Priority]
+        self.max_backlog = max_backlog
+        self._script = client.register_script(load("submit"))
+
+    async def submit(
+        self, job: Job, *, fingerprint: str = "", idempotency_key: str | None = None, client_name: str = ""
+    ) -> Submission:
+        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart.
+
+        RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
+        """
+        reply = await cast(
+            "Any",
+            self._script(
+                keys=[
+                    keys.inspection(job.id),
+                    self._keys.jobs(job.priority),
+                    keys.idempotency(client_name, job.product, idempotency_key or ""),
+                    *self._streams,
+                ],
+                args=[
+                    job.id,
+                    job.to_json(),
+                    fingerprint,
+                    int(idempotency_key is not None),
+                    self.max_backlog,
+                    job.priority.value,
+                ],
+            ),
+        )
+        outcome, inspection_id, backlog = reply
+        return Submission(Outcome(outcome), inspection_id, int(backlog))
+
+    async def backlog(self) -> int:
+        """Queued and running jobs of the pool."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for stream in self._streams:
+                pipe.xlen(stream)
+            return sum(await pipe.execute())
+
+    async def stats(self, *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000) -> QueueStats:
+        """The queue now. A worker counts as alive if it was heard of in the last `worker_seen_s`."""
+        seconds, micros = await cast("Any", self._redis.time())
+        now_ms = seconds * 1000 + micros // 1000
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for stream in self._streams:
+                pipe.xlen(stream)
+                pipe.xrange(stream, count=1)
+            pipe.zcard(self._keys.leases)
+            pipe.zcard(self._keys.suspects)
+            pipe.xlen(self._keys.dead)
+            pipe.zcount(self._keys.workers, now_ms - worker_seen_s * 1000, "+inf")
+            reply = await pipe.execute()
+        streams = len(self._streams)
+        lengths, firsts = reply[0 : 2 * streams : 2], reply[1 : 2 * streams : 2]
+        running, suspects, dead, workers = reply[2 * streams :]
+        oldest = [int(first[0][0].split("-")[0]) for first in firsts if first]
+        return QueueStats(
+            backlog=sum(lengths),
+            running=running,
+            suspects=suspects,
+            dead=dead,
+            oldest_age_s=max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0,
+            workers=workers,
+        )
+
+
+class JobQueue:
+    """The worker's side of the queue. Safe to use from several threads.
+
+    It remembers what it holds, so that a claim whose reply was lost is given again rather than forgotten. Every process
+    is its own owner: one that restarts under the same `worker_id` does not inherit, and its old jobs become suspects.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        pool: str = "default",
+        worker_id: str | None = None,
+        *,
+        lease_ms: int = DEFAULT_LEASE_MS,
+        max_deaths: int = DEFAULT_MAX_DEATHS,
+        retention: Retention | None = None,
+    ) -> None:
+        self._redis = client
+        self.pool = pool
+        self.owner = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}/{uuid.uuid4().hex[:8]}"
+        self.lease_ms = lease_ms
+        self._max_deaths = max_deaths
+        self._keys = keys.PoolKeys(pool)
+        self._completer = Completer(client, pool, retention or Retention())
+        self._claim, self._renew, self._hand_back, self._reclaim = (
+            client.register_script(load(name)) for name in ("claim", "renew", "hand_back", "reclaim")
+        )
+        self._lock = threading.Lock()
+        self._held: dict[str, ClaimedJob] = {}
+
+    @property
+    def held(self) -> tuple[ClaimedJob, ...]:
+        """The claims that this process believes to hold."""
+        with self._lock:
+            return tuple(self._held.values())
+
+    def claim(self, count: int, block_ms: int = 0, *, idle: bool = True) -> list[ClaimedJob]:
+        """Up to `count` jobs, `high` first; waits at most `block_ms` for the first one.
+
+        A suspect comes alone, and only to a worker that holds nothing and says that it is `idle`; while it is held,
+        nothing else comes. RedisError if Redis is away: call again.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}: claim at least 1")
+        deadline = time.monotonic() + block_ms / 1000
+        while True:
+            claimed, last_ids = self._claim_once(count, idle=idle)
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            if claimed or left_ms <= 0:
+                return claimed
+            # Returns at once if anything came after the look that found nothing.
+            self._redis.xread(cast("Any", last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
+
+    def _claim_once(self, count: int, *, idle: bool) -> tuple[list[ClaimedJob], dict[str, str]]:
+        high, normal = (self._keys.jobs(priority) for priority in (Priority.HIGH, Priority.NORMAL))
+        script_keys = [
+            high,
+            normal,
+            self._keys.returned(Priority.HIGH),
+            self._keys.returned(Priority.NORMAL),
+            self._keys.suspects,
+            self._keys.leases,
+            keys.held(self.owner),
+            self._keys.workers,
+            self._keys.wake,
+            self._keys.draining,
+        ]
+        known = [claimed.entry_id for claimed in self.held]
+        args: list[str | int] = [
+            keys.INSPECTION_PREFIX,
+            keys.GROUP,
+            keys.CONSUMER,
+            self.owner,
+            count,
+            self.lease_ms,
+            int(idle),
+            *known,
+        ]
+        try:
+            reply = self._claim(keys=script_keys, args=args)
+        except ResponseError as error:
+            if not _group_is_missing(error):
+                raise
+            self.ensure_groups()
+            reply = self._claim(keys=script_keys, args=args)
+        last_high, last_normal, last_wake, *rows = cast("list[Any]", reply)
+        claimed = [self._read_claim(row) for row in rows]
+        with self._lock:
+            self._held.update({one.entry_id: one for one in claimed})
+        return claimed, {high: last_high, normal: last_normal, self._keys.wake: last_wake}
+
+    def _read_claim(self, row: list[str]) -> ClaimedJob:
+        _, job, attempt, alone, submitted, started, now, deaths = row
+        return ClaimedJob(
+            job=Job.model_validate_json(job),
+            owner=self.owner,
+            attempt=int(attempt),
+            alone=alone == "1",
+            waited_ms=max(0, int(now) - int(submitted)),
+            started_ms=int(started),
+            claimed_ms=int(now),
+            deaths=int(deaths),
+        )
+
+    def ensure_groups(self) -> None:
+        """Makes the streams and their group, from the first entry on. `claim` does so where they are missing."""
+        for priority in Priority:
+            try:
+                self._redis.xgroup_create(self._keys.jobs(priority), keys.GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    def renew(self, claims: Iterable[ClaimedJob] | None = None) -> list[ClaimedJob]:
+        """Prolongs the leases of these claims, by default of all held; returns those that are lost: drop their work.
+
+        Call it each third of `lease_ms`, from a thread that does not depend on the device. Also says that the worker
+        lives, with no claims too.
+        """
+        asked = self.held if claims is None else tuple(claims)
+        pairs = [value for claimed in asked for value in (claimed.id, claimed.attempt)]
+        lost_ids = self._renew(
+            keys=[self._keys.leases, self._keys.workers],
+            args=[keys.INSPECTION_PREFIX, self.owner, self.lease_ms, *pairs],
+        )
+        lost = [claimed for claimed in asked if claimed.id in set(cast("list[str]", lost_ids))]
+        # One that another thread has just completed is not lost: it is no longer held.
+        return [claimed for claimed in lost if self._forget(claimed)]
+
+    def complete(self, claimed: ClaimedJob, result: Result) -> bool:
+        """Result, event and acknowledgement in one step. True: this result is the visible one, also when it is repeated
+        after a lost reply. False: the claim is stale; nothing changed."""
+        recorded = self._completer.complete(claimed, result)
+        self._forget(claimed)
+        return recorded
+
+    def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED) -> bool:
+        """Ends the inspection without a verdict (`failed` or `expired`); returns as `complete` does."""
+        recorded = self._completer.fail(claimed, error, state=state)
+        self._forget(claimed)
+        return recorded
+
+    def hand_back(self, claimed: ClaimedJob, *, delay_ms: int = 0) -> bool:
+        """Gives a job back unfinished: at a drain, or with a delay to be tried later. Never counts as a death.
+
+        False: the claim was stale."""
+        done = self._hand_back(
+            keys=[
+                keys.inspection(claimed.id),
+                self._keys.leases,
+                keys.held(claimed.owner),
+                self._keys.returned(claimed.job.priority),
+                self._keys.suspects,
+                self._keys.wake,
+            ],
+            args=[claimed.id, claimed.owner, claimed.attempt, delay_ms],
+        )
+        self._forget(claimed)
+        return bool(done)
+
+    def reclaim(self) -> Reclaimed:
+        """Takes over jobs whose lease has ended: each becomes a suspect; after `max_deaths` deaths alone, given up.
+
+        Every worker calls it each third of `lease_ms`; any may, at any time."""
+        undertaker = f"{self.owner}/reclaim"
+        suspects, *exhausted = cast(
+            "list[Any]",
+            self._reclaim(
+                keys=[self._keys.leases, self._keys.suspects, self._keys.wake, self._keys.workers],
+                args=[
+                    keys.INSPECTION_PREFIX,
+                    keys.HELD_PREFIX,
+                    undertaker,
+                    self.lease_ms,
+                    self._max_deaths,
+                    MOST_PER_RECLAIM,
+                ],
+            ),
+        )
+        return Reclaimed(tuple(suspects), tuple(self._give_up(undertaker, row) for row in exhausted))
+
+    def _give_up(self, undertaker: str, row: list[str]) -> str:
+        inspection_id, job, attempt, submitted, started, deaths = row
+        claimed = ClaimedJob(
+            job=Job.model_validate_json(job),
+            owner=undertaker,
+            attempt=int(attempt),
+            alone=True,
+            waited_ms=max(0, int(started) - int(submitted)),
+            started_ms=int(started),
+            claimed_ms=int(started),
+            deaths=int(deaths),
+        )
+        detail = f"{deaths} workers died while they held this image alone; it was given up and left as a dead letter"
+        self._completer.fail(claimed, Failure(code="worker_died", detail=detail), dead_reason=detail)
+        return inspection_id
+
+    def retire(self) -> None:
+        """Says goodbye: this process no longer counts as a living worker. Hand back or complete everything before."""
+        self._redis.zrem(self._keys.workers, self.owner)
+
+    def _forget(self, claimed: ClaimedJob) -> bool:
+        with self._lock:
+            return self._held.pop(claimed.entry_id, None) is not None
+
+
+def _group_is_missing(error: ResponseError) -> bool:
+    # XREADGROUP without the group, or XINFO before the stream exists; inside a script the code comes with more words.
+    return "NOGROUP" in str(error) or "no such key" in str(error)

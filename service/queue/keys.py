@@ -1,0 +1,101 @@
+"""Every Redis key. Each starts with the schema version, so that an upgrade can tell old data from new.
+
+| key | type | what it holds |
+|---|---|---|
+| `glad:v1:jobs:{pool}:{priority}` | stream | one entry (`id`) per job that is queued or running: XLEN is the backlog |
+| `glad:v1:inspection:{id}` | hash | the inspection: `job`, `state`, `result`, and the bookkeeping below |
+| `glad:v1:idempotency:{digest}` | hash | `id` and `fingerprint` of the first submission with that key |
+| `glad:v1:leases:{pool}` | sorted set | id -> when its lease ends, ms of Redis's clock; its size is what runs now |
+| `glad:v1:held:{owner}` | set | ids that one worker process holds |
+| `glad:v1:returned:{pool}:{priority}` | sorted set | handed-back ids -> from when they may be claimed again, ms |
+| `glad:v1:suspects:{pool}` | sorted set | ids whose worker died -> from when they may be claimed, alone, ms |
+| `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
+| `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
+| `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
+| `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
+| `glad:v1:events` | stream | one entry per ended inspection: `id`, `event` |
+
+Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
+claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
+`deaths` (while alone), `idempotency` (key that shares its fate).
+
+Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from service.contract import Priority
+
+PREFIX = "glad:v1:"
+GROUP = "workers"
+CONSUMER = "pool"
+"""One consumer for all: who holds a job stands in its hash. Named consumers would pile up with every restart, and
+deleting one would drop its pending jobs."""
+
+EVENTS = f"{PREFIX}events"
+INSPECTION_PREFIX = f"{PREFIX}inspection:"
+HELD_PREFIX = f"{PREFIX}held:"
+
+
+def inspection(inspection_id: str) -> str:
+    """The hash of one inspection."""
+    return f"{INSPECTION_PREFIX}{inspection_id}"
+
+
+def held(owner: str) -> str:
+    """The set of ids that a worker process holds."""
+    return f"{HELD_PREFIX}{owner}"
+
+
+def idempotency(client: str, product: str, key: str) -> str:
+    """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
+    digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
+    return f"{PREFIX}idempotency:{digest}"
+
+
+@dataclass(frozen=True)
+class PoolKeys:
+    """The keys of one worker pool."""
+
+    pool: str
+
+    def jobs(self, priority: Priority) -> str:
+        """The stream of queued and running jobs."""
+        return f"{PREFIX}jobs:{self.pool}:{priority.value}"
+
+    def returned(self, priority: Priority) -> str:
+        """Jobs handed back."""
+        return f"{PREFIX}returned:{self.pool}:{priority.value}"
+
+    @property
+    def leases(self) -> str:
+        """What runs now, and until when it may."""
+        return f"{PREFIX}leases:{self.pool}"
+
+    @property
+    def suspects(self) -> str:
+        """Jobs whose worker died."""
+        return f"{PREFIX}suspects:{self.pool}"
+
+    @property
+    def draining(self) -> str:
+        """Who makes room for a suspect."""
+        return f"{PREFIX}draining:{self.pool}"
+
+    @property
+    def workers(self) -> str:
+        """When each worker was last heard of."""
+        return f"{PREFIX}workers:{self.pool}"
+
+    @property
+    def wake(self) -> str:
+        """Wakes waiting claims."""
+        return f"{PREFIX}wake:{self.pool}"
+
+    @property
+    def dead(self) -> str:
+        """Dead letters."""
+        return f"{PREFIX}dead:{self.pool}"

@@ -1,0 +1,13 @@
+"""The Lua scripts: each is one atomic step of the queue. `common.lua` stands before every one of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+
+@cache
+def load(name: str) -> str:
+    """The text of `{name}.lua`, with the common functions before it."""
+    folder = resources.files(__name__)
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))

@@ -1,0 +1,122 @@
+-- Takes jobs and their leases in one step, so that no entry is ever pending without a lease.
+-- A suspect (its worker died) comes alone: to an empty worker, and nothing beside it.
+-- KEYS  high, normal, returned high, returned normal, suspects, leases, held, workers, wake, draining
+-- ARGV  inspection prefix, group, consumer, owner, count, lease ms, idle (0/1), then 'id:attempt' of what the worker
+--       knows that it holds
+-- -> {last id of high, of normal, of wake, job...}; job: {id, job, attempt, alone, submitted, started, now, deaths}
+local suspects, leases, held, workers, wake, draining = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local prefix, group, consumer, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local count, lease_ms, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local now = now_ms()
+local jobs = {}
+
+local function give(id)
+  local f = redis.call('HMGET', prefix .. id, 'job', 'attempt', 'alone', 'submitted_ms', 'started_ms', 'deaths')
+  jobs[#jobs + 1] = {id, f[1], f[2], f[3] or '0', f[4], f[5], tostring(now), f[6] or '0'}
+end
+
+local function lease(id)
+  redis.call('ZADD', leases, now + lease_ms, id)
+end
+
+-- False if the inspection is not waiting: its entry then has nothing to give.
+local function take(id, alone)
+  local key = prefix .. id
+  if redis.call('HGET', key, 'state') ~= 'queued' then
+    return false
+  end
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, 'state', 'running', 'owner', owner, 'alone', alone, 'claimed_ms', now)
+  redis.call('HSETNX', key, 'started_ms', now)
+  redis.call('SADD', held, id)
+  lease(id)
+  give(id)
+  return true
+end
+
+-- What this worker holds without knowing, because the reply to a claim was lost, is given again.
+local function give_lost_replies(known)
+  local holding, alone = 0, false
+  for _, id in ipairs(redis.call('SMEMBERS', held)) do
+    local f = redis.call('HMGET', prefix .. id, 'attempt', 'alone')
+    holding = holding + 1
+    alone = alone or f[2] == '1'
+    if not known[id .. ':' .. (f[1] or '')] and #jobs < count then
+      lease(id)
+      give(id)
+    end
+  end
+  return holding, alone
+end
+
+-- True if this worker must take no other job now: it got a suspect, or makes room for one.
+local function see_to_suspects(empty)
+  local first = redis.call('ZRANGEBYSCORE', suspects, '-inf', now, 'LIMIT', 0, 1)[1]
+  if not first then
+    return false
+  end
+  if empty then
+    redis.call('ZREM', suspects, first)
+    if redis.call('GET', draining) == owner then
+      redis.call('DEL', draining)
+    end
+    return take(first, '1')
+  end
+  -- One worker at a time stops claiming until it is empty; the others go on.
+  if redis.call('GET', draining) == owner then
+    redis.call('PEXPIRE', draining, lease_ms)
+    return true
+  end
+  return redis.call('SET', draining, owner, 'NX', 'PX', lease_ms) and true or false
+end
+
+local function take_returned(returned)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', returned, '-inf', now, 'LIMIT', 0, count - #jobs)) do
+    redis.call('ZREM', returned, id)
+    take(id, '0')
+  end
+end
+
+local function take_new(stream)
+  while #jobs < count do
+    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count - #jobs, 'STREAMS', stream, '>')
+    if not reply then
+      return
+    end
+    for _, entry in ipairs(reply[1][2]) do
+      local id = entry[2] and entry[2][2]
+      if not id or (not take(id, '0') and redis.call('EXISTS', prefix .. id) == 0) then
+        redis.call('XACK', stream, group, entry[1])
+        redis.call('XDEL', stream, entry[1])
+      end
+    end
+  end
+end
+
+local function last_generated(stream)
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return info[i + 1]
+    end
+  end
+end
+
+local function last_wake()
+  local last = redis.call('XREVRANGE', wake, '+', '-', 'COUNT', 1)[1]
+  return last and last[1] or '0-0'
+end
+
+local known = {}
+for i = 8, #ARGV do
+  known[ARGV[i]] = true
+end
+redis.call('ZADD', workers, now, owner)
+local holding, alone = give_lost_replies(known)
+if not alone and not see_to_suspects(holding == 0 and #ARGV == 7 and idle) then
+  for i = 1, 2 do
+    take_returned(KEYS[i + 2])
+    take_new(KEYS[i])
+  end
+end
+return {last_generated(KEYS[1]), last_generated(KEYS[2]), last_wake(), unpack(jobs)}

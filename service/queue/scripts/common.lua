@@ -1,0 +1,12 @@
+-- Stands before every script. Redis 6.2 commands only.
+
+-- Redis's clock, in ms: the one clock that all processes share.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Is this claim still the latest, by its owner and by its attempt? A stale worker's is not.
+local function holds(fields, owner, attempt)
+  return fields[1] == owner and fields[2] == attempt
+end

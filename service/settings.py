@@ -1,0 +1,68 @@
+"""GLAD_*: the service's settings. Command line > environment > defaults; checked once, at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_store.manifest import Name
+
+
+def default_data_dir() -> Path:
+    """`~/.local/state/glad`."""
+    return Path.home() / ".local" / "state" / "glad"
+
+
+class Settings(BaseSettings):
+    """One per process. `GLAD_PORT=9000` in the environment sets `port`; keyword arguments win over it."""
+
+    model_config = SettingsConfigDict(env_prefix="GLAD_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="address that the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
+    data_dir: Path = Field(default_factory=default_data_dir, description="everything that one machine keeps")
+    store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
+    engine: Literal["torch", "onnx", "tensorrt"] = "torch"
+    worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
+    redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
+    artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    pool: Name = Field("default", description="the worker pool whose queue is used")
+
+    max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
+    max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
+    max_backlog: int = Field(1000, ge=1, description="queued and running together; beyond it 429")
+    decode_threads: int = Field(2, ge=1, le=64, description="images that the API decodes at the same time")
+    retry_after_s: int = Field(2, ge=1, description="Retry-After of 429 and 503, in seconds")
+
+    lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
+    max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
+    result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
+    max_events: int = Field(1_000_000, ge=1, description="length of the event stream")
+
+    lanes: int | None = Field(None, ge=1, le=256, description="images denoised at a time; default: 4 on a CPU, else 16")
+    decode_buffer: int = Field(2, ge=0, le=64, description="images that a worker decodes ahead of a free lane")
+    codec_threads: int = Field(2, ge=1, le=64, description="threads of a worker that decode images and draw pictures")
+    torch_threads: int | None = Field(None, ge=1, description="threads of a model call; default: all cores but one")
+    max_bundles: int = Field(4, ge=1, description="bundles that a worker keeps loaded")
+    stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def store_url(self) -> str:
+        """Where bundles and product states are."""
+        return self.store or str(self.data_dir / "store")
+
+    @property
+    def artifacts(self) -> str:
+        """Where images and pictures are kept."""
+        return self.artifacts_url or str(self.data_dir / "artifacts")
+
+    @property
+    def max_body_bytes(self) -> int:
+        """An image and, around it, a form's fields."""
+        return self.max_image_bytes + (64 << 10)
