@@ -1,0 +1,347 @@
+"""Redis, API and worker on one machine: started in order, restarted with backoff, drained in order.
+
+    lock the data folder → listen → Redis → API → worker → watch … → API stops accepting → worker finishes → Redis
+
+The supervisor opens the listening socket itself: a port in use is found before anything starts, port 0 is known at
+once, and a restarted API misses no connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from service.child import Backoff, Child, StartError, describe_exit
+from service.data_dir import DataDirLock
+from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
+
+EXIT_CONFIG = 78
+"""Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
+
+POLL_S = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class Stopped(Exception):
+    """The person at the terminal, or the system, asked the supervisor to stop."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the supervisor waits before it takes the next measure, in seconds."""
+
+    redis_start_s: float = 60.0
+    api_drain_s: float = 15.0
+    worker_drain_s: float = 120.0
+    hand_back_s: float = 10.0
+    redis_drain_s: float = 15.0
+    probe_every_s: float = 15.0
+    probe_timeout_s: float = 10.0
+    probes_missed: int = 3
+    starts_without_success: int = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to serve, where."""
+
+    data_dir: Path
+    host: str
+    port: int
+    redis_bin: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    backoff: Backoff = field(default_factory=Backoff)
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the API listens, as a client would call it."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+class Kept:
+    """A child that is started again when it ends, each time a little later."""
+
+    def __init__(self, child: Child, start: Callable[[], None], backoff: Backoff, most_failures: int) -> None:
+        self.child = child
+        self.succeeded = False
+        self._start, self._backoff, self._most_failures = start, backoff, most_failures
+        self._failures = 0
+        self._started_at = self._due_at = 0.0
+        self._ended = True
+
+    def tend(self, now: float) -> None:
+        """Starts the child if it is due; notes its end. StartError if it will never work."""
+        if self._ended:
+            if now >= self._due_at:
+                self._start()
+                self._started_at, self._ended = now, False
+            return
+        status = self.child.exit_status
+        if status is None:
+            return
+        self._ended = True
+        if status == EXIT_CONFIG:
+            raise StartError(f"the {self.child.name} cannot run with these settings: its message stands above")
+        self._failures = self._backoff.failures(self._failures, now - self._started_at)
+        if not self.succeeded and self._failures >= self._most_failures:
+            raise StartError(
+                f"the {self.child.name} ended {self._failures} times before it was ready, "
+                f"last {describe_exit(status)}: its message stands above"
+            )
+        delay = self._backoff.delay_s(self._failures)
+        self._due_at = now + delay
+        log.warning("child ended", child=self.child.name, how=describe_exit(status), restart_in_s=delay)
+
+
+class ReadyPipe:
+    """The worker's word that it is warm, and on which port it answers: one line of JSON on an inherited descriptor."""
+
+    def __init__(self) -> None:
+        self.port: int | None = None
+        self._reader: int | None = None
+        self._text = b""
+
+    @contextmanager
+    def writer(self) -> Iterator[int]:
+        """A fresh pipe; gives the end that the child inherits."""
+        self.close()
+        self.port, self._text = None, b""
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        try:
+            yield writer
+        finally:
+            os.close(writer)
+
+    def poll(self) -> bool:
+        """True once the worker has spoken."""
+        if self.port is None and self._reader is not None:
+            try:
+                self._text += os.read(self._reader, 4096)
+            except BlockingIOError:
+                return False
+            if self._text.endswith(b"\n"):
+                self.port = int(json.loads(self._text)["port"])
+        return self.port is not None
+
+    def close(self) -> None:
+        """Closes the pipe."""
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
+
+
+class Supervisor:
+    """Runs one machine's service in the foreground until it is asked to stop."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None], banner: Callable[[Address], str]) -> None:
+        """`say` prints a line for the person at the terminal; `banner` words what is served once all is ready."""
+        self._plan, self._say, self._banner = plan, say, banner
+        self._asked = 0
+        self._wake = threading.Event()
+        self._kept: dict[str, Kept] = {}
+        self._ready = ReadyPipe()
+
+    def run(self) -> None:
+        """Serves until SIGINT or SIGTERM. StartError if it cannot; by then everything is stopped again."""
+        binary = find_redis(self._plan.redis_bin)
+        with DataDirLock(self._plan.data_dir), listen(self._plan.host, self._plan.port) as server, self._signals():
+            address = Address(self._plan.host, int(server.getsockname()[1]))
+            environment = self._environment(address)
+            try:
+                self._start_redis(binary)
+                self._start_api(server, address, environment)
+                self._start_worker(environment)
+                self._say(self._banner(address))
+                self._watch()
+            except Stopped:
+                self._say("stopping (once more: at once)")
+            finally:
+                server.close()  # from here on a new connection is refused, not kept waiting
+                self._drain()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._asked += 1
+            self._wake.set()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _environment(self, address: Address) -> dict[str, str]:
+        return {
+            **self._plan.environment,
+            "GLAD_DATA_DIR": str(self._plan.data_dir),
+            "GLAD_REDIS_URL": redis_url(socket_path(self._plan.data_dir)),
+            "GLAD_HOST": address.host,
+            "GLAD_PORT": str(address.port),
+        }
+
+    def _start_redis(self, binary: Path) -> None:
+        path = socket_path(self._plan.data_dir)
+        stop_orphan(path)
+        log_file = self._plan.data_dir / "redis" / "redis.log"
+        child = Child("Redis", redis_command(binary, self._plan.data_dir, path), log=log_file)
+        kept = self._keep("redis", child, child.start)
+        self._say(f"starting Redis ({binary})")
+        deadline = time.monotonic() + self._plan.patience.redis_start_s
+        while not answers(path):
+            if child.exit_status is not None or time.monotonic() > deadline:
+                raise StartError(f"Redis did not start; the end of {log_file}:\n{_tail(log_file)}")
+            self._tend_and_pause()
+        kept.succeeded = True
+
+    def _start_api(self, server: socket.socket, address: Address, environment: Mapping[str, str]) -> None:
+        child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment)
+        fd = server.fileno()
+        kept = self._keep("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)))
+        self._say("starting the API")
+        while not _alive(address.host, address.port, timeout_s=2.0):
+            self._tend_and_pause()
+        kept.succeeded = True
+
+    def _start_worker(self, environment: Mapping[str, str]) -> None:
+        child = Child("worker", [sys.executable, "-m", "service.worker.main"], env=environment)
+
+        def start() -> None:
+            with self._ready.writer() as fd:
+                child.start("--ready-fd", str(fd), pass_fds=(fd,))
+
+        kept = self._keep("worker", child, start)
+        self._say("starting the worker (it loads and warms the models)")
+        while not self._ready.poll():
+            self._tend_and_pause()
+        kept.succeeded = True
+
+    def _keep(self, name: str, child: Child, start: Callable[[], None]) -> Kept:
+        kept = Kept(child, start, self._plan.backoff, self._plan.patience.starts_without_success)
+        self._kept[name] = kept
+        kept.tend(time.monotonic())
+        return kept
+
+    def _tend_and_pause(self) -> None:
+        self._wake.wait(POLL_S)
+        if self._asked:
+            raise Stopped
+        for kept in self._kept.values():
+            kept.tend(time.monotonic())
+
+    def _watch(self) -> None:
+        """Tends the children, and kills a worker that no longer answers or says itself that it is stuck."""
+        patience = self._plan.patience
+        missed, probe_at = 0, time.monotonic() + patience.probe_every_s
+        while True:
+            self._tend_and_pause()
+            if time.monotonic() < probe_at:
+                continue
+            probe_at = time.monotonic() + patience.probe_every_s
+            if not self._ready.poll() or self._ready.port is None:  # it is starting again
+                missed = 0
+                continue
+            missed = 0 if _alive("127.0.0.1", self._ready.port, timeout_s=patience.probe_timeout_s) else missed + 1
+            if missed >= patience.probes_missed:
+                log.error("worker is stuck and will be killed", missed_probes=missed)
+                self._kept["worker"].child.kill()
+                missed = 0
+
+    def _drain(self) -> None:
+        """API stops accepting → worker finishes → Redis. What is not yet begun stays in Redis for the next start."""
+        patience = self._plan.patience
+        for name, seconds in (
+            ("api", patience.api_drain_s),
+            ("worker", patience.worker_drain_s),
+            ("redis", patience.redis_drain_s),
+        ):
+            if name in self._kept:
+                self._stop(self._kept[name].child, seconds)
+        self._ready.close()
+
+    def _stop(self, child: Child, seconds: float) -> None:
+        child.signal(signal.SIGTERM)
+        hurried, deadline = False, time.monotonic() + seconds
+        while not child.wait(POLL_S):
+            if time.monotonic() > deadline:
+                log.warning("child does not stop and is killed", child=child.name)
+                break
+            if self._asked > 1 and not hurried:
+                hurried = True
+                child.signal(signal.SIGTERM)
+                deadline = min(deadline, time.monotonic() + self._plan.patience.hand_back_s)
+        child.kill()
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening TCP socket; port 0 takes any free one. StartError says what is wrong with the address."""
+    if not 0 <= port <= 65535:
+        raise StartError(f"port is {port}; it must be 0 to 65535: set --port or GLAD_PORT (0 takes any free one)")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(f"host {host!r} is no address to listen on ({error}): set --host or GLAD_HOST") from error
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(address)
+            server.listen(2048)
+        except OSError as error:
+            raise StartError(_why_not(host, port, error)) from error
+        yield server
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: choose another with --port or GLAD_PORT (0 takes any free one)"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs more rights: choose one from 1024 up with --port or GLAD_PORT"
+    return f"cannot listen on {host}, port {port}: {error.strerror}. Set --host and --port"
+
+
+def _alive(host: str, port: int, timeout_s: float) -> bool:
+    """GET /health/live answers 200. A host that means every address is asked by the loopback."""
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    connection = http.client.HTTPConnection(target, port, timeout=timeout_s)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(no log)"

