@@ -1,4 +1,4 @@
-"""`glad bundle`: look into a store and change what is active. Loads no model."""
+"""`glad bundle`: look into a store and change what is active; loads no model. `glad inspect`: verdicts, no server."""
 
 from __future__ import annotations
 
@@ -155,6 +155,45 @@ def rollback(
     with _explained():
         state = _store(store, data_dir).roll_back(product, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a product's name.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, BMP, TIFF, WebP.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
+    with _explained():
+        opened = _opened(bundle, None, _store(store, data_dir))
+    from glad.imaging import ImageError, decode_image, to_png
+    from model_store.engines.torch import load_models
+    from model_store.inspection import inspect as inspect_images
+    from model_store.inspection import sheet
+
+    settings, calibration = opened.manifest.settings, opened.manifest.calibration
+    models = load_models(opened)
+    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {calibration.review:.4f}, ", nl=False)
+    typer.echo(f"fail from {calibration.fail:.4f}")
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in images:
+        try:
+            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
+            verdict = calibration.verdict(found.score)
+        except (ImageError, OSError, ValueError) as error:
+            failed += 1
+            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
+            continue
+        picture = out / f"{path.stem}.png"
+        picture.write_bytes(to_png(sheet(found, calibration)))
+        colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
+        typer.secho(f"{verdict:<7}", fg=colour, nl=False)
+        typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _store(store: Path | None, data_dir: Path) -> Store:

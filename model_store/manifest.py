@@ -8,6 +8,7 @@ is the SHA-256 of the manifest's bytes, so one hash stands for every weight and 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -18,6 +19,7 @@ from glad.settings import Frozen, MethodSettings
 ComponentName = Literal["autoencoder", "unet", "features"]
 Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
 Dtype = Literal["float16", "bfloat16", "float32"]
+Verdict = Literal["pass", "review", "fail"]
 
 COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -76,6 +78,12 @@ class Calibration(Frozen):
         if self.review > self.fail:
             raise ValueError(f"review threshold {self.review} lies above fail threshold {self.fail}")
         return self
+
+    def verdict(self, score: float) -> Verdict:
+        """`fail` from the fail threshold on, `review` from the review threshold on, else `pass`; NaN is an error."""
+        if not math.isfinite(score):
+            raise ValueError(f"score is {score}: a score that is not finite has no verdict")
+        return "fail" if score >= self.fail else "review" if score >= self.review else "pass"
 
     @property
     def heatmap_top(self) -> float:
