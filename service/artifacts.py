@@ -1,0 +1,179 @@
+"""Images and pictures of inspections, in a local folder or any fsspec store.
+
+    {root}/{day}/{inspection id}/{name}        day: of the id, so that retention by age is a matter of whole folders
+
+A local file is written beside its place, fsynced and renamed: there is the whole content or nothing, also after a power
+cut. Object stores write in one step by themselves. Writing again replaces: a redelivered job writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+from uuid import UUID, uuid4
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from model_store.files import make_folder, replace_file
+from service.contract import ARTIFACT_NAMES, ArtifactName, parse_inspection_id
+
+
+class ArtifactsUnavailable(OSError):
+    """The folder or store cannot be read or written now: full, read-only, or out of reach."""
+
+
+class ArtifactNotFound(FileNotFoundError):
+    """Nothing is stored under this reference."""
+
+
+class ArtifactStore:
+    """Keeps the files of inspections. All methods may block; safe to use from several threads."""
+
+    def __init__(self, root: str | Path) -> None:
+        """`root`: a folder, or an fsspec URL such as s3://bucket/prefix. Nothing is touched until the first call."""
+        self.root = str(root)
+        folder = _local_folder(root)
+        self._backend: _Backend = _Remote(self.root) if folder is None else _Local(folder)
+
+    @staticmethod
+    def ref(inspection_id: str, name: ArtifactName) -> str:
+        """The reference of one file. ValueError for an id or name that no inspection has."""
+        parse_inspection_id(inspection_id)
+        if name not in ARTIFACT_NAMES:
+            raise ValueError(f"artifact {name!r} is not one of {', '.join(ARTIFACT_NAMES)}")
+        day = datetime.fromtimestamp((UUID(inspection_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")
+        return f"{day}/{inspection_id}/{name}"
+
+    def put(self, inspection_id: str, name: ArtifactName, content: bytes) -> str:
+        """Stores durably and returns the reference. ArtifactsUnavailable if that is not possible."""
+        ref = self.ref(inspection_id, name)
+        with _as_unavailable(f"{ref} could not be stored in {self.root}"):
+            self._backend.write(ref, content)
+        return ref
+
+    def get(self, ref: str) -> bytes:
+        """The stored bytes. ArtifactNotFound, or ArtifactsUnavailable."""
+        checked = _check_ref(ref)
+        with _as_unavailable(f"{ref} could not be read from {self.root}"):
+            try:
+                return self._backend.read(checked)
+            except FileNotFoundError as error:
+                raise ArtifactNotFound(f"nothing is stored under {ref} in {self.root}") from error
+
+    def remove(self, ref: str) -> None:
+        """Removes one file if it is there. ArtifactsUnavailable if that is not possible."""
+        checked = _check_ref(ref)
+        with _as_unavailable(f"{ref} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
+            self._backend.remove(checked)
+
+    def probe(self) -> None:
+        """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
+        with _as_unavailable(f"{self.root} cannot be written"):
+            self._backend.probe(f".probe-{uuid4().hex}")
+
+
+class _Backend(Protocol):
+    def write(self, ref: str, content: bytes) -> None: ...
+    def read(self, ref: str) -> bytes: ...
+    def remove(self, ref: str) -> None: ...
+    def probe(self, name: str) -> None: ...
+
+
+class _Local:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(self, ref: str, content: bytes) -> None:
+        path = self._root / ref
+        make_folder(path.parent)
+        replace_file(path, content)
+
+    def read(self, ref: str) -> bytes:
+        return (self._root / ref).read_bytes()
+
+    def remove(self, ref: str) -> None:
+        path = self._root / ref
+        path.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            path.parent.rmdir()
+
+    def probe(self, name: str) -> None:
+        # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / name
+        try:
+            path.write_bytes(b"glad")
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class _Remote:
+    """Any fsspec file system; its libraries are loaded at the first call."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def _place(self, ref: str) -> tuple[AbstractFileSystem, str]:
+        system, root = fsspec.core.url_to_fs(self._url)
+        return system, f"{root.rstrip('/')}/{ref}"
+
+    def write(self, ref: str, content: bytes) -> None:
+        system, path = self._place(ref)
+        try:
+            system.pipe_file(path, content)
+        except FileNotFoundError:  # a file system with real folders
+            system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            system.pipe_file(path, content)
+
+    def read(self, ref: str) -> bytes:
+        system, path = self._place(ref)
+        return bytes(system.cat_file(path))
+
+    def remove(self, ref: str) -> None:
+        system, path = self._place(ref)
+        system.rm_file(path)
+
+    def probe(self, name: str) -> None:
+        self.write(name, b"glad")
+        self.remove(name)
+
+
+def _local_folder(root: str | Path) -> Path | None:
+    """The folder that a path or file:// URL names; None for any other URL."""
+    if isinstance(root, Path):
+        return root.expanduser()
+    address = urlsplit(root)
+    if address.scheme == "file" and address.netloc in {"", "localhost"}:
+        return Path(unquote(address.path))
+    return None if "://" in root else Path(root).expanduser()
+
+
+def _check_ref(ref: str) -> str:
+    """Only what `ArtifactStore.ref` makes: no other path can be reached."""
+    parts = ref.split("/")
+    try:
+        _, inspection_id, name = parts
+        if name in ARTIFACT_NAMES and ArtifactStore.ref(inspection_id, name) == ref:
+            return ref
+    except ValueError:
+        pass
+    raise ArtifactNotFound(f"{ref!r} is not the reference of an artifact")
+
+
+@contextmanager
+def _as_unavailable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ArtifactNotFound, ArtifactsUnavailable):
+        raise
+    except Exception as error:  # each object store's library has errors of its own
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ArtifactsUnavailable(f"{what}: {reason}") from error

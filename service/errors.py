@@ -1,0 +1,193 @@
+"""What the service refuses, and how it says so over HTTP: RFC 9457 problem+json with stable types.
+
+ServiceError
+ ├── EmptyImage             400 no bytes
+ ├── UndecodableImage       400 a known signature that does not decode
+ ├── MalformedForm          400 a multipart body that cannot be read
+ ├── UnknownProduct         404 no such product
+ ├── ProductUnusable        404 the product has no usable bundle
+ ├── UnknownInspection      404 never accepted, or kept long enough
+ ├── UnknownArtifact        404 no such picture, or none yet
+ ├── KeyReused              409 Idempotency-Key with another request
+ ├── BodyTooLarge           413 more bytes than allowed
+ ├── UnknownFormat          415 no signature of an allowed format
+ ├── InvalidFields          422 fields, parameters or headers
+ ├── TooManyPixels          422 more pixels than allowed
+ ├── BacklogFull            429 come back later
+ ├── QueueUnavailable       503 Redis is away, or refuses
+ └── StorageUnavailable     503 the artifact store is away, full or read-only
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:glad:problem:"
+
+
+class FieldProblem(BaseModel):
+    """One field that was refused."""
+
+    field: str = Field(examples=["metadata"])
+    message: str = Field(examples=["is 1300 bytes; at most 1024 are allowed"])
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details; `type` is stable."})
+
+    type: str = Field(examples=["urn:glad:problem:unknown-product"])
+    title: str = Field(examples=["Unknown product"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["no product 'brackt'; known: bracket"])
+    instance: str = Field(examples=["/v1/products/brackt/inspections"])
+    errors: list[FieldProblem] | None = Field(None, description="the refused fields, for type invalid-fields")
+
+
+class ServiceError(Exception):
+    """Base: `detail` says what was given, what is allowed and what to do."""
+
+    status: ClassVar[HTTPStatus]
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, errors: list[FieldProblem] | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail, self.errors, self.retry_after_s = detail, errors, retry_after_s
+
+    @property
+    def type(self) -> str:
+        """The stable URI."""
+        return TYPE_PREFIX + self.slug
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that go with it."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+    def problem(self, instance: str) -> Problem:
+        """The body of the answer."""
+        return Problem(
+            type=self.type,
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            instance=instance,
+            errors=self.errors,
+        )
+
+
+class EmptyImage(ServiceError):
+    """No bytes."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "empty-image", "Empty image"
+
+
+class UndecodableImage(ServiceError):
+    """A known signature that does not decode."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "Image does not decode"
+
+
+class MalformedForm(ServiceError):
+    """A multipart body that cannot be read."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-form", "Malformed multipart form"
+
+
+class UnknownProduct(ServiceError):
+    """No such product."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-product", "Unknown product"
+
+
+class ProductUnusable(ServiceError):
+    """The product has no usable bundle."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
+
+
+class UnknownInspection(ServiceError):
+    """Never accepted, or kept long enough."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-inspection", "Unknown inspection"
+
+
+class UnknownArtifact(ServiceError):
+    """No such picture, or none yet."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class KeyReused(ServiceError):
+    """Idempotency-Key with another request."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
+
+
+class BodyTooLarge(ServiceError):
+    """More bytes than allowed."""
+
+    status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "Body too large"
+
+
+class UnknownFormat(ServiceError):
+    """No signature of an allowed format."""
+
+    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown-format", "Unknown image format"
+
+
+class InvalidFields(ServiceError):
+    """Fields, parameters or headers."""
+
+    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"
+
+
+class TooManyPixels(ServiceError):
+    """More pixels than allowed."""
+
+    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-pixels", "Too many pixels"
+
+
+class BacklogFull(ServiceError):
+    """Come back later."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class QueueUnavailable(ServiceError):
+    """Redis is away, or refuses."""
+
+    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "queue-unavailable", "Queue unavailable"
+
+
+class StorageUnavailable(ServiceError):
+    """The artifact store is away, full or read-only."""
+
+    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
+
+
+def field_problems(errors: list[Any]) -> list[FieldProblem]:
+    """Pydantic's or FastAPI's error list, in the words of the contract; never repeats a long value."""
+    return [
+        FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"])))
+        for error in errors
+    ]
+
+
+def _field_name(location: tuple[str | int, ...]) -> str:
+    words = [str(part) for part in location if part not in {"query", "path", "header", "body"}]
+    return ".".join(words)[:100] or "request"
+
+
+def _message(kind: str, text: str) -> str:
+    if kind == "extra_forbidden":
+        return "is not a field of this call: see the OpenAPI document for those that are"
+    return text.removeprefix("Value error, ")[:300]
