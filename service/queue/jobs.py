@@ -115,6 +115,10 @@ class JobSubmitter:
         outcome, inspection_id, backlog = reply
         return Submission(Outcome(outcome), inspection_id, int(backlog))
 
+    async def ping(self) -> None:
+        """RedisError if Redis is away."""
+        await cast("Any", self._redis.ping())
+
     async def backlog(self) -> int:
         """Queued and running jobs of the pool."""
         async with self._redis.pipeline(transaction=False) as pipe:

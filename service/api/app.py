@@ -1,0 +1,115 @@
+"""The ASGI application: `create_app(settings)`. Importing does nothing; nothing connects before start-up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CollectorRegistry
+
+from model_store.store import SHIPPED_BUNDLES, Store
+from service.api import health, inspections, problems, products
+from service.api.images import Decoder
+from service.api.limits import BodyLimit
+from service.api.site import Site
+from service.artifacts import ArtifactStore
+from service.errors import PROBLEM_JSON
+from service.queue.connection import connect_async
+from service.queue.jobs import JobSubmitter
+from service.queue.results import Results
+from service.settings import Settings
+from service.telemetry import ApiMetrics, configure_logging, package_version
+
+DESCRIPTION = """
+Finds defects on factory products. Post an image of a part; get a verdict, a score, defect regions and a heatmap.
+
+- A **camera** posts and goes on: `202` with a link. `Prefer: wait=10` holds the answer until the result is there.
+- An **`Idempotency-Key`** makes retries harmless: the same key is the same inspection.
+- **Accepted is kept**: the image and its job are durable before the answer. What cannot be kept is refused.
+- `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
+- Errors are `application/problem+json` (RFC 9457) with stable types.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings; ValueError if they name no Redis. Redis itself may come later."""
+    redis_url = settings.redis_url
+    if redis_url is None:
+        raise ValueError("GLAD_REDIS_URL is not set: name a Redis, or run `glad serve`, which brings a private one")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings)
+        async with _open_site(settings, redis_url) as site:
+            app.state.site = site
+            log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
+            yield
+        log.info("api stopped")
+
+    app = FastAPI(
+        title="GLAD inspection service",
+        version=package_version(),
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    problems.add_handlers(app, retry_after_s=settings.retry_after_s)
+    for module in (inspections, products, health):
+        app.include_router(module.router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
+    client = connect_async(redis_url)
+    decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
+    try:
+        async with Results(client) as results:
+            yield Site(
+                settings=settings,
+                redis=client,
+                jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
+                results=results,
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
+                artifacts=ArtifactStore(settings.artifacts),
+                decoder=decoder,
+                metrics=ApiMetrics(CollectorRegistry()),
+            )
+    finally:
+        decoder.close()
+        await client.aclose()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with every error under its true media type."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            license_info=app.license_info,
+        )
+        for path in document["paths"].values():
+            for operation in path.values():
+                _correct_errors(operation["responses"])
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _correct_errors(responses: dict[str, Any]) -> None:
+    for status, response in list(responses.items()):
+        content = response.get("content", {})
+        if PROBLEM_JSON in content and "application/json" in content:
+            content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
+        elif status == "422":  # FastAPI's own form of it, which this service never sends
+            schema = {"$ref": "#/components/schemas/Problem"}
+            responses[status] = {"description": "Invalid fields", "content": {PROBLEM_JSON: {"schema": schema}}}

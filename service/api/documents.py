@@ -1,0 +1,216 @@
+"""What the OpenAPI document says beyond types: bodies, examples, every answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.contract import Result
+from service.errors import (
+    PROBLEM_JSON,
+    BacklogFull,
+    BodyTooLarge,
+    EmptyImage,
+    InvalidFields,
+    KeyReused,
+    MalformedForm,
+    Problem,
+    ProductUnusable,
+    QueueUnavailable,
+    ServiceError,
+    StorageUnavailable,
+    TooManyPixels,
+    UndecodableImage,
+    UnknownArtifact,
+    UnknownFormat,
+    UnknownInspection,
+    UnknownProduct,
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+ID = "019abc12-3456-7def-8123-456789abcdef"
+PATH = "/v1/products/bracket/inspections"
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
+BINARY = {"type": "string", "format": "binary"}
+
+QUEUED: dict[str, Any] = {
+    "serial": "SN-000123",
+    "lot": "L-42",
+    "view": "top",
+    "station": "line-3",
+    "captured_at": "2026-11-23T08:15:30.120Z",
+    "metadata": {"shift": 2},
+    "id": ID,
+    "state": "queued",
+    "product": "bracket",
+    "bundle": {"version": "1", "hash": "5f" * 32},
+    "priority": "normal",
+    "deadline_ms": None,
+    "score": None,
+    "calibrated_score": None,
+    "thresholds": {"review": 0.31, "fail": 0.36, "pixel": 0.42},
+    "verdict": None,
+    "regions": [],
+    "denoising_step": None,
+    "unet_evaluations": None,
+    "seed": None,
+    "timings_ms": None,
+    "artifacts": {"image": f"/v1/inspections/{ID}/image"},
+    "image_sha256": "9c" * 32,
+    "width": 512,
+    "height": 512,
+    "accepted_at": "2026-11-23T08:15:30.412Z",
+    "started_at": None,
+    "finished_at": None,
+    "attempts": 0,
+    "error": None,
+}
+DONE: dict[str, Any] = QUEUED | {
+    "state": "done",
+    "score": 0.54,
+    "calibrated_score": 0.6,
+    "verdict": "fail",
+    "regions": [{"box": [211, 87, 34, 29], "area_px": 702, "peak": 0.91}],
+    "denoising_step": 421,
+    "unet_evaluations": 25,
+    "seed": 0,
+    "timings_ms": {"queue": 12.0, "decode": 9.1, "encode": 31.0, "denoise": 880.5, "score": 64.2, "total": 1020.3},
+    "artifacts": {
+        name: f"/v1/inspections/{ID}/{name}"
+        for name in ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy", "image")
+    },
+    "started_at": "2026-11-23T08:15:30.424Z",
+    "finished_at": "2026-11-23T08:15:31.432Z",
+    "attempts": 1,
+}
+
+_RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
+_LOCATION = {"Location": {"description": "the inspection", "schema": {"type": "string"}}}
+_APPLIED = {"Preference-Applied": {"description": "`wait=N`, if asked for", "schema": {"type": "string"}}}
+
+
+def _problems(instance: str, *errors: ServiceError) -> Responses:
+    """One response per status, with an example per type."""
+    responses: Responses = {}
+    for error in errors:
+        response = responses.setdefault(
+            int(error.status),
+            {"model": Problem, "description": error.title, "content": {PROBLEM_JSON: {"examples": {}}}},
+        )
+        if error.title not in response["description"]:
+            response["description"] += f", or: {error.title}"
+        example = error.problem(instance).model_dump(exclude_none=True)
+        response["content"][PROBLEM_JSON]["examples"][error.slug] = {"summary": error.title, "value": example}
+        if error.retry_after_s is not None:
+            response["headers"] = _RETRY_AFTER
+    return responses
+
+
+def _inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": Result,
+        "description": description,
+        "content": {"application/json": {"example": example}},
+        "headers": headers,
+    }
+
+
+_QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
+_STORAGE_AWAY = StorageUnavailable(
+    "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
+)
+_NO_PRODUCT = UnknownProduct("no product 'brackt' in /var/lib/glad/store; known: bracket")
+_UNUSABLE = ProductUnusable("product 'bracket' has no usable bundle: manifest.json is missing")
+_NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
+
+SUBMIT_RESPONSES: Responses = {
+    200: _inspection("Ended already, or within the time asked for", DONE, _LOCATION | _APPLIED),
+    202: _inspection("Accepted: it waits or runs", QUEUED, _LOCATION | _RETRY_AFTER | _APPLIED),
+    **_problems(
+        PATH,
+        EmptyImage("the image has 0 bytes: send the file's content"),
+        UndecodableImage("JPEG image of 20480 bytes does not decode (image file is truncated): send it again"),
+        MalformedForm("the multipart body ends before its closing boundary: it was cut off; send it again"),
+        _NO_PRODUCT,
+        _UNUSABLE,
+        KeyReused(f"Idempotency-Key 'line-3-000123-top' was used for inspection {ID} with another image"),
+        BodyTooLarge("the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"),
+        UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
+        InvalidFields("captured_at: Input should have timezone info"),
+        TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
+        BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
+        _QUEUE_AWAY,
+        _STORAGE_AWAY,
+    ),
+}
+INSPECTION_RESPONSES: Responses = {
+    200: _inspection("The inspection as it stands", DONE, {}),
+    **_problems(f"/v1/inspections/{ID}", _NO_INSPECTION, InvalidFields("id: too long"), _QUEUE_AWAY),
+}
+ARTIFACT_RESPONSES: Responses = {
+    200: {
+        "description": "The picture, or the map",
+        "content": {kind: {"schema": BINARY} for kind in (*IMAGE_TYPES, "application/octet-stream")},
+    },
+    **_problems(
+        f"/v1/inspections/{ID}/heatmap.png",
+        _NO_INSPECTION,
+        UnknownArtifact(f"inspection {ID} has no heatmap.png: its state is queued, and it has image"),
+        InvalidFields("id: too long"),
+        _QUEUE_AWAY,
+        _STORAGE_AWAY,
+    ),
+}
+PRODUCTS_RESPONSES: Responses = {}
+PRODUCT_RESPONSES: Responses = _problems("/v1/products/brackt", _NO_PRODUCT, _UNUSABLE)
+READY_RESPONSES: Responses = {503: {"description": "An image posted now would be refused", "headers": _RETRY_AFTER}}
+METRICS_RESPONSES: Responses = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}}
+
+
+def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
+    """The request of a submission: the fields as query parameters of a raw body, or within a form."""
+    properties = fields.model_json_schema()["properties"]
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.get("description", ""),
+            "schema": _plain(name, schema),
+        }
+        for name, schema in properties.items()
+    ]
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": BINARY | {"description": "the image file"}}
+        | {name: _plain(name, schema) for name, schema in properties.items()},
+    }
+    content = {kind: {"schema": BINARY} for kind in IMAGE_TYPES} | {"multipart/form-data": {"schema": form}}
+    return {
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "description": "The image itself (JPEG, PNG, BMP, TIFF or WebP; the content decides, not the header), or a "
+            "form with the file `image` and the fields.",
+            "content": content,
+        },
+    }
+
+
+def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A field as it stands in a URL or form: text, without null."""
+    if name == "metadata":
+        return {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "maxLength": 1024,
+            "description": schema.get("description", ""),
+            "example": '{"shift": 2}',
+        }
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    kept = {key: value for key, value in kinds[0].items() if key not in {"title", "description", "default"}}
+    return kept | {key: schema[key] for key in ("description", "examples", "default") if schema.get(key) is not None}

@@ -1,0 +1,115 @@
+"""Probes and metrics.
+
+`/health/live`: the event loop answers. `/health/ready`: an image posted now would be accepted and kept: Redis answers,
+the artifact store can be written, and there is a product. A worker is reported but not required: without one, images
+wait in the bounded queue, and taking the cameras' address away would lose them. Alarms watch `glad_workers_seen`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+
+from service.api import documents
+from service.api.site import Site, SiteOf
+
+PROBE_TIMEOUT_S = 3.0
+
+router = APIRouter(tags=["operations"])
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    ok: bool
+    required: bool = Field(description="false: reported only")
+    detail: str
+
+
+class Readiness(BaseModel):
+    """Whether an image posted now would be accepted and kept."""
+
+    status: Literal["ready", "degraded", "unavailable"] = Field(description="degraded: accepts, but no worker is seen")
+    checks: dict[str, Check]
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+@router.get("/health/live", summary="Liveness probe")
+async def live() -> Liveness:
+    """200 while the event loop answers."""
+    return Liveness()
+
+
+@router.get("/health/ready", summary="Readiness probe", responses=documents.READY_RESPONSES)
+async def ready(site: SiteOf, response: Response) -> Readiness:
+    """200 if an image posted now would be accepted and kept, else 503; `checks` says why. A missing worker degrades."""
+    redis, artifacts, products, worker = await asyncio.gather(
+        _required(_check_redis(site)),
+        _required(asyncio.to_thread(_check_artifacts, site)),
+        _required(asyncio.to_thread(_check_products, site)),
+        _checked(_check_worker(site), required=False),
+    )
+    checks = {"redis": redis, "artifacts": artifacts, "products": products, "worker": worker}
+    if not all(check.ok for check in checks.values() if check.required):
+        response.status_code = 503
+        response.headers["Retry-After"] = str(site.settings.retry_after_s)
+        return Readiness(status="unavailable", checks=checks)
+    return Readiness(status="ready" if worker.ok else "degraded", checks=checks)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
+async def metrics(site: SiteOf) -> Response:
+    """The process's counters, and the queue as it is now; the queue's gauges keep their last values without Redis."""
+    with contextlib.suppress(RedisError, OSError):
+        site.metrics.queue(await site.jobs.stats(worker_seen_s=site.settings.lease_ms / 1000))
+    return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _required(check: Awaitable[str]) -> Check:
+    return await _checked(check, required=True)
+
+
+async def _checked(check: Awaitable[str], *, required: bool) -> Check:
+    try:
+        return Check(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
+    except TimeoutError:
+        return Check(ok=False, required=required, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
+    except (RedisError, OSError, LookupError) as error:
+        return Check(ok=False, required=required, detail=f"{type(error).__name__}: {error}")
+
+
+async def _check_redis(site: Site) -> str:
+    await site.jobs.ping()
+    return "answers"
+
+
+def _check_artifacts(site: Site) -> str:
+    site.artifacts.probe()
+    return "can be written"
+
+
+def _check_products(site: Site) -> str:
+    names = site.store.products()
+    if not names:
+        raise LookupError("no product has a usable bundle: publish one with `glad bundle publish FOLDER`")
+    return f"{len(names)} with a usable bundle"
+
+
+async def _check_worker(site: Site) -> str:
+    seen_s = site.settings.lease_ms / 1000
+    workers = (await site.jobs.stats(worker_seen_s=seen_s)).workers
+    if not workers:
+        raise LookupError(f"no worker was heard of in the last {seen_s:g} s: start one with `glad worker`")
+    return f"{workers} seen in the last {seen_s:g} s"

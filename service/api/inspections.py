@@ -1,0 +1,428 @@
+"""Submitting an image, asking for its inspection, fetching its pictures.
+
+    read → product → fields → decode → store the bytes → submit → wait
+
+What cannot be kept is not accepted: the bytes are durable before the job is, and the job before the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, NoReturn
+
+import structlog
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import ConfigDict, Field, ValidationError
+from redis.exceptions import RedisError, ResponseError
+
+from glad import imaging
+from model_store.errors import StoreError
+from model_store.errors import UnknownProduct as NoSuchProduct
+from model_store.store import BundleRef, Store
+from service.api import documents
+from service.api.images import Described, Upload
+from service.api.site import Site, SiteOf
+from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
+from service.contract import (
+    ARTIFACT_NAMES,
+    IMAGE,
+    ArtifactName,
+    Job,
+    JobTooLarge,
+    Priority,
+    Result,
+    State,
+    Thresholds,
+    Traceability,
+    new_inspection_id,
+    now,
+    parse_inspection_id,
+)
+from service.errors import (
+    BacklogFull,
+    FieldProblem,
+    InvalidFields,
+    KeyReused,
+    ProductUnusable,
+    QueueUnavailable,
+    ServiceError,
+    StorageUnavailable,
+    UnknownArtifact,
+    UnknownInspection,
+    UnknownProduct,
+    field_problems,
+)
+from service.queue.jobs import Outcome, Submission
+
+LONGEST_WAIT_S = 30
+POLL_AGAIN_S = 1
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
+
+router = APIRouter(tags=["inspections"])
+log = structlog.get_logger(__name__)
+
+
+class InspectionFields(Traceability):
+    """The fields of a submission: query parameters of a raw body, form fields of a multipart one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Literal["normal", "high"] = Field("normal", description="claims look at `high` first")
+    deadline_ms: int | None = Field(
+        None, ge=1, le=86_400_000, description="milliseconds after acceptance; after it nobody waits for the result"
+    )
+
+
+InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7", max_length=64)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="same key, same inspection; kept as long as the result",
+        examples=["line-3-000123-top"],
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(alias="Prefer", description=f"`wait=N`: hold the answer up to N s, at most {LONGEST_WAIT_S}"),
+]
+
+
+@router.post(
+    "/v1/products/{product}/inspections",
+    summary="Submit an image",
+    status_code=202,
+    response_model=Result,
+    responses=documents.SUBMIT_RESPONSES,
+    openapi_extra=documents.submit_body(InspectionFields),
+)
+async def submit(
+    request: Request,
+    site: SiteOf,
+    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Accepts one image: as the body itself, with the fields as query parameters, or as a multipart form.
+
+    Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
+    earlier under the same `Idempotency-Key`.
+    """
+    with _rejections_counted(site):
+        upload = await site.decoder.upload(request)
+        bundle, thresholds = await asyncio.to_thread(_pin, site.store, product)
+        fields = _read_fields(upload)
+        await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
+        with _stage(site, "accept_decode"):
+            image = await site.decoder.describe(upload.content)
+        job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
+        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
+    if submission.outcome is Outcome.ACCEPTED:
+        site.metrics.submitted(product, job.priority.value)
+        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
+    return await _answer(site, job, submission, _wait_seconds(prefer))
+
+
+@router.get(
+    "/v1/inspections/{id}",
+    summary="Ask for an inspection",
+    response_model=Result,
+    responses=documents.INSPECTION_RESPONSES,
+)
+async def inspection(site: SiteOf, inspection_id: InspectionPath) -> Response:
+    """The inspection as it stands; `state` says whether it has ended."""
+    result = await _find(site, inspection_id)
+    headers = {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)}
+    return _json(result, 200, headers)
+
+
+@router.get(
+    "/v1/inspections/{id}/{artifact}",
+    summary="Fetch a picture",
+    response_class=Response,
+    responses=documents.ARTIFACT_RESPONSES,
+)
+async def artifact(
+    site: SiteOf,
+    inspection_id: InspectionPath,
+    artifact: Annotated[str, Path(description=", ".join(ARTIFACT_NAMES), examples=["heatmap.png"])],
+) -> Response:
+    """One picture of the inspection: `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`,
+    `map.npy` (float32, in the original's aspect), or `image`, the bytes as they came."""
+    name = _artifact_name(artifact)
+    result = await _find(site, inspection_id)
+    if name not in result.artifacts:
+        raise UnknownArtifact(
+            f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
+            f"{', '.join(result.artifacts)}"
+        )
+    content = await asyncio.to_thread(_load, site, result.id, name)
+    headers = {
+        "Content-Disposition": f'inline; filename="{result.id}-{name}"',
+        "Cache-Control": "private, max-age=86400, immutable",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(content, media_type=_media_type(name, content), headers=headers)
+
+
+def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
+    """The bundle and thresholds that are in force now. UnknownProduct or ProductUnusable."""
+    try:
+        bundle = store.resolve(product)
+        limits = store.thresholds(bundle)
+    except NoSuchProduct as error:
+        raise UnknownProduct(str(error)) from error
+    except (StoreError, ValueError) as error:
+        raise ProductUnusable(str(error)) from error
+    return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+
+
+def _read_fields(upload: Upload) -> InspectionFields:
+    try:
+        return InspectionFields.model_validate(upload.fields)
+    except ValidationError as error:
+        raise _invalid(field_problems(list(error.errors()))) from error
+
+
+def _invalid(problems: list[FieldProblem]) -> InvalidFields:
+    return InvalidFields("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
+
+
+async def _refuse_when_full(site: Site, *, may_be_a_repeat: bool) -> None:
+    """Before anything costs: is Redis there, and is there room? The submit script decides again, and finally.
+
+    A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
+    """
+    try:
+        backlog = await site.jobs.backlog()
+    except RedisError as error:
+        raise _queue_unavailable(site, error) from error
+    if backlog >= site.jobs.max_backlog and not may_be_a_repeat:
+        raise _backlog_full(site, backlog)
+
+
+def _make_job(
+    bundle: BundleRef, thresholds: Thresholds, fields: InspectionFields, upload: Upload, image: Described, *, pool: str
+) -> Job:
+    inspection_id = new_inspection_id()
+    job = Job(
+        **{name: getattr(fields, name) for name in Traceability.model_fields},
+        id=inspection_id,
+        product=bundle.product,
+        bundle_version=bundle.version,
+        bundle_hash=bundle.hash,
+        thresholds=thresholds,
+        image_ref=ArtifactStore.ref(inspection_id, IMAGE),
+        image_sha256=image.sha256,
+        image_format=image.format,
+        image_bytes=len(upload.content),
+        width=image.width,
+        height=image.height,
+        accepted_at=now(),
+        priority=Priority(fields.priority),
+        deadline_ms=fields.deadline_ms,
+        pool=pool,
+    )
+    try:
+        job.to_json()
+    except JobTooLarge as error:
+        raise _invalid([FieldProblem(field="metadata", message=str(error))]) from error
+    return job
+
+
+async def _keep_and_submit(
+    site: Site, job: Job, upload: Upload, fields: InspectionFields, idempotency_key: str | None
+) -> Submission:
+    """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
+    with _stage(site, "accept_store"):
+        await _store_image(site, job, upload.content)
+    try:
+        with _stage(site, "accept_submit"):
+            submission = await site.jobs.submit(
+                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key
+            )
+    except RedisError as error:
+        await _after_failed_submit(site, job, error)
+    if submission.outcome is not Outcome.ACCEPTED:
+        await _remove_image(site, job)
+    if submission.outcome is Outcome.CONFLICT:
+        raise KeyReused(
+            f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
+            "image or other fields: use a new key for a new part, and the same request for a retry"
+        )
+    if submission.outcome is Outcome.FULL:
+        raise _backlog_full(site, submission.backlog)
+    return submission
+
+
+async def _store_image(site: Site, job: Job, content: bytes) -> None:
+    try:
+        await asyncio.to_thread(site.artifacts.put, job.id, IMAGE, content)
+    except ArtifactsUnavailable as error:
+        log.error("image not stored", inspection_id=job.id, error=str(error))
+        raise StorageUnavailable(
+            "the image could not be stored; it was not accepted: send it again later",
+            retry_after_s=site.settings.retry_after_s,
+        ) from error
+
+
+async def _after_failed_submit(site: Site, job: Job, error: RedisError) -> NoReturn:
+    """Redis refused: nothing was accepted, unless an earlier attempt's reply was lost. Redis did not answer: the job
+    may be accepted, so its bytes stay; a retry under the same Idempotency-Key finds out."""
+    if isinstance(error, ResponseError):
+        with contextlib.suppress(RedisError):
+            if await site.results.get(job.id) is None:
+                await _remove_image(site, job)
+    raise _queue_unavailable(site, error) from error
+
+
+async def _remove_image(site: Site, job: Job) -> None:
+    try:
+        await asyncio.to_thread(site.artifacts.remove, job.image_ref)
+    except ArtifactsUnavailable as error:
+        log.warning("image of a refused submission stays", inspection_id=job.id, error=str(error))
+
+
+def _fingerprint(job: Job, fields: InspectionFields) -> str:
+    """Equal for equal requests: the image's bytes and every field."""
+    given = json.dumps(fields.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
+
+
+async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> Response:
+    """200 with an ended inspection, 202 with one that waits. What was accepted is never answered with an error."""
+    repeated = submission.outcome is Outcome.SAME
+    result: Result | None = Result.waiting(job)
+    if repeated or wait_s:
+        try:
+            result = await site.results.wait(submission.inspection_id, wait_s)
+        except RedisError as error:
+            if repeated:
+                raise _queue_unavailable(site, error) from error
+    if result is None:
+        raise _unknown_inspection(submission.inspection_id)
+    headers = {"Location": f"/v1/inspections/{result.id}"}
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    if not result.state.final:
+        headers["Retry-After"] = str(POLL_AGAIN_S)
+    return _json(result, 200 if result.state.final else 202, headers)
+
+
+def _wait_seconds(prefer: str | None) -> int:
+    """N of `Prefer: wait=N`, at most 30; 0 without one. A preference that is not understood is ignored (RFC 7240)."""
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        digits = value.strip().strip('"')
+        if name.strip().lower() == "wait" and digits.isascii() and digits.isdigit() and len(digits) < 10:
+            return min(int(digits), LONGEST_WAIT_S)
+    return 0
+
+
+async def _find(site: Site, inspection_id: str) -> Result:
+    try:
+        found = await site.results.get(parse_inspection_id(inspection_id))
+    except ValueError:
+        found = None
+    except RedisError as error:
+        raise _queue_unavailable(site, error) from error
+    if found is None:
+        raise _unknown_inspection(inspection_id)
+    return found
+
+
+def _unknown_inspection(inspection_id: str) -> UnknownInspection:
+    return UnknownInspection(
+        f"no inspection {inspection_id!r}: it was never accepted here, or ended so long ago that it is no longer kept"
+    )
+
+
+def _artifact_name(text: str) -> ArtifactName:
+    for name in ARTIFACT_NAMES:
+        if name == text:
+            return name
+    raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
+
+
+def _load(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+    try:
+        return site.artifacts.get(site.artifacts.ref(inspection_id, name))
+    except ArtifactNotFound as error:
+        raise UnknownArtifact(f"{name} of inspection {inspection_id} is no longer kept") from error
+    except ArtifactsUnavailable as error:
+        log.error("artifact not read", inspection_id=inspection_id, artifact=name, error=str(error))
+        raise StorageUnavailable(
+            f"{name} of inspection {inspection_id} cannot be read now: try again later",
+            retry_after_s=site.settings.retry_after_s,
+        ) from error
+
+
+def _media_type(name: ArtifactName, content: bytes) -> str:
+    if name.endswith(".png"):
+        return "image/png"
+    if name != IMAGE:
+        return "application/octet-stream"
+    try:
+        return MEDIA_TYPES[imaging.sniff_format(content)]
+    except imaging.ImageError:
+        return "application/octet-stream"
+
+
+def _json(result: Result, status: int, headers: dict[str, str]) -> Response:
+    return Response(result.to_json(), status, headers, media_type="application/json")
+
+
+def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+    log.error("queue unavailable", error=str(error), kind=type(error).__name__)
+    return QueueUnavailable(
+        "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
+        retry_after_s=site.settings.retry_after_s,
+    )
+
+
+def _backlog_full(site: Site, backlog: int) -> BacklogFull:
+    return BacklogFull(
+        f"{backlog} inspections are queued or running; the limit is {site.jobs.max_backlog}: send it again later",
+        retry_after_s=site.settings.retry_after_s,
+    )
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """What a log line says of a job."""
+    return {
+        "inspection_id": job.id,
+        "product": job.product,
+        "bundle": job.bundle_version,
+        "station": job.station,
+        "serial": job.serial,
+        "image_bytes": job.image_bytes,
+        "size": f"{job.width}x{job.height}",
+        "state": State.QUEUED.value,
+    }
+
+
+@contextmanager
+def _rejections_counted(site: Site) -> Iterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        site.metrics.rejected(error.slug)
+        raise
+
+
+@contextmanager
+def _stage(site: Site, name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        site.metrics.stage(name, time.perf_counter() - began)

@@ -1,0 +1,65 @@
+"""Every refusal leaves as problem+json, whoever raised it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from service.errors import PROBLEM_JSON, InvalidFields, Problem, QueueUnavailable, ServiceError, field_problems
+
+log = structlog.get_logger(__name__)
+
+
+def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
+    """Makes problem+json of this service's errors, FastAPI's, Starlette's, and of what nobody expected."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        log.info("refused", type=error.type, status=int(error.status), detail=error.detail, path=request.url.path)
+        return _answer(error.problem(request.url.path), error.headers)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problems = field_problems(list(error.errors()))
+        detail = "; ".join(f"{one.field}: {one.message}" for one in problems)
+        return await refused(request, InvalidFields(detail[:1000], errors=problems))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        detail = f"{request.method} {request.url.path[:200]}: {error.detail}; see /docs for the calls there are"
+        return _plain(request, status, detail, dict(error.headers or {}))
+
+    async def redis_away(request: Request, error: Exception) -> Response:
+        log.error("queue unavailable", error=str(error), path=request.url.path)
+        return await refused(request, QueueUnavailable("the queue does not answer", retry_after_s=retry_after_s))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected error", path=request.url.path, exc_info=error)
+        detail = "an unexpected error; the service's log has it: report it with the time of this request"
+        return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, {})
+
+    app.add_exception_handler(ServiceError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RedisError, redis_away)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:
+    """A problem that the status says all about."""
+    problem = Problem(
+        type="about:blank", title=status.phrase, status=int(status), detail=detail, instance=request.url.path
+    )
+    return _answer(problem, headers)
+
+
+def _answer(problem: Problem, headers: dict[str, str]) -> Response:
+    return Response(
+        problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=PROBLEM_JSON
+    )

@@ -1,0 +1,100 @@
+"""The products that can be inspected: their bundles, and the thresholds in force."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from model_store.errors import StoreError
+from model_store.errors import UnknownProduct as NoSuchProduct
+from model_store.store import BundleRef, Store
+from service.api import documents
+from service.api.site import SiteOf
+from service.contract import Thresholds, Timestamp
+from service.errors import ProductUnusable, UnknownProduct
+
+router = APIRouter(tags=["products"])
+
+
+class BundleView(BaseModel):
+    """One version of a product."""
+
+    version: str = Field(examples=["1"])
+    hash: str = Field(description="SHA-256 of the manifest")
+    title: str
+    created_at: Timestamp
+    resolution: int = Field(description="side of the square model image, in pixels")
+    thresholds: Thresholds
+    quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
+
+
+class ProductView(BaseModel):
+    """A product with a usable bundle."""
+
+    product: str = Field(examples=["bracket"])
+    active: BundleView = Field(description="inspects what is submitted now")
+    versions: list[BundleView] = Field(description="all usable bundles, newest first")
+
+
+class ProductList(BaseModel):
+    """All products."""
+
+    products: list[ProductView]
+
+
+@router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
+async def products(site: SiteOf) -> ProductList:
+    """Every product that has a usable bundle."""
+    return await asyncio.to_thread(_list, site.store)
+
+
+@router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
+async def product(
+    site: SiteOf, product: Annotated[str, Path(description="the product's name", examples=["bracket"])]
+) -> ProductView:
+    """The product's active bundle, all its versions, and the thresholds in force."""
+    return await asyncio.to_thread(_describe, site.store, product)
+
+
+def _list(store: Store) -> ProductList:
+    found = []
+    for name in store.products():
+        try:
+            found.append(_view(store, name))
+        except StoreError:  # its state file broke, or its active version did: it cannot be inspected
+            continue
+    return ProductList(products=found)
+
+
+def _describe(store: Store, name: str) -> ProductView:
+    try:
+        return _view(store, name)
+    except NoSuchProduct as error:
+        raise UnknownProduct(str(error)) from error
+    except StoreError as error:
+        raise ProductUnusable(str(error)) from error
+
+
+def _view(store: Store, name: str) -> ProductView:
+    active = store.resolve(name)
+    return ProductView(
+        product=name,
+        active=_bundle_view(store, active),
+        versions=[_bundle_view(store, ref) for ref in store.versions(name)],
+    )
+
+
+def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
+    limits = store.thresholds(ref)
+    return BundleView(
+        version=ref.version,
+        hash=ref.hash,
+        title=ref.manifest.title,
+        created_at=ref.manifest.provenance.created_at,
+        resolution=ref.manifest.settings.resolution,
+        thresholds=Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel),
+        quality=ref.manifest.quality,
+    )

@@ -1,0 +1,40 @@
+"""What one API process works with, put together once and reached through `app.state`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis.asyncio
+from fastapi import Depends, Request
+
+from model_store.store import Store
+from service.api.images import Decoder
+from service.artifacts import ArtifactStore
+from service.queue.jobs import JobSubmitter
+from service.queue.results import Results
+from service.settings import Settings
+from service.telemetry import ApiMetrics
+
+
+@dataclass(frozen=True)
+class Site:
+    """The parts of one API process."""
+
+    settings: Settings
+    redis: redis.asyncio.Redis
+    jobs: JobSubmitter
+    results: Results
+    store: Store
+    artifacts: ArtifactStore
+    decoder: Decoder
+    metrics: ApiMetrics
+
+
+def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+SiteOf = Annotated[Site, Depends(_site)]
+"""A path function's `site` argument."""
