@@ -224,7 +224,7 @@ class Supervisor:
         child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment)
         fd = server.fileno()
         kept = self._keep("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)))
-        self._say("starting the API")
+        self._say(f"starting the API at {address.url}")
         while not _alive(address.host, address.port, timeout_s=2.0):
             self._tend_and_pause()
         kept.succeeded = True

@@ -51,7 +51,7 @@ class Scheduler:
         for name, value, least in (("lanes", lanes, 1), ("buffer", buffer, 0), ("leaving", leaving, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
-        self._lanes, self._buffer, self._leaving = lanes, buffer, leaving
+        self.lanes, self._buffer, self._leaving = lanes, buffer, leaving
         self._jobs: dict[str, Entry] = {}
         self._order: dict[str, int] = {}
         self._turns = 0
@@ -64,7 +64,7 @@ class Scheduler:
         if any(entry.alone for entry in self._jobs.values()) or self._count(Place.LEAVING) >= self._leaving:
             return 0
         inside = self._count(Place.PREPARING) + self._count(Place.READY) + self._count(Place.WALKING)
-        return max(0, self._lanes + self._buffer - inside)
+        return max(0, self.lanes + self._buffer - inside)
 
     def claimed(self, job: str, *, alone: bool = False) -> None:
         """A job came in; `alone`: nothing else may run beside it, because it is suspected of killing its worker."""
@@ -80,7 +80,7 @@ class Scheduler:
 
     def admit(self) -> tuple[str, ...]:
         """The jobs that take a lane now, the longest waiting first; they count as walking from here on."""
-        free = self._lanes - self._count(Place.WALKING)
+        free = self.lanes - self._count(Place.WALKING)
         entering = tuple(job for job, entry in self._jobs.items() if entry.place is Place.READY)[: max(0, free)]
         for job in entering:
             self._move(job, Place.READY, Place.WALKING, self._jobs[job].group)

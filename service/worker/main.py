@@ -1,0 +1,194 @@
+"""The worker process: builds the engine from the settings, warms the models, works until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+import torch
+from redis.exceptions import RedisError
+
+from model_store.engines.torch import load_models
+from model_store.errors import StoreError
+from model_store.store import SHIPPED_BUNDLES, Store
+from service.artifacts import ArtifactStore
+from service.queue.connection import connect
+from service.queue.jobs import JobQueue
+from service.queue.results import Retention
+from service.settings import Settings
+from service.telemetry import WorkerMetrics, configure_logging
+from service.worker.codecs import Codecs
+from service.worker.engine import Engine
+from service.worker.leases import LeaseKeeper
+from service.worker.models import BundleCache, BundleUnavailable, Load
+from service.worker.port import Port
+from service.worker.pulse import Pulse
+from service.worker.runner import Runner
+from service.worker.scheduler import Scheduler
+from service.worker.stop import Stop
+
+EXIT_CONFIG = 78
+"""The settings are wrong: starting again would not help (EX_CONFIG)."""
+DEATH_S = 10.0
+"""How long a failed worker may take to store what its codec threads have in hand."""
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_models) -> int:
+    """Works until SIGTERM; returns the exit status. `ready_fd`: told in one line of JSON when the models are warm."""
+    configure_logging(settings)
+    stop, pulse = Stop(), Pulse(settings.stuck_after_s)
+    try:
+        if settings.redis_url is None:
+            raise ValueError("GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis")
+        device = choose_device(settings.device)
+        port = Port(settings.worker_port, pulse)
+    except (ValueError, OSError) as error:
+        print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        return EXIT_CONFIG
+    torch.set_num_threads(torch_threads(settings.torch_threads))
+    with stop.on_signals(), port:
+        workplace = Workplace(settings, settings.redis_url, device, stop=stop, pulse=pulse, load=load)
+        workplace.warm()
+        if not stop.draining():
+            _tell_ready(ready_fd, port.number)
+            log.info("worker ready", port=port.number, device=device, lanes=workplace.lanes)
+        workplace.work()
+    log.info("worker stopped")
+    return 0
+
+
+class Workplace:
+    """The parts of one worker, put together."""
+
+    def __init__(
+        self, settings: Settings, redis_url: str, device: str, *, stop: Stop, pulse: Pulse, load: Load
+    ) -> None:
+        self.lanes = settings.lanes or default_lanes(device)
+        self._stop, self._pulse = stop, pulse
+        self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES)
+        self._bundles = BundleCache(self._store, device, settings.max_bundles, load)
+        self._runner = Runner(device, self.lanes)
+        self._jobs = job_queue(settings, redis_url)
+        metrics = WorkerMetrics()
+        self._leases = LeaseKeeper(self._jobs, metrics)
+        self._codecs = Codecs(
+            self._jobs,
+            ArtifactStore(settings.artifacts),
+            metrics,
+            threads=settings.codec_threads,
+            max_pixels=settings.max_pixels,
+        )
+        self._engine = Engine(
+            jobs=self._jobs,
+            scheduler=Scheduler(self.lanes, settings.decode_buffer, leaving=self.lanes + settings.decode_buffer),
+            runner=self._runner,
+            bundles=self._bundles,
+            codecs=self._codecs,
+            leases=self._leases,
+            metrics=metrics,
+            pulse=pulse,
+            stop=stop,
+        )
+        self._max_bundles = settings.max_bundles
+
+    def warm(self) -> None:
+        """Loads the products' active bundles, as many as are kept, and calls their models in every shape once."""
+        for product in self._store.products()[: self._max_bundles]:
+            if self._stop.draining():
+                return
+            try:
+                reference = self._store.resolve(product)
+                bundle = self._bundles.get(product, reference.version, reference.hash)
+            except (StoreError, BundleUnavailable) as error:
+                log.warning("bundle not warmed", product=product, error=str(error))
+                continue
+            began = time.perf_counter()
+            for _ in self._runner.warm(bundle):
+                self._pulse.warming()
+                if self._stop.draining():
+                    return
+            log.info("bundle warmed", product=product, ms=round((time.perf_counter() - began) * 1e3))
+        self._pulse.warm()
+
+    def work(self) -> None:
+        """Runs the engine; afterwards no job is held and no thread is left."""
+        self._leases.start()
+        try:
+            self._engine.run()
+        except BaseException:
+            _end_soon()
+            raise
+        finally:
+            self._codecs.let_go()
+            self._codecs.close()
+            self._leases.stop()
+        try:
+            self._jobs.retire()
+        except (RedisError, OSError) as error:
+            log.warning("not signed off", error=str(error))
+
+
+def job_queue(settings: Settings, redis_url: str) -> JobQueue:
+    """The worker's side of the queue."""
+    return JobQueue(
+        connect(redis_url),
+        settings.pool,
+        lease_ms=settings.lease_ms,
+        max_deaths=settings.max_deaths,
+        retention=Retention(settings.result_ttl_s, settings.max_events),
+    )
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` is a GPU if there is one. ValueError for a device that is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ValueError(f"GLAD_DEVICE is {wanted!r}, which cannot be used ({first_line}): use auto or cpu") from error
+    return wanted
+
+
+def default_lanes(device: str) -> int:
+    """Images denoised at a time: a CPU gains little from more than a few."""
+    return 4 if device == "cpu" else 16
+
+
+def torch_threads(wanted: int | None) -> int:
+    """Threads of one call: as set, else all cores but one, which is left to Redis, API and codec threads."""
+    return wanted or max(1, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else 1)
+
+
+def _end_soon() -> None:
+    """A dead loop ends its process, even if a thread hangs on a disk that does not answer."""
+    timer = threading.Timer(DEATH_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _tell_ready(fd: int | None, port: int) -> None:
+    if fd is not None:
+        with os.fdopen(fd, "w") as pipe:
+            pipe.write(json.dumps({"port": port, "pid": os.getpid()}) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m service.worker.main`: a worker with the settings of the environment."""
+    parser = argparse.ArgumentParser(prog="python -m service.worker.main", description=__doc__)
+    parser.add_argument("--ready-fd", type=int, help="descriptor to tell when the models are warm")
+    given = parser.parse_args(arguments)
+    return run(Settings(), ready_fd=given.ready_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

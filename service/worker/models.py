@@ -1,0 +1,114 @@
+"""The bundles in memory: verified when they are loaded, the least used leave first, equal weights are held once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from glad.compare import Comparator, ImageComparator
+from glad.models import Models
+from glad.settings import MethodSettings
+from model_store.bundle import Bundle, BundleError
+from model_store.engines.torch import ModelLoadError, component_hashes, load_models
+from model_store.errors import StoreError
+from model_store.manifest import Manifest
+from model_store.shapes import ModelsDoNotFit
+from model_store.store import Store
+
+Load = Callable[[Bundle, str], Models]
+"""Makes a verified bundle's models on a device: `model_store.engines.torch.load_models`, or another engine's."""
+
+log = structlog.get_logger(__name__)
+
+
+class BundleUnavailable(Exception):
+    """This worker cannot use the bundle that the job was pinned to; another worker may."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBundle:
+    """A bundle whose models are ready on the device."""
+
+    hash: str
+    manifest: Manifest
+    models: Models
+    comparator: Comparator
+    group: str
+    """Lanes of equal groups share calls: their models, sides and noise schedules are the same."""
+
+    @property
+    def settings(self) -> MethodSettings:
+        """The method's settings."""
+        return self.manifest.settings
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one image's latent."""
+        side = self.settings.resolution // self.models.autoencoder.factor
+        return self.models.autoencoder.latent_channels, side, side
+
+
+class BundleCache:
+    """Loads bundles from the store and keeps the last used ones. Belongs to the thread that owns the device."""
+
+    def __init__(self, store: Store, device: str, capacity: int, load: Load = load_models) -> None:
+        """`capacity`: bundles kept loaded when no lane needs them."""
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
+        self._store, self._device, self._capacity, self._load = store, device, capacity, load
+        self._loaded: OrderedDict[str, LoadedBundle] = OrderedDict()
+        self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+    def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
+        """The bundle of exactly this hash; loaded if need be. BundleUnavailable if it is missing, changed or broken."""
+        if bundle_hash not in self._loaded:
+            self._loaded[bundle_hash] = self._open(product, version, bundle_hash)
+        self._loaded.move_to_end(bundle_hash)
+        while len(self._loaded) > self._capacity:
+            self._loaded.popitem(last=False)
+        return self._loaded[bundle_hash]
+
+    def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
+        named = f"bundle {product}/{version} ({bundle_hash[:12]})"
+        try:
+            reference = self._store.resolve(product, version)
+            if reference.hash != bundle_hash:
+                raise BundleUnavailable(f"{named}: the store has another bundle of that version, {reference.hash[:12]}")
+            bundle = reference.open()
+            models = self._shared(bundle, self._load(bundle, self._device))
+        except (StoreError, BundleError, ModelLoadError, ModelsDoNotFit, OSError) as error:
+            raise BundleUnavailable(f"{named}: {error}") from error
+        log.info("bundle loaded", product=product, version=version, hash=bundle_hash[:12])
+        return LoadedBundle(
+            hash=bundle.hash,
+            manifest=bundle.manifest,
+            models=models,
+            comparator=ImageComparator(models.autoencoder, models.features),
+            group=_group(bundle),
+        )
+
+    def _shared(self, bundle: Bundle, models: Models) -> Models:
+        """The same models, with what another bundle has loaded already in place of what was loaded again."""
+        hashes = component_hashes(bundle)
+        return Models(
+            autoencoder=self._components.setdefault(f"autoencoder {hashes['autoencoder']}", models.autoencoder),
+            denoiser=self._components.setdefault(f"unet {hashes['unet']}", models.denoiser),
+            features=self._components.setdefault(f"features {hashes['features']}", models.features),
+        )
+
+
+def _group(bundle: Bundle) -> str:
+    """What lanes must agree on to share a block: the weights, by content and not by name, the side and the schedule."""
+    settings = bundle.manifest.settings
+    parts = [
+        *(f"{name}={digest}" for name, digest in sorted(component_hashes(bundle).items())),
+        f"side={settings.resolution}",
+        f"schedule={settings.schedule.model_dump_json()}",
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,67 @@
+"""The worker's HTTP port: /metrics, /health/live and /health/ready, from a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from service.worker.pulse import Pulse
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Port:
+    """Answers on a TCP port; 0 takes any free one. OSError if the port is in use."""
+
+    def __init__(self, port: int, pulse: Pulse, host: str = "") -> None:
+        self._server = _server((host, port), pulse)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="port", daemon=True)
+
+    @property
+    def number(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _server(address: tuple[str, int], pulse: Pulse) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            match self.path:
+                case "/metrics":
+                    self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
+                case "/health/live":
+                    self._say(pulse.alive, f"last sign of life {pulse.age_s:.1f} s ago, {pulse.lanes} lanes occupied")
+                case "/health/ready":
+                    self._say(pulse.ready, "ready" if pulse.ready else "warming up")
+                case _:
+                    self._answer(404, b"ask for /metrics, /health/live or /health/ready\n", TEXT)
+
+        def _say(self, good: bool, text: str) -> None:
+            self._answer(200 if good else 503, f"{text}\n".encode(), TEXT)
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes come every few seconds; nobody wants to read that."""
+
+    return ThreadingHTTPServer(address, Handler)

@@ -1,0 +1,79 @@
+"""A tiny bundle in a store, images, and what a worker needs around them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model_store.store import Store
+from service.child import Child
+from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.queue.connection import connect
+from service.worker.models import BundleCache, LoadedBundle
+from tests.support.nursery import Nursery
+from tests.support.plant import Plant
+from tests.support.processes import eventually
+from tests.support.tiny_bundle import make_tiny_bundle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Bit-equality and a shared machine both ask for it."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with product "toy" that several tests share; read only."""
+    folder = tmp_path_factory.mktemp("store")
+    make_tiny_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy(store_folder: Path) -> LoadedBundle:
+    """The toy product's bundle, loaded."""
+    store = Store(store_folder)
+    return BundleCache(store, "cpu", capacity=2).get("toy", "1", store.resolve("toy").hash)
+
+
+def png(seed: int, width: int = 96, height: int = 64) -> bytes:
+    """A picture of coloured noise blobs, different for every seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(target, "PNG")
+    return target.getvalue()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Redis that these tests share."""
+    folder = tmp_path_factory.mktemp("redis")
+    path = socket_path(folder)
+    child = Child("Redis", redis_command(find_redis(), folder, path), log=folder / "redis.log")
+    child.start()
+    eventually(lambda: answers(path))
+    yield redis_url(path)
+    child.kill()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks worker processes."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def plant(redis_server: str, store_folder: Path, tmp_path: Path, nursery: Nursery) -> Iterator[Plant]:
+    """An empty queue, the shared store, an own artifact folder, and workers for them."""
+    with connect(redis_server) as client:
+        client.flushall()
+        yield Plant(redis_server, client, store_folder, tmp_path, nursery)
+    nursery.end_all()

@@ -1,0 +1,64 @@
+"""Tiny models that misbehave for images of one colour, and a worker with them: `python -m` this.
+
+white   kills the process          red    raises
+black   gives NaN                  other  as the bundle has it
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from glad.models import Autoencoder, Models
+from model_store.bundle import Bundle
+from model_store.engines.torch import load_models
+
+
+@dataclass(frozen=True, eq=False)
+class OddAutoencoder:
+    """An autoencoder with three allergies."""
+
+    inner: Autoencoder
+
+    @property
+    def latent_channels(self) -> int:
+        """As the bundle has it."""
+        return self.inner.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """As the bundle has it."""
+        return self.inner.factor
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Looks at the colour first."""
+        darkest, brightest = images.amin((2, 3)), images.amax((2, 3))
+        if bool((darkest > 0.99).all()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if bool((brightest < -0.99).all()):
+            return self.inner.encode(images) * torch.nan
+        if bool((darkest[:, 0] > 0.99).all() and (brightest[:, 1:] < -0.99).all()):
+            raise RuntimeError("allergic to red")
+        return self.inner.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """As the bundle has it."""
+        return self.inner.decode(latents)
+
+
+def load_odd_models(bundle: Bundle, device: str) -> Models:
+    """The bundle's models with the odd autoencoder."""
+    models = load_models(bundle, device)
+    return replace(models, autoencoder=OddAutoencoder(models.autoencoder))
+
+
+if __name__ == "__main__":
+    from service.settings import Settings
+    from service.worker.main import run
+
+    sys.exit(run(Settings(), load=load_odd_models))
