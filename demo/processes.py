@@ -11,8 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-PATIENCE_S = (15.0, 30.0)
-"""How long a child may take to stop by itself: after the first interrupt, and after the second, which hurries it."""
+BRIEF_S = (3.0,)
+DRAIN_S = (15.0, 30.0)
+"""How long a child may take to end after each interrupt: the service first finishes what it has begun, then hurries."""
+
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a termination and a closed terminal."""
 
 
 class DemoError(Exception):
@@ -30,14 +35,13 @@ class Stopped(BaseException):
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Turns Ctrl-C, a termination and a closed terminal into Stopped, once: the clean-up that follows ignores them."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(number: int, _: FrameType | None) -> None:
-        for other in numbers:
+        for other in STOPPING:
             signal.signal(other, signal.SIG_IGN)
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         yield
     finally:
@@ -59,22 +63,44 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], patience_s: Sequence[float] = BRIEF_S
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child with its output in a log. It stands in a session of its own, so that a Ctrl-C reaches the demo alone,
     which then ends its children in order: on leaving, the child is interrupted, and killed when that does not help."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
-        )
+    child = None
     try:
+        with held_signals() as mask, log.open("wb") as output:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509 - no threads here
+            )
         yield child
     finally:
-        end(child)
+        if child is not None:
+            with held_signals():
+                end(child, patience_s)
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def held_signals() -> Iterator[set[int]]:
+    """Signals that would stop the demo wait until the end of the block: a child must not start or end by halves. Gives
+    the mask that was in force, for a child to go back to."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield {int(number) for number in mask}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def end(child: subprocess.Popen[bytes], patience_s: Sequence[float]) -> None:
     """Stops a child and what is left of its session."""
-    for seconds in PATIENCE_S:
+    for seconds in patience_s:
         if child.poll() is None:
             child.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ import httpx
 
 from demo.inspected import Inspected, Sample, as_table, samples
 from demo.page import SHOWN, artifact_path, write_page
-from demo.processes import DemoError, child_environment, glad_command, last_lines, running
+from demo.processes import DRAIN_S, DemoError, child_environment, glad_command, last_lines, running
 from demo.progress import Progress, Stages
 
 MARK = ".glad-demo"
 TITLE = "GLAD demo: a line of brackets"
-READY_S = 180.0
+START_S = 180.0
 POLL_S = 0.2
 
 
@@ -76,7 +76,10 @@ def run(plan: Plan) -> Path:
     claim(plan.output)
     wanted = render(plan, say)
     with serving(plan, say) as service:
+        wait_until(is_alive, service)
         bundle = active_version(service, plan.product)
+        wait_until(is_ready, service)
+        say("the service is ready")
         post(plan, service, len(wanted), say)
         results = read_answers(plan.answers, wanted)
         fetch_pictures(plan, service, results, say)
@@ -87,7 +90,7 @@ def run(plan: Plan) -> Path:
     if missing:
         raise DemoError(f"{missing} of {len(wanted)} results are missing; see {plan.answers} and {plan.output}/*.log")
     say(f"{len(results)} of {len(wanted)} results")
-    print(f"\n{what_next(plan, page, bundle, results)}")
+    print(f"\n{what_next(plan, page, results)}")
     return page
 
 
@@ -117,16 +120,13 @@ def render(plan: Plan, say: Stages) -> list[Sample]:
 
 @contextmanager
 def serving(plan: Plan, say: Stages) -> Iterator[Service]:
-    """`glad serve` on a free port with its own data folder, from ready to stopped."""
+    """`glad serve` on a free port with its own data folder, from its start until it has stopped."""
     port = free_port()
     settings = {"GLAD_HOST": "127.0.0.1", "GLAD_PORT": str(port), "GLAD_DATA_DIR": str(plan.data.resolve())}
     log = plan.output / "service.log"
     say(f"starting the service on port {port} (Redis, API, worker)")
-    with running(glad_command("serve"), log, child_environment(settings)) as child:
-        service = Service(f"http://127.0.0.1:{port}", child, log)
-        wait_until_ready(service)
-        say("the service is ready")
-        yield service
+    with running(glad_command("serve"), log, child_environment(settings), DRAIN_S) as child:
+        yield Service(f"http://127.0.0.1:{port}", child, log)
 
 
 def free_port() -> int:
@@ -136,22 +136,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(service: Service) -> None:
-    """Returns once the service takes images; DemoError if it ends or takes too long."""
-    deadline = time.monotonic() + READY_S
-    while not is_ready(service):
+def wait_until(condition: Callable[[Service], bool], service: Service) -> None:
+    """Returns once the condition holds; DemoError if the service ends or takes too long."""
+    deadline = time.monotonic() + START_S
+    while not condition(service):
         service.must_run()
         if time.monotonic() > deadline:
-            raise DemoError(f"the service was not ready within {READY_S:.0f} s:\n{last_lines(service.log)}")
+            raise DemoError(f"the service did not start within {START_S:.0f} s:\n{last_lines(service.log)}")
         time.sleep(POLL_S)
 
 
+def is_alive(service: Service) -> bool:
+    """Whether the API answers."""
+    return health(service, "live") is not None
+
+
 def is_ready(service: Service) -> bool:
-    """Whether /health/ready says so."""
+    """Whether images are accepted and a worker is seen; "degraded" is the first without the second."""
+    answer = health(service, "ready")
+    return answer is not None and answer["status"] == "ready"
+
+
+def health(service: Service, probe: str) -> dict[str, Any] | None:
+    """What a probe answers with 200; None otherwise."""
     try:
-        return httpx.get(f"{service.url}/health/ready", timeout=5.0).status_code == httpx.codes.OK
+        answer = httpx.get(f"{service.url}/health/{probe}", timeout=5.0)
     except httpx.TransportError:
-        return False
+        return None
+    return dict(answer.json()) if answer.status_code == httpx.codes.OK else None
 
 
 def active_version(service: Service, product: str) -> str:
@@ -159,7 +171,7 @@ def active_version(service: Service, product: str) -> str:
     answer = httpx.get(f"{service.url}/v1/products/{product}", timeout=10.0)
     if answer.status_code != httpx.codes.OK:
         raise DemoError(f"the service has no bundle for product {product!r}: {answer.text}")
-    return str(answer.json()["active"])
+    return str(answer.json()["active"]["version"])
 
 
 def post(plan: Plan, service: Service, count: int, say: Stages) -> None:
@@ -204,10 +216,9 @@ def fetch_pictures(plan: Plan, service: Service, results: Sequence[Inspected], s
                 path.write_bytes(answer.content)
 
 
-def what_next(plan: Plan, page: Path, bundle: str, results: Sequence[Inspected]) -> str:
+def what_next(plan: Plan, page: Path, results: Sequence[Inspected]) -> str:
     """The end of the demo: what to look at and what to try."""
     example = max(results, key=lambda result: result.score).sample.path
-    shipped = Path("model_store/bundles", plan.product, bundle)
     binaries = shown(Path(sys.executable).parent)
     return f"""\
 Look at the results:            {page.resolve()}
@@ -216,7 +227,7 @@ Serve the same product:         make serve
                                   -H 'Content-Type: image/png' -H 'Prefer: wait=30' \\
                                   http://127.0.0.1:8000/v1/products/{plan.product}/inspections
 Inspect an image of your own,
-without a server:               {binaries}/glad inspect {shipped} my-photo.jpg"""
+without a server:               {binaries}/glad inspect {plan.product} my-photo.jpg"""
 
 
 def shown(path: Path) -> str:

@@ -128,8 +128,10 @@ def test_the_demo_stops_its_service(finished: tuple[Path, str]) -> None:
 
 @needs_proc
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_demo_leaves_nothing_running(rendered: Path, store: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "stage"), [(signal.SIGINT, "a camera posts"), (signal.SIGTERM, "starting the service")]
+)
+def test_a_stopped_demo_leaves_nothing_running(rendered: Path, store: Path, number: signal.Signals, stage: str) -> None:
     with subprocess.Popen(
         demo_command(rendered, "--rate", "0.5"),
         cwd=ROOT,
@@ -140,8 +142,10 @@ def test_a_stopped_demo_leaves_nothing_running(rendered: Path, store: Path, numb
         start_new_session=True,
     ) as demo:
         assert demo.stdout is not None
-        assert any("a camera posts" in line for line in demo.stdout), demo.stderr and demo.stderr.read()
-        assert any("redis" in line for line in processes_of(rendered))
+        assert any(stage in line for line in demo.stdout), demo.stderr and demo.stderr.read()
+        while not any("redis-server" in line for line in processes_of(rendered)):
+            assert demo.poll() is None
+            time.sleep(0.05)
         os.killpg(demo.pid, number)  # as a terminal does
         _, errors = demo.communicate()
     assert demo.returncode == 128 + number
