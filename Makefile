@@ -5,6 +5,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 DATA ?= data/bracket
+VERSION ?= 1
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -42,8 +43,9 @@ format: setup ## format the code and sort its imports
 	@$(VENV)/bin/ruff format --quiet .
 
 bundle: setup ## make the shipped demo bundle again: renders its images, trains, calibrates, publishes (about an hour)
-	@$(VENV)/bin/glad sample $(DATA)
-	@$(VENV)/bin/glad train nano --data $(DATA)
+	@$(VENV)/bin/glad sample $(DATA) --seed 20261123 --train 400 --calibration 300
+	@$(VENV)/bin/glad train nano --data $(DATA) --product bracket --title "Machined bracket KX-42" \
+		--version $(VERSION) --out bundles
 
 clean: ## remove what the targets made, but for .venv
 	@rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
