@@ -157,6 +157,16 @@ def package_version() -> str:
         return "0+unknown"
 
 
+class _JsonLines(logging.Handler):
+    """Writes to what stderr is now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
 def configure_logging(settings: Settings) -> None:
     """One JSON object per line on stderr, for this project's events and for libraries' log records alike."""
     shared: list[Any] = [
@@ -176,7 +186,7 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _JsonLines()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -188,10 +198,12 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
+    # Of handlers only our own is replaced: a second application in one process adds no second line.
+    root.handlers = [other for other in root.handlers if not isinstance(other, _JsonLines)] + [handler]
     root.setLevel(settings.log_level.upper())
     # One line per request is what `inspection accepted` says already.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").handlers = []
     logging.getLogger("python_multipart").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -17,7 +17,7 @@ from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
 from service.artifacts import ArtifactStore
-from service.errors import PROBLEM_JSON
+from service.errors import PROBLEM_JSON, BodyTooLarge
 from service.queue.connection import connect_async
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
@@ -59,7 +59,11 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
+    )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     for module in (inspections, products, health):
         app.include_router(module.router)
@@ -101,6 +105,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in document["paths"].values():
             for operation in path.values():
                 _correct_errors(operation["responses"])
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -111,5 +117,4 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         if PROBLEM_JSON in content and "application/json" in content:
             content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
         elif status == "422":  # FastAPI's own form of it, which this service never sends
-            schema = {"$ref": "#/components/schemas/Problem"}
-            responses[status] = {"description": "Invalid fields", "content": {PROBLEM_JSON: {"schema": schema}}}
+            del responses[status]

@@ -147,7 +147,7 @@ SUBMIT_RESPONSES: Responses = {
 }
 INSPECTION_RESPONSES: Responses = {
     200: _inspection("The inspection as it stands", DONE, {}),
-    **_problems(f"/v1/inspections/{ID}", _NO_INSPECTION, InvalidFields("id: too long"), _QUEUE_AWAY),
+    **_problems(f"/v1/inspections/{ID}", _NO_INSPECTION, _QUEUE_AWAY),
 }
 ARTIFACT_RESPONSES: Responses = {
     200: {
@@ -158,7 +158,6 @@ ARTIFACT_RESPONSES: Responses = {
         f"/v1/inspections/{ID}/heatmap.png",
         _NO_INSPECTION,
         UnknownArtifact(f"inspection {ID} has no heatmap.png: its state is queued, and it has image"),
-        InvalidFields("id: too long"),
         _QUEUE_AWAY,
         _STORAGE_AWAY,
     ),

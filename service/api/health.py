@@ -86,7 +86,9 @@ async def _checked(check: Awaitable[str], *, required: bool) -> Check:
         return Check(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
     except TimeoutError:
         return Check(ok=False, required=required, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
-    except (RedisError, OSError, LookupError) as error:
+    except LookupError as error:
+        return Check(ok=False, required=required, detail=str(error))
+    except (RedisError, OSError) as error:
         return Check(ok=False, required=required, detail=f"{type(error).__name__}: {error}")
 
 

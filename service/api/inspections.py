@@ -79,7 +79,7 @@ class InspectionFields(Traceability):
     )
 
 
-InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7", max_length=64)]
+InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -341,9 +341,7 @@ async def _find(site: Site, inspection_id: str) -> Result:
 
 
 def _unknown_inspection(inspection_id: str) -> UnknownInspection:
-    return UnknownInspection(
-        f"no inspection {inspection_id!r}: it was never accepted here, or ended so long ago that it is no longer kept"
-    )
+    return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 
 def _artifact_name(text: str) -> ArtifactName:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,8 +17,9 @@ class _TooLarge(Exception):
 class BodyLimit:
     """ASGI middleware: counts the bytes that really arrive and answers 413 beyond the limit."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, refused: Callable[[], None]) -> None:
+        """`refused`: told of every 413."""
+        self._app, self._max_bytes, self._refused = app, max_bytes, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 413."""
@@ -56,6 +59,7 @@ class BodyLimit:
                 await self._refuse(scope, send, "more")
 
     async def _refuse(self, scope: Scope, send: Send, given: str) -> None:
+        self._refused()
         error = BodyTooLarge(
             f"the body has {given}; at most {self._max_bytes} bytes are allowed: send a smaller image, or raise "
             "GLAD_MAX_IMAGE_BYTES"

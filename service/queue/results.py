@@ -11,13 +11,18 @@ from typing import Any, Self, cast
 
 import redis
 import redis.asyncio
-from redis.exceptions import RedisError
+import structlog
 
 from service.contract import Event, Failure, Job, Result, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.scripts import load
+
+PAUSE_S = 0.2
+"""Between an error and the next attempt to read the event stream."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Results:
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._someone_waits = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         self._reader = asyncio.create_task(self._follow(), name="glad-results")
@@ -92,10 +98,11 @@ class Results:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._reader is not None:
+        self._closing = True
+        # Again and again: asyncio and the client may swallow a cancellation that meets the end of an await.
+        while self._reader is not None and not self._reader.done():
             self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await asyncio.wait({self._reader}, timeout=0.1)
 
     async def get(self, inspection_id: str) -> Result | None:
         """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
@@ -129,9 +136,9 @@ class Results:
             self._someone_waits.clear()
 
     async def _follow(self) -> None:
-        """Reads the event stream while somebody waits; never ends by itself."""
+        """Reads the event stream while somebody waits; goes on after every error."""
         last: str | None = None
-        while True:
+        while not self._closing:
             if not self._someone_waits.is_set():
                 last = None
                 await self._someone_waits.wait()
@@ -142,9 +149,10 @@ class Results:
                 for entry, fields in await self._read_after(last):
                     last = entry
                     self._tell(fields["id"])
-            except (RedisError, OSError):
+            except Exception as error:
+                log.warning("event stream not read", error=str(error), kind=type(error).__name__)
                 last = None
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(PAUSE_S)
 
     async def _last_event(self) -> str:
         newest = await cast("Any", self._redis.xrevrange(keys.EVENTS, count=1))

@@ -1,0 +1,150 @@
+"""A real Redis, a store with one product, the real application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import redis
+import redis.asyncio
+
+from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
+from service.api.app import create_app
+from service.api.site import Site
+from service.queue.connection import connect, connect_async
+from service.queue.jobs import JobQueue, JobSubmitter
+from service.settings import Settings
+from tests.support.line import AT, THRESHOLDS
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for all tests that do not hurt it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def client(shared_redis: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the shared server, emptied before."""
+    with connect(shared_redis.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest_asyncio.fixture
+async def async_client(client: redis.Redis, shared_redis: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """The same server for asyncio."""
+    async with connect_async(shared_redis.url) as found:
+        yield found
+
+
+@pytest.fixture
+def submitter(async_client: redis.asyncio.Redis) -> JobSubmitter:
+    """The API's side of an empty queue."""
+    return JobSubmitter(async_client, max_backlog=1000)
+
+
+@pytest.fixture
+def make_queue(client: redis.Redis) -> Callable[..., JobQueue]:
+    """Makes worker's sides of the queue; a lease is so long that it ends only when a test says so."""
+
+    def make(name: str = "w", lease_ms: int = 60_000, **options: Any) -> JobQueue:
+        return JobQueue(client, worker_id=name, lease_ms=lease_ms, **options)
+
+    return make
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that the test may kill."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.go_on()
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with product "toy" whose weights are empty files: the API reads manifests only."""
+    root = tmp_path_factory.mktemp("store")
+    write_toy(root / "toy" / "1")
+    return root
+
+
+def write_toy(folder: Path) -> None:
+    """A bundle as far as the API looks at one."""
+    empty = FileEntry(sha256="00" * 32, bytes=0)
+    components: dict[Any, Component] = {}
+    for name, kind in (("autoencoder", "autoencoder_kl"), ("unet", "unet2d"), ("features", "vit")):
+        files = {f"{name}/{file}": empty for file in ("config.json", "model.safetensors")}
+        components[name] = Component.model_validate(
+            {"kind": kind, "dtype": "float16", "files": files, "licence": "none"}
+        )
+        (folder / name).mkdir(parents=True)
+        for file in files:
+            (folder / file).touch()
+    manifest = Manifest.model_validate(
+        {
+            "product": folder.parent.name,
+            "version": folder.name,
+            "title": "Toy",
+            "settings": {"trigger": {"delta": 0.3}},
+            "components": components,
+            "calibration": Calibration(
+                **THRESHOLDS.model_dump(), pixel_quantile=0.99, good_images=2, good_scores=(0.1, 0.2)
+            ),
+            "provenance": Provenance(created_at=AT, command="test", recipe={}, data={}, software={}, seed=0),
+        }
+    )
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started application and a client of it."""
+
+    http: httpx.AsyncClient
+    site: Site
+    settings: Settings
+
+    def stored(self) -> list[Path]:
+        """Every file in the artifact folder."""
+        return [path for path in Path(self.settings.artifacts).rglob("*") if path.is_file()]
+
+
+StartApp = Callable[..., Any]
+
+
+@pytest_asyncio.fixture
+async def start_app(tmp_path: Path, toy_store: Path) -> AsyncIterator[StartApp]:
+    """Starts the real application in this process, with the settings given."""
+    async with AsyncExitStack() as stack:
+
+        async def start(redis_url: str, **settings: Any) -> Running:
+            given: dict[str, Any] = {"redis_url": redis_url, "store": str(toy_store), "data_dir": tmp_path / "data"}
+            made = Settings(**(given | settings))
+            app = create_app(made)
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app)
+            http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://api"))
+            return Running(http, app.state.site, made)
+
+        yield start
+
+
+@pytest_asyncio.fixture
+async def api(client: redis.Redis, shared_redis: RedisServer, start_app: StartApp) -> Running:
+    """The application on the shared, emptied Redis."""
+    running: Running = await start_app(shared_redis.url)
+    return running

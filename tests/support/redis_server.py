@@ -1,0 +1,48 @@
+"""A real redis-server on a unix socket, which a test may kill, pause and start again on the same data."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import redis
+
+from service.child import Child
+from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.queue.connection import connect
+from tests.support.processes import eventually
+
+
+class RedisServer:
+    """One server and its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._socket = socket_path(folder)
+        self._child = Child("Redis", redis_command(find_redis(), folder, self._socket), log=folder / "redis.log")
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        return redis_url(self._socket)
+
+    def start(self) -> None:
+        """Starts it and waits until it answers; keeps the data of an earlier start."""
+        self._child.start()
+        eventually(lambda: answers(self._socket))
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._child.kill()
+
+    def hang(self) -> None:
+        """Stops it without ending it, as a stalled host would."""
+        self._child.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ends `hang`."""
+        self._child.signal(signal.SIGCONT)
+
+    def connect(self) -> redis.Redis:
+        """A client as workers have it."""
+        return connect(self.url)
