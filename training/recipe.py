@@ -1,0 +1,150 @@
+"""Recipes: everything that turns a folder of good images into a bundle, as one typed, frozen object read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from glad.settings import Frozen, MethodSettings
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class RecipeError(ValueError):
+    """A recipe that does not exist or does not hold together; says which value, the rule and the fix."""
+
+
+class SynthesisRecipe(Frozen):
+    """Synthetic anomalies and the pairs (x, x^a) made once before training (Sec. 3.5; MemSeg and CutPaste)."""
+
+    pairs: int = Field(ge=8, description="pairs kept in memory; each good image is used about equally often")
+    none: float = Field(0.3, ge=0, le=1, description="share of pairs without anomaly")
+    texture: float = Field(0.25, ge=0, description="weight: Perlin shape filled with a procedural texture (MemSeg)")
+    shuffle: float = Field(0.20, ge=0, description="weight: Perlin shape filled with the shuffled product (MemSeg)")
+    paste: float = Field(0.20, ge=0, description="weight: a patch of the product pasted elsewhere (CutPaste)")
+    stroke: float = Field(0.15, ge=0, description="weight: a thin curved stroke (CutPaste's scar)")
+    spot: float = Field(0.15, ge=0, description="weight: a soft spot, darker, brighter, tinted or embossed")
+    warp: float = Field(0.15, ge=0, description="weight: the product locally displaced")
+    shift_px: int = Field(2, ge=0, description="both images of a pair are shifted together by up to this many pixels")
+    gain: float = Field(0.05, ge=0, lt=1, description="... and their brightness is scaled by up to this share")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Kind of anomaly -> its weight."""
+        return {kind: getattr(self, kind) for kind in ("texture", "shuffle", "paste", "stroke", "spot", "warp")}
+
+
+class VaeRecipe(Frozen):
+    """The KL autoencoder (diffusers AutoencoderKL)."""
+
+    widths: tuple[int, ...]
+    latent_channels: int = Field(8, ge=1)
+    norm_groups: int = Field(8, ge=1)
+    layers: int = Field(1, ge=1)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=16)
+    learning_rate: float = Field(gt=0)
+    gradient_weight: float = Field(0.5, ge=0, description="weight of the L1 between image gradients")
+    kl_weight: float = Field(1e-6, ge=0)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent element on a side."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+class UnetRecipe(Frozen):
+    """The denoiser (diffusers UNet2DModel), trained with ATP on latents."""
+
+    widths: tuple[int, ...]
+    layers: int = Field(1, ge=1)
+    norm_groups: int = Field(16, ge=1)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    anomaly_weight: Literal["t/1000", "t/T"] = Field("t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000")
+    up_to_start: bool = Field(True, description="draw t from 0...T instead of the whole schedule")
+
+
+class FeaturesRecipe(Frozen):
+    """The feature extractor (transformers ViTModel), trained by anomaly contrast on pairs and on reconstructions."""
+
+    width: int = Field(ge=16)
+    depth: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    mlp: int = Field(ge=16)
+    patch: int = Field(8, ge=2)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    reconstructions: int = Field(
+        ge=0, description="pairs whose reconstruction is cached to adapt to what inference sees"
+    )
+    margin: float = Field(0.0, ge=-1, lt=1, description="cosine that anomalous patches are pushed below")
+
+
+class CalibrationRecipe(Frozen):
+    """Thresholds from good images that no training saw."""
+
+    fail_quantile: float = Field(0.98, gt=0, lt=1)
+    review_quantile: float = Field(0.90, gt=0, lt=1)
+    pixel_quantile: float = Field(0.98, gt=0, lt=1, description="of the good images' largest map values")
+    delta_quantile: float = Field(0.90, gt=0, lt=1, description="of good training images' largest trigger scores")
+    delta_images: int = Field(100, ge=4)
+    holdout: float = Field(
+        0.2, gt=0, lt=1, description="share of train/good kept for calibration without calibration/good"
+    )
+
+
+class Recipe(Frozen):
+    """A whole training, from good images to a bundle."""
+
+    name: str
+    seed: int = 0
+    threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
+    settings: MethodSettings
+    synthesis: SynthesisRecipe
+    vae: VaeRecipe
+    unet: UnetRecipe
+    features: FeaturesRecipe
+    calibration: CalibrationRecipe = CalibrationRecipe()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        side, factor, patch = self.settings.resolution, self.vae.factor, self.features.patch
+        if side % factor or side % patch:
+            raise ValueError(
+                f"resolution {side} is not divisible by the autoencoder's factor {factor} and the patch {patch}: "
+                f"choose a multiple of {max(factor, patch)}"
+            )
+        if factor != patch:
+            raise ValueError(
+                f"the autoencoder's factor {factor} and the patch {patch} differ: mask and latent need one grid"
+            )
+        if self.settings.score.layers[-1] > self.features.depth:
+            raise ValueError(
+                f"score layers are {self.settings.score.layers}, the extractor has {self.features.depth} blocks: "
+                "name layers that exist or raise features.depth"
+            )
+        return self
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe from a TOML file's path, or by the name of a shipped one.
+
+    Raises:
+        RecipeError: no such file or shipped name, not TOML, or values that do not fit together.
+    """
+    path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}")
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise RecipeError(f"recipe {path} is not usable: {error}") from error
