@@ -1,0 +1,82 @@
+"""Many independent pieces of work on all cores: a process per core, results in order, and nothing left behind.
+
+Ctrl-C reaches only the parent: it drops what has not begun, waits for what has, and the processes end. If the parent is
+killed, they end by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def process_count(wanted: int | None) -> int:
+    """How many processes: as wanted, else one per core. ValueError below 1."""
+    if wanted is None:
+        return os.cpu_count() or 1
+    if wanted < 1:
+        raise ValueError(f"{wanted} worker processes: give 1 (no other process) or more, or None for one per core")
+    return wanted
+
+
+def spread(
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None = None,
+    chunk: int = 1,
+    prepare: Callable[..., object] | None = None,
+    given: tuple[Any, ...] = (),
+) -> Iterator[Result]:
+    """`call(item)` for every item, in order.
+
+    Args:
+        workers: processes; None: one per core; 1: all in this process, which spares small work the start of others.
+        chunk: items handed to a process at once.
+        prepare, given: `prepare(*given)` runs once in every process before its first item.
+    """
+    count = min(process_count(workers), -(-len(items) // chunk))
+    if count <= 1:
+        if prepare is not None:
+            prepare(*given)
+        yield from map(call, items)
+        return
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare, given))
+    try:
+        with _interrupts_blocked():
+            results = pool.map(call, items, chunksize=chunk)  # starts the processes, which inherit the block
+        yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block; processes started in it never hear one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(prepare: Callable[..., object] | None, given: Iterable[Any]) -> None:
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    if prepare is not None:
+        prepare(*given)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
