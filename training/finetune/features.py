@@ -1,0 +1,198 @@
+"""The feature extractor: a small ViT trained from scratch by anomaly contrast, then adapted to reconstructions.
+
+At full size DINO's features separate defects because they saw a world of images. A nano extractor saw one product, so
+it is taught directly what the map needs (Eq. 11): patches of input and reference that show the same normal part agree
+(cosine to 1), whatever its brushing, noise or the autoencoder's blur did to it, and patches that a synthetic anomaly
+changed disagree. The second half of its pairs are real reconstructions of anomalous images, so that what the
+autoencoder and the denoiser lose is not an anomaly (the aim of the paper's DINO fine-tuning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import ViTConfig, ViTModel
+
+from glad.schedule import NoiseSchedule, add_noise, predict_x0
+from glad.settings import MethodSettings
+from training.finetune.stage import Stage, progress_bar
+from training.finetune.unet import LatentPairs
+from training.pairs import PairSet, to_unit
+from training.recipe import FeaturesRecipe
+
+CLEAR = 0.02  # a patch with less of its area changed is normal
+DAMAGED = 0.15  # a patch with more of its area changed is anomalous; in between it is left out of the loss
+
+
+def block_features(model: nn.Module, images: Tensor, layers: Sequence[int], side: int) -> list[Tensor]:
+    """Block outputs before the final norm, CLS dropped, differentiable: per layer (B, side, side, D)."""
+    hidden = model(images, output_hidden_states=True).hidden_states
+    return [hidden[layer][:, 1:].reshape(len(images), side, side, -1) for layer in layers]
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Reconstructed images of the pairs with these indices: images uint8 (M, 3, S, S), indices (M,)."""
+
+    images: Tensor
+    indices: Tensor
+
+
+def new_extractor(recipe: FeaturesRecipe, side: int) -> ViTModel:
+    """An untrained ViT in DINO's form (pre-norm, CLS token, no pooling head)."""
+    config = ViTConfig(
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.depth,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.mlp,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=1e-6,
+        image_size=side,
+        patch_size=recipe.patch,
+        attn_implementation="sdpa",
+    )
+    return ViTModel(config, add_pooling_layer=False)
+
+
+@torch.no_grad()
+def reconstruct_pairs(
+    pairs: PairSet,
+    latents: LatentPairs,
+    autoencoder: AutoencoderKL,
+    unet: UNet2DModel,
+    settings: MethodSettings,
+    *,
+    count: int,
+    seed: int,
+    batch: int = 8,
+) -> Reconstructions:
+    """One-step reconstructions decode(x_{t->0}) for the first `count` pairs.
+
+    Even pairs start from the normal image, with t drawn between t_min and T: what a good part, or the repaired one,
+    comes back as. Odd pairs start from the anomalous image with t near T, where ATP has taught the UNet to repair it
+    whole.
+    Where a perfect ATP model's trajectory is straight, one step shows what the loop would, at an N-th of its cost.
+    """
+    draw = torch.Generator().manual_seed(seed + 11)
+    schedule = NoiseSchedule.from_settings(settings.schedule)
+    count = min(count, len(pairs))
+    low = min(settings.t_min, settings.start - 1)
+    images: list[Tensor] = []
+    with progress_bar() as bar:
+        task = bar.add_task("reconstructions", total=count, note="")
+        for indices in torch.split(torch.arange(count), batch):
+            damaged = (indices % 2 == 1)[:, None, None, None]
+            latent = torch.where(damaged, latents.anomalous[indices], latents.normal[indices])
+            noise = torch.randn(latent.shape, generator=draw)
+            timesteps = torch.randint(low, settings.start, (len(indices),), generator=draw)
+            timesteps = torch.where(damaged.flatten(), timesteps.clamp(min=settings.start * 9 // 10), timesteps)
+            noisy = add_noise(latent, noise, timesteps, schedule)
+            predicted = unet(noisy, timesteps).sample
+            clean = predict_x0(noisy, predicted, timesteps, schedule)
+            decoded = autoencoder.decode(clean / autoencoder.config.scaling_factor).sample
+            images.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+            bar.update(task, advance=len(indices))
+    return Reconstructions(torch.cat(images) if images else pairs.normal[:0], torch.arange(count))
+
+
+def changed_share(mask: Tensor, patch: int) -> Tensor:
+    """mask: bool (B, S, S) -> share of each patch that changed (B, h, w)."""
+    return functional.avg_pool2d(mask.float()[:, None], patch)[:, 0]
+
+
+def contrast_loss(a: Sequence[Tensor], b: Sequence[Tensor], share: Tensor, valid: Tensor, margin: float) -> Tensor:
+    """Per layer: mean (1 - cosine) over normal patches + mean max(0, cosine - margin) over anomalous ones.
+
+    Args:
+        a, b: per layer (B, h, w, D), features of input and reference at the same places.
+        share: (B, h, w), share of each patch that the anomaly changed.
+        valid: (B, h, w), share of each patch that is not padding; patches with padding are left out.
+    """
+    inside = (share > DAMAGED) & (valid > 0.99)
+    outside = (share < CLEAR) & (valid > 0.99)
+    total = torch.zeros(())
+    for one, other in zip(a, b, strict=True):
+        cosine = functional.cosine_similarity(one, other, dim=-1)
+        agree = (1 - cosine)[outside]
+        hardest = agree.topk(max(1, agree.numel() // 10)).values  # the map's tail makes false rejects, not its mean
+        apart = (cosine[inside] - margin).clamp(min=0)
+        total = total + agree.mean() + hardest.mean() + (apart.mean() if apart.numel() else 0.0)
+    return total / len(a)
+
+
+def vary(images: Tensor, draw: torch.Generator) -> Tensor:
+    """Small independent changes of brightness, contrast and noise, which no comparison should mind: (B, 3, S, S)."""
+    shape = (images.shape[0], 1, 1, 1)
+    gain = 1 + 0.04 * (2 * torch.rand(shape, generator=draw) - 1)
+    offset = 0.04 * (2 * torch.rand(shape, generator=draw) - 1)
+    noise = 0.03 * torch.rand(shape, generator=draw) * torch.randn(images.shape, generator=draw)
+    return images * gain + offset + noise
+
+
+def train_features(
+    pairs: PairSet,
+    reconstructions: Reconstructions,
+    recipe: FeaturesRecipe,
+    settings: MethodSettings,
+    folder: Path,
+    *,
+    seed: int,
+) -> ViTModel:
+    """Anomaly contrast at every layer that the score uses, by AdamW."""
+    torch.manual_seed(seed)
+    accelerator = Accelerator()
+    model = new_extractor(recipe, pairs.normal.shape[-1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.02, betas=(0.9, 0.98))
+    stage = Stage(folder, "features", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    for step in stage:
+        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
+        draw = stage.generator(step)
+        inputs, references, chosen = contrast_batch(pairs, reconstructions, recipe.batch, draw)
+        share = changed_share(pairs.mask[chosen], recipe.patch)
+        valid = changed_share(pairs.valid[chosen], recipe.patch)
+        both = torch.cat([inputs, references]).to(accelerator.device)
+        features = block_features(model, normalised(both, settings), settings.score.layers, share.shape[-1])
+        halves = [layer.chunk(2) for layer in features]
+        loss = contrast_loss([h[0] for h in halves], [h[1] for h in halves], share, valid, recipe.margin)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        stage.log(float(loss.detach()))
+    trained: ViTModel = accelerator.unwrap_model(model).eval()
+    return trained
+
+
+def contrast_batch(
+    pairs: PairSet, reconstructions: Reconstructions, batch: int, draw: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Half (x^a, its reconstruction), half (x^a, x).
+
+    Returns: inputs, references (B, 3, S, S) in about [-1, 1]; their pairs' indices (B,).
+    """
+    adapted = batch // 2 if len(reconstructions.indices) else 0
+    place = torch.randint(max(1, len(reconstructions.indices)), (adapted,), generator=draw)
+    plain = torch.randint(len(pairs), (batch - adapted,), generator=draw)
+    chosen = torch.cat([reconstructions.indices[place], plain])
+    inputs = to_unit(pairs.anomalous[chosen])
+    references = torch.cat([to_unit(reconstructions.images[place]), vary(to_unit(pairs.normal[plain]), draw)])
+    return vary(inputs, draw), references, chosen
+
+
+def normalised(images: Tensor, settings: MethodSettings) -> Tensor:
+    """As the score will feed them: recipes of ours keep [-1, 1] for trigger and score alike."""
+    if settings.score.imagenet_normalise or settings.trigger.imagenet_normalise:
+        raise ValueError(
+            "a from-scratch extractor is trained on images in [-1, 1]: set imagenet_normalise to false in the recipe"
+        )
+    return images

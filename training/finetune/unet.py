@@ -1,0 +1,103 @@
+"""The denoiser, trained with the anomaly-oriented training paradigm (ATP, Sec. 3.5) on cached latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, UNet2DModel
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional
+
+from glad.schedule import NoiseSchedule, add_noise, atp_target
+from glad.settings import MethodSettings
+from training.finetune.stage import Stage, progress_bar
+from training.pairs import PairSet, to_unit
+from training.recipe import UnetRecipe
+
+
+@dataclass(frozen=True)
+class LatentPairs:
+    """Posterior means x scaling factor of (x, x^a): (N, C, h, w) each."""
+
+    normal: Tensor
+    anomalous: Tensor
+
+
+def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
+    """An untrained UNet with attention at its lowest level; side is the latent's."""
+    levels = len(recipe.widths)
+    return UNet2DModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=recipe.widths,
+        layers_per_block=recipe.layers,
+        norm_num_groups=recipe.norm_groups,
+        down_block_types=("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
+    )
+
+
+@torch.no_grad()
+def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> LatentPairs:
+    """Encode both sides of every pair once."""
+    scale = autoencoder.config.scaling_factor
+    sides: list[Tensor] = []
+    with progress_bar() as bar:
+        task = bar.add_task("latents", total=2 * len(pairs), note="")
+        for images in (pairs.normal, pairs.anomalous):
+            chunks = []
+            for chunk in torch.split(images, batch):
+                chunks.append(autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale)
+                bar.update(task, advance=len(chunk))
+            sides.append(torch.cat(chunks).cpu())
+    return LatentPairs(*sides)
+
+
+def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
+    """a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1). Paper: t / 1000; t / T shows full anomalies at the first step."""
+    top = settings.schedule.train_steps if recipe.anomaly_weight == "t/1000" else settings.start
+    return (timesteps / top).clamp(max=1.0).float()[:, None, None, None]
+
+
+def train_unet(
+    latents: LatentPairs, recipe: UnetRecipe, settings: MethodSettings, folder: Path, *, seed: int
+) -> UNet2DModel:
+    """Mean squared error to the ATP target, by AdamW; returns the moving average of the weights."""
+    torch.manual_seed(seed)
+    accelerator = Accelerator()
+    schedule = NoiseSchedule.from_settings(settings.schedule)
+    count, channels, side, _ = latents.normal.shape
+    model = new_unet(recipe, channels, side)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
+    stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
+    for step in stage:
+        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
+        draw = stage.generator(step)
+        chosen = torch.randint(count, (recipe.batch,), generator=draw)
+        normal, anomalous = latents.normal[chosen], latents.anomalous[chosen]
+        noise = torch.randn(normal.shape, generator=draw)
+        timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
+        weight = anomaly_weight(timesteps, recipe, settings)
+        mixed = weight * anomalous + (1 - weight) * normal  # z_s
+        noisy = add_noise(mixed, noise, timesteps, schedule)
+        target = atp_target(noise, mixed, normal, timesteps, schedule)
+        predicted = model(noisy.to(accelerator.device), timesteps.to(accelerator.device)).sample
+        loss = functional.mse_loss(predicted, target.to(accelerator.device))
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(model.parameters())
+        stage.log(float(loss.detach()))
+    trained: UNet2DModel = accelerator.unwrap_model(model).eval()
+    average.copy_to(trained.parameters())
+    return trained

@@ -1,0 +1,94 @@
+"""The KL autoencoder, trained from scratch on good images and on synthetic anomalies.
+
+Anomalies belong in its training: an autoencoder that cannot reproduce a defect shows two equal blurs to the comparison.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from training.finetune.stage import Stage
+from training.pairs import PairSet, to_unit
+from training.recipe import VaeRecipe
+
+
+def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:
+    """An untrained autoencoder without attention: any image side that its factor divides will do."""
+    return AutoencoderKL(
+        latent_channels=recipe.latent_channels,
+        block_out_channels=recipe.widths,
+        down_block_types=("DownEncoderBlock2D",) * len(recipe.widths),
+        up_block_types=("UpDecoderBlock2D",) * len(recipe.widths),
+        layers_per_block=recipe.layers,
+        norm_num_groups=recipe.norm_groups,
+        mid_block_add_attention=False,
+        sample_size=side,
+    )
+
+
+def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of horizontal and vertical image gradients: keeps thin lines where L1 alone blurs."""
+    d = a - b
+    return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
+
+
+def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) -> Tensor:
+    """Crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
+
+    Returns: (B, 3, crop, crop); crop is at most the image's side.
+    """
+    side = pairs.normal.shape[-1]
+    crop = min(recipe.crop, side)
+    crops = []
+    for number in range(recipe.batch):
+        index = int(rng.integers(len(pairs)))
+        source = pairs.anomalous if number % 2 else pairs.normal
+        top, left = (int(v) for v in rng.integers(0, side - crop + 1, 2))
+        damaged = pairs.mask[index].nonzero()
+        if number % 4 == 1 and len(damaged):
+            y, x = (int(v) for v in damaged[int(rng.integers(len(damaged)))])
+            top = int(np.clip(y - rng.integers(crop), 0, side - crop))
+            left = int(np.clip(x - rng.integers(crop), 0, side - crop))
+        crops.append(source[index, :, top : top + crop, left : left + crop])
+    return to_unit(torch.stack(crops))
+
+
+def train_autoencoder(pairs: PairSet, recipe: VaeRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
+    """L1 + gradient distance + KL, by AdamW; then the scaling factor is set to 1 / the latents' standard deviation."""
+    torch.manual_seed(seed)
+    accelerator = Accelerator()
+    model = new_autoencoder(recipe, pairs.normal.shape[-1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    stage = Stage(folder, "autoencoder", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    for step in stage:
+        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
+        images = random_crops(pairs, stage.rng(step), recipe).to(accelerator.device)
+        posterior = model.encode(images).latent_dist
+        reconstructed = model.decode(posterior.sample(stage.generator(step))).sample
+        distance = functional.l1_loss(reconstructed, images)
+        loss = distance + recipe.gradient_weight * gradient_distance(reconstructed, images)
+        loss = loss + recipe.kl_weight * posterior.kl().mean()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        stage.log(float(distance))
+    trained: AutoencoderKL = accelerator.unwrap_model(model).eval()
+    trained.register_to_config(scaling_factor=latent_scale(trained, pairs))
+    return trained
+
+
+@torch.no_grad()
+def latent_scale(model: AutoencoderKL, pairs: PairSet, images: int = 64) -> float:
+    """1 / standard deviation of the posterior means of good images."""
+    means = model.encode(to_unit(pairs.normal[:images]).to(model.device)).latent_dist.mean
+    return float(1.0 / means.std())
