@@ -1,0 +1,62 @@
+"""Thresholds from good images alone: delta for the trigger, then review, fail and pixel threshold for the verdict.
+
+The fail and review thresholds are split-conformal: with n good images that no training saw, the k-th smallest score
+with k = ceil((n + 1) q) is exceeded by a fresh good part with probability at most 1 - q, whatever the scores'
+distribution, as long as fresh parts come from the same line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from glad.settings import MethodSettings
+from model_store.manifest import Calibration
+from training.recipe import CalibrationRecipe
+
+
+def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
+    """The k-th smallest score, k = ceil((n + 1) q); the largest where n is too small to promise that much."""
+    ordered = sorted(scores)
+    rank = math.ceil((len(ordered) + 1) * quantile)
+    return ordered[min(rank, len(ordered)) - 1]
+
+
+def least_count(quantile: float) -> int:
+    """How many good images it takes before the conformal promise for this quantile holds."""
+    return math.ceil(quantile / (1 - quantile))
+
+
+def with_delta(settings: MethodSettings, delta: float) -> MethodSettings:
+    """The same settings with another trigger threshold."""
+    return settings.model_copy(update={"trigger": settings.trigger.model_copy(update={"delta": delta})})
+
+
+def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:
+    """delta: the quantile of good images' largest trigger scores on their way to t_min.
+
+    A good image that passes it pays with a fused reconstruction, nothing worse; a defect that stays below it is put
+    back at t_min. So the quantile is well below the fail threshold's.
+    """
+    return float(np.quantile(np.asarray(peaks), recipe.delta_quantile))
+
+
+def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: CalibrationRecipe) -> Calibration:
+    """Thresholds from good images' scores and the largest values of their maps.
+
+    `fail` lies just above the conformal quantile, because a score that equals the threshold fails.
+    """
+    fail = float(np.nextafter(np.float32(conformal_quantile(scores, recipe.fail_quantile)), np.float32(np.inf)))
+    review = float(np.nextafter(np.float32(conformal_quantile(scores, recipe.review_quantile)), np.float32(np.inf)))
+    return Calibration(
+        review=min(review, fail),
+        fail=fail,
+        pixel=conformal_quantile(map_peaks, recipe.pixel_quantile),
+        review_quantile=recipe.review_quantile,
+        fail_quantile=recipe.fail_quantile,
+        pixel_quantile=recipe.pixel_quantile,
+        good_images=len(scores),
+        good_scores=tuple(sorted(round(s, 6) for s in scores)),
+    )
