@@ -1,0 +1,124 @@
+"""Many images through one set of models, on all cores: one process per core, one image at a time in each.
+
+On a CPU a decode or a feature pass gains nothing from batching or from a second thread, so images, not threads, run in
+parallel: a worker process computes with one thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import parent_process
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glad.compare import Comparator, Comparison, ImageComparator, Observation
+from glad.imaging import Placement
+from glad.models import Models
+from glad.settings import MethodSettings
+from model_store.bundle import MANIFEST_NAME, bundle_hash, open_bundle
+from model_store.engines.torch import load_models
+from model_store.inspection import inspect
+from training.calibrate import with_delta
+from training.data import read_pixels
+from training.pool import spread
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """One image's result. map: (S, S) float16; trigger_peak: the largest trigger score seen on the way."""
+
+    path: Path
+    score: float
+    map_peak: float
+    trigger_peak: float
+    denoising_step: int
+    triggered: bool
+    placement: Placement
+    map: NDArray[np.float16] | None = None
+
+
+@dataclass
+class PeakComparator:
+    """A comparator that remembers the largest score it returned."""
+
+    inner: Comparator
+    peak: float = 0.0
+
+    def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
+        """As the inner comparator."""
+        comparisons = self.inner(observations, buckets)
+        self.peak = max([self.peak, *(c.score for c in comparisons)])
+        return comparisons
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker process needs for one image."""
+
+    bundle: Path
+    settings: MethodSettings
+    path: Path
+    keep_map: bool
+
+
+@lru_cache(maxsize=1)
+def _models(bundle: Path, digest: str) -> Models:
+    """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
+    if parent_process() is not None:
+        torch.set_num_threads(1)
+    return load_models(open_bundle(bundle))
+
+
+def _scan_one(task: Task) -> Scanned:
+    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()))
+    comparator = PeakComparator(ImageComparator(models.autoencoder, models.features))
+    (found,) = inspect([read_pixels(task.path)], models, task.settings, comparator=comparator)
+    return Scanned(
+        path=task.path,
+        score=found.score,
+        map_peak=float(found.map.max()),
+        trigger_peak=comparator.peak,
+        denoising_step=found.lane.denoising_step or 0,
+        triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
+        placement=found.placement,
+        map=found.map.astype(np.float16) if task.keep_map else None,
+    )
+
+
+def scan(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    keep_maps: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """Inspect images in order with a bundle's weights under the given settings (not the bundle's own).
+
+    workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
+    """
+    tasks = [Task(bundle, settings, path, keep_maps) for path in paths]
+    for done, scanned in enumerate(spread(_scan_one, tasks, workers=workers, chunk=2), start=1):
+        if progress is not None:
+            progress(done, len(tasks))
+        yield scanned
+
+
+def trigger_peaks(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> list[float]:
+    """Each image's largest trigger score on the way to t_min when nothing triggers before."""
+    never = with_delta(settings, math.inf)
+    return [s.trigger_peak for s in scan(bundle, never, paths, progress=progress, workers=workers)]
