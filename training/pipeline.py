@@ -1,0 +1,123 @@
+"""The whole road from a folder of good images to a published bundle. Each stage resumes where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_store.bundle import Bundle
+from training.data import Split, good_split
+from training.finetune.features import reconstruct_pairs, train_features
+from training.finetune.stage import progress_bar
+from training.finetune.unet import encode_pairs, train_unet
+from training.finetune.vae import train_autoencoder
+from training.pairs import PairSet, make_pairs
+from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
+from training.recipe import Recipe
+
+Say = Callable[[str], None]
+
+
+class RunMismatch(ValueError):
+    """A run folder that another recipe or data folder began."""
+
+
+def claim_run(folder: Path, recipe: Recipe, data: Path) -> None:
+    """Mark a run folder as this recipe's and data's, or refuse one that is another's."""
+    identity = {"recipe": recipe.model_dump(mode="json"), "data": str(data.resolve())}
+    mark = folder / "run.json"
+    if mark.is_file():
+        if json.loads(mark.read_text(encoding="utf-8")) != identity:
+            raise RunMismatch(
+                f"{folder} holds a run with another recipe or data folder: give --run another folder, or remove it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+
+
+def pairs_of(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
+    """The run's pairs: made anew at every start, always the same ones."""
+    with progress_bar() as bar:
+        task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
+        return make_pairs(
+            split.train,
+            recipe.settings.resolution,
+            recipe.synthesis,
+            recipe.seed,
+            progress=lambda done, total: bar.update(task, completed=done),
+            workers=workers,
+        )
+
+
+def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> Trained:
+    """Autoencoder, denoiser and features, each from scratch."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    settings, seed = recipe.settings, recipe.seed
+    pairs = pairs_of(recipe, split, workers)
+    autoencoder = train_autoencoder(pairs, recipe.vae, run, seed=seed)
+    latents = encode_pairs(autoencoder, pairs)
+    unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
+    rebuilt = reconstruct_pairs(
+        pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
+    )
+    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed)
+    for name, module in (("autoencoder", autoencoder), ("unet", unet), ("features", features)):
+        say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
+    return Trained(autoencoder, unet, features)
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    target: Path,
+    naming: Naming,
+    *,
+    command: str,
+    say: Say,
+    workers: int | None = None,
+) -> Bundle:
+    """Train, calibrate and publish.
+
+    Args:
+        data: folder of good images, see `training.data`.
+        run: checkpoints lie here; calling again with the same folder resumes.
+        target: the new bundle's folder.
+        workers: processes for pairs and calibration; None: one per core; 1: all in this one.
+
+    Raises:
+        DataError, RunMismatch, BundleError: before or instead of publishing anything.
+    """
+    split = good_split(data, recipe.calibration.holdout, recipe.seed)
+    claim_run(run, recipe, data)
+    say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    trained = train_modules(recipe, split, run, say, workers)
+    origin = provenance(recipe, _summary(data, split), command)
+    sources = save_rounded(trained, run / "components")
+    shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
+    draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
+    with progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total, note="")
+            bar.update(tasks[name], completed=done)
+
+        settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
+    return publish(target, naming, draft, settings=settings, calibration=calibration, report=report, origin=origin)
+
+
+def _summary(data: Path, split: Split) -> dict[str, Any]:
+    made = data / "sample.json"
+    about: dict[str, Any] = {"folder": data.name, "train_images": len(split.train), "calibration": split.how}
+    if made.is_file():
+        about["sample_product"] = json.loads(made.read_text(encoding="utf-8"))
+    return about

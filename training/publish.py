@@ -1,0 +1,139 @@
+"""From trained modules to a published bundle: round, calibrate, write."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DModel
+from transformers import ViTModel
+
+from glad.settings import MethodSettings
+from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
+from model_store.engines.torch import round_to_stored_precision, save_components
+from model_store.manifest import Calibration, ComponentName, Provenance
+from training.calibrate import calibrate, choose_delta, least_count, with_delta
+from training.data import Split
+from training.recipe import Recipe
+from training.scan import scan, trigger_peaks
+
+Progress = Callable[[str, int, int], None]
+LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The three trained modules, in eval mode."""
+
+    autoencoder: AutoencoderKL
+    unet: UNet2DModel
+    features: ViTModel
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the bundle will be known."""
+
+    product: str
+    version: str
+    title: str = ""
+
+
+def software() -> dict[str, str]:
+    """Versions of what decides numbers."""
+    names = ("glad-inspect", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def provenance(recipe: Recipe, data: Mapping[str, Any], command: str) -> Provenance:
+    """Who made the bundle, from what, with what."""
+    return Provenance(
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        command=command,
+        recipe=recipe.model_dump(mode="json"),
+        data=dict(data),
+        software=software(),
+        seed=recipe.seed,
+    )
+
+
+def save_rounded(trained: Trained, folder: Path) -> dict[ComponentName, ComponentSource]:
+    """Round every weight to what is stored, in place, and save: calibration then sees what inference loads."""
+    for module in (trained.autoencoder, trained.unet, trained.features):
+        round_to_stored_precision(module)
+    return save_components(folder, trained.autoencoder, trained.unet, trained.features, licence=LICENCE)
+
+
+def draft_bundle(
+    folder: Path, naming: Naming, recipe: Recipe, sources: Mapping[ComponentName, ComponentSource], origin: Provenance
+) -> Bundle:
+    """A bundle with placeholder thresholds, from which the calibration's worker processes load."""
+    nothing = Calibration(
+        review=1.0,
+        fail=1.0,
+        pixel=1.0,
+        pixel_quantile=recipe.calibration.pixel_quantile,
+        good_images=1,
+        good_scores=(0.0,),
+    )
+    parts = BundleParts(naming.product, naming.version, recipe.settings, nothing, origin, title="draft, not calibrated")
+    return write_bundle(folder, parts, sources)
+
+
+def calibrate_bundle(
+    draft: Bundle, recipe: Recipe, split: Split, progress: Progress, workers: int | None = None
+) -> tuple[MethodSettings, Calibration, dict[str, Any]]:
+    """delta from training images, the thresholds from the calibration images, and for the manifest how it went."""
+    chosen = split.train[: recipe.calibration.delta_images]
+    base = draft.manifest.settings
+    peaks = trigger_peaks(draft.path, base, chosen, progress=partial(progress, "delta"), workers=workers)
+    settings = with_delta(base, choose_delta(peaks, recipe.calibration))
+    show = partial(progress, "thresholds")
+    found = list(scan(draft.path, settings, split.calibration, progress=show, workers=workers))
+    calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe.calibration)
+    needed = least_count(recipe.calibration.fail_quantile)
+    report: dict[str, Any] = {
+        "calibration_images": split.how,
+        "conformal": len(found) >= needed,
+        "good_triggered_share": sum(f.triggered for f in found) / len(found),
+        "trigger_peaks": {
+            "images": len(peaks),
+            "median": sorted(peaks)[len(peaks) // 2],
+            "delta": settings.trigger.delta,
+        },
+    }
+    if len(found) < needed:
+        report["warning"] = (
+            f"{len(found)} good images; the {recipe.calibration.fail_quantile:.0%} promise takes at least {needed}: "
+            "fail is the largest good score seen"
+        )
+    return settings, calibration, report
+
+
+def publish(
+    target: Path,
+    naming: Naming,
+    draft: Bundle,
+    *,
+    settings: MethodSettings,
+    calibration: Calibration,
+    report: Mapping[str, Any],
+    origin: Provenance,
+) -> Bundle:
+    """Write the calibrated bundle to `target`."""
+    parts = BundleParts(
+        naming.product,
+        naming.version,
+        settings,
+        calibration,
+        origin,
+        title=naming.title,
+        quality={"calibration": dict(report)},
+    )
+    return write_bundle(target, parts, draft.sources())
