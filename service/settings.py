@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.manifest import Name
@@ -16,6 +16,9 @@ def default_data_dir() -> Path:
     return Path.home() / ".local" / "state" / "glad"
 
 
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
 class Settings(BaseSettings):
     """One per process. `GLAD_PORT=9000` in the environment sets `port`; keyword arguments win over it."""
 
@@ -23,7 +26,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
-    data_dir: Path = Field(default_factory=default_data_dir, description="everything that one machine keeps")
+    data_dir: Folder = Field(default_factory=default_data_dir, description="everything that one machine keeps")
     store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
     engine: Literal["torch", "onnx", "tensorrt"] = "torch"
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")

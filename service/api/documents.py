@@ -121,8 +121,10 @@ _QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: tr
 _STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
-_NO_PRODUCT = UnknownProduct("no product 'brackt' in /var/lib/glad/store; known: bracket")
-_UNUSABLE = ProductUnusable("product 'bracket' has no usable bundle: manifest.json is missing")
+_NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
+_UNUSABLE = ProductUnusable(
+    "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"
+)
 _NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
 
 SUBMIT_RESPONSES: Responses = {

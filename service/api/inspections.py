@@ -23,10 +23,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from glad import imaging
 from model_store.errors import StoreError
-from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
 from service.api import documents
 from service.api.images import Described, Upload
+from service.api.products import refusal
 from service.api.site import Site, SiteOf
 from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 from service.contract import (
@@ -49,13 +49,11 @@ from service.errors import (
     FieldProblem,
     InvalidFields,
     KeyReused,
-    ProductUnusable,
     QueueUnavailable,
     ServiceError,
     StorageUnavailable,
     UnknownArtifact,
     UnknownInspection,
-    UnknownProduct,
     field_problems,
 )
 from service.queue.jobs import Outcome, Submission
@@ -179,10 +177,8 @@ def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
     try:
         bundle = store.resolve(product)
         limits = store.thresholds(bundle)
-    except NoSuchProduct as error:
-        raise UnknownProduct(str(error)) from error
     except (StoreError, ValueError) as error:
-        raise ProductUnusable(str(error)) from error
+        raise refusal(store, product, error) from error
     return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
@@ -17,6 +18,7 @@ from service.contract import Thresholds, Timestamp
 from service.errors import ProductUnusable, UnknownProduct
 
 router = APIRouter(tags=["products"])
+log = structlog.get_logger(__name__)
 
 
 class BundleView(BaseModel):
@@ -69,13 +71,23 @@ def _list(store: Store) -> ProductList:
     return ProductList(products=found)
 
 
+def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
+    """Why this product cannot be inspected. Paths of this machine stay in its log."""
+    if isinstance(error, NoSuchProduct):
+        known = store.products()
+        names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
+        return UnknownProduct(f"no product {name[:100]!r}; known: {names}")
+    log.error("product unusable", product=name, reason=str(error))
+    return ProductUnusable(
+        f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
+    )
+
+
 def _describe(store: Store, name: str) -> ProductView:
     try:
         return _view(store, name)
-    except NoSuchProduct as error:
-        raise UnknownProduct(str(error)) from error
     except StoreError as error:
-        raise ProductUnusable(str(error)) from error
+        raise refusal(store, name, error) from error
 
 
 def _view(store: Store, name: str) -> ProductView:

@@ -108,6 +108,7 @@ async def test_a_product_whose_bundle_broke_is_404_and_says_so(
     (tmp_path / "store" / "toy" / "1" / "unet" / "model.safetensors").unlink()
     answer = await running.http.post(URL, content=picture())
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:glad:problem:product-unusable")
+    assert str(tmp_path) not in answer.text
 
 
 def test_an_application_without_a_redis_is_not_made(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Settings: arguments over the environment over defaults, checked at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+def test_arguments_win_over_the_environment_and_that_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAD_PORT", "9000")
+    monkeypatch.setenv("GLAD_HOST", "0.0.0.0")
+    monkeypatch.setenv("GLAD_REDIS_URL", "")
+    settings = Settings(host="::1")
+    assert (settings.port, settings.host, settings.redis_url, settings.device) == (9000, "::1", None, "auto")
+
+
+def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert (settings.store_url, settings.artifacts) == (str(tmp_path / "store"), str(tmp_path / "artifacts"))
+    named = Settings(data_dir=tmp_path, store="/bundles", artifacts_url="s3://bucket/glad")
+    assert (named.store_url, named.artifacts) == ("/bundles", "s3://bucket/glad")
+    assert Settings(data_dir=Path("~/glad")).data_dir == Path.home() / "glad"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("GLAD_PORT", "99999"), ("GLAD_MAX_PIXELS", "0"), ("GLAD_ENGINE", "tf"), ("GLAD_POOL", "A B")]
+)
+def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()
