@@ -87,7 +87,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled images: AUROC, PRO and false rejects with intervals, by defect and severity."""
     from training.evaluate import as_markdown, evaluate, write_evaluation
-    from training.finetune.stage import progress_bar
+    from training.progress import progress_bar
 
     with _explained(), progress_bar() as bar:
         task = bar.add_task("inspecting", total=None, note="")

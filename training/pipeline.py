@@ -13,10 +13,10 @@ import torch
 from model_store.bundle import Bundle
 from training.data import Split, good_split
 from training.finetune.features import reconstruct_pairs, train_features
-from training.finetune.stage import progress_bar
 from training.finetune.unet import encode_pairs, train_unet
 from training.finetune.vae import train_autoencoder
 from training.pairs import PairSet, make_pairs
+from training.progress import progress_bar
 from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
 from training.recipe import Recipe
 

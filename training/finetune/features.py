@@ -22,9 +22,10 @@ from transformers import ViTConfig, ViTModel
 
 from glad.schedule import NoiseSchedule, add_noise, predict_x0
 from glad.settings import MethodSettings
-from training.finetune.stage import Stage, progress_bar
+from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
 from training.pairs import PairSet, to_unit
+from training.progress import progress_bar
 from training.recipe import FeaturesRecipe
 
 CLEAR = 0.02  # a patch with less of its area changed is normal
@@ -161,7 +162,7 @@ def train_features(
         share = changed_share(pairs.mask[chosen], recipe.patch)
         valid = changed_share(pairs.valid[chosen], recipe.patch)
         both = torch.cat([inputs, references]).to(accelerator.device)
-        features = block_features(model, normalised(both, settings), settings.score.layers, share.shape[-1])
+        features = block_features(model, both, settings.score.layers, share.shape[-1])
         halves = [layer.chunk(2) for layer in features]
         loss = contrast_loss([h[0] for h in halves], [h[1] for h in halves], share, valid, recipe.margin)
         accelerator.backward(loss)
@@ -187,12 +188,3 @@ def contrast_batch(
     inputs = to_unit(pairs.anomalous[chosen])
     references = torch.cat([to_unit(reconstructions.images[place]), vary(to_unit(pairs.normal[plain]), draw)])
     return vary(inputs, draw), references, chosen
-
-
-def normalised(images: Tensor, settings: MethodSettings) -> Tensor:
-    """As the score will feed them: recipes of ours keep [-1, 1] for trigger and score alike."""
-    if settings.score.imagenet_normalise or settings.trigger.imagenet_normalise:
-        raise ValueError(
-            "a from-scratch extractor is trained on images in [-1, 1]: set imagenet_normalise to false in the recipe"
-        )
-    return images

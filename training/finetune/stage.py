@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.optim import Optimizer
+
+from training.progress import progress_bar
 
 
 class Stateful(Protocol):
@@ -26,21 +31,35 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
 
 
-def progress_bar() -> Progress:
-    """The bar of all long work: what, how far, how long, how long still."""
-    columns = (
-        "[bold]{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        "left",
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, TextColumn("{task.fields[note]}"), speed_estimate_period=120)
+@contextmanager
+def interrupts_noted() -> Iterator[Event]:
+    """Inside, the first Ctrl-C only sets the event, so that no step is torn; a second one interrupts at once.
+
+    Outside the main thread, where Python hears no signals, nothing changes.
+    """
+    noted = Event()
+    if current_thread() is not main_thread():
+        yield noted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Stage:
-    """Steps of one training loop: `for step in stage:` continues where an interrupted run stopped."""
+    """Steps of one training loop: `for step in stage:` continues where an interrupted run stopped.
+
+    Ctrl-C ends the loop after the step under way, with a checkpoint. After any other end the last checkpoint stands,
+    and the steps since then are taken again, with the same numbers.
+    """
 
     def __init__(
         self, folder: Path, name: str, steps: int, state: Mapping[str, Stateful], *, seed: int, every_s: float = 60.0
@@ -63,19 +82,18 @@ class Stage:
 
     def __iter__(self) -> Iterator[int]:
         saved_at = time.monotonic()
-        with progress_bar() as bar:
+        with progress_bar() as bar, interrupts_noted() as interrupted:
             task = bar.add_task(self.name, total=self.steps, completed=self.position, note="")
-            try:
-                while self.position < self.steps:
-                    yield self.position
-                    self.position += 1
-                    bar.update(task, completed=self.position, note=f"loss {self.average:.4f}")
-                    if time.monotonic() - saved_at > self.every_s:
-                        self.save()
-                        saved_at = time.monotonic()
-            except KeyboardInterrupt:
-                self.save()
-                raise
+            while self.position < self.steps:
+                yield self.position
+                self.position += 1
+                bar.update(task, completed=self.position, note=f"loss {self.average:.4f}")
+                if interrupted.is_set():
+                    self.save()
+                    raise KeyboardInterrupt
+                if time.monotonic() - saved_at > self.every_s:
+                    self.save()
+                    saved_at = time.monotonic()
         self.save()
 
     def save(self) -> None:

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from glad.schedule import NoiseSchedule, add_noise, atp_target
 from glad.settings import MethodSettings
-from training.finetune.stage import Stage, progress_bar
+from training.finetune.stage import Stage
 from training.pairs import PairSet, to_unit
+from training.progress import progress_bar
 from training.recipe import UnetRecipe
 
 
