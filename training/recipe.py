@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from glad.settings import Frozen, MethodSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
+ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
 
 
 class RecipeError(ValueError):
@@ -40,7 +42,7 @@ class SynthesisRecipe(Frozen):
 class VaeRecipe(Frozen):
     """The KL autoencoder (diffusers AutoencoderKL)."""
 
-    widths: tuple[int, ...]
+    widths: tuple[int, ...] = Field(min_length=1)
     latent_channels: int = Field(8, ge=1)
     norm_groups: int = Field(8, ge=1)
     layers: int = Field(1, ge=1)
@@ -60,7 +62,7 @@ class VaeRecipe(Frozen):
 class UnetRecipe(Frozen):
     """The denoiser (diffusers UNet2DModel), trained with ATP on latents."""
 
-    widths: tuple[int, ...]
+    widths: tuple[int, ...] = Field(min_length=1)
     layers: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
     steps: int = Field(ge=1)
@@ -116,22 +118,65 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        side, factor, patch = self.settings.resolution, self.vae.factor, self.features.patch
-        if side % factor or side % patch:
-            raise ValueError(
-                f"resolution {side} is not divisible by the autoencoder's factor {factor} and the patch {patch}: "
-                f"choose a multiple of {max(factor, patch)}"
-            )
-        if factor != patch:
-            raise ValueError(
-                f"the autoencoder's factor {factor} and the patch {patch} differ: mask and latent need one grid"
-            )
-        if self.settings.score.layers[-1] > self.features.depth:
-            raise ValueError(
-                f"score layers are {self.settings.score.layers}, the extractor has {self.features.depth} blocks: "
-                "name layers that exist or raise features.depth"
-            )
+        # Everything that the libraries would notice only after the pairs, or after the first model, are made.
+        if problem := next(
+            (p for p in (*_grid_problems(self), *_width_problems(self), *_layer_problems(self)) if p), ""
+        ):
+            raise ValueError(problem)
         return self
+
+
+def _grid_problems(recipe: Recipe) -> Iterator[str]:
+    side, factor, patch = recipe.settings.resolution, recipe.vae.factor, recipe.features.patch
+    if side % factor or side % patch:
+        yield (
+            f"resolution {side} is not divisible by the autoencoder's factor {factor} and the patch {patch}: "
+            f"choose a multiple of {max(factor, patch)}"
+        )
+    if factor != patch:
+        yield f"the autoencoder's factor {factor} and the patch {patch} differ: mask and latent need one grid"
+    if recipe.vae.crop % factor:
+        yield f"vae.crop {recipe.vae.crop} is not divisible by the autoencoder's factor {factor}: choose a multiple"
+    halvings = 2 ** (len(recipe.unet.widths) - 1)
+    if side // factor % halvings:
+        yield (
+            f"the latent's side {side // factor} cannot be halved {len(recipe.unet.widths) - 1} times for unet.widths "
+            f"{recipe.unet.widths}: choose a resolution divisible by {factor * halvings}, or fewer widths"
+        )
+
+
+def _width_problems(recipe: Recipe) -> Iterator[str]:
+    for name, part in (("vae", recipe.vae), ("unet", recipe.unet)):
+        if odd := [width for width in part.widths if width % part.norm_groups]:
+            yield (
+                f"{name}.widths {odd} are not divisible by {name}.norm_groups {part.norm_groups}: "
+                "choose multiples of it, or fewer groups"
+            )
+    if recipe.unet.widths[-1] % ATTENTION_HEAD:
+        yield f"the last of unet.widths {recipe.unet.widths} carries attention: choose a multiple of {ATTENTION_HEAD}"
+    if recipe.features.width % recipe.features.heads:
+        yield (
+            f"features.width {recipe.features.width} is not divisible by features.heads {recipe.features.heads}: "
+            "choose a multiple, or fewer heads"
+        )
+    if recipe.synthesis.none < 1 and not any(recipe.synthesis.weights.values()):
+        yield "every weight of synthesis is 0: give at least one kind of anomaly a weight, or set none to 1"
+
+
+def _layer_problems(recipe: Recipe) -> Iterator[str]:
+    settings, depth = recipe.settings, recipe.features.depth
+    if settings.score.layers[-1] > depth:
+        yield (
+            f"score layers are {settings.score.layers}, the extractor has {depth} blocks: "
+            "name layers that exist or raise features.depth"
+        )
+    if settings.trigger_layer not in settings.score.layers:
+        yield (
+            f"trigger.layer is {settings.trigger_layer}; only score.layers {settings.score.layers} are trained: "
+            "choose one of them"
+        )
+    if settings.score.imagenet_normalise or settings.trigger.imagenet_normalise:
+        yield "imagenet_normalise is true; the extractor is trained on images in [-1, 1]: set it to false"
 
 
 def load_recipe(name: str) -> Recipe:
@@ -146,5 +191,17 @@ def load_recipe(name: str) -> Recipe:
         raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}")
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise RecipeError(f"recipe {path} is not usable: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path} is not usable: {_told(error)}") from error
+
+
+def _told(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False):
+        place, given = ".".join(str(part) for part in problem["loc"]), problem["input"]
+        shown = "" if isinstance(given, dict) else f" is {given!r}"
+        told = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{place}{shown}: {told}" if place else told)
+    return "; ".join(problems)
