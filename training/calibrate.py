@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,15 +19,18 @@ from training.recipe import CalibrationRecipe
 
 
 def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
-    """The k-th smallest score, k = ceil((n + 1) q); the largest where n is too small to promise that much."""
-    ordered = sorted(scores)
-    rank = math.ceil((len(ordered) + 1) * quantile)
+    """The k-th smallest score, k = ceil((n + 1) q); the largest where n is too small to promise that much.
+
+    Raises ValueError without scores, or for a score that is not finite.
+    """
+    ordered = sorted(_finite("score", scores))
+    rank = math.ceil((len(ordered) + 1) * _exact(quantile))
     return ordered[min(rank, len(ordered)) - 1]
 
 
 def least_count(quantile: float) -> int:
     """How many good images it takes before the conformal promise for this quantile holds."""
-    return math.ceil(quantile / (1 - quantile))
+    return math.ceil(_exact(quantile) / (1 - _exact(quantile)))
 
 
 def with_delta(settings: MethodSettings, delta: float) -> MethodSettings:
@@ -40,7 +44,7 @@ def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:
     A good image that passes it pays with a fused reconstruction, nothing worse; a defect that stays below it is put
     back at t_min. So the quantile is well below the fail threshold's.
     """
-    return float(np.quantile(np.asarray(peaks), recipe.delta_quantile))
+    return float(np.quantile(_finite("trigger score", peaks), recipe.delta_quantile))
 
 
 def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: CalibrationRecipe) -> Calibration:
@@ -60,3 +64,20 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: Calib
         good_images=len(scores),
         good_scores=tuple(sorted(round(s, 6) for s in scores)),
     )
+
+
+def _exact(quantile: float) -> Fraction:
+    """0.98 as 49/50: in floating point a product just above a whole number would move the rank by one."""
+    return Fraction(str(quantile))
+
+
+def _finite(what: str, values: Sequence[float]) -> Sequence[float]:
+    if not values:
+        raise ValueError(f"no {what} to calibrate on: give at least one good image")
+    for index, value in enumerate(values):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the {what} of good image {index + 1} of {len(values)} is {value}; thresholds need finite ones: "
+                "the models diverged, train them again with a lower learning rate"
+            )
+    return values

@@ -130,6 +130,8 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
             if mask is not None and not mask.is_file():
                 raise DataError(f"{mask} is missing: {path} needs a mask of this name (0 good, 255 defect)")
             found.append(TestImage(path, kind.name, mask, groups.get(path.relative_to(root).as_posix())))
+    if all(image.defect == "good" for image in found):
+        raise DataError(f"{folder} has no defective image; figures need some: put them into test/<defect>")
     return tuple(found)
 
 

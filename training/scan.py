@@ -21,9 +21,10 @@ from glad.compare import Comparator, Comparison, ImageComparator, Observation
 from glad.imaging import Placement
 from glad.models import Models
 from glad.settings import MethodSettings
-from model_store.bundle import MANIFEST_NAME, bundle_hash, open_bundle
+from model_store.bundle import MANIFEST_NAME, open_bundle
 from model_store.engines.torch import load_models
 from model_store.inspection import inspect
+from model_store.manifest import bundle_hash
 from training.calibrate import with_delta
 from training.data import read_pixels
 from training.pool import spread
