@@ -1,1 +1,1 @@
-"""The online service: takes images over HTTP, queues them, inspects them, answers. Free of torch outside `service.worker`."""
+"""The online service: takes images over HTTP, queues them, inspects them. Free of torch outside `service.worker`."""

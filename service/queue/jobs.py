@@ -181,6 +181,7 @@ class JobQueue:
             client.register_script(load(name)) for name in ("claim", "renew", "hand_back", "reclaim")
         )
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
 
     @property
@@ -199,7 +200,8 @@ class JobQueue:
             raise ValueError(f"count is {count}: claim at least 1")
         deadline = time.monotonic() + block_ms / 1000
         while True:
-            claimed, last_ids = self._claim_once(count, idle=idle)
+            with self._claiming:  # else one claim would take the other's jobs for lost replies
+                claimed, last_ids = self._claim_once(count, idle=idle)
             left_ms = int((deadline - time.monotonic()) * 1000)
             if claimed or left_ms <= 0:
                 return claimed
@@ -298,19 +300,22 @@ class JobQueue:
     def hand_back(self, claimed: ClaimedJob, *, delay_ms: int = 0) -> bool:
         """Gives a job back unfinished: at a drain, or with a delay to be tried later. Never counts as a death.
 
-        False: the claim was stale."""
-        done = self._hand_back(
-            keys=[
-                keys.inspection(claimed.id),
-                self._keys.leases,
-                keys.held(claimed.owner),
-                self._keys.returned(claimed.job.priority),
-                self._keys.suspects,
-                self._keys.wake,
-            ],
-            args=[claimed.id, claimed.owner, claimed.attempt, delay_ms],
-        )
-        self._forget(claimed)
+        False: the claim was stale. RedisError: drop the job all the same; a later claim gives it again, to this process
+        or, once it is dead, to another."""
+        try:
+            done = self._hand_back(
+                keys=[
+                    keys.inspection(claimed.id),
+                    self._keys.leases,
+                    keys.held(claimed.owner),
+                    self._keys.returned(claimed.job.priority),
+                    self._keys.suspects,
+                    self._keys.wake,
+                ],
+                args=[claimed.id, claimed.owner, claimed.attempt, delay_ms],
+            )
+        finally:
+            self._forget(claimed)
         return bool(done)
 
     def reclaim(self) -> Reclaimed:

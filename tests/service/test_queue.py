@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.exceptions import RedisError
 
 from service.contract import Event, Failure, Job, Priority, Result, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob
+from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue, JobSubmitter, Outcome
 from service.queue.results import Results, Retention
 from tests.support.line import make_job, result_of
+from tests.support.redis_server import RedisServer
 
 MakeQueue = Callable[..., JobQueue]
 POOL = keys.PoolKeys("default")
@@ -355,18 +358,31 @@ async def test_a_job_handed_back_with_a_delay_is_not_claimed_before(
     assert ids(queue.claim(1)) == [inspection_id]
 
 
-async def test_a_claim_whose_reply_was_lost_is_given_again(
-    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
-) -> None:
+async def test_a_claim_whose_reply_was_lost_is_given_again(submitter: JobSubmitter, make_queue: MakeQueue) -> None:
     submitted = await submit(submitter, 2)
     queue = make_queue()
     lost = queue.claim(1)
     queue._held.clear()  # the process never saw the reply
     [again, new] = queue.claim(2)
-    assert (again.id, again.attempt) == (submitted[0], lost[0].attempt)
+    assert (again.id, again.attempt) == (submitted[0], lost[0].attempt + 1)
     assert new.id == submitted[1]
-    assert queue.complete(again, result_of(again))
-    assert stored(client, submitted[0], "attempt") == "1"
+    assert queue.complete(lost[0], result_of(lost[0])) is False
+    assert queue.complete(again, result_of(again)) is True
+
+
+async def test_a_job_that_could_not_be_handed_back_comes_again(own_redis: RedisServer) -> None:
+    async with connect_async(own_redis.url) as async_client:
+        [inspection_id] = await submit(JobSubmitter(async_client))
+    with own_redis.connect() as client:
+        queue = JobQueue(client)
+        [claimed] = queue.claim(1)
+        own_redis.kill()
+        with pytest.raises(RedisError):
+            queue.hand_back(claimed)
+        own_redis.start()
+        assert queue.held == ()
+        [again] = queue.claim(1)
+        assert (again.id, again.attempt) == (inspection_id, 2)
 
 
 async def test_a_process_that_restarts_under_its_name_does_not_inherit(

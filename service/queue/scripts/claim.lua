@@ -34,7 +34,8 @@ local function take(id, alone)
   return true
 end
 
--- What this worker holds without knowing, because the reply to a claim was lost, is given again.
+-- What this worker holds without knowing, because the reply to a claim was lost, or because it failed to hand it back,
+-- is given again, as a new attempt: whatever is still done with the old one is stale.
 local function give_lost_replies(known)
   local holding, alone = 0, false
   for _, id in ipairs(redis.call('SMEMBERS', held)) do
@@ -42,6 +43,7 @@ local function give_lost_replies(known)
     holding = holding + 1
     alone = alone or f[2] == '1'
     if not known[id .. ':' .. (f[1] or '')] and #jobs < count then
+      redis.call('HINCRBY', prefix .. id, 'attempt', 1)
       lease(id)
       give(id)
     end
