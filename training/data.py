@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from glad.imaging import ImageError, Placement, decode_image, fit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+LEAST_GOOD = 10  # good images without which no training begins
+LEAST_TRAIN = 4  # of them, after some were held out for calibration
 
 
 class DataError(ValueError):
@@ -87,10 +89,11 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
     """
     nested = root / "train" / "good"
     train = images_in(nested) if nested.is_dir() else images_in(root)
-    if len(train) < 10:
+    if len(train) < LEAST_GOOD:
         where = nested if nested.is_dir() else root
         raise DataError(
-            f"{where} holds {len(train)} images ({', '.join(sorted(SUFFIXES))}); at least 10 good ones are needed"
+            f"{where} holds {len(train)} images ({', '.join(sorted(SUFFIXES))}); "
+            f"at least {LEAST_GOOD} good ones are needed"
         )
     calibration = images_in(root / "calibration" / "good")
     if calibration:
@@ -108,6 +111,11 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
             break
         held.extend(by_group[names[index]])
     kept = tuple(p for p in train if p not in set(held))
+    if len(kept) < LEAST_TRAIN:
+        raise DataError(
+            f"holding out whole groups for calibration leaves {len(kept)} of {len(train)} images to train on, at least "
+            f"{LEAST_TRAIN} are needed: put good images of other groups into {root / 'calibration' / 'good'}"
+        )
     how = f"{len(held)} of {len(train)} images of train/good held out" + (", whole groups together" if groups else "")
     return Split(kept, tuple(sorted(held)), how)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -190,11 +190,18 @@ def load_recipe(name: str) -> Recipe:
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
         raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}")
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+    return recipe_from(content, str(path))
+
+
+def recipe_from(content: Mapping[str, Any], source: str) -> Recipe:
+    """A recipe from a TOML file's content. Raises RecipeError, which names the source and every bad value."""
+    try:
+        return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"recipe {path} is not usable: {_told(error)}") from error
+        raise RecipeError(f"recipe {source} is not usable: {_told(error)}") from error
 
 
 def _told(error: ValidationError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import threading
@@ -46,20 +47,17 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_mo
     configure_logging(settings)
     stop, pulse = Stop(), Pulse(settings.stuck_after_s)
     try:
-        if settings.redis_url is None:
-            raise ValueError("GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis")
-        device = choose_device(settings.device)
-        port = Port(settings.worker_port, pulse)
-    except (ValueError, OSError) as error:
+        workplace = Workplace(settings, stop=stop, pulse=pulse, load=load)
+        port = Port(settings.host, settings.worker_port, pulse)
+    except (ValueError, OSError, StoreError) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     torch.set_num_threads(torch_threads(settings.torch_threads))
     with stop.on_signals(), port:
-        workplace = Workplace(settings, settings.redis_url, device, stop=stop, pulse=pulse, load=load)
         workplace.warm()
         if not stop.draining():
             _tell_ready(ready_fd, port.number)
-            log.info("worker ready", port=port.number, device=device, lanes=workplace.lanes)
+            log.info("worker ready", port=port.number, device=workplace.device, lanes=workplace.lanes)
         workplace.work()
     log.info("worker stopped")
     return 0
@@ -68,15 +66,15 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_mo
 class Workplace:
     """The parts of one worker, put together."""
 
-    def __init__(
-        self, settings: Settings, redis_url: str, device: str, *, stop: Stop, pulse: Pulse, load: Load
-    ) -> None:
+    def __init__(self, settings: Settings, *, stop: Stop, pulse: Pulse, load: Load) -> None:
+        """ValueError, OSError or StoreError if the settings cannot be used. Connects to nothing yet."""
+        self.device = device = choose_device(settings.device)
         self.lanes = settings.lanes or default_lanes(device)
         self._stop, self._pulse = stop, pulse
         self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES)
         self._bundles = BundleCache(self._store, device, settings.max_bundles, load)
         self._runner = Runner(device, self.lanes)
-        self._jobs = job_queue(settings, redis_url)
+        self._jobs = job_queue(settings)
         metrics = WorkerMetrics()
         self._leases = LeaseKeeper(self._jobs, metrics)
         self._codecs = Codecs(
@@ -136,10 +134,12 @@ class Workplace:
             log.warning("not signed off", error=str(error))
 
 
-def job_queue(settings: Settings, redis_url: str) -> JobQueue:
-    """The worker's side of the queue."""
+def job_queue(settings: Settings) -> JobQueue:
+    """The worker's side of the queue. ValueError if the settings name no Redis."""
+    if settings.redis_url is None:
+        raise ValueError("GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0")
     return JobQueue(
-        connect(redis_url),
+        connect(settings.redis_url),
         settings.pool,
         lease_ms=settings.lease_ms,
         max_deaths=settings.max_deaths,
@@ -191,4 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # All is stored and handed over; taking torch apart in order would only keep the supervisor waiting for seconds.
+    logging.shutdown()
+    os._exit(status)

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
+import torch
 
 from glad.compare import Comparator, ImageComparator
 from glad.models import Models
@@ -82,7 +83,7 @@ class BundleCache:
                 raise BundleUnavailable(f"{named}: the store has another bundle of that version, {reference.hash[:12]}")
             bundle = reference.open()
             models = self._shared(bundle, self._load(bundle, self._device))
-        except (StoreError, BundleError, ModelLoadError, ModelsDoNotFit, OSError) as error:
+        except (StoreError, BundleError, ModelLoadError, ModelsDoNotFit, OSError, torch.OutOfMemoryError) as error:
             raise BundleUnavailable(f"{named}: {error}") from error
         log.info("bundle loaded", product=product, version=version, hash=bundle_hash[:12])
         return LoadedBundle(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Self
 
@@ -17,8 +19,8 @@ TEXT = "text/plain; charset=utf-8"
 class Port:
     """Answers on a TCP port; 0 takes any free one. OSError if the port is in use."""
 
-    def __init__(self, port: int, pulse: Pulse, host: str = "") -> None:
-        self._server = _server((host, port), pulse)
+    def __init__(self, host: str, port: int, pulse: Pulse) -> None:
+        self._server = _server(host, port, pulse)
         self._thread = threading.Thread(target=self._server.serve_forever, name="port", daemon=True)
 
     @property
@@ -38,16 +40,16 @@ class Port:
         self._thread.join()
 
 
-def _server(address: tuple[str, int], pulse: Pulse) -> ThreadingHTTPServer:
+def _server(host: str, port: int, pulse: Pulse) -> ThreadingTCPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
                     self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
                 case "/health/live":
-                    self._say(pulse.alive, f"last sign of life {pulse.age_s:.1f} s ago, {pulse.lanes} lanes occupied")
+                    self._say(pulse.alive(), f"last sign of life {pulse.age_s:.1f} s ago, {pulse.lanes} lanes occupied")
                 case "/health/ready":
-                    self._say(pulse.ready, "ready" if pulse.ready else "warming up")
+                    self._say(pulse.ready(), "ready" if pulse.ready() else "warming up")
                 case _:
                     self._answer(404, b"ask for /metrics, /health/live or /health/ready\n", TEXT)
 
@@ -64,4 +66,11 @@ def _server(address: tuple[str, int], pulse: Pulse) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """Probes come every few seconds; nobody wants to read that."""
 
-    return ThreadingHTTPServer(address, Handler)
+    class Server(ThreadingTCPServer):
+        """Not http.server's own class: that one asks the DNS for the host's name before it listens."""
+
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        allow_reuse_address = True
+        daemon_threads = True
+
+    return Server((host, port), Handler)

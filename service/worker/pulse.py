@@ -44,7 +44,6 @@ class Pulse:
             if self._lanes:
                 self._last, self._lanes = self._clock(), 0
 
-    @property
     def ready(self) -> bool:
         """The warm-up is over."""
         with self._lock:
@@ -62,7 +61,6 @@ class Pulse:
         with self._lock:
             return self._clock() - self._last
 
-    @property
     def alive(self) -> bool:
         """There was a sign of life lately."""
         return self.age_s < self._stuck_after_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,37 @@ def png(seed: int, width: int = 96, height: int = 64) -> bytes:
     return target.getvalue()
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real Redis that these tests share."""
-    folder = tmp_path_factory.mktemp("redis")
+@dataclass(frozen=True)
+class RedisServer:
+    """A real Redis that can be killed and started again on its data."""
+
+    child: Child
+    socket: Path
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return redis_url(self.socket)
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        self.child.start()
+        eventually(lambda: answers(self.socket))
+
+
+def redis_in(folder: Path) -> RedisServer:
+    """A server with its data in this folder; not started yet."""
     path = socket_path(folder)
-    child = Child("Redis", redis_command(find_redis(), folder, path), log=folder / "redis.log")
-    child.start()
-    eventually(lambda: answers(path))
-    yield redis_url(path)
-    child.kill()
+    return RedisServer(Child("Redis", redis_command(find_redis(), folder, path), log=folder / "redis.log"), path)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis that these tests share."""
+    server = redis_in(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.child.kill()
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +93,11 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def plant(redis_server: str, store_folder: Path, tmp_path: Path, nursery: Nursery) -> Iterator[Plant]:
+def plant(redis_server: RedisServer, store_folder: Path, tmp_path: Path, nursery: Nursery) -> Iterator[Plant]:
     """An empty queue, the shared store, an own artifact folder, and workers for them."""
-    with connect(redis_server) as client:
+    if not redis_server.child.running:
+        redis_server.start()
+    with connect(redis_server.url) as client:
         client.flushall()
-        yield Plant(redis_server, client, store_folder, tmp_path, nursery)
+        yield Plant(redis_server.url, client, store_folder, tmp_path, nursery)
     nursery.end_all()

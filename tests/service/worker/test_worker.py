@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Result, State, Verdict
 from service.queue import keys
-from tests.service.worker.conftest import png
+from tests.service.worker.conftest import RedisServer, png
 from tests.support.plant import Plant
 from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -200,6 +201,31 @@ def test_a_worker_that_slept_past_its_lease_does_not_complete_twice(plant: Plant
     assert {result.state for result in results} == {State.DONE}
     assert sorted(event.inspection_id for event in plant.events()) == sorted(ids)
     assert plant.results(ids) == results
+
+
+def test_everything_accepted_ends_though_redis_was_killed(plant: Plant, redis_server: RedisServer) -> None:
+    ids = plant.accept([png(seed) for seed in range(12)])
+    worker = plant.worker()
+    eventually(lambda: plant.count_ended(ids) >= 2)
+    redis_server.child.kill()
+    eventually(lambda: "error" in worker.log.read_text())
+    redis_server.start()
+    assert {result.state for result in plant.ended(ids)} == {State.DONE}
+    assert sorted(event.inspection_id for event in plant.events()) == sorted(ids)
+    assert worker.running
+
+
+def test_a_result_waits_for_a_disk_that_does_not_take_it(plant: Plant) -> None:
+    (waiting,) = plant.accept([png(1)])
+    obstacle = plant.folder / "artifacts" / ArtifactStore.ref(waiting, "map.npy")
+    obstacle.mkdir()
+    worker = plant.worker()
+    eventually(lambda: "not stored yet" in worker.log.read_text())
+    assert plant.results([waiting])[0].state is State.RUNNING
+    obstacle.rmdir()
+    (result,) = plant.ended([waiting])
+    assert result.state is State.DONE
+    assert result.attempts == 1
 
 
 def test_products_with_one_model_share_it_and_others_do_not_disturb(plant: Plant, tmp_path: Path) -> None:

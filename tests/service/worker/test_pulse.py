@@ -1,0 +1,73 @@
+"""Alive means that work was completed, or a claim answered, lately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from service.worker.pulse import Pulse
+from service.worker.stop import Stop
+
+
+@dataclass
+class Clock:
+    """Moves when told."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pulse(clock: Clock) -> Pulse:
+    return Pulse(stuck_after_s=60, clock=clock)
+
+
+def test_an_idle_worker_lives_by_its_claims(pulse: Pulse, clock: Clock) -> None:
+    clock.now = 59
+    assert pulse.alive()
+    clock.now = 61
+    assert not pulse.alive()
+    pulse.claim_answered()
+    assert pulse.alive()
+
+
+def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(pulse: Pulse, clock: Clock) -> None:
+    pulse.step_completed(lanes=2)
+    clock.now = 61
+    pulse.claim_answered()
+    assert not pulse.alive()
+    pulse.step_completed(lanes=2)
+    assert pulse.alive()
+
+
+def test_when_the_last_lane_is_empty_claims_count_again(pulse: Pulse, clock: Clock) -> None:
+    pulse.step_completed(lanes=1)
+    pulse.nobody_walks()
+    clock.now = 61
+    assert not pulse.alive()
+    pulse.claim_answered()
+    assert pulse.alive()
+
+
+def test_it_is_ready_when_its_models_are_warm(pulse: Pulse) -> None:
+    assert not pulse.ready()
+    pulse.warm()
+    assert pulse.ready()
+
+
+def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
+    stop = Stop()
+    assert not stop.draining()
+    stop.ask()
+    assert stop.draining()
+    assert not stop.at_once()
+    stop.ask()
+    assert stop.at_once()

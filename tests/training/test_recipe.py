@@ -1,0 +1,78 @@
+"""Recipes: the shipped ones load; a bad one is refused with the value, the rule and the fix."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.recipe import SHIPPED, Recipe, RecipeError, load_recipe, recipe_from
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_shipped_recipe_loads_by_name_and_by_path(file: Path) -> None:
+    assert load_recipe(file.stem) == load_recipe(str(file))
+    assert load_recipe(file.stem).name == file.stem
+
+
+def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'nanoo'.*shipped names: .*nano"):
+        load_recipe("nanoo")
+
+
+def test_a_recipe_survives_the_way_through_json() -> None:
+    recipe = load_recipe("nano")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def _changed(path: str, value: Any) -> dict[str, Any]:
+    content = tomllib.loads((SHIPPED / "nano.toml").read_text(encoding="utf-8"))
+    *parents, last = path.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("settings.resolution", 190, r"resolution 190 is not divisible .* choose a multiple of 8"),
+        ("settings.resolution", 200, r"latent's side 25 cannot be halved 2 times .* divisible by 32"),
+        ("settings.steps", 0, r"settings.steps is 0: .*greater than or equal to 1"),
+        ("settings.t_min", 900, r"t_min is 900, .*lower t_min"),
+        ("settings.score.layers", [2, 9], r"score layers are \(2, 9\), .*raise features.depth"),
+        ("settings.trigger.layer", 1, r"trigger.layer is 1; .*choose one of them"),
+        ("settings.score.imagenet_normalise", True, r"imagenet_normalise is true; .*set it to false"),
+        ("features.patch", 16, r"factor 8 and the patch 16 differ"),
+        ("features.heads", 3, r"features.width \d+ is not divisible by features.heads 3"),
+        ("vae.crop", 60, r"vae.crop 60 is not divisible"),
+        ("vae.norm_groups", 5, r"vae.widths .* not divisible by vae.norm_groups 5: choose multiples"),
+        ("unet.norm_groups", 7, r"unet.widths .* not divisible by unet.norm_groups 7"),
+        ("unet.widths", [48, 96, 100], r"not divisible by unet.norm_groups"),
+        ("vae.widths", [], r"vae.widths is \[\]: .*at least 1 item"),
+        ("synthesis.pairs", 1, r"synthesis.pairs is 1: .*greater than or equal to 8"),
+        ("calibration.holdout", 1.0, r"calibration.holdout is 1.0: .*less than 1"),
+        ("unet.learnign_rate", 1e-4, r"unet.learnign_rate is 0.0001: Extra inputs are not permitted"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_before_anything_long_begins(path: str, value: Any, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        recipe_from(_changed(path, value), "nano.toml")
+
+
+def test_a_recipe_whose_anomalies_all_weigh_nothing_is_refused() -> None:
+    kinds = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
+    content = _changed("synthesis", {"pairs": 100, **dict.fromkeys(kinds, 0)})
+    with pytest.raises(RecipeError, match=r"every weight of synthesis is 0: give at least one"):
+        recipe_from(content, "nano.toml")
+
+
+def test_a_file_that_is_not_toml_is_refused_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("name = ", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"broken\.toml is not TOML"):
+        load_recipe(str(file))
