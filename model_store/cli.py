@@ -179,7 +179,7 @@ def inspect(
     typer.echo(f"fail from {calibration.fail:.4f}")
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for path in images:
+    for number, path in enumerate(images, start=1):
         try:
             (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
             verdict = calibration.verdict(found.score)
@@ -187,7 +187,7 @@ def inspect(
             failed += 1
             typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
             continue
-        picture = out / f"{path.stem}.png"
+        picture = out / f"{number:03d}_{path.stem}.png"
         picture.write_bytes(to_png(sheet(found, calibration)))
         colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
         typer.secho(f"{verdict:<7}", fg=colour, nl=False)
