@@ -89,7 +89,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_the_banner_says_what_is_served_and_how_to_use_and_stop_it(served: Served) -> None:
-    for words in ("products  toy", "curl", f"{served.url}/v1/products/toy/inspections", "/docs", "Ctrl-C"):
+    # The shipped product comes first by name, and with it the example call.
+    example = f"{served.url}/v1/products/bracket/inspections"
+    for words in ("products  bracket, toy", "curl", example, "/docs", "Ctrl-C"):
         assert words in served.text
 
 
