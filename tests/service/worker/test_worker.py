@@ -220,7 +220,7 @@ def test_a_result_waits_for_a_disk_that_does_not_take_it(plant: Plant) -> None:
     obstacle = plant.folder / "artifacts" / ArtifactStore.ref(waiting, "map.npy")
     obstacle.mkdir()
     worker = plant.worker()
-    eventually(lambda: "not stored yet" in worker.log.read_text())
+    eventually(lambda: worker.log.is_file() and "not stored yet" in worker.log.read_text())
     assert plant.results([waiting])[0].state is State.RUNNING
     obstacle.rmdir()
     (result,) = plant.ended([waiting])
