@@ -50,8 +50,11 @@ class VaeRecipe(Frozen):
     batch: int = Field(ge=1)
     crop: int = Field(ge=16)
     learning_rate: float = Field(gt=0)
-    gradient_weight: float = Field(0.5, ge=0, description="weight of the L1 between image gradients")
+    square_weight: float = Field(5.0, ge=0, description="weight of the squared error: L1 alone gives small parts up")
+    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
+    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
     kl_weight: float = Field(1e-6, ge=0)
+    start_log_variance: float = Field(-6.0, le=0, description="of the posterior of an untrained autoencoder")
 
     @property
     def factor(self) -> int:

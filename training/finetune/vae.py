@@ -20,8 +20,12 @@ from training.recipe import VaeRecipe
 
 
 def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:
-    """An untrained autoencoder without attention: any image side that its factor divides will do."""
-    return AutoencoderKL(
+    """An untrained autoencoder without attention: any image side that its factor divides will do.
+
+    Its posterior starts narrow: at the usual variance of 1 the latents drown in their own noise until the encoder has
+    learnt to shout, which costs a short training hundreds of steps.
+    """
+    model = AutoencoderKL(
         latent_channels=recipe.latent_channels,
         block_out_channels=recipe.widths,
         down_block_types=("DownEncoderBlock2D",) * len(recipe.widths),
@@ -31,6 +35,10 @@ def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=side,
     )
+    with torch.no_grad():
+        model.quant_conv.weight[recipe.latent_channels :] = 0.0
+        model.quant_conv.bias[recipe.latent_channels :] = recipe.start_log_variance
+    return model
 
 
 def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -39,17 +47,31 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
-def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) -> Tensor:
+def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: VaeRecipe) -> Tensor:
+    """L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
+
+    Args:
+        reconstructed, images: (B, 3, H, W) in [-1, 1].
+        damaged: bool (B, H, W).
+    """
+    weight = 1 + recipe.damage_weight * damaged[:, None].float()
+    error = reconstructed - images
+    loss = (weight * (error.abs() + recipe.square_weight * error.square())).mean()
+    return loss + recipe.gradient_weight * gradient_distance(reconstructed, images)
+
+
+def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) -> tuple[Tensor, Tensor]:
     """Crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
 
-    Returns: (B, 3, crop, crop); crop is at most the image's side.
+    Returns: images (B, 3, crop, crop), damaged bool (B, crop, crop); crop is at most the image's side.
     """
     side = pairs.normal.shape[-1]
     crop = min(recipe.crop, side)
-    crops = []
+    crops, masks = [], []
     for number in range(recipe.batch):
         index = int(rng.integers(len(pairs)))
-        source = pairs.anomalous if number % 2 else pairs.normal
+        anomalous = bool(number % 2)
+        source = pairs.anomalous if anomalous else pairs.normal
         top, left = (int(v) for v in rng.integers(0, side - crop + 1, 2))
         damaged = pairs.mask[index].nonzero()
         if number % 4 == 1 and len(damaged):
@@ -57,31 +79,31 @@ def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) ->
             top = int(np.clip(y - rng.integers(crop), 0, side - crop))
             left = int(np.clip(x - rng.integers(crop), 0, side - crop))
         crops.append(source[index, :, top : top + crop, left : left + crop])
-    return to_unit(torch.stack(crops))
+        masks.append(pairs.mask[index, top : top + crop, left : left + crop] & anomalous)
+    return to_unit(torch.stack(crops)), torch.stack(masks)
 
 
 def train_autoencoder(pairs: PairSet, recipe: VaeRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
-    """L1 + gradient distance + KL, by AdamW; then the scaling factor is set to 1 / the latents' standard deviation."""
+    """Reconstruction loss + KL, by AdamW; then the scaling factor is set to 1 / the latents' standard deviation."""
     torch.manual_seed(seed)
     accelerator = Accelerator()
     model = new_autoencoder(recipe, pairs.normal.shape[-1])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
     stage = Stage(folder, "autoencoder", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     for step in stage:
         stage.set_learning_rate(optimizer, step, recipe.learning_rate)
-        images = random_crops(pairs, stage.rng(step), recipe).to(accelerator.device)
+        images, damaged = (part.to(accelerator.device) for part in random_crops(pairs, stage.rng(step), recipe))
         posterior = model.encode(images).latent_dist
         reconstructed = model.decode(posterior.sample(stage.generator(step))).sample
-        distance = functional.l1_loss(reconstructed, images)
-        loss = distance + recipe.gradient_weight * gradient_distance(reconstructed, images)
+        loss = reconstruction_loss(reconstructed, images, damaged, recipe)
         loss = loss + recipe.kl_weight * posterior.kl().mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        stage.log(float(distance))
+        stage.log(float(functional.l1_loss(reconstructed.detach(), images)))
     trained: AutoencoderKL = accelerator.unwrap_model(model).eval()
     trained.register_to_config(scaling_factor=latent_scale(trained, pairs))
     return trained
