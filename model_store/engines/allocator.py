@@ -21,4 +21,4 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     wanted = ((M_MMAP_THRESHOLD, MOST_IN_HEAP_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, PAD_BYTES))
-    return min(mallopt(what, size) for what, size in wanted) == 1
+    return bool(min(mallopt(what, size) for what, size in wanted) == 1)
