@@ -14,10 +14,12 @@ from typing import Annotated
 import structlog
 import typer
 
-from model_store.bundle import Bundle, BundleError, open_bundle
+from model_store.bundle import MANIFEST_NAME, Bundle, BundleError, open_bundle
 from model_store.errors import StoreError
 from model_store.product import ProductState
+from model_store.shapes import ModelsDoNotFit
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
+from model_store.thresholds import Thresholds
 
 app = typer.Typer(
     name="bundle", help="List, verify, publish and activate model bundles.", no_args_is_help=True, add_completion=False
@@ -166,29 +168,29 @@ def inspect(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
-    with _explained():
-        opened = _opened(bundle, None, _store(store, data_dir))
     from glad.imaging import ImageError, decode_image, to_png
-    from model_store.engines.torch import load_models
+    from model_store.engines.torch import ModelLoadError, load_models
     from model_store.inspection import inspect as inspect_images
     from model_store.inspection import sheet
 
-    settings, calibration = opened.manifest.settings, opened.manifest.calibration
-    models = load_models(opened)
-    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {calibration.review:.4f}, ", nl=False)
-    typer.echo(f"fail from {calibration.fail:.4f}")
-    out.mkdir(parents=True, exist_ok=True)
+    with _explained(ModelLoadError, ModelsDoNotFit):
+        opened, limits = _opened_to_judge(bundle, _store(store, data_dir))
+        models = load_models(opened)
+        out.mkdir(parents=True, exist_ok=True)
+    settings = opened.manifest.settings
+    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
+    typer.echo(f"fail from {limits.fail:.4f}")
     failed = 0
     for number, path in enumerate(images, start=1):
         try:
             (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
-            verdict = calibration.verdict(found.score)
+            verdict = limits.verdict(found.score)
+            picture = out / f"{number:03d}_{path.stem}.png"
+            picture.write_bytes(to_png(sheet(found, limits)))
         except (ImageError, OSError, ValueError) as error:
             failed += 1
             typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
             continue
-        picture = out / f"{number:03d}_{path.stem}.png"
-        picture.write_bytes(to_png(sheet(found, calibration)))
         colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
         typer.secho(f"{verdict:<7}", fg=colour, nl=False)
         typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
@@ -198,6 +200,16 @@ def inspect(
 
 def _store(store: Path | None, data_dir: Path) -> Store:
     return Store((store or data_dir / "store").expanduser(), shipped=SHIPPED_BUNDLES)
+
+
+def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds]:
+    """A folder is judged as it was calibrated; a product of the store as the service judges it, overrides included."""
+    folder = Path(bundle)
+    if (folder / MANIFEST_NAME).is_file():
+        opened = open_bundle(folder)
+        return opened, opened.manifest.calibration
+    ref = store.resolve(bundle)
+    return ref.open(), store.thresholds(ref)
 
 
 def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
@@ -262,10 +274,10 @@ def _print_json(content: object) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(*others: type[Exception]) -> Iterator[None]:
     """What a user can put right is a sentence and exit status 1, not a traceback."""
     try:
         yield
-    except (StoreError, BundleError, OSError) as error:
+    except (StoreError, BundleError, OSError, *others) as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error

@@ -22,7 +22,7 @@ from glad.pictures import contact_sheet, heatmap, overlay
 from glad.reconstruct import reconstruct
 from glad.score import anomaly_map, image_scores
 from glad.settings import MethodSettings
-from model_store.manifest import Calibration
+from model_store.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def inspect(
     ]
 
 
-def sheet(found: Inspected, calibration: Calibration) -> NDArray[np.uint8]:
+def sheet(found: Inspected, limits: Thresholds) -> NDArray[np.uint8]:
     """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
-    place, top = found.placement, calibration.heatmap_top
+    place, top = found.placement, limits.heatmap_top
     seen, rebuilt, heat = place.restore(found.input), place.restore(found.reconstruction), place.restore(found.map)
-    row = [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=calibration.pixel)]
+    row = [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=limits.pixel)]
     return contact_sheet([row], cell=2 * max(seen.shape[:2]), titles=("input", "reconstruction", "heatmap", "overlay"))

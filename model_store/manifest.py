@@ -8,18 +8,17 @@ is the SHA-256 of the manifest's bytes, so one hash stands for every weight and 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from glad.settings import Frozen, MethodSettings
+from model_store.thresholds import Thresholds
 
 ComponentName = Literal["autoencoder", "unet", "features"]
 Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
 Dtype = Literal["float16", "bfloat16", "float32"]
-Verdict = Literal["pass", "review", "fail"]
 
 COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -59,36 +58,14 @@ class Component(Frozen):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class Calibration(Frozen):
+class Calibration(Thresholds):
     """Thresholds found on good images that no training saw."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    review: float = Field(description="image score from which a part is `review`")
-    fail: float = Field(gt=0, description="image score from which a part is `fail`")
-    pixel: float = Field(gt=0, description="map value from which a pixel belongs to a defect region")
     review_quantile: float = Field(0.90, gt=0, lt=1)
     fail_quantile: float = Field(0.98, gt=0, lt=1)
     pixel_quantile: float = Field(gt=0, lt=1)
     good_images: int = Field(ge=1)
     good_scores: tuple[float, ...] = Field(description="sorted scores of the good images, for drift and recalibration")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.review > self.fail:
-            raise ValueError(f"review threshold {self.review} lies above fail threshold {self.fail}")
-        return self
-
-    def verdict(self, score: float) -> Verdict:
-        """`fail` from the fail threshold on, `review` from the review threshold on, else `pass`; NaN is an error."""
-        if not math.isfinite(score):
-            raise ValueError(f"score is {score}: a score that is not finite has no verdict")
-        return "fail" if score >= self.fail else "review" if score >= self.review else "pass"
-
-    @property
-    def heatmap_top(self) -> float:
-        """Map value drawn in the hottest colour: twice the pixel threshold."""
-        return 2.0 * self.pixel
 
 
 class Provenance(Frozen):

@@ -12,36 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from glad.settings import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.files import make_folder, replace_file
 from model_store.manifest import Calibration, Name
+from model_store.thresholds import Thresholds
 
 STATE_NAME = "_product.json"
 """The underscore keeps it apart from versions: no version's name may start with one."""
 
 _LOCK_NAME = "._product.lock"
 _HISTORY_KEPT = 200
-
-
-class Thresholds(Frozen):
-    """The three numbers that turn scores into verdicts and maps into regions."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    review: float
-    fail: float = Field(gt=0)
-    pixel: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.review > self.fail:
-            raise ValueError(f"review threshold {self.review} lies above fail threshold {self.fail}: lower it")
-        return self
 
 
 class ThresholdOverrides(Frozen):

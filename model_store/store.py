@@ -37,7 +37,8 @@ from model_store.errors import (
     UnsupportedStore,
 )
 from model_store.manifest import Manifest, check_name
-from model_store.product import ProductState, ThresholdOverrides, Thresholds, read_state, write_state
+from model_store.product import ProductState, ThresholdOverrides, read_state, write_state
+from model_store.thresholds import Thresholds
 
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that come with the package; the folder may be absent."""

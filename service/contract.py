@@ -27,7 +27,9 @@ from pydantic import (
     model_validator,
 )
 
+from model_store import thresholds
 from model_store.manifest import Name, Sha256
+from model_store.thresholds import Verdict
 
 MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
@@ -156,14 +158,6 @@ class State(StrEnum):
 FINAL_STATES = frozenset({State.DONE, State.FAILED, State.EXPIRED})
 
 
-class Verdict(StrEnum):
-    """What to do with the part. Absence of a verdict is never `pass`."""
-
-    PASS = "pass"
-    REVIEW = "review"
-    FAIL = "fail"
-
-
 class Priority(StrEnum):
     """In which stream a job waits. Claims look at `high` first."""
 
@@ -171,24 +165,10 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
-class Thresholds(Message):
+class Thresholds(thresholds.Thresholds):
     """The limits that were in force when the image was accepted."""
 
-    review: float = Field(description="score from which the verdict is `review`")
-    fail: float = Field(gt=0, description="score from which the verdict is `fail`")
-    pixel: float = Field(gt=0, description="map value from which a pixel belongs to a defect region")
-
-    def verdict(self, score: float) -> Verdict:
-        """`fail` at or above the fail threshold, `review` at or above the review threshold, else `pass`."""
-        if not math.isfinite(score):
-            raise ValueError(f"score is {score}: no verdict can be given; fail the inspection instead")
-        if score >= self.fail:
-            return Verdict.FAIL
-        return Verdict.REVIEW if score >= self.review else Verdict.PASS
-
-    def calibrate(self, score: float) -> float:
-        """s / (s + fail threshold) in [0, 1): monotone, 0.5 at the fail threshold. A score is never negative."""
-        return max(score, 0.0) / (max(score, 0.0) + self.fail)
+    model_config = ConfigDict(extra="ignore")  # stored, and read by older processes: as Message
 
 
 class Traceability(Message):

@@ -18,8 +18,9 @@ from model_store.errors import (
     UnknownVersion,
     UnsupportedStore,
 )
-from model_store.product import STATE_NAME, ThresholdOverrides, Thresholds
+from model_store.product import STATE_NAME, ThresholdOverrides
 from model_store.store import SHIPPED_BUNDLES, Store
+from model_store.thresholds import Thresholds
 from tests.support.bundles import new_version
 
 OLD, NEW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
