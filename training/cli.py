@@ -76,7 +76,9 @@ def train(
     found = bundle.manifest.calibration
     typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
-    typer.echo(f"next: glad evaluate {bundle.path} --data {data}")
+    to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
+    to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
+    typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
 
 
 def evaluate(
@@ -89,6 +91,9 @@ def evaluate(
     from training.evaluate import as_markdown, evaluate, write_evaluation
     from training.progress import progress_bar
 
+    with _explained():
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.touch()  # a place that cannot be written shows before the long part, not after it
     with _explained(), progress_bar() as bar:
         task = bar.add_task("inspecting", total=None, note="")
         outcome = evaluate(
@@ -124,6 +129,6 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, BundleError, FileExistsError) as error:
+    except (ValueError, BundleError, OSError) as error:
         typer.secho(f"glad: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error

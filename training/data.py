@@ -123,8 +123,10 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
 def test_images(root: Path) -> tuple[TestImage, ...]:
     """All labelled images of test/, defects in alphabetical order, masks where ground_truth/ has them.
 
+    A folder with good images alone will do: it measures false rejects.
+
     Raises:
-        DataError: no test/good, no defect folder, or a mask missing from a ground-truth folder that exists.
+        DataError: no test/good, or a mask missing from a ground-truth folder that exists.
     """
     folder = root / "test"
     if not images_in(folder / "good"):
@@ -138,8 +140,6 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
             if mask is not None and not mask.is_file():
                 raise DataError(f"{mask} is missing: {path} needs a mask of this name (0 good, 255 defect)")
             found.append(TestImage(path, kind.name, mask, groups.get(path.relative_to(root).as_posix())))
-    if all(image.defect == "good" for image in found):
-        raise DataError(f"{folder} has no defective image; figures need some: put them into test/<defect>")
     return tuple(found)
 
 

@@ -22,9 +22,7 @@ from training.metrics import (
     Estimate,
     f1_max,
     image_ap,
-    image_auroc,
     image_auroc_estimate,
-    pixel_auroc,
     pixel_auroc_estimate,
     pro,
     pro_estimate,
@@ -133,11 +131,6 @@ def _figures(rows: Sequence[Row], located: Sequence[Located]) -> dict[str, Any]:
     groups = [r.group for r in rows]
     figures: dict[str, Any] = {
         "images": {"good": int((~defect).sum()), "defect": int(defect.sum())},
-        "image": {
-            "auroc": asdict(image_auroc_estimate(scores, defect, groups)),
-            "ap": image_ap(scores, defect),
-            "f1_max": f1_max(scores, defect),
-        },
         "false_reject_rate": asdict(
             rate_estimate(sum(r.verdict == "fail" for r in rows if r.defect == "good"), int((~defect).sum()))
         ),
@@ -147,6 +140,12 @@ def _figures(rows: Sequence[Row], located: Sequence[Located]) -> dict[str, Any]:
         },
         "denoising_step": {k: _mean_step(rows, k) for k in sorted({r.defect for r in rows})},
     }
+    if defect.any():
+        figures["image"] = {
+            "auroc": asdict(image_auroc_estimate(scores, defect, groups)),
+            "ap": image_ap(scores, defect),
+            "f1_max": f1_max(scores, defect),
+        }
     if any(one.truth.any() for one in located):
         where, maps, truths = [groups[one.row] for one in located], [o.map for o in located], [o.truth for o in located]
         figures["pixel"] = {
@@ -177,7 +176,11 @@ def _by_defect(rows: Sequence[Row], located: Sequence[Located]) -> list[dict[str
             "defect": defect,
             "severity": severity or None,
             "images": len(positives),
-            "image_auroc": image_auroc(scores[chosen], [rows[i].defect != "good" for i in chosen]),
+            "image_auroc": asdict(
+                image_auroc_estimate(
+                    scores[chosen], [rows[i].defect != "good" for i in chosen], [rows[i].group for i in chosen]
+                )
+            ),
             "failed": sum(r.verdict == "fail" for r in positives),
             "passed": sum(r.verdict == "pass" for r in positives),
             "denoising_step": float(np.mean([r.denoising_step for r in positives])),
@@ -185,19 +188,24 @@ def _by_defect(rows: Sequence[Row], located: Sequence[Located]) -> list[dict[str
         places = [one for one in located if member[one.row]]
         if any(one.truth.any() for one in places):
             maps, truths = [one.map for one in places], [one.truth for one in places]
-            entry["pixel_auroc"], entry["pro"] = pixel_auroc(maps, truths), pro(maps, truths)
+            where = [rows[one.row].group for one in places]
+            entry["pixel_auroc"] = asdict(pixel_auroc_estimate(maps, truths, where))
+            entry["pro"] = pro(maps, truths)
         table.append(entry)
     return table
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
     """The figures as a Markdown table, one row per defect and severity."""
-    image = figures["image"]
-    lines = [f"I-AUROC {Estimate(**image['auroc'])}, I-AP {image['ap']:.3f}, I-F1-max {image['f1_max']:.3f}"]
+    lines = []
+    if image := figures.get("image"):
+        lines.append(f"I-AUROC {Estimate(**image['auroc'])}, I-AP {image['ap']:.3f}, I-F1-max {image['f1_max']:.3f}")
     if "pixel" in figures:
         lines.append(f"P-AUROC {Estimate(**figures['pixel']['auroc'])}, PRO {Estimate(**figures['pixel']['pro'])}")
+    lines.append(f"False rejects {Estimate(**figures['false_reject_rate'])} of {figures['images']['good']} good images")
+    if not figures["by_defect"]:
+        return "\n".join(lines)
     lines += [
-        f"False rejects {Estimate(**figures['false_reject_rate'])} of {figures['images']['good']} good images",
         "",
         "| defect | severity | images | I-AUROC | P-AUROC | PRO | fail | pass | mean denoising step |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -205,8 +213,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
     for row in figures["by_defect"]:
         pixel, region = row.get("pixel_auroc"), row.get("pro")
         lines.append(
-            f"| {row['defect']} | {row['severity'] or '–'} | {row['images']} | {row['image_auroc']:.3f} | "
-            f"{'–' if pixel is None else f'{pixel:.3f}'} | {'–' if region is None else f'{region:.3f}'} | "
+            f"| {row['defect']} | {row['severity'] or '–'} | {row['images']} | {Estimate(**row['image_auroc'])} | "
+            f"{'–' if pixel is None else Estimate(**pixel)} | {'–' if region is None else f'{region:.3f}'} | "
             f"{row['failed']} | {row['passed']} | {row['denoising_step']:.0f} |"
         )
     return "\n".join(lines)

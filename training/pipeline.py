@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,20 +23,35 @@ from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, pr
 from training.recipe import Recipe
 
 Say = Callable[[str], None]
+STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", "delta", "thresholds")
 
 
 class RunMismatch(ValueError):
-    """A run folder that another recipe or data folder began."""
+    """A run folder that another recipe or other images began."""
 
 
-def claim_run(folder: Path, recipe: Recipe, data: Path) -> None:
-    """Mark a run folder as this recipe's and data's, or refuse one that is another's."""
-    identity = {"recipe": recipe.model_dump(mode="json"), "data": str(data.resolve())}
+def images_digest(split: Split) -> str:
+    """SHA-256 over every image's name and bytes, and which of them train and which calibrate."""
+    digest = hashlib.sha256()
+    for part in (split.train, split.calibration):
+        for path in part:
+            digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
+    """Mark a run folder as this recipe's and these images', or refuse one that is another's.
+
+    Checkpoints of other images must not go on: an image that they were trained on could be held out for calibration
+    now, and the thresholds would promise too much.
+    """
+    identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     mark = folder / "run.json"
     if mark.is_file():
         if json.loads(mark.read_text(encoding="utf-8")) != identity:
             raise RunMismatch(
-                f"{folder} holds a run with another recipe or data folder: give --run another folder, or remove it"
+                f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +114,9 @@ def train(
         DataError, RunMismatch, BundleError: before or instead of publishing anything.
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
-    claim_run(run, recipe, data)
+    claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    say(f"stages: {', '.join(STAGES)}; each resumes where it was interrupted")
     trained = train_modules(recipe, split, run, say, workers)
     origin = provenance(recipe, _summary(data, split), command)
     sources = save_rounded(trained, run / "components")

@@ -55,7 +55,7 @@ class PeakComparator:
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
         """As the inner comparator."""
         comparisons = self.inner(observations, buckets)
-        self.peak = max([self.peak, *(c.score for c in comparisons)])
+        self.peak = float(np.max([self.peak, *(c.score for c in comparisons)]))  # NaN stays NaN
         return comparisons
 
 

@@ -1,0 +1,55 @@
+"""A whole training in a few seconds: a recipe of tiny models and the images of a part that it can be run on."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.recipe import recipe_from
+
+TINY_TOML = """
+name = "tiny"
+threads = 1
+settings = { resolution = 32, start = 500, steps = 4, t_min = 250, trigger = { delta = 9.0 }, score = { \
+    layers = [1, 2], top = { value = 0.01, unit = "area" }, imagenet_normalise = false } }
+synthesis = { pairs = 12, shift_px = 1 }
+vae = { widths = [8, 8, 8, 8], latent_channels = 4, steps = 3, batch = 2, crop = 16, learning_rate = 1e-3 }
+unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
+calibration = { delta_images = 4 }
+
+[features]
+width = 16
+depth = 2
+heads = 2
+mlp = 16
+steps = 3
+batch = 2
+learning_rate = 1e-3
+reconstructions = 4
+""".replace("\\\n", "")
+TINY_RECIPE = recipe_from(tomllib.loads(TINY_TOML), "tiny.toml")
+
+_COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
+_HOLE = (slice(6, 14), slice(8, 20))
+
+
+def draw_parts(root: Path) -> Path:
+    """Noisy grey ramps of 32 x 24; 10 to train on, 5 to calibrate on, 3 to test on and 2 with a black square."""
+    rng = np.random.Generator(np.random.Philox(5))
+    ramp = np.linspace(-60, 60, 32)[None, :, None]
+    for folder, count in _COUNTS.items():
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.clip(rng.normal(128, 12, (24, 32, 3)) + ramp, 0, 255).astype(np.uint8)
+            if folder == "test/hole":
+                pixels[_HOLE] = 0
+            Image.fromarray(pixels).save(root / folder / f"{number:03}.png")
+    mask = np.zeros((24, 32), dtype=np.uint8)
+    mask[_HOLE] = 255
+    (root / "ground_truth/hole").mkdir(parents=True)
+    for number in range(_COUNTS["test/hole"]):
+        Image.fromarray(mask).save(root / f"ground_truth/hole/{number:03}_mask.png")
+    return root

@@ -1,0 +1,106 @@
+"""`glad train`, `evaluate` and `sample` as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from accelerate import Accelerator
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_recipe import TINY_TOML, draw_parts
+from training import cli
+
+Glad = Callable[..., Result]
+
+
+@pytest.fixture
+def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    """Calls a command in an empty working folder."""
+    (tmp_path / "tiny.toml").write_text(TINY_TOML, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def call(command: Callable[..., None], *words: object) -> Result:
+        app = typer.Typer()
+        app.command()(command)
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return call
+
+
+def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "Ramp 7")
+    done = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "bundles/ramp-7/1/manifest.json").is_file()  # the data folder's name, made fit for a URL
+    assert "glad evaluate bundles/ramp-7/1 --data 'Ramp 7'" in done.output
+    assert "glad bundle publish bundles/ramp-7/1 --activate" in done.output
+    again = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
+    assert again.exit_code == 2
+    assert "exists already, and bundles never change: give --version another name" in again.output
+
+
+def test_an_interrupted_training_says_how_it_goes_on(
+    glad: Glad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_parts(tmp_path / "ramp")
+    backward = Accelerator.backward
+
+    def interrupted(self: Accelerator, loss: Any, **others: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        backward(self, loss, **others)
+
+    monkeypatch.setattr(Accelerator, "backward", interrupted)
+    done = glad(cli.train, "tiny.toml", "--data", "ramp")
+    assert done.exit_code == 130
+    assert "the same command goes on where it stopped" in done.output
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(glad: Glad, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = glad(cli.train, "tiny.toml", "--data", "empty")
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "empty holds 0 images" in done.output
+    done = glad(cli.train, "nanno", "--data", "empty")
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "shipped names: nano" in done.output
+
+
+def test_an_evaluation_prints_the_table_and_leaves_json_and_csv(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
+    done = glad(cli.evaluate, bundle, "--data", "ramp", "--json", "deep/er/figures.json")
+    assert done.exit_code == 0, done.output
+    assert "| hole | – | 2 |" in done.output
+    figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
+    assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
+    lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 5
+
+
+def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
+    (tmp_path / "file").touch()
+    done = glad(cli.evaluate, bundle, "--data", "ramp", "--json", "file/figures.json")
+    assert done.exit_code == 2
+    assert "inspecting" not in done.output
+
+
+def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_path: Path) -> None:
+    done = glad(
+        cli.sample, "parts", "--seed", "3", "--train", "2", "--calibration", "1", "--good", "1", "--defects", "1"
+    )
+    assert done.exit_code == 0, done.output
+    assert "22 images" in done.output  # 2 + 1 + 1 + 6 defects in 3 severities
+    assert len(list((tmp_path / "parts/test").glob("*/*.png"))) == 19
+    assert len(list((tmp_path / "parts/ground_truth").glob("*/*_mask.png"))) == 18
+    assert glad(cli.sample, "none").exit_code != 0
