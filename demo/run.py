@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import socket
@@ -73,8 +74,19 @@ class Service:
 def run(plan: Plan) -> Path:
     """Runs the demo and returns the page's path; DemoError if a result is missing. Nothing is left running."""
     say = Stages()
-    claim(plan.output)
-    wanted = render(plan, say)
+    try:
+        return _run(plan, say)
+    except httpx.HTTPError as error:
+        raise DemoError(f"the service stopped answering ({error}); see {plan.output}/service.log") from error
+
+
+def _run(plan: Plan, say: Stages) -> Path:
+    with claim(plan.output):
+        return inspect_all(plan, render(plan, say), say)
+
+
+def inspect_all(plan: Plan, wanted: Sequence[Sample], say: Stages) -> Path:
+    """Serves, posts, fetches and writes the page."""
     with serving(plan, say) as service:
         wait_until(is_alive, service)
         bundle = active_version(service, plan.product)
@@ -84,23 +96,42 @@ def run(plan: Plan) -> Path:
         results = read_answers(plan.answers, wanted)
         fetch_pictures(plan, service, results, say)
         say("stopping the service")
-    print(f"\n{as_table(results)}\n")
-    page = write_page(plan.output, results, TITLE, plan.product, bundle)
-    missing = len(wanted) - len(results)
-    if missing:
-        raise DemoError(f"{missing} of {len(wanted)} results are missing; see {plan.answers} and {plan.output}/*.log")
+    page = show(plan, results, len(wanted), bundle)
     say(f"{len(results)} of {len(wanted)} results")
     print(f"\n{what_next(plan, page, results)}")
     return page
 
 
-def claim(output: Path) -> None:
-    """Makes the output folder, or takes an earlier demo's; what else a folder holds is never touched."""
+def show(plan: Plan, results: Sequence[Inspected], wanted: int, bundle: str) -> Path:
+    """Prints the table and writes the page of what there is; DemoError if that is not all."""
+    missing = f"{wanted - len(results)} of {wanted} results are missing; see {plan.answers} and {plan.output}/*.log"
+    if not results:
+        raise DemoError(missing)
+    print(f"\n{as_table(results)}\n")
+    page = write_page(plan.output, results, TITLE, plan.product, bundle)
+    if len(results) < wanted:
+        raise DemoError(missing)
+    return page
+
+
+@contextmanager
+def claim(output: Path) -> Iterator[None]:
+    """Makes the output folder, or takes an earlier demo's; what else a folder holds is never touched. One demo at a
+    time has it: DemoError for a second one."""
     output.mkdir(parents=True, exist_ok=True)
     mark = output / MARK
     if not mark.exists() and any(output.iterdir()):
         raise DemoError(f"{output} holds other things: give --output a new or an empty folder")
-    mark.touch()
+    with mark.open("a", encoding="utf-8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoError(f"another demo is running in {output}: wait for it, or give --output a folder") from error
+        _tidy(output)
+        yield
+
+
+def _tidy(output: Path) -> None:
     for old in ("data", "pictures"):
         shutil.rmtree(output / old, ignore_errors=True)
     for old in ("results.json", "index.html"):

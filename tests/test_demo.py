@@ -16,8 +16,9 @@ import pytest
 
 from demo.inspected import Inspected, Sample, Verdict, as_table, confusion
 from demo.page import in_reading_order, mean_steps
+from demo.processes import DemoError
 from demo.progress import Progress
-from demo.run import MARK
+from demo.run import MARK, Plan, claim, show
 from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,6 +168,24 @@ def test_a_folder_with_other_content_is_not_touched(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "holds other things" in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_second_demo_leaves_a_running_ones_folder_alone(tmp_path: Path) -> None:
+    with claim(tmp_path):
+        (tmp_path / "data").mkdir()
+        with pytest.raises(DemoError, match="another demo is running"), claim(tmp_path):
+            pass
+        assert (tmp_path / "data").is_dir()
+    with claim(tmp_path):
+        assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_a_missing_result_is_an_error_and_what_is_there_is_shown(there: int, tmp_path: Path) -> None:
+    results = [inspected("test/good/0000.png")] * there
+    with pytest.raises(DemoError, match=f"{2 - there} of 2 results are missing"):
+        show(Plan(tmp_path), results, 2, "1")
+    assert (tmp_path / "index.html").exists() is bool(there)
 
 
 def test_a_sample_knows_its_truth_from_its_place(tmp_path: Path) -> None:
