@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 DATA ?= data/bracket
-VERSION ?= 2
+VERSION ?= 3
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -42,10 +42,10 @@ format: setup ## format the code and sort its imports
 	@$(VENV)/bin/ruff check --quiet --select I --fix .
 	@$(VENV)/bin/ruff format --quiet .
 
-bundle: setup ## make the shipped demo bundle again: renders its images, trains, calibrates, publishes (about an hour)
+bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$(VERSION): about three quarters of an hour
 	@$(VENV)/bin/glad sample $(DATA) --seed 20261123 --train 400 --calibration 300
 	@$(VENV)/bin/glad train nano --data $(DATA) --product bracket --title "Machined bracket KX-42" \
-		--version $(VERSION) --out bundles
+		--version $(VERSION) --run runs/bracket-$(VERSION) --out model_store/bundles
 
 clean: ## remove what the targets made, but for .venv
 	@rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
