@@ -1,0 +1,61 @@
+"""What an autoencoder keeps: the error of a round trip on good images, and inside the defects of bad ones.
+
+A defect that the round trip loses is not there for the trigger, which compares decoded latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glad.imaging import fit, to_model
+from model_store.bundle import open_bundle
+from model_store.engines.torch import load_models
+from training.data import TestImage, read_pixels, test_images
+from training.evaluate import truth_of
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Mean absolute error of decode(encode(x)), images in [-1, 1]: of good images whole, of defects inside the mask."""
+
+    kind: str
+    images: int
+    error: float
+
+
+def measure_round_trips(
+    bundle: Path, data: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[RoundTrip, ...]:
+    """One figure per kind of image, good ones first. Kinds without masks are left out."""
+    opened = open_bundle(bundle)
+    autoencoder, side = load_models(opened).autoencoder, opened.manifest.settings.resolution
+    errors: dict[str, list[float]] = {}
+    labelled = test_images(data)
+    for done, image in enumerate(labelled, start=1):
+        if (error := _error(autoencoder.encode, autoencoder.decode, image, side)) is not None:
+            errors.setdefault(image.defect, []).append(error)
+        progress(done, len(labelled))
+    kinds = sorted(errors, key=lambda kind: (kind != "good", kind))
+    return tuple(RoundTrip(kind, len(errors[kind]), float(np.mean(errors[kind]))) for kind in kinds)
+
+
+def _error(
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    image: TestImage,
+    side: int,
+) -> float | None:
+    fitted = fit(read_pixels(image.path), side)
+    images = torch.from_numpy(to_model(fitted.pixels))[None]
+    error: NDArray[np.float32] = (decode(encode(images)).clamp(-1, 1) - images)[0].abs().mean(0).numpy()
+    content = fitted.placement.restore(error)
+    if image.defect == "good":
+        return float(content.mean())
+    truth = truth_of(image.mask, fitted.placement)
+    return float(content[truth].mean()) if truth.any() else None

@@ -1,0 +1,86 @@
+"""`glad bench`: measurements as a table, and as JSON with the machine and the date."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Measure: each figure is a ratio of two things in one run.", no_args_is_help=True)
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
+
+
+@app.command()
+def autoencoder(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders of the bundles to compare.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    json_file: JsonFile = None,
+) -> None:
+    """What bundles' autoencoders keep: the error of a round trip, on good images and inside defects."""
+    from bench.autoencoder import measure_round_trips
+
+    found = {}
+    for bundle in bundles:
+        with _shown(str(bundle)) as progress:
+            found[str(bundle)] = measure_round_trips(bundle, data, progress)
+    kinds = dict.fromkeys(trip.kind for trips in found.values() for trip in trips)
+    errors = {name: {trip.kind: trip.error for trip in trips} for name, trips in found.items()}
+    _table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
+    _write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
+
+
+@app.command()
+def allocator(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 5,
+    json_file: JsonFile = None,
+) -> None:
+    """What telling glibc to keep freed memory gains on a CPU."""
+    from bench.allocator import measure_allocator
+
+    with _shown("allocator") as progress:
+        gains = measure_allocator(rounds, progress)
+    rows = [(g.work, f"{g.default_s * 1e3:.1f} ms", f"{g.kept_s * 1e3:.1f} ms", f"{g.ratio:.2f}") for g in gains]
+    _table(("work", "default", "kept", "ratio"), rows)
+    _write(json_file, [asdict(gain) | {"ratio": gain.ratio} for gain in gains])
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
+    from training.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=None, note="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for row in (header, ["---"] * len(header), *rows):
+        typer.echo(f"| {' | '.join(row)} |")
+
+
+def _write(path: Path | None, figures: Any) -> None:
+    if path is None:
+        return
+    content = {
+        "command": "glad " + shlex.join(sys.argv[1:]),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "figures": figures,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    typer.echo(f"all figures: {path}")

@@ -1,0 +1,48 @@
+"""Measurements count what they say they count. What they time is nobody's test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.autoencoder import measure_round_trips
+from glad.imaging import fit, to_model
+from model_store.bundle import open_bundle
+from model_store.engines.torch import load_models
+from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_recipe import draw_parts
+from training.data import read_pixels
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "store", resolution=64)
+
+
+def test_a_round_trip_is_judged_on_the_content_of_good_images_and_inside_defects(bundle: Path, tmp_path: Path) -> None:
+    data = draw_parts(tmp_path / "ramp")
+    good, hole = measure_round_trips(bundle, data)
+    assert [(trip.kind, trip.images) for trip in (good, hole)] == [("good", 3), ("hole", 2)]
+    # By hand: 32 x 24 becomes 64 x 48 in rows 8 to 56; the hole's rows 6 to 14 and columns 8 to 20 double likewise.
+    autoencoder, errors = load_models(open_bundle(bundle)).autoencoder, []
+    for number in range(2):
+        image = torch.from_numpy(to_model(fit(read_pixels(data / f"test/hole/{number:03}.png"), 64).pixels))[None]
+        rebuilt = autoencoder.decode(autoencoder.encode(image)).clamp(-1, 1)
+        errors.append(float((rebuilt - image).abs()[0, :, 20:36, 16:40].mean()))
+    assert hole.error == pytest.approx(sum(errors) / 2, rel=1e-5)
+
+
+def test_bundles_are_compared_side_by_side_and_the_figures_kept(bundle: Path, tmp_path: Path) -> None:
+    data = draw_parts(tmp_path / "ramp")
+    words = ["autoencoder", bundle, "--data", data, "--json", tmp_path / "deep" / "figures.json"]
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "deep" / "figures.json").read_text(encoding="utf-8"))
+    (trips,) = found["figures"].values()
+    assert f"| good | {trips[0]['error']:.4f} |" in done.output
+    assert {"command", "at", "machine"} <= set(found)
