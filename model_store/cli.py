@@ -164,6 +164,7 @@ def inspect(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, BMP, TIFF, WebP.")],
     *,
     out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
@@ -171,6 +172,7 @@ def inspect(
     from glad.imaging import ImageError, decode_image, to_png
     from model_store.engines.torch import ModelLoadError, load_models
     from model_store.inspection import inspect as inspect_images
+    from model_store.inspection import overview as draw_overview
     from model_store.inspection import sheet
 
     with _explained(ModelLoadError, ModelsDoNotFit):
@@ -180,7 +182,7 @@ def inspect(
     settings = opened.manifest.settings
     typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
     typer.echo(f"fail from {limits.fail:.4f}")
-    failed = 0
+    seen, failed = [], 0
     for number, path in enumerate(images, start=1):
         try:
             (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
@@ -191,9 +193,13 @@ def inspect(
             failed += 1
             typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
             continue
+        if overview is not None:
+            seen.append(found)
         colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
         typer.secho(f"{verdict:<7}", fg=colour, nl=False)
         typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
+    if overview is not None and seen:
+        overview.write_bytes(to_png(draw_overview(seen, limits)))
     if failed:
         raise typer.Exit(1)
 

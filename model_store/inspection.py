@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -103,9 +104,24 @@ def inspect(
     ]
 
 
+TITLES = ("input", "reconstruction", "heatmap", "overlay")
+
+
 def sheet(found: Inspected, limits: Thresholds) -> NDArray[np.uint8]:
     """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
+    row = _row(found, limits)
+    return contact_sheet([row], cell=2 * max(row[0].shape[:2]), titles=TITLES)
+
+
+def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
+    """Many images' sheets in one picture, so many abreast: (H, W, 3). ValueError for none."""
+    rows = [_row(one, limits) for one in found]
+    lines = [list(chain(*rows[start : start + abreast])) for start in range(0, len(rows), abreast)]
+    cell = max((max(picture.shape[:2]) for row in rows for picture in row), default=1)
+    return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, max(1, len(rows))))
+
+
+def _row(found: Inspected, limits: Thresholds) -> list[NDArray[np.uint8]]:
     place, top = found.placement, limits.heatmap_top
     seen, rebuilt, heat = place.restore(found.input), place.restore(found.reconstruction), place.restore(found.map)
-    row = [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=limits.pixel)]
-    return contact_sheet([row], cell=2 * max(seen.shape[:2]), titles=("input", "reconstruction", "heatmap", "overlay"))
+    return [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=limits.pixel)]
