@@ -1,1 +1,1 @@
-"""Measurements, each a ratio of two things in one run. Nothing here is imported by the product."""
+"""Measurements that set two things beside each other in one run. Nothing here is imported by the product."""

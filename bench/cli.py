@@ -16,7 +16,14 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Measure: each figure is a ratio of two things in one run.", no_args_is_help=True)
+app = typer.Typer(help="Measure: two things beside each other in one run.", no_args_is_help=True)
+
+
+@app.callback()
+def _bench() -> None:
+    # So that a measurement is named even while there is only one.
+    pass
+
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
 
@@ -39,22 +46,6 @@ def autoencoder(
     errors = {name: {trip.kind: trip.error for trip in trips} for name, trips in found.items()}
     _table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
     _write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
-
-
-@app.command()
-def allocator(
-    *,
-    rounds: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 5,
-    json_file: JsonFile = None,
-) -> None:
-    """What telling glibc to keep freed memory gains on a CPU."""
-    from bench.allocator import measure_allocator
-
-    with _shown("allocator") as progress:
-        gains = measure_allocator(rounds, progress)
-    rows = [(g.work, f"{g.default_s * 1e3:.1f} ms", f"{g.kept_s * 1e3:.1f} ms", f"{g.ratio:.2f}") for g in gains]
-    _table(("work", "default", "kept", "ratio"), rows)
-    _write(json_file, [asdict(gain) | {"ratio": gain.ratio} for gain in gains])
 
 
 @contextmanager

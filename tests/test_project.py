@@ -20,7 +20,7 @@ from glad.__main__ import GROUP, extra_that_brings, main, run, summary
 from scripts.check_links import broken_links, pages
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("glad", "model_store", "training", "service", "demo")
+PACKAGES = ("glad", "model_store", "training", "service", "bench", "demo")
 TORCH_FREE = (
     "glad.__main__",
     "glad.settings",
@@ -128,7 +128,8 @@ def test_a_broken_link_and_a_missing_heading_are_found(tmp_path: Path, monkeypat
 def test_every_import_is_a_declared_requirement() -> None:
     missing = {}
     for package in (*PACKAGES, "tests", "scripts"):
-        extras = {"training": ("worker", "train"), "tests": ("worker", "train", "dev")}.get(package, ("worker",))
+        trained = ("worker", "train")
+        extras = {"training": trained, "bench": trained, "tests": ("worker", "train", "dev")}.get(package, ("worker",))
         undeclared = third_party_imports(ROOT / package) - provided_by(requirements(extras))
         missing[package] = sorted(undeclared)
     assert missing == {package: [] for package in missing}

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from model_store.bundle import Bundle
-from model_store.engines.allocator import keep_freed_memory
 from training.data import Split, good_split
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
@@ -74,7 +73,6 @@ def pairs_of(recipe: Recipe, split: Split, workers: int | None = None) -> PairSe
 
 def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> Trained:
     """Autoencoder, denoiser and features, each from scratch."""
-    keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     settings, seed = recipe.settings, recipe.seed

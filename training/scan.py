@@ -22,7 +22,6 @@ from glad.imaging import Placement
 from glad.models import Models
 from glad.settings import MethodSettings
 from model_store.bundle import MANIFEST_NAME, open_bundle
-from model_store.engines.allocator import keep_freed_memory
 from model_store.engines.torch import load_models
 from model_store.inspection import inspect
 from model_store.manifest import bundle_hash
@@ -73,7 +72,6 @@ class Task:
 def _models(bundle: Path, digest: str) -> Models:
     """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
     if parent_process() is not None:
-        keep_freed_memory()
         torch.set_num_threads(1)
     return load_models(open_bundle(bundle))
 

@@ -15,7 +15,6 @@ import structlog
 import torch
 from redis.exceptions import RedisError
 
-from model_store.engines.allocator import keep_freed_memory
 from model_store.engines.torch import load_models
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
@@ -53,7 +52,6 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_mo
     except (ValueError, OSError, StoreError) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
-    keep_freed_memory()
     torch.set_num_threads(torch_threads(settings.torch_threads))
     with stop.on_signals(), port:
         workplace.warm()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import typer
-from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,7 +18,7 @@ from model_store.product import ThresholdOverrides
 from model_store.store import Store
 from tests.support.tiny_bundle import make_tiny_bundle
 
-Glad = Callable[..., Result]
+Glad = Callable[..., Any]
 
 
 @pytest.fixture

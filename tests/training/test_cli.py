@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import typer
 from accelerate import Accelerator
-from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_TOML, draw_parts
 from training import cli
 
-Glad = Callable[..., Result]
+Glad = Callable[..., Any]
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
     (tmp_path / "tiny.toml").write_text(TINY_TOML, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
-    def call(command: Callable[..., None], *words: object) -> Result:
+    def call(command: Callable[..., None], *words: object) -> Any:
         app = typer.Typer()
         app.command()(command)
         return CliRunner().invoke(app, [str(word) for word in words])

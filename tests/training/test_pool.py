@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -87,12 +88,16 @@ def test_workers_end_when_their_parent_is_killed(at_work: subprocess.Popen[str])
 
 
 def _assert_group_is_gone(group: int) -> None:
-    members = [
-        stat
-        for stat in (_stat(path) for path in Path("/proc").glob("[0-9]*/stat"))
-        if stat[2:3] == [str(group)] and stat[0] != "Z"
-    ]
+    """The last process closes its output a moment before it is gone."""
+    deadline = time.monotonic() + 30
+    while (members := _members(group)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert members == []
+
+
+def _members(group: int) -> list[list[str]]:
+    stats = (_stat(path) for path in Path("/proc").glob("[0-9]*/stat"))
+    return [stat for stat in stats if stat[2:3] == [str(group)] and stat[0] != "Z"]
 
 
 def _stat(path: Path) -> list[str]:
