@@ -282,8 +282,9 @@ def _print_json(content: object) -> None:
 @contextmanager
 def _explained(*others: type[Exception]) -> Iterator[None]:
     """What a user can put right is a sentence and exit status 1, not a traceback."""
+    told: tuple[type[Exception], ...] = (StoreError, BundleError, OSError, *others)
     try:
         yield
-    except (StoreError, BundleError, OSError, *others) as error:
+    except told as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error

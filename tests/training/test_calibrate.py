@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glad.settings import MethodSettings
+from model_store.thresholds import Verdict
 from training.calibrate import calibrate, choose_delta, conformal_quantile, least_count, with_delta
 from training.recipe import CalibrationRecipe
 
@@ -55,8 +56,10 @@ def test_a_score_at_the_threshold_fails_and_the_good_images_up_to_the_quantile_d
     found = calibrate(scores, scores, RECIPE)
     assert found.verdict(found.fail) == "fail"
     assert found.verdict(found.review) == "review"
-    assert [found.verdict(score) for score in scores].count("fail") == 1  # 99 images, rank 98
-    assert [found.verdict(score) for score in scores].count("review") == 8  # rank 90 still passes, 91 to 98 do not
+    assert [found.verdict(score) for score in scores].count(Verdict.FAIL) == 1  # 99 images, rank 98
+    assert [found.verdict(score) for score in scores].count(
+        Verdict.REVIEW
+    ) == 8  # rank 90 still passes, 91 to 98 do not
     assert found.verdict(scores[89]) == "pass"
 
 
