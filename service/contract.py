@@ -29,8 +29,8 @@ from pydantic import (
 
 from model_store import thresholds
 from model_store.manifest import Name, Sha256
-from model_store.thresholds import Verdict as Verdict
 
+Verdict = thresholds.Verdict
 MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
 MAX_REGIONS = 256
