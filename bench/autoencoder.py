@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from glad.imaging import fit, to_model
+from glad.models import Autoencoder
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from training.data import TestImage, read_pixels, test_images
@@ -38,22 +39,18 @@ def measure_round_trips(
     errors: dict[str, list[float]] = {}
     labelled = test_images(data)
     for done, image in enumerate(labelled, start=1):
-        if (error := _error(autoencoder.encode, autoencoder.decode, image, side)) is not None:
+        if (error := _error(autoencoder, image, side)) is not None:
             errors.setdefault(image.defect, []).append(error)
         progress(done, len(labelled))
     kinds = sorted(errors, key=lambda kind: (kind != "good", kind))
     return tuple(RoundTrip(kind, len(errors[kind]), float(np.mean(errors[kind]))) for kind in kinds)
 
 
-def _error(
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    decode: Callable[[torch.Tensor], torch.Tensor],
-    image: TestImage,
-    side: int,
-) -> float | None:
+def _error(autoencoder: Autoencoder, image: TestImage, side: int) -> float | None:
     fitted = fit(read_pixels(image.path), side)
     images = torch.from_numpy(to_model(fitted.pixels))[None]
-    error: NDArray[np.float32] = (decode(encode(images)).clamp(-1, 1) - images)[0].abs().mean(0).numpy()
+    rebuilt = autoencoder.decode(autoencoder.encode(images)).clamp(-1, 1)
+    error: NDArray[np.float32] = (rebuilt - images)[0].abs().mean(0).numpy()
     content = fitted.placement.restore(error)
     if image.defect == "good":
         return float(content.mean())

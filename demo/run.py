@@ -75,14 +75,10 @@ def run(plan: Plan) -> Path:
     """Runs the demo and returns the page's path; DemoError if a result is missing. Nothing is left running."""
     say = Stages()
     try:
-        return _run(plan, say)
+        with claim(plan.output):
+            return inspect_all(plan, render(plan, say), say)
     except httpx.HTTPError as error:
         raise DemoError(f"the service stopped answering ({error}); see {plan.output}/service.log") from error
-
-
-def _run(plan: Plan, say: Stages) -> Path:
-    with claim(plan.output):
-        return inspect_all(plan, render(plan, say), say)
 
 
 def inspect_all(plan: Plan, wanted: Sequence[Sample], say: Stages) -> Path:

@@ -199,7 +199,8 @@ def inspect(
         typer.secho(f"{verdict:<7}", fg=colour, nl=False)
         typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
     if overview is not None and seen:
-        overview.write_bytes(to_png(draw_overview(seen, limits)))
+        with _explained():
+            overview.write_bytes(to_png(draw_overview(seen, limits)))
     if failed:
         raise typer.Exit(1)
 

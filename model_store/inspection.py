@@ -25,6 +25,8 @@ from glad.score import anomaly_map, image_scores
 from glad.settings import MethodSettings
 from model_store.thresholds import Thresholds
 
+TITLES = ("input", "reconstruction", "heatmap", "overlay")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -104,9 +106,6 @@ def inspect(
     ]
 
 
-TITLES = ("input", "reconstruction", "heatmap", "overlay")
-
-
 def sheet(found: Inspected, limits: Thresholds) -> NDArray[np.uint8]:
     """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
     row = _row(found, limits)
@@ -117,8 +116,8 @@ def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2
     """Many images' sheets in one picture, so many abreast: (H, W, 3). ValueError for none."""
     rows = [_row(one, limits) for one in found]
     lines = [list(chain(*rows[start : start + abreast])) for start in range(0, len(rows), abreast)]
-    cell = max((max(picture.shape[:2]) for row in rows for picture in row), default=1)
-    return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, max(1, len(rows))))
+    cell = max(max(picture.shape[:2]) for row in rows for picture in row)
+    return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, len(rows)))
 
 
 def _row(found: Inspected, limits: Thresholds) -> list[NDArray[np.uint8]]:

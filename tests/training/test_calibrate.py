@@ -56,10 +56,9 @@ def test_a_score_at_the_threshold_fails_and_the_good_images_up_to_the_quantile_d
     found = calibrate(scores, scores, RECIPE)
     assert found.verdict(found.fail) == "fail"
     assert found.verdict(found.review) == "review"
-    assert [found.verdict(score) for score in scores].count(Verdict.FAIL) == 1  # 99 images, rank 98
-    assert [found.verdict(score) for score in scores].count(
-        Verdict.REVIEW
-    ) == 8  # rank 90 still passes, 91 to 98 do not
+    verdicts = [found.verdict(score) for score in scores]
+    assert verdicts.count(Verdict.FAIL) == 1  # 99 images, rank 98
+    assert verdicts.count(Verdict.REVIEW) == 8  # rank 90 still passes, 91 to 98 do not
     assert found.verdict(scores[89]) == "pass"
 
 

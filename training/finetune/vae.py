@@ -23,7 +23,7 @@ def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:
     """An untrained autoencoder without attention: any image side that its factor divides will do.
 
     Its posterior starts narrow: at the usual variance of 1 the latents drown in their own noise until the encoder has
-    learnt to shout, which costs a short training hundreds of steps.
+    learnt to shout.
     """
     model = AutoencoderKL(
         latent_channels=recipe.latent_channels,
