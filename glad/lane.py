@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from glad.models import Condition
 from glad.schedule import FINAL_STEP, NoiseSchedule, add_noise, noise_schedule
 from glad.settings import MethodSettings
 
@@ -65,6 +66,11 @@ class Lane:
         return Phase.WALKING if self.trigger is None else Phase.TRIGGERED
 
     @property
+    def guided(self) -> bool:
+        """Whether the noise is predicted twice, with the product's condition and with the empty one."""
+        return self.settings.guidance != 1
+
+    @property
     def timestep(self) -> int:
         """The step t of the next UNet call; ValueError when finished."""
         if self.phase is Phase.FINISHED:
@@ -114,12 +120,14 @@ class LaneBlock:
     lanes: list[Lane | None]
     valid: list[Tensor | None] = field(default_factory=list)
     """Per slot (h, w) bool, false on padding; None: all of it is image."""
+    conditions: list[Condition | None] = field(default_factory=list)
+    """Per slot what the UNet is told of the product; None where the UNet takes no condition."""
 
     @classmethod
     def empty(cls, slots: int, channels: int, side: int, device: torch.device | str = "cpu") -> Self:
         """A block of free slots; `side` is the latent's, h = w."""
         latents, noise, generated = (torch.zeros(slots, channels, side, side, device=device) for _ in range(3))
-        return cls(latents, noise, generated, [None] * slots, [None] * slots)
+        return cls(latents, noise, generated, [None] * slots, [None] * slots, [None] * slots)
 
     def free_slots(self) -> tuple[int, ...]:
         """Slots that can admit a lane."""
@@ -148,13 +156,26 @@ class LaneBlock:
         """The noise schedule that these lanes share, on the block's device."""
         return noise_schedule(self.lane(slots[0]).settings.schedule, self.generated.device)
 
-    def admit(self, slot: int, lane: Lane, latent: Tensor, noise: Tensor, valid: Tensor | None = None) -> None:
+    def admit(
+        self,
+        slot: int,
+        lane: Lane,
+        latent: Tensor,
+        noise: Tensor,
+        valid: Tensor | None = None,
+        *,
+        condition: Condition | None = None,
+    ) -> None:
         """Put a new lane into a free slot, noised to its start step (Eq. 1).
 
         latent, noise: (C, h, w); valid: (h, w) bool, false where the letterbox is padding. ValueError when the slot is
-        taken, a shape differs, or the lane's noise schedule is not that of the others.
+        taken, a shape differs, the lane's noise schedule is not that of the others, or guidance lacks a condition.
         """
         self._check(slot, lane, latent, noise, valid)
+        if lane.guided and condition is None:
+            raise ValueError(
+                f"guidance is {lane.settings.guidance}, and this UNet takes no condition to guide by: set guidance to 1"
+            )
         device = self.generated.device
         schedule = noise_schedule(lane.settings.schedule, device)
         start = torch.tensor([lane.settings.start_step], device=device)
@@ -163,6 +184,7 @@ class LaneBlock:
         own = slice(slot, slot + 1)
         self.generated[own] = add_noise(self.latents[own], self.noise[own], start, schedule)
         self.valid[slot] = None if valid is None or bool(valid.all()) else valid.to(device)
+        self.conditions[slot] = condition
         self.lanes[slot] = lane
 
     def write(self, outcome: StepOutcome) -> None:
@@ -175,6 +197,7 @@ class LaneBlock:
         """Free a slot, whatever its lane's phase."""
         self.lanes[slot] = None
         self.valid[slot] = None
+        self.conditions[slot] = None
 
     def _check(self, slot: int, lane: Lane, latent: Tensor, noise: Tensor, valid: Tensor | None) -> None:
         if self.lanes[slot] is not None:

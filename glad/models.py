@@ -32,10 +32,14 @@ class Autoencoder(Protocol):
 
 
 class Denoiser(Protocol):
-    """The noise prediction, with its condition folded in."""
+    """The noise prediction."""
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,) int64, one per lane -> predicted noise (B, C, h, w), float32."""
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """Predicted noise (B, C, h, w), float32.
+
+        latents: (B, C, h, w); timesteps: (B,) int64; conditions: (B, L, D), embedded prompts, or None for a UNet that
+        takes none. One entry per lane.
+        """
         ...
 
 
@@ -57,10 +61,22 @@ class Features(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What a text-conditioned UNet is told of a product: constants, embedded once and stored in the bundle."""
+
+    product: Tensor
+    """The product's prompt: (L, D)."""
+    empty: Tensor
+    """The empty prompt, which guidance steers away from: (L, D)."""
+
+
 @dataclass(frozen=True)
 class Models:
-    """The three models that one product runs on."""
+    """The models that one product runs on."""
 
     autoencoder: Autoencoder
     denoiser: Denoiser
     features: Features
+    condition: Condition | None = None
+    """None: the denoiser takes no condition."""

@@ -48,7 +48,8 @@ def reconstruct(
     latents = encode(models.autoencoder, images, shapes)
     block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
     for slot in range(len(images)):
-        block.admit(slot, Lane(settings), latents[slot], noise[slot], None if valid is None else valid[slot])
+        shown = None if valid is None else valid[slot]
+        block.admit(slot, Lane(settings), latents[slot], noise[slot], shown, condition=models.condition)
     while active := block.active_slots():
         block.write(step(block, active, models, comparator, shapes))
     return Reconstruction(

@@ -8,15 +8,13 @@ is which.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Frozen(BaseModel):
-    """Base of every settings object: immutable, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from glad.framing import Framing, Letterbox
+from glad.frozen import Frozen
+from glad.zones import Zones
 
 
 class Direction(StrEnum):
@@ -57,6 +55,24 @@ class StartLevel(StrEnum):
     """Exactly the first step of the grid, so that the first comparison is exactly zero."""
 
 
+class ComparatorKind(StrEnum):
+    """By what the trigger compares the two versions of an image."""
+
+    IMAGES = "images"
+    """Both are decoded, and matched by their features (paper)."""
+
+
+class Foreground(StrEnum):
+    """Which part of the image is the object, by Otsu's threshold (authors' code, per product)."""
+
+    WHOLE = "whole"
+    """All of it: no mask."""
+    DARK = "dark"
+    """A dark object on bright ground."""
+    BRIGHT = "bright"
+    """A bright object on dark ground."""
+
+
 class Length(Frozen):
     """A length on the square model image, in pixels or as a fraction of its side."""
 
@@ -89,10 +105,29 @@ class ScheduleSettings(Frozen):
     form: Literal["scaled_linear", "linear"] = "scaled_linear"
 
 
+class CalibratedFor(Frozen):
+    """What a value of delta belongs to: under anything else the trigger's scores mean something else."""
+
+    guidance: float
+    start: int
+    steps: int
+    start_level: StartLevel
+    resolution: int
+    comparator: ComparatorKind
+    layer: int
+    direction: Direction
+    window: int | None
+    top: Area
+    least_top: int
+    imagenet_normalise: bool
+
+
 class TriggerSettings(Frozen):
     """The comparison that decides the denoising step (Sec. 3.3)."""
 
     delta: float = Field(ge=0, description="trigger when the score passes this; 0: no adaptation, plain DDIM from T")
+    calibrated_for: CalibratedFor | None = Field(None, description="what delta was found under; None: not recorded")
+    comparator: ComparatorKind = ComparatorKind.IMAGES
     layer: int | None = Field(None, ge=1, description="feature block to compare by; None: the last of the score's")
     direction: Direction = Direction.INPUT
     window: int | None = Field(None, ge=0, description="match within this many patches; None: everywhere (paper)")
@@ -121,6 +156,8 @@ class ScoreSettings(Frozen):
     taps: Length = Length(value=49)
     top: Area = Area(value=250)
     imagenet_normalise: bool = True
+    resolution: int | None = Field(None, ge=16, description="side at which images are scored; None: the model image's")
+    foreground: Foreground = Field(Foreground.WHOLE, description="the map is multiplied by this mask of the input")
 
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
@@ -138,6 +175,9 @@ class MethodSettings(Frozen):
     t_min: int = Field(350, ge=0, description="below this step an untriggered image is replaced by x_{t->0}")
     start_level: StartLevel = StartLevel.T
     noise_seed: int = Field(0, ge=0)
+    guidance: float = Field(1.0, ge=1, description="w of e_0 + w (e_c - e_0); 1: the product's condition alone")
+    framing: Framing = Letterbox()
+    zones: Zones = Zones()
     schedule: ScheduleSettings = ScheduleSettings()
     trigger: TriggerSettings
     fusion: FusionSettings = FusionSettings()
@@ -158,6 +198,45 @@ class MethodSettings(Frozen):
                 f"lower start (T) or steps (N)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _delta_belongs_here(self) -> Self:
+        found, here = self.trigger.calibrated_for, self.delta_basis
+        if found is None or found == here:
+            return self
+        name = next(name for name in type(here).model_fields if getattr(found, name) != getattr(here, name))
+        raise ValueError(
+            f"delta {self.trigger.delta} was calibrated for {name} {getattr(found, name)}; the settings have "
+            f"{name} {getattr(here, name)}: set {name} back, or find a new delta with 'glad calibrate'"
+        )
+
+    @property
+    def delta_basis(self) -> CalibratedFor:
+        """What a delta found under these settings belongs to: guidance, grid and comparator."""
+        trigger = self.trigger
+        return CalibratedFor(
+            guidance=self.guidance,
+            start=self.start,
+            steps=self.steps,
+            start_level=self.start_level,
+            resolution=self.resolution,
+            comparator=trigger.comparator,
+            layer=self.trigger_layer,
+            direction=trigger.direction,
+            window=trigger.window,
+            top=trigger.top,
+            least_top=trigger.least_top,
+            imagenet_normalise=trigger.imagenet_normalise,
+        )
+
+    def with_delta(self, delta: float) -> Self:
+        """The same settings with a delta that was found under them."""
+        found = {"delta": delta, "calibrated_for": self.delta_basis}
+        return self.model_copy(update={"trigger": self.trigger.model_copy(update=found)})
+
+    def changed(self, **fields: Any) -> Self:
+        """These settings with other values, checked: a delta that no longer belongs to them is refused."""
+        return type(self).model_validate({**self.model_dump(), **fields})
 
     @property
     def grid(self) -> tuple[int, ...]:

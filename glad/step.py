@@ -10,10 +10,11 @@ from torch import Tensor
 
 from glad.compare import Comparator, Observation
 from glad.fuse import Adapted, adapt
+from glad.guidance import Told, predict_noise
 from glad.lane import Lane, LaneBlock
-from glad.models import Denoiser, Models
+from glad.models import Models
 from glad.schedule import add_noise, ddim_step, predict_x0
-from glad.shapes import CallShapes, in_buckets
+from glad.shapes import CallShapes
 
 __all__ = ["CallShapes", "StepOutcome", "step"]
 
@@ -46,7 +47,8 @@ def step(
     next_timesteps = torch.tensor([lane.next_timestep for lane in lanes], device=device)
 
     generated = block.generated[chosen]  # x^_t
-    predicted = predict_noise(models.denoiser, generated, timesteps, shapes)  # e
+    told = Told(tuple(block.conditions[slot] for slot in chosen), tuple(lane.settings.guidance for lane in lanes))
+    predicted = predict_noise(models.denoiser, generated, timesteps, told, shapes)  # e
     x0_generated = predict_x0(generated, predicted, timesteps, schedule)  # x^_{t->0}, Eq. 2
     direct = add_noise(block.latents[chosen], block.noise[chosen], timesteps, schedule)  # x_t, Eq. 1
     x0_direct = predict_x0(direct, predicted, timesteps, schedule)  # x_{t->0}
@@ -77,21 +79,12 @@ def _observe(block: LaneBlock, slot: int, x0_generated: Tensor, x0_direct: Tenso
     )
 
 
-def predict_noise(denoiser: Denoiser, latents: Tensor, timesteps: Tensor, shapes: CallShapes) -> Tensor:
-    """e = eps_theta(x^_t, t) in few call shapes: (B, C, h, w), (B,) -> (B, C, h, w) float32."""
-
-    def call(rows: Tensor, steps: Tensor) -> tuple[Tensor, ...]:
-        return (denoiser(rows, steps).float(),)
-
-    return in_buckets(call, (latents, timesteps), shapes.denoiser)[0]
-
-
 def _advanced(lane: Lane, made: Adapted) -> Lane:
-    """The lane one step on: one UNet evaluation more, and one comparison if it was still adapting."""
+    """The lane one step on: one UNet evaluation more (two if guided), and one comparison if it was still adapting."""
     return replace(
         lane,
         position=lane.position + 1,
         trigger=lane.trigger or made.trigger,
         comparisons=lane.comparisons + lane.adapting,
-        unet_evaluations=lane.unet_evaluations + 1,
+        unet_evaluations=lane.unet_evaluations + (2 if lane.guided else 1),
     )

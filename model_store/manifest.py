@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-from glad.settings import Frozen, MethodSettings
+from glad.frozen import Frozen
+from glad.settings import MethodSettings
 from model_store.thresholds import Thresholds
 
 ComponentName = Literal["autoencoder", "unet", "features"]

@@ -13,7 +13,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from glad.settings import MethodSettings
 from model_store.manifest import Calibration
 from training.recipe import CalibrationRecipe
 
@@ -31,11 +30,6 @@ def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
 def least_count(quantile: float) -> int:
     """How many good images it takes before the conformal promise for this quantile holds."""
     return math.ceil(_exact(quantile) / (1 - _exact(quantile)))
-
-
-def with_delta(settings: MethodSettings, delta: float) -> MethodSettings:
-    """The same settings with another trigger threshold."""
-    return settings.model_copy(update={"trigger": settings.trigger.model_copy(update={"delta": delta})})
 
 
 def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:

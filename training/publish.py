@@ -18,7 +18,7 @@ from glad.settings import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance
-from training.calibrate import calibrate, choose_delta, least_count, with_delta
+from training.calibrate import calibrate, choose_delta, least_count
 from training.data import Split
 from training.recipe import Recipe
 from training.scan import scan, trigger_peaks
@@ -93,7 +93,7 @@ def calibrate_bundle(
     chosen = split.train[: recipe.calibration.delta_images]
     base = draft.manifest.settings
     peaks = trigger_peaks(draft.path, base, chosen, progress=partial(progress, "delta"), workers=workers)
-    settings = with_delta(base, choose_delta(peaks, recipe.calibration))
+    settings = base.with_delta(choose_delta(peaks, recipe.calibration))
     show = partial(progress, "thresholds")
     found = list(scan(draft.path, settings, split.calibration, progress=show, workers=workers))
     calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe.calibration)

@@ -25,7 +25,6 @@ from model_store.bundle import MANIFEST_NAME, open_bundle
 from model_store.engines.torch import load_models
 from model_store.inspection import inspect
 from model_store.manifest import bundle_hash
-from training.calibrate import with_delta
 from training.data import read_pixels
 from training.pool import spread
 
@@ -121,5 +120,5 @@ def trigger_peaks(
     workers: int | None = None,
 ) -> list[float]:
     """Each image's largest trigger score on the way to t_min when nothing triggers before."""
-    never = with_delta(settings, math.inf)
+    never = settings.with_delta(math.inf)
     return [s.trigger_peak for s in scan(bundle, never, paths, progress=progress, workers=workers)]

@@ -83,8 +83,13 @@ class TorchDenoiser:
     module: UNet2DModel
 
     @torch.inference_mode()
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,) int64, one per lane -> predicted noise (B, C, h, w), float32."""
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """latents: (B, C, h, w); timesteps: (B,) int64, one per lane -> predicted noise (B, C, h, w), float32.
+
+        ValueError for conditions: this UNet takes none.
+        """
+        if conditions is not None:
+            raise ValueError("this UNet takes no conditions: it was trained without; give None")
         predicted: Tensor = self.module(_like(latents, self.module), timesteps, return_dict=False)[0]
         return predicted.float()
 

@@ -101,6 +101,7 @@ class BundleCache:
             autoencoder=self._components.setdefault(f"autoencoder {hashes['autoencoder']}", models.autoencoder),
             denoiser=self._components.setdefault(f"unet {hashes['unet']}", models.denoiser),
             features=self._components.setdefault(f"features {hashes['features']}", models.features),
+            condition=models.condition,
         )
 
 

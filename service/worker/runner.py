@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glad.guidance import Told, predict_noise
 from glad.imaging import Pixels, from_model
 from glad.lane import Lane, LaneBlock, Phase
 from glad.reconstruct import decode, encode
@@ -88,7 +89,7 @@ class Runner:
         valid = torch.from_numpy(prepared.valid_patches).to(self._device)
         block = self._block(bundle)
         slot = block.free_slots()[0]
-        block.admit(slot, Lane(bundle.settings), latent, noise, valid)
+        block.admit(slot, Lane(bundle.settings), latent, noise, valid, condition=bundle.models.condition)
         entered = time.perf_counter()
         self._seats[job] = Seat(slot, prepared, entered, (entered - began) * 1e3)
 
@@ -152,7 +153,9 @@ class Runner:
             yield f"images x {size}"
         for size in self._shapes.denoiser:
             latents = torch.zeros(size, *bundle.latent_shape, device=self._device)
-            models.denoiser(latents, torch.ones(size, dtype=torch.int64, device=self._device))
+            told = Told((models.condition,) * size, (1.0,) * size)
+            steps = torch.ones(size, dtype=torch.int64, device=self._device)
+            predict_noise(models.denoiser, latents, steps, told, self._shapes)
             yield f"denoiser x {size}"
 
     def _block(self, bundle: LoadedBundle) -> LaneBlock:

@@ -40,7 +40,7 @@ class ConvolvingDenoiser:
         self.first = torch.randn(32, 3, 3, 3, generator=generator) * 0.2
         self.last = torch.randn(3, 32, 3, 3, generator=generator) * 0.1
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
         hidden = torch.nn.functional.conv2d(latents, self.first, padding=1).tanh()
         detail = torch.nn.functional.conv2d(hidden, self.last, padding=1)
         return 0.8 * latents + detail * (timestep_share(timesteps))

@@ -51,16 +51,20 @@ class PixelFeatures:
 
 @dataclass(frozen=True)
 class ToyDenoiser:
-    """A row-wise function of a latent and its step; keeps the batch sizes and steps that it was called with."""
+    """A row-wise function of a latent and its step, plus the mean of its condition.
+
+    Keeps the batch sizes and steps that it was called with.
+    """
 
     predict: Callable[[Tensor, int], Tensor]
     batches: list[int] = field(default_factory=list)
     timesteps: list[tuple[int, ...]] = field(default_factory=list)
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
         self.batches.append(len(latents))
         self.timesteps.append(tuple(timesteps.tolist()))
-        return torch.stack([self.predict(row, int(t)) for row, t in zip(latents, timesteps, strict=True)])
+        predicted = torch.stack([self.predict(row, int(t)) for row, t in zip(latents, timesteps, strict=True)])
+        return predicted if conditions is None else predicted + conditions.mean((1, 2))[:, None, None, None]
 
 
 def drifting(latent: Tensor, timestep: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 
 from glad.settings import MethodSettings
 from model_store.thresholds import Verdict
-from training.calibrate import calibrate, choose_delta, conformal_quantile, least_count, with_delta
+from training.calibrate import calibrate, choose_delta, conformal_quantile, least_count
 from training.recipe import CalibrationRecipe
 
 RECIPE = CalibrationRecipe()
@@ -93,6 +93,6 @@ def test_delta_is_the_quantile_of_the_trigger_scores_and_changes_nothing_else() 
     delta = choose_delta([i / 10 for i in range(11)], RECIPE)
     assert delta == pytest.approx(0.9)
     settings = MethodSettings.model_validate({"trigger": {"delta": 0.5, "window": 2}, "steps": 10})
-    changed = with_delta(settings, delta)
+    changed = settings.with_delta(delta)
     assert changed.trigger.delta == delta
-    assert with_delta(changed, 0.5) == settings
+    assert changed.changed(trigger=settings.trigger) == settings

@@ -116,7 +116,7 @@ class Sick:
     """(h, w) of the first channel of the latents' noise: which lane is sick is seen by its content."""
     raises: bool
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
         sick = (latents[:, 0] - self.lanes).abs().amax((1, 2)) < 1e-6
         if self.raises and bool(sick.any()):
             raise RuntimeError("kernel failed")
@@ -175,7 +175,7 @@ class Cramped:
     inner: Denoiser
     fits: int
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
         if len(latents) > self.fits:
             raise torch.OutOfMemoryError("no memory for so many lanes")
         return self.inner(latents, timesteps)
