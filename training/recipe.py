@@ -100,6 +100,12 @@ class CalibrationRecipe(Frozen):
     fail_quantile: float = Field(0.98, gt=0, lt=1)
     review_quantile: float = Field(0.90, gt=0, lt=1)
     pixel_quantile: float = Field(0.98, gt=0, lt=1, description="of the good images' largest map values")
+    confidence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="that no more good parts than promised are rejected; None: the promise holds on average over draws",
+    )
     delta_quantile: float = Field(0.90, gt=0, lt=1, description="of good training images' largest trigger scores")
     delta_images: int = Field(100, ge=4)
     holdout: float = Field(
