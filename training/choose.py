@@ -39,6 +39,9 @@ TIE = 0.001
 FAIL_QUANTILE = 0.98
 
 
+CandidatesOf = Callable[[Walks, Sequence[int], int], Sequence[Candidate]]
+
+
 @dataclass(frozen=True)
 class Ranges:
     """What is tried. None: shares of the bundle's own T, and of each T."""
@@ -124,7 +127,8 @@ def choose_settings(
     bundle: a bundle's folder, whose models are used; base: every other setting. ValueError without good or without
     defective probes, or for ranges that do not fit the settings.
     """
-    tried = try_settings(bundle, base, probes, ranges, progress=progress, workers=workers)
+    starts = ranges.starts_of(base)
+    tried = try_settings(bundle, base, probes, starts, ranges.candidates, progress=progress, workers=workers)
     return Choice(best_of(tried), tried)
 
 
@@ -132,21 +136,26 @@ def try_settings(
     bundle: Path,
     base: MethodSettings,
     probes: Sequence[Probe],
-    ranges: Ranges,
+    starts: Sequence[int],
+    candidates_of: CandidatesOf,
     *,
     progress: Progress,
     workers: int | None = None,
 ) -> tuple[Outcome, ...]:
-    """What every choice leads to on these images."""
+    """What every choice leads to on these images.
+
+    candidates_of: the choices under one T, from the untriggered walks, which of them are good, and that T. ValueError
+    without good or without defective images.
+    """
     good = [i for i, probe in enumerate(probes) if not probe.defective]
     if not good or len(good) == len(probes):
         raise ValueError(
             f"{len(good)} of {len(probes)} probes are good: give at least one good and one defective image"
         )
     tried: list[Outcome] = []
-    for start in ranges.starts_of(base):
+    for start in starts:
         walks = walk_untriggered(bundle, base, start, probes, progress=progress, workers=workers)
-        candidates = ranges.candidates(walks, good, start)
+        candidates = candidates_of(walks, good, start)
         walks = walk_endings(bundle, walks, candidates, progress=progress, workers=workers)
         tried += [_measure(candidate, walks, probes) for candidate in candidates]
     return tuple(tried)
@@ -198,7 +207,7 @@ def told(choice: Choice) -> str:
     """What was chosen and what each other choice costs, as Markdown."""
     own = choice.chosen
     lines = [
-        f"chosen: {_named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes",
+        f"chosen: {named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes",
         "",
         "| choice | I-AUROC | P-AUROC | PRO | anomalies missed | good parts triggered | comparisons per good part |",
         "|---|---|---|---|---|---|---|",
@@ -208,11 +217,12 @@ def told(choice: Choice) -> str:
             mark = " **chosen**" if outcome is own else ""
             found = f"{outcome.image_auroc:.3f} | {outcome.pixel_auroc:.3f} | {outcome.pro:.3f} | {outcome.missed:.0%}"
             paid = f"{outcome.good_triggered:.0%} | {outcome.comparisons:.1f}"
-            lines.append(f"| {name}: {_named(outcome.candidate)}{mark} | {found} | {paid} |")
+            lines.append(f"| {name}: {named(outcome.candidate)}{mark} | {found} | {paid} |")
     return "\n".join(lines)
 
 
-def _named(candidate: Candidate) -> str:
+def named(candidate: Candidate) -> str:
+    """A choice in words."""
     if candidate.delta == 0:
         return f"T {candidate.start}, no adaptation"
     if candidate.delta == NEVER:

@@ -161,6 +161,51 @@ def calibrate(
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
 
 
+def ablate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    train_data: Annotated[
+        Path | None, typer.Option(help="What the bundle was trained on. [the labelled folder]")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
+    without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Of that training; resumes. [runs/PRODUCT-without-atp]")] = None,
+    fixed: Annotated[
+        str, typer.Option(help="Fixed steps to compare with. [350, 550, 750 of 750, as shares of T]")
+    ] = "",
+    json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
+) -> None:
+    """What adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired intervals."""
+    from model_store.bundle import open_bundle
+    from training.ablation import as_json, as_markdown, compare, fixed_steps, measure, variants
+    from training.data import test_images
+    from training.plain_unet import train_plain
+    from training.progress import named_bars
+
+    with _explained(), named_bars() as show:
+        opened = open_bundle(bundle)
+        settings = opened.manifest.settings
+        images = test_images(data)
+        steps = _numbers("--fixed", fixed, int) or fixed_steps(settings)
+        variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        baseline = None
+        if without_atp is not None:
+            other = open_bundle(without_atp)
+            baseline = other.path, other.manifest.settings.trigger.delta
+        elif plain:
+            folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
+            baseline = train_plain(opened, train_data or data, folder, progress=show)
+        chosen = variants(opened.path, settings, baseline, steps)
+        rows = compare(chosen, measure(chosen, images, progress=show), images)
+        json_file.write_text(
+            json.dumps({"command": _command(), "bundle": opened.hash, "rows": as_json(rows)}, indent=2) + "\n",
+            encoding="utf-8",
+        )
+    typer.echo(as_markdown(rows))
+
+
 def _numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:
     """`300,400,500` -> numbers in ascending order, each once; None for nothing given."""
     if not given:

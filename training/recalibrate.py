@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ def recalibrate(
     settings = base if choice is None else choice.chosen.candidate.settings(base)
     calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
     if choice is not None:
-        report["settings"] = {"probed_images": plan.images, "tried": as_rows(choice.tried)}
+        report["settings"] = {
+            "probed_images": plan.images,
+            "chosen": asdict(choice.chosen.candidate),
+            "tried": as_rows(choice.tried),
+        }
     parts = BundleParts(
         bundle.manifest.product,
         target.name,

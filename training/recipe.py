@@ -73,7 +73,9 @@ class UnetRecipe(Frozen):
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    anomaly_weight: Literal["t/1000", "t/T"] = Field("t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000")
+    anomaly_weight: Literal["t/1000", "t/T", "none"] = Field(
+        "t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000; none: 0, which is training without ATP"
+    )
     up_to_start: bool = Field(True, description="draw t from 0...T instead of the whole schedule")
 
 
