@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +59,18 @@ def line_of(task: Task) -> str:
     elif task.time_remaining is not None:
         parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
     return ", ".join(part for part in parts if part)
+
+
+def by_stage(bar: Progress) -> Callable[[str, int, int], None]:
+    """`show(stage, done, total)`: each stage gets a line of its own when it begins."""
+    begun: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in begun:
+            begun[stage] = bar.add_task(stage, total=total, note="")
+        bar.update(begun[stage], completed=done, total=total)
+
+    return show
 
 
 def progress_bar(
