@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.pixel_metrics import rank_pixels
 
 from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
@@ -17,6 +16,7 @@ from training.ablation import FULL, Measured, as_markdown, compare, fixed_steps,
 from training.data import TestImage, test_images
 from training.finetune.unet import LatentPairs, train_unet
 from training.pipeline import train
+from training.pixel_metrics import rank_pixels
 from training.plain_unet import train_plain
 from training.publish import Naming
 

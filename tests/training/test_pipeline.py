@@ -12,10 +12,11 @@ from accelerate import Accelerator
 
 from model_store.bundle import Bundle, open_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
-from training.evaluate import as_markdown, evaluate
+from training.evaluate import evaluate
 from training.pipeline import RunMismatch, train
 from training.publish import Naming
 from training.recipe import Recipe
+from training.tables import as_markdown
 
 
 @pytest.fixture(scope="module")
