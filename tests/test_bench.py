@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.autoencoder import measure_round_trips
 from bench.pro import measure_pro, pro_by_loop
-from glad.imaging import fit, to_model
+from glad.imaging import to_model
+from glad.placement import fit
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from tests.support.tiny_bundle import make_tiny_bundle

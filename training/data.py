@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.imaging import ImageError, Placement, decode_image, fit
+from glad.imaging import ImageError, decode_image
+from glad.placement import Placement, fit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LEAST_GOOD = 10  # good images without which no training begins

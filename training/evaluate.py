@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glad.imaging import Placement
+from glad.placement import Placement
 from model_store.bundle import open_bundle
 from model_store.thresholds import Thresholds
 from training.data import TestImage, test_images
