@@ -15,7 +15,6 @@ from pydantic import Field, field_validator
 from glad.frozen import Frozen
 from glad.imaging import ImageError, decode_image
 
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
