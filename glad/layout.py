@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glad.counted import counted_pixels
 from glad.framing import Letterbox, Stretch, Tiles
 from glad.imaging import Pixels
 from glad.placement import Placement, Size, centred, letterbox, padded, resample, stretched
@@ -74,7 +75,7 @@ class Layout:
         counted = self.placement.valid_pixels()
         if not zones.everywhere:
             place = self.placement
-            counted[place.content] &= zones.counted(place.content_width, place.content_height)
+            counted[place.content] &= counted_pixels(zones, place.content_width, place.content_height)
         return counted
 
 

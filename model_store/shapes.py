@@ -33,7 +33,11 @@ class ModelShapes:
 
 def check_fit(shapes: ModelShapes, settings: MethodSettings) -> None:
     """Raises ModelsDoNotFit naming everything that does not fit."""
-    if problems := [*_models_problems(shapes), *_grid_problems(shapes, settings), *_layer_problems(shapes, settings)]:
+    checks = (
+        _models_problems(shapes),
+        *(check(shapes, settings) for check in (_grid_problems, _scoring_problems, _layer_problems)),
+    )
+    if problems := [problem for check in checks for problem in check]:
         raise ModelsDoNotFit("models and settings do not fit:\n" + "\n".join(f"- {problem}" for problem in problems))
 
 
@@ -66,6 +70,15 @@ def _grid_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[st
             nearest = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
             yield f"resolution is {side} px; it must be a multiple of {divisor} ({rule}): use {nearest}"
             return
+
+
+def _scoring_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:
+    side, patch = settings.scoring_side, shapes.patch
+    if settings.score.resolution is not None and side % patch:
+        yield (
+            f"score.resolution is {side} px; it must be a multiple of {patch} (the features' patch): "
+            f"use {max(1, side // patch) * patch} or {(side // patch + 1) * patch}"
+        )
 
 
 def _layer_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:

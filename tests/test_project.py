@@ -25,6 +25,8 @@ TORCH_FREE = (
     "glad.__main__",
     "glad.settings",
     "glad.imaging",
+    "glad.framed",
+    "glad.mosaic",
     "glad.pictures",
     "model_store.manifest",
     "model_store.store",

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from glad.counted import counted_pixels
 from glad.framed import NothingCounts, frame
 from glad.settings import MethodSettings
 from glad.zones import Polygon, Zones
@@ -26,7 +27,7 @@ def png(levels: list[list[int]]) -> str:
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (400, 200), (52, 36)])
 def test_polygons_are_fractions_of_the_image_whatever_its_size(width: int, height: int) -> None:
-    counted = Zones(include=(LEFT_HALF,), ignore=(MIDDLE,)).counted(width, height)
+    counted = counted_pixels(Zones(include=(LEFT_HALF,), ignore=(MIDDLE,)), width, height)
     y, x = np.mgrid[:height, :width] + 0.5
     away = np.minimum.reduce([abs(x / width - f) * width for f in (0.25, 0.5, 0.75)])
     away = np.minimum(away, np.minimum.reduce([abs(y / height - f) * height for f in (0.25, 0.75)]))
@@ -36,14 +37,14 @@ def test_polygons_are_fractions_of_the_image_whatever_its_size(width: int, heigh
 
 def test_all_regions_of_interest_count_and_no_other_place() -> None:
     corner = Polygon(points=((0.9, 0.9), (1, 0.9), (1, 1), (0.9, 1)))
-    counted = Zones(include=(LEFT_HALF, corner)).counted(100, 100)
+    counted = counted_pixels(Zones(include=(LEFT_HALF, corner)), 100, 100)
     assert counted[50, 20]
     assert counted[95, 95]
     assert not counted[50, 80]
 
 
 def test_a_mask_ignores_what_is_white() -> None:
-    counted = Zones(ignore_mask=png([[255, 127], [128, 0]])).counted(4, 4)
+    counted = counted_pixels(Zones(ignore_mask=png([[255, 127], [128, 0]])), 4, 4)
     assert counted.tolist() == [[False, False, True, True]] * 2 + [[False, False, True, True]] * 2
 
 

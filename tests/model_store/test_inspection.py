@@ -14,6 +14,7 @@ from glad.imaging import Pixels
 from glad.lane import Lane, Trigger, TriggerReason, together
 from glad.models import Models
 from glad.mosaic import LONGEST_PX
+from glad.placement import Box
 from glad.schedule import noise_schedule
 from glad.settings import MethodSettings, ScheduleSettings
 from model_store.inspection import Inspected, inspect
@@ -56,7 +57,8 @@ def part(height: int, width: int, seed: int = 0) -> Pixels:
     return np.repeat(noise, 3, axis=2).round().astype(np.uint8)
 
 
-def marked(pixels: Pixels, x: int, y: int, width: int, height: int, level: int = 230) -> Pixels:
+def marked(pixels: Pixels, box: Box, level: int = 230) -> Pixels:
+    x, y, width, height = box
     changed = pixels.copy()
     changed[y : y + height, x : x + width] = level
     return changed
@@ -68,7 +70,7 @@ def found(pixels: Pixels, settings: MethodSettings, **options: Any) -> Inspected
 
 def test_a_photograph_of_12_megapixels_keeps_its_three_pixel_scratch_in_tiles_only() -> None:
     good = part(3000, 4000)
-    scratched = marked(good, 2100, 1000, 3, 120, level=150)
+    scratched = marked(good, (2100, 1000, 3, 120), level=150)
     tiles = method(256, framing={"kind": "tiles", "side": 512, "overlap": 64})
     models = toys(patch=2)
     tracemalloc.start()
@@ -78,9 +80,7 @@ def test_a_photograph_of_12_megapixels_keeps_its_three_pixel_scratch_in_tiles_on
     assert isinstance(models.denoiser, ToyDenoiser)
     assert models.denoiser.batches == [8] * 16  # 63 tiles in 8 calls, the last one padded, at two steps
     assert peak < 80e6  # all 63 squares with their noise at once would be 110 MB besides maps and pictures
-    left, top, width, height = _box_of_peak(seen)
-    assert (left, top) == (pytest.approx(2100, abs=4), pytest.approx(1000, abs=4))
-    assert (width, height) == (pytest.approx(3, abs=8), pytest.approx(120, abs=8))
+    assert _box_of_peak(seen) == pytest.approx((2100, 1000, 3, 120), abs=8)  # two patches of two pixels at scale 1/2
     assert seen.map.shape == (1500, 2000)
     assert max(seen.reconstruction.shape) <= LONGEST_PX
 
@@ -90,14 +90,14 @@ def test_a_photograph_of_12_megapixels_keeps_its_three_pixel_scratch_in_tiles_on
     assert seen.score > 5 * float(np.sort(seen.map[:, :1000], axis=None)[-8:].mean())
 
 
-def _box_of_peak(seen: Inspected) -> tuple[int, int, int, int]:
+def _box_of_peak(seen: Inspected) -> Box:
     rows, columns = np.nonzero(seen.map > seen.map.max() / 2)
     box = columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
     return seen.placement.to_original((int(box[0]), int(box[1]), int(box[2]), int(box[3])))
 
 
 def test_one_tile_gives_what_the_letterbox_gives() -> None:
-    pixels = marked(part(100, 100), 30, 40, 12, 9)
+    pixels = marked(part(100, 100), (30, 40, 12, 9))
     score = {**SCORE, "pixel_weight": 2.0}
     boxed = found(pixels, method(score=score))
     tiled = found(pixels, method(framing={**TILES, "side": 100}, score=score))
@@ -110,7 +110,7 @@ def test_one_tile_gives_what_the_letterbox_gives() -> None:
 @pytest.mark.parametrize("resolution", [None, 32])
 def test_how_tiles_are_grouped_changes_nothing(resolution: int | None) -> None:
     settings = method(framing=TILES, score={**SCORE, "pixel_weight": 1.0, "resolution": resolution})
-    images = [marked(part(130, 170), 60, 50, 9, 30), part(40, 50, seed=1), part(64, 64, seed=2)]
+    images = [marked(part(130, 170), (60, 50, 9, 30)), part(40, 50, seed=1), part(64, 64, seed=2)]
     one_by_one = inspect(images, toys(), settings, tiles_at_once=1)
     for at_once in (5, 8):
         for one, other in zip(one_by_one, inspect(images, toys(), settings, tiles_at_once=at_once), strict=True):
@@ -126,7 +126,7 @@ def test_a_defect_where_nothing_counts_leaves_the_score_of_the_part_without_it(
     framing: dict[str, Any], zones: dict[str, Any]
 ) -> None:
     good = part(120, 160)
-    bad = marked(good, 120, 90, 20, 15)
+    bad = marked(good, (120, 90, 20, 15))
     blind, seeing = method(framing=framing, zones=zones), method(framing=framing)
     clean = found(good, blind)
     assert found(bad, blind).score == pytest.approx(clean.score, rel=0.5)  # other pixels, other noise
@@ -136,7 +136,7 @@ def test_a_defect_where_nothing_counts_leaves_the_score_of_the_part_without_it(
 
 def test_an_ignored_area_does_not_trigger() -> None:
     adapting: dict[str, Any] = {"start": 400, "steps": 4, "t_min": 150, "trigger": {"delta": 0.02, "window": 0}}
-    bad = marked(part(64, 64), 40, 40, 16, 16)
+    bad = marked(part(64, 64), (40, 40, 16, 16))
     seen, blind = (found(bad, method(zones=zones, **adapting)).lane.trigger for zones in ({}, IGNORE_CORNER))
     assert seen is not None
     assert blind is not None
@@ -164,7 +164,7 @@ def test_a_dark_foreground_hides_the_bright_ground_and_keeps_the_object() -> Non
 
 
 def test_scored_at_half_the_side_the_map_still_has_the_models_scale() -> None:
-    pixels = marked(part(64, 48), 20, 30, 8, 8)
+    pixels = marked(part(64, 48), (20, 30, 8, 8))
     full, half = (found(pixels, method(score={**SCORE, "resolution": side})) for side in (None, 32))
     assert half.map.shape == full.map.shape == (64, 64)
     assert half.map[34, 32] == pytest.approx(full.map[34, 32], rel=0.2)
@@ -185,7 +185,7 @@ def test_the_ways_of_tiles_are_told_as_the_longest_and_the_sum() -> None:
 
 def test_the_result_of_one_image_is_the_same_beside_others() -> None:
     torch.manual_seed(0)
-    images = [marked(part(100, 140, seed=seed), 20 * seed, 30, 6, 6) for seed in range(3)]
+    images = [marked(part(100, 140, seed=seed), (20 * seed, 30, 6, 6)) for seed in range(3)]
     beside = inspect(images, toys(), method(framing=TILES))
     for image, one in zip(images, beside, strict=True):
         assert found(image, method(framing=TILES)).score == one.score
