@@ -12,9 +12,8 @@ from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
-from training import data as training_data
+from training import data
 from training.ablation import FULL, Measured, as_markdown, compare, fixed_steps, measure, variants
-from training.data import test_images
 from training.finetune.unet import LatentPairs, train_unet
 from training.pipeline import train
 from training.pixel_metrics import rank_pixels
