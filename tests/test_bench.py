@@ -13,12 +13,15 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.autoencoder import measure_round_trips
 from bench.pro import measure_pro, pro_by_loop
+from bench.settings_choice import beside_the_best
 from glad.imaging import fit, to_model
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
+from training.choose import TIE
 from training.data import read_pixels
+from training.outcomes import Candidate
 
 
 @pytest.fixture
@@ -88,3 +91,16 @@ def test_pro_is_timed_by_parts_and_as_a_ratio(tmp_path: Path) -> None:
 def test_too_few_maps_for_the_loop_are_refused() -> None:
     with pytest.raises(ValueError, match="3 maps, 4 of them for the loop"):
         measure_pro(3, 32, 4, 5, lambda done, total: None)
+
+
+def test_the_best_by_the_labelled_images_themselves_is_beside_what_was_chosen_without_them(
+    bundle: Path, tmp_path: Path
+) -> None:
+    data = draw_parts(tmp_path / "ramp")
+    tried = [Candidate(start, t_min, delta) for start in (300, 500) for t_min, delta in ((0, 0.0), (200, 0.05))]
+    found = beside_the_best(bundle, tried, tried[1], data, count=2, progress=lambda *_: None, workers=1)
+    assert found.images == 4
+    assert found.chosen.candidate == Candidate(300, 200, 0.05)
+    assert found.own.candidate == Candidate(500, 250, 0.3)  # the tiny bundle's
+    assert len(found.tried) == 5
+    assert found.best.merit >= max(outcome.merit for outcome in found.tried) - TIE
