@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from model_store.thresholds import Thresholds
@@ -66,12 +66,14 @@ def roc_curves(curves: Curves) -> bytes:
 def _histogram(
     axis: Axes, good: Sequence[float], defective: Sequence[float], edges: NDArray[np.float64], kind: str
 ) -> None:
-    axis.hist(good, edges, color=GOOD_COLOUR, alpha=0.45, hatch="///", edgecolor=GOOD_COLOUR, label="good")
+    axis.hist(good, edges.tolist(), color=GOOD_COLOUR, alpha=0.45, hatch="///", edgecolor=GOOD_COLOUR, label="good")
     if defective:
-        axis.hist(defective, edges, color=DEFECT_COLOUR, alpha=0.75, edgecolor="white", linewidth=0.5, label="defect")
+        axis.hist(
+            defective, edges.tolist(), color=DEFECT_COLOUR, alpha=0.75, edgecolor="white", linewidth=0.5, label="defect"
+        )
     axis.set_title(kind.replace("_", " "), fontsize=10)
     axis.set_ylabel("images")
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.spines[["top", "right"]].set_visible(False)
 
 
