@@ -109,6 +109,8 @@ def evaluate(
     from training.tables import as_markdown
 
     with _explained():
+        if json_file.suffix in {".csv", ".md", ".html"}:
+            raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
     with _explained(), progress_bar() as bar:

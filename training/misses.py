@@ -80,7 +80,7 @@ def strip(seen: Seen, limits: Thresholds, truth: NDArray[np.bool_]) -> NDArray[n
 
 
 def outlined(pixels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Black and white dashes just outside the true regions: told from the overlay's cyan line by pattern, not colour."""
+    """Black and white dashes just outside the true regions: told from the cyan line by pattern, not colour."""
     line = ndimage.binary_dilation(truth, TOUCHING) & ~truth
     y, x = np.nonzero(line)
     drawn = pixels.copy()
