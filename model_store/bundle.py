@@ -45,6 +45,7 @@ WEIGHTS_NAME: Mapping[Kind, str] = {
     "unet2d": "diffusion_pytorch_model.safetensors",
     "unet2d_condition": "diffusion_pytorch_model.safetensors",
     "vit": "model.safetensors",
+    "text_condition": "model.safetensors",
 }
 """The one weights file of each kind, as `from_pretrained` looks for it."""
 
@@ -112,7 +113,7 @@ class BundleParts:
     product: str
     version: str
     settings: MethodSettings
-    calibration: Calibration
+    calibration: Calibration | None
     provenance: Provenance
     title: str = ""
     quality: Mapping[str, Any] = field(default_factory=dict)

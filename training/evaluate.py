@@ -89,7 +89,7 @@ def evaluate(
 ) -> Evaluation:
     """Inspect every image of `data`/test and measure. Raises DataError or BundleError before anything long begins."""
     bundle = open_bundle(bundle_folder)
-    settings, calibration = bundle.manifest.settings, bundle.manifest.calibration
+    settings, calibration = bundle.manifest.settings, bundle.manifest.thresholds
     labelled = test_images(data)
     paths = [t.path for t in labelled]
     scanned = list(scan(bundle_folder, settings, paths, keep_maps=True, progress=progress, workers=workers))

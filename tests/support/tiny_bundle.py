@@ -49,19 +49,20 @@ def make_tiny_bundle(
     resolution: int = 64,
     version: str = "1",
     created_at: datetime = CREATED_AT,
-    thresholds: tuple[float, float, float] = (0.5, 1.0, 1.0),
+    thresholds: tuple[float, float, float] | None = (0.5, 1.0, 1.0),
     **settings: Any,
 ) -> Path:
     """Writes `folder/product/version` (`folder` is then a store) and returns that path; equal arguments, equal hash.
 
-    thresholds: review, fail, pixel. settings: fields of MethodSettings that replace TINY_SETTINGS.
+    thresholds: review, fail, pixel; None: not calibrated yet. settings: fields of MethodSettings that replace
+    TINY_SETTINGS.
     """
     parts = BundleParts(
         product=product,
         version=version,
         title="Tiny random models",
         settings=MethodSettings.model_validate({**TINY_SETTINGS, "resolution": resolution, **settings}),
-        calibration=tiny_calibration(*thresholds),
+        calibration=None if thresholds is None else tiny_calibration(*thresholds),
         provenance=Provenance(
             created_at=created_at, command="make_tiny_bundle", recipe={}, data={}, software={}, seed=seed
         ),
