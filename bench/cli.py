@@ -48,6 +48,40 @@ def autoencoder(
     _write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
 
 
+@app.command(name="settings")
+def settings_choice(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle that `glad calibrate` was given.")],
+    *,
+    report: Annotated[Path, typer.Option(help="The JSON that `glad calibrate --json` wrote.")],
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    count: Annotated[int, typer.Option(min=2, help="At most so many good and so many defective images.")] = 60,
+    json_file: JsonFile = None,
+) -> None:
+    """What `glad calibrate` chose, beside the bundle's own settings and the best that these very images allow."""
+    from bench.settings_choice import beside_the_best
+    from training.choose import named
+    from training.outcomes import Candidate
+    from training.progress import named_bars
+
+    told = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    candidates = [Candidate(**outcome["candidate"]) for outcome in told["tried"]]
+    with named_bars() as show:
+        found = beside_the_best(bundle, candidates, Candidate(**told["chosen"]), data, count=count, progress=show)
+    rows = [
+        (
+            name,
+            named(o.candidate),
+            f"{o.image_auroc:.3f}",
+            f"{o.pixel_auroc:.3f}",
+            f"{o.pro:.3f}",
+            f"{o.comparisons:.1f}",
+        )
+        for name, o in (("own", found.own), ("glad calibrate", found.chosen), ("best by these images", found.best))
+    ]
+    _table(("settings", "values", "I-AUROC", "P-AUROC", "PRO", "comparisons per good part"), rows)
+    _write(json_file, asdict(found))
+
+
 @contextmanager
 def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
     from training.progress import progress_bar

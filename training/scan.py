@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
@@ -31,29 +31,34 @@ from training.pool import spread
 
 @dataclass(frozen=True)
 class Scanned:
-    """One image's result. map: (S, S) float16; trigger_peak: the largest trigger score seen on the way."""
+    """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
 
     path: Path
     score: float
     map_peak: float
-    trigger_peak: float
+    trace: tuple[tuple[int, float], ...]
     denoising_step: int
     triggered: bool
     placement: Placement
     map: NDArray[np.float16] | None = None
 
+    @property
+    def trigger_peak(self) -> float:
+        """The largest trigger score seen on the way; 0 without a comparison, NaN if one was NaN."""
+        return float(np.max([0.0, *(score for _, score in self.trace)]))
+
 
 @dataclass
-class PeakComparator:
-    """A comparator that remembers the largest score it returned."""
+class TracingComparator:
+    """A comparator that remembers at which step it found which score."""
 
     inner: Comparator
-    peak: float = 0.0
+    trace: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
         """As the inner comparator."""
         comparisons = self.inner(observations, buckets)
-        self.peak = float(np.max([self.peak, *(c.score for c in comparisons)]))  # NaN stays NaN
+        self.trace += [(seen.timestep, found.score) for seen, found in zip(observations, comparisons, strict=True)]
         return comparisons
 
 
@@ -77,13 +82,13 @@ def _models(bundle: Path, digest: str) -> Models:
 
 def _scan_one(task: Task) -> Scanned:
     models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()))
-    comparator = PeakComparator(ImageComparator(models.autoencoder, models.features))
+    comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
     (found,) = inspect([read_pixels(task.path)], models, task.settings, comparator=comparator)
     return Scanned(
         path=task.path,
         score=found.score,
         map_peak=float(found.map.max()),
-        trigger_peak=comparator.peak,
+        trace=tuple(comparator.trace),
         denoising_step=found.lane.denoising_step or 0,
         triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
         placement=found.placement,
@@ -104,7 +109,20 @@ def scan(
 
     workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
     """
-    tasks = [Task(bundle, settings, path, keep_maps) for path in paths]
+    walks = [(path, settings) for path in paths]
+    return scan_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
+
+
+def scan_each(
+    bundle: Path,
+    walks: Sequence[tuple[Path, MethodSettings]],
+    *,
+    keep_maps: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image under settings of its own."""
+    tasks = [Task(bundle, settings, path, keep_maps) for path, settings in walks]
     for done, scanned in enumerate(spread(_scan_one, tasks, workers=workers, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))

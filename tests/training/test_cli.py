@@ -103,3 +103,38 @@ def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_pat
     assert len(list((tmp_path / "parts/test").glob("*/*.png"))) == 19
     assert len(list((tmp_path / "parts/ground_truth").glob("*/*_mask.png"))) == 18
     assert glad(cli.sample, "none").exit_code != 0
+
+
+def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    words = ["store/toy/1", "--data", "parts", "--out", "made", "--version", "2", "--images", 4]
+    done = glad(cli.calibrate, *words, "--start", 500, "--t-min", 250, "--json", "tried/report.json")
+    assert done.exit_code == 0, done.output
+    assert "**chosen**" in done.output
+    assert "no adaptation" in done.output
+    assert (tmp_path / "made/toy/2/manifest.json").is_file()
+    assert json.loads((tmp_path / "tried/report.json").read_text())["settings"]["tried"]
+    assert "5 good images; the 98% promise takes at least 49" in done.output
+    again = glad(cli.calibrate, *words)
+    assert again.exit_code == 2
+    assert "bundles never change: give --version another name" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--start", "3OO"), "--start is '3OO': give numbers separated by commas, such as 300,400,500"),
+        (("--start", "1200"), "start (T) is 1200; the schedule has 1000 steps: lower start"),
+        (("--images", "2"), "2 images to try settings on; give at least 4: raise --images"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_at_once(
+    glad: Glad, tmp_path: Path, words: tuple[str, str], told: str
+) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    done = glad(cli.calibrate, "store/toy/1", "--data", "parts", *words)
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())
+    assert not (tmp_path / "bundles").exists()
