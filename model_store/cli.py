@@ -17,6 +17,7 @@ import typer
 
 from model_store.bundle import MANIFEST_NAME, Bundle, BundleError, open_bundle, read_manifest
 from model_store.errors import NotCalibrated, StoreError
+from model_store.importing.cli import import_command
 from model_store.product import ProductState
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
@@ -40,6 +41,8 @@ Product = Annotated[str, typer.Argument(help="The product's name.")]
 Version = Annotated[str | None, typer.Argument(help="A version. Default: the active one.")]
 
 DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
+
+app.command("import")(import_command)
 
 
 @app.callback()
