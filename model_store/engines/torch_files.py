@@ -55,7 +55,7 @@ def load_pretrained(
     ignored: prefix of weights that may lie there and are not used. ModelLoadError if anything else is missing or
     left over, or if there is no safetensors file.
     """
-    named = "/".join([str(place), *where.values()])
+    named = "/".join([str(place), *filter(None, [where.get("subfolder")])])
     try:
         with quiet():
             module, info = _CLASSES[kind].from_pretrained(

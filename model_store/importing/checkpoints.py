@@ -26,7 +26,7 @@ _NESTS = ("state_dict", "teacher", "model")
 """Where trainers put the weights in a larger checkpoint; DINO's own keeps its better half as `teacher`."""
 _SHOWN = 3
 _TO_CONVERT = (
-    "python -c \"import torch; from safetensors.torch import save_file; "
+    'python -c "import torch; from safetensors.torch import save_file; '
     "c = torch.load('{}', map_location='cpu', weights_only=False); c = c.get('state_dict', c); "
     "save_file({{k: v.clone() for k, v in c.items() if torch.is_tensor(v)}}, 'converted.safetensors')\""
 )
@@ -109,8 +109,8 @@ def _unpickled(file: Path) -> Any:
 def _foreign(file: Path, error: Exception) -> ImportRefused:
     classes = ", ".join(_classes(file, error)) or "something that is no tensor"
     return ImportRefused(
-        f"{file} holds {classes}; only tensors are unpickled, because anything else can run code. If you trust where it "
-        f"comes from, convert it on a machine that may be lost, and give the result: {_TO_CONVERT.format(file.name)}"
+        f"{file} holds {classes}; only tensors are unpickled, because anything else can run code. If you trust where "
+        f"it comes from, convert it on a machine that may be lost, and give the result: {_TO_CONVERT.format(file.name)}"
     )
 
 

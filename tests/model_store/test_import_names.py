@@ -153,7 +153,9 @@ def test_dinos_weights_give_dinos_features_at_the_trained_and_other_sides(dino: 
 def test_the_epsilon_of_the_published_configuration_is_not_dinos(dino: Dino) -> None:
     # On a nearly constant input the variance is about as small as epsilon, and the two differ widely.
     images = torch.full((1, 3, 32, 32), 0.5)
-    small = {name: tensor * (1e-4 if "embed" in name or "cls" in name else 1) for name, tensor in dino.state_dict().items()}
+    small = {
+        name: tensor * (1e-4 if "embed" in name or "cls" in name else 1) for name, tensor in dino.state_dict().items()
+    }
     quiet = Dino().eval()
     quiet.load_state_dict(small)
     (right,), (wrong,) = (features_from(small, epsilon)(images, (1,)) for epsilon in (1e-6, 1e-12))

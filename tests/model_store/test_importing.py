@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -96,9 +97,7 @@ def test_dinos_epsilon_replaces_the_published_one(import_: Import) -> None:
 
 
 @torch.no_grad()
-def test_the_condition_is_the_text_encoders_last_hidden_state_of_the_padded_prompt(
-    import_: Import, base: Path
-) -> None:
+def test_the_condition_is_the_text_encoders_last_hidden_state_of_the_padded_prompt(import_: Import, base: Path) -> None:
     bundle = import_()
     condition = load_models(bundle).condition
     assert condition is not None
@@ -173,7 +172,7 @@ class Malicious:
         self.marker = marker
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.marker,)
+        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -181,7 +180,9 @@ def test_a_pickle_of_anything_but_tensors_is_refused_and_not_run(tmp_path: Path,
     marker, file = tmp_path / "owned", tmp_path / "evil.bin"
     content = {"weight": torch.zeros(1), "surprise": Malicious(marker)}
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ImportRefused, match=r"pathlib.*only tensors are unpickled.*weights_only=False") as refused:
+    with pytest.raises(
+        ImportRefused, match=r"holds posix\.mkdir; only tensors are unpickled.*weights_only=False"
+    ) as refused:
         read_tensors(file)
     assert not marker.exists()
     assert "converted.safetensors" in str(refused.value)
@@ -229,7 +230,9 @@ def test_weights_of_another_architecture_are_counted_and_named(import_: Import, 
 def test_a_weight_beyond_the_precision_is_refused_with_the_option_that_helps(import_: Import, tmp_path: Path) -> None:
     weights = {**base_unet().state_dict(), "conv_out.bias": torch.full((4,), 1e6)}
     save_file(weights, tmp_path / "unet.safetensors")
-    with pytest.raises(ImportRefused, match=r"conv_out\.bias reaches 1e\+06; float16 .*bfloat16 or float32 \(--dtype\)"):
+    with pytest.raises(
+        ImportRefused, match=r"conv_out\.bias reaches 1e\+06; float16 .*bfloat16 or float32 \(--dtype\)"
+    ):
         import_(unet=tmp_path / "unet.safetensors")
 
 
@@ -255,7 +258,7 @@ def test_a_base_that_predicts_something_else_than_noise_is_refused(base: Path, t
 def test_settings_that_the_models_do_not_fit_are_refused_before_anything_is_written(
     import_: Import, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelsDoNotFit, match="asks for block 12; the features have 2 blocks"):
+    with pytest.raises(ModelsDoNotFit, match=r"asks for block \[3, 6, 9, 12\]; the features have 2 blocks"):
         import_(settings={"score": {"layers": (3, 6, 9, 12)}})
     assert not (tmp_path / "store").exists()
 
@@ -282,7 +285,7 @@ def test_a_preset_brings_its_settings_and_prompt(glad: Callable[..., Any], tmp_p
     # The published settings ask for blocks 3, 6, 9 and 12: the tiny ViT has two, and that is what is told.
     done = glad("--preset", "multi/mvtec-ad/cable")
     assert done.exit_code == 1
-    assert "asks for block 12" in done.output
+    assert "asks for block [12]" in done.output
     unknown = glad("--preset", "mvtec-ad/carpets")
     assert "did you mean mvtec-ad/carpet" in " ".join(unknown.output.split())
 
