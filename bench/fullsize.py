@@ -1,7 +1,7 @@
 """What one denoising step costs at full size: Stable Diffusion 1.5 and DINO ViT-B/8 with random weights, on this CPU.
 
-Seconds and memory depend on shapes, not on values. Batch invariance is measured on the same models: does a lane come out
-the same whoever shares its call?
+Seconds and memory depend on shapes, not on values. Batch invariance is measured on the same models: does a lane come
+out the same whoever shares its call?
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def random_models(architecture: Architecture) -> Built:
 
 @torch.no_grad()
 def measure_fullsize(built: Built, side: int) -> Cost:
-    """Encode one image, one step with its comparison, decode, score. Without guidance, which doubles the UNet's part."""
+    """Encode one image, one step with its comparison, decode, score. Guidance, left out here, doubles the UNet's part."""
     watch, settings = Stopwatch(), _settings(side)
     models, shapes = watch.on(built.models), CallShapes()
     image, noise = _image(side, 0), _noise(side, 0)
@@ -206,9 +206,9 @@ def measure_fullsize(built: Built, side: int) -> Cost:
 
 @torch.no_grad()
 def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
-    """Three lanes at three steps: alone, in pairs, and together in every order, with calls of one fixed size and without.
+    """Three lanes at three steps: alone, in pairs, together in every order; with calls of one fixed size, and without.
 
-    The comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
+    A lane's place in the call changes as well, which can matter to a kernel even where the size is fixed. The comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
     """
     settings = _settings(side, delta=0.0)
     for name, shapes in (("all padded to 4", CLOSED_SHAPES), ("as many as there are", OPEN_SHAPES)):

@@ -58,11 +58,13 @@ def test_one_step_at_full_depth_counts_every_call() -> None:
     assert cost.seconds == pytest.approx(sum(part.seconds for part in cost.parts.values()))
 
 
-def test_with_one_call_shape_a_lane_is_the_same_in_every_batch_to_the_bit() -> None:
+def test_a_lane_is_the_same_in_every_batch_but_for_rounding() -> None:
     fixed, free = measure_invariance(random_models(NARROW), 64)
     assert (fixed.calls_compared, free.calls_compared) == (3 + 6, 3 + 6)
-    assert (fixed.latents, fixed.scores) == (0.0, 0.0)
-    assert free.latents < 1e-4
+    # Not to the bit, even with one call size: the lane's row in the call moves, and kernels treat rows differently.
+    for varied in (fixed, free):
+        assert varied.latents < 1e-5
+        assert varied.scores < 1e-4
 
 
 def test_the_full_width_is_the_published_one() -> None:
