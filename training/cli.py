@@ -77,7 +77,7 @@ def train(
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
-    found = bundle.manifest.calibration
+    found = bundle.manifest.thresholds
     typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
@@ -172,7 +172,7 @@ def calibrate(
         typer.echo(told(made.choice))
     if warning := made.report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    found = made.bundle.manifest.calibration
+    found = made.bundle.manifest.thresholds
     typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
 
@@ -250,9 +250,10 @@ def _slug(name: str) -> str:
 def _explained() -> Iterator[None]:
     """Errors that the user can mend are told in one line, without a traceback."""
     from model_store.bundle import BundleError
+    from model_store.errors import StoreError
 
     try:
         yield
-    except (ValueError, BundleError, OSError) as error:
+    except (ValueError, BundleError, StoreError, OSError) as error:
         typer.secho(f"glad: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from glad.settings import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
-from model_store.manifest import Provenance
+from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
 from training.outcomes import Progress
@@ -71,7 +71,9 @@ def recalibrate(
     base = bundle.manifest.settings
     choice = _choose(bundle, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
-    calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    belongs = calibration_digest(settings, bundle.manifest.components)
+    calibration = found.model_copy(update={"calibrated_for": belongs})
     if choice is not None:
         report["settings"] = {
             "probed_images": plan.images,

@@ -71,7 +71,7 @@ def render(prepared: Prepared, found: NDArray[np.float32], reconstruction: Pixel
 
     The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared.
     """
-    placement, top = prepared.placement, prepared.bundle.manifest.calibration.heatmap_top
+    placement, top = prepared.placement, prepared.bundle.manifest.thresholds.heatmap_top
     own = np.ascontiguousarray(placement.restore(found))
     return Rendered(
         regions=tuple(defect_regions(own, pixel_threshold, placement)),
