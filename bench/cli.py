@@ -48,6 +48,64 @@ def autoencoder(
     _write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
 
 
+@app.command(name="settings")
+def settings_choice(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle that `glad calibrate` was given.")],
+    *,
+    report: Annotated[Path, typer.Option(help="The JSON that `glad calibrate --json` wrote.")],
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    count: Annotated[int, typer.Option(min=2, help="At most so many good and so many defective images.")] = 60,
+    json_file: JsonFile = None,
+) -> None:
+    """What `glad calibrate` chose, beside the bundle's own settings and the best that these very images allow."""
+    from bench.settings_choice import beside_the_best
+    from training.choose import named
+    from training.outcomes import Candidate
+    from training.progress import named_bars
+
+    told = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    candidates = [Candidate(**outcome["candidate"]) for outcome in told["tried"]]
+    with named_bars() as show:
+        found = beside_the_best(bundle, candidates, Candidate(**told["chosen"]), data, count=count, progress=show)
+    rows = [
+        (
+            name,
+            named(o.candidate),
+            f"{o.image_auroc:.3f}",
+            f"{o.pixel_auroc:.3f}",
+            f"{o.pro:.3f}",
+            f"{o.comparisons:.1f}",
+        )
+        for name, o in (("own", found.own), ("glad calibrate", found.chosen), ("best by these images", found.best))
+    ]
+    _table(("settings", "values", "I-AUROC", "P-AUROC", "PRO", "comparisons per good part"), rows)
+    _write(json_file, asdict(found))
+
+
+@app.command()
+def pro(
+    *,
+    maps: Annotated[int, typer.Option(min=2, help="Maps for the exact PRO.")] = 500,
+    side: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 512,
+    loop_maps: Annotated[int, typer.Option(min=2, help="Maps for the loop: so many of the same.")] = 4,
+    thresholds: Annotated[int, typer.Option(min=2, help="Thresholds of the loop.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """PRO with its interval, exact over all thresholds, against the usual loop over thresholds and regions."""
+    from bench.pro import measure_pro
+
+    with _shown("the loop's thresholds") as progress:
+        found = measure_pro(maps, side, loop_maps, thresholds, progress)
+    parts = {"labels (a part of the ranks)": found.label_s, "ranks": found.rank_s, "PRO": found.pro_s}
+    parts |= {"its interval": found.interval_s, "total": found.total_s, "all four metrics": found.all_metrics_s}
+    _table((f"{maps} maps of {side}²", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts.items()])
+    typer.echo(
+        f"the loop, {thresholds} thresholds on {loop_maps} maps: {found.loop_s:.1f} s, {found.ratio:.0f} x a map"
+    )
+    typer.echo(f"its PRO {found.loop_pro:.4f}, exact {found.ours_on_loop_maps:.4f}")
+    _write(json_file, {**asdict(found), "total_s": found.total_s, "ratio": found.ratio})
+
+
 @contextmanager
 def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
     from training.progress import progress_bar

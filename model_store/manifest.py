@@ -65,6 +65,7 @@ class Calibration(Thresholds):
     review_quantile: float = Field(0.90, gt=0, lt=1)
     fail_quantile: float = Field(0.98, gt=0, lt=1)
     pixel_quantile: float = Field(gt=0, lt=1)
+    confidence: float | None = Field(None, gt=0, lt=1, description="of the quantiles; None: they hold on average")
     good_images: int = Field(ge=1)
     good_scores: tuple[float, ...] = Field(description="sorted scores of the good images, for drift and recalibration")
 

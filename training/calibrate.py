@@ -3,6 +3,9 @@
 The fail and review thresholds are split-conformal: with n good images that no training saw, the k-th smallest score
 with k = ceil((n + 1) q) is exceeded by a fresh good part with probability at most 1 - q, whatever the scores'
 distribution, as long as fresh parts come from the same line.
+
+That promise is an average over draws of the n images: the share that one draw's threshold rejects follows a Beta law,
+and can be twice the promise. With a confidence the rank is raised until that law keeps the promise in so many draws.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+from scipy.special import betainc
 
 from model_store.manifest import Calibration
 from training.recipe import CalibrationRecipe
@@ -27,9 +31,36 @@ def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
     return ordered[min(rank, len(ordered)) - 1]
 
 
-def least_count(quantile: float) -> int:
-    """How many good images it takes before the conformal promise for this quantile holds."""
-    return math.ceil(_exact(quantile) / (1 - _exact(quantile)))
+def confident_rank(count: int, quantile: float, confidence: float) -> int | None:
+    """The least k for which the k-th smallest of `count` scores lies above the true quantile with this confidence.
+
+    The share of fresh good parts below it follows Beta(k, count + 1 - k), whatever the scores' distribution. None where
+    even the largest score gives less.
+    """
+    ranks = np.arange(1, count + 1)
+    kept = 1 - betainc(ranks, count + 1 - ranks, quantile)
+    return int(ranks[np.argmax(kept >= confidence)]) if kept[-1] >= confidence else None
+
+
+def threshold(scores: Sequence[float], quantile: float, confidence: float | None) -> float:
+    """The score that at least the quantile of good parts stays below: on average, or with a confidence.
+
+    The largest score where there are too few to promise as much. Errors as in `conformal_quantile`.
+    """
+    if confidence is None or not scores:
+        return conformal_quantile(scores, quantile)
+    rank = confident_rank(len(scores), quantile, confidence)
+    return sorted(_finite("score", scores))[(rank or len(scores)) - 1]
+
+
+def least_count(quantile: float, confidence: float | None = None) -> int:
+    """How many good images it takes before the promise for this quantile holds.
+
+    With a confidence: 1 - q^n, the confidence that the largest of n scores gives, must reach it.
+    """
+    if confidence is None:
+        return math.ceil(_exact(quantile) / (1 - _exact(quantile)))
+    return math.ceil(math.log(1 - confidence) / math.log(quantile))
 
 
 def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:
@@ -46,8 +77,10 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: Calib
 
     `fail` lies just above the conformal quantile, because a score that equals the threshold fails.
     """
-    fail = float(np.nextafter(np.float32(conformal_quantile(scores, recipe.fail_quantile)), np.float32(np.inf)))
-    review = float(np.nextafter(np.float32(conformal_quantile(scores, recipe.review_quantile)), np.float32(np.inf)))
+    fail, review = (
+        float(np.nextafter(np.float32(threshold(scores, quantile, recipe.confidence)), np.float32(np.inf)))
+        for quantile in (recipe.fail_quantile, recipe.review_quantile)
+    )
     return Calibration(
         review=min(review, fail),
         fail=fail,
@@ -55,6 +88,7 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: Calib
         review_quantile=recipe.review_quantile,
         fail_quantile=recipe.fail_quantile,
         pixel_quantile=recipe.pixel_quantile,
+        confidence=recipe.confidence,
         good_images=len(scores),
         good_scores=tuple(sorted(round(s, 6) for s in scores)),
     )

@@ -8,13 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
+
+
+Number = TypeVar("Number", int, float)
 
 
 def sample(
@@ -85,27 +89,147 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
     *,
     data: Annotated[Path, typer.Option(help="Labelled folder: test/good, test/<defect>, ground_truth/<defect>.")],
-    json_file: Annotated[Path, typer.Option("--json", help="Figures and every image's row.")] = Path("evaluation.json"),
+    json_file: Annotated[
+        Path, typer.Option("--json", help="Figures and every image's row; .csv, .md and .html lie beside it.")
+    ] = Path("evaluation.json"),
+    worst: Annotated[int, typer.Option(min=0, help="Worst misses that the page shows.")] = 12,
+    repeatability: Annotated[
+        bool, typer.Option("--repeatability", help="Inspect each image again and again under camera noise.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=2, help="How often, with --repeatability.")] = 10,
 ) -> None:
-    """Measure a bundle on labelled images: AUROC, PRO and false rejects with intervals, by defect and severity."""
-    from training.evaluate import as_markdown, evaluate, write_evaluation
-    from training.progress import progress_bar
+    """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
+    from model_store.bundle import open_bundle
+    from training.camera_noise import CameraNoise
+    from training.evaluate import evaluate
+    from training.misses import look_at_worst
+    from training.progress import by_stage, progress_bar
+    from training.repeatability import repeat, with_repeatability
+    from training.report import write_report
+    from training.tables import as_markdown
 
     with _explained():
+        if json_file.suffix in {".csv", ".md", ".html"}:
+            raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
     with _explained(), progress_bar() as bar:
-        task = bar.add_task("inspecting", total=None, note="")
-        outcome = evaluate(
-            bundle,
-            data,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            command=_command(),
-        )
-    write_evaluation(outcome, json_file)
+        show = by_stage(bar)
+        limits = open_bundle(bundle).manifest.calibration
+        outcome = evaluate(bundle, data, progress=show, command=_command())
+        misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
+        if repeatability:
+            camera = CameraNoise()
+            found = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
+            outcome = with_repeatability(outcome, found, camera, limits)
+        files = write_report(outcome, misses, limits, json_file)
     typer.echo(as_markdown(outcome.figures))
-    typer.echo(json.dumps(outcome.figures["verdicts"]))
-    typer.echo(f"all figures: {json_file}")
+    typer.echo(f"all figures: {files.json}; table: {files.markdown}; page: {files.page}")
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, calibrated or not.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Good images: DIR/train/good, DIR/calibration/good, or DIR/* itself.")],
+    version: Annotated[str, typer.Option(help="Of the new bundle; default: the time, such as 20261123-2359.")] = "",
+    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    keep_settings: Annotated[bool, typer.Option("--keep-settings", help="Find only the thresholds.")] = False,
+    start: Annotated[str, typer.Option(help="Values of T to try, such as 300,400,500. [shares of the own]")] = "",
+    t_min: Annotated[str, typer.Option(help="Values of t_min to try. [shares of T]")] = "",
+    delta: Annotated[str, typer.Option(help="Values of δ to try; 0: no adaptation. [from good images]")] = "",
+    images: Annotated[
+        int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
+    ] = 40,
+    confidence: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=0.999, help="That no more good parts are rejected than promised. [on average]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Everything that was tried, as JSON.")] = None,
+) -> None:
+    """Choose T, t_min and δ from good images and synthetic anomalies, find the thresholds, publish a new version."""
+    from model_store.bundle import open_bundle
+    from model_store.manifest import check_name
+    from training.choose import Ranges, told
+    from training.progress import named_bars
+    from training.recalibrate import Plan, recalibrate
+
+    with _explained():
+        name = check_name(version or f"{datetime.now(UTC):%Y%m%d-%H%M}")
+        target = out / open_bundle(bundle).manifest.product / name
+        if target.exists():
+            raise ValueError(f"{target} exists already, and bundles never change: give --version another name")
+        ranges = Ranges(
+            _numbers("--start", start, int), _numbers("--t-min", t_min, int), _numbers("--delta", delta, float)
+        )
+        plan = Plan(None if keep_settings else ranges, images, confidence, seed)
+        with named_bars() as show:
+            made = recalibrate(bundle, data, target, plan, command=_command(), progress=show)
+        if json_file is not None:
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
+    if made.choice is not None:
+        typer.echo(told(made.choice))
+    if warning := made.report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    found = made.bundle.manifest.calibration
+    typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
+    typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+
+
+def ablate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    train_data: Annotated[
+        Path | None, typer.Option(help="What the bundle was trained on. [the labelled folder]")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
+    without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Of that training; resumes. [runs/PRODUCT-without-atp]")] = None,
+    fixed: Annotated[
+        str, typer.Option(help="Fixed steps to compare with. [350, 550, 750 of 750, as shares of T]")
+    ] = "",
+    json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
+) -> None:
+    """What adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired intervals."""
+    from model_store.bundle import open_bundle
+    from training.ablation import as_json, as_markdown, compare, fixed_steps, measure, variants
+    from training.data import test_images
+    from training.plain_unet import train_plain
+    from training.progress import named_bars
+
+    with _explained(), named_bars() as show:
+        opened = open_bundle(bundle)
+        settings = opened.manifest.settings
+        images = test_images(data)
+        steps = _numbers("--fixed", fixed, int) or fixed_steps(settings)
+        variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        baseline = None
+        if without_atp is not None:
+            other = open_bundle(without_atp)
+            baseline = other.path, other.manifest.settings.trigger.delta
+        elif plain:
+            folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
+            baseline = train_plain(opened, train_data or data, folder, progress=show)
+        chosen = variants(opened.path, settings, baseline, steps)
+        rows = compare(chosen, measure(chosen, images, progress=show), images)
+        json_file.write_text(
+            json.dumps({"command": _command(), "bundle": opened.hash, "rows": as_json(rows)}, indent=2) + "\n",
+            encoding="utf-8",
+        )
+    typer.echo(as_markdown(rows))
+
+
+def _numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:
+    """`300,400,500` -> numbers in ascending order, each once; None for nothing given."""
+    if not given:
+        return None
+    try:
+        return tuple(sorted({kind(part) for part in given.split(",")}))
+    except ValueError as error:
+        raise ValueError(f"{option} is {given!r}: give numbers separated by commas, such as 300,400,500") from error
 
 
 def _recipe(name: str) -> Recipe:

@@ -17,7 +17,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.finetune.vae import train_autoencoder
 from training.pairs import PairSet, make_pairs
-from training.progress import progress_bar
+from training.progress import named_bars, progress_bar
 from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
 from training.recipe import Recipe
 
@@ -120,14 +120,7 @@ def train(
     sources = save_rounded(trained, run / "components")
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
-    with progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total, note="")
-            bar.update(tasks[name], completed=done)
-
+    with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
     return publish(target, naming, draft, settings=settings, calibration=calibration, report=report, origin=origin)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +19,20 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+
+@contextmanager
+def named_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows (name, done, total): one bar or line per name, begun when it is first heard of."""
+    tasks: dict[str, TaskID] = {}
+    with progress_bar() as bar:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total, note="")
+            bar.update(tasks[name], completed=done)
+
+        yield show
 
 
 class PlainProgress(Progress):
@@ -58,6 +74,18 @@ def line_of(task: Task) -> str:
     elif task.time_remaining is not None:
         parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
     return ", ".join(part for part in parts if part)
+
+
+def by_stage(bar: Progress) -> Callable[[str, int, int], None]:
+    """`show(stage, done, total)`: each stage gets a line of its own when it begins."""
+    begun: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in begun:
+            begun[stage] = bar.add_task(stage, total=total, note="")
+        bar.update(begun[stage], completed=done, total=total)
+
+    return show
 
 
 def progress_bar(

@@ -20,7 +20,7 @@ from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance
 from training.calibrate import calibrate, choose_delta, least_count
 from training.data import Split
-from training.recipe import Recipe
+from training.recipe import CalibrationRecipe, Recipe
 from training.scan import scan, trigger_peaks
 
 Progress = Callable[[str, int, int], None]
@@ -94,26 +94,41 @@ def calibrate_bundle(
     base = draft.manifest.settings
     peaks = trigger_peaks(draft.path, base, chosen, progress=partial(progress, "delta"), workers=workers)
     settings = base.with_delta(choose_delta(peaks, recipe.calibration))
+    calibration, report = find_thresholds(draft.path, settings, recipe.calibration, split, progress, workers=workers)
+    report["trigger_peaks"] = {
+        "images": len(peaks),
+        "median": sorted(peaks)[len(peaks) // 2],
+        "delta": settings.trigger.delta,
+    }
+    return settings, calibration, report
+
+
+def find_thresholds(
+    bundle: Path,
+    settings: MethodSettings,
+    recipe: CalibrationRecipe,
+    split: Split,
+    progress: Progress,
+    *,
+    workers: int | None = None,
+) -> tuple[Calibration, dict[str, Any]]:
+    """The thresholds from the split's calibration images, and for the manifest how it went."""
     show = partial(progress, "thresholds")
-    found = list(scan(draft.path, settings, split.calibration, progress=show, workers=workers))
-    calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe.calibration)
-    needed = least_count(recipe.calibration.fail_quantile)
+    found = list(scan(bundle, settings, split.calibration, progress=show, workers=workers))
+    calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe)
+    needed = least_count(recipe.fail_quantile, recipe.confidence)
     report: dict[str, Any] = {
         "calibration_images": split.how,
         "conformal": len(found) >= needed,
         "good_triggered_share": sum(f.triggered for f in found) / len(found),
-        "trigger_peaks": {
-            "images": len(peaks),
-            "median": sorted(peaks)[len(peaks) // 2],
-            "delta": settings.trigger.delta,
-        },
     }
     if len(found) < needed:
+        sure = "" if recipe.confidence is None else f" with a confidence of {recipe.confidence:.0%}"
         report["warning"] = (
-            f"{len(found)} good images; the {recipe.calibration.fail_quantile:.0%} promise takes at least {needed}: "
+            f"{len(found)} good images; the {recipe.fail_quantile:.0%} promise{sure} takes at least {needed}: "
             "fail is the largest good score seen"
         )
-    return settings, calibration, report
+    return calibration, report
 
 
 def publish(

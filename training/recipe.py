@@ -73,7 +73,9 @@ class UnetRecipe(Frozen):
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    anomaly_weight: Literal["t/1000", "t/T"] = Field("t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000")
+    anomaly_weight: Literal["t/1000", "t/T", "none"] = Field(
+        "t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000; none: 0, which is training without ATP"
+    )
     up_to_start: bool = Field(True, description="draw t from 0...T instead of the whole schedule")
 
 
@@ -100,6 +102,12 @@ class CalibrationRecipe(Frozen):
     fail_quantile: float = Field(0.98, gt=0, lt=1)
     review_quantile: float = Field(0.90, gt=0, lt=1)
     pixel_quantile: float = Field(0.98, gt=0, lt=1, description="of the good images' largest map values")
+    confidence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="that no more good parts than promised are rejected; None: the promise holds on average over draws",
+    )
     delta_quantile: float = Field(0.90, gt=0, lt=1, description="of good training images' largest trigger scores")
     delta_images: int = Field(100, ge=4)
     holdout: float = Field(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,37 +24,57 @@ from glad.models import Models
 from glad.settings import MethodSettings
 from model_store.bundle import MANIFEST_NAME, open_bundle
 from model_store.engines.torch import load_models
-from model_store.inspection import inspect
+from model_store.inspection import Inspected, inspect
 from model_store.manifest import bundle_hash
+from training.camera_noise import Exposure, exposed
 from training.data import read_pixels
 from training.pool import spread
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """One image's result. map: (S, S) float16; trigger_peak: the largest trigger score seen on the way."""
+    """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
 
     path: Path
     score: float
     map_peak: float
-    trigger_peak: float
+    trace: tuple[tuple[int, float], ...]
     denoising_step: int
     triggered: bool
     placement: Placement
     map: NDArray[np.float16] | None = None
 
+    @property
+    def trigger_peak(self) -> float:
+        """The largest trigger score seen on the way; 0 without a comparison, NaN if one was NaN."""
+        return float(np.max([0.0, *(score for _, score in self.trace)]))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image's pictures, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
+
+    path: Path
+    score: float
+    input: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8]
+    map: NDArray[np.float32]
+    placement: Placement
+
 
 @dataclass
-class PeakComparator:
-    """A comparator that remembers the largest score it returned."""
+class TracingComparator:
+    """A comparator that remembers at which step it found which score."""
 
     inner: Comparator
-    peak: float = 0.0
+    trace: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
         """As the inner comparator."""
         comparisons = self.inner(observations, buckets)
-        self.peak = float(np.max([self.peak, *(c.score for c in comparisons)]))  # NaN stays NaN
+        self.trace += [(seen.timestep, found.score) for seen, found in zip(observations, comparisons, strict=True)]
         return comparisons
 
 
@@ -64,7 +85,8 @@ class Task:
     bundle: Path
     settings: MethodSettings
     path: Path
-    keep_map: bool
+    keep_map: bool = False
+    exposure: Exposure | None = None
 
 
 @lru_cache(maxsize=1)
@@ -75,20 +97,34 @@ def _models(bundle: Path, digest: str) -> Models:
     return load_models(open_bundle(bundle))
 
 
-def _scan_one(task: Task) -> Scanned:
+def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
+    """What was found, and the step and score of every comparison on the way."""
     models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()))
-    comparator = PeakComparator(ImageComparator(models.autoencoder, models.features))
-    (found,) = inspect([read_pixels(task.path)], models, task.settings, comparator=comparator)
+    comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
+    pixels = read_pixels(task.path)
+    if task.exposure is not None:
+        pixels = exposed(pixels, task.exposure)
+    (found,) = inspect([pixels], models, task.settings, comparator=comparator)
+    return found, tuple(comparator.trace)
+
+
+def _scan_one(task: Task) -> Scanned:
+    found, trace = _inspect(task)
     return Scanned(
         path=task.path,
         score=found.score,
         map_peak=float(found.map.max()),
-        trigger_peak=comparator.peak,
+        trace=trace,
         denoising_step=found.lane.denoising_step or 0,
         triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
         placement=found.placement,
         map=found.map.astype(np.float16) if task.keep_map else None,
     )
+
+
+def _look_at_one(task: Task) -> Seen:
+    found, _ = _inspect(task)
+    return Seen(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
 
 
 def scan(
@@ -104,11 +140,58 @@ def scan(
 
     workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
     """
-    tasks = [Task(bundle, settings, path, keep_maps) for path in paths]
-    for done, scanned in enumerate(spread(_scan_one, tasks, workers=workers, chunk=2), start=1):
+    walks = [(path, settings) for path in paths]
+    return scan_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
+
+
+def scan_each(
+    bundle: Path,
+    walks: Sequence[tuple[Path, MethodSettings]],
+    *,
+    keep_maps: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image under settings of its own."""
+    tasks = [Task(bundle, settings, path, keep_maps) for path, settings in walks]
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def look(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Seen]:
+    """As `scan`, with the pictures: for a few images, since each one's are large."""
+    yield from _all(_look_at_one, [Task(bundle, settings, path) for path in paths], progress, workers)
+
+
+def scan_exposures(
+    bundle: Path,
+    settings: MethodSettings,
+    exposures: Sequence[tuple[Path, Exposure]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image as one exposure of a noisy camera shows it."""
+    tasks = [Task(bundle, settings, path, exposure=exposure) for path, exposure in exposures]
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def _all(
+    call: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> Iterator[Result]:
+    for done, result in enumerate(spread(call, tasks, workers=workers, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))
-        yield scanned
+        yield result
 
 
 def trigger_peaks(

@@ -73,16 +73,38 @@ def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(
     assert "shipped names: nano" in done.output
 
 
-def test_an_evaluation_prints_the_table_and_leaves_json_and_csv(glad: Glad, tmp_path: Path) -> None:
+def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_path: Path) -> None:
     draw_parts(tmp_path / "ramp")
     bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
-    done = glad(cli.evaluate, bundle, "--data", "ramp", "--json", "deep/er/figures.json")
+    done = glad(
+        cli.evaluate,
+        bundle,
+        "--data",
+        "ramp",
+        "--json",
+        "deep/er/figures.json",
+        "--repeatability",
+        "--repeats",
+        "2",
+        "--worst",
+        "2",
+    )
     assert done.exit_code == 0, done.output
+    assert "5 images, 2 times each, under camera noise" in done.output
     assert "| hole | – | 2 |" in done.output
     figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
     assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
     lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 5
+    assert figures["repeatability"]["repeats"] == 2
+    assert "| hole | – | 2 |" in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
+    assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
+
+
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad, tmp_path: Path) -> None:
+    done = glad(cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
+    assert done.exit_code == 2
+    assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
 
 
 def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_path: Path) -> None:
@@ -103,3 +125,38 @@ def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_pat
     assert len(list((tmp_path / "parts/test").glob("*/*.png"))) == 19
     assert len(list((tmp_path / "parts/ground_truth").glob("*/*_mask.png"))) == 18
     assert glad(cli.sample, "none").exit_code != 0
+
+
+def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    words = ["store/toy/1", "--data", "parts", "--out", "made", "--version", "2", "--images", 4]
+    done = glad(cli.calibrate, *words, "--start", 500, "--t-min", 250, "--json", "tried/report.json")
+    assert done.exit_code == 0, done.output
+    assert "**chosen**" in done.output
+    assert "no adaptation" in done.output
+    assert (tmp_path / "made/toy/2/manifest.json").is_file()
+    assert json.loads((tmp_path / "tried/report.json").read_text())["settings"]["tried"]
+    assert "5 good images; the 98% promise takes at least 49" in done.output
+    again = glad(cli.calibrate, *words)
+    assert again.exit_code == 2
+    assert "bundles never change: give --version another name" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--start", "3OO"), "--start is '3OO': give numbers separated by commas, such as 300,400,500"),
+        (("--start", "1200"), "start (T) is 1200; the schedule has 1000 steps: lower start"),
+        (("--images", "2"), "2 images to try settings on; give at least 4: raise --images"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_at_once(
+    glad: Glad, tmp_path: Path, words: tuple[str, str], told: str
+) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    done = glad(cli.calibrate, "store/toy/1", "--data", "parts", *words)
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())
+    assert not (tmp_path / "bundles").exists()

@@ -60,7 +60,12 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
 
 
 def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
-    """a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1). Paper: t / 1000; t / T shows full anomalies at the first step."""
+    """a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1). Paper: t / 1000; t / T shows full anomalies at the first step.
+
+    With 0 no anomaly is seen and the target is the noise itself: training without ATP.
+    """
+    if recipe.anomaly_weight == "none":
+        return torch.zeros(len(timesteps), 1, 1, 1)
     top = settings.schedule.train_steps if recipe.anomaly_weight == "t/1000" else settings.start
     return (timesteps / top).clamp(max=1.0).float()[:, None, None, None]
 

@@ -1,0 +1,69 @@
+"""Probes: good images and synthetic anomalies of them, on which settings are chosen before any real defect is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.anomalies import synthesise
+from training.data import Fitted, read_fitted
+from training.recipe import SynthesisRecipe
+
+LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one
+TRIES = 50
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One image to inspect and what is wrong with it."""
+
+    path: Path
+    truth: NDArray[np.bool_]
+    """(H, W) at the model's scale, without padding: the defect's pixels; none for a good image."""
+
+    @property
+    def defective(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.truth.any())
+
+
+def make_probes(
+    paths: Sequence[Path], side: int, recipe: SynthesisRecipe, folder: Path, *, seed: int
+) -> tuple[Probe, ...]:
+    """Two probes of each good image, written to `folder`: as it is, and with one synthetic anomaly.
+
+    Both are the image's content at the model's scale, so that nothing but the anomaly tells them apart. ValueError if
+    the recipe makes no visible anomaly.
+    """
+    always = recipe.model_copy(update={"none": 0.0, "shift_px": 0, "gain": 0.0})
+    probes = []
+    for index, path in enumerate(paths):
+        image = read_fitted(path, side)
+        content = image.placement.restore(image.pixels)
+        damaged, truth = _damaged(image, always, np.random.SeedSequence([seed, 9001, index]))
+        for name, pixels, defect in (("good", content, np.zeros_like(truth)), ("anomaly", damaged, truth)):
+            target = folder / f"{index:04}_{name}.png"
+            Image.fromarray(pixels).save(target)
+            probes.append(Probe(target, defect))
+    return tuple(probes)
+
+
+def _damaged(
+    image: Fitted, recipe: SynthesisRecipe, seed: np.random.SeedSequence
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The image's content with an anomaly (h, w, 3), and where it is (h, w)."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    for _ in range(TRIES):
+        pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe)
+        truth = image.placement.restore(pair.mask)
+        if truth.sum() >= LEAST_VISIBLE:
+            return image.placement.restore(np.round(pair.anomalous * 255).astype(np.uint8)), truth
+    raise ValueError(
+        f"no visible anomaly in {TRIES} tries on an image of {image.placement.width}x{image.placement.height} px: "
+        "give more weight to other kinds in the recipe's [synthesis]"
+    )
