@@ -17,8 +17,7 @@ from glad.imaging import fit, to_model
 from glad.models import Autoencoder
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
-from training.data import TestImage, read_pixels, test_images
-from training.evaluate import truth_of
+from training.data import TestImage, read_pixels, read_truth, test_images
 
 
 @dataclass(frozen=True)
@@ -54,5 +53,5 @@ def _error(autoencoder: Autoencoder, image: TestImage, side: int) -> float | Non
     content = fitted.placement.restore(error)
     if image.defect == "good":
         return float(content.mean())
-    truth = truth_of(image.mask, fitted.placement)
+    truth = read_truth(image.mask, fitted.placement)
     return float(content[truth].mean()) if truth.any() else None
