@@ -103,7 +103,7 @@ def evaluate(
     from training.camera_noise import CameraNoise
     from training.evaluate import evaluate
     from training.misses import look_at_worst
-    from training.progress import by_stage, progress_bar
+    from training.progress import named_bars
     from training.repeatability import repeat, with_repeatability
     from training.report import write_report
     from training.tables import as_markdown
@@ -113,8 +113,7 @@ def evaluate(
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
-    with _explained(), progress_bar() as bar:
-        show = by_stage(bar)
+    with _explained(), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=_command())
         misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
@@ -220,6 +219,36 @@ def ablate(
             encoding="utf-8",
         )
     typer.echo(as_markdown(rows))
+
+
+def reproduce(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="mvtec-ad, mpdd, visa or pcb-bank.")],
+    *,
+    data: Annotated[Path, typer.Option(help="The data set's folder, with a folder per class.")],
+    base: Annotated[str, typer.Option(help="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id.")],
+    dino: Annotated[str, typer.Option(help="DINO's ViT: a folder in Hugging Face layout, or a hub id.")],
+    licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifests.")],
+    unet: Annotated[str | None, typer.Option(help="Fine-tuned UNet; {class} stands for the class.")] = None,
+    vae: Annotated[str | None, typer.Option(help="Fine-tuned autoencoder; {class} stands for the class.")] = None,
+    features: Annotated[str | None, typer.Option(help="Fine-tuned DINO; {class} stands for the class.")] = None,
+    multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
+    classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. [all]")] = "",
+    out: Annotated[Path, typer.Option(help="Bundles, a report per class, and table.md.")] = Path("reproduced"),
+) -> None:
+    """The table of a published data set from published weights: import, evaluate and report every class."""
+    from training.progress import named_bars
+    from training.reproduce import Weights, plan
+    from training.reproduce import reproduce as run
+
+    with _explained():
+        weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
+        chosen = tuple(name for name in classes.split(",") if name)
+        plans = plan(dataset, data, weights, chosen, multi=multi)
+        out.mkdir(parents=True, exist_ok=True)
+        with named_bars() as show:
+            table = run(plans, weights, out, command=_command(), progress=show, say=typer.echo)
+    typer.echo(table.as_markdown())
+    typer.echo(f"the table: {out / 'table.md'}; each class: {out}/CLASS.html")
 
 
 def _numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:
