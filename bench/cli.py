@@ -114,6 +114,30 @@ def fullsize(
     _write(json_file, {**figures, "invariance": [asdict(one) for one in varied]})
 
 
+@app.command()
+def pro(
+    *,
+    maps: Annotated[int, typer.Option(min=2, help="Maps for the exact PRO.")] = 500,
+    side: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 512,
+    loop_maps: Annotated[int, typer.Option(min=2, help="Maps for the loop: so many of the same.")] = 4,
+    thresholds: Annotated[int, typer.Option(min=2, help="Thresholds of the loop.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """PRO with its interval, exact over all thresholds, against the usual loop over thresholds and regions."""
+    from bench.pro import measure_pro
+
+    with _shown("the loop's thresholds") as progress:
+        found = measure_pro(maps, side, loop_maps, thresholds, progress)
+    parts = {"labels (a part of the ranks)": found.label_s, "ranks": found.rank_s, "PRO": found.pro_s}
+    parts |= {"its interval": found.interval_s, "total": found.total_s, "all four metrics": found.all_metrics_s}
+    _table((f"{maps} maps of {side}²", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts.items()])
+    typer.echo(
+        f"the loop, {thresholds} thresholds on {loop_maps} maps: {found.loop_s:.1f} s, {found.ratio:.0f} x a map"
+    )
+    typer.echo(f"its PRO {found.loop_pro:.4f}, exact {found.ours_on_loop_maps:.4f}")
+    _write(json_file, {**asdict(found), "total_s": found.total_s, "ratio": found.ratio})
+
+
 @contextmanager
 def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
     from training.progress import progress_bar

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from glad.settings import MethodSettings
+from training import counts
 from training.calibrate import conformal_quantile
-from training.metrics import image_auroc, pixel_auroc, pro
+from training.metrics import image_auroc
 from training.outcomes import (
     NEVER,
     Candidate,
@@ -27,6 +28,7 @@ from training.outcomes import (
     walk_endings,
     walk_untriggered,
 )
+from training.pixel_metrics import PRO_LIMIT, rank_pixels
 from training.probes import Probe
 
 START_SHARES = (0.6, 0.8, 1.0)
@@ -172,15 +174,15 @@ def best_of(tried: Iterable[Outcome]) -> Outcome:
 def _measure(candidate: Candidate, walks: Walks, probes: Sequence[Probe]) -> Outcome:
     results = [walks.result(image, candidate) for image in range(len(probes))]
     defect = [probe.defective for probe in probes]
-    maps, truths = [r.map.astype(np.float32) for r in results], [probe.truth for probe in probes]
+    ranks = rank_pixels([r.map for r in results], [probe.truth for probe in probes]).ranks
     good = [result for result, bad in zip(results, defect, strict=True) if not bad]
     fail = conformal_quantile([result.score for result in good], FAIL_QUANTILE)
     missed = [result.score <= fail for result, bad in zip(results, defect, strict=True) if bad]
     return Outcome(
         candidate=candidate,
         image_auroc=image_auroc([result.score for result in results], defect),
-        pixel_auroc=pixel_auroc(maps, truths),
-        pro=pro(maps, truths),
+        pixel_auroc=float(counts.auroc(ranks.by_pixel)),
+        pro=float(counts.area_to(ranks.by_region, PRO_LIMIT)),
         missed=float(np.mean(missed)),
         good_triggered=_mean(good, lambda r: r.triggered),
         comparisons=_mean(good, lambda r: r.comparisons),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -88,27 +89,42 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
     *,
     data: Annotated[Path, typer.Option(help="Labelled folder: test/good, test/<defect>, ground_truth/<defect>.")],
-    json_file: Annotated[Path, typer.Option("--json", help="Figures and every image's row.")] = Path("evaluation.json"),
+    json_file: Annotated[
+        Path, typer.Option("--json", help="Figures and every image's row; .csv, .md and .html lie beside it.")
+    ] = Path("evaluation.json"),
+    worst: Annotated[int, typer.Option(min=0, help="Worst misses that the page shows.")] = 12,
+    repeatability: Annotated[
+        bool, typer.Option("--repeatability", help="Inspect each image again and again under camera noise.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=2, help="How often, with --repeatability.")] = 10,
 ) -> None:
-    """Measure a bundle on labelled images: AUROC, PRO and false rejects with intervals, by defect and severity."""
-    from training.evaluate import as_markdown, evaluate, write_evaluation
-    from training.progress import progress_bar
+    """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
+    from model_store.bundle import open_bundle
+    from training.camera_noise import CameraNoise
+    from training.evaluate import evaluate
+    from training.misses import look_at_worst
+    from training.progress import by_stage, progress_bar
+    from training.repeatability import repeat, with_repeatability
+    from training.report import write_report
+    from training.tables import as_markdown
 
     with _explained():
+        if json_file.suffix in {".csv", ".md", ".html"}:
+            raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
     with _explained(), progress_bar() as bar:
-        task = bar.add_task("inspecting", total=None, note="")
-        outcome = evaluate(
-            bundle,
-            data,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            command=_command(),
-        )
-    write_evaluation(outcome, json_file)
+        show = by_stage(bar)
+        limits = open_bundle(bundle).manifest.calibration
+        outcome = evaluate(bundle, data, progress=show, command=_command())
+        misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
+        if repeatability:
+            camera = CameraNoise()
+            found = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
+            outcome = with_repeatability(outcome, found, camera, limits)
+        files = write_report(outcome, misses, limits, json_file)
     typer.echo(as_markdown(outcome.figures))
-    typer.echo(json.dumps(outcome.figures["verdicts"]))
-    typer.echo(f"all figures: {json_file}")
+    typer.echo(f"all figures: {files.json}; table: {files.markdown}; page: {files.page}")
 
 
 def calibrate(
@@ -156,7 +172,7 @@ def calibrate(
         typer.echo(told(made.choice))
     if warning := made.report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    found = made.bundle.manifest.calibration
+    found = made.bundle.manifest.thresholds
     typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
 

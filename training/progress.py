@@ -76,6 +76,18 @@ def line_of(task: Task) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def by_stage(bar: Progress) -> Callable[[str, int, int], None]:
+    """`show(stage, done, total)`: each stage gets a line of its own when it begins."""
+    begun: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in begun:
+            begun[stage] = bar.add_task(stage, total=total, note="")
+        bar.update(begun[stage], completed=done, total=total)
+
+    return show
+
+
 def progress_bar(
     console: Console | None = None, *, every_s: float = 30.0, get_time: GetTimeCallable | None = None
 ) -> Progress:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +24,17 @@ from glad.models import Models
 from glad.settings import MethodSettings
 from model_store.bundle import MANIFEST_NAME, open_bundle
 from model_store.engines.torch import load_models
-from model_store.inspection import inspect
+from model_store.inspection import Inspected, inspect
 from model_store.manifest import bundle_hash
+from training.camera_noise import Exposure, exposed
 from training.data import read_pixels
 from training.pool import spread
+
+Result = TypeVar("Result")
+
+
+FEW = 8
+"""Images for which starting processes, each of which imports torch, takes longer than it spares."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,18 @@ class Scanned:
     def trigger_peak(self) -> float:
         """The largest trigger score seen on the way; 0 without a comparison, NaN if one was NaN."""
         return float(np.max([0.0, *(score for _, score in self.trace)]))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image's pictures, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
+
+    path: Path
+    score: float
+    input: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8]
+    map: NDArray[np.float32]
+    placement: Placement
 
 
 @dataclass
@@ -69,7 +89,8 @@ class Task:
     bundle: Path
     settings: MethodSettings
     path: Path
-    keep_map: bool
+    keep_map: bool = False
+    exposure: Exposure | None = None
 
 
 @lru_cache(maxsize=1)
@@ -80,20 +101,34 @@ def _models(bundle: Path, digest: str) -> Models:
     return load_models(open_bundle(bundle))
 
 
-def _scan_one(task: Task) -> Scanned:
+def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
+    """What was found, and the step and score of every comparison on the way."""
     models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()))
     comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
-    (found,) = inspect([read_pixels(task.path)], models, task.settings, comparator=comparator)
+    pixels = read_pixels(task.path)
+    if task.exposure is not None:
+        pixels = exposed(pixels, task.exposure)
+    (found,) = inspect([pixels], models, task.settings, comparator=comparator)
+    return found, tuple(comparator.trace)
+
+
+def _scan_one(task: Task) -> Scanned:
+    found, trace = _inspect(task)
     return Scanned(
         path=task.path,
         score=found.score,
         map_peak=float(found.map.max()),
-        trace=tuple(comparator.trace),
+        trace=trace,
         denoising_step=found.lane.denoising_step or 0,
         triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
         placement=found.placement,
         map=found.map.astype(np.float16) if task.keep_map else None,
     )
+
+
+def _look_at_one(task: Task) -> Seen:
+    found, _ = _inspect(task)
+    return Seen(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
 
 
 def scan(
@@ -123,10 +158,45 @@ def scan_each(
 ) -> Iterator[Scanned]:
     """As `scan`, each image under settings of its own."""
     tasks = [Task(bundle, settings, path, keep_maps) for path, settings in walks]
-    for done, scanned in enumerate(spread(_scan_one, tasks, workers=workers, chunk=2), start=1):
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def look(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Seen]:
+    """As `scan`, with the pictures: for a few images, since each one's are large."""
+    yield from _all(_look_at_one, [Task(bundle, settings, path) for path in paths], progress, workers)
+
+
+def scan_exposures(
+    bundle: Path,
+    settings: MethodSettings,
+    exposures: Sequence[tuple[Path, Exposure]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image as one exposure of a noisy camera shows it."""
+    tasks = [Task(bundle, settings, path, exposure=exposure) for path, exposure in exposures]
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def _all(
+    call: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> Iterator[Result]:
+    processes = 1 if len(tasks) <= FEW else workers
+    for done, result in enumerate(spread(call, tasks, workers=processes, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))
-        yield scanned
+        yield result
 
 
 def trigger_peaks(

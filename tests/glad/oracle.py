@@ -41,8 +41,8 @@ def walk(
     for i in range(N - 1, -1, -1):
         t = 1 + i * (T // N)
         a = alpha_bar[t]
-        e = numpy(models.denoiser(tensor(x_hat), torch.tensor([t])))
-        evaluations += 1
+        e, used = predicted(x_hat, t, models, settings.guidance)
+        evaluations += used
         x_hat_0 = (x_hat - np.sqrt(1 - a) * e) / np.sqrt(a)
         x_0, carrier = x_hat_0, e
         if trigger is None and settings.trigger.delta > 0:
@@ -65,6 +65,17 @@ def walk(
         next_a = alpha_bar[t - T // N] if i > 0 else alpha_bar[0]
         x_hat = np.sqrt(next_a) * x_0 + np.sqrt(1 - next_a) * carrier
     return Walked(x_hat, trigger, comparisons, evaluations)
+
+
+def predicted(x_hat: Array, t: int, models: Models, w: float) -> tuple[Array, int]:
+    """The noise prediction, guided by w if the models are told a condition; and how many evaluations it took."""
+    if models.condition is None:
+        return numpy(models.denoiser(tensor(x_hat), torch.tensor([t]))), 1
+    e_c = numpy(models.denoiser(tensor(x_hat), torch.tensor([t]), models.condition.product[None]))
+    if w == 1:
+        return e_c, 1
+    e_0 = numpy(models.denoiser(tensor(x_hat), torch.tensor([t]), models.condition.empty[None]))
+    return e_0 + w * (e_c - e_0), 2
 
 
 def compared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from glad.lane import Phase, TriggerReason
+from glad.models import Condition
 from glad.reconstruct import Reconstruction, reconstruct
 from glad.settings import (
     Direction,
@@ -40,15 +42,19 @@ def settings(delta: float, **changes: Any) -> MethodSettings:
 
 
 def both(
-    method: MethodSettings, patch: int = 1, valid: torch.Tensor | None = None
+    method: MethodSettings,
+    patch: int = 1,
+    valid: torch.Tensor | None = None,
+    condition: Condition | None = None,
 ) -> tuple[Reconstruction, list[Walked]]:
     """All images side by side in lanes, and each by itself in the oracle."""
-    lanes = reconstruct(IMAGES, NOISE, toy_models(scale=0.5, patch=patch), method, valid=valid)
+    models = replace(toy_models(scale=0.5, patch=patch), condition=condition)
+    lanes = reconstruct(IMAGES, NOISE, models, method, valid=valid)
     alone = [
         walk(
             IMAGES[i].double().numpy(),
             NOISE[i].double().numpy(),
-            toy_models(scale=0.5, patch=patch),
+            models,
             method,
             None if valid is None else valid[i].numpy(),
         )
@@ -184,6 +190,16 @@ def test_letterboxed_lanes_follow_the_transcription() -> None:
     valid[2, 5:9] = True
     lanes, alone = both(settings(MIDWAY, trigger={"window": 1}), valid=valid)
     assert_same(lanes, alone)
+
+
+@pytest.mark.parametrize(("delta", "reason"), [(MIDWAY, TriggerReason.SCORE), (9.0, TriggerReason.T_MIN), (0.0, None)])
+def test_guided_lanes_follow_the_transcription(delta: float, reason: TriggerReason | None) -> None:
+    told = Condition(torch.tensor([[0.02, 0.04]]), torch.tensor([[0.01, 0.01]]))  # e_c - e_0 = 0.02, nine times
+    lanes, alone = both(settings(delta, guidance=9.0), condition=told)
+    assert_same(lanes, alone)
+    assert reason in reasons(lanes)
+    plain, _ = both(settings(delta), condition=told)
+    assert (plain.latents - lanes.latents).abs().max() > 1e-3
 
 
 def test_a_grid_of_other_length_follows_the_transcription() -> None:

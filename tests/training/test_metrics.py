@@ -1,34 +1,25 @@
-"""Metrics against values worked out by hand."""
+"""Image metrics and their intervals against values worked out by hand."""
+
+from __future__ import annotations
 
 import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from hypothesis import given
+from hypothesis import strategies as st
 
+from training import counts
+from training.counts import Weights
+from training.estimates import bootstrap, multiplicities, rate_estimate
 from training.metrics import (
-    bootstrap,
-    f1_max,
     image_ap,
     image_auroc,
     image_auroc_estimate,
-    pixel_auroc,
-    pixel_auroc_estimate,
-    pro,
-    pro_estimate,
-    rate_estimate,
+    image_counts,
+    image_f1_max,
+    image_metrics,
 )
-
-
-def _truth(*boxes: tuple[slice, slice], side: int = 20) -> NDArray[np.bool_]:
-    truth = np.zeros((side, side), dtype=bool)
-    for box in boxes:
-        truth[box] = True
-    return truth
-
-
-def _map(truth: NDArray[np.bool_], inside: float, outside: float) -> NDArray[np.float32]:
-    return np.where(truth, inside, outside).astype(np.float32)
 
 
 def test_image_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
@@ -44,46 +35,35 @@ def test_average_precision_and_best_f1_by_hand() -> None:
     # In falling order: defect, good, defect. Precisions at the defects: 1 and 2/3; F1 at the last: 2 * 2/3 / (5/3).
     scores, defect = [0.9, 0.8, 0.7], [1, 0, 1]
     assert image_ap(scores, defect) == pytest.approx((1 + 2 / 3) / 2)
-    assert f1_max(scores, defect) == pytest.approx(0.8)
+    assert image_f1_max(scores, defect) == pytest.approx(0.8)
 
 
-def test_pixel_auroc_takes_the_pixels_of_all_images_together() -> None:
-    one, other = np.array([[0.1, 0.4]], np.float32), np.array([[0.35, 0.8]], np.float32)
-    truths = [np.array([[False, False]]), np.array([[True, True]])]
-    assert pixel_auroc([one, other], truths) == 0.75
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=2, max_size=12))
+def test_a_bootstrap_round_measures_what_scikit_learn_does_on_the_images_drawn(
+    images: list[tuple[int, bool, int]],
+) -> None:
+    drawn = [(score, defect) for score, defect, times in images for _ in range(times)]
+    if len({defect for _, defect in drawn}) < 2:
+        return
+    scores, defects = [s for s, _ in drawn], [d for _, d in drawn]
+    found = image_counts([i[0] for i in images], [i[1] for i in images], [i[2] for i in images])
+    assert float(counts.auroc(found)) == pytest.approx(image_auroc(scores, defects))
+    assert float(counts.average_precision(found)) == pytest.approx(image_ap(scores, defects))
+    assert float(counts.f1_max(found)) == pytest.approx(image_f1_max(scores, defects))
 
 
-def test_pro_of_a_perfect_map_is_one() -> None:
-    truth = _truth(np.s_[2:5, 2:5], np.s_[10:18, 10:12])
-    assert pro([_map(truth, 1, 0)], [truth]) == pytest.approx(1.0)
+def test_perfect_scores_have_intervals_without_width() -> None:
+    found = image_metrics([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], list("abcd"))
+    for estimate in (found.auroc, found.ap, found.f1_max):
+        assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
 
 
-def test_pro_of_a_map_that_is_wrong_everywhere_is_zero() -> None:
-    truth = _truth(np.s_[2:5, 2:5])
-    assert pro([_map(truth, 0, 1)], [truth]) == 0.0
-
-
-def test_pro_weighs_every_region_alike_whatever_its_size() -> None:
-    found, missed = _truth(np.s_[0:1, 0:1]), _truth(np.s_[5:15, 5:15])
-    values = np.zeros((20, 20), np.float32) + found - missed  # the missed region lies below every good pixel
-    assert pro([values.astype(np.float32)], [found | missed]) == pytest.approx(0.5)
-
-
-def test_pro_joins_pixels_that_touch_at_a_corner() -> None:
-    diagonal = _truth(np.s_[0:1, 0:1], np.s_[1:2, 1:2])
-    values = np.zeros((20, 20), np.float32)
-    values[0, 0], values[1, 1] = 1, -1  # half of one region, not all of one and none of another: both give 0.5 ...
-    lone = _truth(np.s_[10:11, 10:11])
-    values[10, 10] = 1  # ... but not with a second region: (1/2 + 1) / 2, against (1 + 0 + 1) / 3
-    assert pro([values], [diagonal | lone]) == pytest.approx(0.75)
-
-
-def test_pro_of_a_random_map_is_half_the_limit() -> None:
-    # Overlap equals the false positive rate r, and the integral of r from 0 to L, divided by L, is L / 2.
-    rng = np.random.Generator(np.random.Philox(0))
-    truth = _truth(np.s_[:150, :], side=300)
-    values = rng.random((300, 300)).astype(np.float32)
-    assert pro([values], [truth], limit=0.3) == pytest.approx(0.15, abs=0.01)
+def test_an_interval_holds_its_figure() -> None:
+    rng = np.random.Generator(np.random.Philox(3))
+    defect = np.arange(60) % 2 == 1
+    found = image_metrics(rng.random(60) + 0.3 * defect, defect, [str(i) for i in range(60)])
+    for estimate in (found.auroc, found.ap, found.f1_max):
+        assert estimate.low < estimate.value < estimate.high
 
 
 def test_clopper_pearson_matches_published_values() -> None:
@@ -95,52 +75,39 @@ def test_clopper_pearson_matches_published_values() -> None:
 
 
 def test_bootstrap_draws_whole_groups() -> None:
-    groups = ["a", "a", "a", "b", "c", "c"]
-
-    def measure(indices: NDArray[np.int64]) -> float:
-        counts = np.bincount(indices, minlength=6)
-        assert counts[0] == counts[1] == counts[2]
-        assert counts[4] == counts[5]
-        assert counts[0] + counts[3] + counts[4] == 3  # as many groups as there are
-        return 1.0
-
-    assert bootstrap(measure, groups, rounds=50) == (1.0, 1.0)
+    draws = multiplicities(["a", "a", "a", "b", "c", "c"], rounds=50)
+    assert draws.shape == (50, 6)
+    for times in draws:
+        assert times[0] == times[1] == times[2]
+        assert times[4] == times[5]
+        assert times[0] + times[3] + times[4] == 3  # as many groups as there are
+    assert len(np.unique(draws, axis=0)) > 1
 
 
 def test_bootstrap_leaves_out_rounds_that_cannot_be_measured_and_repeats_exactly() -> None:
-    def measure(indices: NDArray[np.int64]) -> float:
-        return math.nan if 0 in indices else float(indices.mean())
+    def mean_number(times: Weights) -> Weights:  # images are numbered 0 ... 3; no round with image 0 can be measured
+        return np.where(times[:, 0] > 0, math.nan, times @ np.arange(4) / times.sum(1))
 
-    low, high = bootstrap(measure, list("abcd"), rounds=200)
-    assert 1 <= low < high <= 3
-    assert (low, high) == bootstrap(measure, list("abcd"), rounds=200)
+    found = bootstrap(2.0, mean_number, multiplicities(list("abcd"), rounds=200))
+    assert 1 <= found.low < found.high <= 3
+    assert found == bootstrap(2.0, mean_number, multiplicities(list("abcd"), rounds=200))
+
+
+def test_an_interval_that_no_round_could_measure_is_not_a_number() -> None:
+    found = bootstrap(0.5, lambda times: np.full(len(times), math.nan), multiplicities(["one"], rounds=10))
+    assert found.value == 0.5
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
 
 
 def test_copies_of_an_image_in_one_group_do_not_narrow_the_interval() -> None:
     rng = np.random.Generator(np.random.Philox(4))
     defect = np.arange(20) % 2 == 1
     scores = rng.random(20) + 0.4 * defect
-    names = [str(i) for i in range(20)]
+    names = [f"{i:02}" for i in range(20)]
     single = image_auroc_estimate(scores, defect, names)
     copied = image_auroc_estimate(np.repeat(scores, 5), np.repeat(defect, 5), np.repeat(names, 5).tolist())
     careless = image_auroc_estimate(np.repeat(scores, 5), np.repeat(defect, 5), [str(i) for i in range(100)])
     assert (copied.value, copied.low, copied.high) == pytest.approx((single.value, single.low, single.high))
     assert careless.high - careless.low < 0.7 * (copied.high - copied.low)
     assert single.low <= single.value <= single.high
-
-
-def test_the_histograms_of_the_pixel_interval_agree_with_the_exact_figure() -> None:
-    rng = np.random.Generator(np.random.Philox(6))
-    truth = _truth(np.s_[3:9, 3:9])
-    maps = [(rng.random((20, 20)) + 0.5 * truth).astype(np.float32) for _ in range(4)]
-    alone = pixel_auroc_estimate(maps, [truth] * 4, ["one group"] * 4)  # every round draws exactly all images
-    assert alone.low == alone.high == pytest.approx(alone.value, abs=5e-4)
-
-
-def test_the_interval_of_pro_holds_its_value() -> None:
-    rng = np.random.Generator(np.random.Philox(7))
-    truth = _truth(np.s_[3:9, 3:9])
-    maps = [(rng.random((20, 20)) + 0.5 * truth).astype(np.float32) for _ in range(6)]
-    found = pro_estimate(maps, [truth] * 6, list("abcdef"), rounds=20)
-    assert found.low <= found.value <= found.high
-    assert found.low < found.high
