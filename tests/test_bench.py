@@ -12,12 +12,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.autoencoder import measure_round_trips
-<<<<<<< HEAD
 from bench.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
-=======
 from bench.pro import measure_pro, pro_by_loop
 from bench.settings_choice import beside_the_best
->>>>>>> 42a9f6904983f0df027694edf68435d9828da5a0
 from glad.imaging import fit, to_model
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
@@ -57,7 +54,6 @@ def test_bundles_are_compared_side_by_side_and_the_figures_kept(bundle: Path, tm
     assert {"command", "at", "machine"} <= set(found)
 
 
-<<<<<<< HEAD
 def test_one_step_at_full_depth_counts_every_call() -> None:
     built = random_models(NARROW)
     cost = measure_fullsize(built, 64)
@@ -90,7 +86,8 @@ def test_full_size_figures_are_shown_and_kept(tmp_path: Path) -> None:
     assert [one["calls"] for one in figures["invariance"]] == ["all padded to 4", "as many as there are"]
     assert set(figures["parameters"]) == {"autoencoder", "unet", "features"}
     assert "| 64 | unet | 1 |" in done.output
-=======
+
+
 def test_the_loop_that_pro_is_timed_against_measures_the_same(tmp_path: Path) -> None:
     found = measure_pro(4, 64, 4, 1000, lambda done, total: None)
     assert found.pro == found.ours_on_loop_maps == pytest.approx(found.loop_pro, abs=2e-3)
@@ -142,4 +139,3 @@ def test_the_best_by_the_labelled_images_themselves_is_beside_what_was_chosen_wi
     assert found.own.candidate == Candidate(500, 250, 0.3)  # the tiny bundle's
     assert len(found.tried) == 5
     assert found.best.merit >= max(outcome.merit for outcome in found.tried) - TIE
->>>>>>> 42a9f6904983f0df027694edf68435d9828da5a0

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from glad.settings import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
-from model_store.manifest import Provenance
+from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
 from training.outcomes import Progress
@@ -78,11 +78,12 @@ def recalibrate(
             "chosen": asdict(choice.chosen.candidate),
             "tried": as_rows(choice.tried),
         }
+    belongs = calibration_digest(settings, bundle.manifest.components)
     parts = BundleParts(
         bundle.manifest.product,
         target.name,
         settings,
-        calibration,
+        calibration.model_copy(update={"calibrated_for": belongs}),
         _origin(bundle, data, split, command),
         title=bundle.manifest.title,
         quality={"calibration": report},
