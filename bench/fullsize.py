@@ -189,7 +189,7 @@ def random_models(architecture: Architecture) -> Built:
 
 @torch.no_grad()
 def measure_fullsize(built: Built, side: int) -> Cost:
-    """Encode one image, one step with its comparison, decode, score. Guidance, left out here, doubles the UNet's part."""
+    """Encode one image, one step with its comparison, decode, score. Guidance would double the UNet's part."""
     watch, settings = Stopwatch(), _settings(side)
     models, shapes = watch.on(built.models), CallShapes()
     image, noise = _image(side, 0), _noise(side, 0)
@@ -208,7 +208,8 @@ def measure_fullsize(built: Built, side: int) -> Cost:
 def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
     """Three lanes at three steps: alone, in pairs, together in every order; with calls of one fixed size, and without.
 
-    A lane's place in the call changes as well, which can matter to a kernel even where the size is fixed. The comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
+    A lane's place in the call changes as well, which can matter to a kernel even where the size is fixed. The
+    comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
     """
     settings = _settings(side, delta=0.0)
     for name, shapes in (("all padded to 4", CLOSED_SHAPES), ("as many as there are", OPEN_SHAPES)):

@@ -80,11 +80,12 @@ def recalibrate(
             "chosen": asdict(choice.chosen.candidate),
             "tried": as_rows(choice.tried),
         }
+    belongs = calibration_digest(settings, bundle.manifest.components)
     parts = BundleParts(
         bundle.manifest.product,
         target.name,
         settings,
-        calibration,
+        calibration.model_copy(update={"calibrated_for": belongs}),
         _origin(bundle, data, split, command),
         title=bundle.manifest.title,
         quality={"calibration": report},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
@@ -31,6 +32,8 @@ from model_store.shapes import ModelShapes, check_fit
 
 __all__ = [
     "ModelLoadError",
+    "TorchAutoencoder",
+    "TorchFeatures",
     "component_hashes",
     "load_models",
     "models_from_modules",
@@ -39,7 +42,7 @@ __all__ = [
     "shapes_of",
 ]
 
-UNet = UNet2DModel | UNet2DConditionModel
+UNet: TypeAlias = UNet2DModel | UNet2DConditionModel
 
 _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 """Inputs of other families' UNets, such as Stable Diffusion XL's, besides latent, step and prompt."""

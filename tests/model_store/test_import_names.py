@@ -96,7 +96,8 @@ class DinoBlock(nn.Module):
         q, k, v = fused.permute(2, 0, 3, 1, 4)
         weights = ((q @ k.transpose(-2, -1)) * (width // self.heads) ** -0.5).softmax(-1)
         x = x + self.attn["proj"]((weights @ v).transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.norm2(x))))
+        out: Tensor = x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.norm2(x))))
+        return out
 
 
 class Dino(nn.Module):
