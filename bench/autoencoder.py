@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glad.imaging import fit, to_model
+from glad.imaging import to_model
 from glad.models import Autoencoder
+from glad.placement import fit
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from training.data import TestImage, read_pixels, read_truth, test_images

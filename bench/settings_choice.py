@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glad.imaging import fit
+from glad.placement import fit
 from model_store.bundle import open_bundle
 from training.choose import Outcome, best_of, try_settings
 from training.data import TestImage, read_pixels, read_truth, test_images

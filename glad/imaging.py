@@ -1,4 +1,4 @@
-"""Bytes to arrays and back: formats, pixel cap, EXIF, letterbox and its inverse. Pillow and NumPy; no torch, no paths.
+"""Bytes to arrays and back: formats, pixel cap, EXIF. Pillow and NumPy; no torch, no paths.
 
 What an image becomes, whatever it was stored as: upright (EXIF), 8-bit RGB (H, W, 3), first frame only, colour profiles
 ignored (an inspection camera's numbers are what the models were trained on).
@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,16 +33,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 Pixels = NDArray[np.uint8]
-Scalar = TypeVar("Scalar", bound=np.generic)
-Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels."""
 
 MAX_PIXELS = 64_000_000
 GROUND = (255, 255, 255)
 """What shows through transparency."""
-ALIGNMENT = 8
-"""The letterbox's left and top are multiples of this, so that content starts on the patch grid of all supported
-models."""
 
 FORMATS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -189,100 +182,6 @@ def _to_rgb(image: Image.Image) -> Pixels:
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
         return np.array(Image.alpha_composite(ground, coloured).convert("RGB"))
     return np.array(image.convert("RGB"))
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where an original lies inside the square model image."""
-
-    side: int
-    """Of the model image, in pixels."""
-    left: int
-    top: int
-    width: int
-    """Of the content inside the model image."""
-    height: int
-    original_width: int
-    original_height: int
-
-    @property
-    def scale(self) -> float:
-        """Model pixels per pixel of the original, along its longer side."""
-        return max(self.width, self.height) / max(self.original_width, self.original_height)
-
-    def valid_pixels(self) -> NDArray[np.bool_]:
-        """(side, side): true on content, false on padding."""
-        valid = np.zeros((self.side, self.side), dtype=np.bool_)
-        valid[self.top : self.top + self.height, self.left : self.left + self.width] = True
-        return valid
-
-    def valid_patches(self, patch: int) -> NDArray[np.bool_]:
-        """(side / patch, side / patch): true where a patch shows any content, so that no edge of a part goes unseen."""
-        if self.side % patch:
-            raise ValueError(f"patches of {patch} pixels do not divide the model image's side of {self.side}")
-        count = self.side // patch
-        return np.asarray(self.valid_pixels().reshape(count, patch, count, patch).any(axis=(1, 3)))
-
-    def restore(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """(side, side, ...) of the model image -> its content (height, width, ...), in the original's aspect."""
-        return values[self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def to_original(self, box: Box) -> Box:
-        """A box in pixels of `restore`'s result -> the smallest box of the original's pixels that holds it."""
-        x, y, width, height = box
-        left, right = _stretch(x, x + width, self.original_width, self.width)
-        top, bottom = _stretch(y, y + height, self.original_height, self.height)
-        return left, top, right - left, bottom - top
-
-    def area_in_original(self, area: int) -> int:
-        """An area in pixels of `restore`'s result -> in pixels of the original, at least 1."""
-        return max(1, round(area * self.original_width * self.original_height / (self.width * self.height)))
-
-
-def _stretch(start: int, stop: int, original: int, content: int) -> tuple[int, int]:
-    """An interval of content pixels -> the whole original pixels that it touches."""
-    return start * original // content, min(original, -(-stop * original // content))
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """An image letterboxed into the square model image."""
-
-    pixels: Pixels
-    """(side, side, 3) uint8."""
-    placement: Placement
-
-
-def fit(pixels: Pixels, side: int) -> Fitted:
-    """Letterbox (H, W, 3) into (side, side, 3): scaled by one factor, never stretched, centred on the patch grid.
-
-    Resampled with Lanczos, widened for shrinking: antialiased, and thin scratches keep their contrast better than under
-    a box filter. An image that has the side already is not resampled. Padding is one colour, the median of the
-    content's border: the least edge for a convolution, and not moved by a few odd pixels.
-    """
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    content_width, content_height = max(1, round(width * scale)), max(1, round(height * scale))
-    left = (side - content_width) // 2 // ALIGNMENT * ALIGNMENT
-    top = (side - content_height) // 2 // ALIGNMENT * ALIGNMENT
-    placement = Placement(side, left, top, content_width, content_height, width, height)
-    content = _resample(pixels, content_width, content_height)
-    canvas = np.empty((side, side, 3), dtype=np.uint8)
-    canvas[:] = _border_median(content)
-    placement.restore(canvas)[:] = content
-    return Fitted(canvas, placement)
-
-
-def _resample(pixels: Pixels, width: int, height: int) -> Pixels:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
-
-
-def _border_median(pixels: Pixels) -> Pixels:
-    """(H, W, 3) -> (3,): the median colour of the outermost pixels."""
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return np.asarray(np.median(border, axis=0).round(), dtype=np.uint8)
 
 
 def to_model(pixels: Pixels) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -102,6 +102,23 @@ class Lane:
         if self.settings.trigger.delta == 0:
             return self.settings.start
         return self.settings.grid[-1] if self.phase is Phase.FINISHED else None
+
+
+def together(lanes: Sequence[Lane]) -> Lane:
+    """The ways of an image's tiles told as one: the trigger at the largest step, and the sums of what they cost.
+
+    Of triggers at one step the score's is told. One lane is itself. ValueError for none.
+    """
+    if not lanes:
+        raise ValueError("an image without lanes has no way to tell of: give the lane of every tile")
+    triggers = [lane.trigger for lane in lanes if lane.trigger is not None]
+    return replace(
+        lanes[0],
+        position=min(lane.position for lane in lanes),
+        trigger=max(triggers, key=lambda own: (own.step, own.reason is TriggerReason.SCORE), default=None),
+        comparisons=sum(lane.comparisons for lane in lanes),
+        unet_evaluations=sum(lane.unet_evaluations for lane in lanes),
+    )
 
 
 @dataclass(eq=False)

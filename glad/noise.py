@@ -16,26 +16,35 @@ FORMAT = "glad-noise/1"
 """Part of the hash: a change of anything here is a new format, and changes every score."""
 
 
-def image_noise(
-    pixels: NDArray[np.uint8], noise_seed: int, shape: tuple[int, int, int], tile: int = 0
-) -> NDArray[np.float32]:
+def image_noise(pixels: NDArray[np.uint8], noise_seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """Standard normal noise for one image.
 
-    pixels: (H, W, 3) uint8, the upright RGB original; noise_seed: the bundle's; shape: (C, h, w) of the latent; tile:
-    the tile's index, 0 for a whole image -> shape, float32. ValueError for other pixels.
+    pixels: (H, W, 3) uint8, the upright RGB original; noise_seed: the bundle's; shape: (C, h, w) of the latent ->
+    shape, float32. ValueError for other pixels.
+    """
+    return digest_noise(pixel_digest(pixels, noise_seed), shape)
+
+
+def digest_noise(digest: bytes, shape: tuple[int, int, int], tile: int = 0) -> NDArray[np.float32]:
+    """As `image_noise`, from the digest of the image's pixels: they are hashed once, however many tiles there are.
+
+    tile: the tile's index; a whole image, and the first tile, is 0.
     """
     count = prod(shape)
-    raw = _raw_bits(_digest(pixels, noise_seed, tile), 2 * ((count + 1) // 2))
+    own = digest if tile == 0 else hashlib.sha256(f"{FORMAT} tile={tile}\n".encode() + digest).digest()
+    raw = _raw_bits(own, 2 * ((count + 1) // 2))
     return _box_muller(raw)[:count].reshape(shape).astype(np.float32)
 
 
-def _digest(pixels: NDArray[np.uint8], noise_seed: int, tile: int) -> bytes:
-    """SHA-256 over the pixels, their size, the seed and the tile."""
+def pixel_digest(pixels: NDArray[np.uint8], noise_seed: int) -> bytes:
+    """SHA-256 over the pixels (H, W, 3), their size and the seed."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; give upright RGB: uint8 (H, W, 3)")
     height, width = pixels.shape[:2]
-    header = f"{FORMAT} {width}x{height} seed={noise_seed} tile={tile}\n"
-    return hashlib.sha256(header.encode() + np.ascontiguousarray(pixels).tobytes()).digest()
+    header = f"{FORMAT} {width}x{height} seed={noise_seed} tile=0\n"
+    hashed = hashlib.sha256(header.encode())
+    hashed.update(np.ascontiguousarray(pixels).data)
+    return hashed.digest()
 
 
 def _raw_bits(digest: bytes, count: int) -> NDArray[np.uint64]:

@@ -1,25 +1,107 @@
-"""The anomaly map, its smoothing, the image's score and the defect regions (Sec. 3.6). Every quantity is per image."""
+"""The anomaly map and the image's score (Sec. 3.6): evidence of each model image, judged once per image.
+
+Everything in pixels (smoothing, the score's largest pixels) is at the scoring resolution; the map that leaves has the
+model's scale. Every quantity is per image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
+import torch.nn.functional as F
 from torch import Tensor
 
-from glad.imaging import Box, Placement
+from glad.foreground import foreground_mask, grey_of
 from glad.matching import feature_input, match_map, resize_map, resize_valid, top_mean
 from glad.models import Features
-from glad.settings import Length, ScoreSettings
+from glad.settings import Foreground, ScoreSettings
 from glad.shapes import in_buckets
+from glad.smoothing import smooth_counted
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an image or one of its tiles shows at the scoring resolution, before anything is smoothed: (H, W) each."""
+
+    found: Tensor
+    """The layers' maps, summed (Eq. 12)."""
+    distance: Tensor | None
+    """D: the mean absolute difference of the normalised images; None where the pixel term is off."""
+    grey: Tensor | None
+    """The input's, 0 ... 255; None where the foreground is the whole image."""
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All that is there, in this order."""
+        return tuple(part for part in (self.found, self.distance, self.grey) if part is not None)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Evidence:
+        """The same change to all that is there."""
+        distance = None if self.distance is None else change(self.distance)
+        return Evidence(change(self.found), distance, None if self.grey is None else change(self.grey))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the method says of one image."""
+
+    map: Tensor
+    """(rows, columns) float32 at the model's scale, 0 where nothing counts."""
+    score: Tensor
+    """A scalar."""
 
 
 @torch.no_grad()
+def gather_evidence(
+    inputs: Tensor,
+    reconstructions: Tensor,
+    features: Features,
+    settings: ScoreSettings,
+    counted: Tensor | None = None,
+    *,
+    buckets: Sequence[int] = (1,),
+) -> list[Evidence]:
+    """Where each model image differs from its reconstruction (Eqs. 11 and 12, and the pixel distance).
+
+    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; counted: (B, S, S) bool, what is neither padding nor ignored
+    -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
+    """
+    seen, rebuilt = (at_side(images, settings.resolution) for images in (inputs, reconstructions))
+    size = (seen.shape[2], seen.shape[3])
+    fed = [feature_input(images, settings.imagenet_normalise) for images in (seen, rebuilt)]
+    layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
+    greys = grey_of(seen) if settings.foreground is not Foreground.WHOLE else None
+    count = len(inputs)
+    gathered = []
+    for i in range(count):
+        shown = None if counted is None or bool(counted[i].all()) else resize_valid(counted[i], size)
+        pairs = [(layer[i], layer[count + i]) for layer in layers]
+        distance = (fed[0][i] - fed[1][i]).abs().mean(0) if settings.pixel_weight > 0 else None
+        found = patch_map(pairs, size, settings, shown)
+        gathered.append(Evidence(found, distance, None if greys is None else greys[i]))
+    return gathered
+
+
+@torch.no_grad()
+def judge(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> Judged:
+    """One image's map and score from the evidence of all of it.
+
+    evidence: (h, w) at the scoring resolution; valid: (rows, columns) bool, the filled rectangle that is not padding;
+    counted: (rows, columns) bool, what of it counts; both at the model's scale; side: of one model image there.
+    """
+    size = (evidence.found.shape[0], evidence.found.shape[1])
+    shown, counts = resize_valid(valid, size), resize_valid(counted, size)
+    scoring_side = settings.resolution or side
+    rectangle = valid_rectangle(shown)
+    inside = evidence.each(lambda part: part[rectangle])
+    found = torch.zeros_like(evidence.found)
+    found[rectangle] = _finished(inside, counts[rectangle], settings, scoring_side)
+    score = image_scores(found[None], settings, counts[None], side=scoring_side)[0]
+    return Judged(_at_model_scale(found, counts, counted), score)
+
+
 def anomaly_map(
     inputs: Tensor,
     reconstructions: Tensor,
@@ -29,23 +111,25 @@ def anomaly_map(
     *,
     buckets: Sequence[int] = (1,),
 ) -> Tensor:
-    """Where each input differs from its reconstruction (Eqs. 11 and 12, and the pixel term).
+    """The maps of images that are one model image each.
 
-    inputs, reconstructions: (B, 3, H, W) in about [-1, 1]; valid_pixels: (B, H, W) bool, the rectangle that is not
-    padding
-    -> (B, H, W) float32, 0 on padding. A NaN from a model stays NaN, in the map and in the score.
+    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; valid_pixels: (B, S, S) bool, the rectangle that is not
+    padding -> (B, S, S) float32, 0 on padding. A NaN from a model stays NaN, in the map and in the score.
     """
-    fed = [feature_input(images, settings.imagenet_normalise) for images in (inputs, reconstructions)]
-    layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
-    count = len(inputs)
-    maps = []
-    for i in range(count):
-        pairs = [(layer[i], layer[count + i]) for layer in layers]
-        valid = None if valid_pixels is None or bool(valid_pixels[i].all()) else valid_pixels[i]
-        distance = (fed[0][i] - fed[1][i]).abs().mean(0) if settings.pixel_weight > 0 else None
-        size = (inputs.shape[2], inputs.shape[3])
-        maps.append(_one_map(patch_map(pairs, size, settings, valid), distance, settings, valid))
-    return torch.stack(maps)
+    gathered = gather_evidence(inputs, reconstructions, features, settings, valid_pixels, buckets=buckets)
+    side = max(inputs.shape[2:])
+    shown = torch.ones_like(inputs[:, 0], dtype=torch.bool) if valid_pixels is None else valid_pixels
+    return torch.stack([judge(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)])
+
+
+def at_side(images: Tensor, side: int | None) -> Tensor:
+    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear: at half the side, the exact mean of 2 × 2 pixels.
+
+    None: as they are.
+    """
+    if side is None or images.shape[2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
 
 
 def patch_map(
@@ -63,18 +147,27 @@ def patch_map(
     return total
 
 
-def _one_map(found: Tensor, distance: Tensor | None, settings: ScoreSettings, valid: Tensor | None) -> Tensor:
-    """Add the pixel term and smooth, on the image's own rectangle only."""
-    rectangle = valid_rectangle(valid) if valid is not None else (slice(None), slice(None))
-    own = found[rectangle]
-    if distance is not None:
-        own = add_pixel_term(own, distance[rectangle], settings.pixel_weight)
-    smoothed = smooth(own, settings.smoothing, settings.taps, max(found.shape))
-    if valid is None:
+def _finished(evidence: Evidence, counted: Tensor, settings: ScoreSettings, side: int) -> Tensor:
+    """Add the pixel term, smooth, and mask, on the image's own rectangle (h, w) only."""
+    found = torch.where(counted, evidence.found, 0.0)
+    if evidence.distance is not None:
+        found = add_pixel_term(found, torch.where(counted, evidence.distance, 0.0), settings.pixel_weight)
+    smoothed = smooth_counted(found, counted, settings.smoothing, settings.taps, side)
+    if evidence.grey is None:
         return smoothed
-    result = torch.zeros_like(found)
-    result[rectangle] = smoothed
-    return result
+    return smoothed * foreground_mask(evidence.grey, counted, settings, side)
+
+
+def _at_model_scale(found: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
+    """(h, w) where it was scored -> (rows, columns), bilinear over what counts; 0 elsewhere."""
+    size = (counted.shape[0], counted.shape[1])
+    if found.shape == size:
+        return found
+    values, weights = (
+        F.interpolate(part[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        for part in (found, counts.float())
+    )
+    return torch.where(counted & (weights > 0), values / weights, 0.0)
 
 
 def valid_rectangle(valid: Tensor) -> tuple[slice, slice]:
@@ -93,69 +186,18 @@ def add_pixel_term(found: Tensor, distance: Tensor, weight: float) -> Tensor:
     return found + scale * distance
 
 
-def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
-    """Gaussian blur of (H, W), reflected at the edges without repeating them; `side` turns fractions into pixels.
-
-    A letterboxed map is blurred as its own rectangle: padding lends nothing, and an edge is treated as any image's
-    edge. An even number of taps is raised by one.
-    """
-    width, radius = sigma.pixels(side), round(taps.pixels(side)) // 2
-    down, across = (blur_matrix(length, width, radius).to(values) for length in values.shape)
-    return down @ values @ across.T
-
-
-@lru_cache(maxsize=64)
-def blur_matrix(length: int, sigma: float, radius: int) -> Tensor:
-    """(length, length) float32: row i holds what pixel i takes from every pixel, reflections folded in.
-
-    A product, not a convolution: cuDNN rounds convolutions to TF32 unless told otherwise, and scores would follow.
-    """
-    offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    period = max(1, 2 * (length - 1))
-    places = (torch.arange(length)[:, None] + offsets) % period
-    matrix = torch.zeros(length, length, dtype=torch.float64)
-    reflected = torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)
-    matrix.scatter_add_(1, reflected, (kernel / kernel.sum()).expand(length, -1))
-    return matrix.float()
-
-
 @torch.no_grad()
-def image_scores(maps: Tensor, settings: ScoreSettings, valid_pixels: Tensor | None = None) -> Tensor:
-    """maps: (B, H, W); valid_pixels: (B, H, W) bool -> (B,): the mean of each map's largest values.
+def image_scores(
+    maps: Tensor, settings: ScoreSettings, counted: Tensor | None = None, *, side: int | None = None
+) -> Tensor:
+    """maps: (B, H, W); counted: (B, H, W) bool -> (B,): the mean of each map's largest values.
 
-    How many is `settings.top`, as a fraction of the pixels that are not padding, or absolute.
+    How many is `settings.top`, absolute or as a fraction of the pixels that count; of those of one tile (side²) at
+    most, so that a scratch on an image of many tiles weighs as much as on one of a single tile.
     """
     scores = []
     for i, found in enumerate(maps):
-        values = found.flatten() if valid_pixels is None else found[valid_pixels[i]]
-        scores.append(top_mean(values, settings.top.elements(values.numel())))
+        values = found.flatten() if counted is None else found[counted[i]]
+        area = values.numel() if side is None else min(values.numel(), side * side)
+        scores.append(top_mean(values, settings.top.elements(area)))
     return torch.stack(scores)
-
-
-@dataclass(frozen=True)
-class Region:
-    """One connected area of a map at or above the pixel threshold."""
-
-    box: Box
-    """x, y, width, height in pixels."""
-    area_px: int
-    peak: float
-
-
-def defect_regions(found: NDArray[np.float32], threshold: float, placement: Placement | None = None) -> list[Region]:
-    """Connected areas (diagonals too) of a map (H, W) at or above the threshold, the highest peak first.
-
-    With the placement whose `restore` made the map, boxes and areas are in pixels of the upright original; else in the
-    map's.
-    """
-    labels, _ = ndimage.label(found >= threshold, structure=np.ones((3, 3), dtype=np.int8))
-    regions = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[rows, columns] == index
-        box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        area, peak = int(inside.sum()), float(found[rows, columns][inside].max())
-        if placement is not None:
-            box, area = placement.to_original(box), placement.area_in_original(area)
-        regions.append(Region(box, area, peak))
-    return sorted(regions, key=lambda region: (-region.peak, region.box))

@@ -7,14 +7,18 @@ is which.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glad.framing import Framing, Letterbox
+from glad.framing import Framing, Letterbox, Tiles
 from glad.frozen import Frozen
 from glad.zones import Zones
+
+TILE_GRID = 8
+"""Tiles lie on this grid or a finer one, in pixels of the model image."""
 
 
 class Direction(StrEnum):
@@ -209,6 +213,25 @@ class MethodSettings(Frozen):
             f"delta {self.trigger.delta} was calibrated for {name} {getattr(found, name)}; the settings have "
             f"{name} {getattr(here, name)}: set {name} back, or find a new delta with 'glad calibrate'"
         )
+
+    @model_validator(mode="after")
+    def _tiles_meet_when_scored(self) -> Self:
+        if isinstance(self.framing, Tiles) and TILE_GRID % self.scoring_unit:
+            raise ValueError(
+                f"score.resolution is {self.scoring_side}, resolution {self.resolution}: the edges of tiles would not "
+                f"fall on whole pixels; score tiles at {self.resolution}, or at half or a quarter of it"
+            )
+        return self
+
+    @property
+    def scoring_side(self) -> int:
+        """Side at which model images are scored, in pixels."""
+        return self.score.resolution or self.resolution
+
+    @property
+    def scoring_unit(self) -> int:
+        """The fewest pixels of a model image that are a whole number of pixels where it is scored."""
+        return self.resolution // math.gcd(self.resolution, self.scoring_side)
 
     @property
     def delta_basis(self) -> CalibratedFor:

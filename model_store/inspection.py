@@ -1,4 +1,4 @@
-"""One image through one product's models, without a server: what `glad inspect`, calibration and evaluation share.
+"""Images through one product's models, without a server: what `glad inspect`, calibration and evaluation share.
 
 The worker does the same with many lanes at once; the functions of `glad` that decide are the same ones.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -15,39 +15,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glad.compare import Comparator
-from glad.imaging import Placement, fit, from_model, to_model
-from glad.lane import Lane
+from glad.framed import Framed, Square, frame
+from glad.imaging import from_model
+from glad.lane import Lane, together
+from glad.layout import Tile
 from glad.models import Models
-from glad.noise import image_noise
+from glad.mosaic import Mosaic, reduced
 from glad.pictures import contact_sheet, heatmap, overlay
+from glad.placement import Placement
 from glad.reconstruct import reconstruct
-from glad.score import anomaly_map, image_scores
+from glad.score import Evidence, gather_evidence, judge
 from glad.settings import MethodSettings
+from glad.stitch import Stitching
 from model_store.thresholds import Thresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image ready for the models.
-
-    image: (3, S, S) in [-1, 1]; noise: (C, h, w); valid_pixels: bool (S, S); valid_patches: bool (h, w).
-    """
-
-    image: Tensor
-    noise: Tensor
-    valid_pixels: Tensor
-    valid_patches: Tensor
-    placement: Placement
+TILES_AT_ONCE = 8
+LARGEST_CELL_PX = 2048
 
 
 @dataclass(frozen=True)
 class Inspected:
     """What the method found.
 
-    score: higher is worse; map: (S, S) float32, zero in the padding; input, reconstruction: (S, S, 3) uint8,
-    letterboxed.
+    score: higher is worse; map: float32, of the placement's plane (S, S), or (rows, columns) of a tiled image, zero
+    where nothing counts; input, reconstruction: uint8 (…, 3), the plane too, at most `glad.mosaic.LONGEST_PX` long;
+    lane: how it got there, all its tiles together (`glad.lane.together`).
     """
 
     score: float
@@ -58,18 +51,55 @@ class Inspected:
     placement: Placement
 
 
-def prepare(pixels: NDArray[np.uint8], settings: MethodSettings, models: Models) -> Prepared:
-    """Upright RGB (H, W, 3) -> letterboxed, with the noise that belongs to exactly these pixels."""
-    side, factor = settings.resolution, models.autoencoder.factor
-    fitted = fit(pixels, side)
-    shape = (models.autoencoder.latent_channels, side // factor, side // factor)
-    return Prepared(
-        image=torch.from_numpy(to_model(fitted.pixels)),
-        noise=torch.from_numpy(image_noise(pixels, settings.noise_seed, shape)),
-        valid_pixels=torch.from_numpy(fitted.placement.valid_pixels()),
-        valid_patches=torch.from_numpy(fitted.placement.valid_patches(factor)),
-        placement=fitted.placement,
-    )
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """A tile at the end of its way."""
+
+    rebuilt: Tensor
+    """(3, S, S), about [-1, 1]."""
+    evidence: Evidence
+    lane: Lane
+
+
+class Unfinished:
+    """One image, some of whose tiles are done."""
+
+    def __init__(self, framed: Framed, settings: MethodSettings) -> None:
+        self._framed, self._settings = framed, settings
+        self._stitching = Stitching(framed.layout, settings.scoring_side)
+        self._input, self._reconstruction = Mosaic(framed.layout), Mosaic(framed.layout)
+        self._lanes: list[Lane] = []
+        for tile in set(framed.layout.tiles) - set(framed.tiles):  # nobody looks at them: they show what they are
+            picture = framed.square(tile).picture
+            self._input.add(tile, picture)
+            self._reconstruction.add(tile, picture)
+
+    def add(self, tile: Tile, picture: NDArray[np.uint8], walked: Walked) -> None:
+        """Take in a tile that is done, and what it showed at first: (S, S, 3)."""
+        self._stitching.add(tile, walked.evidence)
+        self._input.add(tile, picture)
+        self._reconstruction.add(tile, from_model(walked.rebuilt.float().cpu().numpy()))
+        self._lanes.append(walked.lane)
+
+    @property
+    def complete(self) -> bool:
+        """Every tile that counts is done."""
+        return len(self._lanes) == len(self._framed.tiles)
+
+    def judged(self) -> Inspected:
+        """The image's verdict, once it is complete."""
+        framed, evidence = self._framed, self._stitching.whole
+        placement, device = framed.layout.placement, evidence.found.device
+        valid, counted = (torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.counted))
+        judged = judge(evidence, valid, counted, self._settings.score, framed.layout.side)
+        return Inspected(
+            score=float(judged.score),
+            map=judged.map.cpu().numpy(),
+            input=self._input.picture,
+            reconstruction=self._reconstruction.picture,
+            lane=together(self._lanes),
+            placement=placement,
+        )
 
 
 def inspect(
@@ -78,38 +108,49 @@ def inspect(
     settings: MethodSettings,
     *,
     comparator: Comparator | None = None,
+    tiles_at_once: int = TILES_AT_ONCE,
 ) -> list[Inspected]:
-    """Inspect upright RGB images (H, W, 3) together; what is found in one does not depend on the others."""
-    prepared = [prepare(pixels, settings, models) for pixels in images]
-    batch = torch.stack([p.image for p in prepared])
-    valid_pixels = torch.stack([p.valid_pixels for p in prepared])
-    rebuilt = reconstruct(
-        batch,
-        torch.stack([p.noise for p in prepared]),
-        models,
-        settings,
-        valid=torch.stack([p.valid_patches for p in prepared]),
-        comparator=comparator,
+    """Inspect upright RGB images (H, W, 3); what is found in one does not depend on the others.
+
+    Model images, of which a tiled image has many, go through the models `tiles_at_once` together, and exist only so
+    long. ValueError: see `glad.framed.frame`.
+    """
+    side, factor = settings.resolution, models.autoencoder.factor
+    shape = (models.autoencoder.latent_channels, side // factor, side // factor)
+    framed = [frame(pixels, settings, shape) for pixels in images]
+    todo = ((index, tile) for index, one in enumerate(framed) for tile in one.tiles)
+    begun: dict[int, Unfinished] = {}
+    done: dict[int, Inspected] = {}
+    while group := list(islice(todo, tiles_at_once)):
+        squares = [framed[index].square(tile) for index, tile in group]
+        walked = _walk(squares, models, settings, comparator)
+        for (index, tile), square, own in zip(group, squares, walked, strict=True):
+            if index not in begun:
+                begun[index] = Unfinished(framed[index], settings)
+            begun[index].add(tile, square.picture, own)
+            if begun[index].complete:
+                done[index] = begun.pop(index).judged()
+    return [done[index] for index in range(len(images))]
+
+
+def _walk(
+    squares: Sequence[Square], models: Models, settings: MethodSettings, comparator: Comparator | None
+) -> list[Walked]:
+    """Every square on its way down the grid, side by side, and what it shows then."""
+    images, noise, pixels, patches = (
+        torch.from_numpy(np.stack(parts))
+        for parts in zip(*((s.image, s.noise, s.counted_pixels, s.counted_patches) for s in squares), strict=True)
     )
-    maps = anomaly_map(batch, rebuilt.images, models.features, settings.score, valid_pixels)
-    scores = image_scores(maps, settings.score, valid_pixels)
-    return [
-        Inspected(
-            float(score),
-            map_.cpu().numpy(),
-            from_model(p.image.numpy()),
-            from_model(image.cpu().numpy()),
-            lane,
-            p.placement,
-        )
-        for p, score, map_, image, lane in zip(prepared, scores, maps, rebuilt.images, rebuilt.lanes, strict=True)
-    ]
+    rebuilt = reconstruct(images, noise, models, settings, valid=patches, comparator=comparator)
+    evidence = gather_evidence(images, rebuilt.images, models.features, settings.score, pixels)
+    return [Walked(*own) for own in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
 
 
 def sheet(found: Inspected, limits: Thresholds) -> NDArray[np.uint8]:
     """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
     row = _row(found, limits)
-    return contact_sheet([row], cell=2 * max(row[0].shape[:2]), titles=TITLES)
+    cell = min(LARGEST_CELL_PX, 2 * max(row[0].shape[:2]))
+    return contact_sheet([row], cell=cell, titles=TITLES)
 
 
 def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
@@ -122,5 +163,6 @@ def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2
 
 def _row(found: Inspected, limits: Thresholds) -> list[NDArray[np.uint8]]:
     place, top = found.placement, limits.heatmap_top
-    seen, rebuilt, heat = place.restore(found.input), place.restore(found.reconstruction), place.restore(found.map)
+    pictures = found.input, found.reconstruction, reduced(found.map)
+    seen, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)
     return [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=limits.pixel)]

@@ -15,7 +15,8 @@ from bench.autoencoder import measure_round_trips
 from bench.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
 from bench.pro import measure_pro, pro_by_loop
 from bench.settings_choice import beside_the_best
-from glad.imaging import fit, to_model
+from glad.imaging import to_model
+from glad.placement import fit
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from tests.support.tiny_bundle import make_tiny_bundle

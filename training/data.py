@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.imaging import Placement, fit
+from glad.placement import Placement, fit
 from training import mvtec, visa
 from training.image_files import (
     SUFFIXES,

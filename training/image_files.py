@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from glad.imaging import MAX_PIXELS, ImageError, Placement, decode_image, sniff_format
+from glad.imaging import MAX_PIXELS, ImageError, decode_image, sniff_format
+from glad.placement import Placement
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 UNSUPPORTED = {".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".pnm", ".tga", ".heic", ".avif"}

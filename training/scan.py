@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from glad.compare import Comparator, Comparison, ImageComparator, Observation
-from glad.imaging import Placement
 from glad.models import Models
+from glad.placement import Placement
 from glad.settings import MethodSettings
 from model_store.bundle import MANIFEST_NAME, open_bundle
 from model_store.engines.torch import load_models

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glad.imaging import Pixels, Placement, decode_image, fit, to_model, to_png
-from glad.noise import image_noise
+from glad.framed import Framed, frame
+from glad.imaging import Pixels, decode_image, to_png
+from glad.mosaic import reduced
 from glad.pictures import heatmap, mask, overlay
-from glad.score import Region, defect_regions
+from glad.regions import Region, defect_regions
 from service.contract import ArtifactName
 from service.worker.models import LoadedBundle
 
@@ -26,16 +27,10 @@ PREVIEW_SIDE_PX = 1024
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One image, decoded and letterboxed, with its own noise: ready for a lane."""
+    """One image, decoded, and how it is framed: ready for its lanes."""
 
     bundle: LoadedBundle
-    image: NDArray[np.float32]
-    """(3, side, side) in [-1, 1]."""
-    noise: NDArray[np.float32]
-    """(C, h, w), seeded by the upright original's pixels."""
-    placement: Placement
-    valid_patches: NDArray[np.bool_]
-    """(h, w): true where the latent shows image, false on padding."""
+    framed: Framed
     preview: Pixels
     """The upright original, at most `PREVIEW_SIDE_PX` a side."""
     decode_ms: float
@@ -51,35 +46,33 @@ class Rendered:
 
 
 def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int) -> Prepared:
-    """An image file -> what a lane needs. Raises `glad.imaging.ImageError`."""
+    """An image file -> what its lanes need. Raises ImageError, NothingCounts, PlaneTooLarge."""
     began = time.perf_counter()
     original = decode_image(data, max_pixels=max_pixels).pixels
-    fitted = fit(original, bundle.settings.resolution)
     return Prepared(
         bundle=bundle,
-        image=to_model(fitted.pixels),
-        noise=image_noise(original, bundle.settings.noise_seed, bundle.latent_shape),
-        placement=fitted.placement,
-        valid_patches=fitted.placement.valid_patches(bundle.models.autoencoder.factor),
+        framed=frame(original, bundle.settings, bundle.latent_shape),
         preview=_preview(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
     )
 
 
 def render(prepared: Prepared, found: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float) -> Rendered:
-    """A map (side, side) and a reconstruction (side, side, 3) -> regions and pictures, all in the original's aspect.
+    """A map and a reconstruction, both of the plane -> regions and pictures, all in the original's aspect.
 
-    The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared.
+    The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared. Pictures are
+    at most `glad.mosaic.LONGEST_PX` long; `map.npy` is the whole map.
     """
-    placement, top = prepared.placement, prepared.bundle.manifest.thresholds.heatmap_top
+    placement, top = prepared.framed.layout.placement, prepared.bundle.manifest.thresholds.heatmap_top
     own = np.ascontiguousarray(placement.restore(found))
+    shown = reduced(own)
     return Rendered(
         regions=tuple(defect_regions(own, pixel_threshold, placement)),
         pictures={
-            "heatmap.png": to_png(heatmap(own, top)),
-            "overlay.png": to_png(overlay(prepared.preview, own, top, threshold=pixel_threshold)),
+            "heatmap.png": to_png(heatmap(shown, top)),
+            "overlay.png": to_png(overlay(prepared.preview, shown, top, threshold=pixel_threshold)),
             "reconstruction.png": to_png(np.ascontiguousarray(placement.restore(reconstruction))),
-            "mask.png": to_png(mask(own, pixel_threshold)),
+            "mask.png": to_png(mask(shown, pixel_threshold)),
             "map.npy": to_npy(own),
         },
     )

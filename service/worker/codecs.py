@@ -19,7 +19,9 @@ from typing import TypeVar
 import structlog
 from redis.exceptions import RedisError
 
+from glad.framed import NothingCounts
 from glad.imaging import ImageError
+from glad.layout import PlaneTooLarge
 from service.artifacts import ArtifactStore
 from service.contract import Failure, Findings, Region, Result, State, Timings
 from service.queue.claims import ClaimedJob
@@ -126,6 +128,8 @@ class Codecs:
             return Ready(claimed, prepare(data, bundle, self._max_pixels))
         except ImageError as error:
             return self._fail(claimed, _failure("image_undecodable", error))
+        except (NothingCounts, PlaneTooLarge) as error:
+            return self._fail(claimed, _failure("image_not_inspectable", error))
         except Exception as error:
             log.exception("image could not be prepared", inspection_id=claimed.id)
             return self._fail(claimed, _failure("internal_error", error))

@@ -136,6 +136,8 @@ class Engine:
         if self._stop.at_once():
             self._hand_all_back()
         for job in self._scheduler.admit():
+            if self._scheduler.place(job) is not Place.WALKING:  # another of its tiles has just failed
+                continue
             prepared = self._guests[job].prepared
             assert prepared is not None, "only decoded images are admitted"
             try:
@@ -153,7 +155,8 @@ class Engine:
             if isinstance(message, Ready):
                 if self._scheduler.place(job) is Place.PREPARING:  # else it was lost or handed back meanwhile
                     self._guests[job] = replace(self._guests[job], prepared=message.prepared)
-                    self._scheduler.prepared(job, message.prepared.bundle.group)
+                    framed = message.prepared.framed
+                    self._scheduler.prepared(job, message.prepared.bundle.group, len(framed.tiles))
             else:
                 self._leave(job)
             message = self._codecs.hear()
@@ -166,9 +169,11 @@ class Engine:
             self._metrics.lanes(0, self._scheduler.lanes)
             return ()
         stepped = self._runner.step(turn.group, turn.jobs)
-        self._pulse.step_completed(lanes=len(turn.jobs))
-        self._metrics.stepped(len(turn.jobs))
-        self._metrics.lanes(len(self._scheduler.jobs((Place.WALKING,))), self._scheduler.lanes)
+        self._pulse.step_completed(lanes=stepped.size)
+        self._metrics.stepped(stepped.size)
+        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
+        for job in stepped.freed:
+            self._scheduler.freed(job)
         for job, error in stepped.failed.items():
             self._fail(job, error)
         return stepped.finished

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import structlog
@@ -12,12 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glad.framed import Square
 from glad.guidance import Told, predict_noise
-from glad.imaging import Pixels, from_model
+from glad.imaging import Pixels
 from glad.lane import Lane, LaneBlock, Phase
+from glad.layout import Tile
 from glad.reconstruct import decode, encode
-from glad.score import anomaly_map, image_scores
+from glad.score import at_side, gather_evidence
 from glad.step import CallShapes, step
+from model_store.inspection import Unfinished, Walked
 from service.worker.codec import Prepared
 from service.worker.models import LoadedBundle
 
@@ -31,9 +36,9 @@ class Inspected:
     lane: Lane
     score: float
     map: NDArray[np.float32]
-    """(side, side), 0 on padding."""
+    """(rows, columns) of the placement's plane, 0 where nothing counts."""
     reconstruction: Pixels
-    """(side, side, 3) uint8."""
+    """The plane too, at most `glad.mosaic.LONGEST_PX` long: (…, 3) uint8."""
     encode_ms: float
     denoise_ms: float
     score_ms: float
@@ -45,12 +50,30 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Seat:
-    """Where a job's lane is, and what it came with."""
+    """Where the lane of one of a job's tiles is, and what it came with."""
 
+    job: str
     slot: int
+    tile: Tile
+    square: Square
+
+
+@dataclass(eq=False)
+class Stay:
+    """A job on the device: its tiles that wait, that hold lanes, and what those that left have shown."""
+
     prepared: Prepared
+    unfinished: Unfinished
+    waiting: deque[Tile]
+    seats: list[Seat]
     entered_at: float
-    encode_ms: float
+    encode_ms: float = 0.0
+    score_ms: float = 0.0
+
+    @property
+    def group(self) -> str:
+        """Whose lanes its tiles share."""
+        return self.prepared.bundle.group
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,9 @@ class Stepped:
     """What one step of a group led to."""
 
     finished: tuple[str, ...] = ()
+    """Jobs of which every tile has walked all its way."""
+    freed: tuple[str, ...] = ()
+    """Jobs with more tiles to walk, once for each lane that one of their tiles has left."""
     failed: Mapping[str, Exception] = field(default_factory=dict)
     """Jobs whose models raised even when they were alone in the call."""
     size: int = 0
@@ -77,65 +103,74 @@ class Runner:
         self._device, self._lanes = torch.device(device), lanes
         self._shapes = call_shapes(self._device.type, lanes)
         self._blocks: dict[str, LaneBlock] = {}
-        self._seats: dict[str, Seat] = {}
+        self._stays: dict[str, Stay] = {}
 
     @torch.no_grad()
     def admit(self, job: str, prepared: Prepared) -> None:
-        """Encodes the image into a free lane of its group's block."""
+        """Encodes the image, or its next tile, into a free lane of its group's block."""
         bundle, began = prepared.bundle, time.perf_counter()
-        images = torch.from_numpy(prepared.image)[None].to(self._device)
-        latent = encode(bundle.models.autoencoder, images, self._shapes)[0]
-        noise = torch.from_numpy(prepared.noise).to(self._device)
-        valid = torch.from_numpy(prepared.valid_patches).to(self._device)
+        if job not in self._stays:
+            self._stays[job] = _stay_of(prepared, began)
+        stay = self._stays[job]
+        tile = stay.waiting.popleft()
+        square = prepared.framed.square(tile)
+        latent = encode(bundle.models.autoencoder, self._on_device(square.image)[None], self._shapes)[0]
         block = self._block(bundle)
         slot = block.free_slots()[0]
-        block.admit(slot, Lane(bundle.settings), latent, noise, valid, condition=bundle.models.condition)
-        entered = time.perf_counter()
-        self._seats[job] = Seat(slot, prepared, entered, (entered - began) * 1e3)
+        noise, counted = self._on_device(square.noise), self._on_device(square.counted_patches)
+        block.admit(slot, Lane(bundle.settings), latent, noise, counted, condition=bundle.models.condition)
+        stay.seats.append(Seat(job, slot, tile, square))
+        stay.encode_ms += (time.perf_counter() - began) * 1e3
 
     def step(self, group: str, jobs: Sequence[str]) -> Stepped:
-        """Advances these jobs, all of this group, by one step. What a model raises for one fails that one only."""
+        """Advances these jobs, all of this group, by one step. What a model raises for one fails that one only.
+
+        Tiles that have walked all their way leave their lanes at once, unless their job ends with them: see `finish`.
+        """
         failed: dict[str, Exception] = {}
-        for part in self._parts(jobs):
+        seats = [seat for job in jobs for seat in self._stays[job].seats]
+        for part in self._parts(seats):
             failed |= self._step_or_isolate(group, part)
-        block = self._blocks[group]
-        done = (job for job in jobs if job not in failed)
-        finished = tuple(job for job in done if block.lane(self._seats[job].slot).phase is Phase.FINISHED)
-        return Stepped(finished, failed, len(jobs))
+        finished, freed = [], []
+        for job in jobs:
+            stay = self._stays[job]
+            done = [seat for seat in stay.seats if self._blocks[group].lane(seat.slot).phase is Phase.FINISHED]
+            if job in failed or not done:
+                continue
+            if len(done) == len(stay.seats) and not stay.waiting:
+                finished.append(job)
+                continue
+            try:
+                freed += [self._leave(stay, seat) for seat in done]
+            except Exception as error:
+                failed[job] = error
+        return Stepped(tuple(finished), tuple(freed), failed, len(seats))
 
     @torch.no_grad()
     def finish(self, job: str) -> Inspected:
-        """Decodes and scores a finished lane. NotFinite if a model went astray: such an image never passes."""
-        seat = self._seats[job]
-        prepared, bundle = seat.prepared, seat.prepared.bundle
-        block, began = self._blocks[bundle.group], time.perf_counter()
-        settings = bundle.settings.score
-        valid = torch.from_numpy(prepared.placement.valid_pixels())[None].to(self._device)
-        images = torch.from_numpy(prepared.image)[None].to(self._device)
-        rebuilt = decode(bundle.models.autoencoder, block.generated[seat.slot][None], self._shapes)
-        buckets = self._shapes.comparator
-        found = anomaly_map(images, rebuilt, bundle.models.features, settings, valid, buckets=buckets)
-        score = image_scores(found, settings, valid)
-        _refuse_not_finite(latent=block.generated[seat.slot], reconstruction=rebuilt, map=found, score=score)
+        """Scores a job whose tiles are done. NotFinite if a model went astray: such an image never passes."""
+        stay, began = self._stays[job], time.perf_counter()
+        for seat in stay.seats:
+            self._collect(stay, seat)
+        found = stay.unfinished.judged()
+        _refuse_not_finite(map=torch.from_numpy(found.map), score=torch.tensor(found.score))
+        ended = time.perf_counter()
         return Inspected(
-            lane=block.lane(seat.slot),
-            score=float(score[0]),
-            map=found[0].float().cpu().numpy(),
-            reconstruction=from_model(rebuilt[0].float().cpu().numpy()),
-            encode_ms=seat.encode_ms,
-            denoise_ms=(began - seat.entered_at) * 1e3,
-            score_ms=(time.perf_counter() - began) * 1e3,
+            lane=found.lane,
+            score=found.score,
+            map=found.map,
+            reconstruction=found.reconstruction,
+            encode_ms=stay.encode_ms,
+            denoise_ms=(began - stay.entered_at) * 1e3 - stay.encode_ms - stay.score_ms,
+            score_ms=stay.score_ms + (ended - began) * 1e3,
         )
 
     def release(self, job: str) -> None:
-        """Frees a job's lane, if it has one; a block without lanes is given back."""
-        seat = self._seats.pop(job, None)
-        if seat is None:
-            return
-        group = seat.prepared.bundle.group
-        self._blocks[group].release(seat.slot)
-        if len(self._blocks[group].free_slots()) == self._lanes:
-            del self._blocks[group]
+        """Frees a job's lanes, if it has any; a block without lanes is given back."""
+        stay = self._stays.pop(job, None)
+        if stay is not None:
+            for seat in stay.seats:
+                self._free(stay.group, seat)
 
     def check_device(self) -> None:
         """Raises if the device itself has failed, as after an illegal access: then no later call can succeed either."""
@@ -149,7 +184,8 @@ class Runner:
         for size in self._shapes.comparator:
             images = torch.zeros(size, 3, side, side, device=self._device)
             models.autoencoder.decode(models.autoencoder.encode(images))
-            models.features(images, bundle.settings.score.layers)
+            for seen in {bundle.settings.resolution, bundle.settings.scoring_side}:
+                models.features(at_side(images, seen), bundle.settings.score.layers)
             yield f"images x {size}"
         for size in self._shapes.denoiser:
             latents = torch.zeros(size, *bundle.latent_shape, device=self._device)
@@ -158,46 +194,85 @@ class Runner:
             predict_noise(models.denoiser, latents, steps, told, self._shapes)
             yield f"denoiser x {size}"
 
+    def _leave(self, stay: Stay, seat: Seat) -> str:
+        """A tile is done, its job is not: takes what it shows, and frees its lane. Returns the job."""
+        began = time.perf_counter()
+        self._collect(stay, seat)
+        stay.seats.remove(seat)
+        self._free(stay.group, seat)
+        stay.score_ms += (time.perf_counter() - began) * 1e3
+        return seat.job
+
+    @torch.no_grad()
+    def _collect(self, stay: Stay, seat: Seat) -> None:
+        """Decodes a finished lane and gathers what it shows."""
+        bundle, block = stay.prepared.bundle, self._blocks[stay.group]
+        latent = block.generated[seat.slot]
+        rebuilt = decode(bundle.models.autoencoder, latent[None], self._shapes)
+        images, counted = (self._on_device(part)[None] for part in (seat.square.image, seat.square.counted_pixels))
+        buckets = self._shapes.comparator
+        (evidence,) = gather_evidence(
+            images, rebuilt, bundle.models.features, bundle.settings.score, counted, buckets=buckets
+        )
+        _refuse_not_finite(latent=latent, reconstruction=rebuilt, map=evidence.found)
+        walked = Walked(rebuilt[0], evidence, block.lane(seat.slot))
+        stay.unfinished.add(seat.tile, seat.square.picture, walked)
+
+    def _free(self, group: str, seat: Seat) -> None:
+        block = self._blocks[group]
+        block.release(seat.slot)
+        if len(block.free_slots()) == self._lanes:
+            del self._blocks[group]
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
     def _block(self, bundle: LoadedBundle) -> LaneBlock:
         if bundle.group not in self._blocks:
             channels, side, _ = bundle.latent_shape
             self._blocks[bundle.group] = LaneBlock.empty(self._lanes, channels, side, self._device)
         return self._blocks[bundle.group]
 
-    def _parts(self, jobs: Sequence[str]) -> Iterator[Sequence[str]]:
-        """All jobs at once, unless memory has proved too small for that."""
+    def _parts(self, seats: Sequence[Seat]) -> Iterator[Sequence[Seat]]:
+        """All seats at once, unless memory has proved too small for that."""
         most = self._shapes.denoiser[-1]
-        return (jobs[start : start + most] for start in range(0, len(jobs), most))
+        return (seats[start : start + most] for start in range(0, len(seats), most))
 
-    def _step_or_isolate(self, group: str, jobs: Sequence[str]) -> dict[str, Exception]:
-        """Steps the jobs together; if that raises, each alone, so that only the culprit fails."""
+    def _step_or_isolate(self, group: str, seats: Sequence[Seat]) -> dict[str, Exception]:
+        """Steps the seats together; if that raises, each alone, so that only the culprit's job fails."""
         try:
-            self._step(group, jobs)
+            self._step(group, seats)
         except torch.OutOfMemoryError as error:
-            return self._step_smaller(group, jobs, error)
+            return self._step_smaller(group, seats, error)
         except Exception as error:
-            if len(jobs) == 1:
-                return {jobs[0]: error}
-            log.warning("step failed and is repeated one by one", jobs=list(jobs), error=str(error))
-            return {job: failure for name in jobs for job, failure in self._step_or_isolate(group, (name,)).items()}
+            if len(seats) == 1:
+                return {seats[0].job: error}
+            jobs = list(dict.fromkeys(seat.job for seat in seats))
+            log.warning("step failed and is repeated one by one", jobs=jobs, error=str(error))
+            return {job: failure for seat in seats for job, failure in self._step_or_isolate(group, (seat,)).items()}
         return {}
 
-    def _step(self, group: str, jobs: Sequence[str]) -> None:
-        block, bundle = self._blocks[group], self._seats[jobs[0]].prepared.bundle
-        slots = [self._seats[job].slot for job in jobs]
+    def _step(self, group: str, seats: Sequence[Seat]) -> None:
+        block, bundle = self._blocks[group], self._stays[seats[0].job].prepared.bundle
+        slots = [seat.slot for seat in seats]
         block.write(step(block, slots, bundle.models, bundle.comparator, self._shapes))
 
-    def _step_smaller(self, group: str, jobs: Sequence[str], error: Exception) -> dict[str, Exception]:
+    def _step_smaller(self, group: str, seats: Sequence[Seat], error: Exception) -> dict[str, Exception]:
         """The device is out of memory: halve the calls, and remember."""
-        half = len(jobs) // 2
+        half = len(seats) // 2
         if half == 0:
-            return {jobs[0]: error}
+            return {seats[0].job: error}
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         fitting = tuple(size for size in self._shapes.denoiser if size <= half)
         self._shapes = replace(self._shapes, denoiser=fitting, comparator=(1,))
         log.warning("device out of memory: calls are smaller from now on", largest=fitting[-1])
-        return {job: e for part in self._parts(jobs) for job, e in self._step_or_isolate(group, part).items()}
+        return {job: e for part in self._parts(seats) for job, e in self._step_or_isolate(group, part).items()}
+
+
+def _stay_of(prepared: Prepared, entered_at: float) -> Stay:
+    unfinished = Unfinished(prepared.framed, prepared.bundle.settings)
+    return Stay(prepared, unfinished, deque(prepared.framed.tiles), [], entered_at)
 
 
 def _refuse_not_finite(**tensors: Tensor) -> None:

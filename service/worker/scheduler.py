@@ -4,8 +4,10 @@ A job moves through four places, always forwards::
 
     PREPARING  its image is being fetched and decoded
     READY      waits for a free lane
-    WALKING    holds a lane and is denoised step by step
+    WALKING    its tiles hold lanes, and are denoised step by step, or wait for more
     LEAVING    its pictures and result are being written
+
+An image is one tile or many. Each takes a lane; the job walks from its first tile's entry to its last one's end.
 
 A *group* is a set of lanes that share one denoiser, and so share its calls. All groups together have `lanes` lanes.
 """
@@ -13,7 +15,7 @@ A *group* is a set of lanes that share one denoiser, and so share its calls. All
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
@@ -33,6 +35,10 @@ class Entry:
     place: Place
     alone: bool
     group: str | None = None
+    waiting: int = 0
+    """Tiles that have no lane yet; an untiled image is one."""
+    walking: int = 0
+    """Tiles that hold a lane."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Scheduler:
         """
         if any(entry.alone for entry in self._jobs.values()) or self._count(Place.LEAVING) >= self._leaving:
             return 0
-        inside = self._count(Place.PREPARING) + self._count(Place.READY) + self._count(Place.WALKING)
+        inside = sum(max(1, entry.walking) for entry in self._jobs.values() if entry.place is not Place.LEAVING)
         return max(0, self.lanes + self._buffer - inside)
 
     def claimed(self, job: str, *, alone: bool = False) -> None:
@@ -74,23 +80,47 @@ class Scheduler:
             raise ValueError(f"job {job} must run alone, but {len(self._jobs)} jobs are here: let them leave first")
         self._jobs[job] = Entry(Place.PREPARING, alone)
 
-    def prepared(self, job: str, group: str) -> None:
-        """A job's image is decoded; it may take a lane of this group."""
-        self._move(job, Place.PREPARING, Place.READY, group)
+    def prepared(self, job: str, group: str, tiles: int = 1) -> None:
+        """A job's image is decoded; each of its tiles may take a lane of this group."""
+        entry = self._jobs[job]
+        if entry.place is not Place.PREPARING:
+            raise ValueError(f"job {job} is {entry.place.name.lower()}, not preparing")
+        self._jobs[job] = replace(entry, place=Place.READY, group=group, waiting=tiles)
 
     def admit(self) -> tuple[str, ...]:
-        """The jobs that take a lane now, the longest waiting first; they count as walking from here on."""
-        free = self.lanes - self._count(Place.WALKING)
-        entering = tuple(job for job, entry in self._jobs.items() if entry.place is Place.READY)[: max(0, free)]
-        for job in entering:
-            self._move(job, Place.READY, Place.WALKING, self._jobs[job].group)
-        return entering
+        """The jobs that take a lane now, once for each lane that they take; they count as walking from here on.
+
+        A free lane goes to the job with the fewest, of those the longest waiting: an image of many tiles never holds up
+        an image of one, and never stands still for it.
+        """
+        entering = []
+        for _ in range(self.lanes - self.walking):
+            waiting = [job for job, entry in self._jobs.items() if entry.waiting]
+            if not waiting:
+                break
+            job = min(waiting, key=lambda name: self._jobs[name].walking)
+            entry = self._jobs[job]
+            self._jobs[job] = replace(entry, place=Place.WALKING, waiting=entry.waiting - 1, walking=entry.walking + 1)
+            entering.append(job)
+        return tuple(entering)
+
+    def freed(self, job: str) -> None:
+        """One of a job's tiles has given back its lane; others are still to come."""
+        entry = self._jobs[job]
+        if entry.walking < 1:
+            raise ValueError(f"job {job} holds no lane to give back")
+        self._jobs[job] = replace(entry, walking=entry.walking - 1)
+
+    @property
+    def walking(self) -> int:
+        """Lanes that are taken."""
+        return sum(entry.walking for entry in self._jobs.values())
 
     def turn(self) -> Turn | None:
         """The next step: every walking job of the group that has waited longest; None when nobody walks."""
         groups: dict[str, list[str]] = {}
         for job, entry in self._jobs.items():
-            if entry.place is Place.WALKING and entry.group is not None:
+            if entry.walking and entry.group is not None:
                 groups.setdefault(entry.group, []).append(job)
         if not groups:
             return None
@@ -100,7 +130,7 @@ class Scheduler:
         return Turn(group, tuple(groups[group]))
 
     def left(self, job: str) -> None:
-        """A job has given back its lane (or never needed one): its result is being written."""
+        """A job has given back its lanes (or never needed one): its result is being written."""
         self._jobs[job] = Entry(Place.LEAVING, self._jobs[job].alone, self._jobs[job].group)
 
     def gone(self, job: str) -> None:
@@ -124,9 +154,3 @@ class Scheduler:
 
     def _count(self, place: Place) -> int:
         return sum(entry.place is place for entry in self._jobs.values())
-
-    def _move(self, job: str, origin: Place, target: Place, group: str | None) -> None:
-        entry = self._jobs[job]
-        if entry.place is not origin:
-            raise ValueError(f"job {job} is {entry.place.name.lower()}, not {origin.name.lower()}")
-        self._jobs[job] = Entry(target, entry.alone, group)

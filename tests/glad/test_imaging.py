@@ -24,12 +24,12 @@ from glad.imaging import (
     UndecodableImage,
     UnknownFormat,
     decode_image,
-    fit,
     from_model,
     to_jpeg,
     to_model,
     to_png,
 )
+from glad.placement import fit
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 

@@ -9,7 +9,7 @@ from math import cos, log, pi, sin, sqrt
 import numpy as np
 import pytest
 
-from glad.noise import _box_muller, image_noise
+from glad.noise import _box_muller, digest_noise, image_noise, pixel_digest
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -24,14 +24,26 @@ def test_golden() -> None:
 
 
 def test_it_is_sha_256_then_philox_then_box_muller() -> None:
-    digest = hashlib.sha256(b"glad-noise/1 4x2 seed=7 tile=3\n" + bytes(range(24))).digest()
+    digest = hashlib.sha256(b"glad-noise/1 4x2 seed=7 tile=0\n" + bytes(range(24))).digest()
+    assert pixel_digest(PIXELS, 7) == digest
+    np.testing.assert_allclose(image_noise(PIXELS, 7, (1, 2, 3)).ravel(), transcribed(digest), rtol=1e-6)
+
+
+def test_a_tile_hashes_the_digest_of_the_pixels_once_more() -> None:
+    digest = pixel_digest(PIXELS, 7)
+    own = hashlib.sha256(b"glad-noise/1 tile=3\n" + digest).digest()
+    np.testing.assert_allclose(digest_noise(digest, (1, 2, 3), 3).ravel(), transcribed(own), rtol=1e-6)
+    np.testing.assert_array_equal(digest_noise(digest, (1, 2, 3), 0), image_noise(PIXELS, 7, (1, 2, 3)))
+
+
+def transcribed(digest: bytes) -> list[float]:
+    """Six values from a digest: Philox, then Box-Muller, word by word."""
     key0, key1, high0, high1 = struct.unpack("<4Q", digest)
     words = [word for low in (1, 2) for word in philox((low, 0, high0, high1), (key0, key1))]  # counters from 1
     units = [(word >> 11) / 2**53 for word in words[:6]]
     radii, angles = [sqrt(-2 * log(1 - u)) for u in units[:3]], [2 * pi * u for u in units[3:]]
     expected = [r * cos(a) for r, a in zip(radii, angles, strict=True)]
-    expected += [r * sin(a) for r, a in zip(radii, angles, strict=True)]
-    np.testing.assert_allclose(image_noise(PIXELS, 7, (1, 2, 3), tile=3).ravel(), expected, rtol=1e-6)
+    return expected + [r * sin(a) for r, a in zip(radii, angles, strict=True)]
 
 
 def philox(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, ...]:
@@ -80,7 +92,7 @@ def test_pixels_seed_and_tile_each_change_it_and_nothing_else_does() -> None:
     others = [
         image_noise(changed, 1, shape),
         image_noise(PIXELS, 2, shape),
-        image_noise(PIXELS, 1, shape, tile=1),
+        digest_noise(pixel_digest(PIXELS, 1), shape, tile=1),
         image_noise(PIXELS.reshape(4, 2, 3), 1, shape),  # the same bytes as another picture
     ]
     for other in others:

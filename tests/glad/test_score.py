@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.imaging import fit
+from glad.placement import fit
+from glad.regions import defect_regions
 from glad.score import (
     add_pixel_term,
     anomaly_map,
-    defect_regions,
     image_scores,
     patch_map,
-    smooth,
     valid_rectangle,
 )
 from glad.settings import Area, Direction, Length, ScoreSettings
+from glad.smoothing import smooth
 from tests.glad.toys import PixelFeatures, random_images
 
 NO_BLUR = {"smoothing": Length(value=1), "taps": Length(value=1)}

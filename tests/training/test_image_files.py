@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from glad.imaging import decode_image, fit
+from glad.imaging import decode_image
+from glad.placement import fit
 from training.image_files import DataError, check_image, read_header, read_mask, read_truth
 
 

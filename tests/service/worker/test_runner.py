@@ -47,14 +47,15 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
     prepared = prepare(png(1), toy, MAX_PIXELS)
     found = alone(prepared)
 
-    image = torch.from_numpy(prepared.image)[None]
-    valid = torch.from_numpy(prepared.placement.valid_pixels())[None]
+    square = prepared.framed.square(prepared.framed.tiles[0])
+    image = torch.from_numpy(square.image)[None]
+    valid = torch.from_numpy(prepared.framed.layout.placement.valid_pixels())[None]
     offline = reconstruct(
         image,
-        torch.from_numpy(prepared.noise)[None],
+        torch.from_numpy(square.noise)[None],
         toy.models,
         toy.settings,
-        valid=torch.from_numpy(prepared.valid_patches)[None],
+        valid=torch.from_numpy(square.counted_patches)[None],
     )
     expected = anomaly_map(image, offline.images, toy.models.features, toy.settings.score, valid)
     assert np.array_equal(found.map, expected[0].numpy())
@@ -211,7 +212,7 @@ def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy:
     found = alone(prepared)
     rendered = render(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
     assert set(rendered.pictures) == {"heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy"}
-    assert prepared.placement.restore(found.map).shape == (32, 64)
+    assert prepared.framed.layout.placement.restore(found.map).shape == (32, 64)
     assert rendered.regions[0].box[2] <= 96
     assert rendered.regions[0].box[3] <= 48
 

@@ -1,0 +1,51 @@
+"""Which part of an image is the object: Otsu's threshold on its grey (authors' code, per product)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glad.settings import Foreground, ScoreSettings
+from glad.smoothing import smooth_counted
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+LEVELS = 256
+
+
+def grey_of(images: Tensor) -> Tensor:
+    """images: (B, 3, H, W) in about [-1, 1] -> (B, H, W), 0 ... 255."""
+    weights = images.new_tensor(LUMA)[:, None, None]
+    return ((images + 1) * 127.5 * weights).sum(1)
+
+
+def foreground_mask(grey: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> Tensor:
+    """What the map is multiplied by: grey (H, W), 0 ... 255, counted (H, W) bool -> (H, W) float32 in [0, 1].
+
+    Otsu's threshold over the counted pixels, then the score's Gaussian, above 0, and the Gaussian once more. The blur
+    has finitely many taps, so "above 0" widens the object by half its taps: its edge is inspected in full. An image of
+    one grey is all object, so that nothing of it goes unseen. `side`: of a model image where it is scored.
+    """
+    levels = grey.round().clamp(0, LEVELS - 1)
+    threshold = otsu_threshold(levels[counted])
+    if settings.foreground is Foreground.WHOLE or threshold is None:
+        return torch.ones_like(grey)
+    found = levels <= threshold if settings.foreground is Foreground.DARK else levels > threshold
+    blur = settings.smoothing, settings.taps, side
+    wide = smooth_counted((found & counted).float(), counted, *blur) > 0
+    return smooth_counted(wide.float(), counted, *blur)
+
+
+def otsu_threshold(levels: Tensor) -> int | None:
+    """levels: (n,), whole numbers 0 ... 255 -> the t whose classes "at most t" and "above" differ most.
+
+    Otsu, "A threshold selection method from gray-level histograms", 1979: the largest between-class variance, the
+    lowest t of equals. None where all levels are one.
+    """
+    counts = torch.bincount(levels.long(), minlength=LEVELS).double().cpu()
+    values = torch.arange(LEVELS, dtype=torch.float64)
+    below, total = counts.cumsum(0), counts.sum()
+    mass, whole = (counts * values).cumsum(0), (counts * values).sum()
+    spread = (whole * below - mass * total) ** 2 / (below * (total - below)).clamp_min(1)
+    best = int(spread.argmax())
+    return best if float(spread[best]) > 0 else None

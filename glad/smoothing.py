@@ -1,0 +1,72 @@
+"""Gaussian smoothing of maps, reflected at the edges, blind to what does not count. Maps of any size, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from glad.settings import Length
+
+BAND = 1024
+"""Rows smoothed in one product. A matrix of all rows of a large map would not fit the memory; no model image reaches
+this size, so the map of one is smoothed in one product."""
+
+
+def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
+    """Gaussian blur of (H, W), reflected at the edges without repeating them; `side` turns fractions into pixels.
+
+    A letterboxed map is blurred as its own rectangle: padding lends nothing, and an edge is treated as any image's
+    edge. An even number of taps is raised by one.
+    """
+    width, radius = sigma.pixels(side), round(taps.pixels(side)) // 2
+    down = torch.cat([band.matrix.to(values) @ values[band.rows] for band in blur_bands(len(values), width, radius)])
+    across = blur_bands(values.shape[1], width, radius)
+    return torch.cat([down[:, band.rows] @ band.matrix.to(values).T for band in across], 1)
+
+
+def smooth_counted(values: Tensor, counted: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
+    """As `smooth`, over the counted pixels alone: values, counted (bool): (H, W) -> (H, W), 0 where nothing counts.
+
+    Each pixel is the mean of its counted neighbours, weighted by the Gaussian: what does not count lends nothing, and
+    its neighbours are no darker for it.
+    """
+    if bool(counted.all()):
+        return smooth(values, sigma, taps, side)
+    summed = smooth(torch.where(counted, values, 0.0), sigma, taps, side)
+    weights = smooth(counted.float(), sigma, taps, side)
+    return torch.where(counted, summed / weights, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Some rows of a blur as a matrix."""
+
+    rows: slice
+    """The pixels that they take anything from."""
+    matrix: Tensor
+    """(rows of the band, pixels taken from), float32."""
+
+
+@lru_cache(maxsize=64)
+def blur_bands(length: int, sigma: float, radius: int) -> tuple[Band, ...]:
+    """What every pixel of a line takes from every pixel, reflections folded in, in bands of rows.
+
+    A product, not a convolution: cuDNN rounds convolutions to TF32 unless told otherwise, and scores would follow.
+    """
+    starts = range(0, length, BAND)
+    return tuple(_band(length, sigma, radius, start, min(length, start + BAND)) for start in starts)
+
+
+def _band(length: int, sigma: float, radius: int, start: int, stop: int) -> Band:
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    period = max(1, 2 * (length - 1))
+    places = (torch.arange(start, stop)[:, None] + offsets) % period
+    reflected = torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)
+    rows = slice(0, length) if length <= BAND else slice(int(reflected.min()), int(reflected.max()) + 1)
+    matrix = torch.zeros(stop - start, rows.stop - rows.start, dtype=torch.float64)
+    matrix.scatter_add_(1, reflected - rows.start, (kernel / kernel.sum()).expand(stop - start, -1))
+    return Band(rows, matrix.float())
