@@ -16,7 +16,7 @@ from torch import Tensor
 from glad.foreground import foreground_mask, grey_of
 from glad.matching import feature_input, match_map, resize_map, resize_valid, top_mean
 from glad.models import Features
-from glad.settings import Foreground, ScoreSettings
+from glad.settings import Foreground, Resize, ScoreSettings
 from glad.shapes import in_buckets
 from glad.smoothing import smooth_counted
 
@@ -68,7 +68,7 @@ def gather_evidence(
     inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; counted: (B, S, S) bool, what is neither padding nor ignored
     -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
     """
-    seen, rebuilt = (at_side(images, settings.resolution) for images in (inputs, reconstructions))
+    seen, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
     size = (seen.shape[2], seen.shape[3])
     fed = [feature_input(images, settings.imagenet_normalise) for images in (seen, rebuilt)]
     layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
@@ -122,14 +122,11 @@ def anomaly_map(
     return torch.stack([judge(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)])
 
 
-def at_side(images: Tensor, side: int | None) -> Tensor:
-    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear: at half the side, the exact mean of 2 × 2 pixels.
-
-    None: as they are.
-    """
+def at_side(images: Tensor, side: int | None, resize: Resize = Resize.PIXEL_AREAS) -> Tensor:
+    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear; None: as they are."""
     if side is None or images.shape[2:] == (side, side):
         return images
-    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=resize is Resize.ALIGNED_CORNERS)
 
 
 def patch_map(
