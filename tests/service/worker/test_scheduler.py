@@ -135,3 +135,67 @@ def test_a_job_cannot_skip_its_decoding() -> None:
 def test_impossible_sizes_are_refused(lanes: int, buffer: int, leaving: int) -> None:
     with pytest.raises(ValueError, match="must be at least"):
         Scheduler(lanes, buffer, leaving)
+
+
+def test_a_job_of_many_tiles_takes_the_free_lanes_and_more_as_they_come_free() -> None:
+    scheduler = Scheduler(lanes=2, buffer=1, leaving=8)
+    scheduler.claimed("big")
+    scheduler.prepared("big", "unet-a", tiles=3)
+    assert scheduler.admit() == ("big", "big")
+    assert scheduler.walking == 2
+    assert scheduler.turn() == Turn("unet-a", ("big",))
+    scheduler.freed("big")
+    assert scheduler.admit() == ("big",)
+    scheduler.freed("big")
+    assert scheduler.admit() == ()
+    assert scheduler.walking == 1
+
+
+def test_images_of_one_tile_pass_by_an_image_of_many_that_keeps_a_lane() -> None:
+    scheduler = Scheduler(lanes=3, buffer=4, leaving=8)
+    scheduler.claimed("big")
+    scheduler.prepared("big", "unet-a", tiles=63)
+    assert scheduler.admit() == ("big", "big", "big")
+    for job in "ab":
+        scheduler.claimed(job)
+        scheduler.prepared(job, "unet-a")
+    scheduler.freed("big")
+    assert scheduler.admit() == ("a",)
+    scheduler.freed("big")
+    assert scheduler.admit() == ("b",)
+    scheduler.freed("big")  # it has no lane now, and came before all others
+    for job in "cd":
+        scheduler.claimed(job)
+        scheduler.prepared(job, "unet-a")
+    assert scheduler.admit() == ("big",)
+    scheduler.left("a")
+    assert scheduler.admit() == ("c",)
+
+
+def test_two_images_of_many_tiles_share_the_lanes() -> None:
+    scheduler = Scheduler(lanes=4, buffer=4, leaving=8)
+    for job in ("one", "two"):
+        scheduler.claimed(job)
+        scheduler.prepared(job, "unet-a", tiles=20)
+    assert scheduler.admit() == ("one", "two", "one", "two")
+
+
+def test_the_lanes_of_a_job_count_where_there_is_room_for_more_jobs() -> None:
+    scheduler = Scheduler(lanes=4, buffer=2, leaving=8)
+    scheduler.claimed("big")
+    assert scheduler.room() == 5
+    scheduler.prepared("big", "unet-a", tiles=20)
+    scheduler.admit()
+    assert scheduler.room() == 2
+
+
+def test_a_job_that_fails_or_goes_gives_back_all_its_lanes() -> None:
+    scheduler = Scheduler(lanes=2, buffer=2, leaving=8)
+    scheduler.claimed("big")
+    scheduler.prepared("big", "unet-a", tiles=9)
+    scheduler.admit()
+    scheduler.left("big")
+    assert scheduler.walking == 0
+    assert scheduler.admit() == ()
+    with pytest.raises(ValueError, match="holds no lane"):
+        scheduler.freed("big")

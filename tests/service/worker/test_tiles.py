@@ -1,0 +1,156 @@
+"""Images of many tiles in the worker: the same scores as without a server, beside others, whatever happens."""
+
+from __future__ import annotations
+
+import io
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glad.imaging import MAX_PIXELS, decode_image
+from glad.models import Models
+from model_store.inspection import inspect
+from model_store.store import Store
+from service.contract import State
+from service.queue import keys
+from service.worker.codec import Prepared, prepare, render
+from service.worker.models import BundleCache, LoadedBundle
+from service.worker.runner import Inspected, NotFinite, Runner
+from service.worker.scheduler import Scheduler
+from tests.service.worker.conftest import png
+from tests.support.plant import Plant
+from tests.support.processes import eventually
+from tests.support.tiny_bundle import make_tiny_bundle
+
+TILES = {"kind": "tiles", "side": 64, "overlap": 16}
+LARGE = png(1, width=150, height=110)  # (150 - 16) / 48 = 2.8 by (110 - 16) / 48 = 1.96: 3 by 2 tiles
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
+    store = tmp_path_factory.mktemp("tiled")
+    make_tiny_bundle(store, framing=TILES)
+    return BundleCache(Store(store), "cpu", capacity=1).get("toy", "1", Store(store).resolve("toy").hash)
+
+
+def served(runner: Runner, jobs: dict[str, Prepared], lanes: int) -> dict[str, Inspected]:
+    """Admits, steps and finishes as the engine does, until all are done."""
+    scheduler, found = Scheduler(lanes, buffer=8, leaving=99), {}
+    for job, prepared in jobs.items():
+        scheduler.claimed(job)
+        scheduler.prepared(job, prepared.bundle.group, len(prepared.framed.tiles))
+    while len(found) < len(jobs):
+        for job in scheduler.admit():
+            runner.admit(job, jobs[job])
+        turn = scheduler.turn()
+        assert turn is not None
+        stepped = runner.step(turn.group, turn.jobs)
+        assert not stepped.failed
+        assert stepped.size <= lanes
+        for job in stepped.freed:
+            scheduler.freed(job)
+        for job in stepped.finished:
+            found[job] = runner.finish(job)
+            runner.release(job)
+            scheduler.left(job)
+    return found
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_a_tiled_image_gets_what_inspect_gives_alone_and_beside_others(tiled: LoadedBundle, lanes: int) -> None:
+    files = {"large": LARGE, "small": png(2, 64, 64), "other": png(3, width=100, height=64)}
+    runner = Runner("cpu", lanes)
+    found = served(runner, {job: prepare(file, tiled, MAX_PIXELS) for job, file in files.items()}, lanes)
+    for job, file in files.items():
+        (expected,) = inspect([decode_image(file).pixels], tiled.models, tiled.settings)
+        assert found[job].score == pytest.approx(expected.score, rel=1e-5)
+        assert found[job].lane == expected.lane or lanes != 8
+        np.testing.assert_allclose(found[job].map, expected.map, atol=1e-4)
+        assert found[job].lane.unet_evaluations == len(prepare(file, tiled, MAX_PIXELS).framed.tiles) * 5
+    assert runner._blocks == {}
+
+
+def test_pictures_and_regions_of_a_tiled_image_are_in_the_originals_place(tiled: LoadedBundle) -> None:
+    prepared = prepare(LARGE, tiled, MAX_PIXELS)
+    found = served(Runner("cpu", 4), {"large": prepared}, 4)["large"]
+    rendered = render(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
+    assert np.load(io.BytesIO(rendered.pictures["map.npy"])).shape == (110, 150)
+    for name in ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png"):
+        assert decode_image(rendered.pictures[name]).pixels.shape == (110, 150, 3)
+    assert rendered.regions[0].box == (0, 0, 150, 110)
+
+
+class Unwell:
+    """A denoiser that goes astray on the lane that is stepped as the n-th."""
+
+    def __init__(self, healthy: Models, call: int, *, raises: bool) -> None:
+        self._healthy, self._left, self._raises = healthy.denoiser, call, raises
+
+    def __call__(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, conditions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self._left -= 1
+        if self._left < 0 and self._raises:
+            raise RuntimeError("kernel failed")
+        return self._healthy(latents, timesteps) * (float("nan") if self._left < 0 else 1.0)
+
+
+@pytest.mark.parametrize(("raises", "told"), [(True, "kernel failed"), (False, "NaN or infinity in latent")])
+def test_one_tiles_failure_is_the_jobs_and_frees_all_its_lanes(tiled: LoadedBundle, raises: bool, told: str) -> None:
+    unwell = Unwell(tiled.models, 7, raises=raises)  # the first two tiles walk their five steps, the next ones do not
+    bundle = replace(tiled, models=replace(tiled.models, denoiser=unwell))
+    prepared = prepare(LARGE, bundle, MAX_PIXELS)
+    runner = Runner("cpu", lanes=2)
+    for _ in range(2):
+        runner.admit("large", prepared)
+    failed: dict[str, Exception] = {}
+    while not failed:
+        stepped = runner.step(bundle.group, ["large"])
+        failed |= stepped.failed
+        for _ in stepped.freed:
+            runner.admit("large", prepared)
+    assert told in str(failed["large"])
+    assert raises or isinstance(failed["large"], NotFinite)
+    runner.release("large")
+    assert runner._blocks == {}
+
+
+def test_an_image_of_which_zones_leave_nothing_fails_with_that_reason(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    everything = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
+    make_tiny_bundle(plant.store, zones={"ignore": [{"points": everything}]})
+    plant.worker()
+    (result,) = plant.ended(plant.accept([png(1)]))
+    assert result.state is State.FAILED
+    assert result.error is not None
+    assert result.error.code == "image_not_inspectable"
+    assert "zones leave nothing of an image of 96×64 pixels" in result.error.detail
+
+
+def test_a_worker_serves_images_of_one_and_of_many_tiles_together(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    make_tiny_bundle(plant.store, framing=TILES)
+    small = [png(seed, 64, 64) for seed in range(5)]
+    plant.worker(GLAD_LANES="2")
+    results = plant.ended(plant.accept([LARGE, *small, LARGE]))
+    assert {result.state for result in results} == {State.DONE}
+    assert results[0].unet_evaluations == 6 * 5
+    assert {result.unet_evaluations for result in results[1:-1]} == {5}
+    assert results[-1].score == pytest.approx(results[0].score, rel=1e-5)
+
+
+def test_a_worker_that_is_told_to_stop_at_once_hands_back_its_half_done_tiles(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    make_tiny_bundle(plant.store, framing=TILES, start=500, steps=250)
+    ids = plant.accept([LARGE])
+    worker = plant.worker(GLAD_LANES="2")
+    eventually(lambda: plant.client.zcard(keys.PoolKeys("default").leases) == 1)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert plant.results(ids)[0].state is State.QUEUED
+    assert plant.client.zcard(keys.PoolKeys("default").leases) == 0
