@@ -17,9 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glad.placement import Placement, fit
 from training import mvtec, visa
 from training.image_files import (
     SUFFIXES,
@@ -38,7 +36,6 @@ from training.layouts import Layout, TestImage, detect_layout, list_classes, loo
 __all__ = [
     "DataError",
     "Dataset",
-    "Fitted",
     "Layout",
     "Split",
     "TestImage",
@@ -46,12 +43,10 @@ __all__ = [
     "images_in",
     "list_classes",
     "open_dataset",
-    "read_fitted",
     "read_groups",
     "read_mask",
     "read_pixels",
     "read_truth",
-    "stack",
     "test_images",
 ]
 
@@ -82,15 +77,6 @@ class Split:
     train: tuple[Path, ...]
     calibration: tuple[Path, ...]
     how: str
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """One image as the models see it: pixels (S, S, 3) uint8; valid (S, S), False in the padding."""
-
-    pixels: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-    placement: Placement
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -219,14 +205,3 @@ def read_groups(root: Path) -> dict[str, str]:
             "its paths are relative to that folder, such as train/good/000.png"
         )
     return groups
-
-
-def read_fitted(path: Path, side: int) -> Fitted:
-    """An image file -> letterboxed to side x side, with its valid area."""
-    fitted = fit(read_pixels(path), side)
-    return Fitted(fitted.pixels, fitted.placement.valid_pixels(), fitted.placement)
-
-
-def stack(images: Sequence[Fitted]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Many fitted images -> pixels (N, S, S, 3), valid (N, S, S)."""
-    return np.stack([i.pixels for i in images]), np.stack([i.valid for i in images])

@@ -21,6 +21,7 @@ from training.outcomes import Progress
 from training.probes import make_probes
 from training.publish import find_thresholds, software
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
+from training.squares import of_one_square
 
 LEAST_PROBED = 4
 
@@ -118,8 +119,9 @@ def _choose(
     order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(split.train))
     chosen = [split.train[i] for i in sorted(order[: plan.images])]
     with tempfile.TemporaryDirectory(prefix="glad-probes-") as folder:
-        probes = make_probes(chosen, base.resolution, synthesis, Path(folder), seed=plan.seed)
-        return choose_settings(bundle.path, base, probes, plan.ranges, progress=progress, workers=workers)
+        probes = make_probes(chosen, base, synthesis, Path(folder), seed=plan.seed)
+        framed = of_one_square(base)
+        return choose_settings(bundle.path, framed, probes, plan.ranges, progress=progress, workers=workers)
 
 
 def _origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:

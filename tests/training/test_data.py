@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from training import data
-from training.data import DataError, good_split, images_in, read_fitted, read_groups, read_pixels
+from training.data import DataError, good_split, images_in, read_groups, read_pixels
 
 
 def _image(path: Path, size: tuple[int, int] = (8, 6), value: int = 100) -> Path:
@@ -148,13 +147,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "absent.png"):
         with pytest.raises(DataError, match=path.name):
             read_pixels(path)
-
-
-def test_an_image_is_letterboxed_and_its_padding_is_not_valid(tmp_path: Path) -> None:
-    fitted = read_fitted(_image(tmp_path / "wide.png", (64, 32)), 64)
-    assert fitted.pixels.shape == (64, 64, 3)
-    assert fitted.valid.sum() == 64 * 32
-    assert np.array_equal(fitted.valid, fitted.placement.valid_pixels())
 
 
 @pytest.mark.skipif(not os.environ.get("GLAD_TEST_DATA"), reason="GLAD_TEST_DATA names no folder of real images")
