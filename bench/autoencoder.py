@@ -18,8 +18,7 @@ from glad.models import Autoencoder
 from glad.placement import fit
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
-from training.data import TestImage, read_pixels, test_images
-from training.evaluate import truth_of
+from training.data import TestImage, read_pixels, read_truth, test_images
 
 
 @dataclass(frozen=True)
@@ -55,5 +54,5 @@ def _error(autoencoder: Autoencoder, image: TestImage, side: int) -> float | Non
     content = fitted.placement.restore(error)
     if image.defect == "good":
         return float(content.mean())
-    truth = truth_of(image.mask, fitted.placement)
+    truth = read_truth(image.mask, fitted.placement)
     return float(content[truth].mean()) if truth.any() else None

@@ -15,8 +15,7 @@ import numpy as np
 from glad.placement import fit
 from model_store.bundle import open_bundle
 from training.choose import Outcome, best_of, try_settings
-from training.data import TestImage, read_pixels, test_images
-from training.evaluate import truth_of
+from training.data import TestImage, read_pixels, read_truth, test_images
 from training.outcomes import Candidate, Progress
 from training.probes import Probe
 
@@ -49,7 +48,7 @@ def labelled_probes(images: Sequence[TestImage], side: int) -> tuple[Probe, ...]
     """Labelled images with their masks at the model's scale; defects without a mask are left out."""
     usable = [image for image in images if image.defect == "good" or image.mask is not None]
     return tuple(
-        Probe(image.path, truth_of(image.mask, fit(read_pixels(image.path), side).placement)) for image in usable
+        Probe(image.path, read_truth(image.mask, fit(read_pixels(image.path), side).placement)) for image in usable
     )
 
 

@@ -16,7 +16,7 @@ class Letterbox(Frozen):
 
 
 class Stretch(Frozen):
-    """The whole image, stretched to the square model image, as the authors' code does it."""
+    """The whole image, stretched to the square model image bilinearly, as the authors' code does it."""
 
     kind: Literal["stretch"] = "stretch"
     via: int | None = Field(None, ge=16, description="resized to this side first, then to the model's (multi-class)")

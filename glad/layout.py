@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from glad.counted import counted_pixels
 from glad.framing import Letterbox, Stretch, Tiles
@@ -46,6 +47,7 @@ class Layout:
     ys: tuple[int, ...]
     via: int | None = None
     """The side to which the original is stretched before all else."""
+    how: Image.Resampling = Image.Resampling.LANCZOS
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -58,7 +60,7 @@ class Layout:
         place = self.placement
         top, bottom = max(tile.y, place.top), min(tile.y + self.side, place.top + place.content_height)
         left, right = max(tile.x, place.left), min(tile.x + self.side, place.left + place.content_width)
-        source = pixels if self.via is None else resample(pixels, _whole(pixels), self.via, self.via)
+        source = pixels if self.via is None else resample(pixels, _whole(pixels), self.via, self.via, self.how)
         across, down = source.shape[1], source.shape[0]
         box = (
             (left - place.left) * across / place.content_width,
@@ -66,7 +68,7 @@ class Layout:
             (right - place.left) * across / place.content_width,
             (bottom - place.top) * down / place.content_height,
         )
-        content = resample(source, box, right - left, bottom - top)
+        content = resample(source, box, right - left, bottom - top, self.how)
         inside = slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x)
         return padded(content, self.side, inside)
 
@@ -86,7 +88,7 @@ def lay_out(width: int, height: int, settings: MethodSettings) -> Layout:
         case Letterbox():
             return Layout(side, letterbox(width, height, side), (0,), (0,))
         case Stretch(via=via):
-            return Layout(side, stretched(width, height, side), (0,), (0,), via)
+            return Layout(side, stretched(width, height, side), (0,), (0,), via, Image.Resampling.BILINEAR)
         case Tiles() as tiles:
             return _tiled(width, height, side, tiles, settings.scoring_unit)
 

@@ -148,12 +148,18 @@ def padded(content: Pixels, side: int, place: tuple[slice, slice]) -> Pixels:
     return canvas
 
 
-def resample(pixels: Pixels, box: tuple[float, float, float, float], width: int, height: int) -> Pixels:
+def resample(
+    pixels: Pixels,
+    box: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    how: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Pixels:
     """The part of an image (H, W, 3) inside a box (left, top, right, bottom) -> (height, width, 3).
 
-    With Lanczos, widened for shrinking: antialiased, and thin scratches keep their contrast better than under a box
-    filter. What already has the size is not resampled. The filter sees beyond the box, so that a part is what the whole
-    image, resampled and then cut, would show there.
+    The filter is widened for shrinking: antialiased, and with Lanczos thin scratches keep their contrast better than
+    under a box filter. What already has the size is not resampled. The filter sees beyond the box, so that a part is
+    what the whole image, resampled and then cut, would show there.
     """
     left, top, right, bottom = box
     if (right - left, bottom - top) == (width, height) and left == int(left) and top == int(top):
@@ -163,7 +169,7 @@ def resample(pixels: Pixels, box: tuple[float, float, float, float], width: int,
     seen = pixels[y : math.ceil(bottom) + reach, x : math.ceil(right) + reach]
     inside = (left - x, top - y, right - x, bottom - y)
     image = Image.fromarray(np.ascontiguousarray(seen))
-    return np.array(image.resize((width, height), Image.Resampling.LANCZOS, box=inside, reducing_gap=3.0))
+    return np.array(image.resize((width, height), how, box=inside, reducing_gap=3.0))
 
 
 def in_patches(pixels: NDArray[np.bool_], patch: int) -> NDArray[np.bool_]:

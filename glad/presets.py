@@ -19,6 +19,7 @@ from glad.settings import (
     Foreground,
     Length,
     MethodSettings,
+    Resize,
     ScoreSettings,
     StartLevel,
     TriggerSettings,
@@ -202,6 +203,7 @@ def _settings(family: Family, chosen: Published, direction: Direction, foregroun
         taps=Length(value=49),
         top=Area(value=250),
         resolution=family.score_resolution,
+        resize=Resize.ALIGNED_CORNERS,
         foreground=foreground,
     )
     return MethodSettings(

@@ -16,7 +16,7 @@ from torch import Tensor
 from glad.foreground import foreground_mask, grey_of
 from glad.matching import feature_input, match_map, resize_map, resize_valid, top_mean
 from glad.models import Features
-from glad.settings import Foreground, ScoreSettings
+from glad.settings import Foreground, Resize, ScoreSettings
 from glad.shapes import in_buckets
 from glad.smoothing import smooth_counted
 
@@ -68,7 +68,7 @@ def gather_evidence(
     inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; counted: (B, S, S) bool, what is neither padding nor ignored
     -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
     """
-    seen, rebuilt = (at_side(images, settings.resolution) for images in (inputs, reconstructions))
+    seen, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
     size = (seen.shape[2], seen.shape[3])
     fed = [feature_input(images, settings.imagenet_normalise) for images in (seen, rebuilt)]
     layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
@@ -99,7 +99,7 @@ def judge(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSet
     found = torch.zeros_like(evidence.found)
     found[rectangle] = _finished(inside, counts[rectangle], settings, scoring_side)
     score = image_scores(found[None], settings, counts[None], side=scoring_side)[0]
-    return Judged(_at_model_scale(found, counts, counted), score)
+    return Judged(_at_model_scale(found, counts, counted, settings.resize), score)
 
 
 def anomaly_map(
@@ -122,14 +122,11 @@ def anomaly_map(
     return torch.stack([judge(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)])
 
 
-def at_side(images: Tensor, side: int | None) -> Tensor:
-    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear: at half the side, the exact mean of 2 × 2 pixels.
-
-    None: as they are.
-    """
+def at_side(images: Tensor, side: int | None, resize: Resize = Resize.PIXEL_AREAS) -> Tensor:
+    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear; None: as they are."""
     if side is None or images.shape[2:] == (side, side):
         return images
-    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=resize is Resize.ALIGNED_CORNERS)
 
 
 def patch_map(
@@ -158,13 +155,14 @@ def _finished(evidence: Evidence, counted: Tensor, settings: ScoreSettings, side
     return smoothed * foreground_mask(evidence.grey, counted, settings, side)
 
 
-def _at_model_scale(found: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
-    """(h, w) where it was scored -> (rows, columns), bilinear over what counts; 0 elsewhere."""
+def _at_model_scale(found: Tensor, counts: Tensor, counted: Tensor, resize: Resize) -> Tensor:
+    """(h, w) where it was scored -> (rows, columns), the way back of `at_side` over what counts; 0 elsewhere."""
     size = (counted.shape[0], counted.shape[1])
     if found.shape == size:
         return found
+    aligned = resize is Resize.ALIGNED_CORNERS
     values, weights = (
-        F.interpolate(part[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        F.interpolate(part[None, None], size, mode="bilinear", align_corners=aligned)[0, 0]
         for part in (found, counts.float())
     )
     return torch.where(counted & (weights > 0), values / weights, 0.0)

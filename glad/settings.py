@@ -66,6 +66,15 @@ class ComparatorKind(StrEnum):
     """Both are decoded, and matched by their features (paper)."""
 
 
+class Resize(StrEnum):
+    """How images are brought to the scoring resolution, bilinearly."""
+
+    PIXEL_AREAS = "pixel_areas"
+    """Pixels are areas: at half the side the exact mean of 2 x 2."""
+    ALIGNED_CORNERS = "aligned_corners"
+    """Corner pixels stay corner pixels (authors' code)."""
+
+
 class Foreground(StrEnum):
     """Which part of the image is the object, by Otsu's threshold (authors' code, per product)."""
 
@@ -161,6 +170,7 @@ class ScoreSettings(Frozen):
     top: Area = Area(value=250)
     imagenet_normalise: bool = True
     resolution: int | None = Field(None, ge=16, description="side at which images are scored; None: the model image's")
+    resize: Resize = Resize.PIXEL_AREAS
     foreground: Foreground = Field(Foreground.WHOLE, description="the map is multiplied by this mask of the input")
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from glad.settings import MethodSettings
-from model_store.files import copy_file, hash_file, hidden_sibling, make_folder, sync_folder, write_file
+from model_store.files import hash_file, hidden_sibling, make_folder, sync_folder, write_file
 from model_store.manifest import (
     Calibration,
     Component,
@@ -35,6 +35,7 @@ from model_store.manifest import (
     Provenance,
     bundle_hash,
 )
+from model_store.sharing import Held, held_files, link_or_copy
 
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
@@ -45,6 +46,7 @@ WEIGHTS_NAME: Mapping[Kind, str] = {
     "unet2d": "diffusion_pytorch_model.safetensors",
     "unet2d_condition": "diffusion_pytorch_model.safetensors",
     "vit": "model.safetensors",
+    "text_condition": "model.safetensors",
 }
 """The one weights file of each kind, as `from_pretrained` looks for it."""
 
@@ -112,7 +114,7 @@ class BundleParts:
     product: str
     version: str
     settings: MethodSettings
-    calibration: Calibration
+    calibration: Calibration | None
     provenance: Provenance
     title: str = ""
     quality: Mapping[str, Any] = field(default_factory=dict)
@@ -180,6 +182,7 @@ def check_files_present(folder: Path, manifest: Manifest) -> None:
 def write_bundle(target: Path, parts: BundleParts, components: Mapping[ComponentName, ComponentSource]) -> Bundle:
     """Writes a bundle in one step: files are copied and fsynced beside `target`, then renamed to it.
 
+    At `<store>/<product>/<version>`, files that another bundle of the store has already become hard links to them.
     Writing what is there already changes nothing. BundleExists if another bundle has the place; BundleError if a source
     holds anything but `config.json` and its safetensors file; BadManifest if the parts break a rule.
     """
@@ -233,7 +236,7 @@ def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[st
     temporary = hidden_sibling(target)
     temporary.mkdir()
     try:
-        _fill(temporary, content, manifest, files)
+        _fill(temporary, content, manifest, files, _held(target, manifest))
         try:
             os.rename(temporary, target)
         except OSError:
@@ -246,11 +249,17 @@ def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[st
     return Bundle(target.resolve(), manifest, bundle_hash(content))
 
 
-def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path]) -> None:
+def _held(target: Path, manifest: Manifest) -> Held:
+    """What the other bundles of a store have already; a bundle that lies anywhere else shares with nobody."""
+    in_store = (target.parent.name, target.name) == (manifest.product, manifest.version)
+    return held_files(target.parent.parent, MANIFEST_NAME) if in_store else {}
+
+
+def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path], held: Held) -> None:
     for name in manifest.components:
         (folder / name).mkdir()
     for path, entry in manifest.files.items():
-        _check_hash(files[path], copy_file(files[path], folder / path), entry)
+        _check_hash(files[path], link_or_copy(files[path], folder / path, entry, held), entry)
     for name, component in manifest.components.items():
         _check_component(folder / name, component)
         sync_folder(folder / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from typing import Annotated
 import structlog
 import typer
 
-from model_store.bundle import MANIFEST_NAME, Bundle, BundleError, open_bundle
-from model_store.errors import StoreError
+from model_store.bundle import MANIFEST_NAME, Bundle, BundleError, open_bundle, read_manifest
+from model_store.errors import NotCalibrated, StoreError
+from model_store.importing.cli import import_command
 from model_store.product import ProductState
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
@@ -40,6 +42,8 @@ Version = Annotated[str | None, typer.Argument(help="A version. Default: the act
 
 DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
 
+app.command("import")(import_command)
+
 
 @app.callback()
 def _log_to_stderr() -> None:
@@ -54,15 +58,19 @@ def list_bundles(
     opened = _store(store, data_dir)
     with _explained():
         rows = [row for product in opened.products() for row in _rows(opened, product)]
-    problems = opened.problems()
+    drafts, problems = opened.drafts(), opened.problems()
     if as_json:
-        _print_json({"bundles": rows, "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]})
+        waiting = [{"product": ref.product, "version": ref.version, "path": str(ref.path)} for ref in drafts]
+        told = [{"path": str(p.path), "reason": p.reason} for p in problems]
+        _print_json({"bundles": rows, "not_calibrated": waiting, "problems": told})
         return
     for row in rows:
         mark = "*" if row["active"] else " "
         typer.echo(f"{mark} {row['product']:<24} {row['version']:<24} {row['created_at']}  {str(row['hash'])[:12]}")
     if not rows:
         typer.echo(f"no bundles in {opened.root}: publish one with `glad bundle publish FOLDER`")
+    for ref in drafts:
+        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
     for problem in problems:
         typer.secho(f"not used: {problem.reason}", fg=typer.colors.YELLOW, err=True)
 
@@ -80,14 +88,13 @@ def show(
     opened = _store(store, data_dir)
     with _explained():
         ref = opened.resolve(product, version)
-        thresholds, state = opened.thresholds(ref), opened.state(product)
+        thresholds = opened.thresholds(ref) if ref.calibrated else None
+        state = opened.state(product)
     if as_json:
-        manifest = ref.manifest.model_dump(mode="json")
-        _print_json(
-            {"hash": ref.hash, "path": str(ref.path), "thresholds": thresholds.model_dump(), "manifest": manifest}
-        )
+        limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
+        _print_json({"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "manifest": manifest})
         return
-    _print_summary(ref, f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}")
+    _print_summary(ref, thresholds)
     _print_history(state)
 
 
@@ -119,12 +126,16 @@ def publish(
     """Verifies a bundle and adds it to the store in one step."""
     opened = _store(store, data_dir)
     with _explained():
+        if activate_it:
+            _refuse_draft(folder)
         ref = opened.publish(folder)
         if activate_it:
             opened.activate(ref.product, ref.version, by=by or _user())
-        active = opened.resolve(ref.product)
-    typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active.version}")
-    if active.version != ref.version:
+        active = opened.resolve(ref.product).version if opened.versions(ref.product) else "none"
+    typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active}")
+    if not ref.calibrated:
+        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
+    elif active != ref.version:
         typer.echo(f"to use it: glad bundle activate {ref.product} {ref.version}")
 
 
@@ -214,7 +225,7 @@ def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds]:
     folder = Path(bundle)
     if (folder / MANIFEST_NAME).is_file():
         opened = open_bundle(folder)
-        return opened, opened.manifest.calibration
+        return opened, opened.manifest.thresholds
     ref = store.resolve(bundle)
     return ref.open(), store.thresholds(ref)
 
@@ -243,7 +254,26 @@ def _rows(store: Store, product: str) -> list[dict[str, object]]:
     ]
 
 
-def _print_summary(ref: BundleRef, thresholds: str) -> None:
+def _refuse_draft(folder: Path) -> None:
+    """NotCalibrated before anything is copied."""
+    manifest, _ = read_manifest(folder)
+    if manifest.calibration is None:
+        raise NotCalibrated.of(manifest.product, manifest.version)
+
+
+def _to_calibrate(ref: BundleRef) -> str:
+    return f"{ref.product} {ref.version}: {shlex.join(['glad', 'calibrate', str(ref.path)])} --data DIR"
+
+
+def _in_force(ref: BundleRef, thresholds: Thresholds | None) -> str:
+    calibration = ref.manifest.calibration
+    if thresholds is None or calibration is None:
+        return f"none: not calibrated; {_to_calibrate(ref)}"
+    shown = f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}"
+    return f"{shown}  (from {calibration.good_images} good images)"
+
+
+def _print_summary(ref: BundleRef, thresholds: Thresholds | None) -> None:
     manifest, settings = ref.manifest, ref.manifest.settings
     lines = {
         "bundle": f"{ref.product} {ref.version}  {manifest.title}",
@@ -252,7 +282,7 @@ def _print_summary(ref: BundleRef, thresholds: str) -> None:
         "made": f"{manifest.provenance.created_at.isoformat(timespec='seconds')} by `{manifest.provenance.command}`",
         "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
         f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
-        "thresholds": f"{thresholds}  (from {manifest.calibration.good_images} good images)",
+        "thresholds": _in_force(ref, thresholds),
     }
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6

@@ -7,10 +7,13 @@ StoreError
  ├── BadProductState     a product's state file cannot be read, or a change of it breaks a rule
  ├── StateConflict       somebody else changed the product's state in the meantime
  ├── NothingToRollBack   no version was active before this one
+ ├── NotCalibrated       the bundle was imported and has no thresholds yet
  └── UnsupportedStore    the store's address is not a local folder
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 
 class StoreError(Exception):
@@ -39,6 +42,18 @@ class StateConflict(StoreError):
 
 class NothingToRollBack(StoreError):
     """No version was active before this one."""
+
+
+class NotCalibrated(StoreError):
+    """The bundle was imported and has no thresholds yet."""
+
+    @classmethod
+    def of(cls, product: str, version: str) -> Self:
+        """What to tell whoever wanted a verdict of this bundle."""
+        return cls(
+            f"product {product!r}, version {version!r} has no thresholds yet, so it gives no verdict: run "
+            "`glad calibrate BUNDLE --data DIR` with good images, and use the version that it makes"
+        )
 
 
 class UnsupportedStore(StoreError):

@@ -2,26 +2,38 @@
 
 A bundle is a folder: `manifest.json` and one folder per component in Hugging Face layout (`config.json` and one
 safetensors file). The manifest names every file with its SHA-256; a file it does not name is refused. The bundle's hash
-is the SHA-256 of the manifest's bytes, so one hash stands for every weight and setting.
+is the SHA-256 of the manifest's bytes, so one hash stands for every weight and setting. A bundle that was imported and
+not calibrated yet has no thresholds, and gives no verdict.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from glad.frozen import Frozen
 from glad.settings import MethodSettings
+from model_store.errors import NotCalibrated
 from model_store.thresholds import Thresholds
 
-ComponentName = Literal["autoencoder", "unet", "features"]
-Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit"]
+ComponentName = Literal["autoencoder", "unet", "features", "condition"]
+Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit", "text_condition"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
 COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
+REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
+KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
+    "autoencoder": ("autoencoder_kl",),
+    "unet": ("unet2d", "unet2d_condition"),
+    "features": ("vit",),
+    "condition": ("text_condition",),
+}
+"""What each component can be. `condition`: what a text-conditioned UNet is told of the product."""
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -68,6 +80,20 @@ class Calibration(Thresholds):
     confidence: float | None = Field(None, gt=0, lt=1, description="of the quantiles; None: they hold on average")
     good_images: int = Field(ge=1)
     good_scores: tuple[float, ...] = Field(description="sorted scores of the good images, for drift and recalibration")
+    calibrated_for: Sha256 | None = Field(None, description="digest of settings and weights; None: not recorded")
+
+
+def calibration_digest(settings: MethodSettings, components: Mapping[ComponentName, Component]) -> str:
+    """SHA-256 of what thresholds belong to: every setting and every weight.
+
+    Framing, zones and noise seed are settings like the others: each of them changes a good part's score. A setting at
+    its default is left out, so that thresholds stay valid under a later version that knows more settings.
+    """
+    belongs = {
+        "settings": settings.model_dump(mode="json", exclude_defaults=True),
+        "components": {name: component.content_hash for name, component in components.items()},
+    }
+    return hashlib.sha256(json.dumps(belongs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class Provenance(Frozen):
@@ -90,20 +116,59 @@ class Manifest(Frozen):
     title: str = ""
     settings: MethodSettings
     components: dict[ComponentName, Component]
-    calibration: Calibration
+    calibration: Calibration | None = Field(description="None: imported, not calibrated yet")
     provenance: Provenance
     quality: dict[str, Any] = Field(default_factory=dict, description="measured figures, each with how it was measured")
 
     @model_validator(mode="after")
     def _components_whole(self) -> Self:
-        if missing := [name for name in COMPONENT_NAMES if name not in self.components]:
-            raise ValueError(f"component(s) {', '.join(missing)} missing: a bundle has {', '.join(COMPONENT_NAMES)}")
+        if missing := [name for name in REQUIRED_COMPONENTS if name not in self.components]:
+            needed = ", ".join(REQUIRED_COMPONENTS)
+            raise ValueError(f"component(s) {', '.join(missing)} missing: a bundle has {needed}")
         for name, component in self.components.items():
             for path in component.files:
                 folder, _, file = path.partition("/")
                 if folder != name or not re.fullmatch(FILE_PATTERN, file):
                     raise ValueError(f"file path {path!r} is not allowed in component {name}: use '{name}/<file>'")
         return self
+
+    @model_validator(mode="after")
+    def _kinds_fit(self) -> Self:
+        if problems := "; ".join(self._kind_problems()):
+            raise ValueError(problems)
+        return self
+
+    def _kind_problems(self) -> Iterator[str]:
+        for name, component in self.components.items():
+            if component.kind not in KINDS[name]:
+                yield f"component {name} is of kind {component.kind}; it must be {' or '.join(KINDS[name])}"
+        told, unet = "condition" in self.components, self.components["unet"].kind
+        if unet == "unet2d_condition" and not told:
+            yield "the unet is of kind unet2d_condition and needs component condition: add the embedded prompts"
+        if unet == "unet2d" and told:
+            yield "the unet is of kind unet2d, which takes no condition: remove component condition"
+        if self.settings.guidance != 1 and unet != "unet2d_condition":
+            yield (
+                f"guidance is {self.settings.guidance}; it needs a unet of kind unet2d_condition, this one is {unet}: "
+                "set guidance to 1"
+            )
+
+    @model_validator(mode="after")
+    def _thresholds_belong_here(self) -> Self:
+        found = None if self.calibration is None else self.calibration.calibrated_for
+        if found is None or found == (here := calibration_digest(self.settings, self.components)):
+            return self
+        raise ValueError(
+            f"thresholds were calibrated under other settings or weights (digest {found[:12]}, here {here[:12]}): "
+            "run `glad calibrate`"
+        )
+
+    @property
+    def thresholds(self) -> Calibration:
+        """The calibrated thresholds; NotCalibrated where there are none yet."""
+        if self.calibration is None:
+            raise NotCalibrated.of(self.product, self.version)
+        return self.calibration
 
     @property
     def files(self) -> dict[str, FileEntry]:

@@ -14,7 +14,7 @@ class ModelsDoNotFit(ValueError):
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """What the three models expect of each other."""
+    """What the models expect of each other."""
 
     image_channels: int
     latent_channels: int
@@ -29,15 +29,24 @@ class ModelShapes:
     """Pixels per patch on a side."""
     depth: int
     """Number of feature blocks."""
+    prompt_widths: tuple[int, ...] = ()
+    """Widths D of the embedded prompts that the UNet attends to; none: it takes no prompt."""
+    condition_width: int | None = None
+    """D of the bundle's condition; None: there is none."""
+    unet_extras: tuple[str, ...] = ()
+    """What else the UNet wants to be told, by its configuration's names."""
 
 
 def check_fit(shapes: ModelShapes, settings: MethodSettings) -> None:
     """Raises ModelsDoNotFit naming everything that does not fit."""
-    checks = (
-        _models_problems(shapes),
-        *(check(shapes, settings) for check in (_grid_problems, _scoring_problems, _layer_problems)),
-    )
-    if problems := [problem for check in checks for problem in check]:
+    problems = [
+        *_models_problems(shapes),
+        *_condition_problems(shapes, settings),
+        *_grid_problems(shapes, settings),
+        *_scoring_problems(shapes, settings),
+        *_layer_problems(shapes, settings),
+    ]
+    if problems:
         raise ModelsDoNotFit("models and settings do not fit:\n" + "\n".join(f"- {problem}" for problem in problems))
 
 
@@ -51,6 +60,27 @@ def _models_problems(shapes: ModelShapes) -> Iterator[str]:
                 f"unet has {channels} {name}put channels; the autoencoder's latents have {shapes.latent_channels}: "
                 f"train a UNet with {name}_channels={shapes.latent_channels}"
             )
+
+
+def _condition_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:
+    width = shapes.condition_width
+    if shapes.prompt_widths and width is None:
+        yield f"unet attends to prompts of width {shapes.prompt_widths[0]}; there is no condition: embed the prompt"
+    elif not shapes.prompt_widths and width is not None:
+        yield f"condition has width {width}; the unet takes none: leave the condition away"
+    elif width is not None and shapes.prompt_widths != (width,):
+        widths = ", ".join(map(str, shapes.prompt_widths))
+        yield (
+            f"condition has width {width}; the unet's cross_attention_dim is {widths}: use the text encoder that the "
+            "unet was trained with"
+        )
+    if shapes.unet_extras:
+        yield (
+            f"unet wants {', '.join(shapes.unet_extras)}; it is told latent, step and prompt only: "
+            "use a Stable Diffusion 1.x UNet"
+        )
+    if settings.guidance != 1 and not shapes.prompt_widths:
+        yield f"guidance is {settings.guidance}; the unet takes no prompt to guide by: set guidance to 1"
 
 
 def _grid_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:

@@ -30,6 +30,7 @@ from model_store.bundle import (
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
+    NotCalibrated,
     NothingToRollBack,
     StoreError,
     UnknownProduct,
@@ -55,6 +56,11 @@ class BundleRef:
     hash: str
     path: Path
     manifest: Manifest
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it has thresholds, without which it gives no verdict."""
+        return self.manifest.calibration is not None
 
     def open(self) -> Bundle:
         """Verifies every file; BundleError if one is not what was published, or the bundle is another one by now."""
@@ -92,10 +98,11 @@ class Store:
 
     def versions(self, product: str) -> tuple[BundleRef, ...]:
         """The product's usable bundles, newest first; empty for an unknown product."""
-        # Upper layers overwrite lower ones; a broken bundle is not replaced by the one that it covers.
-        found = {entry.path.name: entry for entry in reversed(self._scan(product))}
-        usable = [entry for entry in found.values() if isinstance(entry, BundleRef)]
-        return tuple(sorted(usable, key=lambda ref: (_created_at(ref), ref.version), reverse=True))
+        return tuple(ref for ref in self._sound(product) if ref.calibrated)
+
+    def drafts(self) -> tuple[BundleRef, ...]:
+        """Every product's bundles that wait for their calibration: sound, but without thresholds of no use yet."""
+        return tuple(ref for product in self._product_names() for ref in self._sound(product) if not ref.calibrated)
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is left out of the listings."""
@@ -112,8 +119,9 @@ class Store:
     def resolve(self, product: str, version: str | None = None) -> BundleRef:
         """One bundle: of this version, or the active one, which is the newest where nobody has chosen.
 
-        UnknownProduct, UnknownVersion, BrokenBundle, or BadProductState. A chosen version that broke is never replaced
-        by another one silently.
+        UnknownProduct, UnknownVersion, BrokenBundle, BadProductState, or NotCalibrated where the product has nothing
+        else. A chosen version that broke is never replaced by another one silently; a version that is asked for by name
+        may be one that is not calibrated yet.
         """
         wanted = version if version is not None else self.state(_checked(product, UnknownProduct)).active
         if wanted is not None:
@@ -123,8 +131,8 @@ class Store:
         raise self._unknown(product)
 
     def thresholds(self, ref: BundleRef) -> Thresholds:
-        """The thresholds in force for a bundle: its calibration's, unless overridden."""
-        return self.state(ref.product).thresholds(ref.version, ref.manifest.calibration)
+        """The thresholds in force for a bundle: its calibration's, unless overridden; NotCalibrated without."""
+        return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
 
     def publish(self, folder: Path) -> BundleRef:
         """Verifies a bundle and adds it, in one step; what is there already is left as it is.
@@ -151,8 +159,9 @@ class Store:
     def activate(
         self, product: str, version: str, *, by: str, note: str = "", at: datetime | None = None
     ) -> ProductState:
-        """Makes a version active after verifying its every file; errors as in `resolve`, or StateConflict."""
+        """Makes a version active after verifying every file; errors as in `resolve`, NotCalibrated, StateConflict."""
         ref = self.resolve(product, version)
+        self.thresholds(ref)
         self._verified(ref)
         state = self.state(product)
         newest = next((newest.version for newest in self.versions(product)), None)
@@ -174,7 +183,7 @@ class Store:
         """Replaces a version's threshold overrides; BadProductState if review would lie above fail."""
         ref = self.resolve(product, version)
         try:
-            overrides.over(ref.manifest.calibration)
+            overrides.over(ref.manifest.thresholds)
         except ValueError as error:
             raise BadProductState(f"product {product}, version {version}: {error}") from error
         return self._written(self.state(product).override(version, overrides, by=by, at=at or datetime.now(UTC)))
@@ -197,7 +206,7 @@ class Store:
                     return self._read(layer, folder)
                 except (BundleError, OSError) as error:
                     raise _broken(product, version, error) from error
-        known = [ref.version for ref in self.versions(product)]
+        known = [ref.version for ref in self._sound(product)]
         if not known:
             raise self._unknown(product)
         raise UnknownVersion(f"product {product!r} has no version {version!r}: use one of {', '.join(known)}")
@@ -257,7 +266,16 @@ class Store:
         except (BundleError, OSError) as error:
             raise _broken(ref.product, ref.version, error) from error
 
+    def _sound(self, product: str) -> list[BundleRef]:
+        """Whatever is whole, calibrated or not, newest first."""
+        # Upper layers overwrite lower ones; a broken bundle is not replaced by the one that it covers.
+        found = {entry.path.name: entry for entry in reversed(self._scan(product))}
+        whole = [entry for entry in found.values() if isinstance(entry, BundleRef)]
+        return sorted(whole, key=lambda ref: (_created_at(ref), ref.version), reverse=True)
+
     def _unknown(self, product: str) -> StoreError:
+        if drafts := self._sound(product):
+            return NotCalibrated.of(product, drafts[0].version)
         broken = [entry for entry in self._scan(product) if isinstance(entry, Problem)]
         if broken:
             return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")

@@ -27,7 +27,7 @@ def test_it_is_the_only_one_and_small(bundle: Bundle) -> None:
 
 
 def test_its_thresholds_are_the_conformal_ones_of_300_good_images(bundle: Bundle) -> None:
-    found = bundle.manifest.calibration
+    found = bundle.manifest.thresholds
     assert found.good_images == len(found.good_scores) == 300
     # Of 300 scores the ceil(301 x 0.98) = 295th smallest is the last below `fail`, the ceil(301 x 0.9) = 271st the last
     # below `review`; the scores in the manifest are rounded, so the one at the threshold may count on either side.
@@ -40,8 +40,8 @@ def test_it_passes_a_good_part_and_fails_one_without_its_screws(bundle: Bundle) 
     models, manifest = load_models(bundle), bundle.manifest
     parts = [render(90210).image, render(90210, "missing_screw", 3).image]
     good, bad = (inspect([part], models, manifest.settings)[0] for part in parts)
-    assert manifest.calibration.verdict(good.score) != "fail"
-    assert manifest.calibration.verdict(bad.score) == "fail"
+    assert manifest.thresholds.verdict(good.score) != "fail"
+    assert manifest.thresholds.verdict(bad.score) == "fail"
     assert bad.lane.denoising_step is not None
     assert good.lane.denoising_step is not None
     assert bad.lane.denoising_step >= good.lane.denoising_step

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from glad.settings import MethodSettings
 from training import counts
 from training.counts import Counts, Weights
-from training.data import TestImage
+from training.data import TestImage, read_truth
 from training.estimates import Estimate, bootstrap, multiplicities
-from training.evaluate import truth_of
 from training.metrics import image_counts
 from training.outcomes import Candidate
 from training.pixel_metrics import PRO_LIMIT, Ranked, rank_pixels
@@ -153,7 +152,7 @@ def _measure_one(
     paths = [image.path for image in images]
     found = list(scan(variant.bundle, variant.settings, paths, keep_maps=True, progress=show, workers=workers))
     maps = [one.placement.restore(one.map) for one in found if one.map is not None]
-    truths = [truth_of(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
+    truths = [read_truth(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
     steps = float(np.mean([one.denoising_step for one in found]))
     return Measured(np.array([one.score for one in found]), rank_pixels(maps, truths), steps)
 

@@ -70,8 +70,8 @@ def aupimo(maps: Sequence[Map], truths: Sequence[Truth], draws: NDArray[np.int64
         raise ValueError(
             f"{anomalous.sum()} of {len(maps)} images are anomalous: AUPIMO needs both, good ones set its thresholds"
         )
-    good = [maps[i] for i in np.flatnonzero(~anomalous)]
-    defects = [maps[i][truths[i]] for i in np.flatnonzero(anomalous)]
+    good = [values for values, bad in zip(maps, anomalous, strict=True) if not bad]
+    defects = [values[truth] for values, truth in zip(maps, truths, strict=True) if truth.any()]
     reference = _reference(good)
     per_image = tuple(float(admitted(_rates(reference, values)).mean()) for values in defects)
     edges = _edges(good, defects, reference)

@@ -77,7 +77,7 @@ def train(
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
-    found = bundle.manifest.calibration
+    found = bundle.manifest.thresholds
     typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
@@ -103,16 +103,17 @@ def evaluate(
     from training.camera_noise import CameraNoise
     from training.evaluate import evaluate
     from training.misses import look_at_worst
-    from training.progress import by_stage, progress_bar
+    from training.progress import named_bars
     from training.repeatability import repeat, with_repeatability
     from training.report import write_report
     from training.tables import as_markdown
 
     with _explained():
+        if json_file.suffix in {".csv", ".md", ".html"}:
+            raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
-    with _explained(), progress_bar() as bar:
-        show = by_stage(bar)
+    with _explained(), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=_command())
         misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
@@ -170,7 +171,7 @@ def calibrate(
         typer.echo(told(made.choice))
     if warning := made.report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    found = made.bundle.manifest.calibration
+    found = made.bundle.manifest.thresholds
     typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
 
@@ -220,6 +221,36 @@ def ablate(
     typer.echo(as_markdown(rows))
 
 
+def reproduce(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="mvtec-ad, mpdd, visa or pcb-bank.")],
+    *,
+    data: Annotated[Path, typer.Option(help="The data set's folder, with a folder per class.")],
+    base: Annotated[str, typer.Option(help="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id.")],
+    dino: Annotated[str, typer.Option(help="DINO's ViT: a folder in Hugging Face layout, or a hub id.")],
+    licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifests.")],
+    unet: Annotated[str | None, typer.Option(help="Fine-tuned UNet; {class} stands for the class.")] = None,
+    vae: Annotated[str | None, typer.Option(help="Fine-tuned autoencoder; {class} stands for the class.")] = None,
+    features: Annotated[str | None, typer.Option(help="Fine-tuned DINO; {class} stands for the class.")] = None,
+    multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
+    classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. [all]")] = "",
+    out: Annotated[Path, typer.Option(help="Bundles, a report per class, and table.md.")] = Path("reproduced"),
+) -> None:
+    """The table of a published data set from published weights: import, evaluate and report every class."""
+    from training.progress import named_bars
+    from training.reproduce import Weights, plan
+    from training.reproduce import reproduce as run
+
+    with _explained():
+        weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
+        chosen = tuple(name for name in classes.split(",") if name)
+        plans = plan(dataset, data, weights, chosen, multi=multi)
+        out.mkdir(parents=True, exist_ok=True)
+        with named_bars() as show:
+            table = run(plans, weights, out, command=_command(), progress=show, say=typer.echo)
+    typer.echo(table.as_markdown())
+    typer.echo(f"the table: {out / 'table.md'}; each class: {out}/CLASS.html")
+
+
 def _numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:
     """`300,400,500` -> numbers in ascending order, each once; None for nothing given."""
     if not given:
@@ -248,9 +279,10 @@ def _slug(name: str) -> str:
 def _explained() -> Iterator[None]:
     """Errors that the user can mend are told in one line, without a traceback."""
     from model_store.bundle import BundleError
+    from model_store.errors import StoreError
 
     try:
         yield
-    except (ValueError, BundleError, OSError) as error:
+    except (ValueError, BundleError, StoreError, OSError) as error:
         typer.secho(f"glad: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error

@@ -7,14 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from glad.placement import Placement
 from model_store.bundle import open_bundle
 from model_store.thresholds import Thresholds
-from training.data import TestImage, test_images
+from training.data import TestImage, read_truth, test_images
 from training.figures import measure
 from training.outcome import GOOD, Evaluation, Located, Row
 from training.scan import Scanned, scan
@@ -83,15 +78,6 @@ def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | No
     )
 
 
-def truth_of(mask: Path | None, placement: Placement) -> NDArray[np.bool_]:
-    """A ground-truth mask at its image's model scale: (height, width); a pixel counts when any of it is defective."""
-    if mask is None:
-        return np.zeros((placement.height, placement.width), dtype=np.bool_)
-    with Image.open(mask) as opened:
-        truth = opened.convert("L").point(lambda v: 255 if v > 127 else 0)
-        return np.asarray(truth.resize((placement.width, placement.height), Image.Resampling.BOX)) > 0
-
-
 def severity_of(path: Path) -> int | None:
     """The severity in a sample product's file name (`s2_0007.png`), or None."""
     head = path.stem.split("_")[0]
@@ -101,7 +87,7 @@ def severity_of(path: Path) -> int | None:
 def _located(labelled: Sequence[TestImage], scanned: Sequence[Scanned]) -> list[Located]:
     """Defects without a mask are left out: nobody knows which of their pixels are good."""
     return [
-        Located(index, found.placement.restore(found.map), truth_of(image.mask, found.placement))
+        Located(index, found.placement.restore(found.map), read_truth(image.mask, found.placement))
         for index, (image, found) in enumerate(zip(labelled, scanned, strict=True))
         if found.map is not None and (image.defect == GOOD or image.mask is not None)
     ]

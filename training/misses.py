@@ -14,8 +14,7 @@ from glad.pictures import contact_sheet, heatmap, overlay
 from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
 from model_store.thresholds import Thresholds
-from training.data import test_images
-from training.evaluate import truth_of
+from training.data import read_truth, test_images
 from training.outcome import Row
 from training.pixel_metrics import TOUCHING
 from training.scan import Seen, look
@@ -57,7 +56,7 @@ def look_at_worst(
     seen = list(look(bundle_folder, manifest.settings, paths, progress=progress, workers=workers))
     scale = scale_of(manifest.calibration, seen)
     return tuple(
-        Miss(row, strip(one, scale, truth_of(masks[one.path], one.placement)))
+        Miss(row, strip(one, scale, read_truth(masks[one.path], one.placement)))
         for row, one in zip(chosen, seen, strict=True)
     )
 
@@ -80,7 +79,7 @@ def strip(seen: Seen, limits: Thresholds, truth: NDArray[np.bool_]) -> NDArray[n
 
 
 def outlined(pixels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Black and white dashes just outside the true regions: told from the overlay's cyan line by pattern, not colour."""
+    """Black and white dashes just outside the true regions: told from the cyan line by pattern, not colour."""
     line = ndimage.binary_dilation(truth, TOUCHING) & ~truth
     y, x = np.nonzero(line)
     drawn = pixels.copy()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glad.framing import Tiles
 from glad.fuse import decide
 from glad.lane import Trigger, TriggerReason
 from glad.settings import MaskForm, MethodSettings
@@ -105,7 +106,14 @@ def walk_untriggered(
     progress: Progress,
     workers: int | None = None,
 ) -> Walks:
-    """Walk every image down from T without a trigger, comparing at every step."""
+    """Walk every image down from T without a trigger, comparing at every step.
+
+    ValueError for tiled images: each of their tiles triggers by itself.
+    """
+    if isinstance(base.framing, Tiles):
+        raise ValueError(
+            "the settings tile their images, and each tile triggers by itself: try settings on single tiles"
+        )
     settings = Candidate(start, 0, NEVER).settings(base)
 
     def show(done: int, total: int) -> None:

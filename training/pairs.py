@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glad.settings import MethodSettings
 from training.anomalies import synthesise
-from training.data import Fitted, read_fitted
 from training.pool import process_count, spread
 from training.recipe import SynthesisRecipe
+from training.squares import Square, read_squares
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def to_unit(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def _one(index: int, images: Sequence[Fitted], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
+def _one(index: int, images: Sequence[Square], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7001, index])))
     source = images[index % len(images)]
     pair = synthesise(rng, source.pixels.astype(np.float32) / 255, source.valid, recipe)
@@ -43,10 +44,10 @@ def _one(index: int, images: Sequence[Fitted], recipe: SynthesisRecipe, seed: in
     return (*to_bytes, pair.mask, source.valid)
 
 
-_IMAGES: list[Fitted] = []  # a worker process's own copy, set once before its first pair
+_IMAGES: list[Square] = []  # a worker process's own copy, set once before its first pair
 
 
-def _remember(images: list[Fitted]) -> None:
+def _remember(images: list[Square]) -> None:
     _IMAGES[:] = images
 
 
@@ -56,19 +57,19 @@ def _one_of_worker(index: int, recipe: SynthesisRecipe, seed: int) -> tuple[np.n
 
 def make_pairs(
     paths: Sequence[Path],
-    side: int,
+    settings: MethodSettings,
     recipe: SynthesisRecipe,
     seed: int,
     *,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> PairSet:
-    """Read the good images and make `recipe.pairs` pairs; each depends only on the seed, its index and its image.
+    """Read the good images and make `recipe.pairs` pairs; each depends only on the seed, its index and its square.
 
     workers: processes; None: one per core; 1: all in this one. The pairs are the same.
     """
     arrays: list[tuple[np.ndarray, ...]] = []
-    for done, result in enumerate(_all_pairs(paths, side, recipe, seed, workers=process_count(workers)), start=1):
+    for done, result in enumerate(_all_pairs(paths, settings, recipe, seed, workers=process_count(workers)), start=1):
         arrays.append(result)
         if progress is not None:
             progress(done, recipe.pairs)
@@ -77,9 +78,9 @@ def make_pairs(
 
 
 def _all_pairs(
-    paths: Sequence[Path], side: int, recipe: SynthesisRecipe, seed: int, *, workers: int
+    paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, seed: int, *, workers: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    images = list(spread(partial(read_fitted, side=side), paths, workers=workers, chunk=16))
+    images = read_squares(paths, settings, at_least=recipe.pairs, seed=seed, workers=workers)
     if workers == 1:
         return map(partial(_one, images=images, recipe=recipe, seed=seed), range(recipe.pairs))
     make = partial(_one_of_worker, recipe=recipe, seed=seed)

@@ -63,7 +63,7 @@ def pairs_of(recipe: Recipe, split: Split, workers: int | None = None) -> PairSe
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
             split.train,
-            recipe.settings.resolution,
+            recipe.settings,
             recipe.synthesis,
             recipe.seed,
             progress=lambda done, total: bar.update(task, completed=done),

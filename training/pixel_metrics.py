@@ -178,7 +178,7 @@ def _ranks(values: Map, weights: Weights, negatives: Map) -> Ranks:
     return Ranks(
         values=rising[::-1],
         pixels=np.bincount(where)[::-1].astype(np.float64),
-        regions=np.bincount(where, weights=weights)[::-1],
+        regions=np.bincount(where, weights=weights)[::-1].astype(np.float64),
         above=len(negatives) - right[::-1],
         at_least=len(negatives) - left[::-1],
         negatives=len(negatives),

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from model_store.bundle import Bundle, BundleParts, write_bundle
-from model_store.engines.torch import TorchAutoencoder, TorchFeatures, load_models, save_components
+from model_store.engines.torch import load_models, save_components
+from model_store.engines.torch_modules import TorchAutoencoder, TorchFeatures
 from training.data import Split, good_split
 from training.finetune.unet import encode_pairs, train_unet
 from training.pipeline import claim_run, pairs_of

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from model_store.thresholds import Thresholds
@@ -26,7 +27,7 @@ DECADE = 10
 
 
 def score_histograms(rows: Sequence[Row], limits: Thresholds | None) -> bytes:
-    """Good images against each defect, a panel each, with the thresholds; PNG. On a log scale if scores span a decade."""
+    """Good images against each defect, a panel each, with the thresholds; PNG. A log scale if scores span a decade."""
     kinds = defects_of(rows) or [""]
     lines = -(-len(kinds) // ABREAST)
     figure = Figure(figsize=(11, 0.7 + 2.3 * lines), layout="constrained")
@@ -39,6 +40,9 @@ def score_histograms(rows: Sequence[Row], limits: Thresholds | None) -> bytes:
         _thresholds(axis, limits)
         if _spans_a_decade(edges):
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
     for axis in axes.flat[len(kinds) :]:
         axis.set_visible(False)
     for axis in chain(axes[-1], axes[-2, len(kinds) % ABREAST or ABREAST :] if lines > 1 else ()):
@@ -62,12 +66,14 @@ def roc_curves(curves: Curves) -> bytes:
 def _histogram(
     axis: Axes, good: Sequence[float], defective: Sequence[float], edges: NDArray[np.float64], kind: str
 ) -> None:
-    axis.hist(good, edges, color=GOOD_COLOUR, alpha=0.45, hatch="///", edgecolor=GOOD_COLOUR, label="good")
+    axis.hist(good, edges.tolist(), color=GOOD_COLOUR, alpha=0.45, hatch="///", edgecolor=GOOD_COLOUR, label="good")
     if defective:
-        axis.hist(defective, edges, color=DEFECT_COLOUR, alpha=0.75, edgecolor="white", linewidth=0.5, label="defect")
+        axis.hist(
+            defective, edges.tolist(), color=DEFECT_COLOUR, alpha=0.75, edgecolor="white", linewidth=0.5, label="defect"
+        )
     axis.set_title(kind.replace("_", " "), fontsize=10)
     axis.set_ylabel("images")
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -82,10 +88,10 @@ def _roc(axis: Axes, line: Curve | None, title: str, found: str, limit: float) -
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("false positive rate")
     axis.set_ylabel(found)
-    axis.set(xlim=(0, limit), ylim=(0, 1.02))
+    axis.set(xlim=(-0.01 * limit, limit), ylim=(0, 1.02))
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="chance")
+    axis.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1)
     if line is None:
         axis.text(
             limit / 2, 0.5, "no defect with a mask" if limit < 1 or "Pixel" in title else "no defect", ha="center"

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glad.settings import MethodSettings
 from training.anomalies import synthesise
-from training.data import Fitted, read_fitted
 from training.recipe import SynthesisRecipe
+from training.squares import Square, read_squares
 
 LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one
 TRIES = 50
@@ -33,18 +34,18 @@ class Probe:
 
 
 def make_probes(
-    paths: Sequence[Path], side: int, recipe: SynthesisRecipe, folder: Path, *, seed: int
+    paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, folder: Path, *, seed: int
 ) -> tuple[Probe, ...]:
     """Two probes of each good image, written to `folder`: as it is, and with one synthetic anomaly.
 
-    Both are the image's content at the model's scale, so that nothing but the anomaly tells them apart. ValueError if
-    the recipe makes no visible anomaly.
+    Both are what one model image shows, at its scale, so that nothing but the anomaly tells them apart; of a tiled
+    image it is one tile. They are to be inspected under `of_one_square(settings)`. ValueError if the recipe makes no
+    visible anomaly.
     """
     always = recipe.model_copy(update={"none": 0.0, "shift_px": 0, "gain": 0.0})
     probes = []
-    for index, path in enumerate(paths):
-        image = read_fitted(path, side)
-        content = image.placement.restore(image.pixels)
+    for index, image in enumerate(read_squares(paths, settings, at_least=len(paths), seed=seed, workers=1)):
+        content = image.pixels[image.content]
         damaged, truth = _damaged(image, always, np.random.SeedSequence([seed, 9001, index]))
         for name, pixels, defect in (("good", content, np.zeros_like(truth)), ("anomaly", damaged, truth)):
             target = folder / f"{index:04}_{name}.png"
@@ -54,16 +55,16 @@ def make_probes(
 
 
 def _damaged(
-    image: Fitted, recipe: SynthesisRecipe, seed: np.random.SeedSequence
+    image: Square, recipe: SynthesisRecipe, seed: np.random.SeedSequence
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The image's content with an anomaly (h, w, 3), and where it is (h, w)."""
     rng = np.random.Generator(np.random.Philox(seed))
     for _ in range(TRIES):
         pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe)
-        truth = image.placement.restore(pair.mask)
+        truth = pair.mask[image.content]
         if truth.sum() >= LEAST_VISIBLE:
-            return image.placement.restore(np.round(pair.anomalous * 255).astype(np.uint8)), truth
+            return np.round(pair.anomalous * 255).astype(np.uint8)[image.content], truth
     raise ValueError(
-        f"no visible anomaly in {TRIES} tries on an image of {image.placement.width}x{image.placement.height} px: "
-        "give more weight to other kinds in the recipe's [synthesis]"
+        f"no visible anomaly in {TRIES} tries on {int(image.valid.sum())} pixels: give more weight to other kinds in "
+        "the recipe's [synthesis]"
     )

@@ -21,20 +21,6 @@ from rich.progress import (
 )
 
 
-@contextmanager
-def named_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows (name, done, total): one bar or line per name, begun when it is first heard of."""
-    tasks: dict[str, TaskID] = {}
-    with progress_bar() as bar:
-
-        def show(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total, note="")
-            bar.update(tasks[name], completed=done)
-
-        yield show
-
-
 class PlainProgress(Progress):
     """For logs, CI and nohup, where a bar prints nothing: one line per task at most every `every_s` and at its end."""
 
@@ -76,16 +62,18 @@ def line_of(task: Task) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def by_stage(bar: Progress) -> Callable[[str, int, int], None]:
-    """`show(stage, done, total)`: each stage gets a line of its own when it begins."""
+@contextmanager
+def named_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """`show(stage, done, total)`: each stage gets a bar, or a line, of its own when it is first heard of."""
     begun: dict[str, TaskID] = {}
+    with progress_bar() as bar:
 
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in begun:
-            begun[stage] = bar.add_task(stage, total=total, note="")
-        bar.update(begun[stage], completed=done, total=total)
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in begun:
+                begun[stage] = bar.add_task(stage, total=total, note="")
+            bar.update(begun[stage], completed=done, total=total)
 
-    return show
+        yield show
 
 
 def progress_bar(

@@ -17,7 +17,7 @@ from transformers import ViTModel
 from glad.settings import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
-from model_store.manifest import Calibration, ComponentName, Provenance
+from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
 from training.calibrate import calibrate, choose_delta, least_count
 from training.data import Split
 from training.recipe import CalibrationRecipe, Recipe
@@ -141,12 +141,13 @@ def publish(
     report: Mapping[str, Any],
     origin: Provenance,
 ) -> Bundle:
-    """Write the calibrated bundle to `target`."""
+    """Write the calibrated bundle to `target`; its thresholds say what they belong to."""
+    belongs = calibration_digest(settings, draft.manifest.components)
     parts = BundleParts(
         naming.product,
         naming.version,
         settings,
-        calibration,
+        calibration.model_copy(update={"calibrated_for": belongs}),
         origin,
         title=naming.title,
         quality={"calibration": dict(report)},

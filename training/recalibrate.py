@@ -14,13 +14,14 @@ from pydantic import ValidationError
 
 from glad.settings import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
-from model_store.manifest import Provenance
+from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
 from training.outcomes import Progress
 from training.probes import make_probes
 from training.publish import find_thresholds, software
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
+from training.squares import of_one_square
 
 LEAST_PROBED = 4
 
@@ -71,18 +72,21 @@ def recalibrate(
     base = bundle.manifest.settings
     choice = _choose(bundle, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
-    calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    belongs = calibration_digest(settings, bundle.manifest.components)
+    calibration = found.model_copy(update={"calibrated_for": belongs})
     if choice is not None:
         report["settings"] = {
             "probed_images": plan.images,
             "chosen": asdict(choice.chosen.candidate),
             "tried": as_rows(choice.tried),
         }
+    belongs = calibration_digest(settings, bundle.manifest.components)
     parts = BundleParts(
         bundle.manifest.product,
         target.name,
         settings,
-        calibration,
+        calibration.model_copy(update={"calibrated_for": belongs}),
         _origin(bundle, data, split, command),
         title=bundle.manifest.title,
         quality={"calibration": report},
@@ -115,8 +119,9 @@ def _choose(
     order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(split.train))
     chosen = [split.train[i] for i in sorted(order[: plan.images])]
     with tempfile.TemporaryDirectory(prefix="glad-probes-") as folder:
-        probes = make_probes(chosen, base.resolution, synthesis, Path(folder), seed=plan.seed)
-        return choose_settings(bundle.path, base, probes, plan.ranges, progress=progress, workers=workers)
+        probes = make_probes(chosen, base, synthesis, Path(folder), seed=plan.seed)
+        framed = of_one_square(base)
+        return choose_settings(bundle.path, framed, probes, plan.ranges, progress=progress, workers=workers)
 
 
 def _origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:

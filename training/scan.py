@@ -33,6 +33,10 @@ from training.pool import spread
 Result = TypeVar("Result")
 
 
+FEW = 8
+"""Images for which starting processes, each of which imports torch, takes longer than it spares."""
+
+
 @dataclass(frozen=True)
 class Scanned:
     """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
@@ -188,7 +192,8 @@ def _all(
     progress: Callable[[int, int], None] | None,
     workers: int | None,
 ) -> Iterator[Result]:
-    for done, result in enumerate(spread(call, tasks, workers=workers, chunk=2), start=1):
+    processes = 1 if len(tasks) <= FEW else workers
+    for done, result in enumerate(spread(call, tasks, workers=processes, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))
         yield result

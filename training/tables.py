@@ -54,8 +54,8 @@ def defect_table(figures: dict[str, Any]) -> Table:
     """One row per defect and severity, against all good images; verdicts only where there are any."""
     rows = figures["by_defect"]
     judged = any("failed" in row for row in rows)
-    header = ("defect", "severity", "images", "I-AUROC", "P-AUROC", "PRO")
-    header += ("fail", "pass") if judged else ()
+    verdicts = ("fail", "pass") if judged else ()
+    header = ("defect", "severity", "images", "I-AUROC", "P-AUROC", "PRO", *verdicts)
     return Table((*header, "mean denoising step"), tuple(_defect_row(row, judged) for row in rows))
 
 

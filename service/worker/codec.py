@@ -63,7 +63,7 @@ def render(prepared: Prepared, found: NDArray[np.float32], reconstruction: Pixel
     The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared. Pictures are
     at most `glad.mosaic.LONGEST_PX` long; `map.npy` is the whole map.
     """
-    placement, top = prepared.framed.layout.placement, prepared.bundle.manifest.calibration.heatmap_top
+    placement, top = prepared.framed.layout.placement, prepared.bundle.manifest.thresholds.heatmap_top
     own = np.ascontiguousarray(placement.restore(found))
     shown = reduced(own)
     return Rendered(

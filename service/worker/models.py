@@ -91,7 +91,7 @@ class BundleCache:
             manifest=bundle.manifest,
             models=models,
             comparator=ImageComparator(models.autoencoder, models.features),
-            group=_group(bundle),
+            group=_group(bundle, models),
         )
 
     def _shared(self, bundle: Bundle, models: Models) -> Models:
@@ -105,11 +105,15 @@ class BundleCache:
         )
 
 
-def _group(bundle: Bundle) -> str:
-    """What lanes must agree on to share a block: the weights, by content and not by name, the side and the schedule."""
-    settings = bundle.manifest.settings
+def _group(bundle: Bundle, models: Models) -> str:
+    """What lanes must agree on to share a block: the weights, by content and not by name, the side and the schedule.
+
+    The condition is each lane's own, so that the products of one multi-class model share calls; only its shape counts.
+    """
+    settings, told = bundle.manifest.settings, models.condition
     parts = [
-        *(f"{name}={digest}" for name, digest in sorted(component_hashes(bundle).items())),
+        *(f"{name}={digest}" for name, digest in sorted(component_hashes(bundle).items()) if name != "condition"),
+        f"condition={None if told is None else tuple(told.product.shape)}",
         f"side={settings.resolution}",
         f"schedule={settings.schedule.model_dump_json()}",
     ]

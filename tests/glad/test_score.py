@@ -12,11 +12,12 @@ from glad.regions import defect_regions
 from glad.score import (
     add_pixel_term,
     anomaly_map,
+    at_side,
     image_scores,
     patch_map,
     valid_rectangle,
 )
-from glad.settings import Area, Direction, Length, ScoreSettings
+from glad.settings import Area, Direction, Length, Resize, ScoreSettings
 from glad.smoothing import smooth
 from tests.glad.toys import PixelFeatures, random_images
 
@@ -222,3 +223,11 @@ def test_regions_are_told_in_pixels_of_the_original() -> None:
     (region,) = defect_regions(found, 0.5, placement)
     assert region.box == (80, 40, 12, 8)
     assert region.area_px == 6 * 16
+
+
+def test_at_half_the_side_areas_give_means_and_aligned_corners_keep_the_corners() -> None:
+    image = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    # rows 0 1 2 3 | 4 5 6 7 | ...: the mean of 0, 1, 4, 5 is 2.5; aligned, the corner pixels stay what they are
+    areas, aligned = (at_side(image, 2, how)[0, 0] for how in (Resize.PIXEL_AREAS, Resize.ALIGNED_CORNERS))
+    torch.testing.assert_close(areas, torch.tensor([[2.5, 4.5], [10.5, 12.5]]))
+    torch.testing.assert_close(aligned, torch.tensor([[0.0, 3.0], [12.0, 15.0]]))

@@ -193,7 +193,7 @@ def test_a_name_that_is_not_allowed_is_refused(sound_bundle: Path, tmp_path: Pat
 
 def test_the_same_weights_with_a_new_calibration_keep_their_content_hashes(sound_bundle: Path, tmp_path: Path) -> None:
     old = open_bundle(sound_bundle)
-    calibration = old.manifest.calibration.model_copy(update={"fail": 7.0})
+    calibration = old.manifest.thresholds.model_copy(update={"fail": 7.0})
     new = new_version(sound_bundle, tmp_path / "toy" / "2", calibration=calibration)
     assert new.hash != old.hash
     for name, component in new.manifest.components.items():

@@ -74,3 +74,23 @@ def test_what_is_not_there_is_one_sentence_and_status_1(glad: Glad, arguments: t
     assert result.exit_code == 1
     assert "no product 'nope'" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_bundle_that_is_not_calibrated_is_published_but_not_activated(
+    glad: Glad, root: Path, sound_bundle: Path, tmp_path: Path
+) -> None:
+    draft = new_version(sound_bundle, tmp_path / "toy" / "draft", calibration=None).path
+    refused = glad("publish", draft, "--activate")
+    assert refused.exit_code == 1
+    assert "glad calibrate" in refused.output
+    assert not (root / "toy").exists()
+
+    published = glad("publish", draft)
+    assert published.exit_code == 0, published.output
+    assert "active: none" in published.output
+    assert "no bundles" not in glad("list").output
+    assert f"not calibrated: toy draft: glad calibrate {root / 'toy' / 'draft'} --data DIR" in glad("list").output
+    assert "none: not calibrated" in glad("show", "toy", "draft").output
+    assert json.loads(glad("show", "toy", "draft", "--json").stdout)["thresholds"] is None
+    assert glad("activate", "toy", "draft").exit_code == 1
+    assert glad("show", "toy").exit_code == 1

@@ -83,3 +83,11 @@ def test_an_unknown_product_is_told_in_a_sentence(glad: Glad, photo: Path) -> No
     assert done.exit_code == 1
     assert "unheard-of" in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_bundle_that_is_not_calibrated_gives_no_verdict(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    draft = make_tiny_bundle(tmp_path, version="draft", thresholds=None)
+    done = glad(draft, photo)
+    assert done.exit_code == 1
+    assert "run `glad calibrate BUNDLE --data DIR`" in done.output
+    assert not Path("inspected").exists()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from glad.settings import MethodSettings
 from model_store.bundle import MANIFEST_NAME
-from model_store.manifest import Manifest, bundle_hash, check_name
+from model_store.errors import NotCalibrated
+from model_store.manifest import Component, Manifest, bundle_hash, calibration_digest, check_name
+from model_store.store import SHIPPED_BUNDLES
 
 
 @pytest.fixture
@@ -72,3 +76,118 @@ def test_equal_weights_have_equal_content_hashes_under_any_component_path(sound_
         update={"files": {f"other/{path.split('/')[1]}": entry for path, entry in unet.files.items()}}
     )
     assert moved.content_hash == unet.content_hash
+
+
+def conditional(content: dict[str, Any]) -> dict[str, Any]:
+    """The same manifest with a text-conditioned UNet and its condition."""
+    entry = {"sha256": "00" * 32, "bytes": 1}
+    condition = {
+        "kind": "text_condition",
+        "dtype": "float32",
+        "files": {"condition/config.json": entry, "condition/model.safetensors": entry},
+        "licence": "none",
+    }
+    unet = {**content["components"]["unet"], "kind": "unet2d_condition"}
+    return {**content, "components": {**content["components"], "unet": unet, "condition": condition}}
+
+
+def test_the_shipped_bundle_has_the_hash_it_was_published_under() -> None:
+    written = (SHIPPED_BUNDLES / "bracket" / "2" / MANIFEST_NAME).read_bytes()
+    assert bundle_hash(written).startswith("55f7f3e223ce")
+    assert Manifest.model_validate_json(written).thresholds.calibrated_for is None
+
+
+def test_a_text_conditioned_unet_comes_with_its_condition_and_may_be_guided(content: dict[str, Any]) -> None:
+    told = conditional(content)
+    told["settings"]["guidance"] = 9.0
+    assert "condition/model.safetensors" in Manifest.model_validate(told).files
+
+
+def test_a_text_conditioned_unet_without_a_condition_is_refused(content: dict[str, Any]) -> None:
+    told = conditional(content)
+    del told["components"]["condition"]
+    with pytest.raises(ValidationError, match="unet2d_condition and needs component condition: add"):
+        Manifest.model_validate(told)
+
+
+def test_a_condition_for_a_unet_that_takes_none_is_refused(content: dict[str, Any]) -> None:
+    told = conditional(content)
+    told["components"]["unet"]["kind"] = "unet2d"
+    with pytest.raises(ValidationError, match="takes no condition: remove component condition"):
+        Manifest.model_validate(told)
+
+
+def test_guidance_of_a_unet_that_takes_no_condition_is_refused(content: dict[str, Any]) -> None:
+    content["settings"]["guidance"] = 9.0
+    with pytest.raises(ValidationError, match=r"guidance is 9\.0; it needs .* this one is unet2d: set guidance to 1"):
+        Manifest.model_validate(content)
+
+
+def test_a_component_of_another_ones_kind_is_refused(content: dict[str, Any]) -> None:
+    content["components"]["features"]["kind"] = "unet2d"
+    with pytest.raises(ValidationError, match="component features is of kind unet2d; it must be vit"):
+        Manifest.model_validate(content)
+
+
+def test_a_bundle_without_thresholds_says_how_to_find_them(content: dict[str, Any]) -> None:
+    draft = Manifest.model_validate({**content, "calibration": None})
+    assert Manifest.model_validate_json(draft.to_bytes()) == draft
+    with pytest.raises(NotCalibrated, match=r"'toy', version '1' .*glad calibrate BUNDLE --data DIR"):
+        _ = draft.thresholds
+
+
+def calibrated_here(content: dict[str, Any]) -> dict[str, Any]:
+    manifest = Manifest.model_validate(content)
+    digest = calibration_digest(manifest.settings, manifest.components)
+    return {**content, "calibration": {**content["calibration"], "calibrated_for": digest}}
+
+
+def test_thresholds_are_kept_where_they_were_calibrated(content: dict[str, Any]) -> None:
+    written = Manifest.model_validate(calibrated_here(content)).to_bytes()
+    assert Manifest.model_validate_json(written).thresholds.calibrated_for is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"noise_seed": 7},
+        {"guidance": 1.0, "t_min": 200},
+        {"framing": {"kind": "stretch"}},
+        {"framing": {"kind": "tiles", "side": 64, "overlap": 16}},
+        {"zones": {"ignore": [{"points": [[0, 0], [0, 1], [1, 1]]}]}},
+    ],
+)
+def test_thresholds_of_other_settings_are_refused(content: dict[str, Any], change: dict[str, Any]) -> None:
+    calibrated = calibrated_here(content)
+    with pytest.raises(ValidationError, match=r"calibrated under other settings or weights .*run `glad calibrate`"):
+        Manifest.model_validate({**calibrated, "settings": {**calibrated["settings"], **change}})
+
+
+def test_thresholds_of_other_weights_are_refused(content: dict[str, Any]) -> None:
+    calibrated = calibrated_here(content)
+    calibrated["components"]["unet"]["files"]["unet/config.json"]["sha256"] = "ab" * 32
+    with pytest.raises(ValidationError, match="calibrated under other settings or weights"):
+        Manifest.model_validate(calibrated)
+
+
+def test_every_framing_and_no_spelled_out_default_makes_a_digest_of_its_own(content: dict[str, Any]) -> None:
+    components = Manifest.model_validate(content).components
+
+    def digest(**settings: Any) -> str:
+        return calibration_digest(MethodSettings.model_validate({"trigger": {"delta": 0.3}, **settings}), components)
+
+    framings = [{"kind": "letterbox"}, {"kind": "stretch"}, {"kind": "stretch", "via": 256}]
+    framings.append({"kind": "tiles", "side": 64, "overlap": 16})
+    assert len({digest(framing=framing) for framing in framings}) == 4
+    assert digest() == digest(noise_seed=0, steps=25, framing={"kind": "letterbox"}, fusion={"tau": 0.1})
+
+
+def test_the_digest_is_the_one_that_published_bundles_carry() -> None:
+    # Made by hand from the definition: SHA-256 of the canonical JSON below. A change breaks every calibrated bundle.
+    files = {"unet/config.json": {"sha256": "00" * 32, "bytes": 1}}
+    component = Component.model_validate({"kind": "unet2d", "dtype": "float16", "files": files, "licence": "none"})
+    settings = MethodSettings.model_validate({"start": 500, "trigger": {"delta": 0.3}})
+    text = (
+        f'{{"components":{{"unet":"{component.content_hash}"}},"settings":{{"start":500,"trigger":{{"delta":0.3}}}}}}'
+    )
+    assert calibration_digest(settings, {"unet": component}) == hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ from model_store.bundle import MANIFEST_NAME, BundleExists, HashMismatch, open_b
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
+    NotCalibrated,
     NothingToRollBack,
     UnknownProduct,
     UnknownVersion,
@@ -252,3 +253,36 @@ def test_every_shipped_bundle_is_sound() -> None:
     for product in store.products():
         for ref in store.versions(product):
             ref.open()
+
+
+@pytest.fixture
+def draft(sound_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that nobody has calibrated, newer than all others."""
+    return new_version(sound_bundle, tmp_path / "made" / "toy" / "draft", calibration=None, created_at=NEW).path
+
+
+def test_a_bundle_that_is_not_calibrated_is_never_active(sound_bundle: Path, draft: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "root")
+    published = store.publish(draft)
+    assert (store.products(), store.versions("toy"), store.drafts()) == ((), (), (published,))
+    with pytest.raises(NotCalibrated, match="glad calibrate"):
+        store.resolve("toy")
+    store.publish(sound_bundle)
+    assert store.products() == ("toy",)
+    assert store.resolve("toy").version == "1"
+    with pytest.raises(NotCalibrated):
+        store.activate("toy", "draft", by="ann")
+    assert store.state("toy").revision == 0
+
+
+def test_a_bundle_that_is_not_calibrated_is_found_by_name_and_is_no_problem(draft: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "root")
+    store.publish(draft)
+    ref = store.resolve("toy", "draft")
+    assert ref.open().manifest.calibration is None
+    assert store.problems() == ()
+    for use in (lambda: store.thresholds(ref), lambda: store.override("toy", "draft", ThresholdOverrides(), by="ann")):
+        with pytest.raises(NotCalibrated):
+            use()
+    with pytest.raises(UnknownVersion, match="use one of draft"):
+        store.resolve("toy", "9")

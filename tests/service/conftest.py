@@ -82,7 +82,7 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_toy(folder: Path) -> None:
+def write_toy(folder: Path, *, calibrated: bool = True) -> None:
     """A bundle as far as the API looks at one."""
     empty = FileEntry(sha256="00" * 32, bytes=0)
     components: dict[Any, Component] = {}
@@ -94,6 +94,7 @@ def write_toy(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         for file in files:
             (folder / file).touch()
+    calibration = Calibration(**THRESHOLDS.model_dump(), pixel_quantile=0.99, good_images=2, good_scores=(0.1, 0.2))
     manifest = Manifest.model_validate(
         {
             "product": folder.parent.name,
@@ -101,9 +102,7 @@ def write_toy(folder: Path) -> None:
             "title": "Toy",
             "settings": {"trigger": {"delta": 0.3}},
             "components": components,
-            "calibration": Calibration(
-                **THRESHOLDS.model_dump(), pixel_quantile=0.99, good_images=2, good_scores=(0.1, 0.2)
-            ),
+            "calibration": calibration if calibrated else None,
             "provenance": Provenance(created_at=AT, command="test", recipe={}, data={}, software={}, seed=0),
         }
     )

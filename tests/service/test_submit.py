@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from service.artifacts import ArtifactStore
 from service.contract import Job
 from service.queue import keys
 from service.queue.jobs import JobQueue
-from tests.service.conftest import Running, StartApp
+from tests.service.conftest import Running, StartApp, write_toy
 from tests.support.line import findings, picture, result_of
 from tests.support.redis_server import RedisServer
 
@@ -275,6 +276,22 @@ async def test_products_show_their_bundles_and_thresholds(api: Running) -> None:
     assert shown["versions"] == [shown["active"]]
     unknown = await api.http.get("/v1/products/toi")
     assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:glad:problem:unknown-product")
+
+
+async def test_a_product_that_is_not_calibrated_has_no_usable_bundle(
+    start_app: StartApp, shared_redis: RedisServer, tmp_path: Path
+) -> None:
+    root = tmp_path / "drafts"
+    for product, version, calibrated in (("toy", "1", True), ("toy", "2", False), ("raw", "1", False)):
+        write_toy(root / product / version, calibrated=calibrated)
+    api: Running = await start_app(shared_redis.url, store=str(root))
+    refused = await api.http.post("/v1/products/raw/inspections", content=picture())
+    assert (refused.status_code, refused.json()["type"]) == (404, "urn:glad:problem:product-unusable")
+    assert (await api.http.get("/v1/products/raw")).status_code == 404
+    shown = (await api.http.get("/v1/products/toy")).json()
+    assert [one["version"] for one in shown["versions"]] == ["1"]
+    listed = (await api.http.get("/v1/products")).json()["products"]
+    assert "raw" not in [one["product"] for one in listed]
 
 
 async def test_the_openapi_document_shows_every_status_with_an_example(api: Running) -> None:

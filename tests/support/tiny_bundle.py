@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from transformers import ViTConfig, ViTModel
 
+from glad.models import Condition
 from glad.settings import MethodSettings
 from model_store.bundle import BundleParts, write_bundle
 from model_store.engines.torch import save_components
+from model_store.engines.torch_files import save_condition
 from model_store.manifest import Calibration, Provenance
 
 LATENT_CHANNELS = 4
 FACTOR = 8
 DEPTH = 2
+TOKENS, WIDTH = 5, 8
 CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 TINY_SETTINGS: dict[str, Any] = {
@@ -49,25 +52,34 @@ def make_tiny_bundle(
     resolution: int = 64,
     version: str = "1",
     created_at: datetime = CREATED_AT,
-    thresholds: tuple[float, float, float] = (0.5, 1.0, 1.0),
+    prompt: int | None = None,
+    thresholds: tuple[float, float, float] | None = (0.5, 1.0, 1.0),
     **settings: Any,
 ) -> Path:
     """Writes `folder/product/version` (`folder` is then a store) and returns that path; equal arguments, equal hash.
 
-    thresholds: review, fail, pixel. settings: fields of MethodSettings that replace TINY_SETTINGS.
+    prompt: seed of a random condition, for a text-conditioned UNet; None: a UNet that takes none.
+    thresholds: review, fail, pixel; None: not calibrated yet. settings: fields of MethodSettings that replace
+    TINY_SETTINGS.
     """
     parts = BundleParts(
         product=product,
         version=version,
         title="Tiny random models",
         settings=MethodSettings.model_validate({**TINY_SETTINGS, "resolution": resolution, **settings}),
-        calibration=tiny_calibration(*thresholds),
+        calibration=None if thresholds is None else tiny_calibration(*thresholds),
         provenance=Provenance(
             created_at=created_at, command="make_tiny_bundle", recipe={}, data={}, software={}, seed=seed
         ),
     )
     with tempfile.TemporaryDirectory() as sources:
-        components = save_components(Path(sources), *tiny_modules(seed, resolution), licence="Apache-2.0, random")
+        licence, modules = "Apache-2.0, random", tiny_modules(seed, resolution, told=prompt is not None)
+        components = save_components(Path(sources), *modules, licence=licence)
+        if prompt is not None:
+            told = save_condition(
+                tiny_condition(prompt), Path(sources) / "condition", {"seed": prompt}, licence=licence
+            )
+            components["condition"] = told
         return write_bundle(folder / product / version, parts, components).path
 
 
@@ -78,11 +90,17 @@ def tiny_calibration(review: float, fail: float, pixel: float) -> Calibration:
     )
 
 
-def tiny_modules(seed: int = 0, resolution: int = 64) -> tuple[AutoencoderKL, UNet2DModel, ViTModel]:
-    """Random autoencoder, UNet and ViT in evaluation mode; the caller's random state stays as it was."""
+def tiny_modules(
+    seed: int = 0, resolution: int = 64, *, told: bool = False
+) -> tuple[AutoencoderKL, UNet2DModel | UNet2DConditionModel, ViTModel]:
+    """Random autoencoder, UNet and ViT in evaluation mode; the caller's random state stays as it was.
+
+    told: the UNet is text-conditioned.
+    """
+    make_unet = tiny_conditional_unet if told else tiny_unet
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        modules = tiny_autoencoder(resolution), tiny_unet(resolution), tiny_features(resolution)
+        modules = tiny_autoencoder(resolution), make_unet(resolution), tiny_features(resolution)
     for module in modules:
         module.eval()
     return modules
@@ -116,6 +134,30 @@ def tiny_unet(resolution: int) -> UNet2DModel:
         norm_num_groups=4,
         add_attention=False,
     )
+
+
+def tiny_conditional_unet(resolution: int) -> UNet2DConditionModel:
+    """Two levels, the upper one attends to prompts of width 8."""
+    return UNet2DConditionModel(
+        sample_size=resolution // FACTOR,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(16, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=WIDTH,
+    )
+
+
+def tiny_condition(seed: int) -> Condition:
+    """A product's random prompt, and the empty one that all products share: (5, 8) each."""
+    product, empty = (
+        torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(number)) for number in (seed, 10_000)
+    )
+    return Condition(product, empty)
 
 
 def tiny_features(resolution: int) -> ViTModel:

@@ -12,8 +12,8 @@ from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
+from training import data
 from training.ablation import FULL, Measured, as_markdown, compare, fixed_steps, measure, variants
-from training.data import TestImage, test_images
 from training.finetune.unet import LatentPairs, train_unet
 from training.pipeline import train
 from training.pixel_metrics import rank_pixels
@@ -62,8 +62,10 @@ def found(scores: list[float], map_of_defect: list[list[float]]) -> Measured:
     return Measured(np.array(scores), rank_pixels(maps, truths), 500.0)
 
 
-def labelled() -> tuple[TestImage, ...]:
-    return tuple(TestImage(Path(f"{i}.png"), kind, None) for i, kind in enumerate(["good", "good", "dent", "dent"]))
+def labelled() -> tuple[data.TestImage, ...]:
+    return tuple(
+        data.TestImage(Path(f"{i}.png"), kind, None) for i, kind in enumerate(["good", "good", "dent", "dent"])
+    )
 
 
 def test_differences_are_paired_and_zero_where_nothing_differs() -> None:
@@ -98,18 +100,18 @@ def test_without_atp_no_anomaly_is_ever_seen(tmp_path: Path) -> None:
 
 
 def test_the_baseline_without_atp_shares_all_but_the_unet(tmp_path: Path) -> None:
-    data = draw_parts(tmp_path / "parts")
+    parts = draw_parts(tmp_path / "parts")
     bundle = train(
-        TINY_RECIPE, data, tmp_path / "run", tmp_path / "bundle", Naming("ramp", "1"),
+        TINY_RECIPE, parts, tmp_path / "run", tmp_path / "bundle", Naming("ramp", "1"),
         command="test", say=lambda text: None, workers=1,
     )  # fmt: skip
-    folder, delta = train_plain(bundle, data, tmp_path / "plain", progress=quiet, workers=1)
+    folder, delta = train_plain(bundle, parts, tmp_path / "plain", progress=quiet, workers=1)
     ours, plain = bundle.manifest.components, open_bundle(folder).manifest.components
     assert ours["unet"].content_hash != plain["unet"].content_hash
     assert ours["autoencoder"].content_hash == plain["autoencoder"].content_hash
     assert ours["features"].content_hash == plain["features"].content_hash
     assert delta > 0
-    images = test_images(data)
+    images = data.test_images(parts)
     chosen = variants(bundle.path, bundle.manifest.settings, (folder, delta), fixed_steps(bundle.manifest.settings))
     rows = compare(chosen, measure(chosen, images, progress=quiet, workers=1), images)
     table = as_markdown(rows)

@@ -91,7 +91,7 @@ def test_aupimo_is_that_of_a_search_for_the_threshold_at_every_rate(seed: int, i
     rng = np.random.Generator(np.random.Philox(seed))
     sides = rng.integers(60, 240, images)
     good: list[Map] = [np.round(rng.exponential(size=(side, side)), 0).astype(kind) for side in sides]
-    defect = np.round(rng.exponential(size=(5, 4)) + 8).astype(kind)
+    defect: Map = np.round(rng.exponential(size=(5, 4)) + 8).astype(kind)
     truths = [*(np.zeros(m.shape, np.bool_) for m in good), np.ones((5, 4), np.bool_)]
     found = aupimo([*good, defect], truths, multiplicities([""] * (images + 1), rounds=1))
     assert found.per_image == pytest.approx([_naive(good, defect)])

@@ -55,14 +55,14 @@ def test_probes_differ_from_their_good_image_only_inside_their_truth(tmp_path: P
     paths = images_in(draw_parts(tmp_path / "data") / "train/good")
     folder = tmp_path / "probes"
     folder.mkdir()
-    probes = make_probes(paths[:3], 32, TINY_RECIPE.synthesis, folder, seed=1)
+    probes = make_probes(paths[:3], TINY_RECIPE.settings, TINY_RECIPE.synthesis, folder, seed=1)
     assert [probe.defective for probe in probes] == [False, True] * 3
     for good, bad in zip(probes[::2], probes[1::2], strict=True):
         change = np.abs(read_pixels(good.path).astype(int) - read_pixels(bad.path).astype(int)).mean(-1)
         assert change.shape == bad.truth.shape == (24, 32)
         assert change[bad.truth].min() > 5  # 0.025 of 255 is 6.4, less the rounding of both
         assert change[~bad.truth].max() < 7.5
-    again = make_probes(paths[:3], 32, TINY_RECIPE.synthesis, folder, seed=1)
+    again = make_probes(paths[:3], TINY_RECIPE.settings, TINY_RECIPE.synthesis, folder, seed=1)
     assert all(np.array_equal(a.truth, b.truth) for a, b in zip(probes, again, strict=True))
 
 

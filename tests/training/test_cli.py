@@ -73,16 +73,38 @@ def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(
     assert "shipped names: nano" in done.output
 
 
-def test_an_evaluation_prints_the_table_and_leaves_json_and_csv(glad: Glad, tmp_path: Path) -> None:
+def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_path: Path) -> None:
     draw_parts(tmp_path / "ramp")
     bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
-    done = glad(cli.evaluate, bundle, "--data", "ramp", "--json", "deep/er/figures.json")
+    done = glad(
+        cli.evaluate,
+        bundle,
+        "--data",
+        "ramp",
+        "--json",
+        "deep/er/figures.json",
+        "--repeatability",
+        "--repeats",
+        "2",
+        "--worst",
+        "2",
+    )
     assert done.exit_code == 0, done.output
+    assert "5 images, 2 times each, under camera noise" in done.output
     assert "| hole | – | 2 |" in done.output
     figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
     assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
     lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 5
+    assert figures["repeatability"]["repeats"] == 2
+    assert "| hole | – | 2 |" in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
+    assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
+
+
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad, tmp_path: Path) -> None:
+    done = glad(cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
+    assert done.exit_code == 2
+    assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
 
 
 def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_path: Path) -> None:

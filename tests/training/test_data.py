@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from training import data
-from training.data import DataError, good_split, images_in, read_fitted, read_groups, read_pixels
+from training.data import DataError, good_split, images_in, read_groups, read_pixels
 
 
 def _image(path: Path, size: tuple[int, int] = (8, 6), value: int = 100) -> Path:
@@ -94,7 +93,7 @@ def test_too_few_images_are_refused_with_their_number_and_place(tmp_path: Path) 
     _images(tmp_path, 9)
     with pytest.raises(DataError, match=rf"{tmp_path} holds 9 images .*at least 10"):
         good_split(tmp_path, 0.2, seed=0)
-    with pytest.raises(DataError, match="nowhere holds 0 images"):
+    with pytest.raises(DataError, match="nowhere does not exist: give the folder of one class"):
         good_split(tmp_path / "nowhere", 0.2, seed=0)
 
 
@@ -130,11 +129,12 @@ def test_a_defect_without_a_ground_truth_folder_has_image_labels_only(tmp_path: 
 def test_a_missing_mask_is_refused_by_its_name(tmp_path: Path) -> None:
     _labelled(tmp_path)
     (tmp_path / "ground_truth" / "scratch" / "001_mask.png").unlink()
-    with pytest.raises(DataError, match=r"001_mask\.png is missing: .*0 good, 255 defect"):
+    with pytest.raises(DataError, match=r"001_mask\.png is missing: .*0 good, above 0 defect"):
         data.test_images(tmp_path)
 
 
 def test_a_test_folder_needs_good_images_and_they_alone_will_do(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
     with pytest.raises(DataError, match=r"test/good has no images; .*MVTec-AD layout"):
         data.test_images(tmp_path)
     _images(tmp_path / "test" / "good", 1)
@@ -147,13 +147,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "absent.png"):
         with pytest.raises(DataError, match=path.name):
             read_pixels(path)
-
-
-def test_an_image_is_letterboxed_and_its_padding_is_not_valid(tmp_path: Path) -> None:
-    fitted = read_fitted(_image(tmp_path / "wide.png", (64, 32)), 64)
-    assert fitted.pixels.shape == (64, 64, 3)
-    assert fitted.valid.sum() == 64 * 32
-    assert np.array_equal(fitted.valid, fitted.placement.valid_pixels())
 
 
 @pytest.mark.skipif(not os.environ.get("GLAD_TEST_DATA"), reason="GLAD_TEST_DATA names no folder of real images")

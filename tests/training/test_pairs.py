@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from glad.settings import MethodSettings
 from training.pairs import PairSet, make_pairs, to_unit
 from training.recipe import SynthesisRecipe
 
 RECIPE = SynthesisRecipe(pairs=20)
+SETTINGS = MethodSettings.model_validate({"resolution": 32, "trigger": {"delta": 0.5}})
 
 
 @pytest.fixture
@@ -30,19 +32,24 @@ def _equal(one: PairSet, other: PairSet) -> bool:
 
 
 def test_pairs_do_not_depend_on_the_number_of_processes(images: list[Path]) -> None:
-    assert _equal(make_pairs(images, 32, RECIPE, 1, workers=1), make_pairs(images, 32, RECIPE, 1, workers=2))
+    assert _equal(
+        make_pairs(images, SETTINGS, RECIPE, 1, workers=1), make_pairs(images, SETTINGS, RECIPE, 1, workers=2)
+    )
 
 
 def test_pairs_depend_on_the_seed_and_more_of_them_begin_with_the_same_ones(images: list[Path]) -> None:
-    pairs, other = make_pairs(images, 32, RECIPE, 1, workers=1), make_pairs(images, 32, RECIPE, 2, workers=1)
+    pairs, other = (
+        make_pairs(images, SETTINGS, RECIPE, 1, workers=1),
+        make_pairs(images, SETTINGS, RECIPE, 2, workers=1),
+    )
     assert not _equal(pairs, other)
-    more = make_pairs(images, 32, RECIPE.model_copy(update={"pairs": 24}), 1, workers=1)
+    more = make_pairs(images, SETTINGS, RECIPE.model_copy(update={"pairs": 24}), 1, workers=1)
     assert torch.equal(more.anomalous[:20], pairs.anomalous)
 
 
 def test_pairs_have_the_stated_shapes_and_change_only_the_part(images: list[Path]) -> None:
     seen: list[tuple[int, int]] = []
-    pairs = make_pairs(images, 32, RECIPE, 1, progress=lambda done, total: seen.append((done, total)), workers=1)
+    pairs = make_pairs(images, SETTINGS, RECIPE, 1, progress=lambda done, total: seen.append((done, total)), workers=1)
     assert seen == [(done, 20) for done in range(1, 21)]
     assert len(pairs) == 20
     assert pairs.normal.shape == pairs.anomalous.shape == (20, 3, 32, 32)

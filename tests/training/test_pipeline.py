@@ -11,6 +11,7 @@ import pytest
 from accelerate import Accelerator
 
 from model_store.bundle import Bundle, open_bundle
+from model_store.manifest import calibration_digest
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.evaluate import evaluate
 from training.pipeline import RunMismatch, train
@@ -39,10 +40,11 @@ def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_a_folder_of_good_images_becomes_a_calibrated_bundle(bundle: Bundle) -> None:
     found = open_bundle(bundle.path).manifest
     assert (found.product, found.version, found.title) == ("part", "1", "A part")
-    assert found.calibration.good_images == 5
+    assert found.thresholds.good_images == 5
     # 5 good images cannot promise 98 %: fail lies just above the largest score, and the manifest says so.
-    assert found.calibration.fail == pytest.approx(found.calibration.good_scores[-1], abs=1e-5)
-    assert all(found.calibration.verdict(score - 1e-5) != "fail" for score in found.calibration.good_scores)
+    assert found.thresholds.fail == pytest.approx(found.thresholds.good_scores[-1], abs=1e-5)
+    assert all(found.thresholds.verdict(score - 1e-5) != "fail" for score in found.thresholds.good_scores)
+    assert found.thresholds.calibrated_for == calibration_digest(found.settings, found.components)
     assert found.quality["calibration"]["conformal"] is False
     assert "5 good images" in found.quality["calibration"]["warning"]
     assert found.settings.trigger.delta == found.quality["calibration"]["trigger_peaks"]["delta"] != 9.0
@@ -72,7 +74,7 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_threshol
     resumed = _train(data, tmp_path)
     assert taken == 3 + 4 + 3
     assert resumed.manifest.components == bundle.manifest.components
-    assert resumed.manifest.calibration == bundle.manifest.calibration
+    assert resumed.manifest.calibration == bundle.manifest.thresholds
     assert resumed.manifest.settings == bundle.manifest.settings
 
 
@@ -98,7 +100,7 @@ def test_a_bundle_is_measured_by_defect_with_every_image_in_its_row(bundle: Bund
         ("test/good/000.png", "good"), ("test/good/001.png", "good"), ("test/good/002.png", "good"),
         ("test/hole/000.png", "hole"), ("test/hole/001.png", "hole"),
     ]  # fmt: skip
-    assert [row.verdict for row in found.rows] == [bundle.manifest.calibration.verdict(row.score) for row in found.rows]
+    assert [row.verdict for row in found.rows] == [bundle.manifest.thresholds.verdict(row.score) for row in found.rows]
     assert found.figures["images"] == {"good": 3, "defect": 2}
     (hole,) = found.figures["by_defect"]
     assert (hole["defect"], hole["images"]) == ("hole", 2)
@@ -118,5 +120,5 @@ def test_good_images_alone_measure_false_rejects(bundle: Bundle, data: Path, tmp
     assert "image" not in found.figures
     assert "pixel" not in found.figures
     text = as_markdown(found.figures)
-    assert text.startswith("False rejects")
-    assert text.endswith("of 3 good images")
+    assert f"| false rejects of 3 good | {100 * failed / 3:.1f} |" in text
+    assert "AUROC" not in text

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from glad.imaging import MAX_PIXELS
-from glad.models import Denoiser, Models
+from glad.models import Condition, Denoiser, Models
 from glad.reconstruct import reconstruct
 from glad.score import anomaly_map, image_scores
 from model_store.store import Store
 from service.worker.codec import Prepared, prepare, render
-from service.worker.models import BundleCache, BundleUnavailable, LoadedBundle
+from service.worker.models import BundleCache, BundleUnavailable, LoadedBundle, _group
 from service.worker.runner import Inspected, NotFinite, Runner, call_shapes
 from tests.service.worker.conftest import png
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -232,6 +232,31 @@ class TestBundleCache:
         assert one.models == two.models
         assert one.models.denoiser is two.models.denoiser
         assert one.group == two.group
+
+    def test_products_of_one_multi_class_model_share_calls_each_told_of_itself(self, tmp_path: Path) -> None:
+        for prompt, product in enumerate(("one", "two")):
+            make_tiny_bundle(tmp_path, product=product, prompt=prompt, guidance=3.0)
+        one, two = self.loaded(tmp_path, "one", "two")
+        assert one.group == two.group
+        assert one.models.denoiser is two.models.denoiser
+
+        prepared = {bundle.manifest.product: prepare(png(1), bundle, MAX_PIXELS) for bundle in (one, two)}
+        runner = Runner("cpu", lanes=2)
+        for job, own in prepared.items():
+            runner.admit(job, own)
+        together = walk(runner, one.group, list(prepared))
+        # The same picture and noise: only what the UNet is told differs, and each lane is told its own.
+        assert together["one"].score != pytest.approx(together["two"].score, rel=1e-3)
+        for job, own in prepared.items():
+            assert together[job].score == pytest.approx(alone(own).score, rel=1e-4)
+
+    def test_conditions_of_other_shapes_are_other_groups(self, tmp_path: Path) -> None:
+        make_tiny_bundle(tmp_path, product="one", prompt=1)
+        (one,) = self.loaded(tmp_path, "one")
+        longer = torch.zeros(7, 8)
+        told = replace(one.models, condition=Condition(longer, longer))
+        bundle = Store(tmp_path).resolve("one").open()
+        assert _group(bundle, told) != _group(bundle, one.models) == one.group
 
     def test_other_weights_sides_and_schedules_are_other_groups(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one")

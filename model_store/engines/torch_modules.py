@@ -1,0 +1,138 @@
+"""The Protocols of glad.models on modules of diffusers and transformers.
+
+Everything runs in inference mode: the tensors returned may be read and copied from, but neither written in place nor
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from torch import Tensor
+from transformers import ViTModel
+
+
+@dataclass(frozen=True)
+class TorchAutoencoder:
+    """glad.models.Autoencoder on diffusers' AutoencoderKL."""
+
+    module: AutoencoderKL
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels C of a latent."""
+        return int(self.module.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent element on a side: each block but the last halves the side."""
+        return int(2 ** (len(self.module.config.block_out_channels) - 1))
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32: (posterior mean - shift) * scaling factor."""
+        posterior = self.module.encode(_like(images, self.module), return_dict=False)[0]
+        mean: Tensor = posterior.mode().float()
+        return ((mean - self._shift) * self._scale).contiguous()
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
+        unscaled = latents / self._scale + self._shift
+        decoded: Tensor = self.module.decode(_like(unscaled, self.module), return_dict=False)[0]
+        return decoded.float().contiguous()
+
+    @property
+    def _scale(self) -> float:
+        return float(self.module.config.scaling_factor)
+
+    @property
+    def _shift(self) -> float:
+        return float(self.module.config.shift_factor or 0.0)
+
+
+@dataclass(frozen=True)
+class TorchDenoiser:
+    """glad.models.Denoiser on diffusers' unconditional UNet2DModel."""
+
+    module: UNet2DModel
+
+    @torch.inference_mode()
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """latents: (B, C, h, w); timesteps: (B,) int64, one per lane -> predicted noise (B, C, h, w), float32.
+
+        ValueError for conditions: this UNet takes none.
+        """
+        if conditions is not None:
+            raise ValueError("this UNet takes no conditions: it was trained without; give None")
+        predicted: Tensor = self.module(_like(latents, self.module), timesteps, return_dict=False)[0]
+        return predicted.float()
+
+
+@dataclass(frozen=True)
+class TorchConditionalDenoiser:
+    """glad.models.Denoiser on diffusers' text-conditioned UNet2DConditionModel (Stable Diffusion 1.x)."""
+
+    module: UNet2DConditionModel
+
+    @torch.inference_mode()
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """latents: (B, C, h, w); timesteps: (B,) int64; conditions: (B, L, D) -> noise (B, C, h, w), float32.
+
+        ValueError without conditions.
+        """
+        if conditions is None:
+            raise ValueError("this UNet is text-conditioned: give the embedded prompt of every lane")
+        told = _like(conditions, self.module)
+        predicted: Tensor = self.module(_like(latents, self.module), timesteps, told, return_dict=False)[0]
+        return predicted.float()
+
+
+@dataclass(frozen=True)
+class TorchFeatures:
+    """glad.models.Features on transformers' ViTModel: computes no block beyond the deepest one asked for."""
+
+    module: ViTModel
+
+    @property
+    def patch(self) -> int:
+        """Pixels per patch on a side."""
+        return int(self.module.config.patch_size)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.module.layers)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32: block outputs before the final norm."""
+        self._refuse_layers(layers)
+        batch, _, height, width = images.shape
+        grid = (batch, height // self.patch, width // self.patch, -1)
+        hidden = self.module.embeddings(
+            _like(images, self.module), interpolate_pos_encoding=(height, width) != self._trained_size
+        )
+        taps: dict[int, Tensor] = {}
+        for number, block in enumerate(self.module.layers[: max(layers)], start=1):
+            hidden = block(hidden)
+            if number in layers:
+                taps[number] = hidden[:, 1:].reshape(grid).float().contiguous()
+        return tuple(taps[layer] for layer in layers)
+
+    @property
+    def _trained_size(self) -> tuple[int, int]:
+        size = self.module.config.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    def _refuse_layers(self, layers: Sequence[int]) -> None:
+        if not layers or any(not 1 <= layer <= self.depth for layer in layers):
+            raise ValueError(f"layers are {tuple(layers)}; the features have blocks 1 ... {self.depth}: choose of them")
+
+
+def _like(tensor: Tensor, module: Any) -> Tensor:
+    return tensor.to(device=module.device, dtype=module.dtype)

@@ -1,0 +1,145 @@
+"""The import itself: published parts, checked against each other and the settings, become a bundle to calibrate."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import ViTModel
+
+from glad.settings import MethodSettings
+from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
+from model_store.engines.torch import models_from_modules, save_components
+from model_store.engines.torch_files import DTYPES, round_to_stored_precision, save_condition
+from model_store.files import hash_file, make_folder
+from model_store.importing.base import Base, autoencoder_of, check_schedule, features_of, unet_of
+from model_store.importing.checkpoints import ImportRefused, checkpoint_file
+from model_store.importing.prompt import Embedded, embed_prompt
+from model_store.manifest import ComponentName, Dtype, Provenance
+
+STAGES = ("prompt", "autoencoder", "unet", "features", "saving", "bundle")
+"""What an import goes through, in order."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where the models come from; a checkpoint stands in for the base's weights."""
+
+    base: str
+    """Stable Diffusion 1.x: a folder or a hub id."""
+    dino: str
+    """DINO's ViT: a folder or a hub id."""
+    unet: Path | None = None
+    vae: Path | None = None
+    features: Path | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the bundle shall be."""
+
+    product: str
+    version: str
+    settings: MethodSettings
+    prompt: str
+    licence: str
+    title: str = ""
+    dtype: Dtype = "float16"
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The models, as they will be stored."""
+
+    autoencoder: AutoencoderKL
+    unet: UNet2DConditionModel
+    features: ViTModel
+    embedded: Embedded
+
+
+def import_bundle(target: Path, origins: Origins, wanted: Wanted, *, command: str, say: Say) -> Bundle:
+    """Writes the bundle, without thresholds, to `target`, and calls `say` as each of STAGES begins.
+
+    ImportRefused if a part does not load, ModelsDoNotFit if they fit neither each other nor the settings, BundleError
+    as in `write_bundle`. Until it is done, its files lie beside `target`'s parent: twice the bundle's size is needed.
+    """
+    parts = _parts(origins, wanted, say)
+    told = parts.embedded.condition
+    models_from_modules(parts.autoencoder, parts.unet, parts.features, wanted.settings, told)
+    say("saving")
+    make_folder(target.parent)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as folder:
+        sources = _saved(parts, Path(folder), wanted)
+        say("bundle")
+        about = BundleParts(
+            wanted.product,
+            wanted.version,
+            wanted.settings,
+            None,
+            _provenance(origins, wanted, command),
+            title=wanted.title,
+        )
+        return write_bundle(target, about, sources)
+
+
+def _parts(origins: Origins, wanted: Wanted, say: Say) -> Parts:
+    base = Base(origins.base)
+    check_schedule(base, wanted.settings.schedule)
+    say("prompt")
+    embedded = embed_prompt(base, wanted.prompt)
+    say("autoencoder")
+    autoencoder = _rounded(autoencoder_of(base, origins.vae), wanted.dtype)
+    say("unet")
+    unet = _rounded(unet_of(base, origins.unet), wanted.dtype)
+    say("features")
+    return Parts(autoencoder, unet, _rounded(features_of(Base(origins.dino), origins.features), wanted.dtype), embedded)
+
+
+def _rounded(module: Any, dtype: Dtype) -> Any:
+    """In the stored precision before the next part is read: half the memory, and a weight beyond it shows early."""
+    try:
+        round_to_stored_precision(module, dtype)
+    except ValueError as error:
+        raise ImportRefused(f"{type(module).__name__}: {error} (--dtype)") from error
+    return nn.Module.to(module, dtype=DTYPES[dtype])
+
+
+def _saved(parts: Parts, folder: Path, wanted: Wanted) -> Mapping[ComponentName, ComponentSource]:
+    licence = wanted.licence
+    modules = save_components(
+        folder, parts.autoencoder, parts.unet, parts.features, licence=licence, dtype=wanted.dtype
+    )
+    embedded = parts.embedded
+    return {
+        **modules,
+        "condition": save_condition(embedded.condition, folder / "condition", embedded.about, licence=licence),
+    }
+
+
+def _provenance(origins: Origins, wanted: Wanted, command: str) -> Provenance:
+    given = {"unet": origins.unet, "vae": origins.vae, "features": origins.features}
+    checkpoints = {part: _identity(path) for part, path in given.items() if path is not None}
+    names = ("glad-inspect", "torch", "diffusers", "transformers", "safetensors")
+    return Provenance(
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        command=command,
+        recipe={"base": origins.base, "dino": origins.dino, "prompt": wanted.prompt, "checkpoints": checkpoints},
+        data={},
+        software={"python": platform.python_version(), **{name: version(name) for name in names}},
+        seed=0,
+    )
+
+
+def _identity(path: Path) -> dict[str, str]:
+    file = checkpoint_file(path)
+    return {"file": file.name, "sha256": hash_file(file).sha256}
