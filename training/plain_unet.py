@@ -72,7 +72,7 @@ def _train(bundle: Bundle, recipe: Recipe, split: Split, folder: Path, workers: 
         manifest.product,
         manifest.version,
         manifest.settings,
-        manifest.calibration,
+        None,
         manifest.provenance,
         title="without ATP, for an ablation only",
     )
