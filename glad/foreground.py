@@ -26,14 +26,21 @@ def foreground_mask(grey: Tensor, counted: Tensor, settings: ScoreSettings, side
     has finitely many taps, so "above 0" widens the object by half its taps: its edge is inspected in full. An image of
     one grey is all object, so that nothing of it goes unseen. `side`: of a model image where it is scored.
     """
-    levels = grey.round().clamp(0, LEVELS - 1)
-    threshold = otsu_threshold(levels[counted])
-    if settings.foreground is Foreground.WHOLE or threshold is None:
+    found = object_pixels(grey, counted, settings.foreground)
+    if found is None:
         return torch.ones_like(grey)
-    found = levels <= threshold if settings.foreground is Foreground.DARK else levels > threshold
     blur = settings.smoothing, settings.taps, side
     wide = smooth_counted((found & counted).float(), counted, *blur) > 0
     return smooth_counted(wide.float(), counted, *blur)
+
+
+def object_pixels(grey: Tensor, counted: Tensor, foreground: Foreground) -> Tensor | None:
+    """grey (H, W), 0 ... 255 -> (H, W) bool, on the object's side of Otsu's threshold; None: all of it is object."""
+    levels = grey.round().clamp(0, LEVELS - 1)
+    threshold = None if foreground is Foreground.WHOLE else otsu_threshold(levels[counted])
+    if threshold is None:
+        return None
+    return levels <= threshold if foreground is Foreground.DARK else levels > threshold
 
 
 def otsu_threshold(levels: Tensor) -> int | None:

@@ -52,7 +52,7 @@ class Framed:
         """Cut a tile, and draw its noise."""
         side = self.layout.side
         picture = self.layout.square(self.pixels, tile)
-        counted = self.counted[tile.y : tile.y + side, tile.x : tile.x + side]
+        counted = self.counted[self.layout.span(tile)]
         return Square(
             picture=picture,
             image=to_model(picture),
@@ -70,9 +70,7 @@ def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int
     height, width = pixels.shape[:2]
     layout = lay_out(width, height, settings)
     counted = layout.counted(settings.zones)
-    tiles = tuple(
-        tile for tile in layout.tiles if counted[tile.y : tile.y + layout.side, tile.x : tile.x + layout.side].any()
-    )
+    tiles = tuple(tile for tile in layout.tiles if counted[layout.span(tile)].any())
     if not tiles:
         raise NothingCounts(
             f"the bundle's zones leave nothing of an image of {width}×{height} pixels to inspect: ignore less of it"

@@ -72,6 +72,10 @@ class Layout:
         inside = slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x)
         return padded(content, self.side, inside)
 
+    def span(self, tile: Tile) -> tuple[slice, slice]:
+        """A tile's rows and columns in the plane."""
+        return slice(tile.y, tile.y + self.side), slice(tile.x, tile.x + self.side)
+
     def counted(self, zones: Zones) -> NDArray[np.bool_]:
         """(rows, columns) of the plane: true where the image shows and its zones let it count."""
         counted = self.placement.valid_pixels()

@@ -125,6 +125,7 @@ class CalibratedFor(Frozen):
     start: int
     steps: int
     start_level: StartLevel
+    schedule: ScheduleSettings = ScheduleSettings()
     resolution: int
     comparator: ComparatorKind
     layer: int
@@ -252,6 +253,7 @@ class MethodSettings(Frozen):
             start=self.start,
             steps=self.steps,
             start_level=self.start_level,
+            schedule=self.schedule,
             resolution=self.resolution,
             comparator=trigger.comparator,
             layer=self.trigger_layer,

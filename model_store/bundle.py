@@ -165,7 +165,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
             path,
             expected="a manifest of format 1",
             found=_first_problems(error),
-            fix="publish the bundle with this version of glad, or upgrade glad if a newer one wrote it",
+            fix="restore the manifest that was published, or upgrade glad if a newer one wrote it",
         ) from error
 
 

@@ -159,8 +159,8 @@ class Manifest(Frozen):
         if found is None or found == (here := calibration_digest(self.settings, self.components)):
             return self
         raise ValueError(
-            f"thresholds were calibrated under other settings or weights (digest {found[:12]}, here {here[:12]}): "
-            "run `glad calibrate`"
+            f"thresholds were calibrated under other settings or weights (digest {found[:12]}, here {here[:12]}): take "
+            "the bundle as it was published, and change its settings with `glad calibrate --settings FILE`"
         )
 
     @property

@@ -207,12 +207,15 @@ KINDS: dict[str, Callable[[np.random.Generator, Unit], Unit]] = {
 }
 
 
-def synthesise(rng: np.random.Generator, image: Unit, valid: Mask, recipe: SynthesisRecipe) -> Pair:
+def synthesise(
+    rng: np.random.Generator, image: Unit, valid: Mask, recipe: SynthesisRecipe, where: Mask | None = None
+) -> Pair:
     """A pair from one good image: shifted and scaled together, one of them damaged inside the valid area.
 
     Args:
         image: (S, S, 3) in [0, 1].
         valid: (S, S); letterbox padding is False and stays untouched.
+        where: (S, S); only there it is damaged, such as on the object; None: all that is valid.
     """
     shift = rng.integers(-recipe.shift_px, recipe.shift_px + 1, 2)
     moved = ndimage.shift(image, (*shift, 0), order=0, mode="nearest") if shift.any() else image
@@ -224,6 +227,7 @@ def synthesise(rng: np.random.Generator, image: Unit, valid: Mask, recipe: Synth
     kinds, weights = zip(*recipe.weights.items(), strict=True)
     kind = str(rng.choice(kinds, p=np.array(weights) / sum(weights)))
     damaged = np.clip(KINDS[kind](rng, normal), 0, 1).astype(np.float32)
-    anomalous = np.where(inside[..., None], damaged, normal)
+    reached = inside if where is None else inside & where
+    anomalous = np.where(reached[..., None], damaged, normal)
     mask = np.asarray(np.abs(anomalous - normal).mean(-1) > VISIBLE)
     return Pair(normal, anomalous, mask, kind)

@@ -54,25 +54,28 @@ class Ranges:
     """None: quantiles of the good probes' trigger scores, no adaptation (0), and never."""
 
     def starts_of(self, base: MethodSettings) -> tuple[int, ...]:
-        """Every T to try. ValueError for one that does not fit the settings."""
+        """Every T to try. ValueError for one, or for a t_min under it, that does not fit the settings."""
         starts = self.starts or tuple(sorted({max(base.steps, round(share * base.start)) for share in START_SHARES}))
         for start in starts:
-            Candidate(start, 0, 0.0).settings(base)
+            for t_min in self.t_mins_of(start):
+                Candidate(start, t_min, 0.0).settings(base)
         return starts
 
     def t_mins_of(self, start: int) -> tuple[int, ...]:
         """Every t_min to try under this T."""
-        chosen = self.t_mins or tuple(round(share * start) for share in T_MIN_SHARES)
-        return tuple(t_min for t_min in chosen if t_min <= start)
+        return self.t_mins or tuple(round(share * start) for share in T_MIN_SHARES)
 
     def candidates(self, walks: Walks, good: Sequence[int], start: int) -> tuple[Candidate, ...]:
         """Every choice under this T; delta = 0 (no adaptation) once, because t_min means nothing to it."""
-        found: list[Candidate] = [Candidate(start, 0, 0.0)]
+        found: list[Candidate] = [Candidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
         for t_min in self.t_mins_of(start):
-            peaks = peaks_until(walks, good, t_min)
-            deltas = self.deltas or (*(float(np.quantile(peaks, q)) for q in DELTA_QUANTILES), NEVER)
+            deltas = self.deltas or _quantiles(peaks_until(walks, good, t_min))
             found += [Candidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
         return tuple(found)
+
+
+def _quantiles(peaks: Sequence[float]) -> tuple[float, ...]:
+    return (*(float(np.quantile(peaks, q)) for q in DELTA_QUANTILES), NEVER)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,10 @@ def calibrate(
     start: Annotated[str, typer.Option(help="Values of T to try, such as 300,400,500. [shares of the own]")] = "",
     t_min: Annotated[str, typer.Option(help="Values of t_min to try. [shares of T]")] = "",
     delta: Annotated[str, typer.Option(help="Values of δ to try; 0: no adaptation. [from good images]")] = "",
+    settings: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="TOML or JSON: zones, framing, foreground and more."),
+    ] = None,
     images: Annotated[
         int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
     ] = 40,
@@ -161,7 +165,7 @@ def calibrate(
         ranges = Ranges(
             _numbers("--start", start, int), _numbers("--t-min", t_min, int), _numbers("--delta", delta, float)
         )
-        plan = Plan(None if keep_settings else ranges, images, confidence, seed)
+        plan = Plan(None if keep_settings else ranges, images, settings, confidence, seed)
         with named_bars() as show:
             made = recalibrate(bundle, data, target, plan, command=_command(), progress=show)
         if json_file is not None:
@@ -203,6 +207,10 @@ def ablate(
         settings = opened.manifest.settings
         images = test_images(data)
         steps = _numbers("--fixed", fixed, int) or fixed_steps(settings)
+        if settings.trigger.delta == 0:
+            raise ValueError(
+                "the bundle's δ is 0, which is no adaptation: give one with a δ above 0 to compare with none"
+            )
         variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
         json_file.parent.mkdir(parents=True, exist_ok=True)
         baseline = None
@@ -233,7 +241,9 @@ def reproduce(
     features: Annotated[str | None, typer.Option(help="Fine-tuned DINO; {class} stands for the class.")] = None,
     multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
     classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. [all]")] = "",
-    out: Annotated[Path, typer.Option(help="Bundles, a report per class, and table.md.")] = Path("reproduced"),
+    out: Annotated[
+        Path | None, typer.Option(help="Bundles, a report per class, and table.md. [reproduced/DATASET]")
+    ] = None,
 ) -> None:
     """The table of a published data set from published weights: import, evaluate and report every class."""
     from training.progress import named_bars
@@ -244,11 +254,12 @@ def reproduce(
         weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
         chosen = tuple(name for name in classes.split(",") if name)
         plans = plan(dataset, data, weights, chosen, multi=multi)
-        out.mkdir(parents=True, exist_ok=True)
+        folder = out or Path("reproduced") / (f"{dataset}-multi" if multi else dataset)
+        folder.mkdir(parents=True, exist_ok=True)
         with named_bars() as show:
-            table = run(plans, weights, out, command=_command(), progress=show, say=typer.echo)
+            table = run(plans, weights, folder, command=_command(), progress=show, say=typer.echo)
     typer.echo(table.as_markdown())
-    typer.echo(f"the table: {out / 'table.md'}; each class: {out}/CLASS.html")
+    typer.echo(f"the table: {folder / 'table.md'}; each class: {folder}/CLASS.html")
 
 
 def _numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:

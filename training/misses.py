@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
+from glad.mosaic import reduced
 from glad.pictures import contact_sheet, heatmap, overlay
 from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
@@ -72,10 +74,19 @@ def scale_of(limits: Thresholds | None, seen: Sequence[Seen]) -> Thresholds:
 def strip(seen: Seen, limits: Thresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
     place, top = seen.placement, limits.heatmap_top
-    shown, rebuilt, heat = place.restore(seen.input), place.restore(seen.reconstruction), place.restore(seen.map)
-    drawn = outlined(overlay(shown, heat, top, threshold=limits.pixel), truth)
+    pictures = seen.input, seen.reconstruction, reduced(seen.map)
+    shown, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)
+    drawn = outlined(overlay(shown, heat, top, threshold=limits.pixel), _at(truth, shown.shape[:2]))
     row = [shown, rebuilt, heatmap(heat, top), drawn]
     return contact_sheet([row], cell=max(CELL, *shown.shape[:2]), titles=TITLES)
+
+
+def _at(truth: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A truth (H, W) at a picture's size (h, w): true where any part of a pixel is."""
+    if truth.shape == size:
+        return truth
+    share = Image.fromarray(truth.astype(np.float32)).resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(np.asarray(share) > 0)
 
 
 def outlined(pixels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:

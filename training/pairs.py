@@ -39,7 +39,7 @@ def to_unit(images: Tensor) -> Tensor:
 def _one(index: int, images: Sequence[Square], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7001, index])))
     source = images[index % len(images)]
-    pair = synthesise(rng, source.pixels.astype(np.float32) / 255, source.valid, recipe)
+    pair = synthesise(rng, source.pixels.astype(np.float32) / 255, source.valid, recipe, source.inspected)
     to_bytes = [np.round(x * 255).astype(np.uint8).transpose(2, 0, 1) for x in (pair.normal, pair.anomalous)]
     return (*to_bytes, pair.mask, source.valid)
 

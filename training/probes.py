@@ -60,7 +60,7 @@ def _damaged(
     """The image's content with an anomaly (h, w, 3), and where it is (h, w)."""
     rng = np.random.Generator(np.random.Philox(seed))
     for _ in range(TRIES):
-        pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe)
+        pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe, image.inspected)
         truth = pair.mask[image.content]
         if truth.sum() >= LEAST_VISIBLE:
             return np.round(pair.anomalous * 255).astype(np.uint8)[image.content], truth

@@ -18,6 +18,7 @@ from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
 from training.outcomes import Progress
+from training.overlay import overlaid
 from training.probes import make_probes
 from training.publish import find_thresholds, software
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
@@ -34,6 +35,8 @@ class Plan:
     """What is tried for T, t_min and delta; None: the bundle's own stay, only the thresholds are found."""
     images: int = 40
     """Good images of which probes are made."""
+    overlay: Path | None = None
+    """A file of settings laid over the bundle's own, see `training.overlay`."""
     confidence: float | None = None
     seed: int = 0
 
@@ -69,15 +72,14 @@ def recalibrate(
     bundle = open_bundle(folder)
     recipe, synthesis, seed = _recipe_of(bundle.manifest.provenance, plan)
     split = good_split(data, recipe.holdout, seed)
-    base = bundle.manifest.settings
-    choice = _choose(bundle, split, synthesis, plan, progress=progress, workers=workers)
+    own = bundle.manifest.settings
+    base = own if plan.overlay is None else overlaid(own, plan.overlay)
+    choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
-    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
-    belongs = calibration_digest(settings, bundle.manifest.components)
-    calibration = found.model_copy(update={"calibrated_for": belongs})
+    calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
     if choice is not None:
         report["settings"] = {
-            "probed_images": plan.images,
+            "probed_images": min(plan.images, len(split.train)),
             "chosen": asdict(choice.chosen.candidate),
             "tried": as_rows(choice.tried),
         }
@@ -106,6 +108,7 @@ def _recipe_of(origin: Provenance, plan: Plan) -> tuple[CalibrationRecipe, Synth
 
 def _choose(
     bundle: Bundle,
+    base: MethodSettings,
     split: Split,
     synthesis: SynthesisRecipe,
     plan: Plan,
@@ -115,7 +118,6 @@ def _choose(
 ) -> Choice | None:
     if plan.ranges is None:
         return None
-    base: MethodSettings = bundle.manifest.settings
     order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(split.train))
     chosen = [split.train[i] for i in sorted(order[: plan.images])]
     with tempfile.TemporaryDirectory(prefix="glad-probes-") as folder:

@@ -187,6 +187,13 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
             f"trigger.layer is {settings.trigger_layer}; only score.layers {settings.score.layers} are trained: "
             "choose one of them"
         )
+    if settings.guidance != 1:
+        yield f"guidance is {settings.guidance}; a recipe trains a UNet that is told nothing: set guidance to 1"
+    if settings.scoring_side % recipe.features.patch:
+        yield (
+            f"score.resolution {settings.scoring_side} is not divisible by the patch {recipe.features.patch}: "
+            "choose a multiple"
+        )
     if settings.score.imagenet_normalise or settings.trigger.imagenet_normalise:
         yield "imagenet_normalise is true; the extractor is trained on images in [-1, 1]: set it to false"
 

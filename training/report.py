@@ -38,7 +38,9 @@ def write_report(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresho
     """Writes figures and rows as JSON, and beside it, under the same name, the rows as CSV, Markdown and a page."""
     files = Report(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
-    files.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    whole = files.json.with_name(f".{files.json.name}")  # a reader never meets half a report
+    whole.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    whole.replace(files.json)
     _write_csv(evaluation, files.csv)
     heading = f"# {title_of(evaluation.figures)}\n\n{origin_of(evaluation.figures)}\n\n"
     files.markdown.write_text(heading + tables.as_markdown(evaluation.figures) + "\n", encoding="utf-8")

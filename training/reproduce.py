@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from model_store.importing.bundle import Origins, Wanted, import_bundle
 from training.data import test_images
 from training.evaluate import evaluate
 from training.misses import look_at_worst
+from training.outcome import GOOD
 from training.report import write_report
 from training.tables import IMAGE, PIXEL, Table
 
@@ -77,7 +78,12 @@ def plan(dataset: str, root: Path, weights: Weights, classes: Sequence[str], *, 
             raise ValueError(
                 f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
             )
-        test_images(folder)
+        if unmasked := [image.path for image in test_images(folder) if image.defect != GOOD and image.mask is None]:
+            raise ValueError(
+                f"{unmasked[0]} has no mask: the table needs one for every defect in ground_truth/<defect>"
+            )
+        if all(image.defect == GOOD for image in test_images(folder)):
+            raise ValueError(f"{folder} holds no defects: the table needs labelled ones in test/<defect>")
         chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
         plans.append(Plan(product, chosen, folder, weights.origins(product)))
     return tuple(plans)
@@ -97,7 +103,9 @@ def reproduce(
     """Import, evaluate and report each class; what is there already is not done again.
 
     Writes OUT/bundles/CLASS/published, OUT/CLASS.json (with table, page and rows beside it), OUT/table.md -> the table.
+    ValueError where OUT holds another run's: of other settings, weights or images.
     """
+    _claim(out, plans, weights)
     figures = {}
     for one in plans:
         bundle = _bundle(one, weights, out, command, say)
@@ -119,6 +127,21 @@ def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
         for group, keys in (("image", IMAGE.values()), ("pixel", (*PIXEL.values(), "aupimo")))
     }
     return Table(header, (*rows, ("average", *_cells(average))))
+
+
+def _claim(out: Path, plans: Sequence[Plan], weights: Weights) -> None:
+    """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later."""
+    identity = {
+        one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
+        for one in plans
+    }
+    mark = out / "run.json"
+    known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+    if other := [product for product, own in identity.items() if known.get(product, own) != own]:
+        raise ValueError(
+            f"{out} holds class {other[0]} of another run, with other settings, weights or images: give another --out"
+        )
+    mark.write_text(json.dumps({**known, **identity}, indent=2) + "\n", encoding="utf-8")
 
 
 def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from glad.foreground import grey_of, object_pixels
 from glad.framing import Letterbox, Tiles
-from glad.imaging import Pixels
+from glad.imaging import Pixels, to_model
 from glad.layout import lay_out
 from glad.settings import MethodSettings
 from glad.zones import Zones
-from training.image_files import read_pixels
+from training.image_files import DataError, read_pixels
 from training.pool import spread
 
 
@@ -27,6 +29,8 @@ class Square:
     """(S, S, 3) uint8."""
     valid: NDArray[np.bool_]
     """(S, S): false on padding."""
+    inspected: NDArray[np.bool_]
+    """(S, S): where a defect would count: the object, inside the zones."""
 
     @property
     def content(self) -> tuple[slice, slice]:
@@ -40,7 +44,8 @@ def read_squares(
 ) -> list[Square]:
     """Every image once; of tiled images as many random tiles of each as it takes to have `at_least` squares.
 
-    In rounds over the images, so that more of them begin with the same ones. DataError for a file that does not decode.
+    In rounds over the images, so that more of them begin with the same ones. DataError for a file that does not decode,
+    or an image of which the zones let nothing count.
     """
     rounds = -(-at_least // len(paths)) if isinstance(settings.framing, Tiles) else 1
     read = partial(_read, settings=settings, rounds=rounds, seed=seed)
@@ -62,11 +67,21 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
     number, path = numbered
     pixels = read_pixels(path)
     layout = lay_out(pixels.shape[1], pixels.shape[0], settings)
-    shown, tiles = layout.placement.valid_pixels(), layout.tiles
+    shown, counted = layout.placement.valid_pixels(), layout.counted(settings.zones)
+    tiles = [tile for tile in layout.tiles if counted[layout.span(tile)].any()]
+    if not tiles:
+        raise DataError(f"{path}: the zones leave nothing of it to inspect: ignore less of it")
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7003, number])))
     squares = []
     for _ in range(rounds):
         tile = tiles[int(rng.integers(len(tiles)))]
-        valid = shown[tile.y : tile.y + layout.side, tile.x : tile.x + layout.side]
-        squares.append(Square(layout.square(pixels, tile), valid))
+        square, counts = layout.square(pixels, tile), counted[layout.span(tile)]
+        squares.append(Square(square, shown[layout.span(tile)], _inspected(square, counts, settings)))
     return squares
+
+
+def _inspected(pixels: Pixels, counted: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
+    counts = torch.from_numpy(counted)
+    grey = grey_of(torch.from_numpy(to_model(pixels))[None])[0]
+    found = object_pixels(grey, counts, settings.score.foreground)
+    return counted if found is None else (found & counts).numpy()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
@@ -102,9 +102,11 @@ def _scheduler(base: Base) -> Mapping[str, Any]:
     else:
         try:
             path = Path(hf_hub_download(base.place, file))
-        except EntryNotFoundError:
-            return {}
-    found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        except (EntryNotFoundError, HfHubHTTPError) as error:
+            raise ImportRefused(f"{base.place}: no {file}: {error}. {Base.LAYOUT}") from error
+    if not path.is_file():
+        raise ImportRefused(f"{path} is missing: it says what the UNet predicts and under which noise. {Base.LAYOUT}")
+    found: dict[str, Any] = json.loads(path.read_bytes())
     return found
 
 

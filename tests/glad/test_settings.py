@@ -31,6 +31,7 @@ def test_a_delta_stays_with_the_settings_it_was_found_under() -> None:
         ({"steps": 10}, "steps 25; the settings have steps 10"),
         ({"start_level": StartLevel.T_MINUS_1}, "start_level T; the settings have start_level T-1"),
         ({"resolution": 256}, "resolution 512; the settings have resolution 256"),
+        ({"schedule": {"beta_end": 0.02}}, "schedule .*; the settings have schedule .*"),
     ],
 )
 def test_a_delta_of_another_guidance_or_grid_is_refused(change: dict[str, Any], told: str) -> None:

@@ -159,7 +159,7 @@ def test_thresholds_are_kept_where_they_were_calibrated(content: dict[str, Any])
 )
 def test_thresholds_of_other_settings_are_refused(content: dict[str, Any], change: dict[str, Any]) -> None:
     calibrated = calibrated_here(content)
-    with pytest.raises(ValidationError, match=r"calibrated under other settings or weights .*run `glad calibrate`"):
+    with pytest.raises(ValidationError, match=r"under other settings or weights .*`glad calibrate --settings FILE`"):
         Manifest.model_validate({**calibrated, "settings": {**calibrated["settings"], **change}})
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from glad.zones import Polygon, Zones
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.calibrate import confident_rank, least_count, threshold
 from training.choose import Choice, Outcome, Ranges, best_of, told
 from training.data import images_in, read_pixels
-from training.outcomes import Candidate
+from training.outcomes import Candidate, Walks
 from training.probes import make_probes
 from training.recalibrate import Plan, recalibrate
 
@@ -64,6 +65,25 @@ def test_probes_differ_from_their_good_image_only_inside_their_truth(tmp_path: P
         assert change[~bad.truth].max() < 7.5
     again = make_probes(paths[:3], TINY_RECIPE.settings, TINY_RECIPE.synthesis, folder, seed=1)
     assert all(np.array_equal(a.truth, b.truth) for a, b in zip(probes, again, strict=True))
+
+
+def test_probes_are_damaged_only_where_a_defect_would_count(tmp_path: Path) -> None:
+    paths = images_in(draw_parts(tmp_path / "data") / "train/good")
+    upper = Zones(ignore=(Polygon(points=((0, 0), (1, 0), (1, 0.5), (0, 0.5))),))
+    probes = make_probes(paths[:6], TINY_RECIPE.settings.changed(zones=upper), TINY_RECIPE.synthesis, tmp_path, seed=1)
+    assert all(probe.truth[13:].any() for probe in probes if probe.defective)
+    assert not any(probe.truth[:12].any() for probe in probes)  # 12 of 24 rows are ignored
+
+
+def test_only_the_deltas_that_were_asked_for_are_tried() -> None:
+    walks = Walks(TINY_RECIPE.settings, (), {})
+    assert [c.delta for c in Ranges(deltas=(0.3, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.3, 0.4]
+    assert [c.delta for c in Ranges(deltas=(0.0, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.0, 0.4]
+
+
+def test_a_t_min_above_a_t_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"t_min is 450, start \(T\) is 300"):
+        Ranges(starts=(300, 500), t_mins=(450,)).starts_of(TINY_RECIPE.settings)
 
 
 @pytest.mark.parametrize(("count", "quantile", "confidence"), [(300, 0.98, 0.9), (300, 0.98, 0.95), (60, 0.9, 0.8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def test_what_is_wrong_shows_before_anything_runs(tmp_path: Path) -> None:
     absent = Weights("base", "dino", "licences", unet=str(tmp_path / "{class}.bin"))
     with pytest.raises(ValueError, match=r"--unet .* gives .*grid\.bin for class grid: it does not exist"):
         plan("mvtec-ad", tmp_path, absent, ("grid",), multi=False)
+    draw_parts(tmp_path / "carpet")
+    shutil.rmtree(tmp_path / "carpet/ground_truth")
+    with pytest.raises(ValueError, match=r"carpet.* has no mask: the table needs one for every defect"):
+        plan("mvtec-ad", tmp_path, WEIGHTS, ("carpet",), multi=False)
     (tmp_path / "grid/ground_truth/hole/000_mask.png").unlink()
     with pytest.raises(DataError, match="000"):
         plan("mvtec-ad", tmp_path, WEIGHTS, ("grid",), multi=False)
@@ -81,6 +86,10 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
     bundles = [open_bundle(tmp_path / "bundles" / name / "published") for name in ("carpet", "grid")]
     unet = [bundle.path / "unet" / "diffusion_pytorch_model.safetensors" for bundle in bundles]
     assert unet[0].stat().st_ino == unet[1].stat().st_ino, "many bundles, one set of weights"
+
+    other = Weights(weights.base, weights.dino, "other licences")
+    with pytest.raises(ValueError, match=r"holds class carpet of another run.*give another --out"):
+        reproduce(chosen, other, tmp_path, command="test", progress=quiet, say=said.append, workers=1)
 
     said.clear()
     before = (tmp_path / "carpet.json").stat().st_mtime_ns
