@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
@@ -25,7 +25,6 @@ ComponentName = Literal["autoencoder", "unet", "features", "condition"]
 Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit", "text_condition"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
-COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),

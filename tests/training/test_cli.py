@@ -101,7 +101,7 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
 
 
-def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad, tmp_path: Path) -> None:
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad) -> None:
     done = glad(cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
     assert done.exit_code == 2
     assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
