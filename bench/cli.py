@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from model_store.command import command_line
 
 app = typer.Typer(help="Measure: two things beside each other in one run.", no_args_is_help=True)
 
@@ -156,7 +156,7 @@ def _write(path: Path | None, figures: Any) -> None:
     if path is None:
         return
     content = {
-        "command": "glad " + shlex.join(sys.argv[1:]),
+        "command": command_line(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
