@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import typer
 
-from model_store.bundle import BundleError
-from model_store.errors import StoreError
+from model_store.errors import BundleError, StoreError
 from model_store.manifest import check_name
 
 Number = TypeVar("Number", int, float)

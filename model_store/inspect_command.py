@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from model_store.bundle import MANIFEST_NAME, Bundle, open_bundle
+from model_store.bundle import Bundle, open_bundle
 from model_store.command import explained
+from model_store.manifest import MANIFEST_NAME
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store
 from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store

@@ -22,10 +22,10 @@ from glad.compare import Comparator, Comparison, ImageComparator, Observation
 from glad.models import Models
 from glad.placement import Placement
 from glad.settings import MethodSettings
-from model_store.bundle import MANIFEST_NAME, open_bundle
+from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from model_store.inspection import Inspected, inspect
-from model_store.manifest import bundle_hash
+from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.camera_noise import Exposure, exposed
 from training.data import read_pixels
 from training.pool import spread
