@@ -16,13 +16,11 @@ import typer
 
 from model_store.command import command_line
 
-app = typer.Typer(help="Measure: two things beside each other in one run.", no_args_is_help=True)
-
-
-@app.callback()
-def _bench() -> None:
-    # So that a measurement is named even while there is only one.
-    pass
+app = typer.Typer(
+    help="Measure autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
@@ -109,7 +107,9 @@ def pro(
 @app.command()
 def fullsize(
     *,
-    side: Annotated[list[int] | None, typer.Option(help="Side of the model image in pixels. [512 and 256]")] = None,
+    side: Annotated[
+        list[int] | None, typer.Option(help="Side of the model image in pixels. Default: 512 and 256.")
+    ] = None,
     invariance: Annotated[bool, typer.Option(help="Also: is a lane's result the same in every batch?")] = False,
     narrow: Annotated[
         bool, typer.Option(hidden=True, help="The same depth at a small width, to try the bench.")

@@ -23,7 +23,10 @@ from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFold
 from model_store.thresholds import Thresholds
 
 app = typer.Typer(
-    name="bundle", help="List, verify, publish and activate model bundles.", no_args_is_help=True, add_completion=False
+    name="bundle",
+    help="Import, list, verify, publish and activate model bundles.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -43,11 +43,15 @@ def sample(
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file or a shipped name, such as nano.")],
     *,
-    data: Annotated[Path, typer.Option(help="Folder of good images: DIR/train/good/*, or DIR/* itself.")],
+    data: Annotated[
+        Path, typer.Option(help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.")
+    ],
     product: Annotated[str, typer.Option(help="Name of the product; default: the data folder's.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle; default: the time, such as 20261123-2359.")] = "",
     title: Annotated[str, typer.Option(help="What people call the product.")] = "",
-    run: Annotated[Path | None, typer.Option(help="Checkpoints; the same folder resumes. [runs/PRODUCT]")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
@@ -77,19 +81,32 @@ def train(
 def calibrate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, calibrated or not.")],
     *,
-    data: Annotated[Path, typer.Option(help="Good images: DIR/train/good, DIR/calibration/good, or DIR/* itself.")],
-    version: Annotated[str, typer.Option(help="Of the new bundle; default: the time, such as 20261123-2359.")] = "",
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds."
+        ),
+    ],
+    version: Annotated[
+        str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
     keep_settings: Annotated[bool, typer.Option("--keep-settings", help="Find only the thresholds.")] = False,
-    start: Annotated[str, typer.Option(help="Values of T to try, such as 300,400,500. [shares of the own]")] = "",
-    t_min: Annotated[str, typer.Option(help="Values of t_min to try. [shares of T]")] = "",
-    delta: Annotated[str, typer.Option(help="Values of δ to try; 0: no adaptation. [from good images]")] = "",
+    start: Annotated[
+        str, typer.Option(help="Values of T to try, such as 300,400,500. Default: shares of its own.")
+    ] = "",
+    t_min: Annotated[str, typer.Option(help="Values of t_min to try. Default: shares of T.")] = "",
+    delta: Annotated[
+        str, typer.Option(help="Values of δ to try; 0: no adaptation. Default: found on good images.")
+    ] = "",
     images: Annotated[
         int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
     ] = 40,
     confidence: Annotated[
         float | None,
-        typer.Option(min=0.5, max=0.999, help="That no more good parts are rejected than promised. [on average]"),
+        typer.Option(
+            min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: on average."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Everything that was tried, as JSON.")] = None,

@@ -15,7 +15,10 @@ from model_store.command import command_line, explained, numbers
 def evaluate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
     *,
-    data: Annotated[Path, typer.Option(help="Labelled folder: test/good, test/<defect>, ground_truth/<defect>.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set."),
+    ],
     json_file: Annotated[
         Path, typer.Option("--json", help="Figures and every image's row; .csv, .md and .html lie beside it.")
     ] = Path("evaluation.json"),
@@ -58,13 +61,18 @@ def ablate(
     *,
     data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
     train_data: Annotated[
-        Path | None, typer.Option(help="What the bundle was trained on. [the labelled folder]")
+        Path | None, typer.Option(help="What the bundle was trained on. Default: the labelled folder.")
     ] = None,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
     without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Of that training; resumes. [runs/PRODUCT-without-atp]")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Checkpoints of that training. Default: runs/PRODUCT-without-atp.")
+    ] = None,
     fixed: Annotated[
-        str, typer.Option(help="Fixed steps to compare with. [350, 550, 750 of 750, as shares of T]")
+        str,
+        typer.Option(
+            help="Fixed steps to compare with, such as 200,300. Default: 350, 550, 750 of 750, as shares of T."
+        ),
     ] = "",
     json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
 ) -> None:
@@ -109,7 +117,7 @@ def reproduce(
     vae: Annotated[str | None, typer.Option(help="Fine-tuned autoencoder; {class} stands for the class.")] = None,
     features: Annotated[str | None, typer.Option(help="Fine-tuned DINO; {class} stands for the class.")] = None,
     multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
-    classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. [all]")] = "",
+    classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. Default: all.")] = "",
     out: Annotated[Path, typer.Option(help="Bundles, a report per class, and table.md.")] = Path("reproduced"),
 ) -> None:
     """The table of a published data set from published weights: import, evaluate and report every class."""
