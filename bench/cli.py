@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -147,9 +147,10 @@ def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for row in (header, ["---"] * len(header), *rows):
-        typer.echo(f"| {' | '.join(row)} |")
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from training.tables import Table
+
+    typer.echo(Table(header, tuple(rows)).as_markdown())
 
 
 def _write(path: Path | None, figures: Any) -> None:
