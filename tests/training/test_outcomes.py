@@ -14,10 +14,10 @@ from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from model_store.inspection import inspect
 from tests.support.tiny_bundle import make_tiny_bundle
-from training.progress import silent
 from training.data import read_pixels
 from training.outcomes import NEVER, Candidate, Ending, ending_of, peaks_until, walk_endings, walk_untriggered
 from training.probes import Probe
+from training.progress import silent
 
 TRACE = ((401, 0.1), (301, 0.4), (201, 0.3), (101, 0.2), (1, 0.0))
 

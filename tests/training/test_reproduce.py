@@ -13,8 +13,8 @@ from model_store.bundle import open_bundle
 from tests.support.tiny_base import write_base, write_dino
 from tests.support.tiny_bundle import TINY_SETTINGS
 from tests.support.tiny_recipe import draw_parts
-from training.progress import silent
 from training.data import DataError
+from training.progress import silent
 from training.reproduce import Plan, Weights, paper_table, plan, reproduce
 
 WEIGHTS = Weights("base", "dino", "licences")
