@@ -70,7 +70,7 @@ class Unfinished:
         self._input, self._reconstruction = Mosaic(framed.layout), Mosaic(framed.layout)
         self._lanes: list[Lane] = []
         for tile in set(framed.layout.tiles) - set(framed.tiles):  # nobody looks at them: they show what they are
-            picture = framed.square(tile).picture
+            picture = framed.layout.square(framed.pixels, tile)
             self._input.add(tile, picture)
             self._reconstruction.add(tile, picture)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glad.layout import Layout, lay_out
-from glad.score import Evidence, Judged, anomaly_map, gather_evidence, image_scores, judge
-from glad.settings import Direction, Foreground, Length, MethodSettings, ScoreSettings
+from glad.score import Evidence, Judged, anomaly_map, at_side, gather_evidence, image_scores, judge
+from glad.settings import Direction, Foreground, Length, MethodSettings, Resize, ScoreSettings
 from glad.smoothing import BAND, blur_bands, smooth, smooth_counted
 from glad.stitch import Stitching
 from tests.glad.toys import PixelFeatures, random_images
@@ -129,6 +129,18 @@ def test_a_large_map_is_smoothed_in_bands_as_in_one_product() -> None:
     down = np.stack([np.convolve(column, weights, mode="valid") for column in wide.T]).T
     expected = np.stack([np.convolve(row, weights, mode="valid") for row in down])
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("resize", list(Resize))
+def test_a_map_scored_at_another_side_comes_back_to_its_place(resize: Resize) -> None:
+    # a ramp is a straight line at every scale, so the way back must give it again, but for its very ends
+    ramp = torch.arange(32.0).expand(32, 32).contiguous() / 31
+    plain = {"smoothing": Length(value=1), "taps": Length(value=1), "pixel_weight": 0.0}
+    score = SCORE.model_copy(update={"resolution": 16, "resize": resize, **plain})
+    small = at_side(ramp.expand(1, 3, 32, 32), 16, resize)[0, 0]
+    everywhere = torch.ones(32, 32, dtype=torch.bool)
+    found = judge(Evidence(small, None, None), everywhere, everywhere, score, 32).map
+    torch.testing.assert_close(found[:, 1:-1], ramp[:, 1:-1], atol=1e-5, rtol=0)
 
 
 def test_scored_at_half_the_side_the_images_are_the_means_of_two_by_two_pixels() -> None:
