@@ -5,7 +5,6 @@ A defect that the round trip loses is not there for the trigger, which compares 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from glad.placement import fit
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from training.data import TestImage, read_pixels, read_truth, test_images
+from training.progress import Count
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class RoundTrip:
     error: float
 
 
-def measure_round_trips(
-    bundle: Path, data: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[RoundTrip, ...]:
+def measure_round_trips(bundle: Path, data: Path, progress: Count = lambda done, total: None) -> tuple[RoundTrip, ...]:
     """One figure per kind of image, good ones first. Kinds without masks are left out."""
     opened = open_bundle(bundle)
     autoencoder, side = load_models(opened).autoencoder, opened.manifest.settings.resolution

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Measure: two things beside each other in one run.", no_args_is_help=True)
+from model_store.command import command_line
 
-
-@app.callback()
-def _bench() -> None:
-    # So that a measurement is named even while there is only one.
-    pass
+app = typer.Typer(
+    help="Measure autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
@@ -109,7 +107,9 @@ def pro(
 @app.command()
 def fullsize(
     *,
-    side: Annotated[list[int] | None, typer.Option(help="Side of the model image in pixels. [512 and 256]")] = None,
+    side: Annotated[
+        list[int] | None, typer.Option(help="Side of the model image in pixels. Default: 512 and 256.")
+    ] = None,
     invariance: Annotated[bool, typer.Option(help="Also: is a lane's result the same in every batch?")] = False,
     narrow: Annotated[
         bool, typer.Option(hidden=True, help="The same depth at a small width, to try the bench.")
@@ -147,16 +147,17 @@ def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for row in (header, ["---"] * len(header), *rows):
-        typer.echo(f"| {' | '.join(row)} |")
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from training.tables import Table
+
+    typer.echo(Table(header, tuple(rows)).as_markdown())
 
 
 def _write(path: Path | None, figures: Any) -> None:
     if path is None:
         return
     content = {
-        "command": "glad " + shlex.join(sys.argv[1:]),
+        "command": command_line(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),

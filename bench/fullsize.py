@@ -9,19 +9,20 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
+from bench.stopwatch import Part, Stopwatch
 from glad.compare import ImageComparator
 from glad.lane import Lane, LaneBlock
-from glad.models import Autoencoder, Condition, Denoiser, Features, Models
+from glad.models import Condition, Models
 from glad.reconstruct import decode, encode
 from glad.score import anomaly_map, image_scores
 from glad.settings import MethodSettings, TriggerSettings
@@ -33,8 +34,6 @@ TOKENS = 77
 CLOSED_SHAPES = CallShapes(denoiser=(4,))
 OPEN_SHAPES = CallShapes(denoiser=(1, 2, 3))
 SEED = 20261124
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,6 @@ class Built:
     parameters: Mapping[str, int]
 
 
-@dataclass
-class Part:
-    """What one part of the models has cost so far. Mutated by the stopwatch only."""
-
-    calls: int = 0
-    seconds: float = 0.0
-
-
 @dataclass(frozen=True)
 class Cost:
     """One image: encoded, one step with its comparison, decoded and scored."""
@@ -89,90 +80,6 @@ class Invariance:
     calls_compared: int
     latents: float
     scores: float
-
-
-@dataclass(frozen=True, eq=False)
-class Stopwatch:
-    """Wraps models so that every call is counted and timed."""
-
-    parts: dict[str, Part] = field(default_factory=dict)
-
-    def timed(self, name: str, call: Callable[[], Answer]) -> Answer:
-        """The call's answer."""
-        part, began = self.parts.setdefault(name, Part()), time.perf_counter()
-        answer = call()
-        part.seconds += time.perf_counter() - began
-        part.calls += 1
-        return answer
-
-    def on(self, models: Models) -> Models:
-        """The same models under this watch."""
-        return Models(
-            TimedAutoencoder(models.autoencoder, self),
-            TimedDenoiser(models.denoiser, self),
-            TimedFeatures(models.features, self),
-            models.condition,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class TimedAutoencoder:
-    """An autoencoder under a stopwatch."""
-
-    inner: Autoencoder
-    watch: Stopwatch
-
-    @property
-    def latent_channels(self) -> int:
-        """As the inner one."""
-        return self.inner.latent_channels
-
-    @property
-    def factor(self) -> int:
-        """As the inner one."""
-        return self.inner.factor
-
-    def encode(self, images: Tensor) -> Tensor:
-        """As the inner one."""
-        return self.watch.timed("encoder", lambda: self.inner.encode(images))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """As the inner one."""
-        return self.watch.timed("decoder", lambda: self.inner.decode(latents))
-
-
-@dataclass(frozen=True, eq=False)
-class TimedDenoiser:
-    """A denoiser under a stopwatch."""
-
-    inner: Denoiser
-    watch: Stopwatch
-
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """As the inner one."""
-        return self.watch.timed("unet", lambda: self.inner(latents, timesteps, conditions))
-
-
-@dataclass(frozen=True, eq=False)
-class TimedFeatures:
-    """Features under a stopwatch."""
-
-    inner: Features
-    watch: Stopwatch
-
-    @property
-    def patch(self) -> int:
-        """As the inner one."""
-        return self.inner.patch
-
-    @property
-    def depth(self) -> int:
-        """As the inner one."""
-        return self.inner.depth
-
-    def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """As the inner one."""
-        return self.watch.timed("features", lambda: self.inner(images, layers))
 
 
 def random_models(architecture: Architecture) -> Built:

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from training.estimates import multiplicities
 from training.pixel_metrics import TOUCHING, pixel_metrics, pro, pro_estimate, rank_pixels, region_weights
+from training.progress import Count
 
 Found = TypeVar("Found")
 Map = NDArray[np.float32]
@@ -56,9 +57,7 @@ class ProTiming:
         return (self.loop_s / self.loop_maps) / (self.total_s / self.maps)
 
 
-def measure_pro(
-    maps: int, side: int, loop_maps: int, thresholds: int, progress: Callable[[int, int], None]
-) -> ProTiming:
+def measure_pro(maps: int, side: int, loop_maps: int, thresholds: int, progress: Count) -> ProTiming:
     """Time both on the same maps; the loop has the first `loop_maps` of them.
 
     Raises:
@@ -83,9 +82,7 @@ def measure_pro(
     )  # fmt: skip
 
 
-def pro_by_loop(
-    maps: Sequence[Map], truths: Sequence[Truth], thresholds: int, progress: Callable[[int, int], None]
-) -> float:
+def pro_by_loop(maps: Sequence[Map], truths: Sequence[Truth], thresholds: int, progress: Count) -> float:
     """PRO as it is usually written: evenly spaced thresholds, and at each of them every region of every image."""
     lowest, highest = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
     good = sum(int((~truth).sum()) for truth in truths)

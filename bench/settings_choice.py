@@ -16,8 +16,9 @@ from glad.placement import fit
 from model_store.bundle import open_bundle
 from training.choose import Outcome, best_of, try_settings
 from training.data import TestImage, read_pixels, read_truth, test_images
-from training.outcomes import Candidate, Progress
+from training.outcomes import Candidate
 from training.probes import Probe
+from training.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -198,15 +198,6 @@ def from_model(image: NDArray[np.float32]) -> Pixels:
 def to_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
     """(H, W, 3) or (H, W) uint8, or (H, W) bool, which becomes 0 and 255 -> a PNG file."""
     pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
-    return _encoded(pixels, "PNG", compress_level=6)
-
-
-def to_jpeg(array: Pixels, quality: int = 90) -> bytes:
-    """(H, W, 3) or (H, W) uint8 -> a JPEG file."""
-    return _encoded(array, "JPEG", quality=quality)
-
-
-def _encoded(array: NDArray[np.generic], name: str, **options: int) -> bytes:
     target = io.BytesIO()
-    Image.fromarray(array).save(target, format=name, **options)
+    Image.fromarray(pixels).save(target, format="PNG", compress_level=6)
     return target.getvalue()

@@ -158,10 +158,6 @@ class LaneBlock:
         """Slots that the next step can advance."""
         return self.slots_in(Phase.WALKING, Phase.TRIGGERED)
 
-    def finished_slots(self) -> tuple[int, ...]:
-        """Slots whose reconstruction is ready in `generated`."""
-        return self.slots_in(Phase.FINISHED)
-
     def lane(self, slot: int) -> Lane:
         """The lane in a slot; ValueError when the slot is free."""
         lane = self.lanes[slot]

@@ -58,10 +58,6 @@ class Placement:
         valid[self.content] = True
         return valid
 
-    def valid_patches(self, patch: int) -> NDArray[np.bool_]:
-        """(rows / patch, columns / patch): true where a patch shows any content, so that no edge goes unseen."""
-        return in_patches(self.valid_pixels(), patch)
-
     @property
     def content(self) -> tuple[slice, slice]:
         """Rows and columns of the content in the plane."""

@@ -41,7 +41,7 @@ def reconstruct(
     """Reconstruct images (Secs. 3.3 and 3.4), all of them side by side.
 
     images: (B, 3, H, W) in [-1, 1]; noise: (B, C, h, w), each image's own (`glad.noise.image_noise`); valid: (B, h, w)
-    bool, false on padding (`Placement.valid_patches`). Without a comparator, the paper's: by images.
+    bool, false on padding (`glad.placement.in_patches`). Without a comparator, the paper's: by images.
     """
     shapes = shapes or CallShapes()
     comparator = comparator or ImageComparator(models.autoencoder, models.features)

@@ -108,15 +108,13 @@ def anomaly_map(
     features: Features,
     settings: ScoreSettings,
     valid_pixels: Tensor | None = None,
-    *,
-    buckets: Sequence[int] = (1,),
 ) -> Tensor:
     """The maps of images that are one model image each.
 
     inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; valid_pixels: (B, S, S) bool, the rectangle that is not
     padding -> (B, S, S) float32, 0 on padding. A NaN from a model stays NaN, in the map and in the score.
     """
-    gathered = gather_evidence(inputs, reconstructions, features, settings, valid_pixels, buckets=buckets)
+    gathered = gather_evidence(inputs, reconstructions, features, settings, valid_pixels)
     side = max(inputs.shape[2:])
     shown = torch.ones_like(inputs[:, 0], dtype=torch.bool) if valid_pixels is None else valid_pixels
     return torch.stack([judge(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)])

@@ -1,4 +1,4 @@
-"""`glad bundle`: look into a store and change what is active; loads no model. `glad inspect`: verdicts, no server."""
+"""`glad bundle`: look into a store and change what is active; loads no model."""
 
 from __future__ import annotations
 
@@ -7,40 +7,33 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
-from model_store.bundle import MANIFEST_NAME, Bundle, BundleError, open_bundle, read_manifest
-from model_store.errors import NotCalibrated, StoreError
+from model_store.bundle import Bundle, open_bundle, read_manifest
+from model_store.command import explained
+from model_store.errors import NotCalibrated
 from model_store.importing.cli import import_command
 from model_store.product import ProductState
-from model_store.shapes import ModelsDoNotFit
-from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
+from model_store.store import BundleRef, Store
+from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
 from model_store.thresholds import Thresholds
 
 app = typer.Typer(
-    name="bundle", help="List, verify, publish and activate model bundles.", no_args_is_help=True, add_completion=False
+    name="bundle",
+    help="Import, list, verify, publish and activate model bundles.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
-StoreFolder = Annotated[
-    Path | None,
-    typer.Option("--store", envvar="GLAD_STORE", help="The store's folder. Default: the data folder's `store`."),
-]
-DataFolder = Annotated[
-    Path, typer.Option("--data-dir", envvar="GLAD_DATA_DIR", help="Holds the store unless --store is given.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 By = Annotated[str, typer.Option(help="Who changes it. Default: the user that runs this command.")]
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
 Product = Annotated[str, typer.Argument(help="The product's name.")]
 Version = Annotated[str | None, typer.Argument(help="A version. Default: the active one.")]
-
-DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
 
 app.command("import")(import_command)
 
@@ -55,8 +48,8 @@ def list_bundles(
     *, store: StoreFolder = None, data_dir: DataFolder = DEFAULT_DATA_FOLDER, as_json: Json = False
 ) -> None:
     """Every product's versions, newest first; the active one is marked. Then what is broken, and why."""
-    opened = _store(store, data_dir)
-    with _explained():
+    opened = chosen_store(store, data_dir)
+    with explained():
         rows = [row for product in opened.products() for row in _rows(opened, product)]
     drafts, problems = opened.drafts(), opened.problems()
     if as_json:
@@ -85,8 +78,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One bundle: settings, thresholds in force, where it comes from, measured quality."""
-    opened = _store(store, data_dir)
-    with _explained():
+    opened = chosen_store(store, data_dir)
+    with explained():
         ref = opened.resolve(product, version)
         thresholds = opened.thresholds(ref) if ref.calibrated else None
         state = opened.state(product)
@@ -107,8 +100,8 @@ def verify(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Reads every byte and compares it with the manifest; ends with 1 if anything differs."""
-    with _explained():
-        checked = _opened(bundle, version, _store(store, data_dir))
+    with explained():
+        checked = _opened(bundle, version, chosen_store(store, data_dir))
     files = checked.manifest.files
     total = sum(entry.bytes for entry in files.values())
     typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
@@ -124,8 +117,8 @@ def publish(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Verifies a bundle and adds it to the store in one step."""
-    opened = _store(store, data_dir)
-    with _explained():
+    opened = chosen_store(store, data_dir)
+    with explained():
         if activate_it:
             _refuse_draft(folder)
         ref = opened.publish(folder)
@@ -150,8 +143,8 @@ def activate(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Verifies a version and makes it the one that new inspections use."""
-    with _explained():
-        state = _store(store, data_dir).activate(product, version, by=by or _user(), note=note)
+    with explained():
+        state = chosen_store(store, data_dir).activate(product, version, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
 
 
@@ -165,69 +158,9 @@ def rollback(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Makes the version that was active before the present one active again."""
-    with _explained():
-        state = _store(store, data_dir).roll_back(product, by=by or _user(), note=note)
+    with explained():
+        state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
-
-
-def inspect(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a product's name.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, BMP, TIFF, WebP.")],
-    *,
-    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
-    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
-    store: StoreFolder = None,
-    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
-) -> None:
-    """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
-    from glad.imaging import ImageError, decode_image, to_png
-    from model_store.engines.torch import ModelLoadError, load_models
-    from model_store.inspection import inspect as inspect_images
-    from model_store.inspection import overview as draw_overview
-    from model_store.inspection import sheet
-
-    with _explained(ModelLoadError, ModelsDoNotFit):
-        opened, limits = _opened_to_judge(bundle, _store(store, data_dir))
-        models = load_models(opened)
-        out.mkdir(parents=True, exist_ok=True)
-    settings = opened.manifest.settings
-    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
-    typer.echo(f"fail from {limits.fail:.4f}")
-    seen, failed = [], 0
-    for number, path in enumerate(images, start=1):
-        try:
-            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
-            verdict = limits.verdict(found.score)
-            picture = out / f"{number:03d}_{path.stem}.png"
-            picture.write_bytes(to_png(sheet(found, limits)))
-        except (ImageError, OSError, ValueError) as error:
-            failed += 1
-            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
-            continue
-        if overview is not None:
-            seen.append(found)
-        colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
-        typer.secho(f"{verdict:<7}", fg=colour, nl=False)
-        typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
-    if overview is not None and seen:
-        with _explained():
-            overview.write_bytes(to_png(draw_overview(seen, limits)))
-    if failed:
-        raise typer.Exit(1)
-
-
-def _store(store: Path | None, data_dir: Path) -> Store:
-    return Store((store or data_dir / "store").expanduser(), shipped=SHIPPED_BUNDLES)
-
-
-def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds]:
-    """A folder is judged as it was calibrated; a product of the store as the service judges it, overrides included."""
-    folder = Path(bundle)
-    if (folder / MANIFEST_NAME).is_file():
-        opened = open_bundle(folder)
-        return opened, opened.manifest.thresholds
-    ref = store.resolve(bundle)
-    return ref.open(), store.thresholds(ref)
 
 
 def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
@@ -308,14 +241,3 @@ def _user() -> str:
 
 def _print_json(content: object) -> None:
     typer.echo(json.dumps(content, indent=2))
-
-
-@contextmanager
-def _explained(*others: type[Exception]) -> Iterator[None]:
-    """What a user can put right is a sentence and exit status 1, not a traceback."""
-    told: tuple[type[Exception], ...] = (StoreError, BundleError, OSError, *others)
-    try:
-        yield
-    except told as error:
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
-        raise typer.Exit(1) from error

@@ -1,4 +1,4 @@
-"""What can go wrong with a store. For what can be wrong with one bundle, see BundleError in bundle.py.
+"""What can go wrong with a store, and with one bundle of it.
 
 StoreError
  ├── UnknownProduct      no layer of the store holds a bundle of this product
@@ -9,11 +9,21 @@ StoreError
  ├── NothingToRollBack   no version was active before this one
  ├── NotCalibrated       the bundle was imported and has no thresholds yet
  └── UnsupportedStore    the store's address is not a local folder
+
+BundleError
+ ├── BadManifest     manifest.json is absent, not JSON, of another format, or breaks a rule
+ ├── MissingFile     the manifest names a file that is not there
+ ├── UnknownFile     a file or folder is there that the manifest does not name
+ ├── SymlinkFound    a link stands where a file or folder should
+ ├── HashMismatch    a file's bytes are not the ones that were published
+ ├── ForeignFormat   a file is neither a JSON configuration nor safetensors of the declared kind
+ └── BundleExists    another bundle already has this product and version
 """
 
 from __future__ import annotations
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 
 class StoreError(Exception):
@@ -58,3 +68,46 @@ class NotCalibrated(StoreError):
 
 class UnsupportedStore(StoreError):
     """The store's address is not a local folder."""
+
+
+class BundleError(Exception):
+    """A bundle that must not be used. Says which file, what was expected, what was found, and what to do."""
+
+    def __init__(self, path: Path, *, expected: str, found: str, fix: str) -> None:
+        self.path, self.expected, self.found, self.fix = path, expected, found, fix
+        super().__init__(f"{path}: expected {expected}; found {found}. {fix[:1].upper()}{fix[1:]}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_error, (type(self), self.path, self.expected, self.found, self.fix)
+
+
+def _rebuild_error(kind: type[BundleError], path: Path, expected: str, found: str, fix: str) -> BundleError:
+    return kind(path, expected=expected, found=found, fix=fix)
+
+
+class BadManifest(BundleError):
+    """manifest.json is absent, not JSON, of another format, or breaks a rule."""
+
+
+class MissingFile(BundleError):
+    """The manifest names a file that is not there."""
+
+
+class UnknownFile(BundleError):
+    """A file or folder is there that the manifest does not name."""
+
+
+class SymlinkFound(BundleError):
+    """A link stands where a file or folder should."""
+
+
+class HashMismatch(BundleError):
+    """A file's bytes are not the ones that were published."""
+
+
+class ForeignFormat(BundleError):
+    """A file is neither a JSON configuration nor safetensors of the declared kind."""
+
+
+class BundleExists(BundleError):
+    """Another bundle already has this product and version."""

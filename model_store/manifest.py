@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
@@ -25,7 +25,8 @@ ComponentName = Literal["autoencoder", "unet", "features", "condition"]
 Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit", "text_condition"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
-COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
+MANIFEST_NAME = "manifest.json"
+CONFIG_NAME = "config.json"
 REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),
@@ -34,6 +35,14 @@ KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "condition": ("text_condition",),
 }
 """What each component can be. `condition`: what a text-conditioned UNet is told of the product."""
+WEIGHTS_NAME: Mapping[Kind, str] = {
+    "autoencoder_kl": "diffusion_pytorch_model.safetensors",
+    "unet2d": "diffusion_pytorch_model.safetensors",
+    "unet2d_condition": "diffusion_pytorch_model.safetensors",
+    "vit": "model.safetensors",
+    "text_condition": "model.safetensors",
+}
+"""The one weights file of each kind, as `from_pretrained` looks for it."""
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_store.files import copy_file, hash_file
-from model_store.manifest import FileEntry, Manifest
+from model_store.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 Held = Mapping[FileEntry, Sequence[Path]]
 """Content -> where a store has it, according to its manifests."""
 
 
-def held_files(root: Path, manifest_name: str) -> Held:
+def held_files(root: Path) -> Held:
     """Every file of every readable bundle `<root>/<product>/<version>`. Reads manifests only."""
     held: dict[FileEntry, list[Path]] = {}
-    for path in sorted(root.glob(f"[!.]*/[!.]*/{manifest_name}")):
+    for path in sorted(root.glob(f"[!.]*/[!.]*/{MANIFEST_NAME}")):
         try:
             manifest = Manifest.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):  # the store tells of it; here it only has nothing to give

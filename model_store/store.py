@@ -14,30 +14,24 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from model_store.bundle import (
-    MANIFEST_NAME,
+from model_store.bundle import Bundle, copy_bundle, open_bundle, read_manifest
+from model_store.checks import check_files_present
+from model_store.errors import (
     BadManifest,
-    Bundle,
+    BadProductState,
+    BrokenBundle,
     BundleError,
     BundleExists,
     HashMismatch,
-    SymlinkFound,
-    check_files_present,
-    copy_bundle,
-    open_bundle,
-    read_manifest,
-)
-from model_store.errors import (
-    BadProductState,
-    BrokenBundle,
     NotCalibrated,
     NothingToRollBack,
     StoreError,
+    SymlinkFound,
     UnknownProduct,
     UnknownVersion,
     UnsupportedStore,
 )
-from model_store.manifest import Manifest, check_name
+from model_store.manifest import MANIFEST_NAME, Manifest, check_name
 from model_store.product import ProductState, ThresholdOverrides, read_state, write_state
 from model_store.thresholds import Thresholds
 

@@ -55,7 +55,7 @@ def test_bundles_are_compared_side_by_side_and_the_figures_kept(bundle: Path, tm
     assert {"command", "at", "machine"} <= set(found)
 
 
-def test_the_loop_that_pro_is_timed_against_measures_the_same(tmp_path: Path) -> None:
+def test_the_loop_that_pro_is_timed_against_measures_the_same() -> None:
     found = measure_pro(4, 64, 4, 1000, lambda done, total: None)
     assert found.pro == found.ours_on_loop_maps == pytest.approx(found.loop_pro, abs=2e-3)
     assert 0.5 < found.pro < 0.99  # neither trivial end

@@ -169,8 +169,9 @@ def provided_by(distributions: set[str]) -> set[str]:
     return {module for module, by in modules.items() if normal & {name.lower().replace("_", "-") for name in by}}
 
 
-def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
-    data = [*ROOT.glob("service/queue/scripts/*.lua"), *ROOT.glob("training/recipes/*.toml")]
+def test_the_wheel_carries_what_is_not_python() -> None:
+    kinds = ("service/queue/scripts/*.lua", "training/recipes/*.toml", "training/templates/*.j2")
+    data = [file for kind in kinds for file in ROOT.glob(kind)]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert data
     for file in data:

@@ -6,8 +6,9 @@ their intervals come from bootstrap rounds that draw the same images for both si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from training.estimates import Estimate, bootstrap, multiplicities
 from training.metrics import image_counts
 from training.outcomes import Candidate
 from training.pixel_metrics import PRO_LIMIT, Ranked, rank_pixels
+from training.progress import Progress
 from training.scan import scan
+from training.tables import Table
 
 FULL = "ADS + ATP with SAFF (all)"
+HEADER = ("variant", "I-AUROC", "against all", "P-AUROC", "against all", "PRO", "against all", "mean step")
 FIXED_SHARES = (350 / 750, 550 / 750, 1.0)
 """The fixed steps of Table 7, as shares of its T = 750."""
 
@@ -120,7 +124,7 @@ def measure(
     chosen: Sequence[Variant],
     images: Sequence[TestImage],
     *,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     workers: int | None = None,
 ) -> dict[str, Measured]:
     """Inspect every image under every variant; variants with equal weights and settings are walked once.
@@ -143,14 +147,20 @@ def measure(
 def _measure_one(
     variant: Variant,
     images: Sequence[TestImage],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     workers: int | None,
 ) -> Measured:
-    def show(done: int, total: int) -> None:
-        progress(variant.name, done, total)
-
     paths = [image.path for image in images]
-    found = list(scan(variant.bundle, variant.settings, paths, keep_maps=True, progress=show, workers=workers))
+    found = list(
+        scan(
+            variant.bundle,
+            variant.settings,
+            paths,
+            keep_maps=True,
+            progress=partial(progress, variant.name),
+            workers=workers,
+        )
+    )
     maps = [one.placement.restore(one.map) for one in found if one.map is not None]
     truths = [read_truth(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
     steps = float(np.mean([one.denoising_step for one in found]))
@@ -186,22 +196,15 @@ def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Se
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """Tables 6 and 7, with the paired difference to the whole method in brackets below zero where it is worse."""
-    lines = []
+    """Tables 6 and 7, each figure beside its paired difference to the whole method: below zero where it is worse."""
+    parts = []
     for table, title in ((6, "Components (Table 6)"), (7, "Fixed steps against adaptive (Table 7)")):
         shown = [row for row in rows if row.table == table or row.name == FULL]
-        lines += [
-            f"{title}",
-            "",
-            "| variant | I-AUROC | against all | P-AUROC | against all | PRO | against all | mean step |",
-            "|---|---|---|---|---|---|---|---|",
-            *(_line(row) for row in shown),
-            "",
-        ]
-    return "\n".join(lines)
+        parts += [title, Table(HEADER, tuple(_cells(row) for row in shown)).as_markdown()]
+    return "\n\n".join(parts)
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> tuple[str, ...]:
     cells = [row.name]
     for name, figure in row.figures.items():
         gap = row.differences[name]
@@ -209,7 +212,7 @@ def _line(row: Row) -> str:
             f"{figure.value:.3f}",
             "–" if row.name == FULL else f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
         ]
-    return "| " + " | ".join([*cells, f"{row.denoising_step:.0f}"]) + " |"
+    return (*cells, f"{row.denoising_step:.0f}")
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

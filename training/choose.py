@@ -30,6 +30,7 @@ from training.outcomes import (
 )
 from training.pixel_metrics import PRO_LIMIT, rank_pixels
 from training.probes import Probe
+from training.tables import Table
 
 START_SHARES = (0.6, 0.8, 1.0)
 """T as shares of the bundle's own: never above it, because the UNet may not have been trained further up."""
@@ -211,19 +212,22 @@ def as_rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
 def told(choice: Choice) -> str:
     """What was chosen and what each other choice costs, as Markdown."""
     own = choice.chosen
-    lines = [
-        f"chosen: {named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes",
-        "",
-        "| choice | I-AUROC | P-AUROC | PRO | anomalies missed | good parts triggered | comparisons per good part |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, outcomes in choice.around().items():
-        for outcome in outcomes:
-            mark = " **chosen**" if outcome is own else ""
-            found = f"{outcome.image_auroc:.3f} | {outcome.pixel_auroc:.3f} | {outcome.pro:.3f} | {outcome.missed:.0%}"
-            paid = f"{outcome.good_triggered:.0%} | {outcome.comparisons:.1f}"
-            lines.append(f"| {name}: {named(outcome.candidate)}{mark} | {found} | {paid} |")
-    return "\n".join(lines)
+    header = ("choice", "I-AUROC", "P-AUROC", "PRO", "anomalies missed", "good parts triggered")
+    rows = (_told(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
+    return (
+        f"chosen: {named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes\n\n"
+        + Table((*header, "comparisons per good part"), tuple(rows)).as_markdown()
+    )
+
+
+def _told(name: str, outcome: Outcome, own: Outcome) -> tuple[str, ...]:
+    mark = " **chosen**" if outcome is own else ""
+    return (
+        f"{name}: {named(outcome.candidate)}{mark}",
+        *(f"{value:.3f}" for value in (outcome.image_auroc, outcome.pixel_auroc, outcome.pro)),
+        *(f"{share:.0%}" for share in (outcome.missed, outcome.good_triggered)),
+        f"{outcome.comparisons:.1f}",
+    )
 
 
 def named(candidate: Candidate) -> str:

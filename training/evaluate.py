@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from model_store.bundle import open_bundle
@@ -12,14 +13,8 @@ from model_store.thresholds import Thresholds
 from training.data import TestImage, read_truth, test_images
 from training.figures import measure
 from training.outcome import GOOD, Evaluation, Located, Row
+from training.progress import Progress, silent
 from training.scan import Scanned, scan
-
-Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, how much there is."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """A `Progress` that tells nobody."""
 
 
 def evaluate(
@@ -40,12 +35,12 @@ def evaluate(
             settings,
             [image.path for image in labelled],
             keep_maps=True,
-            progress=lambda done, total: progress("inspecting", done, total),
+            progress=partial(progress, "inspecting"),
             workers=workers,
         )
     )
     rows = tuple(row_of(image, found, data, limits) for image, found in zip(labelled, scanned, strict=True))
-    outcome = measure(rows, _located(labelled, scanned), limits, lambda done, total: progress("measuring", done, total))
+    outcome = measure(rows, _located(labelled, scanned), limits, partial(progress, "measuring"))
     figures = {
         **outcome.figures,
         "bundle": {

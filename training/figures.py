@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from training.estimates import multiplicities, rate_estimate
 from training.metrics import image_auroc_estimate, image_counts, image_metrics
 from training.outcome import Curves, Evaluation, Located, Row, thinned
 from training.pixel_metrics import Ranked, pixel_auroc, pixel_metrics, pro, rank_pixels
+from training.progress import Count
 
 VERDICTS = ("pass", "review", "fail")
 
@@ -23,7 +24,7 @@ def measure(
     rows: Sequence[Row],
     located: Sequence[Located],
     limits: Thresholds | None,
-    progress: Callable[[int, int], None],
+    progress: Count,
 ) -> Evaluation:
     """All figures and curves. limits: the bundle's thresholds; None: what rests on verdicts is left out."""
     kinds = sorted({(row.defect, row.severity or 0) for row in rows if not row.is_good})

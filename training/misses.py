@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from model_store.thresholds import Thresholds
 from training.data import read_truth, test_images
 from training.outcome import Row
 from training.pixel_metrics import TOUCHING
+from training.progress import Count
 from training.scan import Seen, look
 
 CELL = 288
@@ -47,7 +48,7 @@ def look_at_worst(
     rows: Sequence[Row],
     count: int,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> tuple[Miss, ...]:
     """Inspect the worst images once more, which finds the same again, and draw them."""

@@ -7,7 +7,7 @@ comparisons noted; from these follows where any delta and t_min trigger it, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from glad.fuse import decide
 from glad.lane import Trigger, TriggerReason
 from glad.settings import MaskForm, MethodSettings
 from training.probes import Probe
+from training.progress import Progress
 from training.scan import Scanned, scan_each
 
-Progress = Callable[[str, int, int], None]
 NEVER = 5.0
 """A delta that no score reaches: a map's largest possible value is 4."""
 

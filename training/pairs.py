@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from glad.settings import MethodSettings
 from training.anomalies import synthesise
 from training.pool import process_count, spread
+from training.progress import Count
 from training.recipe import SynthesisRecipe
 from training.squares import Square, read_squares
 
@@ -61,7 +62,7 @@ def make_pairs(
     recipe: SynthesisRecipe,
     seed: int,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> PairSet:
     """Read the good images and make `recipe.pairs` pairs; each depends only on the seed, its index and its square.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from model_store.engines.torch_modules import TorchAutoencoder, TorchFeatures
 from training.data import Split, good_split
 from training.finetune.unet import encode_pairs, train_unet
 from training.pipeline import claim_run, pairs_of
+from training.progress import Progress
 from training.publish import LICENCE
 from training.recipe import Recipe
 from training.scan import trigger_peaks
@@ -39,7 +40,7 @@ def train_plain(
     data: Path,
     run: Path,
     *,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     workers: int | None = None,
 ) -> tuple[Path, float]:
     """Train the UNet anew without ATP; everything else stays the bundle's. Resumes in the same run folder.
@@ -85,16 +86,13 @@ def _same_quantile(
     recipe: Recipe,
     split: Split,
     *,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     workers: int | None,
 ) -> float:
     settings, images = bundle.manifest.settings, split.train[: recipe.calibration.delta_images]
     peaks = {}
     for name, folder in (("with ATP", bundle.path), ("without ATP", plain)):
-
-        def show(done: int, total: int, name: str = name) -> None:
-            progress(f"trigger scores {name}", done, total)
-
+        show = partial(progress, f"trigger scores {name}")
         peaks[name] = trigger_peaks(folder, settings, images, progress=show, workers=workers)
     quantile = float(np.mean(np.array(peaks["with ATP"]) <= settings.trigger.delta))
     return float(np.quantile(peaks["without ATP"], quantile))

@@ -12,16 +12,25 @@ from rich.progress import (
     BarColumn,
     GetTimeCallable,
     MofNCompleteColumn,
-    Progress,
     Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
+
+Count = Callable[[int, int], None]
+"""How much is done, and how much there is."""
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, how much there is."""
 
 
-class PlainProgress(Progress):
+def silent(stage: str, done: int, total: int) -> None:
+    """A `Progress` that tells nobody."""
+
+
+class PlainProgress(Bars):
     """For logs, CI and nohup, where a bar prints nothing: one line per task at most every `every_s` and at its end."""
 
     def __init__(self, console: Console, *, every_s: float, get_time: GetTimeCallable | None) -> None:
@@ -63,7 +72,7 @@ def line_of(task: Task) -> str:
 
 
 @contextmanager
-def named_bars() -> Iterator[Callable[[str, int, int], None]]:
+def named_bars() -> Iterator[Progress]:
     """`show(stage, done, total)`: each stage gets a bar, or a line, of its own when it is first heard of."""
     begun: dict[str, TaskID] = {}
     with progress_bar() as bar:
@@ -78,7 +87,7 @@ def named_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def progress_bar(
     console: Console | None = None, *, every_s: float = 30.0, get_time: GetTimeCallable | None = None
-) -> Progress:
+) -> Bars:
     """The bar of all long work: what, how far, how long, how long still; plain lines where no terminal shows it."""
     console = console or Console()
     if not console.is_terminal:
@@ -92,4 +101,4 @@ def progress_bar(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    return Progress(*columns, console=console, speed_estimate_period=120, get_time=get_time)
+    return Bars(*columns, console=console, speed_estimate_period=120, get_time=get_time)

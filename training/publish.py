@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,10 +20,10 @@ from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
 from training.calibrate import calibrate, choose_delta, least_count
 from training.data import Split
+from training.progress import Progress
 from training.recipe import CalibrationRecipe, Recipe
 from training.scan import scan, trigger_peaks
 
-Progress = Callable[[str, int, int], None]
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 
 

@@ -17,9 +17,9 @@ from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
-from training.outcomes import Progress
 from training.overlay import overlaid
 from training.probes import make_probes
+from training.progress import Progress
 from training.publish import find_thresholds, software
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
 from training.squares import of_one_square
@@ -76,7 +76,7 @@ def recalibrate(
     base = own if plan.overlay is None else overlaid(own, plan.overlay)
     choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
-    calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
     if choice is not None:
         report["settings"] = {
             "probed_images": min(plan.images, len(split.train)),
@@ -88,7 +88,7 @@ def recalibrate(
         bundle.manifest.product,
         target.name,
         settings,
-        calibration.model_copy(update={"calibrated_for": belongs}),
+        found.model_copy(update={"calibrated_for": belongs}),
         _origin(bundle, data, split, command),
         title=bundle.manifest.title,
         quality={"calibration": report},
@@ -102,7 +102,7 @@ def _recipe_of(origin: Provenance, plan: Plan) -> tuple[CalibrationRecipe, Synth
         recipe = Recipe.model_validate(origin.recipe)
     except ValidationError:
         return CalibrationRecipe(confidence=plan.confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), plan.seed
-    calibration = recipe.calibration.model_copy(update={"confidence": plan.confidence})
+    calibration = recipe.found.model_copy(update={"confidence": plan.confidence})
     return calibration, recipe.synthesis, recipe.seed
 
 

@@ -6,7 +6,7 @@ The method's own noise is seeded by the pixels, so every repeat draws new noise 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from training.camera_noise import CameraNoise, Exposure
 from training.estimates import rate_estimate
 from training.figures import VERDICTS
 from training.outcome import Evaluation, Row
+from training.progress import Count
 from training.scan import scan_exposures
 
 
@@ -42,7 +43,7 @@ def repeat(
     count: int,
     camera: CameraNoise,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> tuple[Repeats, ...]:
     """Inspect each row's image `count` times, each time as the camera would show it. ValueError below 2."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.data import test_images
 from training.evaluate import evaluate
 from training.misses import look_at_worst
 from training.outcome import GOOD
+from training.progress import Progress
 from training.report import write_report
 from training.tables import IMAGE, PIXEL, Table
 
@@ -24,7 +26,6 @@ VERSION = "published"
 CLASS = "{class}"
 """What stands for the class's name in a checkpoint's path."""
 
-Progress = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
 
@@ -174,9 +175,7 @@ def _figures(
         progress(f"{one.product}: {stage}", done, total)
 
     outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
-    misses = look_at_worst(
-        bundle.path, one.data, outcome.rows, worst, progress=lambda done, total: show("worst misses", done, total)
-    )
+    misses = look_at_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
     write_report(outcome, misses, None, report)
     return outcome.figures
 

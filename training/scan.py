@@ -22,13 +22,14 @@ from glad.compare import Comparator, Comparison, ImageComparator, Observation
 from glad.models import Models
 from glad.placement import Placement
 from glad.settings import MethodSettings
-from model_store.bundle import MANIFEST_NAME, open_bundle
+from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
 from model_store.inspection import Inspected, inspect
-from model_store.manifest import bundle_hash
+from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.camera_noise import Exposure, exposed
 from training.data import read_pixels
 from training.pool import spread
+from training.progress import Count
 
 Result = TypeVar("Result")
 
@@ -137,7 +138,7 @@ def scan(
     paths: Sequence[Path],
     *,
     keep_maps: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[Scanned]:
     """Inspect images in order with a bundle's weights under the given settings (not the bundle's own).
@@ -153,7 +154,7 @@ def scan_each(
     walks: Sequence[tuple[Path, MethodSettings]],
     *,
     keep_maps: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[Scanned]:
     """As `scan`, each image under settings of its own."""
@@ -166,7 +167,7 @@ def look(
     settings: MethodSettings,
     paths: Sequence[Path],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[Seen]:
     """As `scan`, with the pictures: for a few images, since each one's are large."""
@@ -178,7 +179,7 @@ def scan_exposures(
     settings: MethodSettings,
     exposures: Sequence[tuple[Path, Exposure]],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[Scanned]:
     """As `scan`, each image as one exposure of a noisy camera shows it."""
@@ -189,7 +190,7 @@ def scan_exposures(
 def _all(
     call: Callable[[Task], Result],
     tasks: Sequence[Task],
-    progress: Callable[[int, int], None] | None,
+    progress: Count | None,
     workers: int | None,
 ) -> Iterator[Result]:
     processes = 1 if len(tasks) <= FEW else workers
@@ -204,7 +205,7 @@ def trigger_peaks(
     settings: MethodSettings,
     paths: Sequence[Path],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> list[float]:
     """Each image's largest trigger score on the way to t_min when nothing triggers before."""

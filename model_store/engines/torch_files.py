@@ -21,8 +21,8 @@ from transformers import ViTModel
 from transformers.utils import logging as transformers_logging
 
 from glad.models import Condition
-from model_store.bundle import CONFIG_NAME, WEIGHTS_NAME, Bundle, ComponentSource
-from model_store.manifest import ComponentName, Dtype, Kind
+from model_store.bundle import Bundle, ComponentSource
+from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName, Dtype, Kind
 
 DTYPES: Mapping[Dtype, torch.dtype] = {
     "float16": torch.float16,

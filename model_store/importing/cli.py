@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from model_store.bundle import BundleError
-from model_store.manifest import Dtype, check_name
+from model_store.command import command_line, explained, new_bundle_folder
+from model_store.manifest import Dtype
 
 if TYPE_CHECKING:
     from glad.presets import Preset
@@ -50,17 +49,15 @@ def import_command(
         raise typer.BadParameter(f"dtype is {dtype!r}; use one of {', '.join(get_args(Dtype))}")
     from model_store.importing.bundle import Origins, Wanted, import_bundle
 
-    with _explained():
+    with explained(ValueError):
         chosen = _chosen(preset, settings)
-        target = out / check_name(product) / check_name(version)
-        if target.exists():
-            raise ValueError(f"{target} exists already, and bundles never change: give --version another name")
+        target = new_bundle_folder(out, product, version)
         wanted = Wanted(
             product, version, chosen.settings, prompt or chosen.prompt, licence, title=title, dtype=_dtype(dtype)
         )
         with _stages() as say:
             origins = Origins(base, dino, unet=unet, vae=vae, features=features)
-            made = import_bundle(target, origins, wanted, command="glad " + shlex.join(sys.argv[1:]), say=say)
+            made = import_bundle(target, origins, wanted, command=command_line(), say=say)
     typer.echo(f"{made.path}  hash {made.hash[:12]}  not calibrated yet")
     typer.echo(f"next: {shlex.join(['glad', 'calibrate', str(target)])} --data DIR")
 
@@ -96,13 +93,3 @@ def _stages() -> Iterator[Callable[[str], None]]:
 
         yield say
         bar.update(task, description="done", completed=len(STAGES))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What a user can put right is a sentence and exit status 1, not a traceback."""
-    try:
-        yield
-    except (ValueError, BundleError, OSError) as error:
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
-        raise typer.Exit(1) from error

@@ -15,9 +15,9 @@ import torch
 from glad.compare import Comparator, ImageComparator
 from glad.models import Models
 from glad.settings import MethodSettings
-from model_store.bundle import Bundle, BundleError
+from model_store.bundle import Bundle
 from model_store.engines.torch import ModelLoadError, component_hashes, load_models
-from model_store.errors import StoreError
+from model_store.errors import BundleError, StoreError
 from model_store.manifest import Manifest
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store

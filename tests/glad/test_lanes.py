@@ -68,7 +68,7 @@ def staggered(models: Models, shapes: CallShapes, watched: int) -> tuple[Tensor,
             image, slot = waiting.pop(0), slots.pop(0)
             block.admit(slot, Lane(settings()), IMAGES[image], NOISE[image])
         block.write(step(block, block.active_slots(), models, comparator, shapes))
-        for slot in block.finished_slots():
+        for slot in block.slots_in(Phase.FINISHED):
             results[slot] = block.generated[slot].clone(), block.lane(slot)
             block.release(slot)
     assert block.free_slots() == tuple(range(8))

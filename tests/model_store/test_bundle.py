@@ -16,10 +16,9 @@ from textwrap import dedent
 
 import pytest
 
-from model_store.bundle import (
-    MANIFEST_NAME,
+from model_store.bundle import Bundle, copy_bundle, open_bundle, write_bundle
+from model_store.errors import (
     BadManifest,
-    Bundle,
     BundleError,
     BundleExists,
     ForeignFormat,
@@ -27,10 +26,8 @@ from model_store.bundle import (
     MissingFile,
     SymlinkFound,
     UnknownFile,
-    copy_bundle,
-    open_bundle,
-    write_bundle,
 )
+from model_store.manifest import MANIFEST_NAME
 from tests.support.bundles import agree, new_version, parts_of
 
 ROOT = Path(__file__).resolve().parents[2]

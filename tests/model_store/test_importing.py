@@ -281,7 +281,7 @@ def test_the_command_makes_the_bundle_and_says_how_to_go_on(glad: Callable[..., 
     assert "bundles never change: give --version another name" in again.output
 
 
-def test_a_preset_brings_its_settings_and_prompt(glad: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_preset_brings_its_settings_and_prompt(glad: Callable[..., Any]) -> None:
     # The published settings ask for blocks 3, 6, 9 and 12: the tiny ViT has two, and that is what is told.
     done = glad("--preset", "multi/mvtec-ad/cable")
     assert done.exit_code == 1

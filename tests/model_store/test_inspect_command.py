@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from model_store import cli
+from model_store.inspect_command import inspect
 from model_store.product import ThresholdOverrides
 from model_store.store import Store
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -29,7 +29,7 @@ def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
     monkeypatch.chdir(tmp_path)
     make_tiny_bundle(tmp_path / "data" / "store", thresholds=(1e-9, 1e9, 1.0))
     app = typer.Typer()
-    app.command()(cli.inspect)
+    app.command()(inspect)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 

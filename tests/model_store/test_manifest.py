@@ -10,9 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from glad.settings import MethodSettings
-from model_store.bundle import MANIFEST_NAME
 from model_store.errors import NotCalibrated
-from model_store.manifest import Component, Manifest, bundle_hash, calibration_digest, check_name
+from model_store.manifest import MANIFEST_NAME, Component, Manifest, bundle_hash, calibration_digest, check_name
 from model_store.store import SHIPPED_BUNDLES
 
 

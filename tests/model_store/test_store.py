@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from model_store.bundle import MANIFEST_NAME, BundleExists, HashMismatch, open_bundle
+from model_store.bundle import open_bundle
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
+    BundleExists,
+    HashMismatch,
     NotCalibrated,
     NothingToRollBack,
     UnknownProduct,
     UnknownVersion,
     UnsupportedStore,
 )
+from model_store.manifest import MANIFEST_NAME
 from model_store.product import STATE_NAME, ThresholdOverrides
 from model_store.store import SHIPPED_BUNDLES, Store
 from model_store.thresholds import Thresholds

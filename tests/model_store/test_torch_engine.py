@@ -157,7 +157,7 @@ def test_the_same_call_gives_the_same_bits(models: Models, images: torch.Tensor)
     assert torch.equal(models.features(images, (2,))[0], models.features(images, (2,))[0])
 
 
-def test_rounded_weights_are_exactly_what_a_bundle_gives_back(bundle: Bundle, tmp_path: Path) -> None:
+def test_rounded_weights_are_exactly_what_a_bundle_gives_back(tmp_path: Path) -> None:
     modules = tiny_modules(seed=7)
     for module in modules:
         round_to_stored_precision(module)

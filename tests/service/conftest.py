@@ -70,7 +70,6 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis")
     server.start()
     yield server
-    server.go_on()
     server.kill()
 
 

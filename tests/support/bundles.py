@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from model_store.bundle import MANIFEST_NAME, Bundle, BundleParts, open_bundle, write_bundle
+from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.files import hash_file
-from model_store.manifest import Manifest
+from model_store.manifest import MANIFEST_NAME, Manifest
 
 
 def parts_of(manifest: Manifest, **changes: Any) -> BundleParts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import redis
@@ -34,14 +33,6 @@ class RedisServer:
     def kill(self) -> None:
         """SIGKILL."""
         self._child.kill()
-
-    def hang(self) -> None:
-        """Stops it without ending it, as a stalled host would."""
-        self._child.signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Ends `hang`."""
-        self._child.signal(signal.SIGCONT)
 
     def connect(self) -> redis.Redis:
         """A client as workers have it."""

@@ -18,13 +18,10 @@ from training.finetune.unet import LatentPairs, train_unet
 from training.pipeline import train
 from training.pixel_metrics import rank_pixels
 from training.plain_unet import train_plain
+from training.progress import silent
 from training.publish import Naming
 
 SETTINGS = MethodSettings.model_validate({"trigger": {"delta": 0.4}})
-
-
-def quiet(name: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 def test_the_fixed_steps_of_the_paper_come_out_at_its_own_t() -> None:
@@ -86,7 +83,7 @@ def test_differences_are_paired_and_zero_where_nothing_differs() -> None:
 
 def test_a_defect_without_a_mask_is_refused_before_anything_is_walked() -> None:
     with pytest.raises(ValueError, match=r"2\.png has no mask \(2 of 4 images\)"):
-        measure(variants(Path("nowhere"), SETTINGS, None, (750,)), labelled(), progress=quiet)
+        measure(variants(Path("nowhere"), SETTINGS, None, (750,)), labelled(), progress=silent)
 
 
 def test_without_atp_no_anomaly_is_ever_seen(tmp_path: Path) -> None:
@@ -105,7 +102,7 @@ def test_the_baseline_without_atp_shares_all_but_the_unet(tmp_path: Path) -> Non
         TINY_RECIPE, parts, tmp_path / "run", tmp_path / "bundle", Naming("ramp", "1"),
         command="test", say=lambda text: None, workers=1,
     )  # fmt: skip
-    folder, delta = train_plain(bundle, parts, tmp_path / "plain", progress=quiet, workers=1)
+    folder, delta = train_plain(bundle, parts, tmp_path / "plain", progress=silent, workers=1)
     ours, plain = bundle.manifest.components, open_bundle(folder).manifest.components
     assert ours["unet"].content_hash != plain["unet"].content_hash
     assert ours["autoencoder"].content_hash == plain["autoencoder"].content_hash
@@ -113,7 +110,7 @@ def test_the_baseline_without_atp_shares_all_but_the_unet(tmp_path: Path) -> Non
     assert delta > 0
     images = data.test_images(parts)
     chosen = variants(bundle.path, bundle.manifest.settings, (folder, delta), fixed_steps(bundle.manifest.settings))
-    rows = compare(chosen, measure(chosen, images, progress=quiet, workers=1), images)
+    rows = compare(chosen, measure(chosen, images, progress=silent, workers=1), images)
     table = as_markdown(rows)
     assert all(row.name in table for row in rows)
     assert {row.denoising_step for row in rows if row.name.startswith("fixed")} == {233, 367, 500}
@@ -124,4 +121,4 @@ def test_the_baseline_without_atp_shares_all_but_the_unet(tmp_path: Path) -> Non
 def test_a_bundle_without_a_recipe_says_what_to_do(tmp_path: Path) -> None:
     bundle = open_bundle(make_tiny_bundle(tmp_path / "store"))
     with pytest.raises(ValueError, match=r"does not say by which recipe it was trained.*--without-atp"):
-        train_plain(bundle, tmp_path, tmp_path / "run", progress=quiet)
+        train_plain(bundle, tmp_path, tmp_path / "run", progress=silent)

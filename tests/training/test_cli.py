@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_TOML, draw_parts
-from training import cli
+from training import cli, measure_cli
 
 Glad = Callable[..., Any]
 
@@ -77,7 +77,7 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     draw_parts(tmp_path / "ramp")
     bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
     done = glad(
-        cli.evaluate,
+        measure_cli.evaluate,
         bundle,
         "--data",
         "ramp",
@@ -101,8 +101,8 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
 
 
-def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad, tmp_path: Path) -> None:
-    done = glad(cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad) -> None:
+    done = glad(measure_cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
     assert done.exit_code == 2
     assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
 
@@ -111,7 +111,7 @@ def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_
     draw_parts(tmp_path / "ramp")
     bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
     (tmp_path / "file").touch()
-    done = glad(cli.evaluate, bundle, "--data", "ramp", "--json", "file/figures.json")
+    done = glad(measure_cli.evaluate, bundle, "--data", "ramp", "--json", "file/figures.json")
     assert done.exit_code == 2
     assert "inspecting" not in done.output
 

@@ -17,12 +17,9 @@ from tests.support.tiny_bundle import make_tiny_bundle
 from training.data import read_pixels
 from training.outcomes import NEVER, Candidate, Ending, ending_of, peaks_until, walk_endings, walk_untriggered
 from training.probes import Probe
+from training.progress import silent
 
 TRACE = ((401, 0.1), (301, 0.4), (201, 0.3), (101, 0.2), (1, 0.0))
-
-
-def quiet(name: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 def settings(**fusion: object) -> MethodSettings:
@@ -72,12 +69,12 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Probe, ...]:
 def test_results_are_those_of_an_inspection_under_the_same_settings(bundle: Path, probes: tuple[Probe, ...]) -> None:
     base = open_bundle(bundle).manifest.settings
     models = load_models(open_bundle(bundle))
-    walks = walk_untriggered(bundle, base, 500, probes, progress=quiet, workers=1)
+    walks = walk_untriggered(bundle, base, 500, probes, progress=silent, workers=1)
     peaks = peaks_until(walks, range(len(probes)), 250)
     assert len(set(peaks)) == len(peaks), "the images are told apart"
     deltas = (0.0, *sorted(peaks)[:2], float(np.mean(peaks)), NEVER)
     candidates = [Candidate(500, t_min, delta) for t_min in (150, 250, 350) for delta in deltas]
-    walks = walk_endings(bundle, walks, candidates, progress=quiet, workers=1)
+    walks = walk_endings(bundle, walks, candidates, progress=silent, workers=1)
     reasons = set()
     for candidate in candidates:
         for index, probe in enumerate(probes):
@@ -94,7 +91,7 @@ def test_results_are_those_of_an_inspection_under_the_same_settings(bundle: Path
 def test_an_ending_that_two_candidates_share_is_walked_once(bundle: Path, probes: tuple[Probe, ...]) -> None:
     base = open_bundle(bundle).manifest.settings
     walked: list[int] = []
-    walks = walk_untriggered(bundle, base, 500, probes, progress=quiet, workers=1)
+    walks = walk_untriggered(bundle, base, 500, probes, progress=silent, workers=1)
     both = [Candidate(500, 250, NEVER), Candidate(500, 250, NEVER + 1)]
     walks = walk_endings(bundle, walks, both, progress=lambda _, done, total: walked.append(total), workers=1)
     assert len(walks.ended) == len(probes)
@@ -107,4 +104,4 @@ def test_an_ending_that_two_candidates_share_is_walked_once(bundle: Path, probes
 def test_a_t_that_does_not_fit_is_refused_before_anything_is_walked(bundle: Path, probes: tuple[Probe, ...]) -> None:
     base = open_bundle(bundle).manifest.settings
     with pytest.raises(ValueError, match=r"start \(T\) is 1200"):
-        walk_untriggered(bundle, base, 1200, probes, progress=quiet, workers=1)
+        walk_untriggered(bundle, base, 1200, probes, progress=silent, workers=1)

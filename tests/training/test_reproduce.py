@@ -15,13 +15,10 @@ from tests.support.tiny_base import write_base, write_dino
 from tests.support.tiny_bundle import TINY_SETTINGS
 from tests.support.tiny_recipe import draw_parts
 from training.data import DataError
+from training.progress import silent
 from training.reproduce import Plan, Weights, paper_table, plan, reproduce
 
 WEIGHTS = Weights("base", "dino", "licences")
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 def test_every_class_has_its_own_settings_and_checkpoints(tmp_path: Path) -> None:
@@ -75,7 +72,7 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
 ) -> None:
     chosen, weights = plans
     said: list[str] = []
-    table = reproduce(chosen, weights, tmp_path, command="test", progress=quiet, say=said.append, worst=1, workers=1)
+    table = reproduce(chosen, weights, tmp_path, command="test", progress=silent, say=said.append, worst=1, workers=1)
     assert [row[0] for row in table.rows] == ["carpet", "grid", "average"]
     figures = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("carpet", "grid")]
     first, second = (100 * found["image"]["auroc"]["value"] for found in figures)
@@ -93,7 +90,7 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
 
     said.clear()
     before = (tmp_path / "carpet.json").stat().st_mtime_ns
-    again = reproduce(chosen, weights, tmp_path, command="test", progress=quiet, say=said.append, workers=1)
+    again = reproduce(chosen, weights, tmp_path, command="test", progress=silent, say=said.append, workers=1)
     assert again == table
     assert (tmp_path / "carpet.json").stat().st_mtime_ns == before
     assert not any("importing" in line for line in said)

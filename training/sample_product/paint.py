@@ -57,7 +57,7 @@ def paint(part: Part, flaws: Flaws, grid: Grid, label_grid: Grid, light: Light) 
     """The picture before the lens: (SIDE, SIDE, 3), linear light."""
     canvas = _bench(light, grid)
     _cover(canvas, grid, _plate(part, flaws, grid, light), coverage(geo.plate_distance(grid.x, grid.y)))
-    _stick_label(canvas, grid, label_grid, flaws, light)
+    _stick_label(canvas, label_grid, flaws, light)
     if flaws.stain is not None:
         _spill(canvas, grid, flaws.stain)
     _paint_connector(canvas, grid, part, flaws, light)
@@ -253,7 +253,7 @@ def _paint_pocket_floor(layer: Field, grid: Grid, light: Light) -> None:
     _cover(layer, window, _tinted(floor, POCKET_FLOOR), coverage(edge + 4, 1.6))
 
 
-def _stick_label(canvas: Field, grid: Grid, label_grid: Grid, flaws: Flaws, light: Light) -> None:
+def _stick_label(canvas: Field, label_grid: Grid, flaws: Flaws, light: Light) -> None:
     window = label_grid.around(geo.LABEL, 4)
     distance = geo.box_distance(window.x, window.y, geo.LABEL)
     shifted = _shadow_grid(window, light, 1.2)

@@ -1,0 +1,72 @@
+"""`glad inspect`: verdicts and pictures of image files, without a server. Imports torch when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_store.bundle import Bundle, open_bundle
+from model_store.command import explained
+from model_store.manifest import MANIFEST_NAME
+from model_store.shapes import ModelsDoNotFit
+from model_store.store import Store
+from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
+from model_store.thresholds import Thresholds
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a product's name.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, BMP, TIFF, WebP.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
+    from glad.imaging import ImageError, decode_image, to_png
+    from model_store.engines.torch import ModelLoadError, load_models
+    from model_store.inspection import inspect as inspect_images
+    from model_store.inspection import overview as draw_overview
+    from model_store.inspection import sheet
+
+    with explained(ModelLoadError, ModelsDoNotFit):
+        opened, limits = _opened_to_judge(bundle, chosen_store(store, data_dir))
+        models = load_models(opened)
+        out.mkdir(parents=True, exist_ok=True)
+    settings = opened.manifest.settings
+    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
+    typer.echo(f"fail from {limits.fail:.4f}")
+    seen, failed = [], 0
+    for number, path in enumerate(images, start=1):
+        try:
+            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
+            verdict = limits.verdict(found.score)
+            picture = out / f"{number:03d}_{path.stem}.png"
+            picture.write_bytes(to_png(sheet(found, limits)))
+        except (ImageError, OSError, ValueError) as error:
+            failed += 1
+            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
+            continue
+        if overview is not None:
+            seen.append(found)
+        colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
+        typer.secho(f"{verdict:<7}", fg=colour, nl=False)
+        typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
+    if overview is not None and seen:
+        with explained():
+            overview.write_bytes(to_png(draw_overview(seen, limits)))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds]:
+    """A folder is judged as it was calibrated; a product of the store as the service judges it, overrides included."""
+    folder = Path(bundle)
+    if (folder / MANIFEST_NAME).is_file():
+        opened = open_bundle(folder)
+        return opened, opened.manifest.thresholds
+    ref = store.resolve(bundle)
+    return ref.open(), store.thresholds(ref)
