@@ -86,7 +86,7 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
 
     other = Weights(weights.base, weights.dino, "other licences")
     with pytest.raises(ValueError, match=r"holds class carpet of another run.*give another --out"):
-        reproduce(chosen, other, tmp_path, command="test", progress=quiet, say=said.append, workers=1)
+        reproduce(chosen, other, tmp_path, command="test", progress=silent, say=said.append, workers=1)
 
     said.clear()
     before = (tmp_path / "carpet.json").stat().st_mtime_ns
