@@ -27,14 +27,16 @@ def inspect(
 ) -> None:
     """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
     from glad.imaging import ImageError, decode_image, to_png
+    from model_store.devices import device_of_environment
     from model_store.engines.torch import ModelLoadError, load_models
     from model_store.inspection import inspect as inspect_images
     from model_store.inspection import overview as draw_overview
     from model_store.inspection import sheet
 
-    with explained(ModelLoadError, ModelsDoNotFit):
+    with explained(ModelLoadError, ModelsDoNotFit, ValueError):
         opened, limits = _opened_to_judge(bundle, chosen_store(store, data_dir))
-        models = load_models(opened)
+        device = device_of_environment()
+        models = load_models(opened, device)
         out.mkdir(parents=True, exist_ok=True)
     settings = opened.manifest.settings
     typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
@@ -42,7 +44,7 @@ def inspect(
     seen, failed = [], 0
     for number, path in enumerate(images, start=1):
         try:
-            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings)
+            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings, device=device)
             verdict = limits.verdict(found.score)
             picture = out / f"{number:03d}_{path.stem}.png"
             picture.write_bytes(to_png(sheet(found, limits)))

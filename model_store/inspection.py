@@ -109,11 +109,12 @@ def inspect(
     *,
     comparator: Comparator | None = None,
     tiles_at_once: int = TILES_AT_ONCE,
+    device: str = "cpu",
 ) -> list[Inspected]:
     """Inspect upright RGB images (H, W, 3); what is found in one does not depend on the others.
 
     Model images, of which a tiled image has many, go through the models `tiles_at_once` together, and exist only so
-    long. ValueError: see `glad.framed.frame`.
+    long. `device` is the models'. ValueError: see `glad.framed.frame`.
     """
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
@@ -123,7 +124,7 @@ def inspect(
     done: dict[int, Inspected] = {}
     while group := list(islice(todo, tiles_at_once)):
         squares = [framed[index].square(tile) for index, tile in group]
-        walked = _walk(squares, models, settings, comparator)
+        walked = _walk(squares, models, settings, comparator, device)
         for (index, tile), square, own in zip(group, squares, walked, strict=True):
             if index not in begun:
                 begun[index] = Unfinished(framed[index], settings)
@@ -134,11 +135,11 @@ def inspect(
 
 
 def _walk(
-    squares: Sequence[Square], models: Models, settings: MethodSettings, comparator: Comparator | None
+    squares: Sequence[Square], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
 ) -> list[Walked]:
     """Every square on its way down the grid, side by side, and what it shows then."""
     images, noise, pixels, patches = (
-        torch.from_numpy(np.stack(parts))
+        torch.from_numpy(np.stack(parts)).to(device)
         for parts in zip(*((s.image, s.noise, s.counted_pixels, s.counted_patches) for s in squares), strict=True)
     )
     rebuilt = reconstruct(images, noise, models, settings, valid=patches, comparator=comparator)

@@ -23,6 +23,7 @@ from glad.models import Models
 from glad.placement import Placement
 from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
+from model_store.devices import device_of_environment
 from model_store.engines.torch import load_models
 from model_store.inspection import Inspected, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
@@ -95,21 +96,22 @@ class Task:
 
 
 @lru_cache(maxsize=1)
-def _models(bundle: Path, digest: str) -> Models:
+def _models(bundle: Path, digest: str, device: str) -> Models:
     """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
     if parent_process() is not None:
         torch.set_num_threads(1)
-    return load_models(open_bundle(bundle))
+    return load_models(open_bundle(bundle), device)
 
 
 def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
     """What was found, and the step and score of every comparison on the way."""
-    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()))
+    device = device_of_environment()
+    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device)
     comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
     pixels = read_pixels(task.path)
     if task.exposure is not None:
         pixels = exposed(pixels, task.exposure)
-    (found,) = inspect([pixels], models, task.settings, comparator=comparator)
+    (found,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
     return found, tuple(comparator.trace)
 
 
@@ -193,7 +195,8 @@ def _all(
     progress: Count | None,
     workers: int | None,
 ) -> Iterator[Result]:
-    processes = 1 if len(tasks) <= FEW else workers
+    alone = len(tasks) <= FEW or device_of_environment() != "cpu"  # a GPU holds one copy of the models
+    processes = 1 if alone else workers
     for done, result in enumerate(spread(call, tasks, workers=processes, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))

@@ -15,6 +15,7 @@ import structlog
 import torch
 from redis.exceptions import RedisError
 
+from model_store.devices import choose_device
 from model_store.engines.torch import load_models
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
@@ -145,18 +146,6 @@ def job_queue(settings: Settings) -> JobQueue:
         max_deaths=settings.max_deaths,
         retention=Retention(settings.result_ttl_s, settings.max_events),
     )
-
-
-def choose_device(wanted: str) -> str:
-    """`auto` is a GPU if there is one. ValueError for a device that is not there."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ValueError(f"GLAD_DEVICE is {wanted!r}, which cannot be used ({first_line}): use auto or cpu") from error
-    return wanted
 
 
 def default_lanes(device: str) -> int:

@@ -18,6 +18,7 @@ from transformers import ViTModel
 
 from glad.models import Models
 from model_store.bundle import Bundle, open_bundle
+from model_store.devices import device_of_environment
 from model_store.engines.torch import (
     ModelLoadError,
     component_hashes,
@@ -292,3 +293,11 @@ def test_models_that_do_not_fit_each_other_are_refused_with_every_reason(bundle:
     message = str(caught.value)
     assert "unet has 4 input channels; the autoencoder's latents have 8" in message
     assert "patches of 16 px, the autoencoder's factor is 8" in message
+
+
+def test_a_device_that_is_not_there_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAD_DEVICE", "no-such-device")
+    with pytest.raises(ValueError, match=r"GLAD_DEVICE is 'no-such-device', which cannot be used .*use auto or cpu"):
+        device_of_environment()
+    monkeypatch.setenv("GLAD_DEVICE", "cpu")
+    assert device_of_environment() == "cpu"
