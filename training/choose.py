@@ -21,7 +21,6 @@ from training.metrics import image_auroc
 from training.outcomes import (
     NEVER,
     Candidate,
-    Progress,
     Result,
     Walks,
     peaks_until,
@@ -30,6 +29,7 @@ from training.outcomes import (
 )
 from training.pixel_metrics import PRO_LIMIT, rank_pixels
 from training.probes import Probe
+from training.progress import Progress
 from training.tables import Table
 
 START_SHARES = (0.6, 0.8, 1.0)

@@ -98,7 +98,7 @@ def _recipe_of(origin: Provenance, plan: Plan) -> tuple[CalibrationRecipe, Synth
         recipe = Recipe.model_validate(origin.recipe)
     except ValidationError:
         return CalibrationRecipe(confidence=plan.confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), plan.seed
-    calibration = recipe.found.model_copy(update={"confidence": plan.confidence})
+    calibration = recipe.calibration.model_copy(update={"confidence": plan.confidence})
     return calibration, recipe.synthesis, recipe.seed
 
 
