@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glad.placement import fit
+from glad.layout import lay_out
+from glad.placement import Placement
+from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
 from training.choose import Outcome, best_of, try_settings
 from training.data import TestImage, read_pixels, read_truth, test_images
@@ -45,12 +47,18 @@ def subset(images: Sequence[TestImage], count: int, seed: int = 0) -> tuple[Test
     return tuple(images[i] for i in sorted(kept))
 
 
-def labelled_probes(images: Sequence[TestImage], side: int) -> tuple[Probe, ...]:
+def labelled_probes(images: Sequence[TestImage], settings: MethodSettings) -> tuple[Probe, ...]:
     """Labelled images with their masks at the model's scale; defects without a mask are left out."""
-    usable = [image for image in images if image.defect == "good" or image.mask is not None]
     return tuple(
-        Probe(image.path, read_truth(image.mask, fit(read_pixels(image.path), side).placement)) for image in usable
+        Probe(image.path, read_truth(image.mask, _placement(image.path, settings)))
+        for image in images
+        if image.defect == "good" or image.mask is not None
     )
+
+
+def _placement(path: Path, settings: MethodSettings) -> Placement:
+    height, width = read_pixels(path).shape[:2]
+    return lay_out(width, height, settings).placement
 
 
 def beside_the_best(
@@ -70,7 +78,7 @@ def beside_the_best(
     base = open_bundle(bundle).manifest.settings
     own = Candidate(base.start, base.t_min, base.trigger.delta)
     everything = list(dict.fromkeys([*candidates, chosen, own]))
-    probes = labelled_probes(subset(test_images(data), count), base.resolution)
+    probes = labelled_probes(subset(test_images(data), count), base)
     tried = try_settings(
         bundle,
         base,

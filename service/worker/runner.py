@@ -258,9 +258,9 @@ class Runner:
         block.write(step(block, slots, bundle.models, bundle.comparator, self._shapes))
 
     def _step_smaller(self, group: str, seats: Sequence[Seat], error: Exception) -> dict[str, Exception]:
-        """The device is out of memory: halve the calls, and remember."""
-        half = len(seats) // 2
-        if half == 0:
+        """The device is out of memory: halve the calls, and remember. A single lane may still make calls of two."""
+        half = max(1, len(seats) // 2)
+        if len(seats) == 1 and self._shapes.denoiser == self._shapes.comparator == (1,):
             return {seats[0].job: error}
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

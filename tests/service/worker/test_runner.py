@@ -179,7 +179,7 @@ class Cramped:
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
         if len(latents) > self.fits:
             raise torch.OutOfMemoryError("no memory for so many lanes")
-        return self.inner(latents, timesteps)
+        return self.inner(latents, timesteps, conditions)
 
 
 def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runner, toy: LoadedBundle) -> None:
@@ -249,6 +249,15 @@ class TestBundleCache:
         assert together["one"].score != pytest.approx(together["two"].score, rel=1e-3)
         for job, own in prepared.items():
             assert together[job].score == pytest.approx(alone(own).score, rel=1e-4)
+
+    def test_a_guided_image_fits_where_only_calls_of_one_do(self, tmp_path: Path) -> None:
+        make_tiny_bundle(tmp_path, product="one", prompt=1, guidance=3.0)
+        (one,) = self.loaded(tmp_path, "one")
+        prepared = prepare(png(1), one, MAX_PIXELS)
+        cramped = replace(one.models, denoiser=Cramped(one.models.denoiser, fits=1))
+        runner = Runner("cpu", lanes=4)
+        runner.admit("a", replace(prepared, bundle=replace_models(one, cramped)))
+        assert walk(runner, one.group, ["a"])["a"].score == pytest.approx(alone(prepared).score, rel=1e-4)
 
     def test_conditions_of_other_shapes_are_other_groups(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one", prompt=1)
