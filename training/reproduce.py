@@ -79,11 +79,12 @@ def plan(dataset: str, root: Path, weights: Weights, classes: Sequence[str], *, 
             raise ValueError(
                 f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
             )
-        if unmasked := [image.path for image in test_images(folder) if image.defect != GOOD and image.mask is None]:
+        defects = [image for image in test_images(folder) if image.defect != GOOD]
+        if unmasked := [image.path for image in defects if image.mask is None]:
             raise ValueError(
                 f"{unmasked[0]} has no mask: the table needs one for every defect in ground_truth/<defect>"
             )
-        if all(image.defect == GOOD for image in test_images(folder)):
+        if not defects:
             raise ValueError(f"{folder} holds no defects: the table needs labelled ones in test/<defect>")
         chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
         plans.append(Plan(product, chosen, folder, weights.origins(product)))
