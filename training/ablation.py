@@ -80,6 +80,8 @@ class Row:
     figures: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
     denoising_step: float
+    scores: tuple[float, ...]
+    """Of every image, in their order: for questions that the figures do not answer, such as by severity."""
 
 
 def variants(
@@ -190,6 +192,7 @@ def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Se
             {name: estimate(name, found[variant.name]) for name in names},
             {name: difference(name, found[variant.name]) for name in names},
             found[variant.name].denoising_step,
+            tuple(found[variant.name].scores.tolist()),
         )
         for variant in chosen
     )
@@ -215,6 +218,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (*cells, f"{row.denoising_step:.0f}")
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows for JSON."""
-    return [asdict(row) for row in rows]
+def as_json(rows: Sequence[Row], images: Sequence[TestImage]) -> dict[str, Any]:
+    """Rows for JSON; each row's scores are those of `images`, in this order."""
+    return {
+        "images": [f"{image.defect}/{image.path.name}" for image in images],
+        "rows": [asdict(row) for row in rows],
+    }

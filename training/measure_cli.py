@@ -65,8 +65,12 @@ def ablate(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
     without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
+    unadapted: Annotated[
+        bool,
+        typer.Option("--unadapted", help="Features trained without reconstructions, for all rows."),
+    ] = False,
     run: Annotated[
-        Path | None, typer.Option(help="Checkpoints of that training. Default: runs/PRODUCT-without-atp.")
+        Path | None, typer.Option(help="Checkpoints of a training. Default: runs/PRODUCT-without-atp, -unadapted.")
     ] = None,
     fixed: Annotated[
         str,
@@ -80,8 +84,8 @@ def ablate(
     from model_store.bundle import open_bundle
     from training.ablation import as_json, as_markdown, compare, fixed_steps, measure, variants
     from training.data import test_images
-    from training.plain_unet import train_plain
     from training.progress import named_bars
+    from training.retrained import train_plain, train_unadapted
 
     with explained(ValueError, status=2), named_bars() as show:
         opened = open_bundle(bundle)
@@ -92,17 +96,23 @@ def ablate(
             raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")
         variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        baseline = None
-        if without_atp is not None:
+        baseline, weights = None, opened.path
+        if unadapted:
+            if without_atp is not None:
+                raise ValueError("--unadapted and --without-atp exclude each other: two parts would differ")
+            folder = run or Path("runs") / f"{opened.manifest.product}-unadapted"
+            weights, delta = train_unadapted(opened, train_data or data, folder, progress=show)
+            settings = settings.with_delta(delta)
+        elif without_atp is not None:
             other = open_bundle(without_atp)
             baseline = other.path, other.manifest.settings.trigger.delta
         elif plain:
             folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
             baseline = train_plain(opened, train_data or data, folder, progress=show)
-        chosen = variants(opened.path, settings, baseline, steps)
+        chosen = variants(weights, settings, baseline, steps)
         rows = compare(chosen, measure(chosen, images, progress=show), images)
         json_file.write_text(
-            json.dumps({"command": command_line(), "bundle": opened.hash, "rows": as_json(rows)}, indent=2) + "\n",
+            json.dumps({"command": command_line(), "bundle": opened.hash, **as_json(rows, images)}, indent=2) + "\n",
             encoding="utf-8",
         )
     typer.echo(as_markdown(rows))

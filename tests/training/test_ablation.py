@@ -13,13 +13,13 @@ from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training import data
-from training.ablation import FULL, Measured, as_markdown, compare, fixed_steps, measure, variants
+from training.ablation import FULL, Measured, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.finetune.unet import LatentPairs, train_unet
 from training.pipeline import train
 from training.pixel_metrics import rank_pixels
-from training.plain_unet import train_plain
 from training.progress import silent
 from training.publish import Naming
+from training.retrained import train_plain, train_unadapted
 
 SETTINGS = MethodSettings.model_validate({"trigger": {"delta": 0.4}})
 
@@ -78,6 +78,8 @@ def test_differences_are_paired_and_zero_where_nothing_differs() -> None:
     assert worse.figures["image_auroc"].value == pytest.approx(0.75)
     assert worse.differences["image_auroc"].value == pytest.approx(-0.25)
     assert worse.figures["pixel_auroc"].value == pytest.approx(8 / 2 / 12)
+    assert as_json(list(rows.values()), labelled())["images"][2] == "dent/2.png"
+    assert list(worse.scores) == [1, 3.5, 3, 4]
     assert worse.differences["pixel_auroc"].low <= worse.differences["pixel_auroc"].value < 0
 
 
@@ -96,20 +98,27 @@ def test_without_atp_no_anomaly_is_ever_seen(tmp_path: Path) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_the_baseline_without_atp_shares_all_but_the_unet(tmp_path: Path) -> None:
+def test_what_is_trained_in_another_way_shares_all_else(tmp_path: Path) -> None:
     parts = draw_parts(tmp_path / "parts")
     bundle = train(
         TINY_RECIPE, parts, tmp_path / "run", tmp_path / "bundle", Naming("ramp", "1"),
         command="test", say=lambda text: None, workers=1,
     )  # fmt: skip
-    folder, delta = train_plain(bundle, parts, tmp_path / "plain", progress=silent, workers=1)
+    folder, plain_delta = train_plain(bundle, parts, tmp_path / "plain", progress=silent, workers=1)
     ours, plain = bundle.manifest.components, open_bundle(folder).manifest.components
     assert ours["unet"].content_hash != plain["unet"].content_hash
     assert ours["autoencoder"].content_hash == plain["autoencoder"].content_hash
     assert ours["features"].content_hash == plain["features"].content_hash
+    assert plain_delta > 0
+    other, delta = train_unadapted(bundle, parts, tmp_path / "unadapted", progress=silent, workers=1)
+    unadapted = open_bundle(other).manifest.components
+    assert ours["features"].content_hash != unadapted["features"].content_hash
+    assert ours["unet"].content_hash == unadapted["unet"].content_hash
     assert delta > 0
     images = data.test_images(parts)
-    chosen = variants(bundle.path, bundle.manifest.settings, (folder, delta), fixed_steps(bundle.manifest.settings))
+    chosen = variants(
+        bundle.path, bundle.manifest.settings, (folder, plain_delta), fixed_steps(bundle.manifest.settings)
+    )
     rows = compare(chosen, measure(chosen, images, progress=silent, workers=1), images)
     table = as_markdown(rows)
     assert all(row.name in table for row in rows)
