@@ -1,0 +1,246 @@
+"""The models on ONNX Runtime: sessions over exported files, bound to torch's memory, on CPU, CUDA or TensorRT.
+
+Input and output tensors of a call are torch's own, so that nothing is copied: ONNX Runtime reads from and writes to the
+addresses that it is given. The files take and give float32, whatever they compute in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glad.models import Condition, Models
+from model_store.engines.exported import EngineUnusable, ExportShapes, Part
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+PROVIDERS: Mapping[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_NUMPY = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_TORCH = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How ONNX Runtime runs a file."""
+
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    provider: Provider = "cpu"
+    threads: int | None = None
+    """Of one call on a CPU; None: as torch has."""
+    cuda_graphs: bool = False
+    """Record each batch size's call once and replay it."""
+
+    @property
+    def device_index(self) -> int:
+        """Which GPU."""
+        return torch.device(self.device).index or 0
+
+
+class Session:
+    """One exported file, ready to be called."""
+
+    def __init__(self, file: Path, options: RuntimeOptions) -> None:
+        """EngineUnusable if onnxruntime is not installed, has not this provider, or cannot load the file."""
+        runtime = _runtime()
+        wanted = PROVIDERS[options.provider]
+        if wanted not in runtime.get_available_providers():
+            raise EngineUnusable(
+                f"onnxruntime {runtime.__version__} has no {wanted} (it has "
+                f"{', '.join(runtime.get_available_providers())}): install the extra [gpu] of glad-inspect"
+            )
+        self._runtime, self._options, self.file = runtime, options, file
+        try:
+            self._session = runtime.InferenceSession(
+                str(file), _session_options(runtime, options), providers=_providers(options)
+            )
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            raise EngineUnusable(f"{file} does not load in ONNX Runtime ({str(error).splitlines()[0]})") from error
+        if self._session.get_providers()[0] != wanted:  # it goes on with the CPU silently
+            raise EngineUnusable(f"{file} runs on {self._session.get_providers()[0]}, not on {wanted}: see its log")
+        self._outputs = {output.name: output for output in self._session.get_outputs()}
+        self._inputs = {one.name: one for one in self._session.get_inputs()}
+        self._recorded: dict[int, dict[str, Tensor]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time."""
+        device = torch.device(self._options.device)
+        given = {
+            name: tensor.to(device=device, dtype=_TORCH[self._inputs[name].type]).contiguous()
+            for name, tensor in inputs.items()
+        }
+        batch = len(next(iter(given.values())))
+        if self._options.cuda_graphs:
+            return self._replay(given, batch, outputs, device)
+        made = {name: self._empty(name, batch, device) for name in outputs}
+        self._session.run_with_iobinding(self._bound(given, made, device), None)
+        return [made[name] for name in outputs]
+
+    def _replay(
+        self, given: Mapping[str, Tensor], batch: int, outputs: Sequence[str], device: torch.device
+    ) -> list[Tensor]:
+        """A recorded call reads and writes the same addresses each time: copies go in and come out."""
+        kept = self._recorded.setdefault(batch, {})
+        for name, tensor in given.items():
+            kept.setdefault(name, torch.empty_like(tensor)).copy_(tensor)
+        made = {name: kept.setdefault(name, self._empty(name, batch, device)) for name in self._outputs}
+        options = self._runtime.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(batch))
+        self._session.run_with_iobinding(self._bound({name: kept[name] for name in given}, made, device), options)
+        return [made[name].clone() for name in outputs]
+
+    def _empty(self, name: str, batch: int, device: torch.device) -> Tensor:
+        output = self._outputs[name]
+        return torch.empty((batch, *output.shape[1:]), dtype=_TORCH[output.type], device=device)
+
+    def _bound(self, given: Mapping[str, Tensor], made: Mapping[str, Tensor], device: torch.device) -> Any:
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()  # ONNX Runtime works on a stream of its own
+        binding, index = self._session.io_binding(), self._options.device_index
+        for name, tensor in given.items():
+            kind = _NUMPY[self._inputs[name].type]
+            binding.bind_input(name, device.type, index, kind, tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in made.items():
+            kind = _NUMPY[self._outputs[name].type]
+            binding.bind_output(name, device.type, index, kind, tuple(tensor.shape), tensor.data_ptr())
+        return binding
+
+
+@dataclass(frozen=True)
+class OnnxAutoencoder:
+    """glad.models.Autoencoder on two sessions."""
+
+    encoder: Session
+    decoder: Session
+    shapes: ExportShapes
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels C of a latent."""
+        return self.shapes.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent element on a side."""
+        return self.shapes.factor
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32, the posterior's mean, scaled."""
+        return self.encoder({"images": images}, ("latents",))[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
+        return self.decoder({"latents": latents}, ("images",))[0]
+
+
+@dataclass(frozen=True)
+class OnnxDenoiser:
+    """glad.models.Denoiser on one session, with or without a prompt as input."""
+
+    session: Session
+    conditioned: bool
+
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """latents: (B, C, h, w); timesteps: (B,); conditions: (B, L, D) or None -> predicted noise, float32.
+
+        ValueError for conditions where none are taken, or none where they are.
+        """
+        if self.conditioned != (conditions is not None):
+            raise ValueError(
+                "this UNet is text-conditioned: give the embedded prompt of every lane"
+                if self.conditioned
+                else "this UNet takes no conditions: it was trained without; give None"
+            )
+        told = {} if conditions is None else {"conditions": conditions}
+        return self.session({"latents": latents, "timesteps": timesteps, **told}, ("noise",))[0]
+
+
+@dataclass(frozen=True)
+class OnnxFeatures:
+    """glad.models.Features on a session per side: of the model image, and of the score where that is another."""
+
+    sessions: Mapping[int, Session]
+    shapes: ExportShapes
+
+    @property
+    def patch(self) -> int:
+        """Pixels per patch on a side."""
+        return self.shapes.patch
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks of the extractor; only those of `shapes.layers` were exported."""
+        return self.shapes.depth
+
+    def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32. ValueError for what was not exported."""
+        if not layers or not set(layers) <= set(self.shapes.layers):
+            raise ValueError(f"layers are {tuple(layers)}; exported were {self.shapes.layers}: choose of them")
+        if (side := images.shape[-1]) not in self.sessions:
+            raise ValueError(f"images have a side of {side} px; exported was {', '.join(map(str, self.sessions))}")
+        found = self.sessions[side]({"images": images}, tuple(f"layer_{layer}" for layer in layers))
+        return tuple(found)
+
+
+def load_onnx(
+    files: Mapping[Part, Path], shapes: ExportShapes, options: RuntimeOptions, condition: Condition | None = None
+) -> Models:
+    """The models of an export. EngineUnusable if a file is missing or does not load; see `Session`."""
+    needed: set[Part] = {"encoder", "unet", "decoder", "features"}
+    if shapes.scoring_side != shapes.resolution:
+        needed.add("scoring_features")
+    if missing := sorted(needed - set(files)):
+        raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
+    sessions = {part: Session(files[part], options) for part in sorted(needed)}
+    features = {shapes.resolution: sessions["features"]}
+    if "scoring_features" in sessions:
+        features[shapes.scoring_side] = sessions["scoring_features"]
+    return Models(
+        OnnxAutoencoder(sessions["encoder"], sessions["decoder"], shapes),
+        OnnxDenoiser(sessions["unet"], shapes.conditioned),
+        OnnxFeatures(features, shapes),
+        condition,
+    )
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineUnusable(
+            f"onnxruntime is not installed ({error}): install the extra [cpu] or [gpu] of glad-inspect"
+        ) from error
+    return onnxruntime
+
+
+def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
+    made = runtime.SessionOptions()
+    made.intra_op_num_threads = options.threads or torch.get_num_threads()
+    made.inter_op_num_threads = 1
+    made.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Spinning threads would take the cores from the codec threads, Redis and the API between two calls.
+    made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made.log_severity_level = 3
+    return made
+
+
+def _providers(options: RuntimeOptions) -> list[Any]:
+    gpu = {"device_id": options.device_index}
+    # TF32 keeps 10 bits of a float32's 23: the parity of a float32 file would be measured under another arithmetic.
+    cuda = (PROVIDERS["cuda"], {**gpu, "use_tf32": "0", "enable_cuda_graph": "1" if options.cuda_graphs else "0"})
+    chosen: dict[Provider, list[Any]] = {
+        "cpu": [PROVIDERS["cpu"]],
+        "cuda": [cuda],
+        "tensorrt": [(PROVIDERS["tensorrt"], {**gpu, "trt_engine_cache_enable": "1"}), cuda],
+    }
+    return chosen[options.provider]
