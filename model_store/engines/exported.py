@@ -68,6 +68,7 @@ class Proof(Frozen):
     """That one precision of the export answers as the bundle's own weights do."""
 
     precision: Precision
+    device: str = Field(description="cpu or cuda: where it was shown, and only there is it used")
     passed: bool
     images: int = Field(ge=0)
     verdict_flips: int = Field(ge=0)

@@ -37,21 +37,23 @@ class TorchAutoencoder:
         """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32: (posterior mean - shift) * scaling factor."""
         posterior = self.module.encode(_like(images, self.module), return_dict=False)[0]
         mean: Tensor = posterior.mode().float()
-        return ((mean - self._shift) * self._scale).contiguous()
+        return ((mean - self.shift) * self.scale).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
-        unscaled = latents / self._scale + self._shift
+        unscaled = latents / self.scale + self.shift
         decoded: Tensor = self.module.decode(_like(unscaled, self.module), return_dict=False)[0]
         return decoded.float().contiguous()
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
+        """What latents are multiplied by."""
         return float(self.module.config.scaling_factor)
 
     @property
-    def _shift(self) -> float:
+    def shift(self) -> float:
+        """What is taken from latents before that."""
         return float(self.module.config.shift_factor or 0.0)
 
 
@@ -112,16 +114,18 @@ class TorchFeatures:
     def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32: block outputs before the final norm."""
         self._refuse_layers(layers)
+        return tuple(tap.contiguous() for tap in self.compute(_like(images, self.module), layers))
+
+    def compute(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        """The same on images as the module takes them, differentiable: what an exporter traces."""
         batch, _, height, width = images.shape
         grid = (batch, height // self.patch, width // self.patch, -1)
-        hidden = self.module.embeddings(
-            _like(images, self.module), interpolate_pos_encoding=(height, width) != self._trained_size
-        )
+        hidden = self.module.embeddings(images, interpolate_pos_encoding=(height, width) != self._trained_size)
         taps: dict[int, Tensor] = {}
         for number, block in enumerate(self.module.layers[: max(layers)], start=1):
             hidden = block(hidden)
             if number in layers:
-                taps[number] = hidden[:, 1:].reshape(grid).float().contiguous()
+                taps[number] = hidden[:, 1:].reshape(grid).float()
         return tuple(taps[layer] for layer in layers)
 
     @property

@@ -1,0 +1,197 @@
+"""One door to a bundle's models: by bundle, device and setting, from whichever engine may serve them there.
+
+`auto` takes the fastest engine that is proven on this device, in the order of `ORDER` where nobody measures; an engine
+that cannot be used is passed over, and the reason is kept to be told. A named engine is taken or refused, never
+replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+
+from glad.models import Models
+from model_store.bundle import Bundle
+from model_store.engines.exported import EngineUnusable, ExportEngine, OpenExport, Precision, open_export
+from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
+from model_store.engines.torch import component_hashes, load_models
+from model_store.engines.torch_files import load_condition
+from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
+
+Engine = Literal["torch", "onnx", "tensorrt"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run a bundle's models on a device."""
+
+    engine: Engine
+    provider: Provider | None = None
+    """Of ONNX Runtime."""
+    precision: Precision = "float32"
+
+    def __str__(self) -> str:
+        """As it is told in logs and metrics: onnx-cpu-float32."""
+        return "-".join(filter(None, (self.engine, self.provider, self.precision)))
+
+
+ORDER: Mapping[str, tuple[Runner, ...]] = {
+    "cuda": (
+        Runner("onnx", "tensorrt", "float16"),
+        Runner("onnx", "cuda", "float16"),
+        Runner("onnx", "cuda"),
+        Runner("torch"),
+    ),
+    "cpu": (Runner("onnx", "cpu", "int8"), Runner("onnx", "cpu"), Runner("torch")),
+}
+"""What `auto` tries first, per kind of device: each is used only where its parity was shown on such a device."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
+
+    engine: Engine | Literal["auto"] = "auto"
+    components: tuple[tuple[ComponentName, Engine], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Wanted:
+        """`auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`. ValueError."""
+        first, *others = (part.strip() for part in text.split(","))
+        if first not in {AUTO, *ENGINES}:
+            raise ValueError(f"GLAD_ENGINE is {text!r}; it begins with one of auto, {', '.join(ENGINES)}")
+        pairs = [tuple(part.partition("=")[::2]) for part in others]
+        for name, engine in pairs:
+            if name not in REQUIRED_COMPONENTS or engine not in ENGINES:
+                raise ValueError(
+                    f"GLAD_ENGINE is {text!r}: {name}={engine} is no exception; write a component "
+                    f"({', '.join(REQUIRED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
+                )
+        return cls(first, tuple(pairs))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Models ready to run, and how they came to be chosen."""
+
+    models: Models
+    engine: str
+    """What runs them, such as onnx-cpu-float32, or autoencoder, unet and features apart."""
+    identities: Mapping[ComponentName, str]
+    """Per component, what it is and what runs it: equal identities answer equally, whatever product they serve."""
+    passed_over: tuple[str, ...] = ()
+    """Engines that could have come first, each with the reason why it did not."""
+    seconds: Mapping[str, float] | None = None
+    """Measured time of one image per engine; None where nothing was measured."""
+
+
+Measure = Callable[[Models], float]
+"""Seconds that one image takes: see `model_store.engines.pace.seconds_per_image`."""
+
+
+def load(
+    bundle: Bundle,
+    device: str = "cpu",
+    wanted: Wanted | None = None,
+    *,
+    threads: int | None = None,
+    measure: Measure | None = None,
+) -> Loaded:
+    """A bundle's models from the engine that is wanted, or from the best one.
+
+    threads: of one call on a CPU, None: as torch has; measure: compare all usable engines by it instead of taking the
+    first in `ORDER`. EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
+    """
+    wanted = wanted or Wanted()
+    main = _load(bundle, device, wanted.engine, threads, measure)
+    others = {name: _load(bundle, device, engine, threads, None) for name, engine in wanted.components}
+    if not others:
+        return main
+    sources = {name: others.get(name, main) for name in REQUIRED_COMPONENTS}
+    return replace(
+        main,
+        models=Models(
+            sources["autoencoder"].models.autoencoder,
+            sources["unet"].models.denoiser,
+            sources["features"].models.features,
+            main.models.condition,
+        ),
+        engine=", ".join(f"{name}: {source.engine}" for name, source in sources.items()),
+        identities={name: source.identities[name] for name, source in sources.items()},
+    )
+
+
+def _load(
+    bundle: Bundle, device: str, engine: Engine | Literal["auto"], threads: int | None, measure: Measure | None
+) -> Loaded:
+    kind = torch.device(device).type
+    candidates = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, _asked(runner)}]
+    refused: list[str] = []
+    timed: dict[str, float] = {}
+    best: Loaded | None = None
+    for runner in candidates:
+        try:
+            loaded = _load_one(bundle, device, runner, threads)
+        except EngineUnusable as error:
+            refused.append(f"{runner}: {error}")
+            continue
+        if measure is None:
+            return replace(loaded, passed_over=tuple(refused))
+        timed[str(runner)] = measure(loaded.models)
+        if best is None or timed[str(runner)] < timed[best.engine]:
+            best = loaded
+    if best is None:
+        told = "; ".join(refused) or f"{engine} does not run on {kind}"
+        raise EngineUnusable(f"GLAD_ENGINE is {engine!r}, and nothing of it can be used: {told}")
+    slower = (f"{name}: slower, {spent * 1e3:.0f} ms an image" for name, spent in timed.items() if name != best.engine)
+    return replace(best, passed_over=(*refused, *slower), seconds=timed)
+
+
+def _asked(runner: Runner) -> Engine:
+    """By which name a way to run is asked for: ONNX Runtime's TensorRT provider is `tensorrt` too."""
+    return "tensorrt" if runner.provider == "tensorrt" else runner.engine
+
+
+def _load_one(bundle: Bundle, device: str, runner: Runner, threads: int | None) -> Loaded:
+    if runner.engine == "torch":
+        identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
+        return Loaded(load_models(bundle, device), str(runner), identities)
+    export = open_export(bundle.path, bundle.hash, "onnx")
+    refuse_unproven(export, runner.precision, torch.device(device).type)
+    provider = runner.provider or "cpu"
+    options = RuntimeOptions(device, provider, threads, cuda_graphs=provider == "cuda")
+    told = "condition" in bundle.manifest.components
+    condition = load_condition(bundle.component("condition"), device) if told else None
+    models = load_onnx(export.files(runner.precision), export.manifest.shapes, options, condition)
+    return Loaded(models, str(runner), dict(_identities(export, runner)))
+
+
+def refuse_unproven(export: OpenExport, precision: Precision, kind: str) -> None:
+    """EngineUnusable unless this precision's parity was shown on this kind of device."""
+    proofs = export.manifest.proofs
+    if not any(proof.precision == precision and proof.device == kind and proof.passed for proof in proofs):
+        shown = ", ".join(f"{proof.precision} on {proof.device}" for proof in proofs if proof.passed) or "nothing"
+        engine: ExportEngine = export.manifest.engine
+        raise EngineUnusable(
+            f"no parity of {precision} was shown on {kind} (shown: {shown}): run `glad export BUNDLE --to {engine} "
+            f"--precision {precision} --data DIR` with GLAD_DEVICE={kind}"
+        )
+
+
+def _identities(export: OpenExport, runner: Runner) -> Iterator[tuple[ComponentName, str]]:
+    parts = export.manifest.at(runner.precision)
+    shares: Mapping[ComponentName, tuple[str, ...]] = {
+        "autoencoder": ("encoder", "decoder"),
+        "unet": ("unet",),
+        "features": ("features", "scoring_features"),
+    }
+    for component, names in shares.items():
+        files = [parts[name].files for name in parts if name in names]
+        entries = sorted(f"{file} {entry.sha256}" for one in files for file, entry in one.items())
+        yield component, f"{runner} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"

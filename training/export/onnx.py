@@ -1,0 +1,274 @@
+"""A bundle's models as ONNX files: dynamic batch, fixed resolution, a time step per sample, float32 in and out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from glad.models import Models
+from glad.settings import MethodSettings
+from model_store.engines.exported import ExportedPart, ExportShapes, Part, Precision, shapes_for
+from model_store.engines.torch import TorchAutoencoder, TorchFeatures
+from model_store.engines.torch_modules import TorchConditionalDenoiser, TorchDenoiser
+from model_store.files import hash_file
+
+OPSET = 20
+PROTOBUF_LIMIT = 2_000_000_000
+"""Bytes of weights from which they lie beside the ONNX file, which itself may not pass 2 GB."""
+TRAINED_BATCH = 2
+"""Batch of the example that is traced: any but one, which exporters take for a constant."""
+LEFTOVERS = frozenset({"Dropout", "BatchNormalization"})
+KEPT_FLOAT32 = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax")
+"""Operators that stay float32 in a float16 file: they sum over thousands of values, where float16 loses digits."""
+
+
+class ExportFailed(Exception):
+    """A model that does not become a sound ONNX file; says which, and why."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One model to export: what it computes, and an example of its inputs."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+class _Encoder(nn.Module):
+    def __init__(self, autoencoder: TorchAutoencoder) -> None:
+        super().__init__()
+        self.module, self.scale, self.shift = autoencoder.module, autoencoder.scale, autoencoder.shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean: Tensor = self.module.encode(images, return_dict=False)[0].mode()
+        return (mean - self.shift) * self.scale
+
+
+class _Decoder(nn.Module):
+    def __init__(self, autoencoder: TorchAutoencoder) -> None:
+        super().__init__()
+        self.module, self.scale, self.shift = autoencoder.module, autoencoder.scale, autoencoder.shift
+
+    def forward(self, latents: Tensor) -> Tensor:
+        decoded: Tensor = self.module.decode(latents / self.scale + self.shift, return_dict=False)[0]
+        return decoded
+
+
+class _Unet(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        predicted: Tensor = self.module(latents, timesteps, return_dict=False)[0]
+        return predicted
+
+
+class _ToldUnet(_Unet):
+    def forward(self, latents: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:  # type: ignore[override]
+        predicted: Tensor = self.module(latents, timesteps, conditions, return_dict=False)[0]
+        return predicted
+
+
+class _Features(nn.Module):
+    def __init__(self, features: TorchFeatures, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.module, self.layers = features.module, tuple(layers)
+        self.compute = features.compute
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.compute(images, self.layers)
+
+
+def shapes_of(models: Models, settings: MethodSettings) -> ExportShapes:
+    """What an export of these models under these settings will be."""
+    return shapes_for(
+        settings,
+        latent_channels=models.autoencoder.latent_channels,
+        factor=models.autoencoder.factor,
+        patch=models.features.patch,
+        depth=models.features.depth,
+        conditioned=models.condition is not None,
+    )
+
+
+def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
+    """The models of a bundle as they are exported. TypeError unless they are torch's."""
+    autoencoder, denoiser, features = models.autoencoder, models.denoiser, models.features
+    if not (
+        isinstance(autoencoder, TorchAutoencoder)
+        and isinstance(denoiser, TorchDenoiser | TorchConditionalDenoiser)
+        and isinstance(features, TorchFeatures)
+    ):
+        raise TypeError(f"models are {type(autoencoder).__name__} and others; only torch's can be exported")
+    side = shapes.resolution // shapes.factor
+    images = torch.zeros(TRAINED_BATCH, 3, shapes.resolution, shapes.resolution)
+    latents = torch.zeros(TRAINED_BATCH, shapes.latent_channels, side, side)
+    told = {"latents": latents, "timesteps": torch.zeros(TRAINED_BATCH, dtype=torch.int64)}
+    unet: nn.Module = _Unet(denoiser.module)
+    if models.condition is not None:
+        told["conditions"] = models.condition.product.cpu().expand(TRAINED_BATCH, -1, -1).contiguous()
+        unet = _ToldUnet(denoiser.module)
+    taps = tuple(f"layer_{layer}" for layer in shapes.layers)
+    found: dict[Part, Piece] = {
+        "encoder": Piece(_Encoder(autoencoder), {"images": images}, ("latents",)),
+        "unet": Piece(unet, told, ("noise",)),
+        "decoder": Piece(_Decoder(autoencoder), {"latents": latents}, ("images",)),
+        "features": Piece(_Features(features, shapes.layers), {"images": images}, taps),
+    }
+    if shapes.scoring_side != shapes.resolution:
+        larger = torch.zeros(TRAINED_BATCH, 3, shapes.scoring_side, shapes.scoring_side)
+        found["scoring_features"] = Piece(_Features(features, shapes.layers), {"images": larger}, taps)
+    return found
+
+
+def export_onnx(
+    models: Models,
+    shapes: ExportShapes,
+    folder: Path,
+    precisions: Sequence[Precision],
+    *,
+    samples: Callable[[Part], Sequence[Mapping[str, Tensor]]],
+    say: Callable[[str], None],
+) -> tuple[ExportedPart, ...]:
+    """Writes every model in every precision to `folder`, each checked by onnx.
+
+    models: on the CPU, float32; samples: inputs of a part as inference gives them, of which int8 learns its ranges;
+    say: told of each file. ExportFailed.
+    """
+    made = []
+    for part, piece in pieces(models, shapes).items():
+        exact = folder / f"{part}.float32.onnx"
+        write_onnx(piece, exact)
+        for precision in precisions:
+            file = folder / f"{part}.{precision}.onnx"
+            if precision == "float16":
+                write_half(exact, file)
+            elif precision == "int8":
+                from training.export.quantise import write_quantised
+
+                write_quantised(exact, file, samples(part))
+            elif precision != "float32":
+                raise ExportFailed(f"precision is {precision}; ONNX files are made in float32, float16 and int8")
+            made.append(exported(part, precision, file))
+            say(f"{file.name}: {sum(entry.bytes for entry in made[-1].files.values()) / 1e6:.1f} MB")
+        if "float32" not in precisions:
+            for path in _files_of(exact):
+                path.unlink()
+    return tuple(made)
+
+
+def exported(part: Part, precision: Precision, file: Path) -> ExportedPart:
+    """A written file, and its external data if there is any, as the export's manifest names them."""
+    return ExportedPart(
+        part=part,
+        precision=precision,
+        file=file.name,
+        files={path.name: hash_file(path) for path in _files_of(file)},
+    )
+
+
+def write_onnx(piece: Piece, file: Path) -> None:
+    """Traces one model and writes it in float32. ExportFailed if what comes out is not sound."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in piece.module.state_dict().values())
+    names = tuple(piece.inputs)
+    try:
+        with _quietly(), torch.no_grad():
+            torch.onnx.export(
+                piece.module.eval(),
+                tuple(piece.inputs.values()),
+                file,
+                input_names=names,
+                output_names=piece.outputs,
+                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in names),
+                opset_version=OPSET,
+                external_data=weights > PROTOBUF_LIMIT,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever a model happens to break
+        raise ExportFailed(f"{file.stem}: torch cannot export it: {str(error).splitlines()[0]}") from error
+    _tidy(file)
+    check(file)
+
+
+def write_half(exact: Path, file: Path) -> None:
+    """A float32 file in float16, but for `KEPT_FLOAT32` and what goes in and out."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with _quietly():
+        model = convert_float_to_float16(
+            onnx.load(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
+        )
+    OnnxModel(model).topological_sort()  # the casts were appended behind the nodes that read them
+    del model.graph.value_info[:]  # types of before: the checker infers them anew
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > PROTOBUF_LIMIT
+    onnx.save(model, file, save_as_external_data=large, location=f"{file.name}.data")
+    check(file)
+
+
+def check(file: Path) -> None:
+    """onnx's own checker, a dynamic batch everywhere, and nothing that only a training needs. ExportFailed."""
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportFailed(f"{file.name} is not sound ONNX: {str(error).splitlines()[0]}") from error
+    graph = onnx.load(file, load_external_data=False).graph
+    if found := sorted({node.op_type for node in graph.node} & LEFTOVERS):
+        raise ExportFailed(f"{file.name} has {', '.join(found)}: the model was exported in training mode")
+    for value in (*graph.input, *graph.output):
+        sizes = [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        if not isinstance(sizes[0], str) or any(isinstance(size, str) for size in sizes[1:]):
+            raise ExportFailed(f"{file.name}: {value.name} has the shape {sizes}; only its batch may be open")
+
+
+def _tidy(file: Path) -> None:
+    """Takes out what tells where the exporter ran: stack traces with local paths."""
+    model = onnx.load(file, load_external_data=False)
+    for holder in _holders(model):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    model.producer_version = ""
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _holders(model: Any) -> Iterator[Any]:
+    yield model
+    for graph in (model.graph, *model.functions):
+        yield graph
+        yield from graph.node
+        yield from graph.value_info
+    yield from (*model.graph.initializer, *model.graph.input, *model.graph.output)
+
+
+def _files_of(file: Path) -> list[Path]:
+    data = file.with_name(f"{file.name}.data")
+    return [file, *([data] if data.exists() else [])]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter warns of what it does not need: torchvision, deprecated calls of its own."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
