@@ -23,9 +23,10 @@ from model_store.checks import (
     require_file,
 )
 from model_store.errors import BadManifest, BundleError, BundleExists, HashMismatch
-from model_store.files import hash_file, hidden_sibling, make_folder, sync_folder, write_file
+from model_store.files import copy_file, hash_file, hidden_sibling, make_folder, sync_folder, write_file
 from model_store.manifest import (
     CONFIG_NAME,
+    EXPORTS,
     MANIFEST_NAME,
     WEIGHTS_NAME,
     Calibration,
@@ -131,7 +132,28 @@ def copy_bundle(source: Path, target: Path) -> Bundle:
     content = (bundle.path / MANIFEST_NAME).read_bytes()
     if bundle_hash(content) != bundle.hash:
         raise HashMismatch(bundle.path / MANIFEST_NAME, expected=bundle.hash, found=bundle_hash(content), fix=REPUBLISH)
-    return _install(target, content, bundle.manifest, {name: bundle.path / name for name in bundle.manifest.files})
+    made = _install(target, content, bundle.manifest, {name: bundle.path / name for name in bundle.manifest.files})
+    _bring_exports(bundle.path, made.path)
+    return made
+
+
+def _bring_exports(source: Path, target: Path) -> None:
+    """What engines made of a bundle goes with it, unless the target has an export for that engine already."""
+    folders = sorted(path for path in (source / EXPORTS).glob("[!.]*") if path.is_dir() and not path.is_symlink())
+    for folder in folders:
+        place = target / EXPORTS / folder.name
+        if source == target or place.exists():
+            continue
+        make_folder(place.parent)
+        temporary = hidden_sibling(place)
+        temporary.mkdir()
+        try:
+            for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink()):
+                copy_file(file, temporary / file.name)
+            os.rename(temporary, place)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(place.parent)
 
 
 def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, Component]) -> Manifest:

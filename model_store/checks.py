@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from model_store.errors import BundleError, ForeignFormat, HashMismatch, MissingFile, SymlinkFound, UnknownFile
-from model_store.manifest import CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME, Component, Dtype, FileEntry, Kind, Manifest
+from model_store.manifest import (
+    CONFIG_NAME,
+    EXPORTS,
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    Component,
+    Dtype,
+    FileEntry,
+    Kind,
+    Manifest,
+)
 
 MAX_JSON_BYTES = 8 << 20
 
@@ -99,9 +109,14 @@ def _check_weights(path: Path, dtype: Dtype) -> None:
 
 
 def refuse_unknown(folder: Path, manifest: Manifest) -> None:
-    """Nothing may lie in a bundle that its manifest does not name, and no link."""
+    """Nothing may lie in a bundle that its manifest does not name, and no link.
+
+    But for what engines made of it, in `engines/`: it has manifests of its own, see `model_store.engines.exported`.
+    """
     files = {MANIFEST_NAME, *manifest.files}
     for path in _walk(folder):
+        if path.relative_to(folder).parts[0] == EXPORTS and not path.is_symlink():
+            continue
         name = path.relative_to(folder).as_posix()
         _refuse_link(path)
         known = name in manifest.components if path.is_dir() else name in files

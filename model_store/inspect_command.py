@@ -28,7 +28,9 @@ def inspect(
     """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
     from glad.imaging import ImageError, decode_image, to_png
     from model_store.devices import device_of_environment
-    from model_store.engines.torch import ModelLoadError, load_models
+    from model_store.engines.choice import load
+    from model_store.engines.torch import ModelLoadError
+    from model_store.engines.wanted import wanted_offline
     from model_store.inspection import inspect as inspect_images
     from model_store.inspection import overview as draw_overview
     from model_store.inspection import sheet
@@ -36,15 +38,15 @@ def inspect(
     with explained(ModelLoadError, ModelsDoNotFit, ValueError):
         opened, limits = _opened_to_judge(bundle, chosen_store(store, data_dir))
         device = device_of_environment()
-        models = load_models(opened, device)
+        loaded = load(opened, device, wanted_offline())
         out.mkdir(parents=True, exist_ok=True)
     settings = opened.manifest.settings
     typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
-    typer.echo(f"fail from {limits.fail:.4f}")
+    typer.echo(f"fail from {limits.fail:.4f}; engine {loaded.engine}")
     seen, failed = [], 0
     for number, path in enumerate(images, start=1):
         try:
-            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], models, settings, device=device)
+            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], loaded.models, settings, device=device)
             verdict = limits.verdict(found.score)
             picture = out / f"{number:03d}_{path.stem}.png"
             picture.write_bytes(to_png(sheet(found, limits)))

@@ -27,6 +27,8 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
+EXPORTS = "engines"
+"""Folder of what engines made of a bundle, beside what the manifest names: see `model_store.engines.exported`."""
 REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),

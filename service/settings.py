@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
 
 
@@ -16,7 +17,14 @@ def default_data_dir() -> Path:
     return Path.home() / ".local" / "state" / "glad"
 
 
+def check_engine(text: str) -> str:
+    """What GLAD_ENGINE says, if it can be understood; else ValueError."""
+    Wanted.parse(text)
+    return text
+
+
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
 
 class Settings(BaseSettings):
@@ -28,7 +36,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
     data_dir: Folder = Field(default_factory=default_data_dir, description="everything that one machine keeps")
     store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
-    engine: Literal["torch", "onnx", "tensorrt"] = "torch"
+    engine: EngineChoice = Field("auto", description="auto, torch, onnx or tensorrt; exceptions: torch,unet=onnx")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
     redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
     artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")

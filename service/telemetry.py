@@ -102,7 +102,18 @@ class WorkerMetrics:
         self._score = Histogram("glad_anomaly_score", "Raw scores", ["product"], buckets=SCORES, registry=registry)
         self._lanes_used = Gauge("glad_lane_used", "Lanes occupied", registry=registry)
         self._lanes_total = Gauge("glad_lane_total", "Lanes there are", registry=registry)
+        self._engine = Gauge(
+            "glad_engine_info", "What runs a bundle's models", ["product", "version", "engine"], registry=registry
+        )
         _build_info(registry)
+
+    def loaded(self, product: str, version: str, engine: str) -> None:
+        """A bundle's models are ready on this engine."""
+        self._engine.labels(product, version, engine).set(1)
+
+    def unloaded(self, product: str, version: str, engine: str) -> None:
+        """A bundle has left the memory."""
+        self._engine.remove(product, version, engine)
 
     def lanes(self, used: int, total: int) -> None:
         """How full the worker is."""

@@ -70,7 +70,7 @@ def recalibrate(
     DataError, BundleError or ValueError before anything long begins.
     """
     bundle = open_bundle(folder)
-    recipe, synthesis, seed = _recipe_of(bundle.manifest.provenance, plan)
+    recipe, synthesis, seed = recipe_of(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
     own = bundle.manifest.settings
     base = own if plan.overlay is None else overlaid(own, plan.overlay)
@@ -96,13 +96,15 @@ def recalibrate(
     return Recalibrated(write_bundle(target, parts, bundle.sources()), choice, report)
 
 
-def _recipe_of(origin: Provenance, plan: Plan) -> tuple[CalibrationRecipe, SynthesisRecipe, int]:
-    """The recipe that trained the bundle, so that images are split as they were; else the defaults."""
+def recipe_of(
+    origin: Provenance, confidence: float | None = None, seed: int = 0
+) -> tuple[CalibrationRecipe, SynthesisRecipe, int]:
+    """The recipe that trained the bundle, so that images are split as they were; else the defaults, and this seed."""
     try:
         recipe = Recipe.model_validate(origin.recipe)
     except ValidationError:
-        return CalibrationRecipe(confidence=plan.confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), plan.seed
-    calibration = recipe.calibration.model_copy(update={"confidence": plan.confidence})
+        return CalibrationRecipe(confidence=confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), seed
+    calibration = recipe.calibration.model_copy(update={"confidence": confidence})
     return calibration, recipe.synthesis, recipe.seed
 
 

@@ -24,7 +24,8 @@ from glad.placement import Placement
 from glad.settings import MethodSettings
 from model_store.bundle import open_bundle
 from model_store.devices import device_of_environment
-from model_store.engines.torch import load_models
+from model_store.engines.choice import load
+from model_store.engines.wanted import Wanted, wanted_offline
 from model_store.inspection import Inspected, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.camera_noise import Exposure, exposed
@@ -96,17 +97,17 @@ class Task:
 
 
 @lru_cache(maxsize=1)
-def _models(bundle: Path, digest: str, device: str) -> Models:
+def _models(bundle: Path, digest: str, device: str, wanted: Wanted) -> Models:
     """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
     if parent_process() is not None:
         torch.set_num_threads(1)
-    return load_models(open_bundle(bundle), device)
+    return load(open_bundle(bundle), device, wanted).models
 
 
 def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
     """What was found, and the step and score of every comparison on the way."""
     device = device_of_environment()
-    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device)
+    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, wanted_offline())
     comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
     pixels = read_pixels(task.path)
     if task.exposure is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 
@@ -20,11 +19,8 @@ from model_store.engines.exported import EngineUnusable, ExportEngine, OpenExpor
 from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
 from model_store.engines.torch import component_hashes, load_models
 from model_store.engines.torch_files import load_condition
+from model_store.engines.wanted import AUTO, Engine, Wanted
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
-
-Engine = Literal["torch", "onnx", "tensorrt"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -51,29 +47,6 @@ ORDER: Mapping[str, tuple[Runner, ...]] = {
     "cpu": (Runner("onnx", "cpu", "int8"), Runner("onnx", "cpu"), Runner("torch")),
 }
 """What `auto` tries first, per kind of device: each is used only where its parity was shown on such a device."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
-
-    engine: Engine | Literal["auto"] = "auto"
-    components: tuple[tuple[ComponentName, Engine], ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Wanted:
-        """`auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`. ValueError."""
-        first, *others = (part.strip() for part in text.split(","))
-        if first not in {AUTO, *ENGINES}:
-            raise ValueError(f"GLAD_ENGINE is {text!r}; it begins with one of auto, {', '.join(ENGINES)}")
-        pairs = [tuple(part.partition("=")[::2]) for part in others]
-        for name, engine in pairs:
-            if name not in REQUIRED_COMPONENTS or engine not in ENGINES:
-                raise ValueError(
-                    f"GLAD_ENGINE is {text!r}: {name}={engine} is no exception; write a component "
-                    f"({', '.join(REQUIRED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
-                )
-        return cls(first, tuple(pairs))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -127,28 +100,25 @@ def load(
     )
 
 
-def _load(
-    bundle: Bundle, device: str, engine: Engine | Literal["auto"], threads: int | None, measure: Measure | None
-) -> Loaded:
+def _load(bundle: Bundle, device: str, engine: str, threads: int | None, measure: Measure | None) -> Loaded:
     kind = torch.device(device).type
-    candidates = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, _asked(runner)}]
+    runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, _asked(runner)}]
     refused: list[str] = []
-    timed: dict[str, float] = {}
-    best: Loaded | None = None
-    for runner in candidates:
+    usable: list[Loaded] = []
+    for runner in runners:
+        if usable and measure is None:
+            break
         try:
-            loaded = _load_one(bundle, device, runner, threads)
+            usable.append(_load_one(bundle, device, runner, threads))
         except EngineUnusable as error:
             refused.append(f"{runner}: {error}")
-            continue
-        if measure is None:
-            return replace(loaded, passed_over=tuple(refused))
-        timed[str(runner)] = measure(loaded.models)
-        if best is None or timed[str(runner)] < timed[best.engine]:
-            best = loaded
-    if best is None:
+    if not usable:
         told = "; ".join(refused) or f"{engine} does not run on {kind}"
         raise EngineUnusable(f"GLAD_ENGINE is {engine!r}, and nothing of it can be used: {told}")
+    if len(usable) == 1 or measure is None:
+        return replace(usable[0], passed_over=tuple(refused))
+    timed = {one.engine: measure(one.models) for one in usable}
+    best = min(usable, key=lambda one: timed[one.engine])
     slower = (f"{name}: slower, {spent * 1e3:.0f} ms an image" for name, spent in timed.items() if name != best.engine)
     return replace(best, passed_over=(*refused, *slower), seconds=timed)
 

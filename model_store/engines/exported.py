@@ -18,21 +18,18 @@ from pydantic import Field, ValidationError, model_validator
 from glad.frozen import Frozen
 from glad.settings import MethodSettings
 from model_store.files import hash_file
-from model_store.manifest import FileEntry, Sha256
+from model_store.manifest import EXPORTS, FileEntry, Sha256
 
 ExportEngine = Literal["onnx", "tensorrt"]
 Part = Literal["encoder", "unet", "decoder", "features", "scoring_features"]
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
-EXPORTS = "engines"
-"""Folder of a bundle's exports, one folder per engine."""
 EXPORT_NAME = "export.json"
 PARITY_NAME = "parity.json"
-PARITY_PAGE = "parity.html"
 PARTS: tuple[Part, ...] = ("encoder", "unet", "decoder", "features", "scoring_features")
 
 
-class EngineUnusable(Exception):
+class EngineUnusable(ValueError):
     """An engine that cannot serve this bundle here: absent, foreign, broken or unproven. Says which, and what to do."""
 
 

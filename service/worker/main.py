@@ -15,8 +15,12 @@ import structlog
 import torch
 from redis.exceptions import RedisError
 
+from model_store.bundle import Bundle
 from model_store.devices import choose_device
-from model_store.engines.torch import load_models
+from model_store.engines.choice import Loaded
+from model_store.engines.choice import load as load_engine
+from model_store.engines.pace import seconds_per_image
+from model_store.engines.wanted import Wanted
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.artifacts import ArtifactStore
@@ -43,7 +47,7 @@ DEATH_S = 10.0
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_models) -> int:
+def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = None) -> int:
     """Works until SIGTERM; returns the exit status. `ready_fd`: told in one line of JSON when the models are warm."""
     configure_logging(settings)
     stop, pulse = Stop(), Pulse(settings.stuck_after_s)
@@ -67,16 +71,16 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load = load_mo
 class Workplace:
     """The parts of one worker, put together."""
 
-    def __init__(self, settings: Settings, *, stop: Stop, pulse: Pulse, load: Load) -> None:
+    def __init__(self, settings: Settings, *, stop: Stop, pulse: Pulse, load: Load | None) -> None:
         """ValueError, OSError or StoreError if the settings cannot be used. Connects to nothing yet."""
         self.device = device = choose_device(settings.device)
         self.lanes = settings.lanes or default_lanes(device)
-        self._stop, self._pulse = stop, pulse
+        self._stop, self._pulse, metrics = stop, pulse, WorkerMetrics()
         self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES)
-        self._bundles = BundleCache(self._store, device, settings.max_bundles, load)
+        loader = load or fastest(Wanted.parse(settings.engine), self.lanes)
+        self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
         self._runner = Runner(device, self.lanes)
         self._jobs = job_queue(settings)
-        metrics = WorkerMetrics()
         self._leases = LeaseKeeper(self._jobs, metrics)
         self._codecs = Codecs(
             self._jobs,
@@ -146,6 +150,18 @@ def job_queue(settings: Settings) -> JobQueue:
         max_deaths=settings.max_deaths,
         retention=Retention(settings.result_ttl_s, settings.max_events),
     )
+
+
+def fastest(wanted: Wanted, lanes: int) -> Load:
+    """Loads a bundle on the fastest of the engines that are wanted, measured here with so many lanes."""
+
+    def load(bundle: Bundle, device: str) -> Loaded:
+        settings = bundle.manifest.settings
+        return load_engine(
+            bundle, device, wanted, measure=lambda models: seconds_per_image(models, settings, device, lanes=lanes)
+        )
+
+    return load
 
 
 def default_lanes(device: str) -> int:

@@ -16,14 +16,27 @@ from glad.compare import Comparator, ImageComparator
 from glad.models import Models
 from glad.settings import MethodSettings
 from model_store.bundle import Bundle
-from model_store.engines.torch import ModelLoadError, component_hashes, load_models
+from model_store.engines.choice import Loaded, load
+from model_store.engines.exported import EngineUnusable
+from model_store.engines.torch import ModelLoadError
 from model_store.errors import BundleError, StoreError
 from model_store.manifest import Manifest
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store
+from service.telemetry import WorkerMetrics
 
-Load = Callable[[Bundle, str], Models]
-"""Makes a verified bundle's models on a device: `model_store.engines.torch.load_models`, or another engine's."""
+Load = Callable[[Bundle, str], Loaded]
+"""Makes a verified bundle's models on a device: `model_store.engines.choice.load`, with a worker's own wishes."""
+
+_UNUSABLE = (
+    StoreError,
+    BundleError,
+    EngineUnusable,
+    ModelLoadError,
+    ModelsDoNotFit,
+    OSError,
+    torch.OutOfMemoryError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +53,8 @@ class LoadedBundle:
     manifest: Manifest
     models: Models
     comparator: Comparator
+    engine: str
+    """What runs the models, such as onnx-cpu-float32."""
     group: str
     """Lanes of equal groups share calls: their models, sides and noise schedules are the same."""
 
@@ -58,11 +73,14 @@ class LoadedBundle:
 class BundleCache:
     """Loads bundles from the store and keeps the last used ones. Belongs to the thread that owns the device."""
 
-    def __init__(self, store: Store, device: str, capacity: int, load: Load = load_models) -> None:
+    def __init__(
+        self, store: Store, device: str, capacity: int, load: Load = load, metrics: WorkerMetrics | None = None
+    ) -> None:
         """`capacity`: bundles kept loaded when no lane needs them."""
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
         self._store, self._device, self._capacity, self._load = store, device, capacity, load
+        self._metrics = metrics
         self._loaded: OrderedDict[str, LoadedBundle] = OrderedDict()
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
@@ -72,7 +90,9 @@ class BundleCache:
             self._loaded[bundle_hash] = self._open(product, version, bundle_hash)
         self._loaded.move_to_end(bundle_hash)
         while len(self._loaded) > self._capacity:
-            self._loaded.popitem(last=False)
+            _, left = self._loaded.popitem(last=False)
+            if self._metrics is not None:
+                self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
         return self._loaded[bundle_hash]
 
     def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
@@ -82,37 +102,51 @@ class BundleCache:
             if reference.hash != bundle_hash:
                 raise BundleUnavailable(f"{named}: the store has another bundle of that version, {reference.hash[:12]}")
             bundle = reference.open()
-            models = self._shared(bundle, self._load(bundle, self._device))
-        except (StoreError, BundleError, ModelLoadError, ModelsDoNotFit, OSError, torch.OutOfMemoryError) as error:
+            loaded = self._load(bundle, self._device)
+            models = self._shared(loaded)
+        except (
+            StoreError,
+            BundleError,
+            EngineUnusable,
+            ModelLoadError,
+            ModelsDoNotFit,
+            OSError,
+            torch.OutOfMemoryError,
+        ) as error:
             raise BundleUnavailable(f"{named}: {error}") from error
-        log.info("bundle loaded", product=product, version=version, hash=bundle_hash[:12])
+        named_so = {"product": product, "version": version, "hash": bundle_hash[:12]}
+        log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over)
+        if self._metrics is not None:
+            self._metrics.loaded(product, version, loaded.engine)
         return LoadedBundle(
             hash=bundle.hash,
             manifest=bundle.manifest,
             models=models,
             comparator=ImageComparator(models.autoencoder, models.features),
-            group=_group(bundle, models),
+            engine=loaded.engine,
+            group=_group(bundle, loaded),
         )
 
-    def _shared(self, bundle: Bundle, models: Models) -> Models:
+    def _shared(self, loaded: Loaded) -> Models:
         """The same models, with what another bundle has loaded already in place of what was loaded again."""
-        hashes = component_hashes(bundle)
+        models, kept = loaded.models, self._components.setdefault
         return Models(
-            autoencoder=self._components.setdefault(f"autoencoder {hashes['autoencoder']}", models.autoencoder),
-            denoiser=self._components.setdefault(f"unet {hashes['unet']}", models.denoiser),
-            features=self._components.setdefault(f"features {hashes['features']}", models.features),
+            autoencoder=kept(f"autoencoder {loaded.identities['autoencoder']}", models.autoencoder),
+            denoiser=kept(f"unet {loaded.identities['unet']}", models.denoiser),
+            features=kept(f"features {loaded.identities['features']}", models.features),
             condition=models.condition,
         )
 
 
-def _group(bundle: Bundle, models: Models) -> str:
-    """What lanes must agree on to share a block: the weights, by content and not by name, the side and the schedule.
+def _group(bundle: Bundle, loaded: Loaded) -> str:
+    """What lanes must agree on to share a block: the weights, by content and not by name, what runs them, the side and
+    the schedule.
 
     The condition is each lane's own, so that the products of one multi-class model share calls; only its shape counts.
     """
-    settings, told = bundle.manifest.settings, models.condition
+    settings, told = bundle.manifest.settings, loaded.models.condition
     parts = [
-        *(f"{name}={digest}" for name, digest in sorted(component_hashes(bundle).items()) if name != "condition"),
+        *(f"{name}={digest}" for name, digest in sorted(loaded.identities.items()) if name != "condition"),
         f"condition={None if told is None else tuple(told.product.shape)}",
         f"side={settings.resolution}",
         f"schedule={settings.schedule.model_dump_json()}",

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from glad.models import Autoencoder, Models
+from glad.models import Autoencoder
 from model_store.bundle import Bundle
-from model_store.engines.torch import load_models
+from model_store.engines.choice import Loaded, load
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class OddAutoencoder:
         return self.inner.decode(latents)
 
 
-def load_odd_models(bundle: Bundle, device: str) -> Models:
+def load_odd_models(bundle: Bundle, device: str) -> Loaded:
     """The bundle's models with the odd autoencoder."""
-    models = load_models(bundle, device)
-    return replace(models, autoencoder=OddAutoencoder(models.autoencoder))
+    loaded = load(bundle, device)
+    return replace(loaded, models=replace(loaded.models, autoencoder=OddAutoencoder(loaded.models.autoencoder)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from glad.imaging import MAX_PIXELS
 from glad.models import Condition, Denoiser, Models
 from glad.reconstruct import reconstruct
 from glad.score import anomaly_map, image_scores
+from model_store.engines.choice import load
 from model_store.store import Store
 from service.worker.codec import Prepared, prepare, render
 from service.worker.models import BundleCache, BundleUnavailable, LoadedBundle, _group
@@ -263,9 +264,17 @@ class TestBundleCache:
         make_tiny_bundle(tmp_path, product="one", prompt=1)
         (one,) = self.loaded(tmp_path, "one")
         longer = torch.zeros(7, 8)
-        told = replace(one.models, condition=Condition(longer, longer))
         bundle = Store(tmp_path).resolve("one").open()
-        assert _group(bundle, told) != _group(bundle, one.models) == one.group
+        loaded = load(bundle)
+        told = replace(loaded, models=replace(one.models, condition=Condition(longer, longer)))
+        assert _group(bundle, told) != _group(bundle, loaded) == one.group
+
+    def test_what_another_engine_runs_is_another_group(self, tmp_path: Path) -> None:
+        make_tiny_bundle(tmp_path, product="one")
+        bundle = Store(tmp_path).resolve("one").open()
+        loaded = load(bundle)
+        other = replace(loaded, identities={**loaded.identities, "unet": "onnx-cpu-float32 0123"})
+        assert _group(bundle, other) != _group(bundle, loaded)
 
     def test_other_weights_sides_and_schedules_are_other_groups(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one")

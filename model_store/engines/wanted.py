@@ -1,0 +1,45 @@
+"""What GLAD_ENGINE says. No torch: the API reads the same settings as the worker."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
+
+Engine = Literal["torch", "onnx", "tensorrt"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
+
+    engine: str = AUTO
+    components: tuple[tuple[ComponentName, Engine], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Wanted:
+        """`auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`. ValueError."""
+        first, *others = (part.strip() for part in text.split(","))
+        if first not in {AUTO, *ENGINES}:
+            raise ValueError(f"GLAD_ENGINE is {text!r}; it begins with one of auto, {', '.join(ENGINES)}")
+        pairs = [tuple(part.partition("=")[::2]) for part in others]
+        for name, engine in pairs:
+            if name not in REQUIRED_COMPONENTS or engine not in ENGINES:
+                raise ValueError(
+                    f"GLAD_ENGINE is {text!r}: {name}={engine} is no exception; write a component "
+                    f"({', '.join(REQUIRED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
+                )
+        return cls(first, tuple(pairs))  # type: ignore[arg-type]
+
+
+def wanted_offline() -> Wanted:
+    """What GLAD_ENGINE says to the commands that run models without a server; `torch` without it.
+
+    Thresholds, figures and parity are told of the bundle's own weights, unless somebody asks for another engine.
+    ValueError as in `Wanted.parse`.
+    """
+    return Wanted.parse(os.environ.get("GLAD_ENGINE") or "torch")
