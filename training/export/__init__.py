@@ -1,0 +1,1 @@
+"""A bundle for other engines: files, and the proof that they answer alike."""
