@@ -17,6 +17,7 @@ from torch import Tensor
 
 from glad.models import Condition, Models
 from model_store.engines.exported import EngineUnusable, ExportShapes, Part
+from model_store.engines.parts import models_of, needed_parts, refuse_missing
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS: Mapping[Provider, str] = {
@@ -116,101 +117,12 @@ class Session:
         return binding
 
 
-@dataclass(frozen=True)
-class OnnxAutoencoder:
-    """glad.models.Autoencoder on two sessions."""
-
-    encoder: Session
-    decoder: Session
-    shapes: ExportShapes
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels C of a latent."""
-        return self.shapes.latent_channels
-
-    @property
-    def factor(self) -> int:
-        """Pixels per latent element on a side."""
-        return self.shapes.factor
-
-    def encode(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32, the posterior's mean, scaled."""
-        return self.encoder({"images": images}, ("latents",))[0]
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
-        return self.decoder({"latents": latents}, ("images",))[0]
-
-
-@dataclass(frozen=True)
-class OnnxDenoiser:
-    """glad.models.Denoiser on one session, with or without a prompt as input."""
-
-    session: Session
-    conditioned: bool
-
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,); conditions: (B, L, D) or None -> predicted noise, float32.
-
-        ValueError for conditions where none are taken, or none where they are.
-        """
-        if self.conditioned != (conditions is not None):
-            raise ValueError(
-                "this UNet is text-conditioned: give the embedded prompt of every lane"
-                if self.conditioned
-                else "this UNet takes no conditions: it was trained without; give None"
-            )
-        told = {} if conditions is None else {"conditions": conditions}
-        return self.session({"latents": latents, "timesteps": timesteps, **told}, ("noise",))[0]
-
-
-@dataclass(frozen=True)
-class OnnxFeatures:
-    """glad.models.Features on a session per side: of the model image, and of the score where that is another."""
-
-    sessions: Mapping[int, Session]
-    shapes: ExportShapes
-
-    @property
-    def patch(self) -> int:
-        """Pixels per patch on a side."""
-        return self.shapes.patch
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks of the extractor; only those of `shapes.layers` were exported."""
-        return self.shapes.depth
-
-    def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32. ValueError for what was not exported."""
-        if not layers or not set(layers) <= set(self.shapes.layers):
-            raise ValueError(f"layers are {tuple(layers)}; exported were {self.shapes.layers}: choose of them")
-        if (side := images.shape[-1]) not in self.sessions:
-            raise ValueError(f"images have a side of {side} px; exported was {', '.join(map(str, self.sessions))}")
-        found = self.sessions[side]({"images": images}, tuple(f"layer_{layer}" for layer in layers))
-        return tuple(found)
-
-
 def load_onnx(
     files: Mapping[Part, Path], shapes: ExportShapes, options: RuntimeOptions, condition: Condition | None = None
 ) -> Models:
     """The models of an export. EngineUnusable if a file is missing or does not load; see `Session`."""
-    needed: set[Part] = {"encoder", "unet", "decoder", "features"}
-    if shapes.scoring_side != shapes.resolution:
-        needed.add("scoring_features")
-    if missing := sorted(needed - set(files)):
-        raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
-    sessions = {part: Session(files[part], options) for part in sorted(needed)}
-    features = {shapes.resolution: sessions["features"]}
-    if "scoring_features" in sessions:
-        features[shapes.scoring_side] = sessions["scoring_features"]
-    return Models(
-        OnnxAutoencoder(sessions["encoder"], sessions["decoder"], shapes),
-        OnnxDenoiser(sessions["unet"], shapes.conditioned),
-        OnnxFeatures(features, shapes),
-        condition,
-    )
+    refuse_missing(files, shapes)
+    return models_of({part: Session(files[part], options) for part in needed_parts(shapes)}, shapes, condition)
 
 
 def _runtime() -> Any:

@@ -1,0 +1,76 @@
+"""TensorRT engines from ONNX files.
+
+The network is strongly typed: each tensor has the type that the file gives it, so that precision is decided once, in
+the ONNX file, where normalisations and softmax can stay float32 and be seen to. The older way, builder flags such as
+FP16 with constraints per layer, lets TensorRT choose types by speed, and is gone from TensorRT 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_store.engines.tensorrt_api import Builder, Config, Network, Parser, Profile, TensorRt, TimingCache, shape_of
+from model_store.files import replace_file
+
+
+class BuildFailed(Exception):
+    """TensorRT could not make an engine of a file. Says which, and what TensorRT said."""
+
+
+def build_engine(onnx: Path, target: Path, *, buckets: Sequence[int], timing_cache: Path, library: TensorRt) -> None:
+    """Builds `target` from `onnx` for the current device, one optimisation profile per bucket (ascending sizes).
+
+    timing_cache: read where it exists, and written: it makes the next build on this device much faster. Its content
+    changes no answer beyond the choice of kernels. The caller records device and version beside the engine.
+    BuildFailed if the file does not parse, has a dynamic dimension other than the batch, or cannot be built.
+    """
+    logger = library.Logger()
+    builder = library.Builder(logger)
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(onnx, library.OnnxParser(network, logger))
+    config = builder.create_builder_config()
+    # TF32 keeps 10 bits of a float32's 23: what the file keeps in float32 would not be.
+    config.clear_flag(library.BuilderFlag.TF32)
+    for bucket in buckets:
+        config.add_optimization_profile(_profile(builder, network, bucket, onnx))
+    cache = _timing_cache(config, timing_cache)  # kept until the engine is built
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise BuildFailed(f"TensorRT {library.__version__} built no engine from {onnx}: its log above says why")
+    replace_file(target, bytes(engine))
+    replace_file(timing_cache, bytes(cache.serialize()))
+
+
+def _parse(onnx: Path, parser: Parser) -> None:
+    """From the file, not from its bytes: external data lies beside it."""
+    if not parser.parse_from_file(str(onnx)):
+        told = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise BuildFailed(f"{onnx} does not parse in TensorRT: {told or 'no error was given'}")
+
+
+def _profile(builder: Builder, network: Network, bucket: int, onnx: Path) -> Profile:
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        given = network.get_input(index)
+        batch, *rest = shape_of(given.shape)
+        if batch != -1 or -1 in rest:
+            raise BuildFailed(
+                f"{given.name} of {onnx} has shape {(batch, *rest)}; the batch alone must be dynamic (-1): "
+                "export the file with a dynamic batch at the bundle's resolution"
+            )
+        shape = (bucket, *rest)
+        profile.set_shape(given.name, shape, shape, shape)
+    return profile
+
+
+def _timing_cache(config: Config, file: Path) -> TimingCache:
+    """The file's cache if it is one of this device and version, else an empty one."""
+    if file.is_file():
+        kept = config.create_timing_cache(file.read_bytes())
+        if kept is not None and config.set_timing_cache(kept, ignore_mismatch=False):
+            return kept
+    fresh = config.create_timing_cache(b"")
+    if fresh is None or not config.set_timing_cache(fresh, ignore_mismatch=False):
+        raise BuildFailed("TensorRT takes no timing cache, not even an empty one: its log above says why")
+    return fresh
