@@ -50,7 +50,7 @@ def score_histograms(rows: Sequence[Row], limits: Thresholds | None) -> bytes:
         axis.tick_params(labelbottom=True)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def roc_curves(curves: Curves) -> bytes:
@@ -60,7 +60,7 @@ def roc_curves(curves: Curves) -> bytes:
     _roc(left, curves.image, "Images (I-AUROC)", "share of defective images found", 1)
     _roc(middle, curves.pixel, "Pixels (P-AUROC)", "share of defective pixels found", 1)
     _roc(right, curves.region, "Regions (PRO)", "mean overlap of defect regions", PRO_LIMIT)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _histogram(
@@ -112,7 +112,8 @@ def _spans_a_decade(edges: NDArray[np.float64]) -> bool:
     return bool(edges[0] > 0 and edges[-1] / edges[0] > DECADE)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     buffer = BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Sequence
@@ -11,13 +10,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from model_store.thresholds import Thresholds
 from training import tables
 from training.misses import Miss
 from training.outcome import Evaluation
+from training.pages import embedded, render
 from training.plots import roc_curves, score_histograms
 
 TEMPLATE = "evaluation.html.j2"
@@ -51,22 +50,16 @@ def write_report(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresho
 def page(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresholds | None) -> str:
     """The page as one self-contained HTML text: pictures are embedded."""
     figures = evaluation.figures
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     repeated = figures.get("repeatability")
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         title=title_of(figures),
         origin=origin_of(figures),
         summaries=_summaries(figures),
         notes=tables.notes(figures),
         defects=tables.defect_table(figures),
-        histograms=_embedded("png", score_histograms(evaluation.rows, limits)),
-        curves=_embedded("png", roc_curves(evaluation.curves)) if evaluation.curves.image else None,
+        histograms=embedded("png", score_histograms(evaluation.rows, limits)),
+        curves=embedded("png", roc_curves(evaluation.curves)) if evaluation.curves.image else None,
         repeatability=tables.repeatability_lines(repeated) if repeated else [],
         flips=tables.flip_table(repeated) if repeated else None,
         limits=limits,
@@ -105,8 +98,4 @@ def _write_csv(evaluation: Evaluation, path: Path) -> None:
 def _jpeg(miss: Miss) -> str:
     buffer = BytesIO()
     Image.fromarray(miss.strip).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return _embedded("jpeg", buffer.getvalue())
-
-
-def _embedded(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return embedded("jpeg", buffer.getvalue())

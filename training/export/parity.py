@@ -1,0 +1,275 @@
+"""Two engines' models of one bundle on the same inputs: may the second replace the first?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glad.models import Models
+from glad.settings import MethodSettings
+from model_store.engines.exported import Precision, Proof
+from model_store.inspection import Inspected, inspect
+from model_store.manifest import Manifest
+from model_store.thresholds import Thresholds
+from training.export.component_parity import ComponentRow, in_units, measured, trials
+from training.export.tolerances import Tolerances
+from training.image_files import read_pixels
+from training.probes import Probe
+from training.progress import Progress
+from training.squares import of_one_square
+
+COMPONENT_IMAGES = 8
+"""Images by which the models are compared one by one; all images are inspected end to end."""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image inspected by both engines."""
+
+    file: str
+    defective: bool
+    reference_score: float
+    candidate_score: float
+    score_difference: float
+    """Absolute."""
+    relative_difference: float
+    """In units of the fail threshold, or of the reference scores' median."""
+    reference_step: int | None
+    candidate_step: int | None
+    map_correlation: float
+    reference_verdict: str | None
+    """None without thresholds, and for a score that is not finite."""
+    candidate_verdict: str | None
+
+    @property
+    def step_differs(self) -> bool:
+        """The two decided for different denoising steps."""
+        return self.reference_step != self.candidate_step
+
+    @property
+    def flipped(self) -> bool:
+        """The two gave different verdicts."""
+        return self.reference_verdict != self.candidate_verdict
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers that are held against the tolerances; NaN where any image or output gave NaN."""
+
+    images: int
+    component_error: float
+    row_difference: float
+    score_difference: float
+    """Relative."""
+    absolute_score_difference: float
+    step_differences: float
+    """Share of the images."""
+    map_correlation: float
+    """The smallest."""
+    verdict_flips: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The outcome of a comparison."""
+
+    product: str
+    version: str
+    precision: Precision
+    device: str
+    tolerances: Tolerances
+    thresholds: Thresholds | None
+    components: tuple[ComponentRow, ...]
+    images: tuple[ImageRow, ...]
+
+    @property
+    def summary(self) -> Summary:
+        """The worst of everything."""
+        return Summary(
+            images=len(self.images),
+            component_error=_largest([row.relative_error for row in self.components]),
+            row_difference=_largest([row.row_difference for row in self.components]),
+            score_difference=_largest([row.relative_difference for row in self.images]),
+            absolute_score_difference=_largest([row.score_difference for row in self.images]),
+            step_differences=float(np.mean([row.step_differs for row in self.images])),
+            map_correlation=float(np.min([row.map_correlation for row in self.images])),
+            verdict_flips=sum(row.flipped for row in self.images),
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All that is over its limit, each with its value, its limit and where it was found."""
+        return (*self._component_problems(), *self._image_problems(), *self._share_problems())
+
+    @property
+    def passed(self) -> bool:
+        """The candidate may replace the reference."""
+        return not self.problems
+
+    @property
+    def proof(self) -> Proof:
+        """What the export's manifest keeps of it; a difference that is NaN is infinite there."""
+        largest = self.summary.absolute_score_difference
+        return Proof(
+            precision=self.precision,
+            device=self.device.partition(":")[0],
+            passed=self.passed,
+            images=len(self.images),
+            verdict_flips=self.summary.verdict_flips,
+            largest_score_difference=math.inf if math.isnan(largest) else largest,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole of it as plain JSON; numbers that are not finite as their names: JSON has none."""
+        thresholds = self.thresholds
+        told = {
+            "product": self.product,
+            "version": self.version,
+            "precision": self.precision,
+            "device": self.device,
+            "passed": self.passed,
+            "problems": list(self.problems),
+            "summary": asdict(self.summary),
+            "tolerances": self.tolerances.model_dump(),
+            "thresholds": thresholds and {"review": thresholds.review, "fail": thresholds.fail},
+            "components": [asdict(row) for row in self.components],
+            "images": [asdict(row) for row in self.images],
+        }
+        return {name: _plain(value) for name, value in told.items()}
+
+    def _component_problems(self) -> Iterator[str]:
+        limit = self.tolerances.component_error
+        for row in self.components:
+            if not row.relative_error <= limit:  # not `>`: NaN is a problem
+                yield f"{row.name}: largest error is {row.relative_error:.3g} of the RMS; the limit is {limit:g}"
+            if not row.row_difference <= limit:
+                yield (
+                    f"{row.name}: a row's output depends on its batch by {row.row_difference:.3g} of the RMS; "
+                    f"the limit is {limit:g}"
+                )
+
+    def _image_problems(self) -> Iterator[str]:
+        limits = self.tolerances
+        unit = "reference scores' median" if self.thresholds is None else "fail threshold"
+        for row in self.images:
+            if not row.relative_difference <= limits.score_difference:
+                yield (
+                    f"{row.file}: score is {row.candidate_score:.6g}, reference {row.reference_score:.6g}: differs by "
+                    f"{row.relative_difference:.3g} of the {unit}; the limit is {limits.score_difference:g}"
+                )
+            if not row.map_correlation >= limits.map_correlation:
+                yield (
+                    f"{row.file}: correlation of the maps is {row.map_correlation:.6g}; "
+                    f"the limit is {limits.map_correlation:g}"
+                )
+
+    def _share_problems(self) -> Iterator[str]:
+        limits, found = self.tolerances, self.summary
+        if found.step_differences > limits.step_differences:
+            files = ", ".join(row.file for row in self.images if row.step_differs)
+            yield (
+                f"denoising step differs in {found.step_differences:.3g} of the images ({files}); "
+                f"the limit is {limits.step_differences:g}"
+            )
+        if found.verdict_flips > limits.verdict_flips:
+            files = ", ".join(row.file for row in self.images if row.flipped)
+            yield f"{found.verdict_flips} verdicts flip ({files}); the limit is {limits.verdict_flips}"
+
+
+def compare(
+    reference: Models,
+    candidate: Models,
+    manifest: Manifest,
+    images: Sequence[Probe],
+    tolerances: Tolerances,
+    *,
+    precision: Precision,
+    progress: Progress,
+    device: str = "cpu",
+    batches: Sequence[int] = (1, 2, 4),
+) -> Parity:
+    """Every model by itself, then every image end to end, under the bundle's settings and thresholds.
+
+    images: of `training.probes.make_probes`, inspected as one model image each; device: of both models' tensors.
+    ValueError without images, or if an output has another shape than the reference's.
+    """
+    if not images:
+        raise ValueError("0 images: nothing would be shown; give at least one")
+    settings, limits = of_one_square(manifest.settings), manifest.calibration
+    components: list[ComponentRow] = []
+    todo = list(trials(reference, settings, images[:COMPONENT_IMAGES], device))
+    for done, trial in enumerate(todo, start=1):
+        components += measured(trial, reference, candidate, batches)
+        progress("models", done, len(todo))
+    pairs = []
+    for done, probe in enumerate(images, start=1):
+        pairs.append([_inspected(probe, models, settings, device) for models in (reference, candidate)])
+        progress("images", done, len(images))
+    unit = float(np.median([ours.score for ours, _ in pairs])) if limits is None else limits.fail
+    return Parity(
+        product=manifest.product,
+        version=manifest.version,
+        precision=precision,
+        device=device,
+        tolerances=tolerances,
+        thresholds=limits,
+        components=tuple(components),
+        images=tuple(_row(probe, *pair, unit, limits) for probe, pair in zip(images, pairs, strict=True)),
+    )
+
+
+def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Pearson's of two maps. Equal maps: 1, also constant ones; a constant one beside another: 0; NaN stays NaN."""
+    if np.array_equal(ours, theirs):
+        return 1.0
+    first, second = (part.astype(np.float64) - part.mean(dtype=np.float64) for part in (ours, theirs))
+    spread = math.sqrt(float((first**2).sum()) * float((second**2).sum()))
+    return 0.0 if spread == 0 else float((first * second).sum()) / spread
+
+
+def _inspected(probe: Probe, models: Models, settings: MethodSettings, device: str) -> Inspected:
+    with np.errstate(invalid="ignore"):  # the picture of a reconstruction that is NaN; its score stays NaN, and fails
+        (found,) = inspect([read_pixels(probe.path)], models, settings, device=device)
+    return found
+
+
+def _row(probe: Probe, ours: Inspected, theirs: Inspected, unit: float, limits: Thresholds | None) -> ImageRow:
+    difference = abs(theirs.score - ours.score)
+    return ImageRow(
+        file=probe.path.name,
+        defective=probe.defective,
+        reference_score=ours.score,
+        candidate_score=theirs.score,
+        score_difference=difference,
+        relative_difference=in_units(difference, unit),
+        reference_step=ours.lane.denoising_step,
+        candidate_step=theirs.lane.denoising_step,
+        map_correlation=correlation(ours.placement.restore(ours.map), theirs.placement.restore(theirs.map)),
+        reference_verdict=_verdict(ours.score, limits),
+        candidate_verdict=_verdict(theirs.score, limits),
+    )
+
+
+def _verdict(score: float, limits: Thresholds | None) -> str | None:
+    return None if limits is None or not math.isfinite(score) else limits.verdict(score).value
+
+
+def _largest(values: Sequence[float]) -> float:
+    return float(np.max(values))  # NaN if any is: the built-in max may pass over it
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
