@@ -230,7 +230,11 @@ def manifest(device: str | None, **software: str) -> Export:
         command="glad export",
         shapes=SHAPES,
         parts=(ExportedPart(part="unet", precision="float16", file="unet.engine", files={"unet.engine": entry}),),
-        proofs=(Proof(precision="float16", passed=True, images=1, verdict_flips=0, largest_score_difference=0.0),),
+        proofs=(
+            Proof(
+                device="cuda", precision="float16", passed=True, images=1, verdict_flips=0, largest_score_difference=0.0
+            ),
+        ),
         parity=entry,
         software=software,
         device=device,

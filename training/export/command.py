@@ -38,8 +38,8 @@ def export(
         chosen = _precisions(precision, device)
         plan = Plan(chosen, images, tuple(tolerance or ()), device, seed)
         made = make_onnx(bundle, data, report, plan, command=command_line(), progress=show, say=typer.echo)
-    for parity in made.parities:
-        typer.echo(parity.told)
+    for sentence in made.told:
+        typer.echo(sentence)
     if made.folder is None:
         for problem in made.problems:
             typer.secho(f"glad: {problem}", fg=typer.colors.RED, err=True)

@@ -36,7 +36,8 @@ from model_store.engines.torch import load_models
 from model_store.files import hash_file, hidden_sibling, make_folder, sync_folder, write_file
 from training.data import good_split
 from training.export.onnx import export_onnx, shapes_of
-from training.export.parity import Parity, compare, write_page
+from training.export.parity import Parity, compare
+from training.export.parity_page import Compared, verdict, write_page
 from training.export.tolerances import Tolerances, tolerances_for
 from training.image_files import read_pixels
 from training.probes import Probe, make_probes
@@ -77,7 +78,12 @@ class Made:
     @property
     def problems(self) -> tuple[str, ...]:
         """Everything over tolerance."""
-        return tuple(problem for parity in self.parities for problem in parity.problems)
+        return tuple(f"{parity.precision}: {problem}" for parity in self.parities for problem in parity.problems)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Each precision's outcome in a sentence."""
+        return tuple(verdict(parity, compared(parity)) for parity in self.parities)
 
 
 def make_onnx(
@@ -109,7 +115,7 @@ def make_onnx(
             _write_report(parities, report)
             if any(parity.problems for parity in parities):
                 return Made(None, parities)
-            _finish(bundle, temporary, parts, shapes, parities, report=report, plan=plan, command=command)
+            _finish(bundle, temporary, parts, shapes, parities, report=report, command=command)
             _replace(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -169,11 +175,15 @@ def _proven(
                 probes,
                 tolerances,
                 precision=precision,
-                progress=partial(progress, f"parity of {precision}"),
+                progress=partial(_named, progress, precision),
                 device=plan.device,
             )
         )
     return tuple(found)
+
+
+def _named(progress: Progress, precision: Precision, stage: str, done: int, total: int) -> None:
+    progress(f"{precision}: {stage}", done, total)
 
 
 def _write_report(parities: Sequence[Parity], folder: Path) -> None:
@@ -181,7 +191,17 @@ def _write_report(parities: Sequence[Parity], folder: Path) -> None:
     content = json.dumps([parity.as_json() for parity in parities], indent=2) + "\n"
     (folder / PARITY_NAME).write_text(content, encoding="utf-8")
     for parity in parities:
-        write_page(parity, folder / page_name(parity.precision))
+        write_page(parity, compared(parity), folder / page_name(parity.precision))
+
+
+def compared(parity: Parity) -> Compared:
+    """What stood against each other."""
+    return Compared("PyTorch", f"ONNX Runtime, {parity.device}", software())
+
+
+def software() -> dict[str, str]:
+    """Versions of what makes and runs an export."""
+    return {name: version(name) for name in ("glad-inspect", "torch", "onnx", "onnxruntime")}
 
 
 def page_name(precision: Precision) -> str:
@@ -197,13 +217,11 @@ def _finish(
     parities: Sequence[Parity],
     *,
     report: Path,
-    plan: Plan,
     command: str,
 ) -> None:
     """Lays the proof and the manifest beside the files, which makes them an export."""
     for name in (PARITY_NAME, *(page_name(parity.precision) for parity in parities)):
         write_file(folder / name, (report / name).read_bytes())
-    kind = torch.device(plan.device).type
     manifest = Export(
         engine="onnx",
         bundle=bundle.hash,
@@ -212,9 +230,9 @@ def _finish(
         command=command,
         shapes=shapes,
         parts=parts,
-        proofs=tuple(parity.proof(kind) for parity in parities),
+        proofs=tuple(parity.proof for parity in parities),
         parity=hash_file(folder / PARITY_NAME),
-        software={name: version(name) for name in ("glad-inspect", "torch", "onnx", "onnxruntime")},
+        software=software(),
     )
     write_file(folder / EXPORT_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
     sync_folder(folder)

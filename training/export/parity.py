@@ -208,7 +208,7 @@ def compare(
         progress("models", done, len(todo))
     pairs = []
     for done, probe in enumerate(images, start=1):
-        pairs.append([_inspected(probe, models, settings, device) for models in (reference, candidate)])
+        pairs.append((_inspected(probe, reference, settings, device), _inspected(probe, candidate, settings, device)))
         progress("images", done, len(images))
     unit = float(np.median([ours.score for ours, _ in pairs])) if limits is None else limits.fail
     return Parity(
