@@ -38,7 +38,7 @@ def write_quantised(exact: Path, file: Path, samples: Sequence[Mapping[str, Tens
     try:
         with tempfile.TemporaryDirectory() as scratch:
             prepared = Path(scratch) / exact.name
-            quant_pre_process(str(exact), str(prepared))
+            quant_pre_process(str(exact), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
                 str(file),

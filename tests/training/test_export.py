@@ -1,0 +1,220 @@
+"""`glad export`: what is published has been shown equal; what is damaged, foreign or unequal never decides anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from model_store.bundle import Bundle, copy_bundle, open_bundle
+from model_store.engines.choice import Wanted, load
+from model_store.engines.exported import EXPORT_NAME, EngineUnusable, Export, export_folder, open_export
+from model_store.engines.torch import load_models
+from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_recipe import draw_parts
+from training.export.make import Made, Plan, make_onnx
+from training.export.onnx import ExportFailed, check, pieces, shapes_of
+from training.progress import silent
+
+PLAN = Plan(("float32",), images=2)
+
+
+def silence(text: str) -> None:
+    """Nobody listens."""
+
+
+def export(folder: Path, data: Path, report: Path, plan: Plan = PLAN) -> Made:
+    return make_onnx(folder, data, report, plan, command="glad export", progress=silent, say=silence)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_parts(tmp_path_factory.mktemp("data") / "parts")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A bundle with its export; tests that change something copy it."""
+    store = tmp_path_factory.mktemp("store")
+    bundle = make_tiny_bundle(store, thresholds=(1e-9, 100.0, 1.0))
+    assert export(bundle, data, store / "report").folder == export_folder(bundle.resolve(), "onnx")
+    return bundle
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Bundle:
+    return open_bundle(Path(shutil.copytree(made, tmp_path / "toy" / "1")))
+
+
+def test_every_model_answers_as_torchs_at_any_batch(bundle: Bundle) -> None:
+    ours, theirs = load_models(bundle), load(bundle, wanted=Wanted("onnx")).models
+    draw = torch.Generator().manual_seed(0)
+    for batch in (1, 3, 5):
+        images = torch.rand(batch, 3, 64, 64, generator=draw) * 2 - 1
+        latents, steps = ours.autoencoder.encode(images), torch.randint(1, 500, (batch,), generator=draw)
+        torch.testing.assert_close(theirs.autoencoder.encode(images), latents, atol=1e-4, rtol=1e-4)
+        decoded = ours.autoencoder.decode(latents)
+        torch.testing.assert_close(theirs.autoencoder.decode(latents), decoded, atol=1e-4, rtol=1e-4)
+        noise = ours.denoiser(latents, steps)
+        torch.testing.assert_close(theirs.denoiser(latents, steps), noise, atol=1e-4, rtol=1e-4)
+        pairs = zip(theirs.features(images, (1, 2)), ours.features(images, (1, 2)), strict=True)
+        for found, expected in pairs:
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_text_conditioned_unet_and_a_score_at_another_side_are_exported_too(tmp_path: Path, data: Path) -> None:
+    folder = make_tiny_bundle(tmp_path, prompt=1, score={"resolution": 32, "layers": (1, 2)}, thresholds=None)
+    assert export(folder, data, tmp_path / "report").folder is not None
+    opened = open_bundle(folder)
+    ours, loaded = load_models(opened), load(opened, wanted=Wanted("onnx"))
+    assert ours.condition is not None
+    assert loaded.models.condition is not None
+    latents, steps = torch.randn(2, 4, 8, 8), torch.tensor([10, 400])
+    told = torch.stack([ours.condition.product, ours.condition.empty])
+    torch.testing.assert_close(
+        loaded.models.denoiser(latents, steps, told), ours.denoiser(latents, steps, told), atol=1e-4, rtol=1e-4
+    )
+    small = torch.zeros(1, 3, 32, 32)
+    torch.testing.assert_close(
+        loaded.models.features(small, (2,))[0], ours.features(small, (2,))[0], atol=1e-4, rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="text-conditioned"):
+        loaded.models.denoiser(latents, steps)
+    with pytest.raises(ValueError, match="side of 16 px; exported was"):
+        loaded.models.features(torch.zeros(1, 3, 16, 16), (2,))
+
+
+def test_the_export_names_its_bundle_and_tells_no_local_path(bundle: Bundle, tmp_path: Path) -> None:
+    folder = export_folder(bundle.path, "onnx")
+    manifest = Export.model_validate_json((folder / EXPORT_NAME).read_bytes())
+    assert manifest.bundle == bundle.hash
+    assert {part.part for part in manifest.parts} == {"encoder", "unet", "decoder", "features"}
+    assert [proof.passed for proof in manifest.proofs] == [True]
+    assert json.loads((folder / "parity.json").read_text())[0]["summary"]["verdict_flips"] == 0
+    assert "verdict" in (folder / "parity.float32.html").read_text()
+    here = str(Path(__file__).parents[2]).encode()
+    assert not [file.name for file in folder.glob("*.onnx") if here in file.read_bytes()]
+
+
+def test_equal_bundles_make_equal_files(made: Path, tmp_path: Path, data: Path) -> None:
+    again = make_tiny_bundle(tmp_path, thresholds=(1e-9, 100.0, 1.0))
+    export(again, data, tmp_path / "report")
+    first, second = (open_export(path, open_bundle(path).hash, "onnx").manifest for path in (made, again))
+    assert first.parts == second.parts
+
+
+def test_an_export_travels_with_its_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    copied = copy_bundle(bundle.path, tmp_path / "elsewhere" / "toy" / "1")
+    assert load(copied).engine == "onnx-cpu-float32"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("weight", r"unet.float32.onnx is not what was exported"),
+        ("cut", r"unet.float32.onnx has \d+ bytes where \d+ were exported"),
+        ("gone", r"unet.float32.onnx cannot be read"),
+        ("foreign", r"belongs to another bundle"),
+        ("parity", r"parity.json has \d+ bytes where"),
+        ("manifest", r"is not the manifest of an export"),
+        ("failed", r"has passed no parity"),
+    ],
+)
+def test_what_was_damaged_is_passed_over_with_its_reason(bundle: Bundle, damage: str, told: str) -> None:
+    folder = export_folder(bundle.path, "onnx")
+    file, manifest = folder / "unet.float32.onnx", folder / EXPORT_NAME
+    content = json.loads(manifest.read_text())
+    match damage:
+        case "weight":
+            change_one_weight(file)
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        case "gone":
+            file.unlink()
+        case "foreign":
+            manifest.write_text(json.dumps({**content, "bundle": "0" * 64}))
+        case "parity":
+            (folder / "parity.json").write_text("[]")
+        case "manifest":
+            manifest.write_text("{")
+        case "failed":
+            content["proofs"][0]["passed"] = False
+            manifest.write_text(json.dumps(content))
+    loaded = load(bundle)
+    assert loaded.engine == "torch-float32"
+    (reason,) = [reason for reason in loaded.passed_over if reason.startswith("onnx-cpu-float32")]
+    with pytest.raises(EngineUnusable, match=told):
+        load(bundle, wanted=Wanted("onnx"))
+    assert "glad export" in reason
+
+
+def change_one_weight(file: Path) -> None:
+    """A sound ONNX file of the same size in which one weight is another."""
+    model = onnx.load(file)
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    changed = bytearray(largest.raw_data)
+    changed[3] ^= 0x40  # the exponent of the first float
+    largest.raw_data = bytes(changed)
+    before = file.stat().st_size
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    assert file.stat().st_size == before
+
+
+def test_over_tolerance_nothing_is_published(tmp_path: Path, data: Path) -> None:
+    folder = make_tiny_bundle(tmp_path, thresholds=(1e-9, 100.0, 1.0))
+    strict = Plan(("float32",), images=2, tolerance=("component_error=0",))
+    found = export(folder, data, tmp_path / "report", strict)
+    assert found.folder is None
+    assert any("float32: " in problem and "the limit is 0" in problem for problem in found.problems)
+    assert (tmp_path / "report" / "parity.json").is_file()
+    assert list((folder / "engines").iterdir()) == []
+    assert load(open_bundle(folder)).engine == "torch-float32"
+
+
+def test_a_new_export_takes_the_place_of_the_older_one(bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    stale = export_folder(bundle.path, "onnx") / "unet.float16.onnx"
+    stale.write_bytes(b"of before")
+    export(bundle.path, data, tmp_path / "report")
+    assert not stale.exists()
+    assert [path.name for path in (bundle.path / "engines").iterdir()] == ["onnx"]
+
+
+def test_half_precision_and_int8_are_made_and_told_apart(tmp_path: Path, data: Path) -> None:
+    folder = make_tiny_bundle(tmp_path, thresholds=None)
+    loose = ("component_error=100", "score_difference=100", "step_differences=1", "map_correlation=-1")
+    assert (
+        export(folder, data, tmp_path / "report", Plan(("float16", "int8"), images=2, tolerance=loose)).problems == ()
+    )
+    opened = open_bundle(folder)
+    assert load(opened).engine == "onnx-cpu-int8"
+    parts = open_export(folder, opened.hash, "onnx").manifest.parts
+    assert {part.precision for part in parts} == {"float16", "int8"}
+    assert not list(export_folder(folder, "onnx").glob("*.float32.onnx*"))
+    kinds = {
+        name: {node.op_type for node in onnx.load(export_folder(folder, "onnx") / name).graph.node}
+        for name in ("unet.float16.onnx", "unet.int8.onnx")
+    }
+    assert "Cast" in kinds["unet.float16.onnx"]
+    assert "QuantizeLinear" in kinds["unet.int8.onnx"]
+
+
+def test_a_model_in_training_mode_or_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) -> None:
+    models = load_models(bundle)
+    piece = pieces(models, shapes_of(models, bundle.manifest.settings))["decoder"]
+    fixed = tmp_path / "fixed.onnx"
+    torch.onnx.export(
+        piece.module, tuple(piece.inputs.values()), fixed, input_names=["latents"], output_names=["images"],
+        dynamo=True, external_data=False, verbose=False,
+    )  # fmt: skip
+    with pytest.raises(ExportFailed, match=r"fixed.onnx: latents has the shape \[2, 4, 8, 8\]; only its batch"):
+        check(fixed)
+
+
+def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
+    models = load(bundle, wanted=Wanted("onnx")).models
+    with pytest.raises(TypeError, match="only torch's can be exported"):
+        pieces(models, shapes_of(models, bundle.manifest.settings))
