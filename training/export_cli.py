@@ -10,6 +10,8 @@ import typer
 from model_store.command import command_line, explained
 
 PRECISIONS = ("float32", "float16", "int8")
+SHOWN = 12
+"""Problems told on the terminal; the report has all."""
 
 
 def export(
@@ -41,9 +43,13 @@ def export(
     for sentence in made.told:
         typer.echo(sentence)
     if made.folder is None:
-        for problem in made.problems:
+        for problem in made.problems[:SHOWN]:
             typer.secho(f"glad: {problem}", fg=typer.colors.RED, err=True)
-        typer.secho(f"glad: not equal, nothing was published; see {report}", fg=typer.colors.RED, err=True)
+        typer.secho(
+            f"glad: not equal in {len(made.problems)} places, so nothing was published; all of them: {report}",
+            fg=typer.colors.RED,
+            err=True,
+        )
         raise typer.Exit(1)
     typer.echo(f"{made.folder}: {to} export; the report: {report}")
 
