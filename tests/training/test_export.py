@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from model_store.bundle import Bundle, copy_bundle, open_bundle
-from model_store.engines.choice import Wanted, load
+from model_store.engines.choice import load
 from model_store.engines.exported import EXPORT_NAME, EngineUnusable, Export, export_folder, open_export
 from model_store.engines.torch import load_models
+from model_store.engines.wanted import Wanted
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.export.make import Made, Plan, make_onnx
