@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -73,17 +74,16 @@ def load(
     device: str = "cpu",
     wanted: Wanted | None = None,
     *,
-    threads: int | None = None,
     measure: Measure | None = None,
 ) -> Loaded:
     """A bundle's models from the engine that is wanted, or from the best one.
 
-    threads: of one call on a CPU, None: as torch has; measure: compare all usable engines by it instead of taking the
-    first in `ORDER`. EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
+    measure: compare all usable engines by it instead of taking the first in `ORDER`.
+    EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
     """
     wanted = wanted or Wanted()
-    main = _load(bundle, device, wanted.engine, threads, measure)
-    others = {name: _load(bundle, device, engine, threads, None) for name, engine in wanted.components}
+    main = _load(bundle, device, wanted.engine, measure)
+    others = {name: _load(bundle, device, engine, None) for name, engine in wanted.components}
     if not others:
         return main
     sources = {name: others.get(name, main) for name in REQUIRED_COMPONENTS}
@@ -100,16 +100,17 @@ def load(
     )
 
 
-def _load(bundle: Bundle, device: str, engine: str, threads: int | None, measure: Measure | None) -> Loaded:
+def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> Loaded:
     kind = torch.device(device).type
     runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, _asked(runner)}]
+    exported = cache(lambda: open_export(bundle.path, bundle.hash, "onnx"))  # hashes gigabytes at full size
     refused: list[str] = []
     usable: list[Loaded] = []
     for runner in runners:
         if usable and measure is None:
             break
         try:
-            usable.append(_load_one(bundle, device, runner, threads))
+            usable.append(_load_one(bundle, device, runner, exported))
         except EngineUnusable as error:
             refused.append(f"{runner}: {error}")
     if not usable:
@@ -128,14 +129,14 @@ def _asked(runner: Runner) -> Engine:
     return "tensorrt" if runner.provider == "tensorrt" else runner.engine
 
 
-def _load_one(bundle: Bundle, device: str, runner: Runner, threads: int | None) -> Loaded:
+def _load_one(bundle: Bundle, device: str, runner: Runner, exported: Callable[[], OpenExport]) -> Loaded:
     if runner.engine == "torch":
         identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
         return Loaded(load_models(bundle, device), str(runner), identities)
-    export = open_export(bundle.path, bundle.hash, "onnx")
+    export = exported()
     refuse_unproven(export, runner.precision, torch.device(device).type)
     provider = runner.provider or "cpu"
-    options = RuntimeOptions(device, provider, threads, cuda_graphs=provider == "cuda")
+    options = RuntimeOptions(device, provider, cuda_graphs=provider == "cuda")
     told = "condition" in bundle.manifest.components
     condition = load_condition(bundle.component("condition"), device) if told else None
     models = load_onnx(export.files(runner.precision), export.manifest.shapes, options, condition)

@@ -36,8 +36,6 @@ class RuntimeOptions:
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
     provider: Provider = "cpu"
-    threads: int | None = None
-    """Of one call on a CPU; None: as torch has."""
     cuda_graphs: bool = False
     """Record each batch size's call once and replay it."""
 
@@ -62,7 +60,7 @@ class Session:
         self._runtime, self._options, self.file = runtime, options, file
         try:
             self._session = runtime.InferenceSession(
-                str(file), _session_options(runtime, options), providers=_providers(options)
+                str(file), _session_options(runtime), providers=_providers(options)
             )
         except Exception as error:  # onnxruntime's errors share no base but Exception
             raise EngineUnusable(f"{file} does not load in ONNX Runtime ({str(error).splitlines()[0]})") from error
@@ -135,9 +133,9 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
+def _session_options(runtime: Any) -> Any:
     made = runtime.SessionOptions()
-    made.intra_op_num_threads = options.threads or torch.get_num_threads()
+    made.intra_op_num_threads = torch.get_num_threads()
     made.inter_op_num_threads = 1
     made.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning threads would take the cores from the codec threads, Redis and the API between two calls.

@@ -104,15 +104,7 @@ class BundleCache:
             bundle = reference.open()
             loaded = self._load(bundle, self._device)
             models = self._shared(loaded)
-        except (
-            StoreError,
-            BundleError,
-            EngineUnusable,
-            ModelLoadError,
-            ModelsDoNotFit,
-            OSError,
-            torch.OutOfMemoryError,
-        ) as error:
+        except _UNUSABLE as error:
             raise BundleUnavailable(f"{named}: {error}") from error
         named_so = {"product": product, "version": version, "hash": bundle_hash[:12]}
         log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over)

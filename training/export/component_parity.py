@@ -76,7 +76,7 @@ class Outputs:
 @torch.no_grad()
 def trials(reference: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> Iterator[Trial]:
     """Every model with real inputs: the probes, their noised latents, and what the reference predicts and decodes."""
-    images, noise = _inputs(reference, settings, probes, device)
+    images, noise = inputs(reference, settings, probes, device)
     latents = _alone(lambda rows: (reference.autoencoder.encode(rows),), images)[0]
     yield Trial("encoder", ("",), (images,), lambda models: lambda rows: (models.autoencoder.encode(rows),))
     schedule, walked = noise_schedule(settings.schedule, latents.device), [latents]
@@ -113,7 +113,8 @@ def chosen_steps(settings: MethodSettings) -> tuple[int, ...]:
     return tuple(steps[place] for place in places)
 
 
-def _inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> tuple[Tensor, Tensor]:
+def inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> tuple[Tensor, Tensor]:
+    """The probes as the models see them, and the noise of each: (B, 3, S, S), (B, C, h, w)."""
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
     framed = [frame(read_pixels(probe.path), settings, shape) for probe in probes]

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glad.framed import frame
 from glad.models import Models
 from glad.schedule import NoiseSchedule, add_noise
 from glad.score import at_side
@@ -35,11 +34,11 @@ from model_store.engines.onnx import RuntimeOptions, load_onnx
 from model_store.engines.torch import load_models
 from model_store.files import hash_file, hidden_sibling, make_folder, sync_folder, write_file
 from training.data import good_split
+from training.export.component_parity import inputs
 from training.export.onnx import export_onnx, shapes_of
 from training.export.parity import Parity, compare
 from training.export.parity_page import Compared, verdict, write_page
 from training.export.tolerances import Tolerances, tolerances_for
-from training.image_files import read_pixels
 from training.probes import Probe, make_probes
 from training.progress import Progress
 from training.recalibrate import recipe_of
@@ -111,7 +110,17 @@ def make_onnx(
         try:
             learnt = partial(samples, reference, settings, probes)
             parts = export_onnx(reference, shapes, temporary, plan.precisions, samples=learnt, say=say)
-            parities = _proven(bundle, temporary, parts, shapes, probes, allowed=allowed, plan=plan, progress=progress)
+            parities = _proven(
+                bundle,
+                reference,
+                temporary,
+                parts,
+                shapes,
+                probes=probes,
+                allowed=allowed,
+                plan=plan,
+                progress=progress,
+            )
             _write_report(parities, report)
             if any(parity.problems for parity in parities):
                 return Made(None, parities)
@@ -126,11 +135,8 @@ def samples(
     models: Models, settings: MethodSettings, probes: Sequence[Probe], part: Part
 ) -> tuple[Mapping[str, Tensor], ...]:
     """Inputs of a model as inference gives them: good images, their latents, and these noised to several steps."""
-    grid = settings.resolution // models.autoencoder.factor
-    shape = (models.autoencoder.latent_channels, grid, grid)
     good = [probe for probe in probes if not probe.defective][:CALIBRATION_SAMPLES]
-    framed = [frame(read_pixels(probe.path), settings, shape) for probe in good]
-    images = [torch.from_numpy(one.square(one.tiles[0]).image)[None] for one in framed]
+    images = list(torch.split(inputs(models, settings, good, "cpu")[0], 1))
     if part == "scoring_features":
         images = [at_side(image, settings.scoring_side) for image in images]
     if part in {"encoder", "features", "scoring_features"}:
@@ -151,16 +157,17 @@ def samples(
 
 def _proven(
     bundle: Bundle,
+    loaded: Models,
     folder: Path,
     parts: Sequence[ExportedPart],
     shapes: ExportShapes,
-    probes: Sequence[Probe],
     *,
+    probes: Sequence[Probe],
     allowed: Mapping[Precision, Tolerances],
     plan: Plan,
     progress: Progress,
 ) -> tuple[Parity, ...]:
-    reference = load_models(bundle, plan.device)
+    reference = loaded if plan.device == "cpu" else load_models(bundle, plan.device)
     kind = torch.device(plan.device).type
     found = []
     for precision, tolerances in allowed.items():
