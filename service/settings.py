@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
     max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
     result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
+    max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
     max_events: int = Field(1_000_000, ge=1, description="length of the event stream")
 
     lanes: int | None = Field(None, ge=1, le=256, description="images denoised at a time; default: 4 on a CPU, else 16")

@@ -12,13 +12,14 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import health, inspections, problems, products
+from service.api import health, history, inspections, problems, products
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
 from service.artifacts import ArtifactStore
 from service.errors import PROBLEM_JSON, BodyTooLarge
 from service.queue.connection import connect_async
+from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.settings import Settings
@@ -65,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, products, health):
+    for module in (inspections, history, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -82,6 +83,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 redis=client,
                 jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
                 results=results,
+                history=History(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.images import Decoder
 from service.artifacts import ArtifactStore
+from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.settings import Settings
@@ -25,6 +26,7 @@ class Site:
     redis: redis.asyncio.Redis
     jobs: JobSubmitter
     results: Results
+    history: History
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder
