@@ -14,6 +14,7 @@ ServiceError
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
  ├── BacklogFull            429 come back later
+ ├── TooManyStreams         429 of followed events
  ├── QueueUnavailable       503 Redis is away, or refuses
  └── StorageUnavailable     503 the artifact store is away, full or read-only
 """
@@ -160,6 +161,12 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class TooManyStreams(ServiceError):
+    """As many clients follow the events as may."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
 
 
 class QueueUnavailable(ServiceError):

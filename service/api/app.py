@@ -12,13 +12,14 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import health, history, inspections, problems, products
+from service.api import events, health, history, inspections, problems, products
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
 from service.artifacts import ArtifactStore
 from service.errors import PROBLEM_JSON, BodyTooLarge
 from service.queue.connection import connect_async
+from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, history, products, health):
+    for module in (inspections, history, events, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -77,13 +78,14 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
     client = connect_async(redis_url)
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
     try:
-        async with Results(client) as results:
+        async with Results(client) as results, EventFeed(client) as feed:
             yield Site(
                 settings=settings,
                 redis=client,
                 jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
                 results=results,
                 history=History(client),
+                feed=feed,
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.images import Decoder
 from service.artifacts import ArtifactStore
+from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
@@ -27,6 +28,7 @@ class Site:
     jobs: JobSubmitter
     results: Results
     history: History
+    feed: EventFeed
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder

@@ -33,6 +33,7 @@ class Retention:
 
     result_ttl_s: int = 7 * 86_400
     max_events: int = 1_000_000
+    """The event stream keeps so many; and up to twice as many while a consumer group has not read them."""
     max_results: int = 1_000_000
 
 
@@ -42,7 +43,7 @@ class Completer:
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("history", "complete"))
+        self._script = client.register_script(load("history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale

@@ -5,7 +5,8 @@
 -- -> recorded, repeated (this claim recorded it before), stale (another has the job)
 local inspection, stream, leases, held, events, dead, history = unpack(KEYS)
 local id, owner, attempt, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local state, result, event, ttl_ms, max_events, reason = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local state, result, event, ttl_ms = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local max_events, reason = tonumber(ARGV[9]), ARGV[10]
 local outcome, max_results, prefix, unfinished = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
 
 local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job')
@@ -17,7 +18,7 @@ if fields[3] ~= 'running' then
 end
 local job = cjson.decode(fields[6])
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
-redis.call('XADD', events, 'MAXLEN', '~', max_events, '*', 'id', id, 'event', event)
+add_event(events, id, event, max_events)
 if reason ~= '' then
   redis.call('XADD', dead, '*', 'id', id, 'job', fields[6], 'reason', reason)
 end
