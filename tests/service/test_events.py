@@ -173,7 +173,8 @@ def test_more_readers_than_allowed_are_refused_until_one_leaves(client: redis.Re
     one = settings.model_copy(update={"max_event_streams": 1, "heartbeat_s": 0.05})
     with server_on(one) as url, httpx.Client(base_url=url, timeout=30) as http:
         with http.stream("GET", URL) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # dropping it would close the stream
+            next(lines)
             assert _status(http) == 429
         deadline = time.monotonic() + 30
         while (status := _status(http)) != 200:
