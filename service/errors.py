@@ -8,6 +8,8 @@ ServiceError
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownPart            404 no image with this serial
+ ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── KeyReused              409 Idempotency-Key with another request
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
@@ -125,6 +127,18 @@ class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class UnknownPart(ServiceError):
+    """No image with this serial is kept."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-part", "Unknown part"
+
+
+class NotReviewable(ServiceError):
+    """Not ended yet, or reviewed too often."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
 
 
 class KeyReused(ServiceError):

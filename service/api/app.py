@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import events, health, history, inspections, problems, products
+from service.api import events, health, history, inspections, parts, problems, products, reviews
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -23,6 +23,7 @@ from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
+from service.queue.reviews import Reviews
 from service.settings import Settings
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, history, events, products, health):
+    for module in (inspections, history, events, parts, reviews, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -86,6 +87,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 results=results,
                 history=History(client),
                 feed=feed,
+                reviews=Reviews(client, max_events=settings.max_events),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,

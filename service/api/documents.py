@@ -16,6 +16,7 @@ from service.errors import (
     InvalidFields,
     KeyReused,
     MalformedForm,
+    NotReviewable,
     Problem,
     ProductUnusable,
     QueueUnavailable,
@@ -27,6 +28,7 @@ from service.errors import (
     UnknownArtifact,
     UnknownFormat,
     UnknownInspection,
+    UnknownPart,
     UnknownProduct,
 )
 
@@ -68,6 +70,7 @@ QUEUED: dict[str, Any] = {
     "finished_at": None,
     "attempts": 0,
     "error": None,
+    "reviews": [],
 }
 DONE: dict[str, Any] = QUEUED | {
     "state": "done",
@@ -110,7 +113,7 @@ def problems(instance: str, *errors: ServiceError) -> Responses:
     return responses
 
 
-def _inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+def inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": Result,
         "description": description,
@@ -130,8 +133,8 @@ UNUSABLE = ProductUnusable(
 NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
 
 SUBMIT_RESPONSES: Responses = {
-    200: _inspection("Ended already, or within the time asked for", DONE, _LOCATION | _APPLIED),
-    202: _inspection("Accepted: it waits or runs", QUEUED, _LOCATION | _RETRY_AFTER | _APPLIED),
+    200: inspection("Ended already, or within the time asked for", DONE, _LOCATION | _APPLIED),
+    202: inspection("Accepted: it waits or runs", QUEUED, _LOCATION | _RETRY_AFTER | _APPLIED),
     **problems(
         PATH,
         EmptyImage("the image has 0 bytes: send the file's content"),
@@ -150,7 +153,7 @@ SUBMIT_RESPONSES: Responses = {
     ),
 }
 INSPECTION_RESPONSES: Responses = {
-    200: _inspection("The inspection as it stands", DONE, {}),
+    200: inspection("The inspection as it stands", DONE, {}),
     **problems(f"/v1/inspections/{ID}", NO_INSPECTION, QUEUE_AWAY),
 }
 HISTORY_RESPONSES: Responses = {
@@ -165,6 +168,60 @@ HISTORY_RESPONSES: Responses = {
     **problems(
         "/v1/inspections",
         InvalidFields("after: is no cursor of this call: send `next` of an earlier page as it came, or leave it out"),
+        QUEUE_AWAY,
+    ),
+}
+REVIEW: dict[str, Any] = {
+    "decision": "ok",
+    "note": "scratch is on the fixture",
+    "by": "a.meier",
+    "at": "2026-11-23T08:17:02.005Z",
+}
+REVIEW_RESPONSES: Responses = {
+    200: inspection("The inspection, with all its reviews", DONE | {"reviews": [REVIEW]}, {}),
+    **problems(
+        f"/v1/inspections/{ID}/review",
+        NO_INSPECTION,
+        NotReviewable(f"inspection {ID} is running: it can be reviewed when it has ended"),
+        InvalidFields("decision: Input should be 'ok' or 'defect'"),
+        QUEUE_AWAY,
+    ),
+}
+PART_RESPONSES: Responses = {
+    200: {
+        "description": "The part, as all its images show it",
+        "content": {
+            "application/json": {
+                "example": {
+                    "serial": "SN-000123",
+                    "verdict": "review",
+                    "finished": True,
+                    "views": [
+                        {
+                            "product": "bracket",
+                            "view": "bottom",
+                            "state": None,
+                            "verdict": "review",
+                            "reason": "missing",
+                            "inspection_id": None,
+                        },
+                        {
+                            "product": "bracket",
+                            "view": "top",
+                            "state": "done",
+                            "verdict": "pass",
+                            "reason": "score",
+                            "inspection_id": ID,
+                        },
+                    ],
+                }
+            }
+        },
+    },
+    **problems(
+        "/v1/parts/SN-000124",
+        UnknownPart("no image with serial 'SN-000124' is kept: check the serial, or the time since its inspection"),
+        InvalidFields("serial: String should have at most 128 characters"),
         QUEUE_AWAY,
     ),
 }

@@ -15,6 +15,7 @@ from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
+from service.queue.reviews import Reviews
 from service.settings import Settings
 from service.telemetry import ApiMetrics
 
@@ -29,6 +30,7 @@ class Site:
     results: Results
     history: History
     feed: EventFeed
+    reviews: Reviews
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder

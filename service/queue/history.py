@@ -22,6 +22,8 @@ CHUNK = 1000
 """Ids that are looked at in one round trip."""
 MOST_SCANNED = 20_000
 """Ids that one page looks at: two filters that hardly meet cost many small pages, not one slow one."""
+MOST_PER_PART = 1000
+"""Ended inspections of one serial that are looked at for the part's verdict."""
 
 _OUTCOMES: dict[State, tuple[str, ...]] = {
     State.DONE: tuple(verdict.value for verdict in Verdict),
@@ -115,6 +117,18 @@ class History:
                 return HistoryPage(tuple(found), position, more=False)
         return HistoryPage(tuple(found), position, more=True)
 
+    async def of_part(self, serial: str) -> tuple[Result, ...]:
+        """The part's inspections, ended or not, in no certain order: all that wait or run, and the latest that ended.
+
+        RedisError if Redis is away.
+        """
+        async with self._redis.pipeline(transaction=True) as pipe:  # one that ends meanwhile is in one of the two
+            pipe.smembers(keys.unfinished(serial))
+            pipe.zrevrange(keys.history("serial", serial), 0, MOST_PER_PART - 1)
+            unfinished, ended = await pipe.execute()
+        results = await self._results([*unfinished, *ended])
+        return tuple(result for result in results if result is not None)
+
     async def _plan(self, wanted: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
         """Walks the index with the fewest entries in question; the others are looked up."""
         low = "-inf" if wanted.since is None else str(_position(wanted.since))
@@ -166,7 +180,7 @@ class History:
         async with self._redis.pipeline(transaction=False) as pipe:
             for inspection_id in ids:
                 pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)
-            return [read_result(*fields) for fields in await pipe.execute()]
+            return [read_result(fields) for fields in await pipe.execute()]
 
 
 def _position(moment: datetime) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,7 +14,7 @@ import redis
 import redis.asyncio
 import structlog
 
-from service.contract import Event, Failure, Job, Result, State
+from service.contract import Event, Failure, Job, Result, Review, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob
 from service.queue.connection import LONGEST_BLOCK_MS
@@ -21,7 +22,7 @@ from service.queue.scripts import load
 
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
-RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms"]
+RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "reviews"]
 """Of an inspection's hash, in the order of `read_result`."""
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,7 @@ class Results:
             "Any",
             self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS),
         )
-        return read_result(*fields)
+        return read_result(fields)
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
         """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
@@ -183,14 +184,15 @@ class Results:
             ended.set()
 
 
-def read_result(
-    job: str | None, state: str | None, result: str | None, attempt: str | None, started_ms: str | None
-) -> Result | None:
-    """The inspection as its hash tells; None if it is unknown, or was kept long enough."""
+def read_result(fields: Sequence[str | None]) -> Result | None:
+    """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
+    job, state, result, attempt, started_ms, reviews = fields
     if job is None or state is None:
         return None
     if result is not None:
-        return Result.model_validate_json(result)
+        lines = [line for line in (reviews or "").split("\n") if line]
+        ended = Result.model_validate_json(result)
+        return ended.model_copy(update={"reviews": tuple(Review.model_validate_json(line) for line in lines)})
     return Result.waiting(
         Job.model_validate_json(job),
         State(state),
