@@ -13,6 +13,7 @@ from service.api.images import Decoder
 from service.artifacts import ArtifactStore
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
+from service.security.door import Guard
 from service.settings import Settings
 from service.telemetry import ApiMetrics
 
@@ -29,6 +30,7 @@ class Site:
     artifacts: ArtifactStore
     decoder: Decoder
     metrics: ApiMetrics
+    guard: Guard
 
 
 def _site(request: Request) -> Site:

@@ -14,6 +14,8 @@
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection: `id`, `event` |
+| `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
+| `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -38,6 +40,7 @@ deleting one would drop its pending jobs."""
 EVENTS = f"{PREFIX}events"
 INSPECTION_PREFIX = f"{PREFIX}inspection:"
 HELD_PREFIX = f"{PREFIX}held:"
+API_KEYS = f"{PREFIX}api_keys"
 
 
 def inspection(inspection_id: str) -> str:
@@ -54,6 +57,11 @@ def idempotency(client: str, product: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
+
+
+def rate(what: str, who: str) -> str:
+    """The token bucket of one caller."""
+    return f"{PREFIX}rate:{what}:{who}"
 
 
 @dataclass(frozen=True)
