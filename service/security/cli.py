@@ -84,10 +84,10 @@ def _row(key: ApiKey) -> str:
 
 
 def _scope(word: str, known: list[Scope]) -> Scope:
-    for scope in known:
-        if scope.value == word:
-            return scope
-    _give_up(f"{word!r} is no scope: choose from {', '.join(known)}")
+    found = next((scope for scope in known if scope.value == word), None)
+    if found is None:
+        _give_up(f"{word!r} is no scope: choose from {', '.join(known)}")
+    return found
 
 
 def _refresh_s() -> float:
