@@ -7,25 +7,33 @@ import socket
 from collections.abc import Sequence
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from service.api.patient_protocol import PatientProtocol
 from service.settings import Settings
 
 DRAIN_S = 10
 
 
-def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
-    from service.api.app import create_app
-
-    config = uvicorn.Config(
-        create_app(settings),
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
         date_header=True,
     )
-    uvicorn.Server(config).run(sockets=[server])
+
+
+def serve_on(server: socket.socket, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
+    from service.api.app import create_app
+
+    uvicorn.Server(server_config(create_app(settings))).run(sockets=[server])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@ ServiceError
  ├── MalformedForm          400 a multipart body that cannot be read
  ├── Unauthorized           401 no API key, or none that is in use
  ├── Forbidden              403 a key without the scope
+ ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
@@ -130,6 +131,12 @@ class Forbidden(ServiceError):
     def headers(self) -> dict[str, str]:
         """RFC 6750: which scope is missing."""
         return {"WWW-Authenticate": f'Bearer realm="glad", error="insufficient_scope", scope="{self.scope}"'}
+
+
+class ForeignPage(ServiceError):
+    """Another site's page in a browser, where no key is needed."""
+
+    status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
 
 
 class UnknownProduct(ServiceError):

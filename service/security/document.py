@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import PROBLEM_JSON, BodyTooSlow, Forbidden, RateExceeded, ServiceError, Unauthorized
+from service.errors import PROBLEM_JSON, BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized
 from service.security.scopes import OPEN, needed_scope
 
 SCHEMES = {
@@ -14,6 +14,7 @@ SCHEMES = {
 _REFUSALS: tuple[ServiceError, ...] = (
     Unauthorized("send an API key as `Authorization: Bearer glad_…`"),
     Forbidden("key 'camera-1' has the scope submit; GET /v1/products takes 'read'", scope="read"),
+    ForeignPage("a page of https://example.com called; without API keys only pages of this service may"),
     RateExceeded("too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed", retry_after_s=1),
 )
 _SLOW = BodyTooSlow("the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S")

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_answer
-from service.errors import QueueUnavailable, RateExceeded, ServiceError, Unauthorized
+from service.errors import ForeignPage, QueueUnavailable, RateExceeded, ServiceError, Unauthorized
 from service.security.caller import ANYBODY, Caller
 from service.security.key_ring import KeyRing, SharedKeys
 from service.security.opening import Auth, needs_key
@@ -35,6 +35,7 @@ class Rules:
     failures: Rate
     """Of calls without a valid key, from one address."""
     retry_after_s: int
+    cors_origins: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -45,6 +46,7 @@ class Rules:
             rate=Rate(settings.rate_per_s, settings.rate_burst) if settings.rate_per_s else None,
             failures=Rate(settings.failures_per_minute / 60, settings.failures_per_minute),
             retry_after_s=settings.retry_after_s,
+            cors_origins=settings.cors_origins,
         )
 
 
@@ -55,7 +57,7 @@ class Guard:
         self._rules, self._keys, self._limiter = rules, keys, limiter
 
     async def admit(self, headers: Headers, client: tuple[str, int] | None) -> Caller:
-        """The caller. Unauthorized, RateExceeded; QueueUnavailable if the keys could not be read yet."""
+        """The caller. Unauthorized, ForeignPage, RateExceeded; QueueUnavailable if the keys could not be read yet."""
         address = address_of(client)
         caller = await self._identify(headers, address)
         if self._rules.rate is not None:
@@ -71,12 +73,26 @@ class Guard:
                 "the API keys cannot be read now: try again later", retry_after_s=self._rules.retry_after_s
             )
         if not needs_key(self._rules.auth, self._rules.host, any_key_made=bool(ring.by_id)):
+            self._refuse_foreign_page(headers)
             return ANYBODY
         caller = _owner(ring, presented_key(headers))
         if caller is None:
             await self._count("failures", address, self._rules.failures)
             raise _unauthorized(headers, ring)
         return caller
+
+    def _refuse_foreign_page(self, headers: Headers) -> None:
+        """A page of another site, open in a browser on this machine, may not use that the door is open to the machine.
+
+        Browsers name the site in `Origin` with all that could change something.
+        """
+        origin = headers.get("origin")
+        own = f"//{headers.get('host', '')}"
+        if origin is not None and not origin.endswith(own) and origin not in self._rules.cors_origins:
+            raise ForeignPage(
+                f"a page of {origin[:100]} called; without API keys only pages of this service may: "
+                "name that site in GLAD_CORS_ORIGINS, or make keys with `glad key create`"
+            )
 
     async def _count(self, what: str, who: str, rate: Rate) -> None:
         wait_s = await self._limiter.wait_s(what, who, rate)
@@ -119,7 +135,7 @@ class Door:
         self._app, self._guard, self._open_paths, self._refused = app, guard, open_paths, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 401, 429 or 503."""
+        """Passes the request on, or answers 401, 403, 429 or 503."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
