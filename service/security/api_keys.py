@@ -15,7 +15,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import redis
 import structlog
@@ -118,7 +118,7 @@ class KeyStore:
             pipe.hset(keys.API_KEYS, ended.id, ended.model_dump_json())
             return ended
 
-        return cast(ApiKey, self._redis.transaction(write, keys.API_KEYS, value_from_callable=True))
+        return cast(ApiKey, self._redis.transaction(cast("Any", write), keys.API_KEYS, value_from_callable=True))
 
     def _active(self, name_or_id: str, client: redis.Redis) -> ApiKey | None:
         found = (key for key in self._read(client).values() if name_or_id in (key.name, key.id))

@@ -109,7 +109,7 @@ def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeySto
     from service.settings import Settings
 
     try:
-        settings = Settings(**({} if data_dir is None else {"data_dir": data_dir}))
+        settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
         with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
             yield KeyStore(client)
     except ValidationError as error:

@@ -50,15 +50,15 @@ def test_a_bucket_fills_at_its_rate_and_no_higher_than_its_burst(client: redis.R
 
     def at(seconds_ago: float, tokens: float) -> int:
         """ms to wait, of a bucket that had so many tokens then; 2 tokens a second, at most 5."""
-        seconds, micros = client.time()  # type: ignore[misc]
+        seconds, micros = client.time()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         client.hset(bucket, mapping={"tokens": tokens, "at_ms": int(now_ms - seconds_ago * 1000)})
-        return int(take(keys=[bucket], args=[2, 5]))  # type: ignore[arg-type]
+        return int(take(keys=[bucket], args=[2, 5]))
 
     assert at(0.5, 0) == 0  # 0.5 s x 2 = 1 token
     assert 1 <= at(0.25, 0) <= 250  # half a token is missing: 0.25 s
     assert at(3600, 0) == 0
-    left: str = client.hget(bucket, "tokens")  # type: ignore[assignment]
+    left: str = client.hget(bucket, "tokens")
     assert float(left) == 4  # 5 at most, less the one taken
     assert 1 <= at(-3600, 0.5) <= 250  # a clock that was set back fills and takes nothing
     assert 0 < client.pttl(bucket) <= 3500  # type: ignore[operator]  # full again after 2.5 s, and then gone
