@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from service.api.patient_protocol import PatientProtocol
 from service.settings import Settings
 
 DRAIN_S = 10
@@ -29,15 +31,21 @@ def make_server(settings: Settings) -> Server:
     """The server of these settings, not yet listening."""
     from service.api.app import create_app
 
-    config = uvicorn.Config(
-        create_app(settings),
+    return Server(server_config(create_app(settings)))
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
         date_header=True,
     )
-    return Server(config)
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:

@@ -28,6 +28,8 @@ import structlog
 from service.child import Backoff, Child, StartError, describe_exit
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
+from service.queue.connection import connect
+from service.security.opening import Auth, check_may_start
 
 EXIT_CONFIG = 78
 """Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
@@ -64,6 +66,7 @@ class Plan:
     host: str
     port: int
     redis_bin: Path | None = None
+    auth: Auth = "auto"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     backoff: Backoff = field(default_factory=Backoff)
     patience: Patience = field(default_factory=Patience)
@@ -174,6 +177,7 @@ class Supervisor:
             environment = self._environment(address)
             try:
                 self._start_redis(binary)
+                self._check_door()
                 self._start_api(server, address, environment)
                 self._start_worker(environment)
                 self._say(self._banner(address))
@@ -219,6 +223,10 @@ class Supervisor:
                 raise StartError(f"Redis did not start; the end of {log_file}:\n{_tail(log_file)}")
             self._tend_and_pause()
         kept.succeeded = True
+
+    def _check_door(self) -> None:
+        with connect(redis_url(socket_path(self._plan.data_dir))) as client:
+            check_may_start(self._plan.auth, self._plan.host, client)
 
     def _start_api(self, server: socket.socket, address: Address, environment: Mapping[str, str]) -> None:
         child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment)
