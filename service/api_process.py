@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from service.contract import LONGEST_WAIT_S
 from service.settings import Settings
 
-DRAIN_S = 10
+DRAIN_S = LONGEST_WAIT_S + 5
+"""A request that waits for its result may do so to its end."""
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:

@@ -12,13 +12,17 @@ from typing import Any, Self, cast
 import redis
 import redis.asyncio
 import structlog
+from pydantic import ValidationError
 
-from service.contract import Event, Failure, Job, Result, State
+from service.contract import Event, Failure, Job, Priority, Result, State
 from service.queue import keys
-from service.queue.claims import ClaimedJob
+from service.queue.claims import ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
+from service.queue.rows import buried, remains
 from service.queue.scripts import load
 
+READ = ["job", "state", "result", "attempt", "started_ms", "submitted_ms"]
+"""Of an inspection's hash, to show it."""
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
 
@@ -46,19 +50,28 @@ class Completer:
         and nothing changed. `dead_reason`: also leaves a dead letter."""
         if result.id != claimed.id or not result.state.final:
             raise ValueError(f"result is of {result.id} in state {result.state}; the claim is of {claimed.id}")
+        return self._end(claimed.owner, claimed.attempt, claimed.job.priority, result, dead_reason)
+
+    def bury(self, job: UnreadableJob) -> bool:
+        """Ends what nobody can read: a `failed` inspection and a dead letter; returns as `complete` does."""
+        result = buried(job)
+        assert result.error is not None
+        return self._end(job.owner, job.attempt, job.priority, result, result.error.detail)
+
+    def _end(self, owner: str, attempt: int, priority: Priority, result: Result, dead_reason: str) -> bool:
         outcome = self._script(
             keys=[
-                keys.inspection(claimed.id),
-                self._keys.jobs(claimed.job.priority),
+                keys.inspection(result.id),
+                self._keys.jobs(priority),
                 self._keys.leases,
-                keys.held(claimed.owner),
+                keys.held(owner),
                 keys.EVENTS,
                 self._keys.dead,
             ],
             args=[
-                claimed.id,
-                claimed.owner,
-                claimed.attempt,
+                result.id,
+                owner,
+                attempt,
                 keys.GROUP,
                 result.state.value,
                 result.to_json(),
@@ -106,11 +119,8 @@ class Results:
 
     async def get(self, inspection_id: str) -> Result | None:
         """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
-        fields = await cast(
-            "Any",
-            self._redis.hmget(keys.inspection(inspection_id), ["job", "state", "result", "attempt", "started_ms"]),
-        )
-        return _read(*fields)
+        found = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), READ))
+        return _read(inspection_id, dict(zip(READ, found, strict=True)))
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
         """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
@@ -174,16 +184,18 @@ class Results:
             ended.set()
 
 
-def _read(
-    job: str | None, state: str | None, result: str | None, attempt: str | None, started_ms: str | None
-) -> Result | None:
-    if job is None or state is None:
+def _read(inspection_id: str, fields: dict[str, str | None]) -> Result | None:
+    state, result, started_ms = fields["state"], fields["result"], fields["started_ms"]
+    if state is None:
         return None
     if result is not None:
         return Result.model_validate_json(result)
-    return Result.waiting(
-        Job.model_validate_json(job),
-        State(state),
-        started_at=datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None,
-        attempts=int(attempt or 0),
-    )
+    started_at = datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None
+    attempts = int(fields["attempt"] or 0)
+    try:
+        job = Job.model_validate_json(fields["job"] or "")
+    except ValidationError:  # the next worker that claims it ends it
+        submitted_ms = int(fields["submitted_ms"] or 0)
+        more = {"started_at": started_at, "attempts": attempts}
+        return remains(inspection_id, fields["job"], State(state), submitted_ms, **more)
+    return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)

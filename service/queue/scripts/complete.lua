@@ -16,10 +16,12 @@ end
 redis.call('HSET', inspection, 'state', state, 'result', result)
 redis.call('XADD', events, 'MAXLEN', '~', max_events, '*', 'id', id, 'event', event)
 if reason ~= '' then
-  redis.call('XADD', dead, '*', 'id', id, 'job', fields[6], 'reason', reason)
+  redis.call('XADD', dead, '*', 'id', id, 'job', fields[6] or '', 'reason', reason)
 end
-redis.call('XACK', stream, group, fields[4])
-redis.call('XDEL', stream, fields[4])
+if fields[4] then
+  redis.call('XACK', stream, group, fields[4])
+  redis.call('XDEL', stream, fields[4])
+end
 redis.call('ZREM', leases, id)
 redis.call('SREM', held, id)
 redis.call('PEXPIRE', inspection, ttl_ms)
