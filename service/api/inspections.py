@@ -32,6 +32,7 @@ from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavaila
 from service.contract import (
     ARTIFACT_NAMES,
     IMAGE,
+    LONGEST_WAIT_S,
     ArtifactName,
     Job,
     JobTooLarge,
@@ -59,7 +60,6 @@ from service.errors import (
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
 
-LONGEST_WAIT_S = 30
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
 
