@@ -110,18 +110,16 @@ def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
 
 
 def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[Engine, Models]:
-    spent: list[float] = []
-
-    def work() -> Loaded:
+    def work() -> tuple[Loaded, float]:
         began = time.perf_counter()
         loaded = load(bundle, device, Wanted.parse(name))
-        spent.append(time.perf_counter() - began)
+        load_s = time.perf_counter() - began
         for call in calls:
             call.run(loaded.models)
-        return loaded
+        return loaded, load_s
 
-    loaded, memory = with_memory(work, device)
-    return Engine(name, loaded.engine, loaded.passed_over, spent[0], memory), loaded.models
+    (loaded, load_s), memory = with_memory(work, device)
+    return Engine(name, loaded.engine, loaded.passed_over, load_s, memory), loaded.models
 
 
 def _calling(calls: Sequence[ModelCall], models: Mapping[str, Models]) -> Iterator[_Work]:

@@ -200,21 +200,18 @@ def _tried(
     device: str,
 ) -> _Tried:
     """Loads one way to run the models, and makes every call once."""
-    began = time.perf_counter()
-    spent: list[float] = []
 
-    def work() -> tuple[Models, dict[str, float]]:
+    def work() -> tuple[Models, float, dict[str, float]]:
+        began = time.perf_counter()
         models = load()
-        spent.append(time.perf_counter() - began)
+        load_s = time.perf_counter() - began
         answers = {(call.component, call.batch): call.run(models) for call in calls}
-        return models, {
-            component: _largest_error(answers[component, 1], outputs)
-            for component, outputs in expected.items()
-            if (component, 1) in answers
-        }
+        singles = {name: outputs for (name, batch), outputs in answers.items() if batch == 1}
+        errors = {part: _largest_error(found, expected[part]) for part, found in singles.items()}
+        return models, load_s, errors
 
-    (models, errors), memory = with_memory(work, device)
-    return _Tried(Candidate(name, spent[0], memory, peak_memory_gb()), models, errors)
+    (models, load_s, errors), memory = with_memory(work, device)
+    return _Tried(Candidate(name, load_s, memory, peak_memory_gb()), models, errors)
 
 
 def _largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

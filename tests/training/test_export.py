@@ -13,12 +13,13 @@ import torch
 from model_store.bundle import Bundle, copy_bundle, open_bundle
 from model_store.engines.choice import load
 from model_store.engines.exported import EXPORT_NAME, EngineUnusable, Export, export_folder, open_export
+from model_store.engines.onnx import RuntimeOptions, Session
 from model_store.engines.torch import load_models
 from model_store.engines.wanted import Wanted
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.export.make import Made, Plan, make_onnx
-from training.export.onnx import ExportFailed, check, pieces, shapes_of
+from training.export.onnx import ExportFailed, check, exported, pieces, shapes_of, write_half, write_onnx
 from training.progress import silent
 
 PLAN = Plan(("float32",), images=2)
@@ -220,3 +221,25 @@ def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
     models = load(bundle, wanted=Wanted("onnx")).models
     with pytest.raises(TypeError, match="only torch's can be exported"):
         pieces(models, shapes_of(models, bundle.manifest.settings))
+
+
+def test_weights_that_no_file_can_hold_lie_beside_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.export.onnx.PROTOBUF_LIMIT", 0)  # stands for 2 GB
+    models = load_models(bundle)
+    piece = pieces(models, shapes_of(models, bundle.manifest.settings))["features"]
+    exact, half = tmp_path / "features.float32.onnx", tmp_path / "features.float16.onnx"
+    write_onnx(piece, exact)
+    write_half(exact, half)
+    assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == [
+        name for file in (half, exact) for name in (file.name, f"{file.name}.data")
+    ]
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = piece.module(images)
+    for file, precision, tolerance in ((exact, "float32", 1e-4), (half, "float16", 2e-2)):
+        made = exported("features", precision, file).files
+        assert made[f"{file.name}.data"].bytes > 0
+        found = Session(file, RuntimeOptions())({"images": images}, piece.outputs)
+        torch.testing.assert_close(tuple(found), tuple(expected), atol=tolerance, rtol=tolerance)

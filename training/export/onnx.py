@@ -207,8 +207,9 @@ def write_half(exact: Path, file: Path) -> None:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     with _quietly():
+        # By its path: what is in memory cannot pass 2 GB, since its types are inferred on its serialised form.
         model = convert_float_to_float16(
-            onnx.load(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
+            str(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
         )
     OnnxModel(model).topological_sort()  # the casts were appended behind the nodes that read them
     del model.graph.value_info[:]  # types of before: the checker infers them anew
