@@ -9,8 +9,10 @@ cut. Object stores write in one step by themselves. Writing again replaces: a re
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -72,16 +74,30 @@ class ArtifactStore:
         with _as_unavailable(f"{ref} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove(checked)
 
+    def disk(self) -> Disk | None:
+        """The disk that artifacts fill; None where that cannot be told, as of an object store. ArtifactsUnavailable."""
+        with _as_unavailable(f"the free space of {self.root} could not be read"):
+            return self._backend.disk()
+
     def probe(self) -> None:
         """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
         with _as_unavailable(f"{self.root} cannot be written"):
             self._backend.probe(f".probe-{uuid4().hex}")
 
 
+@dataclass(frozen=True)
+class Disk:
+    """The disk under a local folder, in bytes."""
+
+    free: int
+    size: int
+
+
 class _Backend(Protocol):
     def write(self, ref: str, content: bytes) -> None: ...
     def read(self, ref: str) -> bytes: ...
     def remove(self, ref: str) -> None: ...
+    def disk(self) -> Disk | None: ...
     def probe(self, name: str) -> None: ...
 
 
@@ -104,6 +120,11 @@ class _Local:
         path.unlink()
         with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()
+
+    def disk(self) -> Disk | None:
+        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
+        usage = shutil.disk_usage(folder)
+        return Disk(usage.free, usage.total)
 
     def probe(self, name: str) -> None:
         # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
@@ -140,6 +161,9 @@ class _Remote:
     def remove(self, ref: str) -> None:
         system, path = self._place(ref)
         system.rm_file(path)
+
+    def disk(self) -> Disk | None:
+        return None
 
     def probe(self, name: str) -> None:
         self.write(name, b"glad")

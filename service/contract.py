@@ -207,6 +207,9 @@ class Job(Traceability):
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     pool: Name = "default"
+    traceparent: str | None = Field(
+        None, max_length=64, description="the W3C trace context of the request, where traces are collected"
+    )
 
     def to_json(self) -> str:
         """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""

@@ -59,6 +59,7 @@ from service.errors import (
 )
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
+from service.tracing import current_traceparent
 
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -128,7 +129,7 @@ async def submit(
         job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
         submission = await _keep_and_submit(site, job, upload, fields, idempotency_key=idempotency_key, caller=caller)
     if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
+        site.metrics.submitted(product, job.priority.value, job.station)
         log.info("inspection accepted", **_described(job), backlog=submission.backlog)
     return await _answer(site, job, submission, _wait_seconds(prefer))
 
@@ -230,6 +231,7 @@ def _make_job(
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         pool=pool,
+        traceparent=current_traceparent(),
     )
     try:
         job.to_json()
@@ -422,6 +424,7 @@ def _rejections_counted(site: Site) -> Iterator[None]:
 def _stage(site: Site, name: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
-        yield
+        with site.tracing.span(name):
+            yield
     finally:
         site.metrics.stage(name, time.perf_counter() - began)

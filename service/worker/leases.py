@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.queue.jobs import JobQueue
-from service.telemetry import WorkerMetrics
+from service.metrics.worker import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
