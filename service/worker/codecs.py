@@ -24,10 +24,10 @@ from glad.imaging import ImageError
 from glad.layout import PlaneTooLarge
 from service.artifacts import ArtifactStore
 from service.contract import Failure, Findings, Region, Result, State, Timings
+from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.tracing import Tracing
-from service.metrics.worker import WorkerMetrics
 from service.worker.codec import Prepared, Rendered, prepare, render
 from service.worker.models import LoadedBundle
 from service.worker.runner import Inspected

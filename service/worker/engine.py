@@ -14,9 +14,9 @@ import torch
 from redis.exceptions import RedisError
 
 from service.contract import Failure, State
+from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.metrics.worker import WorkerMetrics
 from service.worker.codec import Prepared
 from service.worker.codecs import Codecs, Ready
 from service.worker.leases import LeaseKeeper
