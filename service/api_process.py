@@ -7,12 +7,33 @@ import socket
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service.api.patient_protocol import PatientProtocol
+from service.contract import LONGEST_WAIT_S
 from service.settings import Settings
 
-DRAIN_S = 10
+DRAIN_S = LONGEST_WAIT_S + 5
+"""A request that waits for its result may do so to its end."""
+
+
+class Server(uvicorn.Server):
+    """Ends the followed events before it waits for open connections: else they would last until it gives up."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.site.feed.close()
+        await super().shutdown(sockets)
+
+
+def make_server(settings: Settings) -> Server:
+    """The server of these settings, not yet listening."""
+    from service.api.app import create_app
+
+    return Server(server_config(create_app(settings)))
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
@@ -31,9 +52,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
 
 def serve_on(server: socket.socket, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
-    from service.api.app import create_app
-
-    uvicorn.Server(server_config(create_app(settings))).run(sockets=[server])
+    make_server(settings).run(sockets=[server])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,6 +33,8 @@ from model_store.manifest import Name, Sha256
 Verdict = thresholds.Verdict
 MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
+LONGEST_WAIT_S = 30
+"""Of `Prefer: wait=N`."""
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 
@@ -130,6 +132,7 @@ def _metadata_size(value: dict[str, Any]) -> dict[str, Any]:
 
 Timestamp = Annotated[AwareDatetime, AfterValidator(_to_utc_ms), PlainSerializer(rfc3339, return_type=str)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check_text)]
+Note = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_check_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_parse_metadata), AfterValidator(_metadata_size)]
 InspectionId = Annotated[str, AfterValidator(parse_inspection_id)]
 
@@ -266,18 +269,34 @@ class BundleId(Message):
     hash: Sha256
 
 
+class Decision(StrEnum):
+    """What an operator found."""
+
+    OK = "ok"
+    DEFECT = "defect"
+
+
+class Review(Message):
+    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+
+    decision: Decision
+    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
+    by: Text = Field(description="who", examples=["a.meier"])
+    at: Timestamp = Field(description="when it was recorded")
+
+
 class Result(Traceability):
     """An inspection, in any state. `verdict` null is never pass."""
 
     id: InspectionId = Field(examples=["019abc12-3456-7def-8123-456789abcdef"])
     state: State
     product: Name
-    bundle: BundleId
+    bundle: BundleId | None = Field(description="null only if the stored job could not be read")
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = None
     score: float | None = Field(None, description="raw image score")
     calibrated_score: float | None = Field(None, description="score / (score + fail threshold): 0.5 at the threshold")
-    thresholds: Thresholds
+    thresholds: Thresholds | None = Field(description="null only if the stored job could not be read")
     verdict: Verdict | None = Field(
         None, description="`pass`, `review`, `fail`; null while unknown, which is never pass"
     )
@@ -287,14 +306,15 @@ class Result(Traceability):
     seed: int | None = None
     timings_ms: Timings | None = None
     artifacts: dict[ArtifactName, str] = Field(default_factory=dict, description="name -> link")
-    image_sha256: Sha256
-    width: int
-    height: int
+    image_sha256: Sha256 | None = Field(description="null only if the stored job could not be read")
+    width: int | None = Field(description="of the upright image, in pixels; null as above")
+    height: int | None
     accepted_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     attempts: int = Field(0, description="how often a worker took it up")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
+    reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
 
     @model_validator(mode="after")
     def _states_mean_what_they_say(self) -> Self:
@@ -369,9 +389,9 @@ def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[
 
 
 class Event(Message):
-    """One inspection ended: the line of the event stream that page, MES cursor and outbox read."""
+    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
 
-    type: Literal["inspection.done", "inspection.failed", "inspection.expired"]
+    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
     inspection_id: InspectionId
     product: Name
     serial: Text | None = None
@@ -381,7 +401,13 @@ class Event(Message):
     verdict: Verdict | None = None
     score: float | None = None
     error: Failure | None = None
+    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
     at: Timestamp
+
+    @classmethod
+    def of_review(cls, result: Result, review: Review) -> Self:
+        """The event of a review of this ended inspection."""
+        return cls.of(result).model_copy(update={"type": "inspection.reviewed", "review": review, "at": review.at})
 
     @classmethod
     def of(cls, result: Result) -> Self:

@@ -11,6 +11,8 @@ ServiceError
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownPart            404 no image with this serial
+ ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
  ├── KeyReused              409 Idempotency-Key with another request
  ├── BodyTooLarge           413 more bytes than allowed
@@ -18,6 +20,7 @@ ServiceError
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
  ├── BacklogFull            429 come back later
+ ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
  ├── QueueUnavailable       503 Redis is away, or refuses
  └── StorageUnavailable     503 the artifact store is away, full or read-only
@@ -163,6 +166,18 @@ class UnknownArtifact(ServiceError):
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
 
 
+class UnknownPart(ServiceError):
+    """No image with this serial is kept."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-part", "Unknown part"
+
+
+class NotReviewable(ServiceError):
+    """Not ended yet, or reviewed too often."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
+
+
 class BodyTooSlow(ServiceError):
     """The body did not come in time."""
 
@@ -203,6 +218,12 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class TooManyStreams(ServiceError):
+    """As many clients follow the events as may."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
 
 
 class RateExceeded(ServiceError):
