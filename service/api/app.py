@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import events, health, history, inspections, parts, problems, products, reviews
+from service.api import batch, events, health, history, inspections, parts, problems, products, reviews
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, history, events, parts, reviews, products, health):
+    for module in (inspections, batch, history, events, parts, reviews, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

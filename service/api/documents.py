@@ -152,6 +152,36 @@ SUBMIT_RESPONSES: Responses = {
         _STORAGE_AWAY,
     ),
 }
+BATCH_RESPONSES: Responses = {
+    202: {
+        "description": "What became of each image",
+        "content": {
+            "application/json": {
+                "example": {
+                    "items": [
+                        {"index": 0, "status": 202, "inspection": QUEUED, "problem": None},
+                        {
+                            "index": 1,
+                            "status": 400,
+                            "inspection": None,
+                            "problem": EmptyImage("the image has 0 bytes: send the file's content")
+                            .problem(f"{PATH}:batch")
+                            .model_dump(),
+                        },
+                    ]
+                }
+            }
+        },
+    },
+    **problems(
+        f"{PATH}:batch",
+        MalformedForm("the multipart body ends before its closing boundary: it was cut off; send it again"),
+        NO_PRODUCT,
+        UNUSABLE,
+        BodyTooLarge("the body has 90000000 bytes; at most 67174400 bytes are allowed: send fewer images"),
+        InvalidFields("items: has 2 entries for 3 images: give one for each, in order"),
+    ),
+}
 INSPECTION_RESPONSES: Responses = {
     200: inspection("The inspection as it stands", DONE, {}),
     **problems(f"/v1/inspections/{ID}", NO_INSPECTION, QUEUE_AWAY),
@@ -301,6 +331,25 @@ def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
             "content": content,
         },
     }
+
+
+def batch_body(fields: type[BaseModel]) -> dict[str, Any]:
+    """The request of a batch: a form with several images, fields for all, and `items`."""
+    properties = fields.model_json_schema()["properties"]
+    items = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "description": "JSON array: for each image, in order, an object of its own fields and `idempotency_key`",
+        "example": '[{"view": "top"}, {"view": "side", "idempotency_key": "line-3-000123-side"}]',
+    }
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": {"type": "array", "items": BINARY, "minItems": 1, "maxItems": 32}, "items": items}
+        | {name: _plain(name, schema) for name, schema in properties.items()},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
 def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,12 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
 import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from glad import imaging
@@ -78,6 +79,7 @@ class InspectionFields(Traceability):
 
 
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
+IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -115,19 +117,10 @@ async def submit(
     Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
     earlier under the same `Idempotency-Key`.
     """
-    with _rejections_counted(site):
+    with rejections_counted(site):
         upload = await site.decoder.upload(request)
-        bundle, thresholds = await asyncio.to_thread(_pin, site.store, product)
-        fields = _read_fields(upload)
-        await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
-        with _stage(site, "accept_decode"):
-            image = await site.decoder.describe(upload.content)
-        job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
-    if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
-        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
-    return await _answer(site, job, submission, _wait_seconds(prefer))
+        accepted = await accept(site, product, upload, idempotency_key)
+    return await answer(site, accepted, wait_seconds(prefer))
 
 
 @router.get(
@@ -172,8 +165,31 @@ async def artifact(
     return Response(content, media_type=_media_type(name, content), headers=headers)
 
 
-def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
-    """The bundle and thresholds that are in force now. UnknownProduct or ProductUnusable."""
+@dataclass(frozen=True)
+class Accepted:
+    """A submission that stands, be it new or a repeat."""
+
+    job: Job
+    submission: Submission
+
+
+async def accept(site: Site, product: str, upload: Upload, idempotency_key: str | None) -> Accepted:
+    """One image on its way from the upload into the queue; ServiceError if it is refused."""
+    bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
+    fields = _read_fields(upload)
+    await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
+    with _stage(site, "accept_decode"):
+        image = await site.decoder.describe(upload.content)
+    job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
+    submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
+    if submission.outcome is Outcome.ACCEPTED:
+        site.metrics.submitted(product, job.priority.value)
+        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
+    return Accepted(job, submission)
+
+
+def pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
+    """The bundle and thresholds of a product that are in force now. UnknownProduct or ProductUnusable."""
     try:
         bundle = store.resolve(product)
         limits = store.thresholds(bundle)
@@ -294,18 +310,9 @@ def _fingerprint(job: Job, fields: InspectionFields) -> str:
     return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
 
 
-async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> Response:
-    """200 with an ended inspection, 202 with one that waits. What was accepted is never answered with an error."""
-    repeated = submission.outcome is Outcome.SAME
-    result: Result | None = Result.waiting(job)
-    if repeated or wait_s:
-        try:
-            result = await site.results.wait(submission.inspection_id, wait_s)
-        except RedisError as error:
-            if repeated:
-                raise _queue_unavailable(site, error) from error
-    if result is None:
-        raise unknown_inspection(submission.inspection_id)
+async def answer(site: Site, accepted: Accepted, wait_s: int) -> Response:
+    """200 with an ended inspection, 202 with one that waits."""
+    result = await standing(site, accepted, wait_s)
     headers = {"Location": f"/v1/inspections/{result.id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -314,7 +321,22 @@ async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> 
     return _json(result, 200 if result.state.final else 202, headers)
 
 
-def _wait_seconds(prefer: str | None) -> int:
+async def standing(site: Site, accepted: Accepted, wait_s: int = 0) -> Result:
+    """The inspection that stands for a submission. What was accepted is never answered with an error."""
+    repeated = accepted.submission.outcome is Outcome.SAME
+    result: Result | None = Result.waiting(accepted.job)
+    if repeated or wait_s:
+        try:
+            result = await site.results.wait(accepted.submission.inspection_id, wait_s)
+        except RedisError as error:
+            if repeated:
+                raise _queue_unavailable(site, error) from error
+    if result is None:
+        raise unknown_inspection(accepted.submission.inspection_id)
+    return result
+
+
+def wait_seconds(prefer: str | None) -> int:
     """N of `Prefer: wait=N`, at most 30; 0 without one. A preference that is not understood is ignored (RFC 7240)."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
@@ -407,7 +429,8 @@ def _described(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def _rejections_counted(site: Site) -> Iterator[None]:
+def rejections_counted(site: Site) -> Iterator[None]:
+    """Every refusal inside is counted by its kind."""
     try:
         yield
     except ServiceError as error:
