@@ -8,6 +8,7 @@ ServiceError
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownStation         404 the station is not set
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── KeyReused              409 Idempotency-Key with another request
@@ -127,6 +128,12 @@ class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class UnknownStation(ServiceError):
+    """The station is not set."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-station", "Unknown station"
 
 
 class UnknownPart(ServiceError):

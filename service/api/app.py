@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import batch, events, health, history, inspections, parts, problems, products, reviews
+from service.api import batch, events, health, history, inspections, parts, problems, products, reviews, stations
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -24,6 +24,7 @@ from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.queue.stations import Stations
 from service.settings import Settings
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, batch, history, events, parts, reviews, products, health):
+    for module in (inspections, batch, history, events, parts, reviews, stations, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -88,6 +89,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 history=History(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
+                stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
@@ -173,15 +173,33 @@ class Accepted:
     submission: Submission
 
 
-async def accept(site: Site, product: str, upload: Upload, idempotency_key: str | None) -> Accepted:
+@dataclass(frozen=True)
+class Origin:
+    """The station whose address an image came to."""
+
+    station: str
+    defaults: Mapping[str, Any]
+    """Fields of images that do not name them."""
+
+    @property
+    def scope(self) -> str:
+        """Where an Idempotency-Key is one. No product has this name."""
+        return f"station/{self.station}"
+
+
+async def accept(
+    site: Site, product: str, upload: Upload, idempotency_key: str | None, *, origin: Origin | None = None
+) -> Accepted:
     """One image on its way from the upload into the queue; ServiceError if it is refused."""
     bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
-    fields = _read_fields(upload)
+    given = _read_fields(upload.fields)
+    fields = given if origin is None else _with_defaults(upload.fields, origin)
     await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
     with _stage(site, "accept_decode"):
         image = await site.decoder.describe(upload.content)
     job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-    submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
+    key = _Key(idempotency_key, _fingerprint(job, given), None if origin is None else origin.scope)
+    submission = await _keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
         log.info("inspection accepted", **_described(job), backlog=submission.backlog)
@@ -198,9 +216,16 @@ def pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
     return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
 
-def _read_fields(upload: Upload) -> InspectionFields:
+def _with_defaults(given: Mapping[str, Any], origin: Origin) -> InspectionFields:
+    if given.get("station", origin.station) != origin.station:
+        message = f"is not the station of this address, {origin.station!r}: leave the field out"
+        raise _invalid([FieldProblem(field="station", message=message)])
+    return _read_fields({**origin.defaults, **given, "station": origin.station})
+
+
+def _read_fields(given: Mapping[str, Any]) -> InspectionFields:
     try:
-        return InspectionFields.model_validate(upload.fields)
+        return InspectionFields.model_validate(given)
     except ValidationError as error:
         raise _invalid(field_problems(list(error.errors()))) from error
 
@@ -251,16 +276,25 @@ def _make_job(
     return job
 
 
-async def _keep_and_submit(
-    site: Site, job: Job, upload: Upload, fields: InspectionFields, idempotency_key: str | None
-) -> Submission:
+@dataclass(frozen=True)
+class _Key:
+    """An Idempotency-Key, and what it stands for."""
+
+    text: str | None
+    fingerprint: str
+    """Equal for equal requests."""
+    scope: str | None
+    """Where it is one; None: within the product."""
+
+
+async def _keep_and_submit(site: Site, job: Job, upload: Upload, key: _Key) -> Submission:
     """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
     with _stage(site, "accept_store"):
         await _store_image(site, job, upload.content)
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key
+                job, fingerprint=key.fingerprint, idempotency_key=key.text, scope=key.scope
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)
@@ -268,7 +302,7 @@ async def _keep_and_submit(
         await _remove_image(site, job)
     if submission.outcome is Outcome.CONFLICT:
         raise KeyReused(
-            f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
+            f"Idempotency-Key {key.text!r} was used for inspection {submission.inspection_id} with another "
             "image or other fields: use a new key for a new part, and the same request for a retry"
         )
     if submission.outcome is Outcome.FULL:
