@@ -24,6 +24,7 @@ from service.api.inspections import (
 from service.api.site import Site, SiteOf
 from service.contract import Result
 from service.errors import FieldProblem, InvalidFields, Problem, ServiceError, field_problems
+from service.security.caller import Caller, CallerOf
 
 MOST_IMAGES = 32
 ITEMS_FIELD = "items"
@@ -62,6 +63,8 @@ class BatchAnswer(BaseModel):
 async def batch(
     request: Request,
     site: SiteOf,
+    caller: CallerOf,
+    *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -74,7 +77,7 @@ async def batch(
     with rejections_counted(site):
         await asyncio.to_thread(pin, site.store, product)
         images = _split(await site.decoder.batch(request, MOST_IMAGES), idempotency_key)
-    answer = BatchAnswer(items=await _submit_all(site, product, images, request.url.path))
+    answer = BatchAnswer(items=await _submit_all(site, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")
 
 
@@ -115,7 +118,7 @@ def _read_items(text: str | None, count: int) -> list[dict[str, Any]]:
     return items
 
 
-async def _submit_all(site: Site, product: str, images: list[_Image], path: str) -> list[BatchItem]:
+async def _submit_all(site: Site, caller: Caller, product: str, images: list[_Image], path: str) -> list[BatchItem]:
     """One after the other, so that they wait in this order. After a 503 the rest is not tried: it would wait long to
     hear the same."""
     items: list[BatchItem] = []
@@ -124,16 +127,16 @@ async def _submit_all(site: Site, product: str, images: list[_Image], path: str)
         try:
             if away is not None:
                 raise away
-            items.append(await _submit(site, product, index, image))
+            items.append(await _submit(site, caller, product, index, image))
         except ServiceError as error:
             away = error if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
             items.append(BatchItem(index=index, status=int(error.status), problem=error.problem(path)))
     return items
 
 
-async def _submit(site: Site, product: str, index: int, image: _Image) -> BatchItem:
+async def _submit(site: Site, caller: Caller, product: str, index: int, image: _Image) -> BatchItem:
     with rejections_counted(site):
-        accepted = await accept(site, product, image.upload, _checked_key(image.idempotency_key))
+        accepted = await accept(site, caller, product, image.upload, _checked_key(image.idempotency_key))
     result = await standing(site, accepted)
     return BatchItem(index=index, status=200 if result.state.final else 202, inspection=result)
 

@@ -33,6 +33,7 @@ from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavaila
 from service.contract import (
     ARTIFACT_NAMES,
     IMAGE,
+    LONGEST_WAIT_S,
     ArtifactName,
     Job,
     JobTooLarge,
@@ -58,8 +59,8 @@ from service.errors import (
     field_problems,
 )
 from service.queue.jobs import Outcome, Submission
+from service.security.caller import Caller, CallerOf
 
-LONGEST_WAIT_S = 30
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
 
@@ -87,7 +88,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="same key, same inspection; kept as long as the result",
+        description="same key, same inspection, per API key and product; kept as long as the result",
         examples=["line-3-000123-top"],
     ),
 ]
@@ -108,6 +109,8 @@ Prefer = Annotated[
 async def submit(
     request: Request,
     site: SiteOf,
+    caller: CallerOf,
+    *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -119,7 +122,7 @@ async def submit(
     """
     with rejections_counted(site):
         upload = await site.decoder.upload(request)
-        accepted = await accept(site, product, upload, idempotency_key)
+        accepted = await accept(site, caller, product, upload, idempotency_key)
     return await answer(site, accepted, wait_seconds(prefer))
 
 
@@ -188,7 +191,13 @@ class Origin:
 
 
 async def accept(
-    site: Site, product: str, upload: Upload, idempotency_key: str | None, *, origin: Origin | None = None
+    site: Site,
+    caller: Caller,
+    product: str,
+    upload: Upload,
+    idempotency_key: str | None,
+    *,
+    origin: Origin | None = None,
 ) -> Accepted:
     """One image on its way from the upload into the queue; ServiceError if it is refused."""
     bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
@@ -198,7 +207,7 @@ async def accept(
     with _stage(site, "accept_decode"):
         image = await site.decoder.describe(upload.content)
     job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-    key = _Key(idempotency_key, _fingerprint(job, given), None if origin is None else origin.scope)
+    key = _Key(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await _keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
@@ -283,6 +292,8 @@ class _Key:
     text: str | None
     fingerprint: str
     """Equal for equal requests."""
+    client_name: str
+    """Whose it is."""
     scope: str | None
     """Where it is one; None: within the product."""
 
@@ -294,7 +305,11 @@ async def _keep_and_submit(site: Site, job: Job, upload: Upload, key: _Key) -> S
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=key.fingerprint, idempotency_key=key.text, scope=key.scope
+                job,
+                fingerprint=key.fingerprint,
+                idempotency_key=key.text,
+                client_name=key.client_name,
+                scope=key.scope,
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)

@@ -17,6 +17,7 @@ from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
+from service.security.door import Guard
 from service.settings import Settings
 from service.telemetry import ApiMetrics
 
@@ -37,6 +38,7 @@ class Site:
     artifacts: ArtifactStore
     decoder: Decoder
     metrics: ApiMetrics
+    guard: Guard
 
 
 def _site(request: Request) -> Site:

@@ -25,6 +25,7 @@ from service.api.site import Site, SiteOf
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
 from service.queue.stations import StationChange, StationSettings
+from service.security.caller import CallerOf
 
 router = APIRouter(tags=["stations"])
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ class StationFields(StationSettings):
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Text | None = Field(None, description="who changes it", examples=["mes"])
+    by: Text | None = Field(None, description="who changes it; default: the name of the API key", examples=["mes"])
 
 
 class StationView(StationSettings):
@@ -80,12 +81,12 @@ async def station(site: SiteOf, station: StationName) -> StationHistory:
 
 
 @router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
-async def put(site: SiteOf, station: StationName, fields: StationFields) -> StationView:
+async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: StationFields) -> StationView:
     """Sets what the station's camera looks at from now on. Images that were accepted before stay as they are. The whole
     of the settings is replaced; every change is kept, with its time and who made it."""
     await asyncio.to_thread(pin, site.store, fields.product)
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
-    change = StationChange(at=now(), by=fields.by, settings=settings)
+    change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
     await site.stations.change(station, change)
     log.info("station set", station=station, by=change.by, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
@@ -98,12 +99,15 @@ async def put(site: SiteOf, station: StationName, fields: StationFields) -> Stat
     responses=documents.STATION_DELETE_RESPONSES,
 )
 async def delete(
-    site: SiteOf, station: StationName, by: Annotated[Text | None, Query(description="who removes it")] = None
+    site: SiteOf,
+    caller: CallerOf,
+    station: StationName,
+    by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
     """From now on the station's address takes no images. Its changes are kept."""
     await _settings(site, station)
-    await site.stations.change(station, StationChange(at=now(), by=by, settings=None))
-    log.info("station removed", station=station, by=by)
+    await site.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
+    log.info("station removed", station=station, by=by or caller.name)
     return Response(status_code=204)
 
 
@@ -118,6 +122,8 @@ async def delete(
 async def submit(
     request: Request,
     site: SiteOf,
+    caller: CallerOf,
+    *,
     station: StationName,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -130,7 +136,7 @@ async def submit(
         settings = await _settings(site, station)
         upload = await site.decoder.upload(request)
         origin = Origin(station, settings.defaults)
-        accepted = await accept(site, settings.product, upload, idempotency_key, origin=origin)
+        accepted = await accept(site, caller, settings.product, upload, idempotency_key, origin=origin)
     return await answer(site, accepted, wait_seconds(prefer))
 
 

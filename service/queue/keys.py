@@ -19,6 +19,8 @@
 | `glad:v1:stations` | set | names of the stations that are set |
 | `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
+| `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
+| `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -47,6 +49,7 @@ HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 STATIONS = f"{PREFIX}stations"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
+API_KEYS = f"{PREFIX}api_keys"
 
 
 def inspection(inspection_id: str) -> str:
@@ -78,6 +81,11 @@ def idempotency(client: str, scope: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, scope, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
+
+
+def rate(what: str, who: str) -> str:
+    """The token bucket of one caller."""
+    return f"{PREFIX}rate:{what}:{who}"
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ async def test_every_change_is_kept_with_its_time_and_who_made_it(api: Running) 
     assert [(one["by"], one["settings"] and one["settings"]["expected_views"]) for one in changes] == [
         ("mes", []),
         ("a.meier", None),
-        (None, ["top", "bottom"]),
+        ("anybody", ["top", "bottom"]),
         ("mes", []),
     ]
     times = [one["at"] for one in changes]

@@ -250,17 +250,23 @@ def test_merged_low_rank_adapters_are_exported_as_what_they_computed(bundle: Bun
     assert float((expected - plain).abs().max()) > 1e-2  # the adapter changes what is predicted
 
 
-def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(tmp_path: Path, data: Path) -> None:
-    folder = make_tiny_bundle(tmp_path, thresholds=(1e-9, 100.0, 1.0))
-    made = to_tensorrt(folder, data, tmp_path / "report")
-    assert made.problems == ()
-    opened = open_bundle(folder)
-    manifest = open_export(folder, opened.hash, "tensorrt").manifest
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A bundle with engines for TensorRT."""
+    store = tmp_path_factory.mktemp("store")
+    bundle = make_tiny_bundle(store, thresholds=(1e-9, 100.0, 1.0))
+    assert to_tensorrt(bundle, data, store / "report").problems == ()
+    return bundle
+
+
+def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(built: Path) -> None:
+    opened = open_bundle(built)
+    manifest = open_export(built, opened.hash, "tensorrt").manifest
     assert {part.file for part in manifest.parts} >= {"unet.float16.engine", "features.float32.engine"}
     assert [proof.runner for proof in manifest.proofs] == ["tensorrt-float32", "tensorrt-float16"]
     assert (manifest.device, manifest.software["tensorrt"]) == (PLACE.device.name, LIBRARY.__version__)
-    built = json.loads((export_folder(folder, "tensorrt") / "unet.float32.engine").read_bytes())
-    assert built["buckets"] == [1, 2, 4]  # for three lanes
+    plan = json.loads((export_folder(built, "tensorrt") / "unet.float32.engine").read_bytes())
+    assert plan["buckets"] == [1, 2, 4]  # for three lanes
     loaded = on_tensorrt(opened, Runner("tensorrt"))
     assert loaded.engine == "tensorrt-float32"
     latents, steps = torch.randn(3, 4, 8, 8), torch.tensor([10, 200, 400])
@@ -268,10 +274,8 @@ def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(tm
     torch.testing.assert_close(loaded.models.denoiser(latents, steps), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_tensorrt_engines_that_were_not_proven_or_are_of_another_device_are_refused(tmp_path: Path, data: Path) -> None:
-    folder = make_tiny_bundle(tmp_path, thresholds=(1e-9, 100.0, 1.0))
-    to_tensorrt(folder, data, tmp_path / "report")
-    opened = open_bundle(folder)
+def test_tensorrt_engines_that_were_not_proven_or_are_of_another_device_are_refused(built: Path) -> None:
+    opened = open_bundle(built)
     with pytest.raises(EngineUnusable, match=r"no parity of tensorrt-bfloat16 was shown \(shown: tensorrt-float32, "):
         on_tensorrt(opened, Runner("tensorrt", precision="bfloat16"))
     other = replace(PLACE, device=Host(name="Other GPU (8.6)"))
@@ -281,12 +285,15 @@ def test_tensorrt_engines_that_were_not_proven_or_are_of_another_device_are_refu
         on_tensorrt(opened, Runner("tensorrt"), lambda device: other)
 
 
-def test_a_new_build_knows_what_the_last_one_timed(tmp_path: Path, data: Path) -> None:
-    folder = make_tiny_bundle(tmp_path, thresholds=None)
-    for _ in range(2):
-        to_tensorrt(folder, data, tmp_path / "report", ("float32",))
-    cache = json.loads((export_folder(folder, "tensorrt") / TIMING_CACHE).read_bytes())
-    assert cache["builds"] == 8  # four models, twice
+def test_a_new_build_knows_what_the_last_one_timed(built: Path, tmp_path: Path, data: Path) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "toy" / "1"))
+    assert builds_in(folder) == 7  # four models, three of them in two precisions
+    to_tensorrt(folder, data, tmp_path / "report", ("float32",))
+    assert builds_in(folder) == 7 + 4
+
+
+def builds_in(folder: Path) -> int:
+    return int(json.loads((export_folder(folder, "tensorrt") / TIMING_CACHE).read_bytes())["builds"])
 
 
 def to_tensorrt(
