@@ -13,7 +13,19 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import batch, events, health, history, inspections, parts, problems, products, reviews, stations
+from service.api import (
+    batch,
+    events,
+    health,
+    history,
+    inspections,
+    parts,
+    problems,
+    product_changes,
+    products,
+    reviews,
+    stations,
+)
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -47,6 +59,9 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - Errors are `application/problem+json` (RFC 9457) with stable types.
 """
 
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health)
+"""The modules whose calls the service takes, in the order of the document."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -79,7 +94,19 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (inspections, batch, history, events, parts, reviews, stations, products, health, *documents):
+    for module in (
+        inspections,
+        batch,
+        history,
+        events,
+        parts,
+        reviews,
+        stations,
+        product_changes,
+        products,
+        health,
+        *documents,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
