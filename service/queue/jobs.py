@@ -102,9 +102,16 @@ class JobSubmitter:
         self._script = client.register_script(load("submit"))
 
     async def submit(
-        self, job: Job, *, fingerprint: str = "", idempotency_key: str | None = None, client_name: str = ""
+        self,
+        job: Job,
+        *,
+        fingerprint: str = "",
+        idempotency_key: str | None = None,
+        client_name: str = "",
+        scope: str | None = None,
     ) -> Submission:
-        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart.
+        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart; `scope` is
+        where the key is one, by default the product.
 
         RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
         """
@@ -114,7 +121,7 @@ class JobSubmitter:
                 keys=[
                     keys.inspection(job.id),
                     self._keys.jobs(job.priority),
-                    keys.idempotency(client_name, job.product, idempotency_key or ""),
+                    keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
                     *self._streams,
                 ],
                 args=[
