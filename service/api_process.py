@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from collections.abc import Sequence
 
 import uvicorn
@@ -11,13 +12,26 @@ import uvicorn
 from service.contract import LONGEST_WAIT_S
 from service.settings import Settings
 
+EXIT_CONFIG = 78
+"""The configuration is wrong: starting again would not help (EX_CONFIG)."""
 DRAIN_S = LONGEST_WAIT_S + 5
 """A request that waits for its result may do so to its end."""
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
+    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds.
+
+    SystemExit where no restart can help: the Redis belongs to a newer version.
+    """
     from service.api.app import create_app
+    from service.queue.schema import SchemaTooNew, refuse_newer
+
+    try:
+        if settings.redis_url is not None:
+            refuse_newer(settings.redis_url)
+    except SchemaTooNew as error:
+        print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        raise SystemExit(EXIT_CONFIG) from error
 
     config = uvicorn.Config(
         create_app(settings),

@@ -9,6 +9,7 @@ cut. Object stores write in one step by themselves. Writing again replaces: a re
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -72,6 +73,11 @@ class ArtifactStore:
         with _as_unavailable(f"{ref} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove(checked)
 
+    def free_bytes(self) -> int | None:
+        """What the disk has left for this process; None where that cannot be told. ArtifactsUnavailable."""
+        with _as_unavailable(f"the free space of {self.root} could not be read"):
+            return self._backend.free_bytes()
+
     def probe(self) -> None:
         """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
         with _as_unavailable(f"{self.root} cannot be written"):
@@ -82,6 +88,7 @@ class _Backend(Protocol):
     def write(self, ref: str, content: bytes) -> None: ...
     def read(self, ref: str) -> bytes: ...
     def remove(self, ref: str) -> None: ...
+    def free_bytes(self) -> int | None: ...
     def probe(self, name: str) -> None: ...
 
 
@@ -104,6 +111,10 @@ class _Local:
         path.unlink()
         with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()
+
+    def free_bytes(self) -> int | None:
+        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
+        return shutil.disk_usage(folder).free
 
     def probe(self, name: str) -> None:
         # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
@@ -140,6 +151,9 @@ class _Remote:
     def remove(self, ref: str) -> None:
         system, path = self._place(ref)
         system.rm_file(path)
+
+    def free_bytes(self) -> int | None:
+        return None
 
     def probe(self, name: str) -> None:
         self.write(name, b"glad")

@@ -9,11 +9,14 @@ ServiceError
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
  ├── KeyReused              409 Idempotency-Key with another request
+ ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 come back later
+ ├── BacklogFull            429 too many wait: come back later
+ ├── WaitTooLong            429 it would wait too long: come back later
+ ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── QueueUnavailable       503 Redis is away, or refuses
  └── StorageUnavailable     503 the artifact store is away, full or read-only
 """
@@ -132,6 +135,12 @@ class KeyReused(ServiceError):
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
 
 
+class NotReplayable(ServiceError):
+    """It has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
+
+
 class BodyTooLarge(ServiceError):
     """More bytes than allowed."""
 
@@ -160,6 +169,18 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class WaitTooLong(ServiceError):
+    """By the measured pace it would wait longer than is allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+
+
+class DeadlineUnreachable(ServiceError):
+    """By the measured pace its deadline would pass before its turn."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
 
 
 class QueueUnavailable(ServiceError):

@@ -46,8 +46,10 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
     max_backlog: int = Field(1000, ge=1, description="queued and running together; beyond it 429")
+    max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
+    min_free_bytes: int = Field(512 << 20, ge=0, description="with less free for artifacts, images are answered 503")
     decode_threads: int = Field(2, ge=1, le=64, description="images that the API decodes at the same time")
-    retry_after_s: int = Field(2, ge=1, description="Retry-After of 429 and 503, in seconds")
+    retry_after_s: int = Field(2, ge=1, description="Retry-After of 503, and of 429 before any pace is known, in s")
 
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
     max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")

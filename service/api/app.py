@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import health, inspections, problems, products
+from service.api import health, inspections, problems, products, replays
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, products, health):
+    for module in (inspections, replays, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -80,7 +80,9 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
             yield Site(
                 settings=settings,
                 redis=client,
-                jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
+                jobs=JobSubmitter(
+                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
+                ),
                 results=results,
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),

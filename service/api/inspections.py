@@ -47,6 +47,7 @@ from service.contract import (
 )
 from service.errors import (
     BacklogFull,
+    DeadlineUnreachable,
     FieldProblem,
     InvalidFields,
     KeyReused,
@@ -55,8 +56,10 @@ from service.errors import (
     StorageUnavailable,
     UnknownArtifact,
     UnknownInspection,
+    WaitTooLong,
     field_problems,
 )
+from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
 
 POLL_AGAIN_S = 1
@@ -119,15 +122,15 @@ async def submit(
         upload = await site.decoder.upload(request)
         bundle, thresholds = await asyncio.to_thread(_pin, site.store, product)
         fields = _read_fields(upload)
-        await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
+        await _refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
         with _stage(site, "accept_decode"):
             image = await site.decoder.describe(upload.content)
         job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
         submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
-        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
-    return await _answer(site, job, submission, _wait_seconds(prefer))
+        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
+    return await answer_submission(site, job, submission, wait_s=_wait_seconds(prefer))
 
 
 @router.get(
@@ -193,17 +196,33 @@ def _invalid(problems: list[FieldProblem]) -> InvalidFields:
     return InvalidFields("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
 
 
-async def _refuse_when_full(site: Site, *, may_be_a_repeat: bool) -> None:
+async def _refuse_without_room(site: Site, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
     """Before anything costs: is Redis there, and is there room? The submit script decides again, and finally.
 
     A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
     """
     try:
-        backlog = await site.jobs.backlog()
+        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms)
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
-    if backlog >= site.jobs.max_backlog and not may_be_a_repeat:
-        raise _backlog_full(site, backlog)
+        raise queue_unavailable(site, error) from error
+    if outlook.room is not Room.OPEN and not may_be_a_repeat:
+        raise no_room(site, outlook, fields.deadline_ms)
+    await _refuse_without_disk(site)
+
+
+async def _refuse_without_disk(site: Site) -> None:
+    """A disk that is nearly full still has to take results and the queue's log: new images come last."""
+    least = site.settings.min_free_bytes
+    try:
+        free = await asyncio.to_thread(site.artifacts.free_bytes)
+    except ArtifactsUnavailable:
+        return  # storing will say so
+    if free is not None and free < least:
+        raise StorageUnavailable(
+            f"the image store has {free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be: free space, or "
+            "send it again later",
+            retry_after_s=site.settings.retry_after_s,
+        )
 
 
 def _make_job(
@@ -255,8 +274,8 @@ async def _keep_and_submit(
             f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
             "image or other fields: use a new key for a new part, and the same request for a retry"
         )
-    if submission.outcome is Outcome.FULL:
-        raise _backlog_full(site, submission.backlog)
+    if submission.outlook.room is not Room.OPEN:
+        raise no_room(site, submission.outlook, job.deadline_ms)
     return submission
 
 
@@ -278,7 +297,7 @@ async def _after_failed_submit(site: Site, job: Job, error: RedisError) -> NoRet
         with contextlib.suppress(RedisError):
             if await site.results.get(job.id) is None:
                 await _remove_image(site, job)
-    raise _queue_unavailable(site, error) from error
+    raise queue_unavailable(site, error) from error
 
 
 async def _remove_image(site: Site, job: Job) -> None:
@@ -294,7 +313,7 @@ def _fingerprint(job: Job, fields: InspectionFields) -> str:
     return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
 
 
-async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> Response:
+async def answer_submission(site: Site, job: Job, submission: Submission, *, wait_s: int) -> Response:
     """200 with an ended inspection, 202 with one that waits. What was accepted is never answered with an error."""
     repeated = submission.outcome is Outcome.SAME
     result: Result | None = Result.waiting(job)
@@ -303,7 +322,7 @@ async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> 
             result = await site.results.wait(submission.inspection_id, wait_s)
         except RedisError as error:
             if repeated:
-                raise _queue_unavailable(site, error) from error
+                raise queue_unavailable(site, error) from error
     if result is None:
         raise _unknown_inspection(submission.inspection_id)
     headers = {"Location": f"/v1/inspections/{result.id}"}
@@ -330,7 +349,7 @@ async def _find(site: Site, inspection_id: str) -> Result:
     except ValueError:
         found = None
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
+        raise queue_unavailable(site, error) from error
     if found is None:
         raise _unknown_inspection(inspection_id)
     return found
@@ -375,7 +394,8 @@ def _json(result: Result, status: int, headers: dict[str, str]) -> Response:
     return Response(result.to_json(), status, headers, media_type="application/json")
 
 
-def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+def queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+    """Redis is away, or refuses: logged, and 503."""
     log.error("queue unavailable", error=str(error), kind=type(error).__name__)
     return QueueUnavailable(
         "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
@@ -383,10 +403,24 @@ def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
     )
 
 
-def _backlog_full(site: Site, backlog: int) -> BacklogFull:
+def no_room(site: Site, outlook: Outlook, deadline_ms: int | None) -> ServiceError:
+    """Why a submission is refused, and when to come back: by the measured pace, or GLAD_RETRY_AFTER_S before any."""
+    limits = site.jobs.limits
+    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=site.settings.retry_after_s)
+    wait = f"a new inspection would wait about {outlook.expected_wait_s or 0:.1f} s"
+    if outlook.room is Room.LATE:
+        return DeadlineUnreachable(
+            f"{wait}; its deadline_ms is {deadline_ms}: give it more time, or send it again later",
+            retry_after_s=retry_after_s,
+        )
+    if outlook.room is Room.SLOW:
+        return WaitTooLong(
+            f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
+            retry_after_s=retry_after_s,
+        )
     return BacklogFull(
-        f"{backlog} inspections are queued or running; the limit is {site.jobs.max_backlog}: send it again later",
-        retry_after_s=site.settings.retry_after_s,
+        f"{outlook.backlog} inspections are queued or running; the limit is {limits.max_backlog}: send it again later",
+        retry_after_s=retry_after_s,
     )
 
 

@@ -12,8 +12,11 @@
 | `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
 | `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
+| `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
+| `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection: `id`, `event` |
+| `glad:schema` | string | the schema version, which no version renames: see schema.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -28,8 +31,9 @@ import hashlib
 from dataclasses import dataclass
 
 from service.contract import Priority
+from service.queue import schema
 
-PREFIX = "glad:v1:"
+PREFIX = f"glad:v{schema.VERSION}:"
 GROUP = "workers"
 CONSUMER = "pool"
 """One consumer for all: who holds a job stands in its hash. Named consumers would pile up with every restart, and
@@ -89,6 +93,16 @@ class PoolKeys:
     def workers(self) -> str:
         """When each worker was last heard of."""
         return f"{PREFIX}workers:{self.pool}"
+
+    @property
+    def turns(self) -> str:
+        """Whose turn it is: high or normal."""
+        return f"{PREFIX}turns:{self.pool}"
+
+    @property
+    def pace(self) -> str:
+        """How fast jobs are completed."""
+        return f"{PREFIX}pace:{self.pool}"
 
     @property
     def wake(self) -> str:

@@ -43,7 +43,7 @@ class Completer:
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("complete"))
+        self._script = client.register_script(load("pace", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale
@@ -67,6 +67,7 @@ class Completer:
                 keys.held(owner),
                 keys.EVENTS,
                 self._keys.dead,
+                self._keys.pace,
             ],
             args=[
                 result.id,

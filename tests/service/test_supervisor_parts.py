@@ -16,13 +16,13 @@ import httpx
 import pytest
 import redis
 
-from service.api_process import DRAIN_S
+from service.api_process import DRAIN_S, EXIT_CONFIG
 from service.child import Backoff, Child, StartError, describe_exit
 from service.contract import LONGEST_WAIT_S
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
 from service.queue.jobs import JobQueue
-from service.supervisor import EXIT_CONFIG, Kept, Patience, listen
+from service.supervisor import Kept, Patience, listen
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
