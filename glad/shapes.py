@@ -31,6 +31,15 @@ class CallShapes:
                 raise ValueError(f"{name} buckets are {buckets}; give ascending sizes, each once, such as (1, 2, 4)")
 
 
+def call_shapes(kind: str, lanes: int) -> CallShapes:
+    """The batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
+
+    On a CPU only the denoiser gains from a batch.
+    """
+    sizes = tuple(2**power for power in range((lanes - 1).bit_length() + 1))
+    return CallShapes(denoiser=sizes, comparator=(1,) if kind == "cpu" else sizes)
+
+
 def in_buckets(
     call: Callable[..., tuple[Tensor, ...]], rows: Sequence[Tensor], buckets: Sequence[int]
 ) -> tuple[Tensor, ...]:

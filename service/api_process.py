@@ -8,18 +8,27 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from service.contract import LONGEST_WAIT_S
+from service.api.patient_protocol import PatientProtocol
+from service.child import API_DRAIN_S, EXIT_CONFIG
 from service.settings import Settings
 
-EXIT_CONFIG = 78
-"""The configuration is wrong: starting again would not help (EX_CONFIG)."""
-DRAIN_S = LONGEST_WAIT_S + 5
-"""A request that waits for its result may do so to its end."""
+
+class Server(uvicorn.Server):
+    """Ends the followed events before it waits for open connections: else they would last until it gives up."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.site.feed.close()
+        await super().shutdown(sockets)
 
 
-def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds.
+def make_server(settings: Settings) -> Server:
+    """The server of these settings, not yet listening.
 
     SystemExit where no restart can help: the Redis belongs to a newer version.
     """
@@ -33,15 +42,27 @@ def serve_on(server: socket.socket, settings: Settings) -> None:
         print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         raise SystemExit(EXIT_CONFIG) from error
 
-    config = uvicorn.Config(
-        create_app(settings),
+    return Server(server_config(create_app(settings)))
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=API_DRAIN_S,
         server_header=False,
         date_header=True,
     )
-    uvicorn.Server(config).run(sockets=[server])
+
+
+def serve_on(server: socket.socket, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `API_DRAIN_S`
+    seconds."""
+    make_server(settings).run(sockets=[server])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

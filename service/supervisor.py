@@ -23,11 +23,11 @@ from types import FrameType
 
 import structlog
 
-from service.api_process import DRAIN_S as API_DRAIN_S
-from service.api_process import EXIT_CONFIG
-from service.child import Backoff, Child, StartError, describe_exit
+from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
+from service.queue.connection import connect
+from service.security.opening import Auth, check_may_start
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 
 POLL_S = 0.1
@@ -60,6 +60,7 @@ class Plan:
     host: str
     port: int
     redis_bin: Path | None = None
+    auth: Auth = "auto"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     backoff: Backoff = field(default_factory=Backoff)
     patience: Patience = field(default_factory=Patience)
@@ -133,6 +134,7 @@ class Supervisor:
             environment = self._environment(address)
             try:
                 self._start_redis(binary)
+                self._check_door()
                 self._start_api(server, address, environment)
                 self._start_worker(environment)
                 self._say(self._banner(address))
@@ -178,6 +180,10 @@ class Supervisor:
                 raise StartError(f"Redis did not start; the end of {log_file}:\n{_tail(log_file)}")
             self._tend_and_pause()
         kept.succeeded = True
+
+    def _check_door(self) -> None:
+        with connect(redis_url(socket_path(self._plan.data_dir))) as client:
+            check_may_start(self._plan.auth, self._plan.host, client)
 
     def _start_api(self, server: socket.socket, address: Address, environment: Mapping[str, str]) -> None:
         child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment)

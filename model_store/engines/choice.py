@@ -16,38 +16,13 @@ import torch
 
 from glad.models import Models
 from model_store.bundle import Bundle
-from model_store.engines.exported import EngineUnusable, ExportEngine, OpenExport, Precision, open_export
-from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
+from model_store.engines.exported import EngineUnusable, ExportEngine, OpenExport, open_export
+from model_store.engines.runners import ORDER, FindPlace, Runner, open_files, refuse_unproven
+from model_store.engines.tensorrt import tensorrt_place
 from model_store.engines.torch import component_hashes, load_models
 from model_store.engines.torch_files import load_condition
-from model_store.engines.wanted import AUTO, Engine, Wanted
+from model_store.engines.wanted import AUTO, Wanted
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
-
-
-@dataclass(frozen=True)
-class Runner:
-    """One way to run a bundle's models on a device."""
-
-    engine: Engine
-    provider: Provider | None = None
-    """Of ONNX Runtime."""
-    precision: Precision = "float32"
-
-    def __str__(self) -> str:
-        """As it is told in logs and metrics: onnx-cpu-float32."""
-        return "-".join(filter(None, (self.engine, self.provider, self.precision)))
-
-
-ORDER: Mapping[str, tuple[Runner, ...]] = {
-    "cuda": (
-        Runner("onnx", "tensorrt", "float16"),
-        Runner("onnx", "cuda", "float16"),
-        Runner("onnx", "cuda"),
-        Runner("torch"),
-    ),
-    "cpu": (Runner("onnx", "cpu", "int8"), Runner("onnx", "cpu"), Runner("torch")),
-}
-"""What `auto` tries first, per kind of device: each is used only where its parity was shown on such a device."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +77,15 @@ def load(
 
 def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> Loaded:
     kind = torch.device(device).type
-    runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, _asked(runner)}]
-    exported = cache(lambda: open_export(bundle.path, bundle.hash, "onnx"))  # hashes gigabytes at full size
+    runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, runner.asked}]
+    exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind))  # hashes gigabytes at full size
     refused: list[str] = []
     usable: list[Loaded] = []
     for runner in runners:
         if usable and measure is None:
             break
         try:
-            usable.append(_load_one(bundle, device, runner, exported))
+            usable.append(load_runner(bundle, device, runner, exported))
         except EngineUnusable as error:
             refused.append(f"{runner}: {error}")
     if not usable:
@@ -124,35 +99,27 @@ def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> 
     return replace(best, passed_over=(*refused, *slower), seconds=timed)
 
 
-def _asked(runner: Runner) -> Engine:
-    """By which name a way to run is asked for: ONNX Runtime's TensorRT provider is `tensorrt` too."""
-    return "tensorrt" if runner.provider == "tensorrt" else runner.engine
+def load_runner(
+    bundle: Bundle,
+    device: str,
+    runner: Runner,
+    exported: Callable[[ExportEngine], OpenExport],
+    find_place: FindPlace = tensorrt_place,
+) -> Loaded:
+    """A bundle's models run in one way, from its own weights or from the verified export that `exported` opens.
 
-
-def _load_one(bundle: Bundle, device: str, runner: Runner, exported: Callable[[], OpenExport]) -> Loaded:
+    EngineUnusable if it is not proven, or cannot be loaded here; ModelLoadError, ModelsDoNotFit from torch.
+    """
     if runner.engine == "torch":
         identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
         return Loaded(load_models(bundle, device), str(runner), identities)
-    export = exported()
-    refuse_unproven(export, runner.precision, torch.device(device).type)
-    provider = runner.provider or "cpu"
-    options = RuntimeOptions(device, provider, cuda_graphs=provider == "cuda")
+    export = exported(runner.engine)
+    refuse_unproven(export, runner, device, find_place)
     told = "condition" in bundle.manifest.components
     condition = load_condition(bundle.component("condition"), device) if told else None
-    models = load_onnx(export.files(runner.precision), export.manifest.shapes, options, condition)
+    files = export.files(runner.precision)
+    models = open_files(runner, files, export.manifest.shapes, device, condition, find_place=find_place)
     return Loaded(models, str(runner), dict(_identities(export, runner)))
-
-
-def refuse_unproven(export: OpenExport, precision: Precision, kind: str) -> None:
-    """EngineUnusable unless this precision's parity was shown on this kind of device."""
-    proofs = export.manifest.proofs
-    if not any(proof.precision == precision and proof.device == kind and proof.passed for proof in proofs):
-        shown = ", ".join(f"{proof.precision} on {proof.device}" for proof in proofs if proof.passed) or "nothing"
-        engine: ExportEngine = export.manifest.engine
-        raise EngineUnusable(
-            f"no parity of {precision} was shown on {kind} (shown: {shown}): run `glad export BUNDLE --to {engine} "
-            f"--precision {precision} --data DIR` with GLAD_DEVICE={kind}"
-        )
 
 
 def _identities(export: OpenExport, runner: Runner) -> Iterator[tuple[ComponentName, str]]:

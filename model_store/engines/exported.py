@@ -33,6 +33,10 @@ class EngineUnusable(ValueError):
     """An engine that cannot serve this bundle here: absent, foreign, broken or unproven. Says which, and what to do."""
 
 
+class EngineFailed(RuntimeError):
+    """An engine that was loaded and then could not answer a call."""
+
+
 class ExportedPart(Frozen):
     """One model as one engine runs it."""
 
@@ -64,8 +68,8 @@ class ExportShapes(Frozen):
 class Proof(Frozen):
     """That one precision of the export answers as the bundle's own weights do."""
 
+    runner: str = Field(description="what was compared, such as onnx-cuda-float16; nothing else may use it")
     precision: Precision
-    device: str = Field(description="cpu or cuda: where it was shown, and only there is it used")
     passed: bool
     images: int = Field(ge=0)
     verdict_flips: int = Field(ge=0)
@@ -95,7 +99,7 @@ class Export(Frozen):
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions that have passed, in the order in which they were made."""
-        return tuple(proof.precision for proof in self.proofs if proof.passed)
+        return tuple(dict.fromkeys(proof.precision for proof in self.proofs if proof.passed))
 
 
 @dataclass(frozen=True)

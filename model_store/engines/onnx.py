@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glad.models import Condition, Models
-from model_store.engines.exported import EngineUnusable, ExportShapes, Part
+from model_store.engines.exported import EngineFailed, EngineUnusable, ExportShapes, Part
 from model_store.engines.parts import models_of, needed_parts, refuse_missing
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -72,7 +72,10 @@ class Session:
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time."""
+        """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time.
+
+        EngineFailed if ONNX Runtime does not answer.
+        """
         device = torch.device(self._options.device)
         given = {
             name: tensor.to(device=device, dtype=_TORCH[self._inputs[name].type]).contiguous()
@@ -82,7 +85,7 @@ class Session:
         if self._options.cuda_graphs:
             return self._replay(given, batch, outputs, device)
         made = {name: self._empty(name, batch, device) for name in outputs}
-        self._session.run_with_iobinding(self._bound(given, made, device), None)
+        self._run(self._bound(given, made, device), None)
         return [made[name] for name in outputs]
 
     def _replay(
@@ -95,8 +98,18 @@ class Session:
         made = {name: kept.setdefault(name, self._empty(name, batch, device)) for name in self._outputs}
         options = self._runtime.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(batch))
-        self._session.run_with_iobinding(self._bound({name: kept[name] for name in given}, made, device), options)
+        self._run(self._bound({name: kept[name] for name in given}, made, device), options)
         return [made[name].clone() for name in outputs]
+
+    def _run(self, bound: Any, options: Any) -> None:
+        try:
+            self._session.run_with_iobinding(bound, options)
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            told = f"{self.file} failed in ONNX Runtime ({str(error).splitlines()[0]})"
+            # Its arena says "Failed to allocate memory for requested buffer", CUDA itself "out of memory".
+            if "allocate memory" in str(error) or "out of memory" in str(error):
+                raise torch.OutOfMemoryError(told) from error
+            raise EngineFailed(told) from error
 
     def _empty(self, name: str, batch: int, device: torch.device) -> Tensor:
         output = self._outputs[name]
@@ -151,6 +164,8 @@ def _providers(options: RuntimeOptions) -> list[Any]:
     chosen: dict[Provider, list[Any]] = {
         "cpu": [PROVIDERS["cpu"]],
         "cuda": [cuda],
-        "tensorrt": [(PROVIDERS["tensorrt"], {**gpu, "trt_engine_cache_enable": "1"}), cuda],
+        # No cache of engines: its key leaves out the weights (ONNX Runtime, issue 6455), so that two products of one
+        # architecture would get one product's engine.
+        "tensorrt": [(PROVIDERS["tensorrt"], {**gpu, "trt_engine_cache_enable": "0"}), cuda],
     }
     return chosen[options.provider]

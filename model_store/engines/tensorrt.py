@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glad.models import Condition, Models
 from glad.shapes import in_buckets
-from model_store.engines.exported import EngineUnusable, Export, ExportShapes, Part, remake
+from model_store.engines.exported import EngineFailed, EngineUnusable, Export, ExportShapes, Part, remake
 from model_store.engines.parts import models_of, needed_parts, refuse_missing
 from model_store.engines.tensorrt_api import Context, CudaEngine, TensorRt, installed_tensorrt, shape_of
 
@@ -137,7 +137,7 @@ class Engine:
         """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time.
 
         A batch between two buckets is padded, one beyond the largest is split. ValueError for an empty batch or a
-        shape that the engine was not built for; RuntimeError if TensorRT fails.
+        shape that the engine was not built for; EngineFailed if TensorRT fails.
         """
         names = tuple(inputs)
         if not all(len(tensor) for tensor in inputs.values()):
@@ -161,7 +161,7 @@ class Engine:
             self._bind_input(name, tensor)
         made = {name: self._bound_output(name) for name in self._outputs}  # TensorRT needs room for each of them
         if not self._context.execute_async_v3(stream):
-            raise RuntimeError(f"TensorRT did not run {self.file}: its log says why")
+            raise EngineFailed(f"TensorRT did not run {self.file}: its log says why")
         return made
 
     def _choose_profile(self, batch: int, stream: int) -> None:
@@ -170,7 +170,7 @@ class Engine:
             return
         # The stream of the call itself: its work waits for the switch without a synchronisation.
         if not self._context.set_optimization_profile_async(profile, stream):
-            raise RuntimeError(f"TensorRT did not take profile {profile} of {self.file}: its log says why")
+            raise EngineFailed(f"TensorRT did not take profile {profile} of {self.file}: its log says why")
 
     def _bind_input(self, name: str, tensor: Tensor) -> None:
         if not self._context.set_input_shape(name, tuple(tensor.shape)):
@@ -186,7 +186,7 @@ class Engine:
 
     def _address(self, name: str, tensor: Tensor) -> None:
         if not self._context.set_tensor_address(name, tensor.data_ptr()):
-            raise RuntimeError(f"TensorRT did not take the address of {name} of {self.file}: its log says why")
+            raise EngineFailed(f"TensorRT did not take the address of {name} of {self.file}: its log says why")
 
     def _deserialized(self) -> CudaEngine:
         try:

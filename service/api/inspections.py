@@ -61,6 +61,7 @@ from service.errors import (
 )
 from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
+from service.security.caller import Caller, CallerOf
 
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -88,7 +89,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="same key, same inspection; kept as long as the result",
+        description="same key, same inspection, per API key and product; kept as long as the result",
         examples=["line-3-000123-top"],
     ),
 ]
@@ -109,6 +110,8 @@ Prefer = Annotated[
 async def submit(
     request: Request,
     site: SiteOf,
+    caller: CallerOf,
+    *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -126,7 +129,7 @@ async def submit(
         with _stage(site, "accept_decode"):
             image = await site.decoder.describe(upload.content)
         job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
+        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key=idempotency_key, caller=caller)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
         log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
@@ -141,7 +144,7 @@ async def submit(
 )
 async def inspection(site: SiteOf, inspection_id: InspectionPath) -> Response:
     """The inspection as it stands; `state` says whether it has ended."""
-    result = await _find(site, inspection_id)
+    result = await find(site, inspection_id)
     headers = {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)}
     return _json(result, 200, headers)
 
@@ -160,7 +163,7 @@ async def artifact(
     """One picture of the inspection: `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`,
     `map.npy` (float32, in the original's aspect), or `image`, the bytes as they came."""
     name = _artifact_name(artifact)
-    result = await _find(site, inspection_id)
+    result = await find(site, inspection_id)
     if name not in result.artifacts:
         raise UnknownArtifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
@@ -255,7 +258,7 @@ def _make_job(
 
 
 async def _keep_and_submit(
-    site: Site, job: Job, upload: Upload, fields: InspectionFields, idempotency_key: str | None
+    site: Site, job: Job, upload: Upload, fields: InspectionFields, *, idempotency_key: str | None, caller: Caller
 ) -> Submission:
     """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
     with _stage(site, "accept_store"):
@@ -263,7 +266,7 @@ async def _keep_and_submit(
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key
+                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key, client_name=caller.id
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)
@@ -324,7 +327,7 @@ async def answer_submission(site: Site, job: Job, submission: Submission, *, wai
             if repeated:
                 raise queue_unavailable(site, error) from error
     if result is None:
-        raise _unknown_inspection(submission.inspection_id)
+        raise unknown_inspection(submission.inspection_id)
     headers = {"Location": f"/v1/inspections/{result.id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -343,7 +346,8 @@ def _wait_seconds(prefer: str | None) -> int:
     return 0
 
 
-async def _find(site: Site, inspection_id: str) -> Result:
+async def find(site: Site, inspection_id: str) -> Result:
+    """The inspection as it stands; UnknownInspection, or QueueUnavailable."""
     try:
         found = await site.results.get(parse_inspection_id(inspection_id))
     except ValueError:
@@ -351,11 +355,12 @@ async def _find(site: Site, inspection_id: str) -> Result:
     except RedisError as error:
         raise queue_unavailable(site, error) from error
     if found is None:
-        raise _unknown_inspection(inspection_id)
+        raise unknown_inspection(inspection_id)
     return found
 
 
-def _unknown_inspection(inspection_id: str) -> UnknownInspection:
+def unknown_inspection(inspection_id: str) -> UnknownInspection:
+    """Nothing is kept under this id."""
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 

@@ -133,6 +133,7 @@ class JobSubmitter:
                     fingerprint,
                     int(idempotency_key is not None),
                     *self._admission_args(job.priority, job.deadline_ms),
+                    "" if job.serial is None else keys.unfinished(job.serial),
                 ],
             ),
         )

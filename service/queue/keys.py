@@ -15,12 +15,18 @@
 | `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
 | `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
-| `glad:v1:events` | stream | one entry per ended inspection: `id`, `event` |
+| `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
+| `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
+| `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
+| `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
+| `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
+| `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 | `glad:schema` | string | the schema version, which no version renames: see schema.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
-`deaths` (while alone), `idempotency` (key that shares its fate).
+`deaths` (while alone), `idempotency` (key that shares its fate), `outcome` (the verdict, or the state of one without),
+`reviews` (one JSON a line).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """
@@ -42,6 +48,9 @@ deleting one would drop its pending jobs."""
 EVENTS = f"{PREFIX}events"
 INSPECTION_PREFIX = f"{PREFIX}inspection:"
 HELD_PREFIX = f"{PREFIX}held:"
+HISTORY = f"{PREFIX}history"
+UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
+API_KEYS = f"{PREFIX}api_keys"
 
 
 def inspection(inspection_id: str) -> str:
@@ -54,10 +63,25 @@ def held(owner: str) -> str:
     return f"{HELD_PREFIX}{owner}"
 
 
+def history(field: str, value: str) -> str:
+    """The index of ended inspections whose `product`, `serial`, `lot`, `station` or `outcome` is this."""
+    return f"{HISTORY}:{field}:{value}"
+
+
+def unfinished(serial: str) -> str:
+    """The set of a part's inspections that have not ended."""
+    return f"{UNFINISHED_PREFIX}{serial}"
+
+
 def idempotency(client: str, product: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
+
+
+def rate(what: str, who: str) -> str:
+    """The token bucket of one caller."""
+    return f"{PREFIX}rate:{what}:{who}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -14,36 +15,38 @@ import redis.asyncio
 import structlog
 from pydantic import ValidationError
 
-from service.contract import Event, Failure, Job, Priority, Result, State
+from service.contract import Event, Failure, Job, Priority, Result, Review, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.rows import buried, remains
 from service.queue.scripts import load
 
-READ = ["job", "state", "result", "attempt", "started_ms", "submitted_ms"]
-"""Of an inspection's hash, to show it."""
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
+RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews"]
+"""Of an inspection's hash, in the order of `read_result`."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long ended inspections stay, and how long the event stream may grow."""
+    """How long ended inspections stay and how many, and how long the event stream may grow."""
 
     result_ttl_s: int = 7 * 86_400
     max_events: int = 1_000_000
+    """The event stream keeps so many; and up to twice as many while a consumer group has not read them."""
+    max_results: int = 1_000_000
 
 
 class Completer:
-    """Ends inspections: result, event and acknowledgement in one script, fenced by owner and attempt."""
+    """Ends inspections: result, event, history and acknowledgement in one script, fenced by owner and attempt."""
 
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("pace", "complete"))
+        self._script = client.register_script(load("pace", "history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale
@@ -67,6 +70,7 @@ class Completer:
                 keys.held(owner),
                 keys.EVENTS,
                 self._keys.dead,
+                keys.HISTORY,
                 self._keys.pace,
             ],
             args=[
@@ -80,6 +84,10 @@ class Completer:
                 self._retention.result_ttl_s * 1000,
                 self._retention.max_events,
                 dead_reason,
+                (result.verdict or result.state).value,
+                self._retention.max_results,
+                keys.INSPECTION_PREFIX,
+                keys.UNFINISHED_PREFIX,
             ],
         )
         return cast(str, outcome) != "stale"
@@ -120,8 +128,8 @@ class Results:
 
     async def get(self, inspection_id: str) -> Result | None:
         """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
-        found = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), READ))
-        return _read(inspection_id, dict(zip(READ, found, strict=True)))
+        fields = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS))
+        return read_result(inspection_id, fields)
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
         """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
@@ -185,18 +193,20 @@ class Results:
             ended.set()
 
 
-def _read(inspection_id: str, fields: dict[str, str | None]) -> Result | None:
-    state, result, started_ms = fields["state"], fields["result"], fields["started_ms"]
+def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | None:
+    """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
+    job, state, result, attempt, started_ms, submitted_ms, reviews = fields
     if state is None:
         return None
     if result is not None:
-        return Result.model_validate_json(result)
+        lines = [line for line in (reviews or "").split("\n") if line]
+        ended = Result.model_validate_json(result)
+        return ended.model_copy(update={"reviews": tuple(Review.model_validate_json(line) for line in lines)})
     started_at = datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None
-    attempts = int(fields["attempt"] or 0)
+    attempts = int(attempt or 0)
     try:
-        job = Job.model_validate_json(fields["job"] or "")
+        readable = Job.model_validate_json(job or "")
     except ValidationError:  # the next worker that claims it ends it
-        submitted_ms = int(fields["submitted_ms"] or 0)
         more = {"started_at": started_at, "attempts": attempts}
-        return remains(inspection_id, fields["job"], State(state), submitted_ms, **more)
-    return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)
+        return remains(inspection_id, job, State(state), int(submitted_ms or 0), **more)
+    return Result.waiting(readable, State(state), started_at=started_at, attempts=attempts)

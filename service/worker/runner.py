@@ -21,7 +21,8 @@ from glad.lane import Lane, LaneBlock, Phase
 from glad.layout import Tile
 from glad.reconstruct import decode, encode
 from glad.score import at_side, gather_evidence
-from glad.step import CallShapes, step
+from glad.shapes import call_shapes
+from glad.step import step
 from model_store.inspection import Unfinished, Walked
 from service.worker.codec import Prepared
 from service.worker.models import LoadedBundle
@@ -88,12 +89,6 @@ class Stepped:
     """Jobs whose models raised even when they were alone in the call."""
     size: int = 0
     """Lanes that were stepped."""
-
-
-def call_shapes(device: str, lanes: int) -> CallShapes:
-    """The batch sizes for a device: powers of two up to the lanes; on a CPU only the denoiser gains from a batch."""
-    sizes = tuple(2**power for power in range((lanes - 1).bit_length() + 1))
-    return CallShapes(denoiser=sizes, comparator=(1,) if device == "cpu" else sizes)
 
 
 class Runner:

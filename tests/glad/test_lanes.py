@@ -11,7 +11,7 @@ from glad.lane import Lane, LaneBlock, Phase
 from glad.models import Models
 from glad.reconstruct import reconstruct
 from glad.settings import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings
-from glad.shapes import CallShapes, in_buckets
+from glad.shapes import CallShapes, call_shapes, in_buckets
 from glad.step import step
 from tests.glad.toys import (
     PixelFeatures,
@@ -228,3 +228,10 @@ def test_a_block_refuses_what_does_not_belong_in_it() -> None:
         block.lane(1)
     with pytest.raises(ValueError, match="slot 1 is free"):
         step(block, (1,), toy_models(), ImageComparator(PlainAutoencoder(), PixelFeatures()), CallShapes())
+
+
+def test_call_shapes_are_few_and_cover_all_lanes() -> None:
+    assert call_shapes("cpu", 6).denoiser == (1, 2, 4, 8)
+    assert call_shapes("cpu", 1).denoiser == (1,)
+    assert call_shapes("cpu", 4).comparator == (1,)
+    assert call_shapes("cuda", 4).comparator == (1, 2, 4)

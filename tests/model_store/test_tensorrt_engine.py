@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,20 @@ import pytest
 import torch
 
 from glad.models import Models
-from model_store.engines.exported import EngineUnusable, Export, ExportedPart, ExportShapes, Part, Proof
+from model_store.engines.exported import EngineFailed, EngineUnusable, Export, ExportedPart, ExportShapes, Part, Proof
 from model_store.engines.tensorrt import (
     Engine,
-    Place,
     check_built_for,
     cuda_device,
     load_tensorrt,
     load_tensorrt_parts,
     tensorrt_place,
 )
-from model_store.engines.tensorrt_api import TensorRt, installed_tensorrt
+from model_store.engines.tensorrt_api import installed_tensorrt
 from model_store.manifest import FileEntry
 from tests.support import fake_tensorrt
+from tests.support.fake_tensorrt import PLACE, STREAM
 
-LIBRARY: TensorRt = fake_tensorrt
-STREAM = 7
 SHAPES = ExportShapes(
     latent_channels=4, factor=8, patch=8, depth=2, resolution=16, scoring_side=16, layers=(1, 2), conditioned=False
 )
@@ -45,23 +41,6 @@ DECODER = {
     "inputs": {"latents": ["float32", [-1, 4, 2, 2]]},
     "outputs": {"images": ["float32", [-1, 3, 16, 16], 5.0]},
 }
-
-
-@dataclass(frozen=True)
-class Host:
-    """The CPU in the place of a GPU."""
-
-    torch_device: torch.device
-    name: str = "Toy GPU (9.0)"
-
-    def active(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def stream(self) -> int:
-        return STREAM
-
-
-PLACE = Place(Host(torch.device("cpu")), LIBRARY)
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +140,7 @@ def test_an_empty_batch_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_call_that_the_library_does_not_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="did not run"):
+    with pytest.raises(EngineFailed, match="did not run"):
         unet(tmp_path)({"latents": latents_of(1.0)}, ("noise",))
 
 
@@ -232,7 +211,12 @@ def manifest(device: str | None, **software: str) -> Export:
         parts=(ExportedPart(part="unet", precision="float16", file="unet.engine", files={"unet.engine": entry}),),
         proofs=(
             Proof(
-                device="cuda", precision="float16", passed=True, images=1, verdict_flips=0, largest_score_difference=0.0
+                runner="tensorrt-float16",
+                precision="float16",
+                passed=True,
+                images=1,
+                verdict_flips=0,
+                largest_score_difference=0.0,
             ),
         ),
         parity=entry,

@@ -11,7 +11,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from service.api_process import EXIT_CONFIG
+from service.child import EXIT_CONFIG
 from service.queue import schema
 from service.queue.jobs import JobQueue, JobSubmitter
 from service.queue.schema import SchemaTooNew

@@ -3,23 +3,31 @@
 A "network file" is JSON: {"inputs": {name: [type, shape]}, "outputs": {name: [type, shape, scale]},
 "errors": [text]}. An "engine file" is the same with "buckets" and "version". Every element of an output's row is
 scale × the sum, over the inputs, of the mean of the same row: rows are independent of each other, as a batch's are.
+A real ONNX file is taken too, and computed by ONNX Runtime.
 
 As the real one does, it answers False or None where it refuses, and computes into the addresses that it was given.
 """
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import math
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import onnxruntime
+import torch
 from numpy.typing import NDArray
 
 from model_store.engines import tensorrt_api as api
+from model_store.engines.tensorrt import Place
 
 __version__ = "10.16.1.11"
 
@@ -71,6 +79,7 @@ class Engine:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
         self.tensors: dict[str, list[Any]] = {**plan["inputs"], **plan["outputs"]}
+        self.session = onnxruntime.InferenceSession(base64.b64decode(plan["onnx"])) if "onnx" in plan else None
 
     @property
     def num_optimization_profiles(self) -> int:
@@ -130,11 +139,19 @@ class Context:
         if set(self._addresses) != set(self._engine.tensors) or set(self._shapes) != set(inputs):
             return False
         CALLS.append(("execute", (self.get_tensor_shape(next(iter(inputs)))[0], stream_handle)))
-        means = sum(_rows(self._array(name)).mean(axis=1) for name in inputs)
-        for name, (_, _, scale) in self._engine.plan["outputs"].items():
-            _rows(self._array(name))[:] = (scale * means)[:, None]
+        self._compute({name: self._array(name) for name in inputs})
         self._addresses.clear()  # an address is good for the call that it was given for
         return True
+
+    def _compute(self, given: dict[str, NDArray[Any]]) -> None:
+        outputs = self._engine.plan["outputs"]
+        if self._engine.session is not None:
+            for name, found in zip(outputs, self._engine.session.run(list(outputs), given), strict=True):
+                self._array(name)[:] = found
+            return
+        means = sum(_rows(values).mean(axis=1) for values in given.values())
+        for name, (_, _, scale) in outputs.items():
+            _rows(self._array(name))[:] = (scale * means)[:, None]
 
     def _array(self, name: str) -> NDArray[Any]:
         shape, kind = self.get_tensor_shape(name), np.dtype(self._engine.tensors[name][0])
@@ -163,6 +180,16 @@ class Network:
     def get_input(self, index: int) -> NetworkTensor:
         name, (_, shape) = list(self.plan["inputs"].items())[index]
         return NetworkTensor(name, shape)
+
+
+def _plan_of(content: bytes) -> dict[str, Any]:
+    """The plan of a real ONNX file: its tensors, and itself."""
+    session, types = onnxruntime.InferenceSession(content), {"tensor(float)": "float32", "tensor(int64)": "int64"}
+    inputs, outputs = (
+        {one.name: [types[one.type], [-1, *one.shape[1:]]] for one in some}
+        for some in (session.get_inputs(), session.get_outputs())
+    )
+    return {"inputs": inputs, "outputs": outputs, "onnx": base64.b64encode(content).decode()}
 
 
 class Profile:
@@ -246,9 +273,37 @@ class OnnxParser:
         return len(self._errors)
 
     def parse_from_file(self, model: str) -> bool:
-        self._network.plan = json.loads(Path(model).read_bytes())
+        content = Path(model).read_bytes()
+        self._network.plan = json.loads(content) if content.startswith(b"{") else _plan_of(content)
         self._errors = self._network.plan.pop("errors", [])
         return not self._errors
 
     def get_error(self, index: int) -> str:
         return self._errors[index]
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The CPU in the place of a GPU."""
+
+    torch_device: torch.device = CPU
+    name: str = "Toy GPU (9.0)"
+
+    def active(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def stream(self) -> int:
+        return STREAM
+
+
+STREAM = 7
+LIBRARY = cast(api.TensorRt, sys.modules[__name__])
+PLACE = Place(Host(), LIBRARY)
+
+
+def find_place(device: str) -> Place:
+    """Everywhere."""
+    return PLACE

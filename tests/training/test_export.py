@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+import typer
+from peft import LoraConfig, get_peft_model
+from typer.testing import CliRunner
 
 from model_store.bundle import Bundle, copy_bundle, open_bundle
-from model_store.engines.choice import load
-from model_store.engines.exported import EXPORT_NAME, EngineUnusable, Export, export_folder, open_export
+from model_store.engines.choice import Loaded, load, load_runner
+from model_store.engines.exported import EXPORT_NAME, EngineUnusable, Export, Precision, export_folder, open_export
+from model_store.engines.onnx import RuntimeOptions, Session
+from model_store.engines.runners import FindPlace, Runner
 from model_store.engines.torch import load_models
+from model_store.engines.torch_modules import TorchDenoiser
 from model_store.engines.wanted import Wanted
+from tests.support import fake_tensorrt
+from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_place
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
-from training.export.make import Made, Plan, make_onnx
-from training.export.onnx import ExportFailed, check, pieces, shapes_of
+from training.export.make import Made, Plan, make_export
+from training.export.onnx import ExportFailed, check, pieces, shapes_of, write_half, write_onnx
+from training.export.tensorrt import TIMING_CACHE
+from training.export_cli import export as command
 from training.progress import silent
 
 PLAN = Plan(("float32",), images=2)
@@ -29,7 +42,7 @@ def silence(text: str) -> None:
 
 
 def export(folder: Path, data: Path, report: Path, plan: Plan = PLAN) -> Made:
-    return make_onnx(folder, data, report, plan, command="glad export", progress=silent, say=silence)
+    return make_export(folder, data, report, plan, command="glad export", progress=silent, say=silence)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +108,11 @@ def test_the_export_names_its_bundle_and_tells_no_local_path(bundle: Bundle, tmp
     assert manifest.bundle == bundle.hash
     assert {part.part for part in manifest.parts} == {"encoder", "unet", "decoder", "features"}
     assert [proof.passed for proof in manifest.proofs] == [True]
-    assert json.loads((folder / "parity.json").read_text())[0]["summary"]["verdict_flips"] == 0
-    assert "verdict" in (folder / "parity.float32.html").read_text()
+    (told,) = json.loads((folder / "parity.json").read_text())
+    assert told["summary"]["verdict_flips"] == 0
+    assert (told["reference"], told["candidate"]) == ("torch-float32", "onnx-cpu-float32")
+    assert told["software"] == dict(manifest.software)
+    assert "verdict" in (folder / "parity.onnx-cpu-float32.html").read_text()
     here = str(Path(__file__).parents[2]).encode()
     assert not [file.name for file in folder.glob("*.onnx") if here in file.read_bytes()]
 
@@ -170,7 +186,7 @@ def test_over_tolerance_nothing_is_published(tmp_path: Path, data: Path) -> None
     strict = Plan(("float32",), images=2, tolerance=("component_error=0",))
     found = export(folder, data, tmp_path / "report", strict)
     assert found.folder is None
-    assert any("float32: " in problem and "the limit is 0" in problem for problem in found.problems)
+    assert any("onnx-cpu-float32: " in problem and "the limit is 0" in problem for problem in found.problems)
     assert (tmp_path / "report" / "parity.json").is_file()
     assert list((folder / "engines").iterdir()) == []
     assert load(open_bundle(folder)).engine == "torch-float32"
@@ -201,6 +217,152 @@ def test_half_precision_and_int8_are_made_and_told_apart(tmp_path: Path, data: P
     }
     assert "Cast" in kinds["unet.float16.onnx"]
     assert "QuantizeLinear" in kinds["unet.int8.onnx"]
+
+
+def test_a_model_may_stay_float32_in_every_precision(tmp_path: Path, data: Path) -> None:
+    folder = make_tiny_bundle(tmp_path, thresholds=None)
+    loose = ("component_error=100", "score_difference=100", "step_differences=1", "map_correlation=-1")
+    plan = Plan(("float16",), exact=("features",), images=2, tolerance=loose)
+    assert export(folder, data, tmp_path / "report", plan).problems == ()
+    files = open_export(folder, open_bundle(folder).hash, "onnx").files("float16")
+    assert {part: file.name for part, file in files.items()} == {
+        "encoder": "encoder.float16.onnx",
+        "unet": "unet.float16.onnx",
+        "decoder": "decoder.float16.onnx",
+        "features": "features.float32.onnx",
+    }
+
+
+def test_merged_low_rank_adapters_are_exported_as_what_they_computed(bundle: Bundle, tmp_path: Path) -> None:
+    models = load_models(bundle)
+    assert isinstance(models.denoiser, TorchDenoiser)
+    latents, steps = torch.randn(2, 4, 8, 8), torch.tensor([10, 400])
+    plain = models.denoiser(latents, steps)
+    config = LoraConfig(r=2, lora_alpha=16, target_modules=["conv1", "time_emb_proj"], init_lora_weights=False)
+    adapted = get_peft_model(models.denoiser.module, config).eval()
+    with torch.no_grad():
+        expected = adapted(latents, steps, return_dict=False)[0]
+    merged = replace(models, denoiser=TorchDenoiser(adapted.merge_and_unload()))
+    file = tmp_path / "unet.onnx"
+    write_onnx(pieces(merged, shapes_of(models, bundle.manifest.settings))["unet"], file)
+    (found,) = Session(file, RuntimeOptions())({"latents": latents, "timesteps": steps}, ("noise",))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert float((expected - plain).abs().max()) > 1e-2  # the adapter changes what is predicted
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A bundle with engines for TensorRT."""
+    store = tmp_path_factory.mktemp("store")
+    bundle = make_tiny_bundle(store, thresholds=(1e-9, 100.0, 1.0))
+    assert to_tensorrt(bundle, data, store / "report").problems == ()
+    return bundle
+
+
+def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(built: Path) -> None:
+    opened = open_bundle(built)
+    manifest = open_export(built, opened.hash, "tensorrt").manifest
+    assert {part.file for part in manifest.parts} >= {"unet.float16.engine", "features.float32.engine"}
+    assert [proof.runner for proof in manifest.proofs] == ["tensorrt-float32", "tensorrt-float16"]
+    assert (manifest.device, manifest.software["tensorrt"]) == (PLACE.device.name, LIBRARY.__version__)
+    plan = json.loads((export_folder(built, "tensorrt") / "unet.float32.engine").read_bytes())
+    assert plan["buckets"] == [1, 2, 4]  # for three lanes
+    loaded = on_tensorrt(opened, Runner("tensorrt"))
+    assert loaded.engine == "tensorrt-float32"
+    latents, steps = torch.randn(3, 4, 8, 8), torch.tensor([10, 200, 400])
+    expected = load_models(opened).denoiser(latents, steps)
+    torch.testing.assert_close(loaded.models.denoiser(latents, steps), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_tensorrt_engines_that_were_not_proven_or_are_of_another_device_are_refused(built: Path) -> None:
+    opened = open_bundle(built)
+    with pytest.raises(EngineUnusable, match=r"no parity of tensorrt-bfloat16 was shown \(shown: tensorrt-float32, "):
+        on_tensorrt(opened, Runner("tensorrt", precision="bfloat16"))
+    other = replace(PLACE, device=Host(name="Other GPU (8.6)"))
+    with pytest.raises(
+        EngineUnusable, match=r"built for Toy GPU \(9.0\), this device is Other GPU \(8.6\): make it again"
+    ):
+        on_tensorrt(opened, Runner("tensorrt"), lambda device: other)
+
+
+def test_a_new_build_knows_what_the_last_one_timed(built: Path, tmp_path: Path, data: Path) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "toy" / "1"))
+    assert builds_in(folder) == 7  # four models, three of them in two precisions
+    to_tensorrt(folder, data, tmp_path / "report", ("float32",))
+    assert builds_in(folder) == 7 + 4
+
+
+def builds_in(folder: Path) -> int:
+    return int(json.loads((export_folder(folder, "tensorrt") / TIMING_CACHE).read_bytes())["builds"])
+
+
+def to_tensorrt(
+    folder: Path, data: Path, report: Path, precisions: tuple[Precision, ...] = ("float32", "float16")
+) -> Made:
+    plan = Plan(precisions, engine="tensorrt", exact=("features",), lanes=3, images=2)
+    words: dict[str, Any] = {"command": "glad export", "progress": silent, "say": silence}
+    return make_export(folder, data, report, plan, find_place=find_place, **words)
+
+
+def on_tensorrt(bundle: Bundle, runner: Runner, find: FindPlace = find_place) -> Loaded:
+    return load_runner(bundle, "cpu", runner, lambda engine: open_export(bundle.path, bundle.hash, engine), find)
+
+
+def test_where_tensorrt_is_absent_the_export_is_refused_before_any_work(tmp_path: Path) -> None:
+    folder = make_tiny_bundle(tmp_path)
+    plan = Plan(("float32",), engine="tensorrt", images=2)
+    with pytest.raises(EngineUnusable, match=r"TensorRT runs on a GPU of NVIDIA; the device is 'cpu'"):
+        export(folder, tmp_path / "no data either", tmp_path / "report", plan)
+    assert not (folder / "engines").exists()
+
+
+def test_bfloat16_is_made_from_the_float32_weights_and_is_sound(bundle: Bundle, tmp_path: Path) -> None:
+    models, exact, file = load_models(bundle), tmp_path / "decoder.float32.onnx", tmp_path / "decoder.bfloat16.onnx"
+    write_onnx(pieces(models, shapes_of(models, bundle.manifest.settings))["decoder"], exact)
+    write_half(exact, file, "bfloat16")
+    wide, narrow = ({one.name: one for one in onnx.load(path).graph.initializer} for path in (exact, file))
+    kept = {name for name, one in narrow.items() if one.data_type == onnx.TensorProto.BFLOAT16}
+    assert kept
+    for name in kept:
+        values, found = (onnx.numpy_helper.to_array(some[name]) for some in (wide, narrow))
+        assert np.array_equal(found.astype(np.float32), torch.from_numpy(values.copy()).bfloat16().float().numpy())
+    kinds = {
+        value.type.tensor_type.elem_type for value in (*onnx.load(file).graph.input, *onnx.load(file).graph.output)
+    }
+    assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_an_engine_that_fails_while_it_is_compared_publishes_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_tensorrt.Context, "execute_async_v3", lambda self, stream: False)
+    folder = make_tiny_bundle(tmp_path)
+    with pytest.raises(
+        ExportFailed, match=r"tensorrt-float32 did not answer .* nothing was published: TensorRT did not"
+    ):
+        to_tensorrt(folder, data, tmp_path / "report")
+    assert list((folder / "engines").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--to", "tensorrt"), "TensorRT runs on a GPU of NVIDIA; the device is 'cpu'"),
+        (("--to", "onnx", "--provider", "cuda"), "--provider is 'cuda', and the device is 'cpu': cuda runs on another"),
+        (("--to", "onnx", "--provider", "rocm"), "--provider is 'rocm': rocm is none; choose of cpu, cuda, tensorrt"),
+        (("--to", "tensorrt", "--provider", "cuda"), "only ONNX Runtime has providers; leave it out"),
+        (("--to", "onnx", "--precision", "bfloat16"), "bfloat16 is none; choose of float32, float16, int8"),
+        (("--to", "onnx", "--keep-float32", "vae"), "vae is none; choose of encoder, unet, decoder"),
+    ],
+)
+def test_what_the_command_cannot_do_is_refused_with_what_it_can(
+    bundle: Bundle, data: Path, words: tuple[str, ...], told: str
+) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, [str(bundle.path), "--data", str(data), *words], env={"GLAD_DEVICE": "cpu"})
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter itself; what is tested is its file

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,25 +17,28 @@ from glad.models import Models
 from glad.schedule import NoiseSchedule, add_noise
 from glad.score import at_side
 from glad.settings import MethodSettings
+from glad.shapes import call_shapes
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.exported import (
-    EXPORT_NAME,
-    PARITY_NAME,
-    Export,
+    EngineFailed,
     ExportedPart,
+    ExportEngine,
     ExportShapes,
     Part,
     Precision,
     export_folder,
 )
-from model_store.engines.onnx import RuntimeOptions, load_onnx
+from model_store.engines.onnx import Provider
+from model_store.engines.runners import FindPlace, Runner, open_files
+from model_store.engines.tensorrt import tensorrt_place
 from model_store.engines.torch import load_models
-from model_store.files import hash_file, hidden_sibling, make_folder, sync_folder, write_file
+from model_store.files import hidden_sibling, make_folder
 from training.data import good_split
 from training.export.component_parity import inputs
-from training.export.onnx import export_onnx, shapes_of
+from training.export.onnx import ExportFailed, export_onnx, shapes_of
 from training.export.parity import Parity, compare
-from training.export.parity_page import Compared, verdict, write_page
+from training.export.published import Origin, finish, replace, tell
+from training.export.tensorrt import TIMING_CACHE, build_parts
 from training.export.tolerances import Tolerances, tolerances_for
 from training.probes import Probe, make_probes
 from training.progress import Progress
@@ -54,6 +55,13 @@ class Plan:
     """What to export, and how it is to be shown equal."""
 
     precisions: tuple[Precision, ...]
+    engine: ExportEngine = "onnx"
+    providers: tuple[Provider, ...] = ("cpu",)
+    """Of ONNX Runtime: each is compared by itself. TensorRT's own engines have none."""
+    exact: tuple[Part, ...] = ()
+    """Models that stay float32 in every precision."""
+    lanes: int = 16
+    """TensorRT: the worker's, which decide the batch sizes that engines are built for."""
     images: int = 20
     """Good images for the parity; a synthetic anomaly is made of each."""
     tolerance: tuple[str, ...] = ()
@@ -64,6 +72,15 @@ class Plan:
     def tolerances(self, precision: Precision) -> Tolerances:
         """What is allowed at a precision. ValueError for a name that does not exist."""
         return tolerances_for(precision).changed(self.tolerance)
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Every way to run the files, each of which must prove equal."""
+        if self.engine == "tensorrt":
+            return tuple(Runner("tensorrt", precision=precision) for precision in self.precisions)
+        return tuple(
+            Runner("onnx", provider, precision) for precision in self.precisions for provider in self.providers
+        )
 
 
 @dataclass(frozen=True)
@@ -77,58 +94,93 @@ class Made:
     @property
     def problems(self) -> tuple[str, ...]:
         """Everything over tolerance."""
-        return tuple(f"{parity.precision}: {problem}" for parity in self.parities for problem in parity.problems)
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """Each precision's outcome in a sentence."""
-        return tuple(verdict(parity, compared(parity)) for parity in self.parities)
+        return tuple(f"{parity.runner}: {problem}" for parity in self.parities for problem in parity.problems)
 
 
-def make_onnx(
-    folder: Path, data: Path, report: Path, plan: Plan, *, command: str, progress: Progress, say: Callable[[str], None]
+@dataclass(frozen=True)
+class Source:
+    """What is exported: a bundle, its models on the CPU, and the images to compare on."""
+
+    bundle: Bundle
+    models: Models
+    settings: MethodSettings
+    """Of one square: probes are inspected as a single model image."""
+    shapes: ExportShapes
+    probes: tuple[Probe, ...]
+
+
+def make_export(
+    folder: Path,
+    data: Path,
+    report: Path,
+    plan: Plan,
+    *,
+    command: str,
+    progress: Progress,
+    say: Callable[[str], None],
+    find_place: FindPlace = tensorrt_place,
 ) -> Made:
-    """Export a bundle to ONNX, compare it with its own weights, and publish it in the bundle's folder if it is equal.
+    """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
     folder: the bundle's; data: good images, see `training.data`; report: where parity.json and its pages go, passed or
     not. BundleError, DataError, ExportFailed, EngineUnusable, ValueError; a bundle's older export stays until then.
     """
-    allowed = {precision: plan.tolerances(precision) for precision in plan.precisions}
+    for precision in plan.precisions:
+        plan.tolerances(precision)
+    origin = Origin.of(plan.engine, plan.device, find_place)  # refuses before the work where TensorRT is absent
+    target = export_folder(open_bundle(folder).path, plan.engine)
+    with _source(folder, data, plan) as source, _scratch(target) as made:
+        parts = _written(source, made, plan, say, find_place=find_place, older=target)
+        prove = partial(_proven, source, made, parts, plan=plan, progress=progress, find_place=find_place)
+        parities = tuple(prove(runner) for runner in plan.runners)
+        make_folder(report)
+        tell(parities, report, origin)
+        if any(parity.problems for parity in parities):
+            return Made(None, parities)
+        finish(made, source.bundle, parts, source.shapes, parities, report=report, command=command, origin=origin)
+        replace(made, target)
+    return Made(target, parities)
+
+
+@contextmanager
+def _source(folder: Path, data: Path, plan: Plan) -> Iterator[Source]:
     bundle = open_bundle(folder)
     recipe, synthesis, seed = recipe_of(bundle.manifest.provenance)
     split = good_split(data, recipe.holdout, seed)
     settings = of_one_square(bundle.manifest.settings)
-    reference = load_models(bundle)
-    shapes = shapes_of(reference, bundle.manifest.settings)
-    make_folder(report)
-    target = export_folder(bundle.path, "onnx")
-    make_folder(target.parent)
+    models = load_models(bundle)
     with tempfile.TemporaryDirectory() as scratch:
         probes = make_probes(split.calibration[: plan.images], settings, synthesis, Path(scratch), seed=plan.seed)
-        temporary = hidden_sibling(target)
-        temporary.mkdir()
-        try:
-            learnt = partial(samples, reference, settings, probes)
-            parts = export_onnx(reference, shapes, temporary, plan.precisions, samples=learnt, say=say)
-            parities = _proven(
-                bundle,
-                reference,
-                temporary,
-                parts,
-                shapes,
-                probes=probes,
-                allowed=allowed,
-                plan=plan,
-                progress=progress,
-            )
-            _write_report(parities, report)
-            if any(parity.problems for parity in parities):
-                return Made(None, parities)
-            _finish(bundle, temporary, parts, shapes, parities, report=report, command=command)
-            _replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return Made(target, parities)
+        yield Source(bundle, models, settings, shapes_of(models, bundle.manifest.settings), tuple(probes))
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside the target, gone afterwards unless it has been moved there."""
+    make_folder(target.parent)
+    temporary = hidden_sibling(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _written(
+    source: Source, folder: Path, plan: Plan, say: Callable[[str], None], *, find_place: FindPlace, older: Path
+) -> tuple[ExportedPart, ...]:
+    learnt = partial(samples, source.models, source.settings, source.probes)
+    write = partial(
+        export_onnx, source.models, source.shapes, precisions=plan.precisions, exact=plan.exact, samples=learnt, say=say
+    )
+    if plan.engine == "onnx":
+        return write(folder)
+    if (cache := older / TIMING_CACHE).is_file():
+        shutil.copy(cache, folder / TIMING_CACHE)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        onnx = Path(scratch)
+        buckets = call_shapes("cuda", plan.lanes)
+        return build_parts(onnx, write(onnx), folder, buckets, place=find_place(plan.device), say=say)
 
 
 def samples(
@@ -156,100 +208,34 @@ def samples(
 
 
 def _proven(
-    bundle: Bundle,
-    loaded: Models,
+    source: Source,
     folder: Path,
     parts: Sequence[ExportedPart],
-    shapes: ExportShapes,
+    runner: Runner,
     *,
-    probes: Sequence[Probe],
-    allowed: Mapping[Precision, Tolerances],
     plan: Plan,
     progress: Progress,
-) -> tuple[Parity, ...]:
-    reference = loaded if plan.device == "cpu" else load_models(bundle, plan.device)
-    kind = torch.device(plan.device).type
-    found = []
-    for precision, tolerances in allowed.items():
-        files = {part.part: folder / part.file for part in parts if part.precision == precision}
-        options = RuntimeOptions(plan.device, "cuda" if kind == "cuda" else "cpu")
-        candidate = load_onnx(files, shapes, options, reference.condition)
-        found.append(
-            compare(
-                reference,
-                candidate,
-                bundle.manifest,
-                probes,
-                tolerances,
-                precision=precision,
-                progress=partial(_named, progress, precision),
-                device=plan.device,
-            )
+    find_place: FindPlace,
+) -> Parity:
+    reference = source.models if plan.device == "cpu" else load_models(source.bundle, plan.device)
+    files = {part.part: folder / part.file for part in parts if part.precision == runner.precision}
+    candidate = open_files(runner, files, source.shapes, plan.device, reference.condition, find_place=find_place)
+    try:
+        return compare(
+            reference,
+            candidate,
+            source.bundle.manifest,
+            source.probes,
+            plan.tolerances(runner.precision),
+            runner=runner,
+            progress=partial(_named, progress, runner),
+            device=plan.device,
         )
-    return tuple(found)
+    except (EngineFailed, torch.OutOfMemoryError) as error:
+        raise ExportFailed(
+            f"{runner} did not answer while it was compared, so nothing was published: {error}"
+        ) from error
 
 
-def _named(progress: Progress, precision: Precision, stage: str, done: int, total: int) -> None:
-    progress(f"{precision}: {stage}", done, total)
-
-
-def _write_report(parities: Sequence[Parity], folder: Path) -> None:
-    """parity.json over all precisions, and a page of each; what an earlier run wrote there is replaced."""
-    content = json.dumps([parity.as_json() for parity in parities], indent=2) + "\n"
-    (folder / PARITY_NAME).write_text(content, encoding="utf-8")
-    for parity in parities:
-        write_page(parity, compared(parity), folder / page_name(parity.precision))
-
-
-def compared(parity: Parity) -> Compared:
-    """What stood against each other."""
-    return Compared("PyTorch", f"ONNX Runtime, {parity.device}", software())
-
-
-def software() -> dict[str, str]:
-    """Versions of what makes and runs an export."""
-    return {name: version(name) for name in ("glad-inspect", "torch", "onnx", "onnxruntime")}
-
-
-def page_name(precision: Precision) -> str:
-    """The page of one precision's parity."""
-    return f"parity.{precision}.html"
-
-
-def _finish(
-    bundle: Bundle,
-    folder: Path,
-    parts: tuple[ExportedPart, ...],
-    shapes: ExportShapes,
-    parities: Sequence[Parity],
-    *,
-    report: Path,
-    command: str,
-) -> None:
-    """Lays the proof and the manifest beside the files, which makes them an export."""
-    for name in (PARITY_NAME, *(page_name(parity.precision) for parity in parities)):
-        write_file(folder / name, (report / name).read_bytes())
-    manifest = Export(
-        engine="onnx",
-        bundle=bundle.hash,
-        product=bundle.manifest.product,
-        version=bundle.manifest.version,
-        command=command,
-        shapes=shapes,
-        parts=parts,
-        proofs=tuple(parity.proof for parity in parities),
-        parity=hash_file(folder / PARITY_NAME),
-        software=software(),
-    )
-    write_file(folder / EXPORT_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
-    sync_folder(folder)
-
-
-def _replace(made: Path, target: Path) -> None:
-    """Puts the new export in the older one's place; whoever opened that one keeps its files until he closes them."""
-    old = hidden_sibling(target)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(made, target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def _named(progress: Progress, runner: Runner, stage: str, done: int, total: int) -> None:
+    progress(f"{runner}: {stage}", done, total)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from model_store.engines.exported import ExportedPart, ExportShapes, Part, Preci
 from model_store.engines.torch import TorchAutoencoder, TorchFeatures
 from model_store.engines.torch_modules import TorchConditionalDenoiser, TorchDenoiser
 from model_store.files import hash_file
+from training.export.halves import in_bfloat16, in_float16
 
 OPSET = 20
 PROTOBUF_LIMIT = 2_000_000_000
@@ -26,8 +28,6 @@ PROTOBUF_LIMIT = 2_000_000_000
 TRAINED_BATCH = 2
 """Batch of the example that is traced: any but one, which exporters take for a constant."""
 LEFTOVERS = frozenset({"Dropout", "BatchNormalization"})
-KEPT_FLOAT32 = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax")
-"""Operators that stay float32 in a float16 file: they sum over thousands of values, where float16 loses digits."""
 
 
 class ExportFailed(Exception):
@@ -137,34 +137,40 @@ def export_onnx(
     folder: Path,
     precisions: Sequence[Precision],
     *,
+    exact: Collection[Part] = (),
     samples: Callable[[Part], Sequence[Mapping[str, Tensor]]],
     say: Callable[[str], None],
 ) -> tuple[ExportedPart, ...]:
     """Writes every model in every precision to `folder`, each checked by onnx.
 
-    models: on the CPU, float32; samples: inputs of a part as inference gives them, of which int8 learns its ranges;
-    say: told of each file. ExportFailed.
+    models: on the CPU, float32; exact: parts that stay float32 in every precision; samples: inputs of a part as
+    inference gives them, of which int8 learns its ranges; say: told of each file. ExportFailed.
     """
     made = []
     for part, piece in pieces(models, shapes).items():
-        exact = folder / f"{part}.float32.onnx"
-        write_onnx(piece, exact)
+        source = folder / f"{part}.float32.onnx"
+        write_onnx(piece, source)
         for precision in precisions:
-            file = folder / f"{part}.{precision}.onnx"
-            if precision == "float16":
-                write_half(exact, file)
-            elif precision == "int8":
-                from training.export.quantise import write_quantised
-
-                write_quantised(exact, file, samples(part))
-            elif precision != "float32":
-                raise ExportFailed(f"precision is {precision}; ONNX files are made in float32, float16 and int8")
+            file = source if part in exact else folder / f"{part}.{precision}.onnx"
+            if file != source:
+                _write_in(precision, source, file, partial(samples, part))
             made.append(exported(part, precision, file))
             say(f"{file.name}: {sum(entry.bytes for entry in made[-1].files.values()) / 1e6:.1f} MB")
-        if "float32" not in precisions:
-            for path in _files_of(exact):
+        if source.name not in {one.file for one in made}:
+            for path in _files_of(source):
                 path.unlink()
     return tuple(made)
+
+
+def _write_in(
+    precision: Precision, source: Path, file: Path, samples: Callable[[], Sequence[Mapping[str, Tensor]]]
+) -> None:
+    if precision == "int8":
+        from training.export.quantise import write_quantised
+
+        write_quantised(source, file, samples())
+    else:
+        write_half(source, file, precision)
 
 
 def exported(part: Part, precision: Precision, file: Path) -> ExportedPart:
@@ -201,17 +207,10 @@ def write_onnx(piece: Piece, file: Path) -> None:
     check(file)
 
 
-def write_half(exact: Path, file: Path) -> None:
-    """A float32 file in float16, but for `KEPT_FLOAT32` and what goes in and out."""
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
+def write_half(exact: Path, file: Path, precision: Precision) -> None:
+    """A float32 file in float16 or bfloat16; see `training.export.halves`. ExportFailed if the result is not sound."""
     with _quietly():
-        model = convert_float_to_float16(
-            onnx.load(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
-        )
-    OnnxModel(model).topological_sort()  # the casts were appended behind the nodes that read them
-    del model.graph.value_info[:]  # types of before: the checker infers them anew
+        model = (in_bfloat16 if precision == "bfloat16" else in_float16)(exact)
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > PROTOBUF_LIMIT
     onnx.save(model, file, save_as_external_data=large, location=f"{file.name}.data")
     check(file)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glad.models import Models
 from glad.settings import MethodSettings
 from model_store.engines.exported import Precision, Proof
+from model_store.engines.runners import Runner
 from model_store.inspection import Inspected, inspect
 from model_store.manifest import Manifest
 from model_store.thresholds import Thresholds
@@ -80,12 +81,18 @@ class Parity:
 
     product: str
     version: str
-    precision: Precision
+    runner: Runner
+    """The candidate."""
     device: str
     tolerances: Tolerances
     thresholds: Thresholds | None
     components: tuple[ComponentRow, ...]
     images: tuple[ImageRow, ...]
+
+    @property
+    def precision(self) -> Precision:
+        """The candidate's."""
+        return self.runner.precision
 
     @property
     def summary(self) -> Summary:
@@ -116,8 +123,8 @@ class Parity:
         """What the export's manifest keeps of it; a difference that is NaN is infinite there."""
         largest = self.summary.absolute_score_difference
         return Proof(
+            runner=str(self.runner),
             precision=self.precision,
-            device=self.device.partition(":")[0],
             passed=self.passed,
             images=len(self.images),
             verdict_flips=self.summary.verdict_flips,
@@ -130,7 +137,8 @@ class Parity:
         told = {
             "product": self.product,
             "version": self.version,
-            "precision": self.precision,
+            "reference": "torch-float32",
+            "candidate": str(self.runner),
             "device": self.device,
             "passed": self.passed,
             "problems": list(self.problems),
@@ -188,14 +196,15 @@ def compare(
     images: Sequence[Probe],
     tolerances: Tolerances,
     *,
-    precision: Precision,
+    runner: Runner,
     progress: Progress,
     device: str = "cpu",
     batches: Sequence[int] = (1, 2, 4),
 ) -> Parity:
     """Every model by itself, then every image end to end, under the bundle's settings and thresholds.
 
-    images: of `training.probes.make_probes`, inspected as one model image each; device: of both models' tensors.
+    images: of `training.probes.make_probes`, inspected as one model image each; runner: what the candidate runs on;
+    device: of both models' tensors.
     ValueError without images, or if an output has another shape than the reference's.
     """
     if not images:
@@ -214,7 +223,7 @@ def compare(
     return Parity(
         product=manifest.product,
         version=manifest.version,
-        precision=precision,
+        runner=runner,
         device=device,
         tolerances=tolerances,
         thresholds=limits,

@@ -7,14 +7,21 @@ FP16 with constraints per layer, lets TensorRT choose types by speed, and is gon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from glad.shapes import CallShapes
+from model_store.engines.exported import ExportedPart
+from model_store.engines.tensorrt import Place
 from model_store.engines.tensorrt_api import Builder, Config, Network, Parser, Profile, TensorRt, TimingCache, shape_of
-from model_store.files import replace_file
+from model_store.files import hash_file, replace_file
+from training.export.onnx import ExportFailed
+
+TIMING_CACHE = "timing.cache"
+"""What TensorRT learnt of kernels' speed on this device; lies beside the engines, and changes no answer."""
 
 
-class BuildFailed(Exception):
+class BuildFailed(ExportFailed):
     """TensorRT could not make an engine of a file. Says which, and what TensorRT said."""
 
 
@@ -74,3 +81,41 @@ def _timing_cache(config: Config, file: Path) -> TimingCache:
     if fresh is None or not config.set_timing_cache(fresh, ignore_mismatch=False):
         raise BuildFailed("TensorRT takes no timing cache, not even an empty one: its log above says why")
     return fresh
+
+
+def build_parts(
+    onnx: Path,
+    parts: Sequence[ExportedPart],
+    target: Path,
+    buckets: CallShapes,
+    *,
+    place: Place,
+    say: Callable[[str], None],
+) -> tuple[ExportedPart, ...]:
+    """An engine in `target` for every exported file in `onnx`: the same parts in the same precisions.
+
+    buckets: the batch sizes that the worker's calls have; say: told before each build, which takes minutes, and after.
+    BuildFailed.
+    """
+    for file, part in {part.file: part.part for part in parts}.items():  # one file may serve several precisions
+        engine = target / _engine_name(file)
+        say(f"{engine.name}: building for {place.device.name}, which may take minutes")
+        with place.device.active():
+            build_engine(
+                onnx / file,
+                engine,
+                buckets=buckets.denoiser if part == "unet" else buckets.comparator,
+                timing_cache=target / TIMING_CACHE,
+                library=place.library,
+            )
+        say(f"{engine.name}: {engine.stat().st_size / 1e6:.1f} MB")
+    return tuple(_as_engine(part, target) for part in parts)
+
+
+def _as_engine(part: ExportedPart, folder: Path) -> ExportedPart:
+    name = _engine_name(part.file)
+    return ExportedPart(part=part.part, precision=part.precision, file=name, files={name: hash_file(folder / name)})
+
+
+def _engine_name(file: str) -> str:
+    return Path(file).with_suffix(".engine").name

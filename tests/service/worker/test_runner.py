@@ -19,7 +19,7 @@ from model_store.engines.choice import load
 from model_store.store import Store
 from service.worker.codec import Prepared, prepare, render
 from service.worker.models import BundleCache, BundleUnavailable, LoadedBundle, _group
-from service.worker.runner import Inspected, NotFinite, Runner, call_shapes
+from service.worker.runner import Inspected, NotFinite, Runner
 from tests.service.worker.conftest import png
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -216,13 +216,6 @@ def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy:
     assert prepared.framed.layout.placement.restore(found.map).shape == (32, 64)
     assert rendered.regions[0].box[2] <= 96
     assert rendered.regions[0].box[3] <= 48
-
-
-def test_call_shapes_are_few_and_cover_all_lanes() -> None:
-    assert call_shapes("cpu", 6).denoiser == (1, 2, 4, 8)
-    assert call_shapes("cpu", 1).denoiser == (1,)
-    assert call_shapes("cpu", 4).comparator == (1,)
-    assert call_shapes("cuda", 4).comparator == (1, 2, 4)
 
 
 class TestBundleCache:

@@ -1,0 +1,125 @@
+"""What lies beside the files of an export: the report of its parity, its pages, and the manifest that makes it one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+from model_store.bundle import Bundle
+from model_store.engines.exported import (
+    EXPORT_NAME,
+    PARITY_NAME,
+    EngineUnusable,
+    Export,
+    ExportedPart,
+    ExportEngine,
+    ExportShapes,
+)
+from model_store.engines.runners import FindPlace
+from model_store.files import hash_file, hidden_sibling, sync_folder, write_file
+from training.export.parity import Parity
+from training.export.parity_page import Compared, verdict, write_page
+
+LIBRARIES = ("glad-inspect", "torch", "onnx")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What makes and runs an export."""
+
+    engine: ExportEngine
+    software: Mapping[str, str]
+    """Name -> version."""
+    device: str | None = None
+    """TensorRT: the only device that the engines run on."""
+
+    @classmethod
+    def of(cls, engine: ExportEngine, device: str, find_place: FindPlace) -> Self:
+        """As it is here. EngineUnusable if the engine is not."""
+        software = {name: version(name) for name in LIBRARIES}
+        if engine == "onnx":
+            return cls(engine, {**software, "onnxruntime": _runtime_version()})
+        place = find_place(device)
+        return cls(engine, {**software, "tensorrt": place.library.__version__}, place.device.name)
+
+
+def _runtime_version() -> str:
+    try:
+        from onnxruntime import __version__
+    except ImportError as error:
+        raise EngineUnusable(
+            f"onnxruntime is not installed ({error}): install the extra [cpu] or [gpu] of glad-inspect"
+        ) from error
+    return str(__version__)
+
+
+def tell(parities: Sequence[Parity], folder: Path, origin: Origin) -> None:
+    """parity.json over all ways to run the export, and a page of each; what lay there before is replaced."""
+    told = [{**parity.as_json(), "software": dict(origin.software)} for parity in parities]
+    (folder / PARITY_NAME).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    for parity in parities:
+        write_page(parity, compared(parity, origin.software), folder / page_name(parity))
+
+
+def compared(parity: Parity, software: Mapping[str, str]) -> Compared:
+    """What stood against each other, for readers."""
+    runner = parity.runner
+    engine = "TensorRT" if runner.engine == "tensorrt" else f"ONNX Runtime, {runner.provider}"
+    return Compared("PyTorch", engine, software)
+
+
+def told(parity: Parity) -> str:
+    """The outcome in a sentence."""
+    return verdict(parity, compared(parity, {}))
+
+
+def page_name(parity: Parity) -> str:
+    """The page of one comparison."""
+    return f"parity.{parity.runner}.html"
+
+
+def finish(
+    folder: Path,
+    bundle: Bundle,
+    parts: tuple[ExportedPart, ...],
+    shapes: ExportShapes,
+    parities: Sequence[Parity],
+    *,
+    report: Path,
+    command: str,
+    origin: Origin,
+) -> None:
+    """Lays the proof and the manifest beside the files, which makes them an export."""
+    for name in (PARITY_NAME, *(page_name(parity) for parity in parities)):
+        write_file(folder / name, (report / name).read_bytes())
+    manifest = Export(
+        engine=origin.engine,
+        bundle=bundle.hash,
+        product=bundle.manifest.product,
+        version=bundle.manifest.version,
+        command=command,
+        shapes=shapes,
+        parts=parts,
+        proofs=tuple(parity.proof for parity in parities),
+        parity=hash_file(folder / PARITY_NAME),
+        software=dict(origin.software),
+        device=origin.device,
+    )
+    write_file(folder / EXPORT_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+    sync_folder(folder)
+
+
+def replace(made: Path, target: Path) -> None:
+    """Puts the new export in the older one's place; whoever opened that one keeps its files until he closes them."""
+    old = hidden_sibling(target)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(made, target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
