@@ -77,6 +77,9 @@ class Settings(BaseSettings):
 
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
     max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
+    artifacts_max_age_s: int = Field(7 * 86_400, ge=3600, description="images and pictures are kept for so long")
+    artifacts_max_bytes: int | None = Field(None, ge=1, description="beyond it the oldest go; default: no limit")
+    sweep_every_s: float = Field(600, gt=0, description="how often artifacts are swept")
     result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
     max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
     max_events: int = Field(1_000_000, ge=1, description="events kept; twice as many while a reader lags")

@@ -21,6 +21,8 @@
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
+| `glad:v1:sweeper` | string | who sweeps the artifacts, or has lately; expires |
+| `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
 | `glad:schema` | string | the schema version, which no version renames: see schema.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
@@ -47,6 +49,9 @@ deleting one would drop its pending jobs."""
 
 EVENTS = f"{PREFIX}events"
 INSPECTION_PREFIX = f"{PREFIX}inspection:"
+DEAD_PREFIX = f"{PREFIX}dead:"
+SWEEPER = f"{PREFIX}sweeper"
+BORN = f"{PREFIX}born"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
@@ -136,4 +141,4 @@ class PoolKeys:
     @property
     def dead(self) -> str:
         """Dead letters."""
-        return f"{PREFIX}dead:{self.pool}"
+        return f"{DEAD_PREFIX}{self.pool}"
