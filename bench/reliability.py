@@ -145,9 +145,7 @@ def _api(folder: Path, redis_url: str) -> Iterator[str]:
 class _Run:
     """One trial under way."""
 
-    def __init__(
-        self, trial: Trial, folder: Path, server: RedisServer, nursery: Nursery, url: str, say: Say
-    ) -> None:
+    def __init__(self, trial: Trial, folder: Path, server: RedisServer, nursery: Nursery, url: str, say: Say) -> None:
         self._trial, self._folder, self._server, self._nursery, self._url = trial, folder, server, nursery, url
         self._say, self._log = say, Log()
         self._client = server.connect()
@@ -196,7 +194,9 @@ class _Run:
 
     def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
         workers = [self._worker() for _ in range(self._trial.workers)]
-        marks = [self._trial.inspections * (n + 1) // (self._trial.redis_kills + 1) for n in range(self._trial.redis_kills)]
+        marks = [
+            self._trial.inspections * (n + 1) // (self._trial.redis_kills + 1) for n in range(self._trial.redis_kills)
+        ]
         seen, progress_at, kill_at = 0, time.monotonic(), time.monotonic() + self._trial.kill_every_s
         while not (posted() and len(self._log.ends) >= len(self._log.accepted)):
             time.sleep(0.1)
@@ -253,7 +253,9 @@ class _Run:
             redelivered=sum(one.attempts > 1 for one in results),
             worker_kills=len(log.worker_kills),
             redis_kills=len(log.redis_kills),
-            worker_recovery_s=tuple(_recovered(log, at, held) for at, held in log.worker_kills if held & log.ends.keys()),
+            worker_recovery_s=tuple(
+                _recovered(log, at, held) for at, held in log.worker_kills if held & log.ends.keys()
+            ),
             redis_recovery_s=tuple(_next_end(log, at) for at in log.redis_kills),
             seconds=round(seconds, 1),
         )

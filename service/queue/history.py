@@ -180,7 +180,7 @@ class History:
         async with self._redis.pipeline(transaction=False) as pipe:
             for inspection_id in ids:
                 pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)
-            return [read_result(name, fields) for name, fields in zip(ids, await pipe.execute(), strict=True)]
+            return [read_result(one, fields) for one, fields in zip(ids, await pipe.execute(), strict=True)]
 
 
 def _position(moment: datetime) -> int:

@@ -195,7 +195,7 @@ class Results:
 
 def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | None:
     """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
-    job, state, result, attempt, started_ms, submitted_ms, reviews = fields
+    text, state, result, attempt, started_ms, submitted_ms, reviews = fields
     if state is None:
         return None
     if result is not None:
@@ -205,8 +205,8 @@ def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | No
     started_at = datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None
     attempts = int(attempt or 0)
     try:
-        readable = Job.model_validate_json(job or "")
+        job = Job.model_validate_json(text or "")
     except ValidationError:  # the next worker that claims it ends it
         more = {"started_at": started_at, "attempts": attempts}
-        return remains(inspection_id, job, State(state), int(submitted_ms or 0), **more)
-    return Result.waiting(readable, State(state), started_at=started_at, attempts=attempts)
+        return remains(inspection_id, text, State(state), int(submitted_ms or 0), **more)
+    return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)

@@ -40,7 +40,7 @@ CallerOf = Annotated[Caller, Depends(caller)]
 
 def authorize(request: Request, who: CallerOf) -> None:
     """Forbidden if this call takes a scope that the caller's key lacks. A dependency of the whole application."""
-    scope = needed_scope(request.method, request.scope["route"].path)
+    scope = needed_scope(request.method, request.scope["route"].path_format)
     if not who.may(scope):
         has = ", ".join(sorted(who.scopes))
         raise Forbidden(

@@ -16,8 +16,7 @@ end
 if fields[3] ~= 'running' then
   return 'repeated'
 end
--- By what the event says: the job may be one that nobody can read.
-local shown = cjson.decode(event)
+local told = cjson.decode(result) -- not the job, which may be what nobody can read
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
 if state == 'done' then
   note_completion(pace, fields[7])
@@ -36,9 +35,9 @@ redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)
 end
-if shown.serial then
-  redis.call('SREM', unfinished .. shown.serial, id)
+if type(told.serial) == 'string' then
+  redis.call('SREM', unfinished .. told.serial, id)
 end
-add_to_history(history, id, shown, outcome, ttl_ms)
+add_to_history(history, id, told, outcome, ttl_ms)
 forget_oldest(history, prefix, max_results)
 return 'recorded'
