@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from service.child import Child
 from service.client import Client
-from service.contract import FINAL_STATES, Result
+from service.contract import FINAL_STATES, Priority, Result
 from service.queue import keys
 from service.supervisor import listen
 from service.watch import alive
@@ -109,7 +109,7 @@ def run(trial: Trial, folder: Path, say: Say) -> Report:
     server.start()
     try:
         with Nursery() as nursery, _api(folder, server.url) as url:
-            return _Run(trial, folder, server, nursery, url, say).run()
+            return _Run(trial, folder, server=server, nursery=nursery, url=url, say=say).run()
     finally:
         server.kill()
 
@@ -145,7 +145,9 @@ def _api(folder: Path, redis_url: str) -> Iterator[str]:
 class _Run:
     """One trial under way."""
 
-    def __init__(self, trial: Trial, folder: Path, server: RedisServer, nursery: Nursery, url: str, say: Say) -> None:
+    def __init__(
+        self, trial: Trial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say
+    ) -> None:
         self._trial, self._folder, self._server, self._nursery, self._url = trial, folder, server, nursery, url
         self._say, self._log = say, Log()
         self._client = server.connect()
@@ -270,8 +272,6 @@ class _Run:
 
     def _left(self) -> int:
         pool, client = keys.PoolKeys("default"), self._client
-        from service.contract import Priority
-
         streams: Any = [client.xlen(pool.jobs(priority)) for priority in Priority]
         sets: Any = [client.zcard(key) for key in (pool.leases, pool.suspects, *map(pool.returned, Priority))]
         return sum(streams) + sum(sets)
@@ -296,7 +296,7 @@ def _spread(scores: Sequence[float]) -> float:
 
 def _recovered(log: Log, at: float, held: frozenset[str]) -> float:
     """Seconds from the kill until the last of what the worker held had ended."""
-    return round(max(0.0, *(log.ends[one][0] - at for one in held if one in log.ends)), 2)
+    return round(max((log.ends[one][0] - at for one in held if one in log.ends), default=0.0), 2)
 
 
 def _next_end(log: Log, at: float) -> float:
