@@ -66,6 +66,7 @@ async def test_what_cannot_be_an_image_is_never_accepted(api: Running, family: s
 async def test_no_answer_says_where_things_lie_on_this_machine(api: Running) -> None:
     for family in ("flipped", "bombs", "paths"):
         for name, request in FAMILIES[family].items():
-            answer = await api.http.request(**({"method": "POST", "url": URL} | request))
+            given: dict[str, Any] = {"method": "POST", "url": URL} | request
+            answer = await api.http.request(**given)
             for secret in (str(api.settings.data_dir), api.settings.store_url, "Traceback"):
                 assert secret not in answer.text, name
