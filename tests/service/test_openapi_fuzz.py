@@ -58,7 +58,8 @@ def operations(url: str) -> dict[str, Any]:
         schemathesis.openapi.media_type(f"image/{kind}", st.sampled_from(IMAGES) | st.binary(max_size=200))
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     found: list[Any] = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
-    return {f"{operation.method.upper()} {operation.path}": operation for operation in found}
+    # An event stream never ends, and so has no answer to look at as a whole.
+    return {f"{one.method.upper()} {one.path}": one for one in found if one.path != "/v1/events"}
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))
