@@ -36,7 +36,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 IMAGES = [picture(kind=kind) for kind in ("JPEG", "PNG", "BMP", "TIFF", "WEBP")]
-EXAMPLES = 25
+EXAMPLES = 15
 """Requests per call and per kind: well-formed, and not."""
 
 
