@@ -19,11 +19,14 @@ ServiceError
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
  ├── KeyReused              409 Idempotency-Key with another request
+ ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 come back later
+ ├── BacklogFull            429 too many wait: come back later
+ ├── WaitTooLong            429 it would wait too long: come back later
+ ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
  ├── QueueUnavailable       503 Redis is away, or refuses
@@ -218,6 +221,12 @@ class KeyReused(ServiceError):
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
 
 
+class NotReplayable(ServiceError):
+    """It has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
+
+
 class BodyTooLarge(ServiceError):
     """More bytes than allowed."""
 
@@ -246,6 +255,18 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class WaitTooLong(ServiceError):
+    """By the measured pace it would wait longer than is allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+
+
+class DeadlineUnreachable(ServiceError):
+    """By the measured pace its deadline would pass before its turn."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
 
 
 class TooManyStreams(ServiceError):
