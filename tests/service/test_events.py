@@ -167,6 +167,8 @@ def test_many_silent_readers_hold_no_connection_and_a_server_that_ends_ends_them
             assert [opened(one) for one in lines] == [["retry: 2000", "id"]] * 20
             ended = end(client)
             assert [frames(one, 1)[0].data["inspection_id"] for one in lines] == ended * 20
+            metrics = http.get(f"{url}/metrics").text
+            assert {"glad_events_kept 1.0", "glad_event_streams 20.0"} <= set(metrics.splitlines())
             clients: Any = client.client_list()
             # The feed's blocking read, and what short calls at the same moment opened: not one for each reader.
             assert sum(one["cmd"].startswith("xread") for one in clients) == 1
