@@ -211,10 +211,14 @@ class _Run:
             if marks and ended >= marks[0]:
                 marks.pop(0)
                 self._kill_redis()
-            if now >= kill_at:
+            if now >= kill_at and (victim := self._at_work(workers)) is not None:
                 kill_at = now + self._trial.kill_every_s
-                workers = [*workers[1:], self._replaced(workers[0])]
+                workers = [worker for worker in workers if worker is not victim] + [self._replaced(victim)]
                 self._say(f"{ended} of {len(self._log.accepted)} accepted have ended")
+
+    def _at_work(self, workers: Sequence[Worker]) -> Worker | None:
+        """The longest living worker that holds images: killing one that still warms up would prove nothing."""
+        return next((worker for worker in workers if self._held(worker.pid)), None)
 
     def _worker(self) -> Worker:
         settings = {**_environment(self._folder, self._server.url), "GLAD_LANES": "4"}

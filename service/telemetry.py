@@ -41,6 +41,7 @@ class ApiMetrics:
             "glad_queue_oldest_age_seconds", "Age of the oldest job that has not ended; 0: none", registry=registry
         )
         self._suspects = Gauge("glad_queue_suspects", "Jobs whose worker died, to be retried alone", registry=registry)
+        self._dead = Gauge("glad_queue_dead_letters", "Jobs given up and not replayed yet", registry=registry)
         self._workers = Gauge("glad_workers_seen", "Workers that claimed or renewed lately", registry=registry)
         self._events = Gauge("glad_events_kept", "Length of the event stream", registry=registry)
         self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
@@ -71,6 +72,7 @@ class ApiMetrics:
         self._oldest.set(stats.oldest_age_s)
         self._suspects.set(stats.suspects)
         self._workers.set(stats.workers)
+        self._dead.set(stats.dead)
 
 
 class WorkerMetrics:
