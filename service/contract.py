@@ -208,6 +208,9 @@ class Job(Traceability):
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     pool: Name = "default"
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    traceparent: str | None = Field(
+        None, max_length=64, description="the W3C trace context of the request, where traces are collected"
+    )
 
     def to_json(self) -> str:
         """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""

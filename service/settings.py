@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     max_bundles: int = Field(4, ge=1, description="bundles that a worker keeps loaded")
     stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
 
+    takt_s: float = Field(10.0, gt=0, description="time per part of the fastest line: what alerts compare with")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

@@ -63,6 +63,7 @@ from service.errors import (
 from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
+from service.tracing import current_traceparent
 
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -213,7 +214,7 @@ async def accept(
     key = _Key(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await _keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
+        site.metrics.submitted(product, job.priority.value, job.station)
         log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
     return Accepted(job, submission)
 
@@ -296,6 +297,7 @@ def _make_job(
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         pool=pool,
+        traceparent=current_traceparent(),
     )
     try:
         job.to_json()
@@ -525,6 +527,7 @@ def rejections_counted(site: Site) -> Iterator[None]:
 def _stage(site: Site, name: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
-        yield
+        with site.tracing.span(name):
+            yield
     finally:
         site.metrics.stage(name, time.perf_counter() - began)
