@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service.api.patient_protocol import PatientProtocol
-from service.contract import LONGEST_WAIT_S
+from service.contract import LONGEST_INFER_WAIT_S
 from service.settings import Settings
 
-DRAIN_S = LONGEST_WAIT_S + 5
+DRAIN_S = LONGEST_INFER_WAIT_S + 5
 """A request that waits for its result may do so to its end."""
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import batch, events, health, history, inspections, parts, problems, products, reviews, stations
+from service.api import batch, events, health, history, inspections, oip, parts, problems, products, reviews, stations
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -45,6 +45,7 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - **Accepted is kept**: the image and its job are durable before the answer. What cannot be kept is refused.
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
 - Errors are `application/problem+json` (RFC 9457) with stable types.
+- `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (inspections, batch, history, events, parts, reviews, stations, products, health, *documents):
+    for module in (inspections, batch, history, events, parts, reviews, stations, products, health, oip, *documents):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -158,5 +159,5 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         content = response.get("content", {})
         if PROBLEM_JSON in content and "application/json" in content:
             content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
-        elif status == "422":  # FastAPI's own form of it, which this service never sends
+        elif "HTTPValidationError" in str(content):  # FastAPI's own form of it, which this service never sends
             del responses[status]

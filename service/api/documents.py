@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from service.contract import Result
 from service.errors import (
-    PROBLEM_JSON,
     BacklogFull,
     BodyTooLarge,
     EmptyImage,
@@ -17,7 +16,6 @@ from service.errors import (
     KeyReused,
     MalformedForm,
     NotReviewable,
-    Problem,
     ProductUnusable,
     QueueUnavailable,
     ServiceError,
@@ -31,6 +29,7 @@ from service.errors import (
     UnknownPart,
     UnknownProduct,
     UnknownStation,
+    error_body,
 )
 
 Responses = dict[int | str, dict[str, Any]]
@@ -101,14 +100,15 @@ def problems(instance: str, *errors: ServiceError) -> Responses:
     """One response per status, with an example per type."""
     responses: Responses = {}
     for error in errors:
+        media_type, body = error_body(error.problem(instance))
         response = responses.setdefault(
             int(error.status),
-            {"model": Problem, "description": error.title, "content": {PROBLEM_JSON: {"examples": {}}}},
+            {"model": type(body), "description": error.title, "content": {media_type: {"examples": {}}}},
         )
         if error.title not in response["description"]:
             response["description"] += f", or: {error.title}"
-        example = error.problem(instance).model_dump(exclude_none=True)
-        response["content"][PROBLEM_JSON]["examples"][error.slug] = {"summary": error.title, "value": example}
+        example = body.model_dump(exclude_none=True)
+        response["content"][media_type]["examples"][error.slug] = {"summary": error.title, "value": example}
         if error.retry_after_s is not None:
             response["headers"] = _RETRY_AFTER
     return responses
@@ -124,7 +124,7 @@ def inspection(description: str, example: dict[str, Any], headers: dict[str, Any
 
 
 QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
-_STORAGE_AWAY = StorageUnavailable(
+STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
 NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
@@ -150,7 +150,7 @@ SUBMIT_RESPONSES: Responses = {
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
         BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 STATION_SUBMIT_RESPONSES: Responses = SUBMIT_RESPONSES | problems(
@@ -336,7 +336,7 @@ ARTIFACT_RESPONSES: Responses = {
         NO_INSPECTION,
         UnknownArtifact(f"inspection {ID} has no heatmap.png: its state is queued, and it has image"),
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 PRODUCTS_RESPONSES: Responses = {}
