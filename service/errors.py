@@ -10,6 +10,9 @@ ServiceError
  ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
+ ├── UnknownVersion         404 the product has no such version
+ ├── VersionUnusable        409 broken, not calibrated, or none to go back to
+ ├── StateChanged           409 somebody else changed the product at the same time
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
  ├── UnknownStation         404 the station is not set
@@ -163,6 +166,24 @@ class ProductUnusable(ServiceError):
     """The product has no usable bundle."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
+
+
+class UnknownVersion(ServiceError):
+    """The product has no such version."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+
+
+class VersionUnusable(ServiceError):
+    """A version is broken or not calibrated, or there is none to go back to."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
+
+
+class StateChanged(ServiceError):
+    """Somebody else changed the product at the same time."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
 
 
 class VersionNotActive(ServiceError):

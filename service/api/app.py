@@ -13,7 +13,20 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import batch, events, health, history, inspections, oip, parts, problems, products, reviews, stations
+from service.api import (
+    batch,
+    events,
+    health,
+    history,
+    inspections,
+    oip,
+    parts,
+    problems,
+    product_changes,
+    products,
+    reviews,
+    stations,
+)
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -48,6 +61,9 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health, oip)
+"""The modules whose calls the service takes, in the order of the document."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -80,7 +96,20 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (inspections, batch, history, events, parts, reviews, stations, products, health, oip, *documents):
+    for module in (
+        inspections,
+        batch,
+        history,
+        events,
+        parts,
+        reviews,
+        stations,
+        product_changes,
+        products,
+        health,
+        oip,
+        *documents,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

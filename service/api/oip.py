@@ -262,7 +262,9 @@ def _reason(result: Result) -> str:
 
 def _answered(site: Site, asked: InferRequest, order: Order, results: Sequence[Result]) -> Response:
     found = [Inspected(result, _map(site, result) if MAP in order.outputs else None) for result in results]
-    head = {"model_name": results[0].product, "model_version": results[0].bundle.version}
+    head = {"model_name": results[0].product}
+    if results[0].bundle is not None:
+        head["model_version"] = results[0].bundle.version
     if asked.id:
         head["id"] = asked.id
     answer = write_answer(head, write_outputs(order, found), asked)

@@ -34,6 +34,8 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/parts/{serial}"): Scope.READ,
     ("GET", "/v1/products"): Scope.READ,
     ("GET", "/v1/products/{product}"): Scope.READ,
+    ("PUT", "/v1/products/{product}/active"): Scope.ADMIN,
+    ("PATCH", "/v1/products/{product}/thresholds"): Scope.ADMIN,
     ("GET", "/v2"): Scope.READ,
     ("GET", "/v2/models/{model}"): Scope.READ,
     ("GET", "/v2/models/{model}/ready"): Scope.READ,

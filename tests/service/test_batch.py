@@ -112,9 +112,10 @@ async def test_a_full_queue_takes_what_fits(
     assert Job.model_validate_json(text).product == "toy"
 
 
-async def test_without_redis_every_image_is_refused_at_once(own_redis: RedisServer, start_app: StartApp) -> None:
+async def test_a_redis_that_refuses_writes_refuses_every_image(own_redis: RedisServer, start_app: StartApp) -> None:
     api: Running = await start_app(own_redis.url)
-    own_redis.kill()
-    found = (await post(api, SEVERAL)).json()["items"]
-    assert [one["status"] for one in found] == [503] * 3
+    with own_redis.connect() as client:
+        client.config_set("maxmemory", "1")
+        found = (await post(api, SEVERAL)).json()["items"]
+    assert [one["problem"]["type"] for one in found] == ["urn:glad:problem:queue-unavailable"] * 3
     assert api.stored() == []
