@@ -21,11 +21,14 @@ ServiceError
  ├── BodyTooSlow            408 the body did not come in time
  ├── VersionNotActive       404 of a product, in the Open Inference Protocol
  ├── KeyReused              409 Idempotency-Key with another request
+ ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 come back later
+ ├── BacklogFull            429 too many wait: come back later
+ ├── WaitTooLong            429 it would wait too long: come back later
+ ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
  ├── InspectionFailed       500 for clients that wait: it ended without a verdict
@@ -234,6 +237,12 @@ class KeyReused(ServiceError):
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
 
 
+class NotReplayable(ServiceError):
+    """It has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
+
+
 class BodyTooLarge(ServiceError):
     """More bytes than allowed."""
 
@@ -262,6 +271,18 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class WaitTooLong(ServiceError):
+    """By the measured pace it would wait longer than is allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+
+
+class DeadlineUnreachable(ServiceError):
+    """By the measured pace its deadline would pass before its turn."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
 
 
 class TooManyStreams(ServiceError):

@@ -24,6 +24,7 @@ from service.api import (
     problems,
     product_changes,
     products,
+    replays,
     reviews,
     stations,
 )
@@ -48,6 +49,7 @@ from service.security.key_ring import SharedKeys
 from service.security.rate import RateLimiter
 from service.security.scopes import OPEN
 from service.settings import Settings
+from service.sweeping import sweeping
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
 DESCRIPTION = """
@@ -103,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         parts,
         reviews,
+        replays,
         stations,
         product_changes,
         products,
@@ -139,21 +142,27 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
-    client = connect_async(redis_url)
+    client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
     try:
-        async with Results(client) as results, EventFeed(client) as feed:
+        async with (
+            Results(client) as results,
+            EventFeed(client) as feed,
+            sweeping(settings, redis_url, artifacts),
+        ):
             yield Site(
                 settings=settings,
                 redis=client,
-                jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
+                jobs=JobSubmitter(
+                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
+                ),
                 results=results,
                 history=History(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
                 stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
-                artifacts=ArtifactStore(settings.artifacts),
+                artifacts=artifacts,
                 decoder=decoder,
                 metrics=ApiMetrics(CollectorRegistry()),
                 guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),

@@ -11,10 +11,12 @@ from service.contract import Result
 from service.errors import (
     BacklogFull,
     BodyTooLarge,
+    DeadlineUnreachable,
     EmptyImage,
     InvalidFields,
     KeyReused,
     MalformedForm,
+    NotReplayable,
     NotReviewable,
     ProductUnusable,
     QueueUnavailable,
@@ -32,12 +34,14 @@ from service.errors import (
     UnknownStation,
     UnknownVersion,
     VersionUnusable,
+    WaitTooLong,
     error_body,
 )
 
 Responses = dict[int | str, dict[str, Any]]
 
 ID = "019abc12-3456-7def-8123-456789abcdef"
+OLD_ID = "019abc12-0000-7def-8123-456789abcdef"
 PATH = "/v1/products/bracket/inspections"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 BINARY = {"type": "string", "format": "binary"}
@@ -72,6 +76,7 @@ QUEUED: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
     "attempts": 0,
+    "replay_of": None,
     "error": None,
     "reviews": [],
 }
@@ -130,6 +135,7 @@ QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try
 STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
+_FULL = BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2)
 NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
 UNUSABLE = ProductUnusable(
     "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"
@@ -151,7 +157,14 @@ SUBMIT_RESPONSES: Responses = {
         UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
         InvalidFields("captured_at: Input should have timezone info"),
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
-        BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
+        _FULL,
+        WaitTooLong(
+            "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later", retry_after_s=600
+        ),
+        DeadlineUnreachable(
+            "a new inspection would wait about 12.5 s; its deadline_ms is 5000: give it more time, or send it later",
+            retry_after_s=8,
+        ),
         QUEUE_AWAY,
         STORAGE_AWAY,
     ),
@@ -327,6 +340,18 @@ EVENTS_RESPONSES: Responses = {
         InvalidFields("after: is '12x'; an event's id is digits, a hyphen, digits: send the last one that you saw"),
         TooManyStreams("100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"),
         QUEUE_AWAY,
+    ),
+}
+REPLAY_RESPONSES: Responses = {
+    200: inspection("Replayed before, and ended", DONE | {"replay_of": OLD_ID}, _LOCATION),
+    202: inspection("The new inspection: it waits or runs", QUEUED | {"replay_of": OLD_ID}, _LOCATION | _RETRY_AFTER),
+    **problems(
+        f"/v1/inspections/{OLD_ID}/replay",
+        NO_INSPECTION,
+        NotReplayable(f"inspection {OLD_ID} has a verdict: only failed and expired ones are replayed"),
+        _FULL,
+        QUEUE_AWAY,
+        _STORAGE_AWAY,
     ),
 }
 ARTIFACT_RESPONSES: Responses = {

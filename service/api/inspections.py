@@ -48,6 +48,7 @@ from service.contract import (
 )
 from service.errors import (
     BacklogFull,
+    DeadlineUnreachable,
     FieldProblem,
     InvalidFields,
     KeyReused,
@@ -56,8 +57,10 @@ from service.errors import (
     StorageUnavailable,
     UnknownArtifact,
     UnknownInspection,
+    WaitTooLong,
     field_problems,
 )
+from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
 
@@ -203,7 +206,7 @@ async def accept(
     bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
     given = _read_fields(upload.fields)
     fields = given if origin is None else _with_defaults(upload.fields, origin)
-    await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
+    await _refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
     with _stage(site, "accept_decode"):
         image = await site.decoder.describe(upload.content)
     job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
@@ -211,7 +214,7 @@ async def accept(
     submission = await _keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
-        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
+        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
     return Accepted(job, submission)
 
 
@@ -243,17 +246,33 @@ def _invalid(problems: list[FieldProblem]) -> InvalidFields:
     return InvalidFields("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
 
 
-async def _refuse_when_full(site: Site, *, may_be_a_repeat: bool) -> None:
+async def _refuse_without_room(site: Site, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
     """Before anything costs: is Redis there, and is there room? The submit script decides again, and finally.
 
     A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
     """
     try:
-        backlog = await site.jobs.backlog()
+        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms)
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
-    if backlog >= site.jobs.max_backlog and not may_be_a_repeat:
-        raise _backlog_full(site, backlog)
+        raise queue_unavailable(site, error) from error
+    if outlook.room is not Room.OPEN and not may_be_a_repeat:
+        raise no_room(site, outlook, fields.deadline_ms)
+    await _refuse_without_disk(site)
+
+
+async def _refuse_without_disk(site: Site) -> None:
+    """A disk that is nearly full still has to take results and the queue's log: new images come last."""
+    least = site.settings.min_free_bytes
+    try:
+        free = await asyncio.to_thread(site.artifacts.free_bytes)
+    except ArtifactsUnavailable:
+        return  # storing will say so
+    if free is not None and free < least:
+        raise StorageUnavailable(
+            f"the image store has {free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be: free space, or "
+            "send it again later",
+            retry_after_s=site.settings.retry_after_s,
+        )
 
 
 def _make_job(
@@ -320,8 +339,8 @@ async def _keep_and_submit(site: Site, job: Job, upload: Upload, key: _Key) -> S
             f"Idempotency-Key {key.text!r} was used for inspection {submission.inspection_id} with another "
             "image or other fields: use a new key for a new part, and the same request for a retry"
         )
-    if submission.outcome is Outcome.FULL:
-        raise _backlog_full(site, submission.backlog)
+    if submission.outlook.room is not Room.OPEN:
+        raise no_room(site, submission.outlook, job.deadline_ms)
     return submission
 
 
@@ -343,7 +362,7 @@ async def _after_failed_submit(site: Site, job: Job, error: RedisError) -> NoRet
         with contextlib.suppress(RedisError):
             if await site.results.get(job.id) is None:
                 await _remove_image(site, job)
-    raise _queue_unavailable(site, error) from error
+    raise queue_unavailable(site, error) from error
 
 
 async def _remove_image(site: Site, job: Job) -> None:
@@ -379,7 +398,7 @@ async def standing(site: Site, accepted: Accepted, wait_s: float = 0) -> Result:
             result = await site.results.wait(accepted.submission.inspection_id, wait_s)
         except RedisError as error:
             if repeated:
-                raise _queue_unavailable(site, error) from error
+                raise queue_unavailable(site, error) from error
     if result is None:
         raise unknown_inspection(accepted.submission.inspection_id)
     return result
@@ -402,7 +421,7 @@ async def find(site: Site, inspection_id: str) -> Result:
     except ValueError:
         found = None
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
+        raise queue_unavailable(site, error) from error
     if found is None:
         raise unknown_inspection(inspection_id)
     return found
@@ -449,7 +468,8 @@ def _json(result: Result, status: int, headers: dict[str, str]) -> Response:
     return Response(result.to_json(), status, headers, media_type="application/json")
 
 
-def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+def queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+    """Redis is away, or refuses: logged, and 503."""
     log.error("queue unavailable", error=str(error), kind=type(error).__name__)
     return QueueUnavailable(
         "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
@@ -457,10 +477,24 @@ def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
     )
 
 
-def _backlog_full(site: Site, backlog: int) -> BacklogFull:
+def no_room(site: Site, outlook: Outlook, deadline_ms: int | None) -> ServiceError:
+    """Why a submission is refused, and when to come back: by the measured pace, or GLAD_RETRY_AFTER_S before any."""
+    limits = site.jobs.limits
+    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=site.settings.retry_after_s)
+    wait = f"a new inspection would wait about {outlook.expected_wait_s or 0:.1f} s"
+    if outlook.room is Room.LATE:
+        return DeadlineUnreachable(
+            f"{wait}; its deadline_ms is {deadline_ms}: give it more time, or send it again later",
+            retry_after_s=retry_after_s,
+        )
+    if outlook.room is Room.SLOW:
+        return WaitTooLong(
+            f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
+            retry_after_s=retry_after_s,
+        )
     return BacklogFull(
-        f"{backlog} inspections are queued or running; the limit is {site.jobs.max_backlog}: send it again later",
-        retry_after_s=site.settings.retry_after_s,
+        f"{outlook.backlog} inspections are queued or running; the limit is {limits.max_backlog}: send it again later",
+        retry_after_s=retry_after_s,
     )
 
 
