@@ -351,7 +351,7 @@ REPLAY_RESPONSES: Responses = {
         NotReplayable(f"inspection {OLD_ID} has a verdict: only failed and expired ones are replayed"),
         _FULL,
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 ARTIFACT_RESPONSES: Responses = {
