@@ -8,7 +8,6 @@ import io
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,15 @@ from PIL import Image
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from service.artifacts import ArtifactStore
-from service.contract import Failure, Result, State
-from service.queue.claims import ClaimedJob
-from service.queue.connection import connect
+from service.contract import Failure, State
 from service.queue.jobs import JobQueue
 from service.security.api_keys import KeyStore
 from service.security.scopes import Scope
 from service.settings import Settings
 from tests.support.http_server import server_on
-from tests.support.line import findings, picture
+from tests.support.line import picture
 from tests.support.redis_server import RedisServer
-
-MAP = np.arange(600, dtype=np.float32).reshape(20, 30) / 600
-"""Of a picture of 30x20 pixels."""
+from tests.support.working import MAP, working
 
 
 @pytest.fixture
@@ -51,49 +45,6 @@ def url(settings: Settings) -> Iterator[str]:
 def triton(url: str) -> Iterator[InferenceServerClient]:
     with InferenceServerClient(url.removeprefix("http://")) as client:
         yield client
-
-
-class Worker:
-    """Gives every image the score that its place in the queue makes: 0.25, 0.5, 0.75, 1.0 ..."""
-
-    def __init__(self, settings: Settings, failure: Failure | None = None) -> None:
-        self._artifacts = ArtifactStore(settings.artifacts)
-        self._failure = failure
-        self.seen: list[ClaimedJob] = []
-
-    def take(self, claimed: ClaimedJob, queue: JobQueue) -> None:
-        self.seen.append(claimed)
-        if self._failure is not None:
-            queue.fail(claimed, self._failure)
-            return
-        npy = io.BytesIO()
-        np.save(npy, MAP)
-        self._artifacts.put(claimed.id, "map.npy", npy.getvalue())
-        found = findings(0.25 * len(self.seen), artifacts=("map.npy",))
-        done = Result.done(claimed.job, found, started_at=claimed.started_at, attempts=claimed.attempt)
-        assert queue.complete(claimed, done)
-
-
-@contextmanager
-def working(settings: Settings, failure: Failure | None = None) -> Iterator[Worker]:
-    """A worker in a thread."""
-    assert settings.redis_url is not None
-    worker, stopped = Worker(settings, failure), threading.Event()
-
-    def work() -> None:
-        with connect(str(settings.redis_url)) as own:
-            queue = JobQueue(own)
-            while not stopped.is_set():
-                for claimed in queue.claim(1, block_ms=100):
-                    worker.take(claimed, queue)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def files(*images: bytes, raw: bool = True) -> InferInput:
