@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -231,7 +231,7 @@ class AsyncClient:
 
     async def history(
         self, *, after: str | None = None, filters: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """As `Client.history`."""
         more = True
         while more:
@@ -242,7 +242,7 @@ class AsyncClient:
 
     async def events(
         self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
-    ) -> AsyncIterator[ServerEvent]:
+    ) -> AsyncGenerator[ServerEvent, None]:
         """As `Client.events`."""
         trail = Trail(self._calls, last_event_id, product, station)
         while True:

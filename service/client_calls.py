@@ -11,6 +11,7 @@ ClientError
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import uuid
@@ -218,4 +219,4 @@ def _pause_s(outcome: httpx.Response | httpx.TransportError, attempt: int) -> fl
     text = outcome.headers.get("Retry-After", "") if isinstance(outcome, httpx.Response) else ""
     if text.isdigit():
         return float(text)
-    return min(LONGEST_PAUSE_S, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+    return min(LONGEST_PAUSE_S, 0.1 * math.exp2(min(attempt, 10))) * random.uniform(0.5, 1.0)
