@@ -35,6 +35,8 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:  # FastAPI's word for a body
+            return await refused(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
         status = HTTPStatus(error.status_code)
         detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))

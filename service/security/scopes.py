@@ -29,6 +29,7 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/inspections/{id}"): Scope.READ,
     ("GET", "/v1/inspections/{id}/{artifact}"): Scope.READ,
     ("GET", "/v1/inspections"): Scope.READ,
+    ("POST", "/v1/inspections/{id}/replay"): Scope.SUBMIT,
     ("POST", "/v1/inspections/{id}/review"): Scope.REVIEW,
     ("GET", "/v1/events"): Scope.READ,
     ("GET", "/v1/parts/{serial}"): Scope.READ,
