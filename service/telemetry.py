@@ -42,8 +42,15 @@ class ApiMetrics:
         )
         self._suspects = Gauge("glad_queue_suspects", "Jobs whose worker died, to be retried alone", registry=registry)
         self._workers = Gauge("glad_workers_seen", "Workers that claimed or renewed lately", registry=registry)
+        self._events = Gauge("glad_events_kept", "Length of the event stream", registry=registry)
+        self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
         self._stages = _stage_durations(registry)
         _build_info(registry)
+
+    def events(self, *, length: int, readers: int) -> None:
+        """The event stream now. Longer than GLAD_MAX_EVENTS: a consumer group lags, and at twice that it loses."""
+        self._events.set(length)
+        self._readers.set(readers)
 
     def submitted(self, product: str, priority: str) -> None:
         """An inspection was accepted."""

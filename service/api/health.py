@@ -74,6 +74,7 @@ async def metrics(site: SiteOf) -> Response:
     """The process's counters, and the queue as it is now; the queue's gauges keep their last values without Redis."""
     with contextlib.suppress(RedisError, OSError):
         site.metrics.queue(await site.jobs.stats(worker_seen_s=site.settings.lease_ms / 1000))
+        site.metrics.events(length=await site.feed.length(), readers=site.feed.readers)
     return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

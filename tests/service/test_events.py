@@ -163,11 +163,13 @@ def test_many_silent_readers_hold_no_connection_and_a_server_that_ends_ends_them
     with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=50)) as http:
         with server_on(settings) as url:
             streams = [http.stream("GET", url + URL) for _ in range(20)]
-            opened = [stream.__enter__() for stream in streams]
-            lines = [stream.iter_lines() for stream in opened]
+            answers = [stream.__enter__() for stream in streams]
+            lines = [answer.iter_lines() for answer in answers]
             assert [opened(one) for one in lines] == [["retry: 2000", "id"]] * 20
             ended = end(client)
             assert [frames(one, 1)[0].data["inspection_id"] for one in lines] == ended * 20
+            metrics = http.get(f"{url}/metrics").text
+            assert {"glad_events_kept 1.0", "glad_event_streams 20.0"} <= set(metrics.splitlines())
             clients: Any = client.client_list()
             # The feed's blocking read, and what short calls at the same moment opened: not one for each reader.
             assert sum(one["cmd"].startswith("xread") for one in clients) == 1
