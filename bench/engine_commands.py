@@ -151,7 +151,7 @@ def export(
 
     On a GPU, say: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
     """
-    from bench.export import ExportPlan, measure_export
+    from bench.export import DTYPES, PRECISIONS, ExportPlan, measure_export
     from bench.fullsize import FULL, NARROW, fullsize_settings, random_modules
     from bench.names import one_of, some_of
     from model_store.devices import choose_device
@@ -159,8 +159,8 @@ def export(
 
     with explained(ValueError, ExportFailed):
         place = choose_device(device)
-        precisions = some_of("--precision", precision, ("float32", "float16"))
-        dtype = one_of("--torch-dtype", torch_dtype, ("float32", "float16", "bfloat16"))
+        precisions = some_of("--precision", precision, PRECISIONS)
+        dtype = one_of("--torch-dtype", torch_dtype, DTYPES)
         batches = numbers("--batch", batch, int) or (1,)
         plan, width = ExportPlan(precisions, dtype, place, batches, rounds), NARROW if narrow else FULL
         found = [

@@ -24,13 +24,17 @@ from bench.model_calls import ModelCall, model_calls
 from glad.models import Condition, Models
 from glad.settings import MethodSettings
 from glad.shapes import CallShapes
+from model_store.engines import torch_files
 from model_store.engines.exported import ExportedPart, ExportShapes, Part, Precision
 from model_store.engines.onnx import RuntimeOptions, load_onnx
 from model_store.engines.torch import models_from_modules
-from model_store.engines.torch_files import DTYPES
 from model_store.manifest import Dtype
 from training.export.component_parity import in_units
 from training.export.onnx import export_onnx, shapes_of
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
+"""Of the files: int8 learns its ranges from images, of which random weights make nothing."""
+DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def measure_export(
         export_peak_gb = peak_memory_gb()
         expected = {call.component: call.run(exact) for call in model_calls(exact, settings, CallShapes((1,)))}
         calls = tuple(model_calls(exact, settings, CallShapes(plan.batches, plan.batches), plan.device))
-        ways = {
+        ways: dict[str, Callable[[], Models]] = {
             f"torch-{plan.dtype}": partial(_torch_models, modules, settings, plan.device, plan.dtype),
             **_onnx_ways(parts, shapes, Path(folder), modules.condition, plan),
         }
@@ -145,7 +149,7 @@ def measure_export(
 def _torch_models(modules: Modules, settings: MethodSettings, device: str, dtype: Dtype) -> Models:
     """The modules, which are moved and converted themselves: there is no memory for a second copy. As `load_models`."""
     for module in (modules.autoencoder, modules.unet, modules.features):
-        nn.Module.to(module, device=device, dtype=DTYPES[dtype])
+        nn.Module.to(module, device=device, dtype=torch_files.DTYPES[dtype])
         module.requires_grad_(False)
     modules.autoencoder.to(memory_format=torch.channels_last)
     condition = _moved(modules.condition, device)
@@ -176,7 +180,7 @@ def _exported(
 
 
 def _no_samples(part: Part) -> Sequence[Mapping[str, Tensor]]:
-    raise ValueError(f"int8 learns its ranges from images, and random weights of {part} have none: leave int8 out")
+    raise ValueError(f"int8 learns its ranges from images, and random weights of {part} have none: leave it out")
 
 
 def _onnx_ways(

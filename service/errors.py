@@ -9,8 +9,12 @@ ServiceError
  ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
+ ├── UnknownVersion         404 the product has no such version
+ ├── VersionUnusable        409 broken, not calibrated, or none to go back to
+ ├── StateChanged           409 somebody else changed the product at the same time
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownStation         404 the station is not set
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
@@ -157,6 +161,24 @@ class ProductUnusable(ServiceError):
     status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
 
 
+class UnknownVersion(ServiceError):
+    """The product has no such version."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+
+
+class VersionUnusable(ServiceError):
+    """A version is broken or not calibrated, or there is none to go back to."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
+
+
+class StateChanged(ServiceError):
+    """Somebody else changed the product at the same time."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
 class UnknownInspection(ServiceError):
     """Never accepted, or kept long enough."""
 
@@ -167,6 +189,12 @@ class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class UnknownStation(ServiceError):
+    """The station is not set."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-station", "Unknown station"
 
 
 class UnknownPart(ServiceError):

@@ -13,7 +13,20 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import events, health, history, inspections, parts, problems, products, replays, reviews
+from service.api import (
+    batch,
+    events,
+    health,
+    history,
+    inspections,
+    parts,
+    problems,
+    product_changes,
+    products,
+    replays,
+    reviews,
+    stations,
+)
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -25,6 +38,7 @@ from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.queue.stations import Stations
 from service.security import docs_page
 from service.security.caller import authorize
 from service.security.document import describe_security
@@ -46,6 +60,9 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
 - Errors are `application/problem+json` (RFC 9457) with stable types.
 """
+
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health)
+"""The modules whose calls the service takes, in the order of the document."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +96,20 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (inspections, history, events, parts, reviews, replays, products, health, *documents):
+    for module in (
+        inspections,
+        batch,
+        history,
+        events,
+        parts,
+        reviews,
+        replays,
+        stations,
+        product_changes,
+        products,
+        health,
+        *documents,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -127,6 +157,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 history=History(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
+                stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=artifacts,
                 decoder=decoder,

@@ -12,13 +12,14 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
 import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from glad import imaging
@@ -82,6 +83,7 @@ class InspectionFields(Traceability):
 
 
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
+IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -121,19 +123,10 @@ async def submit(
     Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
     earlier under the same `Idempotency-Key`.
     """
-    with _rejections_counted(site):
+    with rejections_counted(site):
         upload = await site.decoder.upload(request)
-        bundle, thresholds = await asyncio.to_thread(_pin, site.store, product)
-        fields = _read_fields(upload)
-        await _refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
-        with _stage(site, "accept_decode"):
-            image = await site.decoder.describe(upload.content)
-        job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key=idempotency_key, caller=caller)
-    if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
-        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
-    return await answer_submission(site, job, submission, wait_s=_wait_seconds(prefer))
+        accepted = await accept(site, caller, product, upload, idempotency_key)
+    return await answer(site, accepted, wait_seconds(prefer))
 
 
 @router.get(
@@ -178,8 +171,55 @@ async def artifact(
     return Response(content, media_type=_media_type(name, content), headers=headers)
 
 
-def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
-    """The bundle and thresholds that are in force now. UnknownProduct or ProductUnusable."""
+@dataclass(frozen=True)
+class Accepted:
+    """A submission that stands, be it new or a repeat."""
+
+    job: Job
+    submission: Submission
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The station whose address an image came to."""
+
+    station: str
+    defaults: Mapping[str, Any]
+    """Fields of images that do not name them."""
+
+    @property
+    def scope(self) -> str:
+        """Where an Idempotency-Key is one. No product has this name."""
+        return f"station/{self.station}"
+
+
+async def accept(
+    site: Site,
+    caller: Caller,
+    product: str,
+    upload: Upload,
+    idempotency_key: str | None,
+    *,
+    origin: Origin | None = None,
+) -> Accepted:
+    """One image on its way from the upload into the queue; ServiceError if it is refused."""
+    bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
+    given = _read_fields(upload.fields)
+    fields = given if origin is None else _with_defaults(upload.fields, origin)
+    await _refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
+    with _stage(site, "accept_decode"):
+        image = await site.decoder.describe(upload.content)
+    job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
+    key = _Key(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
+    submission = await _keep_and_submit(site, job, upload, key)
+    if submission.outcome is Outcome.ACCEPTED:
+        site.metrics.submitted(product, job.priority.value)
+        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
+    return Accepted(job, submission)
+
+
+def pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
+    """The bundle and thresholds of a product that are in force now. UnknownProduct or ProductUnusable."""
     try:
         bundle = store.resolve(product)
         limits = store.thresholds(bundle)
@@ -188,9 +228,16 @@ def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
     return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
 
-def _read_fields(upload: Upload) -> InspectionFields:
+def _with_defaults(given: Mapping[str, Any], origin: Origin) -> InspectionFields:
+    if given.get("station", origin.station) != origin.station:
+        message = f"is not the station of this address, {origin.station!r}: leave the field out"
+        raise _invalid([FieldProblem(field="station", message=message)])
+    return _read_fields({**origin.defaults, **given, "station": origin.station})
+
+
+def _read_fields(given: Mapping[str, Any]) -> InspectionFields:
     try:
-        return InspectionFields.model_validate(upload.fields)
+        return InspectionFields.model_validate(given)
     except ValidationError as error:
         raise _invalid(field_problems(list(error.errors()))) from error
 
@@ -257,16 +304,31 @@ def _make_job(
     return job
 
 
-async def _keep_and_submit(
-    site: Site, job: Job, upload: Upload, fields: InspectionFields, *, idempotency_key: str | None, caller: Caller
-) -> Submission:
+@dataclass(frozen=True)
+class _Key:
+    """An Idempotency-Key, and what it stands for."""
+
+    text: str | None
+    fingerprint: str
+    """Equal for equal requests."""
+    client_name: str
+    """Whose it is."""
+    scope: str | None
+    """Where it is one; None: within the product."""
+
+
+async def _keep_and_submit(site: Site, job: Job, upload: Upload, key: _Key) -> Submission:
     """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
     with _stage(site, "accept_store"):
         await _store_image(site, job, upload.content)
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key, client_name=caller.id
+                job,
+                fingerprint=key.fingerprint,
+                idempotency_key=key.text,
+                client_name=key.client_name,
+                scope=key.scope,
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)
@@ -274,7 +336,7 @@ async def _keep_and_submit(
         await _remove_image(site, job)
     if submission.outcome is Outcome.CONFLICT:
         raise KeyReused(
-            f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
+            f"Idempotency-Key {key.text!r} was used for inspection {submission.inspection_id} with another "
             "image or other fields: use a new key for a new part, and the same request for a retry"
         )
     if submission.outlook.room is not Room.OPEN:
@@ -316,18 +378,9 @@ def _fingerprint(job: Job, fields: InspectionFields) -> str:
     return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
 
 
-async def answer_submission(site: Site, job: Job, submission: Submission, *, wait_s: int) -> Response:
-    """200 with an ended inspection, 202 with one that waits. What was accepted is never answered with an error."""
-    repeated = submission.outcome is Outcome.SAME
-    result: Result | None = Result.waiting(job)
-    if repeated or wait_s:
-        try:
-            result = await site.results.wait(submission.inspection_id, wait_s)
-        except RedisError as error:
-            if repeated:
-                raise queue_unavailable(site, error) from error
-    if result is None:
-        raise unknown_inspection(submission.inspection_id)
+async def answer(site: Site, accepted: Accepted, wait_s: int) -> Response:
+    """200 with an ended inspection, 202 with one that waits."""
+    result = await standing(site, accepted, wait_s)
     headers = {"Location": f"/v1/inspections/{result.id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -336,7 +389,22 @@ async def answer_submission(site: Site, job: Job, submission: Submission, *, wai
     return _json(result, 200 if result.state.final else 202, headers)
 
 
-def _wait_seconds(prefer: str | None) -> int:
+async def standing(site: Site, accepted: Accepted, wait_s: int = 0) -> Result:
+    """The inspection that stands for a submission. What was accepted is never answered with an error."""
+    repeated = accepted.submission.outcome is Outcome.SAME
+    result: Result | None = Result.waiting(accepted.job)
+    if repeated or wait_s:
+        try:
+            result = await site.results.wait(accepted.submission.inspection_id, wait_s)
+        except RedisError as error:
+            if repeated:
+                raise queue_unavailable(site, error) from error
+    if result is None:
+        raise unknown_inspection(accepted.submission.inspection_id)
+    return result
+
+
+def wait_seconds(prefer: str | None) -> int:
     """N of `Prefer: wait=N`, at most 30; 0 without one. A preference that is not understood is ignored (RFC 7240)."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
@@ -444,7 +512,8 @@ def _described(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def _rejections_counted(site: Site) -> Iterator[None]:
+def rejections_counted(site: Site) -> Iterator[None]:
+    """Every refusal inside is counted by its kind."""
     try:
         yield
     except ServiceError as error:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from redis.exceptions import RedisError
 
 from service.api import documents
-from service.api.inspections import InspectionPath, answer_submission, no_room, queue_unavailable
+from service.api.inspections import Accepted, InspectionPath, answer, no_room, queue_unavailable
 from service.api.site import SiteOf
 from service.contract import Result
 from service.queue.admission import Room
@@ -41,4 +41,4 @@ async def replay(site: SiteOf, inspection_id: InspectionPath) -> Response:
         raise queue_unavailable(site, error) from error
     if submission.outlook.room is not Room.OPEN:
         raise no_room(site, submission.outlook, None)
-    return await answer_submission(site, job, submission, wait_s=0)
+    return await answer(site, Accepted(job, submission), wait_s=0)

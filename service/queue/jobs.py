@@ -111,9 +111,16 @@ class JobSubmitter:
         self._schema_known = False
 
     async def submit(
-        self, job: Job, *, fingerprint: str = "", idempotency_key: str | None = None, client_name: str = ""
+        self,
+        job: Job,
+        *,
+        fingerprint: str = "",
+        idempotency_key: str | None = None,
+        client_name: str = "",
+        scope: str | None = None,
     ) -> Submission:
-        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart.
+        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart; `scope` is
+        where the key is one, by default the product.
 
         RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
         """
@@ -124,7 +131,7 @@ class JobSubmitter:
                 keys=[
                     keys.inspection(job.id),
                     self._keys.jobs(job.priority),
-                    keys.idempotency(client_name, job.product, idempotency_key or ""),
+                    keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
                     *self._admission_keys(),
                 ],
                 args=[

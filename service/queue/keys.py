@@ -18,6 +18,8 @@
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
+| `glad:v1:stations` | set | names of the stations that are set |
+| `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
@@ -54,6 +56,7 @@ SWEEPER = f"{PREFIX}sweeper"
 BORN = f"{PREFIX}born"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
+STATIONS = f"{PREFIX}stations"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
 
@@ -73,14 +76,19 @@ def history(field: str, value: str) -> str:
     return f"{HISTORY}:{field}:{value}"
 
 
+def station(name: str) -> str:
+    """The stream of a station's changes."""
+    return f"{PREFIX}station:{name}"
+
+
 def unfinished(serial: str) -> str:
     """The set of a part's inspections that have not ended."""
     return f"{UNFINISHED_PREFIX}{serial}"
 
 
-def idempotency(client: str, product: str, key: str) -> str:
+def idempotency(client: str, scope: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
-    digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join((client, scope, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
 
 
