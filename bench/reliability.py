@@ -278,7 +278,7 @@ class _Run:
         pool, client = keys.PoolKeys("default"), self._client
         streams: Any = [client.xlen(pool.jobs(priority)) for priority in Priority]
         sets: Any = [client.zcard(key) for key in (pool.leases, pool.suspects, *map(pool.returned, Priority))]
-        return sum(streams) + sum(sets)
+        return int(sum(streams) + sum(sets))
 
 
 def _members(client: redis.Redis, key: str) -> frozenset[str]:
