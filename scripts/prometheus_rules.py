@@ -29,13 +29,16 @@ def main() -> int:
 
 def prometheus_rules(folder: Path) -> str:
     """One object for every file of rules, in the order of their names."""
-    documents = [prometheus_rule(file.stem, file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yml"))]
+    documents = [
+        prometheus_rule(file.name.partition(".")[0], file.read_text(encoding="utf-8"))
+        for file in sorted(folder.glob("*.yml"))
+    ]
     return "# Written by `make rules` from docker/prometheus/rules: change it there.\n" + "---\n".join(documents)
 
 
 def prometheus_rule(name: str, rules: str) -> str:
     """The object of one file, whose text starts with `groups:` after its comments."""
-    return HEAD.format(name=f"glad-{name}") + textwrap.indent(rules.removeprefix("---\n"), "  ").rstrip() + "\n"
+    return HEAD.format(name=name) + textwrap.indent(rules.removeprefix("---\n"), "  ").rstrip() + "\n"
 
 
 if __name__ == "__main__":
