@@ -35,6 +35,8 @@ MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
 LONGEST_WAIT_S = 30
 """Of `Prefer: wait=N`."""
+LONGEST_INFER_WAIT_S = 60
+"""Of an inference request under /v2: as long as its usual clients wait for an answer."""
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 

@@ -20,6 +20,7 @@ from service.api import (
     health,
     history,
     inspections,
+    oip,
     parts,
     problems,
     product_changes,
@@ -64,9 +65,10 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - **Accepted is kept**: the image and its job are durable before the answer. What cannot be kept is refused.
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
 - Errors are `application/problem+json` (RFC 9457) with stable types.
+- `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
-CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health)
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health, oip)
 """The modules whose calls the service takes, in the order of the document."""
 
 log = structlog.get_logger(__name__)
@@ -113,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         product_changes,
         products,
         health,
+        oip,
         *documents,
     ):
         app.include_router(module.router)
@@ -204,5 +207,5 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         content = response.get("content", {})
         if PROBLEM_JSON in content and "application/json" in content:
             content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
-        elif status == "422":  # FastAPI's own form of it, which this service never sends
+        elif "HTTPValidationError" in str(content):  # FastAPI's own form of it, which this service never sends
             del responses[status]

@@ -72,6 +72,7 @@ async def ready(site: SiteOf, response: Response) -> Readiness:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
 async def metrics(site: SiteOf) -> Response:
     """The process's counters, and queue, Redis, disk and products as they are now; what cannot be seen is left out."""
+    site.metrics.follow(site.feed.readers)
     site.metrics.saw(await look(site))
     return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -163,7 +163,7 @@ async def artifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(_load, site, result.id, name)
+    content = await asyncio.to_thread(load_artifact, site, result.id, name)
     headers = {
         "Content-Disposition": f'inline; filename="{result.id}-{name}"',
         "Cache-Control": "private, max-age=86400, immutable",
@@ -391,7 +391,7 @@ async def answer(site: Site, accepted: Accepted, wait_s: int) -> Response:
     return _json(result, 200 if result.state.final else 202, headers)
 
 
-async def standing(site: Site, accepted: Accepted, wait_s: int = 0) -> Result:
+async def standing(site: Site, accepted: Accepted, wait_s: float = 0) -> Result:
     """The inspection that stands for a submission. What was accepted is never answered with an error."""
     repeated = accepted.submission.outcome is Outcome.SAME
     result: Result | None = Result.waiting(accepted.job)
@@ -441,7 +441,8 @@ def _artifact_name(text: str) -> ArtifactName:
     raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
 
 
-def _load(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+def load_artifact(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+    """The stored bytes; UnknownArtifact, or StorageUnavailable. Blocks."""
     try:
         return site.artifacts.get(site.artifacts.ref(inspection_id, name))
     except ArtifactNotFound as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from service.metrics.buckets import SECONDS
 from service.metrics.labels import Bounded
@@ -37,6 +37,7 @@ class ApiMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
         self._stages = stage_durations(registry)
         self._plant = PlantCollector(takt_s=takt_s, max_backlog=max_backlog)
         registry.register(self._plant)
@@ -55,6 +56,10 @@ class ApiMetrics:
         """A request was answered. `route` is its path's template, never the path itself."""
         self._requests.labels(method, route, str(status)).inc()
         self._answers.labels(method, route).observe(seconds)
+
+    def follow(self, readers: int) -> None:
+        """So many clients follow the events."""
+        self._readers.set(readers)
 
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a submission took so long."""
