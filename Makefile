@@ -9,7 +9,7 @@ VERSION ?= 3
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle rules sbom sizes clean python
+.PHONY: help setup demo serve test check format bundle rules dashboards sbom sizes clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -49,6 +49,9 @@ bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$
 
 rules: ## write the alert rules again as PrometheusRule objects, into k8s/components/monitoring
 	@$(PYTHON) scripts/prometheus_rules.py
+
+dashboards: ## write the Grafana dashboards again, into docker/grafana/dashboards
+	@$(PYTHON) scripts/dashboards.py
 
 sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbom.cdx.json; each image has its own inside
 	@mkdir -p dist

@@ -1,0 +1,114 @@
+"""The dashboards are what the script makes, and ask only for what the service shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from scripts.dashboards import DASHBOARDS, TARGET, text_of
+from service.metrics.api import ApiMetrics
+from service.metrics.worker import WorkerMetrics
+from service.worker.pulse import Pulse
+from service.worker.vitals import Vitals
+from tests.support.promql import names_in
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(TARGET.glob("*.json"))
+SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
+
+
+def panels() -> Iterator[Any]:
+    for file in FILES:
+        for panel in json.loads(file.read_text())["panels"]:
+            yield pytest.param(panel, id=f"{file.stem}-{panel['title']}")
+
+
+def exported(kinds: Collection[str] = ("histogram", "counter", "gauge")) -> set[str]:
+    """The series names of API and worker."""
+    registry = CollectorRegistry()
+    ApiMetrics(registry, takt_s=1, max_backlog=1)
+    of_worker = CollectorRegistry()
+    WorkerMetrics(of_worker)
+    of_worker.register(Vitals(Pulse(1), "cpu"))
+    families = [*registry.collect(), *of_worker.collect()]
+    return {family.name + suffix for family in families if family.type in kinds for suffix in SUFFIXES[family.type]}
+
+
+def recorded() -> set[str]:
+    files = (ROOT / "docker" / "prometheus" / "rules").glob("*.yml")
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+
+
+def rule_queries() -> Iterator[Any]:
+    for file in sorted((ROOT / "docker" / "prometheus" / "rules").glob("*.yml")):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield pytest.param(rule["expr"], id=rule.get("alert") or rule["record"])
+
+
+def test_the_files_are_what_the_script_makes() -> None:
+    made = {f"{dashboard.name}.json": text_of(dashboard) for dashboard in DASHBOARDS}
+    assert {file.name: file.read_text() for file in FILES} == made, "run `make dashboards`"
+    assert set(made) == {"line.json", "engine.json", "service.json", "models.json"}
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_every_panel_has_a_title_a_unit_and_the_chosen_data_source(panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+    assert {source["uid"] for source in sources} == {"${datasource}"}
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_every_panel_asks_for_what_is_shown_over_the_interval_that_fits(panel: dict[str, Any]) -> None:
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert names_in(target["expr"])
+        assert names_in(target["expr"]) <= exported() | recorded()
+        assert set(re.findall(r"\[([^\]]*)\]", target["expr"])) <= {"$__rate_interval"}
+        growing = names_in(target["expr"]) & exported(("histogram", "counter"))
+        assert not growing or "[$__rate_interval]" in target["expr"]
+
+
+@pytest.mark.parametrize("expression", list(rule_queries()))
+def test_every_rule_asks_for_what_is_shown(expression: str) -> None:
+    assert names_in(expression) <= exported() | recorded() | {"up"}
+
+
+def test_a_metric_that_nobody_shows_is_caught() -> None:
+    assert names_in('sum by (le) (rate(glad_made_up_total{a="glad_b"}[5m])) or glad_lane_used') == {
+        "glad_made_up_total",
+        "glad_lane_used",
+    }
+    assert "glad_made_up_total" not in exported()
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: str(dashboard.name))
+def test_no_two_panels_lie_over_each_other(dashboard: Any) -> None:
+    cells = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"])
+        for panel in json.loads(text_of(dashboard))["panels"]
+        for x in range(panel["gridPos"]["w"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_verdicts_lead_to_the_inspections_behind_them() -> None:
+    links = [
+        link["url"]
+        for dashboard in DASHBOARDS
+        for panel in json.loads(text_of(dashboard))["panels"]
+        for link in panel["fieldConfig"]["defaults"]["links"]
+    ]
+    assert len(links) == 5
+    assert all(link.startswith("${api:raw}/v1/inspections?") for link in links)
