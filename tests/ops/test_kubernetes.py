@@ -23,7 +23,7 @@ from tests.support.manifests import KUSTOMIZATIONS, OVERLAYS, documents, named, 
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """JSON Schemas of the custom resources: KEDA 2.16.1 and the Prometheus operator 0.80.1, taken from the models in
-cloudcoil-models-keda 2.16.1.0 and cloudcoil-models-prometheus-operator 0.80.1.0 (Apache-2.0), closed to unknown keys."""
+cloudcoil-models-keda 2.16.1.0 and cloudcoil-models-prometheus-operator 0.80.1.0, closed to unknown keys."""
 CUSTOM = {file.stem for file in SCHEMAS.glob("*.json")}
 
 
