@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands
+from bench import engine_commands, reliability_command
 from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(engine_commands.engines)
 app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
+app.command()(reliability_command.reliability)
 
 
 @app.command()
@@ -40,6 +41,27 @@ def autoencoder(
     errors = {name: {trip.kind: trip.error for trip in trips} for name, trips in found.items()}
     table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
     write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
+
+
+@app.command()
+def history(
+    *,
+    results: Annotated[int, typer.Option(min=1000, help="So many are kept; a million takes about 3 GB.")] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=10, help="Calls of each kind.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """How fast the history answers, and an inspection ends, with so many results kept. Runs a Redis of its own."""
+    from bench.history import measure_history
+
+    with shown("results") as progress:
+        found = measure_history(results, repeats, progress)
+    rows = [(one.call, f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.found)) for one in found.latencies]
+    table(("call", "p50 ms", "p99 ms", "found"), rows)
+    typer.echo(
+        f"{found.results} results in Redis {found.redis_version}: {found.redis_bytes / 1e9:.2f} GB; "
+        f"filled at {found.filled_per_s:.0f} a second"
+    )
+    write(json_file, asdict(found))
 
 
 @app.command(name="settings")

@@ -35,6 +35,8 @@ MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
 LONGEST_WAIT_S = 30
 """Of `Prefer: wait=N`."""
+LONGEST_INFER_WAIT_S = 60
+"""Of an inference request under /v2: as long as its usual clients wait for an answer."""
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 
@@ -207,6 +209,10 @@ class Job(Traceability):
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     pool: Name = "default"
+    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    traceparent: str | None = Field(
+        None, max_length=64, description="the W3C trace context of the request, where traces are collected"
+    )
 
     def to_json(self) -> str:
         """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""
@@ -313,6 +319,7 @@ class Result(Traceability):
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     attempts: int = Field(0, description="how often a worker took it up")
+    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
     reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
 
@@ -380,6 +387,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "width": job.width,
         "height": job.height,
         "accepted_at": job.accepted_at,
+        "replay_of": job.replay_of,
     }
 
 

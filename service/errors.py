@@ -4,26 +4,37 @@ ServiceError
  ├── EmptyImage             400 no bytes
  ├── UndecodableImage       400 a known signature that does not decode
  ├── MalformedForm          400 a multipart body that cannot be read
+ ├── MalformedInference     400 a request of the Open Inference Protocol that cannot be read
  ├── Unauthorized           401 no API key, or none that is in use
  ├── Forbidden              403 a key without the scope
  ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
+ ├── UnknownVersion         404 the product has no such version
+ ├── VersionUnusable        409 broken, not calibrated, or none to go back to
+ ├── StateChanged           409 somebody else changed the product at the same time
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownStation         404 the station is not set
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
+ ├── VersionNotActive       404 of a product, in the Open Inference Protocol
  ├── KeyReused              409 Idempotency-Key with another request
+ ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 come back later
+ ├── BacklogFull            429 too many wait: come back later
+ ├── WaitTooLong            429 it would wait too long: come back later
+ ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
+ ├── InspectionFailed       500 for clients that wait: it ended without a verdict
  ├── QueueUnavailable       503 Redis is away, or refuses
- └── StorageUnavailable     503 the artifact store is away, full or read-only
+ ├── StorageUnavailable     503 the artifact store is away, full or read-only
+ └── InspectionUnfinished   504 for clients that wait: not in time
 """
 
 from __future__ import annotations
@@ -142,6 +153,12 @@ class ForeignPage(ServiceError):
     status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
 
 
+class MalformedInference(ServiceError):
+    """A request of the Open Inference Protocol that cannot be read."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-inference", "Malformed inference request"
+
+
 class UnknownProduct(ServiceError):
     """No such product."""
 
@@ -154,6 +171,30 @@ class ProductUnusable(ServiceError):
     status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
 
 
+class UnknownVersion(ServiceError):
+    """The product has no such version."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+
+
+class VersionUnusable(ServiceError):
+    """A version is broken or not calibrated, or there is none to go back to."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
+
+
+class StateChanged(ServiceError):
+    """Somebody else changed the product at the same time."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
+class VersionNotActive(ServiceError):
+    """Another version of the product inspects now."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "version-not-active", "Version is not active"
+
+
 class UnknownInspection(ServiceError):
     """Never accepted, or kept long enough."""
 
@@ -164,6 +205,12 @@ class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class UnknownStation(ServiceError):
+    """The station is not set."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-station", "Unknown station"
 
 
 class UnknownPart(ServiceError):
@@ -188,6 +235,12 @@ class KeyReused(ServiceError):
     """Idempotency-Key with another request."""
 
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
+
+
+class NotReplayable(ServiceError):
+    """It has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
 
 
 class BodyTooLarge(ServiceError):
@@ -220,6 +273,18 @@ class BacklogFull(ServiceError):
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
 
 
+class WaitTooLong(ServiceError):
+    """By the measured pace it would wait longer than is allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+
+
+class DeadlineUnreachable(ServiceError):
+    """By the measured pace its deadline would pass before its turn."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
+
+
 class TooManyStreams(ServiceError):
     """As many clients follow the events as may."""
 
@@ -242,6 +307,36 @@ class StorageUnavailable(ServiceError):
     """The artifact store is away, full or read-only."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
+
+
+class InspectionFailed(ServiceError):
+    """It ended without a verdict, and a client waits for one."""
+
+    status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
+
+
+class InspectionUnfinished(ServiceError):
+    """It has not ended in the time that a client can wait, or expired."""
+
+    status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
+
+
+class InferenceError(BaseModel):
+    """The Open Inference Protocol's form of an error."""
+
+    error: str = Field(examples=["no product 'brackt'; known: bracket"])
+
+
+def speaks_oip(path: str) -> bool:
+    """What lies under /v2 answers in the form of the Open Inference Protocol, errors included."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def error_body(problem: Problem) -> tuple[str, BaseModel]:
+    """(media type, body) of an answer, in the form of the call that was made."""
+    if speaks_oip(problem.instance):
+        return "application/json", InferenceError(error=problem.detail)
+    return PROBLEM_JSON, problem
 
 
 def field_problems(errors: list[Any]) -> list[FieldProblem]:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
+from service.contract import LONGEST_INFER_WAIT_S
 
 
 def default_data_dir() -> Path:
@@ -70,15 +71,23 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
     max_backlog: int = Field(1000, ge=1, description="queued and running together; beyond it 429")
+    max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
+    min_free_bytes: int = Field(512 << 20, ge=0, description="with less free for artifacts, images are answered 503")
     decode_threads: int = Field(2, ge=1, le=64, description="images that the API decodes at the same time")
-    retry_after_s: int = Field(2, ge=1, description="Retry-After of 429 and 503, in seconds")
+    retry_after_s: int = Field(2, ge=1, description="Retry-After of 503, and of 429 before any pace is known, in s")
 
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
     max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
+    artifacts_max_age_s: int = Field(7 * 86_400, ge=3600, description="images and pictures are kept for so long")
+    artifacts_max_bytes: int | None = Field(None, ge=1, description="beyond it the oldest go; default: no limit")
+    sweep_every_s: float = Field(600, gt=0, description="how often artifacts are swept")
     result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
     max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
     max_events: int = Field(1_000_000, ge=1, description="events kept; twice as many while a reader lags")
     max_event_streams: int = Field(100, ge=1, description="clients that follow the events at a time; beyond it 429")
+    oip_wait_s: float = Field(
+        50, gt=0, le=LONGEST_INFER_WAIT_S, description="an inference request under /v2 waits so long; then 504"
+    )
     heartbeat_s: float = Field(15, gt=0, description="how often a silent event stream shows that it lives")
 
     lanes: int | None = Field(None, ge=1, le=256, description="images denoised at a time; default: 4 on a CPU, else 16")
@@ -88,6 +97,7 @@ class Settings(BaseSettings):
     max_bundles: int = Field(4, ge=1, description="bundles that a worker keeps loaded")
     stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
 
+    takt_s: float = Field(10.0, gt=0, description="time per part of the fastest line: what alerts compare with")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

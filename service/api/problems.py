@@ -1,4 +1,4 @@
-"""Every refusal leaves as problem+json, whoever raised it."""
+"""Every refusal leaves as problem+json, whoever raised it; under /v2, in the Open Inference Protocol's form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from service.errors import PROBLEM_JSON, InvalidFields, Problem, QueueUnavailable, ServiceError, field_problems
+from service.errors import InvalidFields, Problem, QueueUnavailable, ServiceError, error_body, field_problems
+
+LONGEST_SHOWN_PATH = 200
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +22,9 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        log.info("refused", type=error.type, status=int(error.status), detail=error.detail, path=request.url.path)
+        log.info(
+            "refused", type=error.type, status=int(error.status), detail=error.detail, path=_shown(request.url.path)
+        )
         return problem_answer(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -31,16 +35,18 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:  # FastAPI's word for a body
+            return await refused(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
         status = HTTPStatus(error.status_code)
-        detail = f"{request.method} {request.url.path[:200]}: {error.detail}; see /docs for the calls there are"
+        detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))
 
     async def redis_away(request: Request, error: Exception) -> Response:
-        log.error("queue unavailable", error=str(error), path=request.url.path)
+        log.error("queue unavailable", error=str(error), path=_shown(request.url.path))
         return await refused(request, QueueUnavailable("the queue does not answer", retry_after_s=retry_after_s))
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error", path=request.url.path, exc_info=error)
+        log.error("unexpected error", path=_shown(request.url.path), exc_info=error)
         detail = "an unexpected error; the service's log has it: report it with the time of this request"
         return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, {})
 
@@ -53,18 +59,26 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
 def problem_answer(error: ServiceError, path: str) -> Response:
     """The answer that says what was refused, and why."""
-    return _answer(error.problem(path), error.headers)
+    return _answer(error.problem(_shown(path)), error.headers)
+
+
+def _shown(path: str) -> str:
+    """A path as logs and answers repeat it: a client chooses its length."""
+    return path if len(path) <= LONGEST_SHOWN_PATH else f"{path[:LONGEST_SHOWN_PATH]}…"
 
 
 def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:
     """A problem that the status says all about."""
     problem = Problem(
-        type="about:blank", title=status.phrase, status=int(status), detail=detail, instance=request.url.path
+        type="about:blank",
+        title=status.phrase,
+        status=int(status),
+        detail=detail,
+        instance=_shown(request.url.path),
     )
     return _answer(problem, headers)
 
 
 def _answer(problem: Problem, headers: dict[str, str]) -> Response:
-    return Response(
-        problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=PROBLEM_JSON
-    )
+    media_type, body = error_body(problem)
+    return Response(body.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=media_type)

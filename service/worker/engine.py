@@ -14,9 +14,9 @@ import torch
 from redis.exceptions import RedisError
 
 from service.contract import Failure, State
+from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.telemetry import WorkerMetrics
 from service.worker.codec import Prepared
 from service.worker.codecs import Codecs, Ready
 from service.worker.leases import LeaseKeeper
@@ -44,7 +44,20 @@ class Guest:
 
     claimed: ClaimedJob
     began_at: float
+    """perf_counter at the claim, in seconds."""
     prepared: Prepared | None = None
+    switching: bool = False
+    """Its bundle was loaded for it, and it has not made a step yet."""
+
+    @property
+    def overdue(self) -> Failure | None:
+        """Why it expires: its deadline has passed; None: it has not, or there is none."""
+        deadline_ms = self.claimed.job.deadline_ms
+        waited_ms = self.claimed.waited_ms + round((time.perf_counter() - self.began_at) * 1000)
+        if deadline_ms is None or waited_ms <= deadline_ms:
+            return None
+        detail = f"waited {waited_ms} ms for a lane; its deadline was {deadline_ms} ms after acceptance"
+        return Failure(code="deadline_passed", detail=detail)
 
 
 class Engine:
@@ -116,11 +129,12 @@ class Engine:
         job = claimed.entry_id
         self._scheduler.claimed(job, alone=claimed.alone)
         self._guests[job] = Guest(claimed, time.perf_counter())
-        deadline_ms = claimed.job.deadline_ms
-        if deadline_ms is not None and claimed.waited_ms > deadline_ms:
-            detail = f"waited {claimed.waited_ms} ms; its deadline was {deadline_ms} ms after acceptance"
-            self._codecs.fail(claimed, Failure(code="deadline_passed", detail=detail), State.EXPIRED)
+        overdue = self._guests[job].overdue
+        if overdue is not None:
+            self._codecs.fail(claimed, overdue, State.EXPIRED)
             return
+        if not self._bundles.holds(claimed.job.bundle_hash):
+            self._guests[job] = replace(self._guests[job], switching=True)
         try:
             bundle = self._bundles.get(claimed.job.product, claimed.job.bundle_version, claimed.job.bundle_hash)
         except BundleUnavailable as error:
@@ -135,6 +149,7 @@ class Engine:
             self._leave(job)
         if self._stop.at_once():
             self._hand_all_back()
+        self._expire()
         for job in self._scheduler.admit():
             if self._scheduler.place(job) is not Place.WALKING:  # another of its tiles has just failed
                 continue
@@ -144,6 +159,14 @@ class Engine:
                 self._runner.admit(job, prepared)
             except Exception as error:
                 self._fail(job, error)
+
+    def _expire(self) -> None:
+        """Whose deadline has passed while it waited for a lane takes none: nobody waits for it any more."""
+        for job in self._scheduler.jobs((Place.READY,)):
+            guest = self._guests[job]
+            if guest.overdue is not None:
+                self._scheduler.left(job)
+                self._codecs.fail(guest.claimed, guest.overdue, State.EXPIRED)
 
     def _hear(self) -> None:
         """Takes in all messages; with nobody in a lane it waits a moment for one."""
@@ -164,19 +187,29 @@ class Engine:
     def _step(self) -> tuple[str, ...]:
         """One step of the group whose turn it is; returns the jobs that have walked all their way."""
         turn = self._scheduler.turn()
+        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
         if turn is None:
             self._pulse.nobody_walks()
-            self._metrics.lanes(0, self._scheduler.lanes)
             return ()
+        began = time.perf_counter()
         stepped = self._runner.step(turn.group, turn.jobs)
         self._pulse.step_completed(lanes=stepped.size)
-        self._metrics.stepped(stepped.size)
-        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
+        self._metrics.stepped(stepped.size, time.perf_counter() - began)
+        self._note_switches(turn.jobs)
         for job in stepped.freed:
             self._scheduler.freed(job)
         for job, error in stepped.failed.items():
             self._fail(job, error)
         return stepped.finished
+
+    def _note_switches(self, jobs: Sequence[str]) -> None:
+        """These have made a step: those that had to wait for their bundle tell how long that took."""
+        for job in jobs:
+            guest = self._guests[job]
+            if guest.switching:
+                self._guests[job] = replace(guest, switching=False)
+                named = guest.claimed.job
+                self._metrics.switched(named.product, named.bundle_version, time.perf_counter() - guest.began_at)
 
     def _finish(self, finished: Sequence[str]) -> None:
         """Scores what has walked all its way, frees its lane, and passes it on to be drawn and stored."""

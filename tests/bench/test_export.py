@@ -21,7 +21,7 @@ PARTS = ("encoder", "unet", "decoder", "features")
 def figures() -> ExportFigures:
     autoencoder, unet, features = tiny_modules(told=True)
     settings = MethodSettings.model_validate({**TINY_SETTINGS, "resolution": 64})
-    modules = Modules(autoencoder, unet, features, tiny_condition(1))  # type: ignore[arg-type]
+    modules = Modules(autoencoder, unet, features, tiny_condition(1))
     plan = ExportPlan(("float32", "float16"), "bfloat16", batches=(1, 2), rounds=2, round_s=0)
     return measure_export(modules, settings, plan, say=lambda text: None)
 
@@ -68,6 +68,7 @@ def test_the_tables_show_all_of_it(figures: ExportFigures, capsys: pytest.Captur
         (["--precision", "int8"], "--precision is 'int8': choose of float32, float16"),
         (["--torch-dtype", "float8"], "--torch-dtype is 'float8': choose of"),
         (["--batch", "one"], "--batch is 'one': give numbers"),
+        (["--provider", "gpu"], "--provider is 'gpu': choose of cpu, cuda, tensorrt"),
         (["--device", "cuda:99"], "cannot be used"),
     ],
 )

@@ -48,7 +48,7 @@ def test_throughput_is_that_of_all_turns_together() -> None:
     assert throughput(runs, "onnx") == 6
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_both_engines_serve_the_same_images_and_give_the_same_verdicts(
     exported: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +86,7 @@ def test_an_engine_without_its_export_is_told_before_anything_is_served(tmp_path
     assert "has no onnx export: run `glad export" in done.output
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_worker_that_cannot_load_the_bundle_is_told_in_its_own_words_and_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
