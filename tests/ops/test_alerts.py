@@ -1,0 +1,71 @@
+"""Alerts fire when they should and stay quiet when they should not; each leads to its page of the runbook."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "docker" / "prometheus" / "rules"
+TESTS = Path(__file__).with_name("glad.rules.test.yml")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is missing")
+
+
+def alerts() -> Iterator[dict[str, Any]]:
+    for file in sorted(RULES.glob("*.yml")):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            yield from (rule for rule in group["rules"] if "alert" in rule)
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True, timeout=60)
+
+
+@needs_promtool
+def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should_not() -> None:
+    outcome = promtool("test", "rules", TESTS)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@needs_promtool
+def test_an_alert_with_another_threshold_is_caught(tmp_path: Path) -> None:
+    for file in RULES.glob("*.yml"):
+        text = file.read_text().replace("glad_worker_silence_seconds > 120", "glad_worker_silence_seconds > 1200")
+        (tmp_path / file.name).write_text(text)
+    copy = tmp_path / TESTS.name
+    copy.write_text(TESTS.read_text().replace("../../docker/prometheus/rules/", ""))
+    outcome = promtool("test", "rules", copy)
+    assert outcome.returncode != 0
+    assert "GladNoStepCompleted" in outcome.stdout + outcome.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize("file", sorted(RULES.glob("*.yml")), ids=lambda path: path.name)
+def test_the_rules_are_well_formed(file: Path) -> None:
+    outcome = promtool("check", "rules", file)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+    names = {alert["alert"] for alert in alerts()}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == names
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == names
+
+
+@pytest.mark.parametrize("alert", list(alerts()), ids=lambda alert: str(alert["alert"]))
+def test_every_alert_leads_to_a_page_that_says_what_it_means_what_to_look_at_and_what_to_do(
+    alert: dict[str, Any],
+) -> None:
+    text = (ROOT / alert["annotations"]["runbook_url"]).read_text()
+    assert f"`{alert['alert']}`" in text
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["What it means", "What to look at", "What to do"]
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert {"summary", "description"} <= set(alert["annotations"])
