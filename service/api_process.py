@@ -7,14 +7,26 @@ import socket
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.settings import Settings
 
 DRAIN_S = 10
 
 
-def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
+class Server(uvicorn.Server):
+    """Ends the followed events before it waits for open connections: else they would last until it gives up."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.site.feed.close()
+        await super().shutdown(sockets)
+
+
+def make_server(settings: Settings) -> Server:
+    """The server of these settings, not yet listening."""
     from service.api.app import create_app
 
     config = uvicorn.Config(
@@ -25,7 +37,12 @@ def serve_on(server: socket.socket, settings: Settings) -> None:
         server_header=False,
         date_header=True,
     )
-    uvicorn.Server(config).run(sockets=[server])
+    return Server(config)
+
+
+def serve_on(server: socket.socket, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
+    make_server(settings).run(sockets=[server])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -130,6 +130,7 @@ def _metadata_size(value: dict[str, Any]) -> dict[str, Any]:
 
 Timestamp = Annotated[AwareDatetime, AfterValidator(_to_utc_ms), PlainSerializer(rfc3339, return_type=str)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check_text)]
+Note = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_check_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_parse_metadata), AfterValidator(_metadata_size)]
 InspectionId = Annotated[str, AfterValidator(parse_inspection_id)]
 
@@ -266,6 +267,22 @@ class BundleId(Message):
     hash: Sha256
 
 
+class Decision(StrEnum):
+    """What an operator found."""
+
+    OK = "ok"
+    DEFECT = "defect"
+
+
+class Review(Message):
+    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+
+    decision: Decision
+    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
+    by: Text = Field(description="who", examples=["a.meier"])
+    at: Timestamp = Field(description="when it was recorded")
+
+
 class Result(Traceability):
     """An inspection, in any state. `verdict` null is never pass."""
 
@@ -295,6 +312,7 @@ class Result(Traceability):
     finished_at: Timestamp | None = None
     attempts: int = Field(0, description="how often a worker took it up")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
+    reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
 
     @model_validator(mode="after")
     def _states_mean_what_they_say(self) -> Self:
@@ -369,9 +387,9 @@ def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[
 
 
 class Event(Message):
-    """One inspection ended: the line of the event stream that page, MES cursor and outbox read."""
+    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
 
-    type: Literal["inspection.done", "inspection.failed", "inspection.expired"]
+    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
     inspection_id: InspectionId
     product: Name
     serial: Text | None = None
@@ -381,7 +399,13 @@ class Event(Message):
     verdict: Verdict | None = None
     score: float | None = None
     error: Failure | None = None
+    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
     at: Timestamp
+
+    @classmethod
+    def of_review(cls, result: Result, review: Review) -> Self:
+        """The event of a review of this ended inspection."""
+        return cls.of(result).model_copy(update={"type": "inspection.reviewed", "review": review, "at": review.at})
 
     @classmethod
     def of(cls, result: Result) -> Self:

@@ -8,12 +8,15 @@ ServiceError
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownPart            404 no image with this serial
+ ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── KeyReused              409 Idempotency-Key with another request
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
  ├── BacklogFull            429 come back later
+ ├── TooManyStreams         429 of followed events
  ├── QueueUnavailable       503 Redis is away, or refuses
  └── StorageUnavailable     503 the artifact store is away, full or read-only
 """
@@ -126,6 +129,18 @@ class UnknownArtifact(ServiceError):
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
 
 
+class UnknownPart(ServiceError):
+    """No image with this serial is kept."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-part", "Unknown part"
+
+
+class NotReviewable(ServiceError):
+    """Not ended yet, or reviewed too often."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
+
+
 class KeyReused(ServiceError):
     """Idempotency-Key with another request."""
 
@@ -160,6 +175,12 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class TooManyStreams(ServiceError):
+    """As many clients follow the events as may."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
 
 
 class QueueUnavailable(ServiceError):

@@ -52,7 +52,10 @@ class Settings(BaseSettings):
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
     max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
     result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
-    max_events: int = Field(1_000_000, ge=1, description="length of the event stream")
+    max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
+    max_events: int = Field(1_000_000, ge=1, description="events kept; twice as many while a reader lags")
+    max_event_streams: int = Field(100, ge=1, description="clients that follow the events at a time; beyond it 429")
+    heartbeat_s: float = Field(15, gt=0, description="how often a silent event stream shows that it lives")
 
     lanes: int | None = Field(None, ge=1, le=256, description="images denoised at a time; default: 4 on a CPU, else 16")
     decode_buffer: int = Field(2, ge=0, le=64, description="images that a worker decodes ahead of a free lane")

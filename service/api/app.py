@@ -12,15 +12,18 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import health, inspections, problems, products
+from service.api import events, health, history, inspections, parts, problems, products, reviews
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
 from service.artifacts import ArtifactStore
 from service.errors import PROBLEM_JSON, BodyTooLarge
 from service.queue.connection import connect_async
+from service.queue.events import EventFeed
+from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
+from service.queue.reviews import Reviews
 from service.settings import Settings
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
@@ -65,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
     )
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, products, health):
+    for module in (inspections, history, events, parts, reviews, products, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -76,12 +79,15 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
     client = connect_async(redis_url)
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
     try:
-        async with Results(client) as results:
+        async with Results(client) as results, EventFeed(client) as feed:
             yield Site(
                 settings=settings,
                 redis=client,
                 jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
                 results=results,
+                history=History(client),
+                feed=feed,
+                reviews=Reviews(client, max_events=settings.max_events),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,16 +16,19 @@ from service.errors import (
     InvalidFields,
     KeyReused,
     MalformedForm,
+    NotReviewable,
     Problem,
     ProductUnusable,
     QueueUnavailable,
     ServiceError,
     StorageUnavailable,
     TooManyPixels,
+    TooManyStreams,
     UndecodableImage,
     UnknownArtifact,
     UnknownFormat,
     UnknownInspection,
+    UnknownPart,
     UnknownProduct,
 )
 
@@ -66,6 +70,7 @@ QUEUED: dict[str, Any] = {
     "finished_at": None,
     "attempts": 0,
     "error": None,
+    "reviews": [],
 }
 DONE: dict[str, Any] = QUEUED | {
     "state": "done",
@@ -91,7 +96,7 @@ _LOCATION = {"Location": {"description": "the inspection", "schema": {"type": "s
 _APPLIED = {"Preference-Applied": {"description": "`wait=N`, if asked for", "schema": {"type": "string"}}}
 
 
-def _problems(instance: str, *errors: ServiceError) -> Responses:
+def problems(instance: str, *errors: ServiceError) -> Responses:
     """One response per status, with an example per type."""
     responses: Responses = {}
     for error in errors:
@@ -108,7 +113,7 @@ def _problems(instance: str, *errors: ServiceError) -> Responses:
     return responses
 
 
-def _inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+def inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": Result,
         "description": description,
@@ -117,55 +122,151 @@ def _inspection(description: str, example: dict[str, Any], headers: dict[str, An
     }
 
 
-_QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
+QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
 _STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
-_NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
-_UNUSABLE = ProductUnusable(
+NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
+UNUSABLE = ProductUnusable(
     "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"
 )
-_NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
+NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
 
 SUBMIT_RESPONSES: Responses = {
-    200: _inspection("Ended already, or within the time asked for", DONE, _LOCATION | _APPLIED),
-    202: _inspection("Accepted: it waits or runs", QUEUED, _LOCATION | _RETRY_AFTER | _APPLIED),
-    **_problems(
+    200: inspection("Ended already, or within the time asked for", DONE, _LOCATION | _APPLIED),
+    202: inspection("Accepted: it waits or runs", QUEUED, _LOCATION | _RETRY_AFTER | _APPLIED),
+    **problems(
         PATH,
         EmptyImage("the image has 0 bytes: send the file's content"),
         UndecodableImage("JPEG image of 20480 bytes does not decode (image file is truncated): send it again"),
         MalformedForm("the multipart body ends before its closing boundary: it was cut off; send it again"),
-        _NO_PRODUCT,
-        _UNUSABLE,
+        NO_PRODUCT,
+        UNUSABLE,
         KeyReused(f"Idempotency-Key 'line-3-000123-top' was used for inspection {ID} with another image"),
         BodyTooLarge("the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"),
         UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
         InvalidFields("captured_at: Input should have timezone info"),
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
         BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
-        _QUEUE_AWAY,
+        QUEUE_AWAY,
         _STORAGE_AWAY,
     ),
 }
 INSPECTION_RESPONSES: Responses = {
-    200: _inspection("The inspection as it stands", DONE, {}),
-    **_problems(f"/v1/inspections/{ID}", _NO_INSPECTION, _QUEUE_AWAY),
+    200: inspection("The inspection as it stands", DONE, {}),
+    **problems(f"/v1/inspections/{ID}", NO_INSPECTION, QUEUE_AWAY),
+}
+HISTORY_RESPONSES: Responses = {
+    200: {
+        "description": "One page",
+        "content": {
+            "application/json": {
+                "example": {"inspections": [DONE], "next": "aDE6MTgwNjU1MjU4NjAwMDAwMA", "more": False}
+            }
+        },
+    },
+    **problems(
+        "/v1/inspections",
+        InvalidFields("after: is no cursor of this call: send `next` of an earlier page as it came, or leave it out"),
+        QUEUE_AWAY,
+    ),
+}
+REVIEW: dict[str, Any] = {
+    "decision": "ok",
+    "note": "scratch is on the fixture",
+    "by": "a.meier",
+    "at": "2026-11-23T08:17:02.005Z",
+}
+REVIEW_RESPONSES: Responses = {
+    200: inspection("The inspection, with all its reviews", DONE | {"reviews": [REVIEW]}, {}),
+    **problems(
+        f"/v1/inspections/{ID}/review",
+        NO_INSPECTION,
+        NotReviewable(f"inspection {ID} is running: it can be reviewed when it has ended"),
+        InvalidFields("decision: Input should be 'ok' or 'defect'"),
+        QUEUE_AWAY,
+    ),
+}
+PART_RESPONSES: Responses = {
+    200: {
+        "description": "The part, as all its images show it",
+        "content": {
+            "application/json": {
+                "example": {
+                    "serial": "SN-000123",
+                    "verdict": "review",
+                    "finished": True,
+                    "views": [
+                        {
+                            "product": "bracket",
+                            "view": "bottom",
+                            "state": None,
+                            "verdict": "review",
+                            "reason": "missing",
+                            "inspection_id": None,
+                        },
+                        {
+                            "product": "bracket",
+                            "view": "top",
+                            "state": "done",
+                            "verdict": "pass",
+                            "reason": "score",
+                            "inspection_id": ID,
+                        },
+                    ],
+                }
+            }
+        },
+    },
+    **problems(
+        "/v1/parts/SN-000124",
+        UnknownPart("no image with serial 'SN-000124' is kept: check the serial, or the time since its inspection"),
+        InvalidFields("serial: String should have at most 128 characters"),
+        QUEUE_AWAY,
+    ),
+}
+EVENT: dict[str, Any] = {
+    "type": "inspection.done",
+    "inspection_id": ID,
+    "product": "bracket",
+    "serial": "SN-000123",
+    "station": "line-3",
+    "verdict": "fail",
+    "score": 0.54,
+    "at": "2026-11-23T08:15:31.432Z",
+}
+EVENTS_RESPONSES: Responses = {
+    200: {
+        "description": "Server-sent events, without end",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": f"id: 1795421731432-0\nevent: inspection.done\ndata: {json.dumps(EVENT)}\n\n",
+            }
+        },
+    },
+    **problems(
+        "/v1/events",
+        InvalidFields("after: is '12x'; an event's id is digits, a hyphen, digits: send the last one that you saw"),
+        TooManyStreams("100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"),
+        QUEUE_AWAY,
+    ),
 }
 ARTIFACT_RESPONSES: Responses = {
     200: {
         "description": "The picture, or the map",
         "content": {kind: {"schema": BINARY} for kind in (*IMAGE_TYPES, "application/octet-stream")},
     },
-    **_problems(
+    **problems(
         f"/v1/inspections/{ID}/heatmap.png",
-        _NO_INSPECTION,
+        NO_INSPECTION,
         UnknownArtifact(f"inspection {ID} has no heatmap.png: its state is queued, and it has image"),
-        _QUEUE_AWAY,
+        QUEUE_AWAY,
         _STORAGE_AWAY,
     ),
 }
 PRODUCTS_RESPONSES: Responses = {}
-PRODUCT_RESPONSES: Responses = _problems("/v1/products/brackt", _NO_PRODUCT, _UNUSABLE)
+PRODUCT_RESPONSES: Responses = problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)
 READY_RESPONSES: Responses = {503: {"description": "An image posted now would be refused", "headers": _RETRY_AFTER}}
 METRICS_RESPONSES: Responses = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}}
 

@@ -138,7 +138,7 @@ async def submit(
 )
 async def inspection(site: SiteOf, inspection_id: InspectionPath) -> Response:
     """The inspection as it stands; `state` says whether it has ended."""
-    result = await _find(site, inspection_id)
+    result = await find(site, inspection_id)
     headers = {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)}
     return _json(result, 200, headers)
 
@@ -157,7 +157,7 @@ async def artifact(
     """One picture of the inspection: `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`,
     `map.npy` (float32, in the original's aspect), or `image`, the bytes as they came."""
     name = _artifact_name(artifact)
-    result = await _find(site, inspection_id)
+    result = await find(site, inspection_id)
     if name not in result.artifacts:
         raise UnknownArtifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
@@ -305,7 +305,7 @@ async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> 
             if repeated:
                 raise _queue_unavailable(site, error) from error
     if result is None:
-        raise _unknown_inspection(submission.inspection_id)
+        raise unknown_inspection(submission.inspection_id)
     headers = {"Location": f"/v1/inspections/{result.id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -324,7 +324,8 @@ def _wait_seconds(prefer: str | None) -> int:
     return 0
 
 
-async def _find(site: Site, inspection_id: str) -> Result:
+async def find(site: Site, inspection_id: str) -> Result:
+    """The inspection as it stands; UnknownInspection, or QueueUnavailable."""
     try:
         found = await site.results.get(parse_inspection_id(inspection_id))
     except ValueError:
@@ -332,11 +333,12 @@ async def _find(site: Site, inspection_id: str) -> Result:
     except RedisError as error:
         raise _queue_unavailable(site, error) from error
     if found is None:
-        raise _unknown_inspection(inspection_id)
+        raise unknown_inspection(inspection_id)
     return found
 
 
-def _unknown_inspection(inspection_id: str) -> UnknownInspection:
+def unknown_inspection(inspection_id: str) -> UnknownInspection:
+    """Nothing is kept under this id."""
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 

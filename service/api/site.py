@@ -11,8 +11,11 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.images import Decoder
 from service.artifacts import ArtifactStore
+from service.queue.events import EventFeed
+from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
+from service.queue.reviews import Reviews
 from service.settings import Settings
 from service.telemetry import ApiMetrics
 
@@ -25,6 +28,9 @@ class Site:
     redis: redis.asyncio.Redis
     jobs: JobSubmitter
     results: Results
+    history: History
+    feed: EventFeed
+    reviews: Reviews
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder

@@ -109,6 +109,7 @@ class JobSubmitter:
                     int(idempotency_key is not None),
                     self.max_backlog,
                     job.priority.value,
+                    "" if job.serial is None else keys.unfinished(job.serial),
                 ],
             ),
         )

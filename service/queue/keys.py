@@ -13,11 +13,15 @@
 | `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
-| `glad:v1:events` | stream | one entry per ended inspection: `id`, `event` |
+| `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
+| `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
+| `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
+| `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
-`deaths` (while alone), `idempotency` (key that shares its fate).
+`deaths` (while alone), `idempotency` (key that shares its fate), `outcome` (the verdict, or the state of one without),
+`reviews` (one JSON a line).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """
@@ -38,6 +42,8 @@ deleting one would drop its pending jobs."""
 EVENTS = f"{PREFIX}events"
 INSPECTION_PREFIX = f"{PREFIX}inspection:"
 HELD_PREFIX = f"{PREFIX}held:"
+HISTORY = f"{PREFIX}history"
+UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 
 
 def inspection(inspection_id: str) -> str:
@@ -48,6 +54,16 @@ def inspection(inspection_id: str) -> str:
 def held(owner: str) -> str:
     """The set of ids that a worker process holds."""
     return f"{HELD_PREFIX}{owner}"
+
+
+def history(field: str, value: str) -> str:
+    """The index of ended inspections whose `product`, `serial`, `lot`, `station` or `outcome` is this."""
+    return f"{HISTORY}:{field}:{value}"
+
+
+def unfinished(serial: str) -> str:
+    """The set of a part's inspections that have not ended."""
+    return f"{UNFINISHED_PREFIX}{serial}"
 
 
 def idempotency(client: str, product: str, key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,7 +14,7 @@ import redis
 import redis.asyncio
 import structlog
 
-from service.contract import Event, Failure, Job, Result, State
+from service.contract import Event, Failure, Job, Result, Review, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob
 from service.queue.connection import LONGEST_BLOCK_MS
@@ -21,25 +22,29 @@ from service.queue.scripts import load
 
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
+RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "reviews"]
+"""Of an inspection's hash, in the order of `read_result`."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long ended inspections stay, and how long the event stream may grow."""
+    """How long ended inspections stay and how many, and how long the event stream may grow."""
 
     result_ttl_s: int = 7 * 86_400
     max_events: int = 1_000_000
+    """The event stream keeps so many; and up to twice as many while a consumer group has not read them."""
+    max_results: int = 1_000_000
 
 
 class Completer:
-    """Ends inspections: result, event and acknowledgement in one script, fenced by owner and attempt."""
+    """Ends inspections: result, event, history and acknowledgement in one script, fenced by owner and attempt."""
 
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("complete"))
+        self._script = client.register_script(load("history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale
@@ -54,6 +59,7 @@ class Completer:
                 keys.held(claimed.owner),
                 keys.EVENTS,
                 self._keys.dead,
+                keys.HISTORY,
             ],
             args=[
                 claimed.id,
@@ -66,6 +72,10 @@ class Completer:
                 self._retention.result_ttl_s * 1000,
                 self._retention.max_events,
                 dead_reason,
+                (result.verdict or result.state).value,
+                self._retention.max_results,
+                keys.INSPECTION_PREFIX,
+                keys.UNFINISHED_PREFIX,
             ],
         )
         return cast(str, outcome) != "stale"
@@ -108,9 +118,9 @@ class Results:
         """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
         fields = await cast(
             "Any",
-            self._redis.hmget(keys.inspection(inspection_id), ["job", "state", "result", "attempt", "started_ms"]),
+            self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS),
         )
-        return _read(*fields)
+        return read_result(fields)
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
         """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
@@ -174,13 +184,15 @@ class Results:
             ended.set()
 
 
-def _read(
-    job: str | None, state: str | None, result: str | None, attempt: str | None, started_ms: str | None
-) -> Result | None:
+def read_result(fields: Sequence[str | None]) -> Result | None:
+    """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
+    job, state, result, attempt, started_ms, reviews = fields
     if job is None or state is None:
         return None
     if result is not None:
-        return Result.model_validate_json(result)
+        lines = [line for line in (reviews or "").split("\n") if line]
+        ended = Result.model_validate_json(result)
+        return ended.model_copy(update={"reviews": tuple(Review.model_validate_json(line) for line in lines)})
     return Result.waiting(
         Job.model_validate_json(job),
         State(state),

@@ -148,7 +148,7 @@ def job_queue(settings: Settings) -> JobQueue:
         settings.pool,
         lease_ms=settings.lease_ms,
         max_deaths=settings.max_deaths,
-        retention=Retention(settings.result_ttl_s, settings.max_events),
+        retention=Retention(settings.result_ttl_s, settings.max_events, settings.max_results),
     )
 
 

@@ -6,19 +6,17 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
-import uvicorn
 
 from service.api.app import create_app
 from service.queue.jobs import JobQueue
 from service.settings import Settings
 from tests.service.conftest import Running, StartApp
+from tests.support.http_server import server_on
 from tests.support.line import picture, result_of
 from tests.support.redis_server import RedisServer
 
@@ -116,20 +114,6 @@ def test_an_application_without_a_redis_is_not_made(tmp_path: Path) -> None:
         create_app(Settings(data_dir=tmp_path))
 
 
-@contextmanager
-def uvicorn_on(settings: Settings) -> Iterator[str]:
-    """The application on a real uvicorn and a real port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 def test_over_a_real_socket_the_road_is_the_same(
     client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path
 ) -> None:
@@ -143,7 +127,7 @@ def test_over_a_real_socket_the_road_is_the_same(
 
     worker = threading.Thread(target=work)
     worker.start()
-    with uvicorn_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
         answer = http.post(URL, content=image, headers={"Prefer": "wait=20"})
         assert (answer.status_code, answer.json()["verdict"]) == (200, "fail")
         worker.join()

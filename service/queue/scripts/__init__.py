@@ -7,7 +7,7 @@ from importlib import resources
 
 
 @cache
-def load(name: str) -> str:
-    """The text of `{name}.lua`, with the common functions before it."""
+def load(*names: str) -> str:
+    """The texts of `{name}.lua` in this order, with the common functions before them."""
     folder = resources.files(__name__)
-    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", *names))

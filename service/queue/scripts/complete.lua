@@ -1,10 +1,13 @@
--- Ends an inspection: result, event and acknowledgement in one step, by the holder of the claim and once.
--- KEYS  inspection, stream, leases, held, events, dead
--- ARGV  id, owner, attempt, group, state, result, event, time to live ms, longest event stream, reason (dead letter) or ''
+-- Ends an inspection: result, event, history and acknowledgement in one step, by the holder of the claim and once.
+-- KEYS  inspection, stream, leases, held, events, dead, history
+-- ARGV  id, owner, attempt, group, state, result, event, time to live ms, longest event stream, reason (dead letter) or
+--       '', outcome, most results, inspection prefix, prefix of a part's unfinished inspections
 -- -> recorded, repeated (this claim recorded it before), stale (another has the job)
-local inspection, stream, leases, held, events, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local inspection, stream, leases, held, events, dead, history = unpack(KEYS)
 local id, owner, attempt, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local state, result, event, ttl_ms, max_events, reason = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local state, result, event, ttl_ms = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local max_events, reason = tonumber(ARGV[9]), ARGV[10]
+local outcome, max_results, prefix, unfinished = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
 
 local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job')
 if not holds(fields, owner, attempt) then
@@ -13,8 +16,9 @@ end
 if fields[3] ~= 'running' then
   return 'repeated'
 end
-redis.call('HSET', inspection, 'state', state, 'result', result)
-redis.call('XADD', events, 'MAXLEN', '~', max_events, '*', 'id', id, 'event', event)
+local job = cjson.decode(fields[6])
+redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
+add_event(events, id, event, max_events)
 if reason ~= '' then
   redis.call('XADD', dead, '*', 'id', id, 'job', fields[6], 'reason', reason)
 end
@@ -26,4 +30,9 @@ redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)
 end
+if job.serial then
+  redis.call('SREM', unfinished .. job.serial, id)
+end
+add_to_history(history, id, job, outcome, ttl_ms)
+forget_oldest(history, prefix, max_results)
 return 'recorded'

@@ -1,6 +1,6 @@
 -- Accepts a job, once: a repeated call, or a second one with the same idempotency key, changes nothing.
 -- KEYS  inspection, stream, idempotency, then all streams that count as backlog
--- ARGV  id, job, fingerprint, idempotency in use (0/1), backlog limit, priority
+-- ARGV  id, job, fingerprint, idempotency in use (0/1), backlog limit, priority, the part's unfinished set or ''
 -- -> {outcome, id, backlog}; outcome: accepted, same, conflict, full
 local inspection, stream, idempotency = KEYS[1], KEYS[2], KEYS[3]
 local id, job, fingerprint = ARGV[1], ARGV[2], ARGV[3]
@@ -33,5 +33,8 @@ redis.call('HSET', inspection, 'job', job, 'state', 'queued', 'priority', priori
 if keyed then
   redis.call('HSET', idempotency, 'id', id, 'fingerprint', fingerprint)
   redis.call('HSET', inspection, 'idempotency', idempotency)
+end
+if ARGV[7] ~= '' then
+  redis.call('SADD', ARGV[7], id)
 end
 return {'accepted', id, backlog + 1}

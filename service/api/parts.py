@@ -1,0 +1,103 @@
+"""`GET /v1/parts/{serial}`: one verdict for a part that is seen from several sides."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from service.api import documents
+from service.api.site import SiteOf
+from service.contract import Decision, InspectionId, Result, State, Text, Verdict
+from service.errors import UnknownPart
+
+_FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
+
+router = APIRouter(tags=["history"])
+
+Reason = Literal["score", "operator", "no_result", "missing", "unfinished"]
+
+
+class PartView(BaseModel):
+    """One side of the part, by the last image of it that was accepted."""
+
+    product: str
+    view: str | None = Field(description="null: the image named no view")
+    state: State | None = Field(description="null: no image has come")
+    verdict: Verdict | None = Field(description="null until the inspection ends")
+    reason: Reason = Field(
+        description="where the verdict is from: the image's score; an operator's review; `no_result`: the inspection "
+        "failed or expired, so somebody has to look; `missing`: the view is expected, and no image has come"
+    )
+    inspection_id: InspectionId | None
+
+
+class Part(BaseModel):
+    """A part as all its images show it."""
+
+    serial: str
+    verdict: Verdict | None = Field(
+        description="the worst of all views; null until all have ended, which is never pass"
+    )
+    finished: bool = Field(description="no image of the part waits or runs")
+    views: list[PartView]
+
+
+@router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
+async def part(
+    site: SiteOf, serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])]
+) -> Part:
+    """The part's verdict over all its views: the worst. Of several images of a view, the last accepted one counts. An
+    operator's review counts instead of the score: `ok` as `pass`, `defect` as `fail`."""
+    results = await site.history.of_part(serial)
+    if not results:
+        raise UnknownPart(
+            f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
+        )
+    return judge(serial, results, expected=())
+
+
+def judge(serial: str, results: Collection[Result], expected: Iterable[tuple[str, str]]) -> Part:
+    """The part's verdict by its inspections; `expected`: (product, view) pairs that must be there."""
+    in_order = sorted(results, key=lambda result: (result.accepted_at, result.id))
+    last = {(result.product, result.view): result for result in in_order}
+    missing = [(product, view) for product, view in set(expected) if (product, view) not in last]
+    views = [_seen(result) for result in last.values()] + [_missing(*one) for one in missing]
+    verdicts = [one.verdict for one in views if one.verdict is not None]
+    finished = len(verdicts) == len(views)
+    return Part(
+        serial=serial,
+        verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if finished else None,
+        finished=finished,
+        views=sorted(views, key=lambda one: (one.product, one.view or "")),
+    )
+
+
+def _seen(result: Result) -> PartView:
+    verdict, reason = _verdict(result)
+    return PartView(
+        product=result.product,
+        view=result.view,
+        state=result.state,
+        verdict=verdict,
+        reason=reason,
+        inspection_id=result.id,
+    )
+
+
+def _missing(product: str, view: str) -> PartView:
+    return PartView(
+        product=product, view=view, state=None, verdict=Verdict.REVIEW, reason="missing", inspection_id=None
+    )
+
+
+def _verdict(result: Result) -> tuple[Verdict | None, Reason]:
+    if not result.state.final:
+        return None, "unfinished"
+    if result.reviews:
+        return (Verdict.PASS if result.reviews[-1].decision is Decision.OK else Verdict.FAIL), "operator"
+    if result.verdict is None:
+        return Verdict.REVIEW, "no_result"
+    return result.verdict, "score"

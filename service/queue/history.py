@@ -1,0 +1,188 @@
+"""Ended inspections in the order in which they ended, by product, serial, lot, station, outcome and time.
+
+`complete.lua` gives every ended inspection a position, larger than all before it, in the step that makes it visible.
+So whoever has read up to a position has missed nothing before it, however late an image finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+import redis.asyncio
+
+from service.contract import Result, State, Verdict
+from service.queue import keys
+from service.queue.results import RESULT_FIELDS, read_result
+
+POSITIONS_PER_MS = 1024
+CHUNK = 1000
+"""Ids that are looked at in one round trip."""
+MOST_SCANNED = 20_000
+"""Ids that one page looks at: two filters that hardly meet cost many small pages, not one slow one."""
+MOST_PER_PART = 1000
+"""Ended inspections of one serial that are looked at for the part's verdict."""
+
+_OUTCOMES: dict[State, tuple[str, ...]] = {
+    State.DONE: tuple(verdict.value for verdict in Verdict),
+    State.FAILED: (State.FAILED.value,),
+    State.EXPIRED: (State.EXPIRED.value,),
+}
+
+
+@dataclass(frozen=True)
+class HistoryFilter:
+    """Which ended inspections; None: any."""
+
+    product: str | None = None
+    serial: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    verdict: Verdict | None = None
+    state: State | None = None
+    """A final one."""
+    since: datetime | None = None
+    """Ended at this time or later, by Redis's clock."""
+    until: datetime | None = None
+    """Ended before this time."""
+
+    def indexes(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of index keys: an inspection must be in one of each group."""
+        fields = {name: getattr(self, name) for name in ("product", "serial", "lot", "station")}
+        groups: list[tuple[str, ...]] = [
+            (keys.history(name, value),) for name, value in fields.items() if value is not None
+        ]
+        if self.verdict is not None:
+            groups.append((keys.history("outcome", self.verdict.value),))
+        if self.state is not None:
+            groups.append(tuple(keys.history("outcome", outcome) for outcome in _OUTCOMES[self.state]))
+        return tuple(groups)
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Some ended inspections, in order."""
+
+    results: tuple[Result, ...]
+    position: int
+    """Go on from here: everything up to it was looked at."""
+    more: bool
+    """There may be more to read now."""
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The index that is walked, between two positions, and the groups that its ids must be in as well."""
+
+    index: str
+    groups: tuple[tuple[str, ...], ...]
+    low: str
+    high: str
+    newest_first: bool
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a chunk of ids gave."""
+
+    results: list[Result | None]
+    looked_at: int
+    """So many of the ids are done with."""
+
+
+class History:
+    """Reads the history."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+
+    async def page(
+        self, wanted: HistoryFilter, *, after: int | None = None, limit: int = 50, newest_first: bool = False
+    ) -> HistoryPage:
+        """At most `limit` inspections beyond position `after`. RedisError if Redis is away."""
+        walk = await self._plan(wanted, after, newest_first)
+        found: list[Result] = []
+        position, scanned = after or 0, 0
+        while len(found) < limit and scanned < MOST_SCANNED:
+            chunk = max(CHUNK, limit) if walk.groups else limit - len(found)
+            rows = await self._rows(walk, position if scanned else None, chunk)
+            taken = await self._take(walk, [inspection_id for inspection_id, _ in rows], limit - len(found))
+            found.extend(result for result in taken.results if result is not None)
+            scanned += len(rows)
+            if rows:
+                position = rows[taken.looked_at - 1][1]
+            if len(rows) < chunk and taken.looked_at == len(rows):
+                return HistoryPage(tuple(found), position, more=False)
+        return HistoryPage(tuple(found), position, more=True)
+
+    async def of_part(self, serial: str) -> tuple[Result, ...]:
+        """The part's inspections, ended or not, in no certain order: all that wait or run, and the latest that ended.
+
+        RedisError if Redis is away.
+        """
+        async with self._redis.pipeline(transaction=True) as pipe:  # one that ends meanwhile is in one of the two
+            pipe.smembers(keys.unfinished(serial))
+            pipe.zrevrange(keys.history("serial", serial), 0, MOST_PER_PART - 1)
+            unfinished, ended = await pipe.execute()
+        results = await self._results([*unfinished, *ended])
+        return tuple(result for result in results if result is not None)
+
+    async def _plan(self, wanted: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
+        """Walks the index with the fewest entries in question; the others are looked up."""
+        low = "-inf" if wanted.since is None else str(_position(wanted.since))
+        high = "+inf" if wanted.until is None else f"({_position(wanted.until)}"
+        if after is not None and newest_first:
+            high = f"({after}" if wanted.until is None else f"({min(after, _position(wanted.until))}"
+        elif after is not None:
+            low = f"({after}" if wanted.since is None else f"({max(after, _position(wanted.since) - 1)}"
+        groups = wanted.indexes()
+        single = [group[0] for group in groups if len(group) == 1] or [keys.HISTORY]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index in single:
+                pipe.zcount(index, low, high)
+            sizes = await pipe.execute()
+        chosen = single[sizes.index(min(sizes))]
+        return _Walk(chosen, tuple(group for group in groups if group != (chosen,)), low, high, newest_first)
+
+    async def _rows(self, walk: _Walk, beyond: int | None, count: int) -> list[tuple[str, int]]:
+        """(id, position) of the next ids of the walk."""
+        if walk.newest_first:
+            high = walk.high if beyond is None else f"({beyond}"
+            read = self._redis.zrevrangebyscore(walk.index, high, walk.low, 0, count, withscores=True)
+        else:
+            low = walk.low if beyond is None else f"({beyond}"
+            read = self._redis.zrangebyscore(walk.index, low, walk.high, 0, count, withscores=True)
+        return [(inspection_id, int(score)) for inspection_id, score in await cast("Any", read)]
+
+    async def _take(self, walk: _Walk, ids: list[str], limit: int) -> _Taken:
+        """The first `limit` of these ids that are in every group. One that has just expired leaves no result."""
+        matching = await self._matching(walk.groups, ids)
+        chosen = [place for place, matches in enumerate(matching) if matches][:limit]
+        results = await self._results(ids[place] for place in chosen)
+        return _Taken(results, looked_at=chosen[-1] + 1 if len(chosen) == limit else len(ids))
+
+    async def _matching(self, groups: tuple[tuple[str, ...], ...], ids: list[str]) -> list[bool]:
+        if not ids or not groups:
+            return [True] * len(ids)
+        indexes = [index for group in groups for index in group]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index in indexes:
+                pipe.zmscore(index, ids)
+            scores = dict(zip(indexes, await pipe.execute(), strict=True))
+        return [
+            all(any(scores[index][place] is not None for index in group) for group in groups)
+            for place in range(len(ids))
+        ]
+
+    async def _results(self, ids: Iterable[str]) -> list[Result | None]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for inspection_id in ids:
+                pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)
+            return [read_result(fields) for fields in await pipe.execute()]
+
+
+def _position(moment: datetime) -> int:
+    """The first position of this millisecond."""
+    return round(moment.timestamp() * 1000) * POSITIONS_PER_MS

@@ -1,0 +1,46 @@
+-- The history: ended inspections in the order in which they ended, as a whole and per value that is asked for.
+-- Stands before the scripts that end inspections, after common.lua.
+
+-- A position is Redis's time in ms, times 1024, and at least one more than the last: it only grows, also when the clock
+-- goes back or the history was emptied, and it is exact in a double until the year 2248.
+local function next_position(history)
+  local last = redis.call('ZREVRANGE', history, 0, 0, 'WITHSCORES')[2]
+  return math.max(now_ms() * 1024, last and tonumber(last) + 1 or 0)
+end
+
+-- The keys under which an inspection is found; `outcome` is its verdict, or its state where it has none.
+local function history_keys(history, job, outcome)
+  local found = {history, history .. ':outcome:' .. outcome}
+  for _, field in ipairs({'product', 'serial', 'lot', 'station'}) do
+    if job[field] then
+      found[#found + 1] = history .. ':' .. field .. ':' .. job[field]
+    end
+  end
+  return found
+end
+
+-- Adds one inspection. What is too old leaves each index that grows; an index that does not grow expires as a whole.
+local function add_to_history(history, id, job, outcome, ttl_ms)
+  local position = next_position(history)
+  local kept_from = string.format('(%.0f', (now_ms() - ttl_ms) * 1024)
+  for _, key in ipairs(history_keys(history, job, outcome)) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_from)
+    redis.call('ZADD', key, string.format('%.0f', position), id)
+    redis.call('PEXPIRE', key, ttl_ms)
+  end
+end
+
+-- Beyond so many results the oldest go, a few at a time: inspection, idempotency key and index entries together.
+local function forget_oldest(history, inspections, max_results)
+  local excess = math.min(redis.call('ZCARD', history) - max_results, 20)
+  for _, id in ipairs(excess > 0 and redis.call('ZRANGE', history, 0, excess - 1) or {}) do
+    local f = redis.call('HMGET', inspections .. id, 'job', 'outcome', 'idempotency')
+    redis.call('ZREM', history, id)
+    if f[1] and f[2] then
+      for _, key in ipairs(history_keys(history, cjson.decode(f[1]), f[2])) do
+        redis.call('ZREM', key, id)
+      end
+    end
+    redis.call('DEL', inspections .. id, f[3] or inspections .. id)
+  end
+end

@@ -1,0 +1,26 @@
+-- Adds an operator's review to an ended inspection, once, and tells it as an event. The last review counts.
+-- KEYS  inspection, events
+-- ARGV  id, review, event, longest event stream, most reviews of one inspection
+-- -> recorded, unknown, unfinished, full
+local inspection, events = KEYS[1], KEYS[2]
+local id, review, event = ARGV[1], ARGV[2], ARGV[3]
+local max_events, most = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local fields = redis.call('HMGET', inspection, 'state', 'result', 'reviews')
+if not fields[1] then
+  return 'unknown'
+end
+if not fields[2] then
+  return 'unfinished'
+end
+local reviews = fields[3] or ''
+-- The reply to an earlier, identical call was lost: it carries the same time.
+if ('\n' .. reviews):find('\n' .. review .. '\n', 1, true) then
+  return 'recorded'
+end
+if select(2, reviews:gsub('\n', '')) >= most then
+  return 'full'
+end
+redis.call('HSET', inspection, 'reviews', reviews .. review .. '\n')
+add_event(events, id, event, max_events)
+return 'recorded'
