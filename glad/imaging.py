@@ -5,11 +5,14 @@ ignored (an inspection camera's numbers are what the models were trained on).
 
 | stored | rule |
 |---|---|
+| 8-bit grey, RGB, palette, 1 bit | as it is; grey in all three channels |
 | 16-bit grey | v / 257, rounded: the full range 0 ... 65535 becomes 0 ... 255, never stretched to the content |
-| 16-bit RGB | the high byte (Pillow) |
-| 32-bit integer or float grey | refused: its range is not defined |
+| 12-bit grey (TIFF) | v / 4095 * 255, rounded |
+| 16-bit RGB, 16-bit grey with alpha | the high byte (Pillow) |
+| TIFF whose 0 is white | inverted, so that light is light |
+| signed, 32-bit or float samples | refused: their range is not defined |
 | transparency | composited on white |
-| palette, CMYK, YCbCr, 1 bit | Pillow's conversion to RGB |
+| CMYK, YCbCr, Lab | Pillow's conversion to RGB, without colour profiles |
 """
 
 from __future__ import annotations
@@ -57,6 +60,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what turns the image upright."""
+
+TAG_BITS, TAG_PHOTOMETRIC, TAG_SAMPLE_FORMAT = 258, 262, 339
+WHITE_IS_ZERO = 0
+UNSIGNED, UNDEFINED = 1, 4
 
 _quiet_lock = threading.Lock()
 
@@ -142,7 +149,8 @@ def _decode(name: str, data: bytes, max_pixels: int) -> Pixels:
             image.load()
     image.load()
     turn = UPRIGHT.get(_orientation(image))
-    return _to_rgb(image if turn is None else image.transpose(turn))
+    levels = _eight_bit(image)
+    return _to_rgb(levels if turn is None else levels.transpose(turn))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -170,13 +178,37 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """A loaded image with 8 bits per sample, by the rules of this module's docstring. Every other mode passes."""
+    _refuse_undefined_range(image)
+    if not image.mode.startswith("I;16"):
+        return image
+    highest = 4095 if _tiff_tag(image, TAG_BITS) == 12 else 65535
+    levels = np.asarray(image).astype(np.uint32)
+    clear = image.info.get("transparency")  # the one level that a PNG declares transparent
+    alpha = np.where(levels == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+    if _tiff_tag(image, TAG_PHOTOMETRIC) == WHITE_IS_ZERO:
+        levels = highest - levels
+    grey = Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))
+    return grey if alpha is None else Image.merge("LA", (grey, Image.fromarray(alpha)))
+
+
+def _refuse_undefined_range(image: Image.Image) -> None:
+    if image.mode in ("I", "F") or _tiff_tag(image, TAG_SAMPLE_FORMAT) not in (None, UNSIGNED, UNDEFINED):
+        raise UndecodableImage(
+            f"image of signed, 32-bit or float samples (mode {image.mode}) has no defined range: store it with 8 or "
+            "16 bit, unsigned"
+        )
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> int | None:
+    """The first value of a tag; None where there is none, or no TIFF."""
+    found = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
+    return found[0] if isinstance(found, tuple) and found else found
+
+
 def _to_rgb(image: Image.Image) -> Pixels:
-    """A loaded image of any mode -> (H, W, 3) uint8, by the rules of this module's docstring."""
-    if image.mode.startswith("I;16"):
-        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise UndecodableImage(f"32-bit grey image (mode {image.mode}) has no defined range: store it with 8 or 16 bit")
+    """An 8-bit image of any mode -> (H, W, 3) uint8."""
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (*GROUND, 255))

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from service.api.patient_protocol import PatientProtocol
+from service.contract import LONGEST_WAIT_S
 from service.settings import Settings
 
-DRAIN_S = 10
+DRAIN_S = LONGEST_WAIT_S + 5
+"""A request that waits for its result may do so to its end."""
 
 
 class Server(uvicorn.Server):
@@ -29,15 +33,21 @@ def make_server(settings: Settings) -> Server:
     """The server of these settings, not yet listening."""
     from service.api.app import create_app
 
-    config = uvicorn.Config(
-        create_app(settings),
+    return Server(server_config(create_app(settings)))
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
         date_header=True,
     )
-    return Server(config)
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:

@@ -57,6 +57,7 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
     product: Annotated[str, typer.Option(help="Product to inspect them as.")],
     rate: Annotated[float, typer.Option(min=0.01, help="Images per second.")] = 2.0,
     url: Annotated[str, typer.Option(help="The service.", envvar="GLAD_URL")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, typer.Option(help="API key: submit, read.", envvar="GLAD_API_KEY")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for every result.")] = True,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for one result.")] = 600.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Post only so many images.")] = None,
@@ -71,8 +72,8 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
         files = find_images(folder, limit)
     except ValueError as error:
         _give_up(error)
-    _refuse_unknown(url, product)
-    with Client(url) as client:
+    _refuse_unknown(url, key, product)
+    with Client(url, api_key=key) as client:
         line = Camera(client, product, rate, run=str(uuid.uuid4()) if again else "")
         began = time.monotonic()
         shots = _shown(line.shoot(folder, files, patience if wait else None), len(files))
@@ -85,13 +86,15 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
         raise SystemExit(1)
 
 
-def _refuse_unknown(url: str, product: str) -> None:
+def _refuse_unknown(url: str, key: str | None, product: str) -> None:
     """Says at once that nobody serves there, or that the product is not known: better than once per image."""
-    from service.client import Client, ClientError
+    from service.client import ApiError, Client, ClientError
 
     try:
-        with Client(url, patience_s=10) as client:
+        with Client(url, api_key=key, patience_s=10) as client:
             known = client.products()
+    except ApiError as error:
+        _give_up(f"{url} refuses: {error}. Name a key with the scopes submit and read with GLAD_API_KEY or --key")
     except ClientError as error:
         _give_up(f"no service at {url} ({error}): start one with `glad serve`, or name another with --url")
     if product not in known:
@@ -122,8 +125,12 @@ def _shown(shots: Any, count: int) -> list[Any]:
 
 def _serve_api(settings: Settings) -> None:
     from service.api_process import serve_on
+    from service.queue.connection import connect
+    from service.security.opening import check_may_start
     from service.supervisor import listen
 
+    with connect(str(settings.redis_url)) as client:
+        check_may_start(settings.auth, settings.host, client)
     with listen(settings.host, settings.port) as server:
         print(f"glad serves its API at http://{settings.host}:{server.getsockname()[1]}", file=sys.stderr)
         serve_on(server, settings)
@@ -139,6 +146,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         host=settings.host,
         port=settings.port,
         redis_bin=redis_bin,
+        auth=settings.auth,
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
@@ -146,18 +154,18 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
             "GLAD_STORE": settings.store_url,
         },
     )
-    Supervisor(plan, say=lambda line: print(line, file=sys.stderr, flush=True), banner=_banner).run()
+    Supervisor(
+        plan,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        banner=lambda address: _banner(address, settings),
+    ).run()
 
 
-def _banner(address: Address) -> str:
-    """What is served, how to use it, how to stop it."""
-    from service.client import Client, ClientError
+def _banner(address: Address, settings: Settings) -> str:
+    """What is served, to whom, how to use it, how to stop it."""
+    from model_store.store import SHIPPED_BUNDLES, Store
 
-    try:
-        with Client(address.url, patience_s=5) as client:
-            products = client.products()
-    except ClientError:
-        products = ()
+    products = tuple(Store(settings.store_url, shipped=SHIPPED_BUNDLES).products())
     names = ", ".join(products) if products else "none yet: glad bundle publish FOLDER"
     example = products[0] if products else "PRODUCT"
     return "\n".join(
@@ -169,9 +177,24 @@ def _banner(address: Address) -> str:
             f"              {address.url}/v1/products/{example}/inspections",
             f"  line      glad camera DIR --product {example} --rate 2 --url {address.url}",
             f"  API       {address.url}/docs",
+            f"  access    {_access(settings)}",
             "  stop      Ctrl-C finishes what has begun; once more stops at once",
             "",
         ]
+    )
+
+
+def _access(settings: Settings) -> str:
+    """Who may call, and how to change that."""
+    from service.security.opening import is_loopback
+
+    if settings.auth == "off":
+        return "everybody who reaches this address (GLAD_AUTH=off)"
+    if settings.auth == "keys" or not is_loopback(settings.host):
+        return "holders of an API key: glad key create NAME --scope submit,read"
+    return (
+        "this machine only; without a key until you make one: glad key create NAME --scope submit,read\n"
+        "            then GLAD_HOST=0.0.0.0 opens it to holders of a key on other machines"
     )
 
 

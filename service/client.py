@@ -56,7 +56,7 @@ class Client:
         self, url: str, *, api_key: str | None = None, patience_s: float = 60.0, timeout_s: float = 10.0
     ) -> None:
         """`patience_s`: how long one call goes on retrying. `timeout_s`: how long one attempt waits for bytes."""
-        headers = {"X-API-Key": api_key} if api_key else {}
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=timeout_s, limits=httpx.Limits(max_connections=64)
         )

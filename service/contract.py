@@ -33,6 +33,8 @@ from model_store.manifest import Name, Sha256
 Verdict = thresholds.Verdict
 MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
+LONGEST_WAIT_S = 30
+"""Of `Prefer: wait=N`."""
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 
@@ -289,12 +291,12 @@ class Result(Traceability):
     id: InspectionId = Field(examples=["019abc12-3456-7def-8123-456789abcdef"])
     state: State
     product: Name
-    bundle: BundleId
+    bundle: BundleId | None = Field(description="null only if the stored job could not be read")
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = None
     score: float | None = Field(None, description="raw image score")
     calibrated_score: float | None = Field(None, description="score / (score + fail threshold): 0.5 at the threshold")
-    thresholds: Thresholds
+    thresholds: Thresholds | None = Field(description="null only if the stored job could not be read")
     verdict: Verdict | None = Field(
         None, description="`pass`, `review`, `fail`; null while unknown, which is never pass"
     )
@@ -304,9 +306,9 @@ class Result(Traceability):
     seed: int | None = None
     timings_ms: Timings | None = None
     artifacts: dict[ArtifactName, str] = Field(default_factory=dict, description="name -> link")
-    image_sha256: Sha256
-    width: int
-    height: int
+    image_sha256: Sha256 | None = Field(description="null only if the stored job could not be read")
+    width: int | None = Field(description="of the upright image, in pixels; null as above")
+    height: int | None
     accepted_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None

@@ -4,12 +4,16 @@ ServiceError
  ├── EmptyImage             400 no bytes
  ├── UndecodableImage       400 a known signature that does not decode
  ├── MalformedForm          400 a multipart body that cannot be read
+ ├── Unauthorized           401 no API key, or none that is in use
+ ├── Forbidden              403 a key without the scope
+ ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
+ ├── BodyTooSlow            408 the body did not come in time
  ├── KeyReused              409 Idempotency-Key with another request
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
@@ -17,6 +21,7 @@ ServiceError
  ├── TooManyPixels          422 more pixels than allowed
  ├── BacklogFull            429 come back later
  ├── TooManyStreams         429 of followed events
+ ├── RateExceeded           429 too many calls of one key or address
  ├── QueueUnavailable       503 Redis is away, or refuses
  └── StorageUnavailable     503 the artifact store is away, full or read-only
 """
@@ -105,6 +110,38 @@ class MalformedForm(ServiceError):
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-form", "Malformed multipart form"
 
 
+class Unauthorized(ServiceError):
+    """No API key, or none that is in use."""
+
+    status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "API key needed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750: which scheme to use."""
+        return {"WWW-Authenticate": 'Bearer realm="glad"'}
+
+
+class Forbidden(ServiceError):
+    """A key without the scope that the call takes."""
+
+    status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "Key lacks a scope"
+
+    def __init__(self, detail: str, *, scope: str) -> None:
+        super().__init__(detail)
+        self.scope = scope
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750: which scope is missing."""
+        return {"WWW-Authenticate": f'Bearer realm="glad", error="insufficient_scope", scope="{self.scope}"'}
+
+
+class ForeignPage(ServiceError):
+    """Another site's page in a browser, where no key is needed."""
+
+    status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
+
+
 class UnknownProduct(ServiceError):
     """No such product."""
 
@@ -139,6 +176,12 @@ class NotReviewable(ServiceError):
     """Not ended yet, or reviewed too often."""
 
     status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
+
+
+class BodyTooSlow(ServiceError):
+    """The body did not come in time."""
+
+    status, slug, title = HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "Body too slow"
 
 
 class KeyReused(ServiceError):
@@ -181,6 +224,12 @@ class TooManyStreams(ServiceError):
     """As many clients follow the events as may."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
+
+
+class RateExceeded(ServiceError):
+    """Too many calls of one key or address."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
 
 
 class QueueUnavailable(ServiceError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
@@ -23,6 +24,20 @@ def check_engine(text: str) -> str:
     return text
 
 
+def split_origins(given: object) -> object:
+    """Origins apart, of the environment's one text."""
+    return tuple(word.strip() for word in given.split(",") if word.strip()) if isinstance(given, str) else given
+
+
+def check_origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Origins as browsers send them; else ValueError."""
+    for origin in given:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin):
+            raise ValueError(f"{origin!r} is no origin: name each, such as https://mes.example or http://10.0.0.7:8080")
+    return given
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins), AfterValidator(check_origins)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
@@ -42,6 +57,15 @@ class Settings(BaseSettings):
     artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     pool: Name = Field("default", description="the worker pool whose queue is used")
+
+    auth: Literal["auto", "keys", "off"] = Field("auto", description="who needs an API key: see docs/security.md")
+    rate_per_s: float | None = Field(None, gt=0, description="calls a second of one key or address; default: no limit")
+    rate_burst: int = Field(20, ge=1, description="calls at once, where GLAD_RATE_PER_S is set")
+    failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address")
+    docs: bool = Field(True, description="serve /docs, /redoc and /openapi.json")
+    metrics_open: bool = Field(True, description="/metrics needs no key")
+    cors_origins: Origins = Field((), description="web pages that may call from a browser: https://mes.example,...")
+    body_timeout_s: float = Field(20, gt=0, description="a body may keep us waiting so long, and longer if it is large")
 
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")

@@ -9,8 +9,6 @@ once, and a restarted API misses no connection.
 from __future__ import annotations
 
 import errno
-import http.client
-import json
 import os
 import signal
 import socket
@@ -25,9 +23,13 @@ from types import FrameType
 
 import structlog
 
+from service.api_process import DRAIN_S as API_DRAIN_S
 from service.child import Backoff, Child, StartError, describe_exit
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
+from service.queue.connection import connect
+from service.security.opening import Auth, check_may_start
+from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 
 EXIT_CONFIG = 78
 """Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
@@ -46,13 +48,11 @@ class Patience:
     """How long the supervisor waits before it takes the next measure, in seconds."""
 
     redis_start_s: float = 60.0
-    api_drain_s: float = 15.0
+    api_drain_s: float = API_DRAIN_S + 5.0
     worker_drain_s: float = 120.0
     hand_back_s: float = 10.0
     redis_drain_s: float = 15.0
-    probe_every_s: float = 15.0
-    probe_timeout_s: float = 10.0
-    probes_missed: int = 3
+    probing: Probing = field(default_factory=Probing)
     starts_without_success: int = 4
 
 
@@ -64,6 +64,7 @@ class Plan:
     host: str
     port: int
     redis_bin: Path | None = None
+    auth: Auth = "auto"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     backoff: Backoff = field(default_factory=Backoff)
     patience: Patience = field(default_factory=Patience)
@@ -117,44 +118,6 @@ class Kept:
         log.warning("child ended", child=self.child.name, how=describe_exit(status), restart_in_s=delay)
 
 
-class ReadyPipe:
-    """The worker's word that it is warm, and on which port it answers: one line of JSON on an inherited descriptor."""
-
-    def __init__(self) -> None:
-        self.port: int | None = None
-        self._reader: int | None = None
-        self._text = b""
-
-    @contextmanager
-    def writer(self) -> Iterator[int]:
-        """A fresh pipe; gives the end that the child inherits."""
-        self.close()
-        self.port, self._text = None, b""
-        self._reader, writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        try:
-            yield writer
-        finally:
-            os.close(writer)
-
-    def poll(self) -> bool:
-        """True once the worker has spoken."""
-        if self.port is None and self._reader is not None:
-            try:
-                self._text += os.read(self._reader, 4096)
-            except BlockingIOError:
-                return False
-            if self._text.endswith(b"\n"):
-                self.port = int(json.loads(self._text)["port"])
-        return self.port is not None
-
-    def close(self) -> None:
-        """Closes the pipe."""
-        if self._reader is not None:
-            os.close(self._reader)
-            self._reader = None
-
-
 class Supervisor:
     """Runs one machine's service in the foreground until it is asked to stop."""
 
@@ -165,6 +128,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._kept: dict[str, Kept] = {}
         self._ready = ReadyPipe()
+        self._watched = WorkerWatch(plan.host, self._ready, plan.patience.probing)
 
     def run(self) -> None:
         """Serves until SIGINT or SIGTERM. StartError if it cannot; by then everything is stopped again."""
@@ -174,6 +138,7 @@ class Supervisor:
             environment = self._environment(address)
             try:
                 self._start_redis(binary)
+                self._check_door()
                 self._start_api(server, address, environment)
                 self._start_worker(environment)
                 self._say(self._banner(address))
@@ -220,12 +185,16 @@ class Supervisor:
             self._tend_and_pause()
         kept.succeeded = True
 
+    def _check_door(self) -> None:
+        with connect(redis_url(socket_path(self._plan.data_dir))) as client:
+            check_may_start(self._plan.auth, self._plan.host, client)
+
     def _start_api(self, server: socket.socket, address: Address, environment: Mapping[str, str]) -> None:
         child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment)
         fd = server.fileno()
         kept = self._keep("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)))
         self._say(f"starting the API at {address.url}")
-        while not _alive(address.host, address.port, timeout_s=2.0):
+        while not alive(address.host, address.port, timeout_s=2.0):
             self._tend_and_pause()
         kept.succeeded = True
 
@@ -233,6 +202,7 @@ class Supervisor:
         child = Child("worker", [sys.executable, "-m", "service.worker.main"], env=environment)
 
         def start() -> None:
+            self._watched.started(time.monotonic())
             with self._ready.writer() as fd:
                 child.start("--ready-fd", str(fd), pass_fds=(fd,))
 
@@ -254,25 +224,20 @@ class Supervisor:
             raise Stopped
         for kept in self._kept.values():
             kept.tend(time.monotonic())
+        if "worker" in self._kept:
+            self._kill_stuck_worker(self._kept["worker"].child)
+
+    def _kill_stuck_worker(self, worker: Child) -> None:
+        """One that no longer answers, says itself that it is stuck, or never comes up."""
+        reason = self._watched.look(time.monotonic()) if worker.running else None
+        if reason is not None:
+            log.error("worker is stuck and will be killed", reason=reason)
+            worker.kill()
 
     def _watch(self) -> None:
-        """Tends the children, and kills a worker that no longer answers or says itself that it is stuck."""
-        patience = self._plan.patience
-        missed, probe_at = 0, time.monotonic() + patience.probe_every_s
+        """Tends the children until it is asked to stop."""
         while True:
             self._tend_and_pause()
-            if time.monotonic() < probe_at:
-                continue
-            probe_at = time.monotonic() + patience.probe_every_s
-            if not self._ready.poll() or self._ready.port is None:  # it is starting again
-                missed = 0
-                continue
-            alive = _alive(self._plan.host, self._ready.port, timeout_s=patience.probe_timeout_s)
-            missed = 0 if alive else missed + 1
-            if missed >= patience.probes_missed:
-                log.error("worker is stuck and will be killed", missed_probes=missed)
-                self._kept["worker"].child.kill()
-                missed = 0
 
     def _drain(self) -> None:
         """API stops accepting → worker finishes → Redis. What is not yet begun stays in Redis for the next start."""
@@ -326,19 +291,6 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs more rights: choose one from 1024 up with --port or GLAD_PORT"
     return f"cannot listen on {host}, port {port}: {error.strerror}. Set --host and --port"
-
-
-def _alive(host: str, port: int, timeout_s: float) -> bool:
-    """GET /health/live answers 200. A host that means every address is asked by the loopback."""
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    connection = http.client.HTTPConnection(target, port, timeout=timeout_s)
-    try:
-        connection.request("GET", "/health/live")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _tail(path: Path, lines: int = 12) -> str:

@@ -6,6 +6,7 @@ Metric objects belong to a registry that the process makes; importing this modul
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,6 +19,8 @@ from service.queue.jobs import QueueStats, Reclaimed
 from service.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_KEY_SECRET = re.compile(r"(glad_[0-9a-f]{12})_[0-9a-f]{8,}")
+_URL_PASSWORD = re.compile(r"(://[^\s/@:\"]*:)[^\s/@\"]+@")
 SCORES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 5.0)
 
 
@@ -178,6 +181,11 @@ class _JsonLines(logging.Handler):
             self.handleError(record)
 
 
+def hide_secrets(_logger: Any, _method: str, line: Any) -> str:
+    """A finished log line without the secrets of API keys and the passwords of URLs, wherever they came in."""
+    return _URL_PASSWORD.sub(r"\1***@", _KEY_SECRET.sub(r"\1_***", str(line)))
+
+
 def configure_logging(settings: Settings) -> None:
     """One JSON object per line on stderr, for this project's events and for libraries' log records alike."""
     shared: list[Any] = [
@@ -205,6 +213,7 @@ def configure_logging(settings: Settings) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
+                hide_secrets,
             ],
         )
     )

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
+from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import events, health, history, inspections, parts, problems, products, reviews
@@ -17,13 +18,21 @@ from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
 from service.artifacts import ArtifactStore
-from service.errors import PROBLEM_JSON, BodyTooLarge
+from service.errors import PROBLEM_JSON
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.security import docs_page
+from service.security.caller import authorize
+from service.security.document import describe_security
+from service.security.door import Door, Guard, Rules
+from service.security.headers import SecurityHeaders
+from service.security.key_ring import SharedKeys
+from service.security.rate import RateLimiter
+from service.security.scopes import OPEN
 from service.settings import Settings
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
@@ -61,17 +70,40 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        dependencies=[Depends(authorize)],
     )
-    app.add_middleware(
-        BodyLimit,
-        max_bytes=settings.max_body_bytes,
-        refused=lambda: app.state.site.metrics.rejected(BodyTooLarge.slug),
-    )
+    _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    for module in (inspections, history, events, parts, reviews, products, health):
+    documents = (docs_page,) if settings.docs else ()
+    for module in (inspections, history, events, parts, reviews, products, health, *documents):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """From the innermost to the outermost: a request meets the last one first."""
+
+    def refused(slug: str) -> None:
+        app.state.site.metrics.rejected(slug)
+
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.max_body_bytes, patience_s=settings.body_timeout_s, refused=refused
+    )
+    open_paths = OPEN | ({"/metrics"} if settings.metrics_open else set())
+    app.add_middleware(Door, guard=lambda: app.state.site.guard, open_paths=open_paths, refused=refused)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Last-Event-ID", "Content-Type"],
+            expose_headers=["Location", "Retry-After", "Preference-Applied"],
+        )
+    app.add_middleware(SecurityHeaders)
 
 
 @asynccontextmanager
@@ -92,6 +124,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 artifacts=ArtifactStore(settings.artifacts),
                 decoder=decoder,
                 metrics=ApiMetrics(CollectorRegistry()),
+                guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),
             )
     finally:
         decoder.close()
@@ -111,6 +144,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in document["paths"].values():
             for operation in path.values():
                 _correct_errors(operation["responses"])
+        describe_security(document)
         for unused in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(unused, None)
         app.openapi_schema = document

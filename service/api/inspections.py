@@ -32,6 +32,7 @@ from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavaila
 from service.contract import (
     ARTIFACT_NAMES,
     IMAGE,
+    LONGEST_WAIT_S,
     ArtifactName,
     Job,
     JobTooLarge,
@@ -57,8 +58,8 @@ from service.errors import (
     field_problems,
 )
 from service.queue.jobs import Outcome, Submission
+from service.security.caller import Caller, CallerOf
 
-LONGEST_WAIT_S = 30
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
 
@@ -85,7 +86,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="same key, same inspection; kept as long as the result",
+        description="same key, same inspection, per API key and product; kept as long as the result",
         examples=["line-3-000123-top"],
     ),
 ]
@@ -106,6 +107,8 @@ Prefer = Annotated[
 async def submit(
     request: Request,
     site: SiteOf,
+    caller: CallerOf,
+    *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -123,7 +126,7 @@ async def submit(
         with _stage(site, "accept_decode"):
             image = await site.decoder.describe(upload.content)
         job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key)
+        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key=idempotency_key, caller=caller)
     if submission.outcome is Outcome.ACCEPTED:
         site.metrics.submitted(product, job.priority.value)
         log.info("inspection accepted", **_described(job), backlog=submission.backlog)
@@ -236,7 +239,7 @@ def _make_job(
 
 
 async def _keep_and_submit(
-    site: Site, job: Job, upload: Upload, fields: InspectionFields, idempotency_key: str | None
+    site: Site, job: Job, upload: Upload, fields: InspectionFields, *, idempotency_key: str | None, caller: Caller
 ) -> Submission:
     """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
     with _stage(site, "accept_store"):
@@ -244,7 +247,7 @@ async def _keep_and_submit(
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key
+                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key, client_name=caller.id
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)

@@ -21,7 +21,7 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
         log.info("refused", type=error.type, status=int(error.status), detail=error.detail, path=request.url.path)
-        return _answer(error.problem(request.url.path), error.headers)
+        return problem_answer(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -49,6 +49,11 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RedisError, redis_away)
     app.add_exception_handler(Exception, unexpected)
+
+
+def problem_answer(error: ServiceError, path: str) -> Response:
+    """The answer that says what was refused, and why."""
+    return _answer(error.problem(path), error.headers)
 
 
 def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:

@@ -16,6 +16,7 @@ from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.security.door import Guard
 from service.settings import Settings
 from service.telemetry import ApiMetrics
 
@@ -35,6 +36,7 @@ class Site:
     artifacts: ArtifactStore
     decoder: Decoder
     metrics: ApiMetrics
+    guard: Guard
 
 
 def _site(request: Request) -> Site:

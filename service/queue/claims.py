@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.contract import Job
+from service.contract import Job, Priority
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,20 @@ class ClaimedJob:
     def since_first_claim_ms(self) -> int:
         """How long this job has been tried: for giving up on what stays unavailable."""
         return max(0, self.claimed_ms - self.started_ms)
+
+
+@dataclass(frozen=True)
+class UnreadableJob:
+    """A job in the hands of one worker that cannot tell what it says: of a newer version, or damaged."""
+
+    id: str
+    text: str | None
+    """What is stored instead of a job; None: nothing."""
+    why: str
+    priority: Priority
+    owner: str
+    attempt: int
+    submitted_ms: int
+    """Redis's clock at the submission, ms since 1970."""
+    started_ms: int
+    """Redis's clock at the first claim of this job, ms since 1970."""

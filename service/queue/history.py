@@ -6,7 +6,7 @@ So whoever has read up to a position has missed nothing before it, however late 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -160,7 +160,7 @@ class History:
         """The first `limit` of these ids that are in every group. One that has just expired leaves no result."""
         matching = await self._matching(walk.groups, ids)
         chosen = [place for place, matches in enumerate(matching) if matches][:limit]
-        results = await self._results(ids[place] for place in chosen)
+        results = await self._results([ids[place] for place in chosen])
         return _Taken(results, looked_at=chosen[-1] + 1 if len(chosen) == limit else len(ids))
 
     async def _matching(self, groups: tuple[tuple[str, ...], ...], ids: list[str]) -> list[bool]:
@@ -176,11 +176,11 @@ class History:
             for place in range(len(ids))
         ]
 
-    async def _results(self, ids: Iterable[str]) -> list[Result | None]:
+    async def _results(self, ids: Sequence[str]) -> list[Result | None]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for inspection_id in ids:
                 pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)
-            return [read_result(fields) for fields in await pipe.execute()]
+            return [read_result(one, fields) for one, fields in zip(ids, await pipe.execute(), strict=True)]
 
 
 def _position(moment: datetime) -> int:

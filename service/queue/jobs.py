@@ -14,18 +14,22 @@ from typing import Any, cast
 
 import redis
 import redis.asyncio
-from redis.exceptions import ResponseError
+import structlog
+from redis.exceptions import RedisError, ResponseError
 
 from service.contract import Failure, Job, Priority, Result, State
 from service.queue import keys
-from service.queue.claims import ClaimedJob
+from service.queue.claims import ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.results import Completer, Retention
+from service.queue.rows import read_row
 from service.queue.scripts import load
 
 DEFAULT_LEASE_MS = 30_000
 DEFAULT_MAX_DEATHS = 3
 MOST_PER_RECLAIM = 100
+
+log = structlog.get_logger(__name__)
 
 
 class Outcome(StrEnum):
@@ -74,6 +78,17 @@ class Reclaimed:
     """To be retried, alone."""
     dead: tuple[str, ...] = ()
     """Given up: failed, with a dead letter."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look into the queue gave."""
+
+    claimed: list[ClaimedJob]
+    buried: bool
+    """Something unreadable was cleared away: there may be more behind it."""
+    last_ids: dict[str, str]
+    """Stream -> its last entry at that moment."""
 
 
 class JobSubmitter:
@@ -195,21 +210,23 @@ class JobQueue:
         """Up to `count` jobs, `high` first; waits at most `block_ms` for the first one.
 
         A suspect comes alone, and only to a worker that holds nothing and says that it is `idle`; while it is held,
-        nothing else comes. RedisError if Redis is away: call again.
+        nothing else comes. What cannot be read ends here as a dead letter. RedisError if Redis is away: call again.
         """
         if count < 1:
             raise ValueError(f"count is {count}: claim at least 1")
         deadline = time.monotonic() + block_ms / 1000
         while True:
             with self._claiming:  # else one claim would take the other's jobs for lost replies
-                claimed, last_ids = self._claim_once(count, idle=idle)
+                look = self._look(count, idle=idle)
+            if look.buried and not look.claimed:
+                continue
             left_ms = int((deadline - time.monotonic()) * 1000)
-            if claimed or left_ms <= 0:
-                return claimed
+            if look.claimed or left_ms <= 0:
+                return look.claimed
             # Returns at once if anything came after the look that found nothing.
-            self._redis.xread(cast("Any", last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
+            self._redis.xread(cast("Any", look.last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
 
-    def _claim_once(self, count: int, *, idle: bool) -> tuple[list[ClaimedJob], dict[str, str]]:
+    def _look(self, count: int, *, idle: bool) -> _Look:
         high, normal = (self._keys.jobs(priority) for priority in (Priority.HIGH, Priority.NORMAL))
         script_keys = [
             high,
@@ -242,23 +259,22 @@ class JobQueue:
             self.ensure_groups()
             reply = self._claim(keys=script_keys, args=args)
         last_high, last_normal, last_wake, *rows = cast("list[Any]", reply)
-        claimed = [self._read_claim(row) for row in rows]
+        read = [read_row(row, self.owner) for row in rows]
+        claimed = [one for one in read if isinstance(one, ClaimedJob)]
         with self._lock:
             self._held.update({one.entry_id: one for one in claimed})
-        return claimed, {high: last_high, normal: last_normal, self._keys.wake: last_wake}
+        buried = [self._bury(one) for one in read if isinstance(one, UnreadableJob)]
+        return _Look(claimed, any(buried), {high: last_high, normal: last_normal, self._keys.wake: last_wake})
 
-    def _read_claim(self, row: list[str]) -> ClaimedJob:
-        _, job, attempt, alone, submitted, started, now, deaths = row
-        return ClaimedJob(
-            job=Job.model_validate_json(job),
-            owner=self.owner,
-            attempt=int(attempt),
-            alone=alone == "1",
-            waited_ms=max(0, int(now) - int(submitted)),
-            started_ms=int(started),
-            claimed_ms=int(now),
-            deaths=int(deaths),
-        )
+    def _bury(self, job: UnreadableJob) -> bool:
+        """Ends what nobody can read. False: Redis did not answer; the next claim gives it again."""
+        log.error("job cannot be read: it becomes a dead letter", inspection_id=job.id, why=job.why)
+        try:
+            self._completer.bury(job)
+        except (RedisError, OSError) as error:
+            log.warning("dead letter not written", inspection_id=job.id, error=str(error))
+            return False
+        return True
 
     def ensure_groups(self) -> None:
         """Makes the streams and their group, from the first entry on. `claim` does so where they are missing."""
@@ -340,21 +356,15 @@ class JobQueue:
         )
         return Reclaimed(tuple(suspects), tuple(self._give_up(undertaker, row) for row in exhausted))
 
-    def _give_up(self, undertaker: str, row: list[str]) -> str:
-        inspection_id, job, attempt, submitted, started, deaths = row
-        claimed = ClaimedJob(
-            job=Job.model_validate_json(job),
-            owner=undertaker,
-            attempt=int(attempt),
-            alone=True,
-            waited_ms=max(0, int(started) - int(submitted)),
-            started_ms=int(started),
-            claimed_ms=int(started),
-            deaths=int(deaths),
-        )
-        detail = f"{deaths} workers died while they held this image alone; it was given up and left as a dead letter"
+    def _give_up(self, undertaker: str, row: list[str | None]) -> str:
+        claimed = read_row(row, undertaker)
+        if isinstance(claimed, UnreadableJob):
+            self._completer.bury(claimed)
+            return claimed.id
+        died = f"{claimed.deaths} workers died while they held this image alone"
+        detail = f"{died}; it was given up and left as a dead letter"
         self._completer.fail(claimed, Failure(code="worker_died", detail=detail), dead_reason=detail)
-        return inspection_id
+        return claimed.id
 
     def retire(self) -> None:
         """Says goodbye: this process no longer counts as a living worker. Hand back or complete everything before."""

@@ -17,6 +17,8 @@
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
+| `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
+| `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -44,6 +46,7 @@ INSPECTION_PREFIX = f"{PREFIX}inspection:"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
+API_KEYS = f"{PREFIX}api_keys"
 
 
 def inspection(inspection_id: str) -> str:
@@ -70,6 +73,11 @@ def idempotency(client: str, product: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
+
+
+def rate(what: str, who: str) -> str:
+    """The token bucket of one caller."""
+    return f"{PREFIX}rate:{what}:{who}"
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,18 @@ from typing import Any, Self, cast
 import redis
 import redis.asyncio
 import structlog
+from pydantic import ValidationError
 
-from service.contract import Event, Failure, Job, Result, Review, State
+from service.contract import Event, Failure, Job, Priority, Result, Review, State
 from service.queue import keys
-from service.queue.claims import ClaimedJob
+from service.queue.claims import ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
+from service.queue.rows import buried, remains
 from service.queue.scripts import load
 
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
-RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "reviews"]
+RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews"]
 """Of an inspection's hash, in the order of `read_result`."""
 
 log = structlog.get_logger(__name__)
@@ -51,20 +53,29 @@ class Completer:
         and nothing changed. `dead_reason`: also leaves a dead letter."""
         if result.id != claimed.id or not result.state.final:
             raise ValueError(f"result is of {result.id} in state {result.state}; the claim is of {claimed.id}")
+        return self._end(claimed.owner, claimed.attempt, claimed.job.priority, result, dead_reason)
+
+    def bury(self, job: UnreadableJob) -> bool:
+        """Ends what nobody can read: a `failed` inspection and a dead letter; returns as `complete` does."""
+        result = buried(job)
+        assert result.error is not None
+        return self._end(job.owner, job.attempt, job.priority, result, result.error.detail)
+
+    def _end(self, owner: str, attempt: int, priority: Priority, result: Result, dead_reason: str) -> bool:
         outcome = self._script(
             keys=[
-                keys.inspection(claimed.id),
-                self._keys.jobs(claimed.job.priority),
+                keys.inspection(result.id),
+                self._keys.jobs(priority),
                 self._keys.leases,
-                keys.held(claimed.owner),
+                keys.held(owner),
                 keys.EVENTS,
                 self._keys.dead,
                 keys.HISTORY,
             ],
             args=[
-                claimed.id,
-                claimed.owner,
-                claimed.attempt,
+                result.id,
+                owner,
+                attempt,
                 keys.GROUP,
                 result.state.value,
                 result.to_json(),
@@ -116,11 +127,8 @@ class Results:
 
     async def get(self, inspection_id: str) -> Result | None:
         """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
-        fields = await cast(
-            "Any",
-            self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS),
-        )
-        return read_result(fields)
+        fields = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS))
+        return read_result(inspection_id, fields)
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
         """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
@@ -184,18 +192,20 @@ class Results:
             ended.set()
 
 
-def read_result(fields: Sequence[str | None]) -> Result | None:
+def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | None:
     """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
-    job, state, result, attempt, started_ms, reviews = fields
-    if job is None or state is None:
+    text, state, result, attempt, started_ms, submitted_ms, reviews = fields
+    if state is None:
         return None
     if result is not None:
         lines = [line for line in (reviews or "").split("\n") if line]
         ended = Result.model_validate_json(result)
         return ended.model_copy(update={"reviews": tuple(Review.model_validate_json(line) for line in lines)})
-    return Result.waiting(
-        Job.model_validate_json(job),
-        State(state),
-        started_at=datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None,
-        attempts=int(attempt or 0),
-    )
+    started_at = datetime.fromtimestamp(int(started_ms) / 1000, UTC) if started_ms else None
+    attempts = int(attempt or 0)
+    try:
+        job = Job.model_validate_json(text or "")
+    except ValidationError:  # the next worker that claims it ends it
+        more = {"started_at": started_at, "attempts": attempts}
+        return remains(inspection_id, text, State(state), int(submitted_ms or 0), **more)
+    return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)

@@ -196,7 +196,8 @@ class Codecs:
 
 
 def _log_end(result: Result) -> None:
-    told = {"inspection_id": result.id, "product": result.product, "bundle": result.bundle.version}
+    bundle = result.bundle.version if result.bundle else None
+    told = {"inspection_id": result.id, "product": result.product, "bundle": bundle}
     if result.error is not None:
         log.warning(f"inspection {result.state.value}", **told, code=result.error.code, detail=result.error.detail)
         return

@@ -9,7 +9,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import structlog
 import torch
@@ -48,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = None) -> int:
-    """Works until SIGTERM; returns the exit status. `ready_fd`: told in one line of JSON when the models are warm."""
+    """Works until SIGTERM; returns the exit status. `ready_fd`: told the port, then that the models are warm."""
     configure_logging(settings)
     stop, pulse = Stop(), Pulse(settings.stuck_after_s)
     try:
@@ -58,10 +60,11 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     torch.set_num_threads(torch_threads(settings.torch_threads))
-    with stop.on_signals(), port:
+    with stop.on_signals(), port, _told(ready_fd) as tell:
+        tell({"port": port.number, "pid": os.getpid()})
         workplace.warm()
         if not stop.draining():
-            _tell_ready(ready_fd, port.number)
+            tell({"warm": True})
             log.info("worker ready", port=port.number, device=workplace.device, lanes=workplace.lanes)
         workplace.work()
     log.info("worker stopped")
@@ -181,16 +184,22 @@ def _end_soon() -> None:
     timer.start()
 
 
-def _tell_ready(fd: int | None, port: int) -> None:
-    if fd is not None:
-        with os.fdopen(fd, "w") as pipe:
-            pipe.write(json.dumps({"port": port, "pid": os.getpid()}) + "\n")
+@contextmanager
+def _told(fd: int | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A way to tell the supervisor, one line of JSON at a time; one that has gone away is not missed."""
+    with open(os.devnull, "wb", 0) if fd is None else os.fdopen(fd, "wb", 0) as pipe:
+
+        def tell(word: dict[str, Any]) -> None:
+            with suppress(BrokenPipeError):
+                pipe.write(json.dumps(word).encode() + b"\n")
+
+        yield tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m service.worker.main`: a worker with the settings of the environment."""
     parser = argparse.ArgumentParser(prog="python -m service.worker.main", description=__doc__)
-    parser.add_argument("--ready-fd", type=int, help="descriptor to tell when the models are warm")
+    parser.add_argument("--ready-fd", type=int, help="descriptor to tell the port, and when the models are warm")
     given = parser.parse_args(arguments)
     return run(Settings(), ready_fd=given.ready_fd)
 

@@ -9,16 +9,24 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
+from service.api_process import DRAIN_S
 from service.child import Backoff, Child, StartError, describe_exit
+from service.contract import LONGEST_WAIT_S
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
-from service.supervisor import EXIT_CONFIG, Kept, ReadyPipe, listen
+from service.queue.jobs import JobQueue
+from service.supervisor import EXIT_CONFIG, Kept, Patience, listen
+from service.watch import Probing, ReadyPipe, WorkerWatch, alive
+from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
+from tests.support.redis_server import RedisServer
 
 
 class TestDataDir:
@@ -204,22 +212,129 @@ class TestReadyPipe:
         yield pipe
         pipe.close()
 
-    def test_it_hears_the_port_once_the_line_is_whole(self, pipe: ReadyPipe) -> None:
+    def test_it_hears_the_port_once_the_line_is_whole_and_then_that_all_is_warm(self, pipe: ReadyPipe) -> None:
         with pipe.writer() as fd:
             assert not pipe.poll()
             os.write(fd, b'{"port": ')
-            assert not pipe.poll()
+            assert (pipe.poll(), pipe.port) == (False, None)
             os.write(fd, b"4711}\n")
-            assert pipe.poll()
-        assert pipe.port == 4711
+            assert (pipe.poll(), pipe.port) == (False, 4711)
+            os.write(fd, b'{"warm": true}\n')
+            assert (pipe.poll(), pipe.port) == (True, 4711)
+
+    def test_it_hears_two_lines_that_come_together(self, pipe: ReadyPipe) -> None:
+        with pipe.writer() as fd:
+            os.write(fd, b'{"port": 4711}\n{"warm": true}\n')
+            assert (pipe.poll(), pipe.port) == (True, 4711)
 
     def test_a_worker_that_died_is_not_ready_and_the_next_one_speaks_anew(self, pipe: ReadyPipe) -> None:
         with pipe.writer() as fd:
-            os.write(fd, b'{"port": 1}\n')
+            os.write(fd, b'{"port": 1}\n{"warm": true}\n')
         assert pipe.poll()
         with pipe.writer():
             pass
-        assert not pipe.poll()
+        assert (pipe.poll(), pipe.port) == (False, None)
+
+
+class TestWorkerWatch:
+    """With the seconds of `Probing(open_port_s=10, every_s=2, missed=3)`."""
+
+    @pytest.fixture
+    def pipe(self) -> Iterator[ReadyPipe]:
+        pipe = ReadyPipe()
+        yield pipe
+        pipe.close()
+
+    @pytest.fixture
+    def watch(self, pipe: ReadyPipe) -> WorkerWatch:
+        watch = WorkerWatch("127.0.0.1", pipe, Probing(open_port_s=10, every_s=2, timeout_s=1, missed=3))
+        watch.started(100)
+        return watch
+
+    def test_one_that_never_opens_its_port_is_stuck_also_when_it_starts_again(
+        self, watch: WorkerWatch, pipe: ReadyPipe
+    ) -> None:
+        for start in (100, 200):
+            watch.started(start)
+            with pipe.writer():
+                assert watch.look(start + 9) is None
+                assert watch.look(start + 12) == "no open port 10 s after its start"
+
+    def test_one_that_opened_its_port_and_answers_nothing_is_stuck_though_it_never_was_warm(
+        self, watch: WorkerWatch, pipe: ReadyPipe
+    ) -> None:
+        with listen("127.0.0.1", 0) as silent, pipe.writer() as fd:
+            os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
+            assert [watch.look(now) for now in (102, 103, 104)] == [None, None, None]
+            assert watch.look(106) == "3 probes missed"
+
+    def test_a_new_start_forgets_what_the_old_one_missed(self, watch: WorkerWatch, pipe: ReadyPipe) -> None:
+        with listen("127.0.0.1", 0) as silent:
+            for start in (100, 200):
+                watch.started(start)
+                with pipe.writer() as fd:
+                    os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
+                    assert [watch.look(start + second) for second in (2, 4)] == [None, None]
+
+    def test_a_worker_that_hangs_at_every_start_is_killed_and_given_up(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text(HANGS)
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+        done = subprocess.run(
+            [sys.executable, "-c", IMPATIENT, str(tmp_path / "data")],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert "the worker ended 2 times before it was ready, last by SIGKILL" in done.stderr
+        assert done.stdout.count("no open port 0.5 s after its start") == 2
+
+
+HANGS = """
+import sys, time
+if "service.worker.main" in sys.orig_argv:
+    time.sleep(3600)
+"""
+IMPATIENT = """
+import sys
+from pathlib import Path
+from service.child import Backoff
+from service.supervisor import Patience, Plan, Supervisor
+from service.watch import Probing
+patience = Patience(probing=Probing(open_port_s=0.5, every_s=0.1), starts_without_success=2)
+Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0, backoff=Backoff(0.1), patience=patience), print, str).run()
+"""
+
+
+class TestDrain:
+    def test_every_wait_ends_before_the_api_is_cut_off_and_that_before_it_is_killed(self) -> None:
+        assert LONGEST_WAIT_S < DRAIN_S < Patience().api_drain_s
+
+    def test_a_request_that_waits_for_its_result_gets_it_while_the_api_drains(
+        self, tmp_path: Path, own_redis: RedisServer, toy_store: Path
+    ) -> None:
+        child = Child(
+            "API",
+            [sys.executable, "-m", "service.api_process"],
+            env={
+                **os.environ,
+                "GLAD_REDIS_URL": own_redis.url,
+                "GLAD_STORE": str(toy_store),
+                "GLAD_DATA_DIR": str(tmp_path),
+            },
+            log=tmp_path / "api.log",
+        )
+        with listen("127.0.0.1", 0) as server, own_redis.connect() as client, ThreadPoolExecutor() as pool:
+            port = server.getsockname()[1]
+            child.start("--fd", str(server.fileno()), pass_fds=(server.fileno(),))
+            eventually(lambda: alive("127.0.0.1", port, 1.0))
+            url = f"http://127.0.0.1:{port}/v1/products/toy/inspections"
+            headers = {"Prefer": "wait=30"}
+            waiting = pool.submit(httpx.post, url, content=picture(), headers=headers, timeout=60)
+            queue = JobQueue(client)
+            [claimed] = queue.claim(1, 30_000)
+            child.signal(signal.SIGTERM)
+            assert not child.wait(1)
+            queue.complete(claimed, result_of(claimed))
+            assert waiting.result().json()["state"] == "done"
+            assert child.wait(30)
 
 
 class TestListen:

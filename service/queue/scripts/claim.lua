@@ -3,7 +3,8 @@
 -- KEYS  high, normal, returned high, returned normal, suspects, leases, held, workers, wake, draining
 -- ARGV  inspection prefix, group, consumer, owner, count, lease ms, idle (0/1), then 'id:attempt' of what the worker
 --       knows that it holds
--- -> {last id of high, of normal, of wake, job...}; job: {id, job, attempt, alone, submitted, started, now, deaths}
+-- -> {last id of high, of normal, of wake, job...}
+-- job: {id, job, attempt, submitted, started, deaths, priority, now, alone}; see service/queue/rows.py
 local suspects, leases, held, workers, wake, draining = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local prefix, group, consumer, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local count, lease_ms, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
@@ -11,8 +12,9 @@ local now = now_ms()
 local jobs = {}
 
 local function give(id)
-  local f = redis.call('HMGET', prefix .. id, 'job', 'attempt', 'alone', 'submitted_ms', 'started_ms', 'deaths')
-  jobs[#jobs + 1] = {id, f[1], f[2], f[3] or '0', f[4], f[5], tostring(now), f[6] or '0'}
+  local f = redis.call('HMGET', prefix .. id, 'job', 'attempt', 'submitted_ms', 'started_ms', 'deaths', 'priority',
+    'alone')
+  jobs[#jobs + 1] = {id, f[1], f[2], f[3] or tostring(now), f[4], f[5] or '0', f[6], tostring(now), f[7] or '0'}
 end
 
 local function lease(id)

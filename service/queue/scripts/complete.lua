@@ -16,23 +16,25 @@ end
 if fields[3] ~= 'running' then
   return 'repeated'
 end
-local job = cjson.decode(fields[6])
+local told = cjson.decode(result) -- not the job, which may be what nobody can read
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
 add_event(events, id, event, max_events)
 if reason ~= '' then
-  redis.call('XADD', dead, '*', 'id', id, 'job', fields[6], 'reason', reason)
+  redis.call('XADD', dead, '*', 'id', id, 'job', fields[6] or '', 'reason', reason)
 end
-redis.call('XACK', stream, group, fields[4])
-redis.call('XDEL', stream, fields[4])
+if fields[4] then
+  redis.call('XACK', stream, group, fields[4])
+  redis.call('XDEL', stream, fields[4])
+end
 redis.call('ZREM', leases, id)
 redis.call('SREM', held, id)
 redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)
 end
-if job.serial then
-  redis.call('SREM', unfinished .. job.serial, id)
+if type(told.serial) == 'string' then
+  redis.call('SREM', unfinished .. told.serial, id)
 end
-add_to_history(history, id, job, outcome, ttl_ms)
+add_to_history(history, id, told, outcome, ttl_ms)
 forget_oldest(history, prefix, max_results)
 return 'recorded'

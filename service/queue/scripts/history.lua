@@ -9,21 +9,21 @@ local function next_position(history)
 end
 
 -- The keys under which an inspection is found; `outcome` is its verdict, or its state where it has none.
-local function history_keys(history, job, outcome)
+local function history_keys(history, result, outcome)
   local found = {history, history .. ':outcome:' .. outcome}
   for _, field in ipairs({'product', 'serial', 'lot', 'station'}) do
-    if job[field] then
-      found[#found + 1] = history .. ':' .. field .. ':' .. job[field]
+    if type(result[field]) == 'string' then -- cjson.null is no false
+      found[#found + 1] = history .. ':' .. field .. ':' .. result[field]
     end
   end
   return found
 end
 
 -- Adds one inspection. What is too old leaves each index that grows; an index that does not grow expires as a whole.
-local function add_to_history(history, id, job, outcome, ttl_ms)
+local function add_to_history(history, id, result, outcome, ttl_ms)
   local position = next_position(history)
   local kept_from = string.format('(%.0f', (now_ms() - ttl_ms) * 1024)
-  for _, key in ipairs(history_keys(history, job, outcome)) do
+  for _, key in ipairs(history_keys(history, result, outcome)) do
     redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_from)
     redis.call('ZADD', key, string.format('%.0f', position), id)
     redis.call('PEXPIRE', key, ttl_ms)
@@ -34,7 +34,7 @@ end
 local function forget_oldest(history, inspections, max_results)
   local excess = math.min(redis.call('ZCARD', history) - max_results, 20)
   for _, id in ipairs(excess > 0 and redis.call('ZRANGE', history, 0, excess - 1) or {}) do
-    local f = redis.call('HMGET', inspections .. id, 'job', 'outcome', 'idempotency')
+    local f = redis.call('HMGET', inspections .. id, 'result', 'outcome', 'idempotency')
     redis.call('ZREM', history, id)
     if f[1] and f[2] then
       for _, key in ipairs(history_keys(history, cjson.decode(f[1]), f[2])) do

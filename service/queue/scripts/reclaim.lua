@@ -2,7 +2,7 @@
 -- whose workers died too often while they held it alone comes to the caller, who gives it up.
 -- KEYS  leases, suspects, wake, workers
 -- ARGV  inspection prefix, held prefix, undertaker, lease ms, most deaths, at most this many jobs
--- -> {{suspect id...}, {id, job, attempt, submitted, started, deaths} ...}
+-- -> {{suspect id...}, {id, job, attempt, submitted, started, deaths, priority, now, alone} ...}
 local leases, suspects, wake, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, held_prefix, undertaker = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, max_deaths, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -21,7 +21,7 @@ if just_started() then
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, most)) do
   local key = prefix .. id
-  local f = redis.call('HMGET', key, 'owner', 'alone', 'state', 'job', 'submitted_ms', 'started_ms')
+  local f = redis.call('HMGET', key, 'owner', 'alone', 'state', 'job', 'submitted_ms', 'started_ms', 'priority')
   redis.call('ZREM', leases, id)
   if f[1] then
     redis.call('SREM', held_prefix .. f[1], id)
@@ -32,7 +32,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
       local attempt = redis.call('HINCRBY', key, 'attempt', 1)
       redis.call('HSET', key, 'owner', undertaker)
       redis.call('ZADD', leases, now + lease_ms, id)
-      exhausted[#exhausted + 1] = {id, f[4], tostring(attempt), f[5], f[6], tostring(deaths)}
+      exhausted[#exhausted + 1] = {id, f[4], tostring(attempt), f[5] or tostring(now), f[6] or tostring(now),
+        tostring(deaths), f[7], tostring(now), '1'}
     else
       redis.call('HSET', key, 'state', 'queued', 'owner', '', 'suspect', 1)
       redis.call('ZADD', suspects, now, id)

@@ -179,6 +179,17 @@ def test_a_worker_without_the_bundle_hands_back_and_another_takes_the_job(plant:
     assert result.attempts > 1
 
 
+def test_a_job_that_nobody_can_read_does_not_stop_the_worker(plant: Plant) -> None:
+    first, unreadable, last = plant.accept([png(1)] * 3)
+    plant.client.hset(keys.inspection(unreadable), "job", '{"id": "of a newer version"}')
+    worker = plant.worker()
+    results = plant.ended([first, unreadable, last])
+    assert [result.state for result in results] == [State.DONE, State.FAILED, State.DONE]
+    assert results[1].error is not None
+    assert results[1].error.code == "job_unreadable"
+    assert worker.running
+
+
 def test_an_image_whose_deadline_has_passed_expires(plant: Plant) -> None:
     ids = plant.accept([png(1)], deadline_ms=1)
     plant.worker()

@@ -1,0 +1,56 @@
+"""What the OpenAPI document says of keys: the schemes, every call's scope, and the answers of the door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.errors import PROBLEM_JSON, BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized
+from service.security.scopes import OPEN, needed_scope
+
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key: `Authorization: Bearer glad_…`"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same key, in its own header"},
+}
+_REFUSALS: tuple[ServiceError, ...] = (
+    Unauthorized("send an API key as `Authorization: Bearer glad_…`"),
+    Forbidden("key 'camera-1' has the scope submit; GET /v1/products takes 'read'", scope="read"),
+    ForeignPage("a page of https://example.com called; without API keys only pages of this service may"),
+    RateExceeded("too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed", retry_after_s=1),
+)
+_SLOW = BodyTooSlow("the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S")
+_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}},
+    403: {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}},
+}
+
+
+def describe_security(document: dict[str, Any]) -> None:
+    """Completes a finished document: whatever routes there are, each says what it takes."""
+    document["components"]["securitySchemes"] = SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if path not in OPEN:
+                _describe_scope(operation, needed_scope(method.upper(), path).value)
+                for error in _REFUSALS:
+                    _describe_refusal(operation, error, path)
+            if "requestBody" in operation:
+                _describe_refusal(operation, _SLOW, path)
+
+
+def _describe_scope(operation: dict[str, Any], scope: str) -> None:
+    operation["security"] = [{name: [scope]} for name in SCHEMES]
+    operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".lstrip()
+
+
+def _describe_refusal(operation: dict[str, Any], error: ServiceError, path: str) -> None:
+    status = str(int(error.status))
+    response = operation["responses"].setdefault(status, {"description": error.title, "content": {}})
+    if error.title not in response["description"]:
+        response["description"] += f", or: {error.title}"
+    if headers := _HEADERS.get(int(error.status)):
+        response.setdefault("headers", {}).update(headers)
+    content = response.setdefault("content", {}).setdefault(PROBLEM_JSON, {})
+    content.setdefault("schema", {"$ref": "#/components/schemas/Problem"})
+    example = error.problem(path).model_dump(exclude_none=True)
+    content.setdefault("examples", {})[error.slug] = {"summary": error.title, "value": example}

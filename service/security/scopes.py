@@ -1,0 +1,41 @@
+"""What a key may do, and which call asks for what. One table, so that it can be read at a glance."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """A right that a key carries."""
+
+    SUBMIT = "submit"
+    """Send images: cameras."""
+    READ = "read"
+    """See inspections, pictures, products and metrics: MES, dashboards."""
+    REVIEW = "review"
+    """Give an operator's judgement."""
+    ADMIN = "admin"
+    """Change what decides; includes every other right."""
+
+
+NEEDED: dict[tuple[str, str], Scope] = {
+    ("POST", "/v1/products/{product}/inspections"): Scope.SUBMIT,
+    ("GET", "/v1/inspections/{id}"): Scope.READ,
+    ("GET", "/v1/inspections/{id}/{artifact}"): Scope.READ,
+    ("GET", "/v1/inspections"): Scope.READ,
+    ("POST", "/v1/inspections/{id}/review"): Scope.REVIEW,
+    ("GET", "/v1/events"): Scope.READ,
+    ("GET", "/v1/parts/{serial}"): Scope.READ,
+    ("GET", "/v1/products"): Scope.READ,
+    ("GET", "/v1/products/{product}"): Scope.READ,
+    ("GET", "/metrics"): Scope.READ,
+}
+"""(method, path as the OpenAPI document writes it) -> the scope that it takes."""
+
+OPEN = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json"})
+"""Paths that ask for no key: probes, and the description of the interface."""
+
+
+def needed_scope(method: str, path: str) -> Scope:
+    """The scope that a call takes. One that the table does not name takes `admin`: a forgotten line lets nobody in."""
+    return NEEDED.get((method, path), Scope.ADMIN)
