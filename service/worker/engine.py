@@ -24,7 +24,7 @@ from service.worker.models import BundleCache, BundleUnavailable
 from service.worker.pulse import Pulse
 from service.worker.runner import NotFinite, Runner
 from service.worker.scheduler import Place, Scheduler
-from service.worker.stop import Stop
+from service.stop import Stop
 
 BLOCK_MS = 1000
 """How long an idle claim waits in Redis; also how soon an idle worker sees that it shall stop."""

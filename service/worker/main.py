@@ -35,11 +35,11 @@ from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
 from service.worker.models import BundleCache, BundleUnavailable, Load
-from service.worker.port import Port
+from service.port import Port
 from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
-from service.worker.stop import Stop
+from service.stop import Stop
 
 EXIT_CONFIG = 78
 """The settings are wrong: starting again would not help (EX_CONFIG)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from service.worker.pulse import Pulse
-from service.worker.stop import Stop
+from service.stop import Stop
 
 
 @dataclass
