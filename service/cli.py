@@ -147,6 +147,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         port=settings.port,
         redis_bin=redis_bin,
         auth=settings.auth,
+        delivers=_delivers(),
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
@@ -159,6 +160,18 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         say=lambda line: print(line, file=sys.stderr, flush=True),
         banner=lambda address: _banner(address, settings),
     ).run()
+
+
+def _delivers() -> bool:
+    """Whether an outbox has anything to do."""
+    from pydantic import ValidationError
+
+    from service.outbox.settings import OutboxSettings, describe
+
+    try:
+        return OutboxSettings().delivers
+    except ValidationError as error:
+        _give_up(describe(error))
 
 
 def _banner(address: Address, settings: Settings) -> str:

@@ -20,6 +20,7 @@ from service.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _KEY_SECRET = re.compile(r"(glad_[0-9a-f]{12})_[0-9a-f]{8,}")
+_WEBHOOK_SECRET = re.compile(r"(whsec_)[A-Za-z0-9+/=]+")
 _URL_PASSWORD = re.compile(r"(://[^\s/@:\"]*:)[^\s/@\"]+@")
 SCORES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 5.0)
 
@@ -43,7 +44,7 @@ class ApiMetrics:
         self._suspects = Gauge("glad_queue_suspects", "Jobs whose worker died, to be retried alone", registry=registry)
         self._workers = Gauge("glad_workers_seen", "Workers that claimed or renewed lately", registry=registry)
         self._stages = _stage_durations(registry)
-        _build_info(registry)
+        build_info(registry)
 
     def submitted(self, product: str, priority: str) -> None:
         """An inspection was accepted."""
@@ -108,7 +109,7 @@ class WorkerMetrics:
         self._engine = Gauge(
             "glad_engine_info", "What runs a bundle's models", ["product", "version", "engine"], registry=registry
         )
-        _build_info(registry)
+        build_info(registry)
 
     def loaded(self, product: str, version: str, engine: str) -> None:
         """A bundle's models are ready on this engine."""
@@ -157,7 +158,8 @@ def _stage_durations(registry: CollectorRegistry) -> Histogram:
     )
 
 
-def _build_info(registry: CollectorRegistry) -> None:
+def build_info(registry: CollectorRegistry) -> None:
+    """Adds `glad_build_info`."""
     Gauge("glad_build_info", "1; the labels say what runs", ["version"], registry=registry).labels(
         package_version()
     ).set(1)
@@ -182,8 +184,9 @@ class _JsonLines(logging.Handler):
 
 
 def hide_secrets(_logger: Any, _method: str, line: Any) -> str:
-    """A finished log line without the secrets of API keys and the passwords of URLs, wherever they came in."""
-    return _URL_PASSWORD.sub(r"\1***@", _KEY_SECRET.sub(r"\1_***", str(line)))
+    """A finished log line without the secrets of API keys and webhooks and without passwords of URLs, wherever they are."""
+    without_keys = _WEBHOOK_SECRET.sub(r"\1***", _KEY_SECRET.sub(r"\1_***", str(line)))
+    return _URL_PASSWORD.sub(r"\1***@", without_keys)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+import httpx
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from service.settings import Folder, Settings
@@ -52,9 +53,9 @@ def _check_mqtt_url(text: str) -> str:
 def _split_url(text: str) -> SplitResult:
     """ValueError without the URL in it, which may hold a token."""
     try:
-        parts = urlsplit(text)
+        parts, _ = urlsplit(text), httpx.URL(text)
         named, _ = parts.hostname, parts.port
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         named = None
     if not named:
         raise ValueError("is no URL with a host, such as https://mes.example/hooks/glad")
@@ -147,6 +148,15 @@ class OutboxSettings(Settings):
         for name in ("webhook_ca_file", "mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"):
             _check_readable(name, getattr(self, name))
         return self
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with which setting; never the value, which may be secret."""
+    return "; ".join(_problem(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors())
+
+
+def _problem(place: tuple[int | str, ...], text: str) -> str:
+    return f"GLAD_{str(place[0]).upper()}: {text}" if place else text
 
 
 def _check_readable(name: str, path: Path | None) -> None:

@@ -61,10 +61,10 @@ class Standing:
     @property
     def lag_s(self) -> float:
         """Age of the oldest event that was taken and not delivered."""
-        return max(0.0, (self.now_ms - age_ms(self.pending[0].id)) / 1000) if self.pending else 0.0
+        return max(0.0, (self.now_ms - added_ms(self.pending[0].id)) / 1000) if self.pending else 0.0
 
 
-def age_ms(event_id: str) -> int:
+def added_ms(event_id: str) -> int:
     """When an event was added, in ms of Redis's clock."""
     return int(event_id.partition("-")[0])
 
@@ -107,9 +107,7 @@ class Subscription:
         """Takes up to `count` further events; waits for the first one. They are pending from now on."""
         reply = cast(
             "Any",
-            self._redis.xreadgroup(
-                self._group, keys.CONSUMER, {keys.EVENTS: ">"}, count=count, block=max(1, block_ms)
-            ),
+            self._redis.xreadgroup(self._group, keys.CONSUMER, {keys.EVENTS: ">"}, count=count, block=max(1, block_ms)),
         )
         return len(reply[0][1]) if reply else 0
 
@@ -202,7 +200,9 @@ class Subscribers:
         groups = cast("list[Any]", self._redis.xinfo_groups(keys.EVENTS))
         return sorted(
             (
-                Subscriber(group["name"].removeprefix(keys.OUTBOX_GROUP_PREFIX), group["pending"], group["last-delivered-id"])
+                Subscriber(
+                    group["name"].removeprefix(keys.OUTBOX_GROUP_PREFIX), group["pending"], group["last-delivered-id"]
+                )
                 for group in groups
                 if group["name"].startswith(keys.OUTBOX_GROUP_PREFIX)
             ),

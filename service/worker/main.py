@@ -26,20 +26,20 @@ from model_store.engines.wanted import Wanted
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.artifacts import ArtifactStore
+from service.port import Port
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.settings import Settings
+from service.stop import Stop
 from service.telemetry import WorkerMetrics, configure_logging
 from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
 from service.worker.models import BundleCache, BundleUnavailable, Load
-from service.port import Port
 from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
-from service.stop import Stop
 
 EXIT_CONFIG = 78
 """The settings are wrong: starting again would not help (EX_CONFIG)."""
