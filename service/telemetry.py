@@ -184,7 +184,7 @@ class _JsonLines(logging.Handler):
 
 
 def hide_secrets(_logger: Any, _method: str, line: Any) -> str:
-    """A finished log line without the secrets of API keys and webhooks and without passwords of URLs, wherever they are."""
+    """A finished log line without the secrets of API keys and webhooks and without passwords of URLs."""
     without_keys = _WEBHOOK_SECRET.sub(r"\1***", _KEY_SECRET.sub(r"\1_***", str(line)))
     return _URL_PASSWORD.sub(r"\1***@", without_keys)
 

@@ -113,7 +113,7 @@ class Archive:
                 pipe.hmget(keys.inspection(event.fields["inspection_id"]), RESULT_FIELDS)
             rows = cast("list[list[str | None]]", pipe.execute())
         for event, row in zip(events, rows, strict=True):
-            line = {"event_id": event.id, **event.fields, "inspection": _inspection(row)}
+            line = {"event_id": event.id, **event.fields, "inspection": _inspection(event, row)}
             yield json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
     def _roll(self, parts: Iterable[Part]) -> None:
@@ -153,11 +153,11 @@ def _once(files: Iterable[list[bytes]]) -> Iterator[bytes]:
                 yield line
 
 
-def _inspection(row: Sequence[str | None]) -> Any:
+def _inspection(event: StoredEvent, row: Sequence[str | None]) -> Any:
     """The inspection as the REST interface shows it; None if it is kept no more."""
     try:
-        result = read_result(row)
+        result = read_result(event.fields["inspection_id"], row)
     except ValueError as error:
-        log.warning("inspection not archived", error=str(error)[:300])
+        log.warning("inspection not archived", event_id=event.id, error=str(error)[:300])
         return None
     return None if result is None else result.model_dump(mode="json")

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from paho.mqtt.client import MQTT_ERR_SUCCESS, CallbackAPIVersion, Client, MQTTv5, MQTTv311
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from service.child import Backoff
@@ -134,7 +135,7 @@ class _Connection:
         if self._client.disconnect() == MQTT_ERR_SUCCESS:
             with self._told:
                 self._told.wait_for(lambda: self._ended, 1.0)
-        if found is not None:
+        if isinstance(found, socket.socket):
             with suppress(OSError):  # else the library's thread would wait for a broker that does not answer
                 found.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()

@@ -95,7 +95,7 @@ class Subscription:
             pipe.xpending_range(keys.EVENTS, self._group, min="-", max="+", count=MOST_PENDING)
             pipe.hgetall(self._retries)
             pipe.xlen(keys.EVENTS)
-            (seconds, micros), rows, retries, length = cast("list[Any]", pipe.execute())
+            (seconds, micros), rows, retries, length = pipe.execute()
         pending = tuple(
             Pending(row["message_id"], row["time_since_delivered"], _retry(retries, row["message_id"])) for row in rows
         )
@@ -116,7 +116,7 @@ class Subscription:
         with self._redis.pipeline(transaction=False) as pipe:
             for event_id in ids:
                 pipe.xrange(keys.EVENTS, min=event_id, max=event_id)
-            found = cast("list[Any]", pipe.execute())
+            found = pipe.execute()
         return [StoredEvent(rows[0][0], rows[0][1]["event"]) for rows in found if rows]
 
     def settle(self, done: Iterable[str], later: Mapping[str, Retry]) -> None:
