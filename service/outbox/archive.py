@@ -89,9 +89,10 @@ class Archive:
         try:
             parts = self._parts()
             missing = [event for event in events if not any(part.holds(event.id) for part in parts)]
-            for day, of_day in groupby(missing, key=lambda event: day_of(event.id)):
-                self._write(day, list(of_day))
-            self._roll(part for part in parts if part.day < day_of(events[-1].id))
+            written = [
+                self._write(day, list(of_day)) for day, of_day in groupby(missing, lambda event: day_of(event.id))
+            ]
+            self._roll(part for part in (*parts, *written) if part.day < day_of(events[-1].id))
         except OSError as error:
             return [Undelivered(event.id, str(error)[:300]) for event in events]
         return []
@@ -103,9 +104,10 @@ class Archive:
         found = (Part.parse(name) for name in self._folder.names())
         return sorted((part for part in found if part), key=lambda part: place(part.first))
 
-    def _write(self, day: str, events: Sequence[StoredEvent]) -> None:
+    def _write(self, day: str, events: Sequence[StoredEvent]) -> Part:
         part = Part(day, events[0].id, events[-1].id)
         self._folder.put(part.name, gzip.compress("".join(self._lines(events)).encode()))
+        return part
 
     def _lines(self, events: Sequence[StoredEvent]) -> Iterator[str]:
         with self._redis.pipeline(transaction=False) as pipe:
