@@ -1,4 +1,4 @@
-"""The archive: a line per event with its result, one whole file per day, and after any crash none lost, none doubled."""
+"""The archive: a line per event with its result, a whole file per day; after any crash none lost, none doubled."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Failing(ArtifactFolder):
 def test_a_crash_anywhere_loses_no_line_and_doubles_none_in_the_end(
     folder: ArtifactFolder, client: redis.Redis, archive: Callable[[], Archive], calls: int
 ) -> None:
-    """Writes and removals of the second delivery: Monday's part, Tuesday's part, Monday's file, its three parts gone."""
+    """The second delivery writes Monday's part, Tuesday's part and Monday's file, and removes Monday's three parts."""
     first = [event(MONDAY), event(MONDAY + 1)]
     second = [event(MONDAY + 2), event(MONDAY + DAY)]
     archive().deliver(first)
