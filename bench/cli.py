@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from model_store.command import command_line
+from bench import engine_commands, reliability_command
+from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
-    help="Measure autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
+    help="Measure engines, autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
+app.command()(engine_commands.engines)
+app.command()(engine_commands.serving)
+app.command()(engine_commands.export)
+app.command()(reliability_command.reliability)
 
 
 @app.command()
@@ -38,12 +35,33 @@ def autoencoder(
 
     found = {}
     for bundle in bundles:
-        with _shown(str(bundle)) as progress:
+        with shown(str(bundle)) as progress:
             found[str(bundle)] = measure_round_trips(bundle, data, progress)
     kinds = dict.fromkeys(trip.kind for trips in found.values() for trip in trips)
     errors = {name: {trip.kind: trip.error for trip in trips} for name, trips in found.items()}
-    _table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
-    _write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
+    table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
+    write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
+
+
+@app.command()
+def history(
+    *,
+    results: Annotated[int, typer.Option(min=1000, help="So many are kept; a million takes about 3 GB.")] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=10, help="Calls of each kind.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """How fast the history answers, and an inspection ends, with so many results kept. Runs a Redis of its own."""
+    from bench.history import measure_history
+
+    with shown("results") as progress:
+        found = measure_history(results, repeats, progress)
+    rows = [(one.call, f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.found)) for one in found.latencies]
+    table(("call", "p50 ms", "p99 ms", "found"), rows)
+    typer.echo(
+        f"{found.results} results in Redis {found.redis_version}: {found.redis_bytes / 1e9:.2f} GB; "
+        f"filled at {found.filled_per_s:.0f} a second"
+    )
+    write(json_file, asdict(found))
 
 
 @app.command(name="settings")
@@ -76,8 +94,8 @@ def settings_choice(
         )
         for name, o in (("own", found.own), ("glad calibrate", found.chosen), ("best by these images", found.best))
     ]
-    _table(("settings", "values", "I-AUROC", "P-AUROC", "PRO", "comparisons per good part"), rows)
-    _write(json_file, asdict(found))
+    table(("settings", "values", "I-AUROC", "P-AUROC", "PRO", "comparisons per good part"), rows)
+    write(json_file, asdict(found))
 
 
 @app.command()
@@ -92,16 +110,16 @@ def pro(
     """PRO with its interval, exact over all thresholds, against the usual loop over thresholds and regions."""
     from bench.pro import measure_pro
 
-    with _shown("the loop's thresholds") as progress:
+    with shown("the loop's thresholds") as progress:
         found = measure_pro(maps, side, loop_maps, thresholds, progress)
     parts = {"labels (a part of the ranks)": found.label_s, "ranks": found.rank_s, "PRO": found.pro_s}
     parts |= {"its interval": found.interval_s, "total": found.total_s, "all four metrics": found.all_metrics_s}
-    _table((f"{maps} maps of {side}²", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts.items()])
+    table((f"{maps} maps of {side}²", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts.items()])
     typer.echo(
         f"the loop, {thresholds} thresholds on {loop_maps} maps: {found.loop_s:.1f} s, {found.ratio:.0f} x a map"
     )
     typer.echo(f"its PRO {found.loop_pro:.4f}, exact {found.ours_on_loop_maps:.4f}")
-    _write(json_file, {**asdict(found), "total_s": found.total_s, "ratio": found.ratio})
+    write(json_file, {**asdict(found), "total_s": found.total_s, "ratio": found.ratio})
 
 
 @app.command()
@@ -127,42 +145,12 @@ def fullsize(
         for cost in costs
         for name, part in cost.parts.items()
     ]
-    _table(("side", "part", "calls", "seconds"), rows)
+    table(("side", "part", "calls", "seconds"), rows)
     for cost in costs:
         typer.echo(f"{cost.side}²: {cost.seconds:.1f} s in all, peak memory {cost.peak_memory_gb:.2f} GB so far")
     varied = [one for size in sides for one in measure_invariance(built, size)] if invariance else []
     if varied:
         cells = [(str(v.side), v.calls, str(v.calls_compared), f"{v.latents:.3g}", f"{v.scores:.3g}") for v in varied]
-        _table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
+        table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
     figures = {"parameters": built.parameters, "costs": [asdict(one) for one in costs]}
-    _write(json_file, {**figures, "invariance": [asdict(one) for one in varied]})
-
-
-@contextmanager
-def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
-    from training.progress import progress_bar
-
-    with progress_bar() as bar:
-        task = bar.add_task(what, total=None, note="")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from training.tables import Table
-
-    typer.echo(Table(header, tuple(rows)).as_markdown())
-
-
-def _write(path: Path | None, figures: Any) -> None:
-    if path is None:
-        return
-    content = {
-        "command": command_line(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "figures": figures,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"all figures: {path}")
+    write(json_file, {**figures, "invariance": [asdict(one) for one in varied]})

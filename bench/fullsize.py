@@ -82,22 +82,43 @@ class Invariance:
     scores: float
 
 
-def random_models(architecture: Architecture) -> Built:
-    """Modules of this architecture as they are before any training, float32 on the CPU."""
+@dataclass(frozen=True, eq=False)
+class Modules:
+    """What the models are made of, as it is before any training."""
+
+    autoencoder: AutoencoderKL
+    unet: UNet2DConditionModel
+    features: ViTModel
+    condition: Condition
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Weights of each."""
+        modules: dict[str, Any] = {"autoencoder": self.autoencoder, "unet": self.unet, "features": self.features}
+        return {name: sum(one.numel() for one in module.parameters()) for name, module in modules.items()}
+
+
+def random_modules(architecture: Architecture) -> Modules:
+    """Modules of this architecture in evaluation mode, float32 on the CPU; equal ones each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         autoencoder, unet = _autoencoder(architecture), _unet(architecture)
         features = _features(architecture)
         condition = Condition(*(torch.randn(TOKENS, architecture.prompt) for _ in range(2)))
-    modules: dict[str, Any] = {"autoencoder": autoencoder, "unet": unet, "features": features}
-    parameters = {name: sum(one.numel() for one in module.parameters()) for name, module in modules.items()}
-    return Built(models_from_modules(autoencoder, unet, features, _settings(512), condition), parameters)
+    return Modules(autoencoder, unet, features, condition)
+
+
+def random_models(architecture: Architecture) -> Built:
+    """The models of `random_modules`."""
+    made = random_modules(architecture)
+    models = models_from_modules(made.autoencoder, made.unet, made.features, fullsize_settings(512), made.condition)
+    return Built(models, made.parameters)
 
 
 @torch.no_grad()
 def measure_fullsize(built: Built, side: int) -> Cost:
     """Encode one image, one step with its comparison, decode, score. Guidance would double the UNet's part."""
-    watch, settings = Stopwatch(), _settings(side)
+    watch, settings = Stopwatch(), fullsize_settings(side)
     models, shapes = watch.on(built.models), CallShapes()
     image, noise = _image(side, 0), _noise(side, 0)
     began = time.perf_counter()
@@ -108,7 +129,7 @@ def measure_fullsize(built: Built, side: int) -> Cost:
     _score(models, settings, image, block.generated, shapes)
     total = time.perf_counter() - began
     rest = Part(1, total - sum(part.seconds for part in watch.parts.values()))
-    return Cost(side, total, {**watch.parts, "rest": rest}, _peak_memory_gb())
+    return Cost(side, total, {**watch.parts, "rest": rest}, peak_memory_gb())
 
 
 @torch.no_grad()
@@ -118,7 +139,7 @@ def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
     A lane's place in the call changes as well, which can matter to a kernel even where the size is fixed. The
     comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
     """
-    settings = _settings(side, delta=0.0)
+    settings = fullsize_settings(side, delta=0.0)
     for name, shapes in (("all padded to 4", CLOSED_SHAPES), ("as many as there are", OPEN_SHAPES)):
         alone = {i: _stepped(built.models, settings, (i,), shapes)[0] for i in range(3)}
         orders = [*combinations(range(3), 2), *permutations(range(3))]
@@ -173,7 +194,8 @@ def _score(models: Models, settings: MethodSettings, image: Tensor, latents: Ten
     return float(image_scores(found, settings.score, valid)[0])
 
 
-def _settings(side: int, delta: float = 0.3) -> MethodSettings:
+def fullsize_settings(side: int, delta: float = 0.3) -> MethodSettings:
+    """The published settings at this side."""
     return MethodSettings(resolution=side, trigger=TriggerSettings(delta=delta))
 
 
@@ -185,7 +207,8 @@ def _noise(side: int, seed: int) -> Tensor:
     return torch.randn(4, side // 8, side // 8, generator=torch.Generator().manual_seed(seed))
 
 
-def _peak_memory_gb() -> float:
+def peak_memory_gb() -> float:
+    """The most memory that this process has had so far, in 10^9 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from collections.abc import Sequence
 
 import uvicorn
@@ -11,11 +12,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service.api.patient_protocol import PatientProtocol
-from service.contract import LONGEST_WAIT_S
+from service.child import API_DRAIN_S, EXIT_CONFIG
 from service.settings import Settings
-
-DRAIN_S = LONGEST_WAIT_S + 5
-"""A request that waits for its result may do so to its end."""
 
 
 class Server(uvicorn.Server):
@@ -30,8 +28,19 @@ class Server(uvicorn.Server):
 
 
 def make_server(settings: Settings) -> Server:
-    """The server of these settings, not yet listening."""
+    """The server of these settings, not yet listening.
+
+    SystemExit where no restart can help: the Redis belongs to a newer version.
+    """
     from service.api.app import create_app
+    from service.queue.schema import SchemaTooNew, refuse_newer
+
+    try:
+        if settings.redis_url is not None:
+            refuse_newer(settings.redis_url)
+    except SchemaTooNew as error:
+        print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        raise SystemExit(EXIT_CONFIG) from error
 
     return Server(server_config(create_app(settings)))
 
@@ -44,14 +53,15 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
         ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=API_DRAIN_S,
         server_header=False,
         date_header=True,
     )
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `DRAIN_S` seconds."""
+    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `API_DRAIN_S`
+    seconds."""
     make_server(settings).run(sockets=[server])
 
 

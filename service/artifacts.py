@@ -9,8 +9,11 @@ cut. Object stores write in one step by themselves. Writing again replaces: a re
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +24,9 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from model_store.files import make_folder, replace_file
-from service.contract import ARTIFACT_NAMES, ArtifactName, parse_inspection_id
+from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName, parse_inspection_id
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class ArtifactsUnavailable(OSError):
@@ -30,6 +35,21 @@ class ArtifactsUnavailable(OSError):
 
 class ArtifactNotFound(FileNotFoundError):
     """Nothing is stored under this reference."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one inspection."""
+
+    inspection_id: str
+    names: frozenset[str]
+    """Of its files, half-written ones included."""
+    bytes: int
+
+    @property
+    def at_ms(self) -> int:
+        """When the inspection's id was made, ms since 1970."""
+        return UUID(self.inspection_id).int >> 80
 
 
 class ArtifactStore:
@@ -76,6 +96,31 @@ class ArtifactStore:
         """A folder of other files. The name is one that no day of inspections has."""
         return ArtifactFolder(self._backend, self.root, name)
 
+    def days(self) -> list[str]:
+        """The days of which something is kept, the oldest first. ArtifactsUnavailable."""
+        with _as_unavailable(f"{self.root} could not be listed"):
+            return sorted(name for name in self._backend.folders() if _DAY.fullmatch(name))
+
+    def kept(self, day: str) -> list[Kept]:
+        """What is kept of one day's inspections, the oldest first. ArtifactsUnavailable."""
+        with _as_unavailable(f"{day} in {self.root} could not be listed"):
+            files = self._backend.files(day)
+        found: dict[str, dict[str, int]] = {}
+        for (inspection_id, name), size in files.items():
+            found.setdefault(inspection_id, {})[name] = size
+        return [Kept(one, frozenset(names), sum(names.values())) for one, names in sorted(found.items()) if _is_id(one)]
+
+    def remove_inspection(self, inspection_id: str) -> None:
+        """Removes all that is kept of one inspection. ArtifactsUnavailable if that is not possible."""
+        folder = self.ref(inspection_id, IMAGE).rpartition("/")[0]
+        with _as_unavailable(f"{folder} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
+            self._backend.remove_folder(folder)
+
+    def free_bytes(self) -> int | None:
+        """What the disk has left for this process; None where that cannot be told. ArtifactsUnavailable."""
+        with _as_unavailable(f"the free space of {self.root} could not be read"):
+            return self._backend.free_bytes()
+
     def probe(self) -> None:
         """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
         with _as_unavailable(f"{self.root} cannot be written"):
@@ -117,6 +162,10 @@ class _Backend(Protocol):
     def write(self, ref: str, content: bytes) -> None: ...
     def read(self, ref: str) -> bytes: ...
     def remove(self, ref: str) -> None: ...
+    def folders(self) -> list[str]: ...
+    def files(self, day: str) -> dict[tuple[str, str], int]: ...
+    def remove_folder(self, folder: str) -> None: ...
+    def free_bytes(self) -> int | None: ...
     def probe(self, name: str) -> None: ...
 
 
@@ -143,6 +192,26 @@ class _Local:
         path.unlink()
         with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()
+
+    def folders(self) -> list[str]:
+        return [path.name for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
+
+    def files(self, day: str) -> dict[tuple[str, str], int]:
+        found = {}
+        for path in (self._root / day).glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found[path.parent.name, path.name] = path.stat().st_size
+        return found
+
+    def remove_folder(self, folder: str) -> None:
+        path = self._root / folder
+        shutil.rmtree(path)
+        with contextlib.suppress(OSError):  # other inspections of that day
+            path.parent.rmdir()
+
+    def free_bytes(self) -> int | None:
+        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
+        return shutil.disk_usage(folder).free
 
     def probe(self, name: str) -> None:
         # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
@@ -188,6 +257,26 @@ class _Remote:
         system, path = self._place(ref)
         system.rm_file(path)
 
+    def folders(self) -> list[str]:
+        system, root = fsspec.core.url_to_fs(self._url)
+        system.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            return [str(name).rstrip("/").rpartition("/")[2] for name in system.ls(root, detail=False)]
+        return []
+
+    def files(self, day: str) -> dict[tuple[str, str], int]:
+        system, path = self._place(day)
+        sizes = {name: int(info["size"] or 0) for name, info in system.find(path, detail=True).items()}
+        parts = {name: name.rsplit("/", 2)[-2:] for name in sizes}
+        return {(folder, file): sizes[name] for name, (folder, file) in parts.items()}
+
+    def remove_folder(self, folder: str) -> None:
+        system, path = self._place(folder)
+        system.rm(path, recursive=True)
+
+    def free_bytes(self) -> int | None:
+        return None
+
     def probe(self, name: str) -> None:
         self.write(name, b"glad")
         self.remove(name)
@@ -201,6 +290,13 @@ def _local_folder(root: str | Path) -> Path | None:
     if address.scheme == "file" and address.netloc in {"", "localhost"}:
         return Path(unquote(address.path))
     return None if "://" in root else Path(root).expanduser()
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return parse_inspection_id(text) == text
+    except ValueError:
+        return False
 
 
 def _check_ref(ref: str) -> str:

@@ -17,16 +17,20 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from service.contract import ArtifactName, Result
+from service.server_sent import ServerEvent, read_events
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 LONGEST_PREFER_WAIT_S = 30
+SILENCE_S = 60.0
+"""An event stream that is silent for so long, heartbeats included, is cut off and opened again."""
 
 
 class ClientError(Exception):
@@ -47,6 +51,17 @@ class Unreachable(ClientError):
 
 class NotFinished(ClientError):
     """The inspection has not ended yet."""
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Some ended inspections, in the order in which they ended."""
+
+    inspections: tuple[Result, ...]
+    next: str
+    """Go on from here, now or later."""
+    more: bool
+    """False: nothing more for now."""
 
 
 class Client:
@@ -119,6 +134,62 @@ class Client:
                 raise NotFinished(f"inspection {inspection_id} is {found.state} after {seconds:g} s: wait longer")
             time.sleep(min(every_s, max(0.0, deadline - time.monotonic())))
         return found
+
+    def history_page(
+        self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
+    ) -> HistoryPage:
+        """One page of ended inspections behind the cursor `after`. `filters`: product, serial, lot, station, verdict,
+        state, since, until, and order."""
+        params = {**(filters or {}), "limit": str(limit), **({} if after is None else {"after": after})}
+        page = self._request("GET", "/v1/inspections", params=params).json()
+        found = tuple(Result.model_validate(one) for one in page["inspections"])
+        return HistoryPage(found, page["next"], page["more"])
+
+    def history(self, *, after: str | None = None, filters: Mapping[str, str] | None = None) -> Iterator[Result]:
+        """Every ended inspection behind the cursor, page by page, to the end that the history has by then."""
+        more = True
+        while more:
+            page = self.history_page(after=after, limit=500, filters=filters)
+            yield from page.inspections
+            after, more = page.next, page.more
+
+    def events(
+        self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
+    ) -> Iterator[ServerEvent]:
+        """What ends, as it ends, without end; behind `last_event_id`, or from now on. A cut connection is opened again
+        where it broke. Keep the `id` of what you have dealt with, to go on there after a restart.
+
+        Each event comes at least once. Unreachable: the service gave no stream for longer than the client's patience.
+        """
+        given = {"product": product, "station": station}
+        params = {name: value for name, value in given.items() if value is not None}
+        failing_since: float | None = None
+        while True:
+            try:
+                for event in self._one_stream(params, last_event_id):
+                    last_event_id, failing_since = event.id, None
+                    if event.type:
+                        yield event
+                reason = "the stream ended"
+            except httpx.TransportError as error:
+                reason = f"{type(error).__name__}: {error}"
+            except ApiError as error:
+                if error.status not in RETRIED_STATUS:
+                    raise
+                reason = str(error)
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > self._patience_s:
+                raise Unreachable(f"{self.url} gave no events for {self._patience_s:g} s; last: {reason}")
+            time.sleep(random.uniform(0.1, 0.5))
+
+    def _one_stream(self, params: Mapping[str, str], last_event_id: str | None) -> Iterator[ServerEvent]:
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        timeout = httpx.Timeout(self._timeout_s, read=SILENCE_S)
+        with self._http.stream("GET", "/v1/events", params=params, headers=headers, timeout=timeout) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise _problem(answer)
+            yield from read_events(answer.iter_text())
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
         """One picture of an inspection, or its map."""

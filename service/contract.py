@@ -207,6 +207,7 @@ class Job(Traceability):
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     pool: Name = "default"
+    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
 
     def to_json(self) -> str:
         """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""
@@ -313,6 +314,7 @@ class Result(Traceability):
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     attempts: int = Field(0, description="how often a worker took it up")
+    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
     reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
 
@@ -380,6 +382,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "width": job.width,
         "height": job.height,
         "accepted_at": job.accepted_at,
+        "replay_of": job.replay_of,
     }
 
 

@@ -9,17 +9,24 @@ ServiceError
  ├── ForeignPage            403 another site's page, where no key is needed
  ├── UnknownProduct         404 no such product
  ├── ProductUnusable        404 the product has no usable bundle
+ ├── UnknownVersion         404 the product has no such version
+ ├── VersionUnusable        409 broken, not calibrated, or none to go back to
+ ├── StateChanged           409 somebody else changed the product at the same time
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
+ ├── UnknownStation         404 the station is not set
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
  ├── KeyReused              409 Idempotency-Key with another request
+ ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
  ├── UnknownFormat          415 no signature of an allowed format
  ├── InvalidFields          422 fields, parameters or headers
  ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 come back later
+ ├── BacklogFull            429 too many wait: come back later
+ ├── WaitTooLong            429 it would wait too long: come back later
+ ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
  ├── QueueUnavailable       503 Redis is away, or refuses
@@ -154,6 +161,24 @@ class ProductUnusable(ServiceError):
     status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
 
 
+class UnknownVersion(ServiceError):
+    """The product has no such version."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+
+
+class VersionUnusable(ServiceError):
+    """A version is broken or not calibrated, or there is none to go back to."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
+
+
+class StateChanged(ServiceError):
+    """Somebody else changed the product at the same time."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
 class UnknownInspection(ServiceError):
     """Never accepted, or kept long enough."""
 
@@ -164,6 +189,12 @@ class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+
+
+class UnknownStation(ServiceError):
+    """The station is not set."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-station", "Unknown station"
 
 
 class UnknownPart(ServiceError):
@@ -188,6 +219,12 @@ class KeyReused(ServiceError):
     """Idempotency-Key with another request."""
 
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
+
+
+class NotReplayable(ServiceError):
+    """It has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
 
 
 class BodyTooLarge(ServiceError):
@@ -218,6 +255,18 @@ class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+
+
+class WaitTooLong(ServiceError):
+    """By the measured pace it would wait longer than is allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+
+
+class DeadlineUnreachable(ServiceError):
+    """By the measured pace its deadline would pass before its turn."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
 
 
 class TooManyStreams(ServiceError):

@@ -25,16 +25,12 @@ from types import FrameType
 
 import structlog
 
-from service.api_process import DRAIN_S as API_DRAIN_S
-from service.child import Backoff, Child, StartError, describe_exit
+from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
 from service.queue.connection import connect
 from service.security.opening import Auth, check_may_start
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
-
-EXIT_CONFIG = 78
-"""Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
 
 POLL_S = 0.1
 

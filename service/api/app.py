@@ -13,7 +13,20 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import events, health, history, inspections, parts, problems, products, reviews
+from service.api import (
+    batch,
+    events,
+    health,
+    history,
+    inspections,
+    parts,
+    problems,
+    product_changes,
+    products,
+    replays,
+    reviews,
+    stations,
+)
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
 from service.api.site import Site
@@ -25,6 +38,7 @@ from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.queue.stations import Stations
 from service.security import docs_page
 from service.security.caller import authorize
 from service.security.document import describe_security
@@ -34,6 +48,7 @@ from service.security.key_ring import SharedKeys
 from service.security.rate import RateLimiter
 from service.security.scopes import OPEN
 from service.settings import Settings
+from service.sweeping import sweeping
 from service.telemetry import ApiMetrics, configure_logging, package_version
 
 DESCRIPTION = """
@@ -45,6 +60,9 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
 - Errors are `application/problem+json` (RFC 9457) with stable types.
 """
+
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health)
+"""The modules whose calls the service takes, in the order of the document."""
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +96,20 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (inspections, history, events, parts, reviews, products, health, *documents):
+    for module in (
+        inspections,
+        batch,
+        history,
+        events,
+        parts,
+        reviews,
+        replays,
+        stations,
+        product_changes,
+        products,
+        health,
+        *documents,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -108,20 +139,27 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
-    client = connect_async(redis_url)
+    client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
     try:
-        async with Results(client) as results, EventFeed(client) as feed:
+        async with (
+            Results(client) as results,
+            EventFeed(client) as feed,
+            sweeping(settings, redis_url, artifacts),
+        ):
             yield Site(
                 settings=settings,
                 redis=client,
-                jobs=JobSubmitter(client, pool=settings.pool, max_backlog=settings.max_backlog),
+                jobs=JobSubmitter(
+                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
+                ),
                 results=results,
                 history=History(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
+                stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
-                artifacts=ArtifactStore(settings.artifacts),
+                artifacts=artifacts,
                 decoder=decoder,
                 metrics=ApiMetrics(CollectorRegistry()),
                 guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),

@@ -12,15 +12,18 @@ from service.errors import (
     PROBLEM_JSON,
     BacklogFull,
     BodyTooLarge,
+    DeadlineUnreachable,
     EmptyImage,
     InvalidFields,
     KeyReused,
     MalformedForm,
+    NotReplayable,
     NotReviewable,
     Problem,
     ProductUnusable,
     QueueUnavailable,
     ServiceError,
+    StateChanged,
     StorageUnavailable,
     TooManyPixels,
     TooManyStreams,
@@ -30,11 +33,16 @@ from service.errors import (
     UnknownInspection,
     UnknownPart,
     UnknownProduct,
+    UnknownStation,
+    UnknownVersion,
+    VersionUnusable,
+    WaitTooLong,
 )
 
 Responses = dict[int | str, dict[str, Any]]
 
 ID = "019abc12-3456-7def-8123-456789abcdef"
+OLD_ID = "019abc12-0000-7def-8123-456789abcdef"
 PATH = "/v1/products/bracket/inspections"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 BINARY = {"type": "string", "format": "binary"}
@@ -69,6 +77,7 @@ QUEUED: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
     "attempts": 0,
+    "replay_of": None,
     "error": None,
     "reviews": [],
 }
@@ -126,6 +135,7 @@ QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try
 _STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
+_FULL = BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2)
 NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
 UNUSABLE = ProductUnusable(
     "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"
@@ -147,9 +157,52 @@ SUBMIT_RESPONSES: Responses = {
         UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
         InvalidFields("captured_at: Input should have timezone info"),
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
-        BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
+        _FULL,
+        WaitTooLong(
+            "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later", retry_after_s=600
+        ),
+        DeadlineUnreachable(
+            "a new inspection would wait about 12.5 s; its deadline_ms is 5000: give it more time, or send it later",
+            retry_after_s=8,
+        ),
         QUEUE_AWAY,
         _STORAGE_AWAY,
+    ),
+}
+STATION_SUBMIT_RESPONSES: Responses = SUBMIT_RESPONSES | problems(
+    "/v1/stations/line-4/inspections",
+    UnknownStation("no station 'line-4': set its product with PUT /v1/stations/{station}"),
+    NO_PRODUCT,
+    UNUSABLE,
+)
+BATCH_RESPONSES: Responses = {
+    202: {
+        "description": "What became of each image",
+        "content": {
+            "application/json": {
+                "example": {
+                    "items": [
+                        {"index": 0, "status": 202, "inspection": QUEUED, "problem": None},
+                        {
+                            "index": 1,
+                            "status": 400,
+                            "inspection": None,
+                            "problem": EmptyImage("the image has 0 bytes: send the file's content")
+                            .problem(f"{PATH}:batch")
+                            .model_dump(),
+                        },
+                    ]
+                }
+            }
+        },
+    },
+    **problems(
+        f"{PATH}:batch",
+        MalformedForm("the multipart body ends before its closing boundary: it was cut off; send it again"),
+        NO_PRODUCT,
+        UNUSABLE,
+        BodyTooLarge("the body has 90000000 bytes; at most 67174400 bytes are allowed: send fewer images"),
+        InvalidFields("items: has 2 entries for 3 images: give one for each, in order"),
     ),
 }
 INSPECTION_RESPONSES: Responses = {
@@ -170,6 +223,43 @@ HISTORY_RESPONSES: Responses = {
         InvalidFields("after: is no cursor of this call: send `next` of an earlier page as it came, or leave it out"),
         QUEUE_AWAY,
     ),
+}
+_STATION_SETTINGS: dict[str, Any] = {
+    "product": "bracket",
+    "lot": "L-42",
+    "view": None,
+    "priority": "normal",
+    "deadline_ms": None,
+    "expected_views": ["top", "bottom"],
+}
+STATION: dict[str, Any] = _STATION_SETTINGS | {
+    "station": "line-3",
+    "changed_at": "2026-11-23T06:00:00.000Z",
+    "changed_by": "mes",
+}
+_CHANGES = {"changes": [{"at": STATION["changed_at"], "by": "mes", "settings": _STATION_SETTINGS}]}
+_NO_STATION = UnknownStation("no station 'line-4': set its product with PUT /v1/stations/{station}")
+STATIONS_RESPONSES: Responses = {
+    200: {"content": {"application/json": {"example": {"stations": [STATION]}}}},
+    **problems("/v1/stations", QUEUE_AWAY),
+}
+STATION_RESPONSES: Responses = {
+    200: {"content": {"application/json": {"example": STATION | _CHANGES}}},
+    **problems("/v1/stations/line-4", _NO_STATION, InvalidFields("station: is too long"), QUEUE_AWAY),
+}
+STATION_PUT_RESPONSES: Responses = {
+    200: {"content": {"application/json": {"example": STATION}}},
+    **problems(
+        "/v1/stations/line-3",
+        NO_PRODUCT,
+        UNUSABLE,
+        InvalidFields("priority: Input should be 'high' or 'normal'"),
+        QUEUE_AWAY,
+    ),
+}
+STATION_DELETE_RESPONSES: Responses = {
+    204: {"description": "Removed"},
+    **problems("/v1/stations/line-4", _NO_STATION, InvalidFields("station: is too long"), QUEUE_AWAY),
 }
 REVIEW: dict[str, Any] = {
     "decision": "ok",
@@ -252,6 +342,18 @@ EVENTS_RESPONSES: Responses = {
         QUEUE_AWAY,
     ),
 }
+REPLAY_RESPONSES: Responses = {
+    200: inspection("Replayed before, and ended", DONE | {"replay_of": OLD_ID}, _LOCATION),
+    202: inspection("The new inspection: it waits or runs", QUEUED | {"replay_of": OLD_ID}, _LOCATION | _RETRY_AFTER),
+    **problems(
+        f"/v1/inspections/{OLD_ID}/replay",
+        NO_INSPECTION,
+        NotReplayable(f"inspection {OLD_ID} has a verdict: only failed and expired ones are replayed"),
+        _FULL,
+        QUEUE_AWAY,
+        _STORAGE_AWAY,
+    ),
+}
 ARTIFACT_RESPONSES: Responses = {
     200: {
         "description": "The picture, or the map",
@@ -267,6 +369,78 @@ ARTIFACT_RESPONSES: Responses = {
 }
 PRODUCTS_RESPONSES: Responses = {}
 PRODUCT_RESPONSES: Responses = problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)
+_NO_VERSION = UnknownVersion("product 'bracket' has no version '9': use one of 2, 1")
+_CANNOT_WRITE = StorageUnavailable("the product's state could not be written; nothing changed", retry_after_s=2)
+_STATE_CHANGED = StateChanged(
+    "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again and repeat"
+)
+ACTIVE_RESPONSES: Responses = {
+    200: {
+        "content": {
+            "application/json": {
+                "example": {
+                    "product": "bracket",
+                    "active": "2",
+                    "revision": 1,
+                    "history": [
+                        {
+                            "version": "2",
+                            "kind": "activate",
+                            "by": "a.meier",
+                            "at": "2026-11-23T08:15:30.120Z",
+                            "note": "less false alarms",
+                        }
+                    ],
+                }
+            }
+        }
+    },
+    **problems(
+        "/v1/products/bracket/active",
+        NO_PRODUCT,
+        UNUSABLE,
+        _NO_VERSION,
+        VersionUnusable("product bracket: no version was active before 2; activate one by name"),
+        _STATE_CHANGED,
+        InvalidFields("request: give either `version`, or `roll_back`: true"),
+        _CANNOT_WRITE,
+    ),
+}
+_LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
+THRESHOLDS_RESPONSES: Responses = {
+    200: {
+        "content": {
+            "application/json": {
+                "example": {
+                    "product": "bracket",
+                    "version": "2",
+                    "applied": False,
+                    "calibrated": _LIMITS,
+                    "before": _LIMITS,
+                    "after": _LIMITS | {"fail": 0.4},
+                    "effect": {
+                        "compared": 1000,
+                        "changed": 3,
+                        "changes": [{"before": "fail", "after": "review", "count": 3}],
+                        "oldest": "2026-11-23T06:02:11.871Z",
+                        "examples": [ID],
+                    },
+                }
+            }
+        }
+    },
+    **problems(
+        "/v1/products/bracket/thresholds",
+        NO_PRODUCT,
+        UNUSABLE,
+        _NO_VERSION,
+        VersionUnusable("a version of product 'bracket' is broken; the service's log says how: publish it again"),
+        _STATE_CHANGED,
+        InvalidFields("review: review threshold 0.5 lies above fail threshold 0.36: lower it"),
+        QUEUE_AWAY,
+        _CANNOT_WRITE,
+    ),
+}
 READY_RESPONSES: Responses = {503: {"description": "An image posted now would be refused", "headers": _RETRY_AFTER}}
 METRICS_RESPONSES: Responses = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}}
 
@@ -301,6 +475,25 @@ def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
             "content": content,
         },
     }
+
+
+def batch_body(fields: type[BaseModel]) -> dict[str, Any]:
+    """The request of a batch: a form with several images, fields for all, and `items`."""
+    properties = fields.model_json_schema()["properties"]
+    items = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "description": "JSON array: for each image, in order, an object of its own fields and `idempotency_key`",
+        "example": '[{"view": "top"}, {"view": "side", "idempotency_key": "line-3-000123-side"}]',
+    }
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": {"type": "array", "items": BINARY, "minItems": 1, "maxItems": 32}, "items": items}
+        | {name: _plain(name, schema) for name, schema in properties.items()},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
 def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -121,9 +121,10 @@ async def _stream(feed: EventFeed, query: EventsQuery, start: Start, heartbeat_s
     """The text of the stream. A lost Redis delays it; the reader's going away cancels it."""
     last = start.after
     with feed.reading():
-        yield f"retry: {COME_BACK_MS}\n\n"
-        if start.reset is not None:
-            yield f"event: reset\ndata: {start.reset}\n\n"
+        if start.reset is None:  # an id at once: who is cut off before the first event comes back to here
+            yield f"retry: {COME_BACK_MS}\nid: {last}\n\n"
+        else:
+            yield f"retry: {COME_BACK_MS}\nevent: reset\ndata: {start.reset}\n\n"
         shown = time.monotonic()
         while not feed.closed:
             generation = feed.generation

@@ -99,6 +99,9 @@ async def _check_redis(site: Site) -> str:
 
 def _check_artifacts(site: Site) -> str:
     site.artifacts.probe()
+    free, least = site.artifacts.free_bytes(), site.settings.min_free_bytes
+    if free is not None and free < least:
+        raise LookupError(f"{free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be")
     return "can be written"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from service.errors import (
 
 IMAGE_FIELD = "image"
 MAX_PARTS = 32
+"""Of a form with one image; a batch has one more for each further image."""
 MAX_FIELD_BYTES = 8192
 FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
 
@@ -37,7 +39,15 @@ class Upload:
     """What came with one submission, before anything was checked."""
 
     content: bytes
-    fields: dict[str, str]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchUpload:
+    """What came with a batch, before anything was checked."""
+
+    images: tuple[bytes, ...]
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,22 @@ class Decoder:
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or _is_image(body):
             return Upload(body, query)
         return await asyncio.get_running_loop().run_in_executor(self._pool, _form, content_type, body, query)
+
+    async def batch(self, request: Request, most: int) -> BatchUpload:
+        """Reads a multipart form with up to `most` images. MalformedForm, or InvalidFields."""
+        body = await request.body()
+        query = _unique(request.query_params.multi_items(), "query parameter")
+        content_type = request.headers.get("content-type", "")
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._pool, _batch_form, content_type, body, query, MAX_PARTS + most - 1
+        )
+        if not 1 <= len(found.images) <= most:
+            raise _refused(
+                IMAGE_FIELD,
+                f"comes {len(found.images)} times; send 1 to {most} images in a multipart form: "
+                f"curl -F {IMAGE_FIELD}=@a.png -F {IMAGE_FIELD}=@b.png",
+            )
+        return found
 
     async def describe(self, content: bytes) -> Described:
         """Decodes the image once, to know that the worker can. EmptyImage, UnknownFormat, UndecodableImage,
@@ -122,18 +148,23 @@ def _is_image(body: bytes) -> bool:
 
 def _form(content_type: str, body: bytes, query: dict[str, str]) -> Upload:
     """The form's image and fields; query parameters count where the form is silent."""
+    found = _batch_form(content_type, body, query, MAX_PARTS)
+    if len(found.images) != 1:
+        raise _refused(IMAGE_FIELD, f"comes {len(found.images)} times; send it once: curl -F {IMAGE_FIELD}=@part.png")
+    return Upload(found.images[0], found.fields)
+
+
+def _batch_form(content_type: str, body: bytes, query: dict[str, str], max_parts: int) -> BatchUpload:
     images: list[bytes] = []
     texts: list[tuple[str, str]] = []
-    for name, is_file, content in _parts(content_type, body):
+    for name, is_file, content in _parts(content_type, body, max_parts):
         if name == IMAGE_FIELD:
             images.append(content)
         elif is_file:
             raise _refused(name, f"is a file; the only file is {IMAGE_FIELD!r}: send text as a plain field")
         else:
             texts.append((name, _text(name, content)))
-    if len(images) != 1:
-        raise _refused(IMAGE_FIELD, f"comes {len(images)} times; send it once: curl -F {IMAGE_FIELD}=@part.png")
-    return Upload(images[0], {**query, **_unique(texts, "form field")})
+    return BatchUpload(tuple(images), {**query, **_unique(texts, "form field")})
 
 
 def _text(name: str, content: bytes) -> str:
@@ -157,9 +188,9 @@ def _refused(name: str, message: str) -> InvalidFields:
     return InvalidFields(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
 
 
-def _parts(content_type: str, body: bytes) -> list[tuple[str, bool, bytes]]:
+def _parts(content_type: str, body: bytes, max_parts: int) -> list[tuple[str, bool, bytes]]:
     """(name, came with a file name, content) of every part of a multipart body."""
-    reader = _FormReader()
+    reader = _FormReader(max_parts)
     _, options = parse_options_header(content_type)
     try:
         parser = MultipartParser(options[b"boundary"], reader.callbacks())
@@ -185,7 +216,8 @@ def _named(part: _Part) -> tuple[str, bool, bytes]:
 class _FormReader:
     """Collects the parts that the parser reports, in memory: the body is there already, and bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_parts: int) -> None:
+        self._max_parts = max_parts
         self.parts: list[_Part] = []
         self.ended = False
         self._name, self._value = bytearray(), bytearray()
@@ -202,8 +234,8 @@ class _FormReader:
         }
 
     def _begin(self) -> None:
-        if len(self.parts) == MAX_PARTS:
-            raise MultipartParseError(f"more than {MAX_PARTS} parts")
+        if len(self.parts) == self._max_parts:
+            raise MultipartParseError(f"more than {self._max_parts} parts")
         self.parts.append(_Part())
 
     def _header(self) -> None:

@@ -12,13 +12,14 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
 import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from glad import imaging
@@ -47,6 +48,7 @@ from service.contract import (
 )
 from service.errors import (
     BacklogFull,
+    DeadlineUnreachable,
     FieldProblem,
     InvalidFields,
     KeyReused,
@@ -55,8 +57,10 @@ from service.errors import (
     StorageUnavailable,
     UnknownArtifact,
     UnknownInspection,
+    WaitTooLong,
     field_problems,
 )
+from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
 
@@ -79,6 +83,7 @@ class InspectionFields(Traceability):
 
 
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
+IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -118,19 +123,10 @@ async def submit(
     Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
     earlier under the same `Idempotency-Key`.
     """
-    with _rejections_counted(site):
+    with rejections_counted(site):
         upload = await site.decoder.upload(request)
-        bundle, thresholds = await asyncio.to_thread(_pin, site.store, product)
-        fields = _read_fields(upload)
-        await _refuse_when_full(site, may_be_a_repeat=idempotency_key is not None)
-        with _stage(site, "accept_decode"):
-            image = await site.decoder.describe(upload.content)
-        job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
-        submission = await _keep_and_submit(site, job, upload, fields, idempotency_key=idempotency_key, caller=caller)
-    if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
-        log.info("inspection accepted", **_described(job), backlog=submission.backlog)
-    return await _answer(site, job, submission, _wait_seconds(prefer))
+        accepted = await accept(site, caller, product, upload, idempotency_key)
+    return await answer(site, accepted, wait_seconds(prefer))
 
 
 @router.get(
@@ -175,8 +171,55 @@ async def artifact(
     return Response(content, media_type=_media_type(name, content), headers=headers)
 
 
-def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
-    """The bundle and thresholds that are in force now. UnknownProduct or ProductUnusable."""
+@dataclass(frozen=True)
+class Accepted:
+    """A submission that stands, be it new or a repeat."""
+
+    job: Job
+    submission: Submission
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The station whose address an image came to."""
+
+    station: str
+    defaults: Mapping[str, Any]
+    """Fields of images that do not name them."""
+
+    @property
+    def scope(self) -> str:
+        """Where an Idempotency-Key is one. No product has this name."""
+        return f"station/{self.station}"
+
+
+async def accept(
+    site: Site,
+    caller: Caller,
+    product: str,
+    upload: Upload,
+    idempotency_key: str | None,
+    *,
+    origin: Origin | None = None,
+) -> Accepted:
+    """One image on its way from the upload into the queue; ServiceError if it is refused."""
+    bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
+    given = _read_fields(upload.fields)
+    fields = given if origin is None else _with_defaults(upload.fields, origin)
+    await _refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
+    with _stage(site, "accept_decode"):
+        image = await site.decoder.describe(upload.content)
+    job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
+    key = _Key(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
+    submission = await _keep_and_submit(site, job, upload, key)
+    if submission.outcome is Outcome.ACCEPTED:
+        site.metrics.submitted(product, job.priority.value)
+        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
+    return Accepted(job, submission)
+
+
+def pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
+    """The bundle and thresholds of a product that are in force now. UnknownProduct or ProductUnusable."""
     try:
         bundle = store.resolve(product)
         limits = store.thresholds(bundle)
@@ -185,9 +228,16 @@ def _pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
     return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
 
-def _read_fields(upload: Upload) -> InspectionFields:
+def _with_defaults(given: Mapping[str, Any], origin: Origin) -> InspectionFields:
+    if given.get("station", origin.station) != origin.station:
+        message = f"is not the station of this address, {origin.station!r}: leave the field out"
+        raise _invalid([FieldProblem(field="station", message=message)])
+    return _read_fields({**origin.defaults, **given, "station": origin.station})
+
+
+def _read_fields(given: Mapping[str, Any]) -> InspectionFields:
     try:
-        return InspectionFields.model_validate(upload.fields)
+        return InspectionFields.model_validate(given)
     except ValidationError as error:
         raise _invalid(field_problems(list(error.errors()))) from error
 
@@ -196,17 +246,33 @@ def _invalid(problems: list[FieldProblem]) -> InvalidFields:
     return InvalidFields("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
 
 
-async def _refuse_when_full(site: Site, *, may_be_a_repeat: bool) -> None:
+async def _refuse_without_room(site: Site, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
     """Before anything costs: is Redis there, and is there room? The submit script decides again, and finally.
 
     A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
     """
     try:
-        backlog = await site.jobs.backlog()
+        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms)
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
-    if backlog >= site.jobs.max_backlog and not may_be_a_repeat:
-        raise _backlog_full(site, backlog)
+        raise queue_unavailable(site, error) from error
+    if outlook.room is not Room.OPEN and not may_be_a_repeat:
+        raise no_room(site, outlook, fields.deadline_ms)
+    await _refuse_without_disk(site)
+
+
+async def _refuse_without_disk(site: Site) -> None:
+    """A disk that is nearly full still has to take results and the queue's log: new images come last."""
+    least = site.settings.min_free_bytes
+    try:
+        free = await asyncio.to_thread(site.artifacts.free_bytes)
+    except ArtifactsUnavailable:
+        return  # storing will say so
+    if free is not None and free < least:
+        raise StorageUnavailable(
+            f"the image store has {free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be: free space, or "
+            "send it again later",
+            retry_after_s=site.settings.retry_after_s,
+        )
 
 
 def _make_job(
@@ -238,16 +304,31 @@ def _make_job(
     return job
 
 
-async def _keep_and_submit(
-    site: Site, job: Job, upload: Upload, fields: InspectionFields, *, idempotency_key: str | None, caller: Caller
-) -> Submission:
+@dataclass(frozen=True)
+class _Key:
+    """An Idempotency-Key, and what it stands for."""
+
+    text: str | None
+    fingerprint: str
+    """Equal for equal requests."""
+    client_name: str
+    """Whose it is."""
+    scope: str | None
+    """Where it is one; None: within the product."""
+
+
+async def _keep_and_submit(site: Site, job: Job, upload: Upload, key: _Key) -> Submission:
     """Stores the bytes, then submits. Whatever is certainly not accepted leaves no bytes behind."""
     with _stage(site, "accept_store"):
         await _store_image(site, job, upload.content)
     try:
         with _stage(site, "accept_submit"):
             submission = await site.jobs.submit(
-                job, fingerprint=_fingerprint(job, fields), idempotency_key=idempotency_key, client_name=caller.id
+                job,
+                fingerprint=key.fingerprint,
+                idempotency_key=key.text,
+                client_name=key.client_name,
+                scope=key.scope,
             )
     except RedisError as error:
         await _after_failed_submit(site, job, error)
@@ -255,11 +336,11 @@ async def _keep_and_submit(
         await _remove_image(site, job)
     if submission.outcome is Outcome.CONFLICT:
         raise KeyReused(
-            f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
+            f"Idempotency-Key {key.text!r} was used for inspection {submission.inspection_id} with another "
             "image or other fields: use a new key for a new part, and the same request for a retry"
         )
-    if submission.outcome is Outcome.FULL:
-        raise _backlog_full(site, submission.backlog)
+    if submission.outlook.room is not Room.OPEN:
+        raise no_room(site, submission.outlook, job.deadline_ms)
     return submission
 
 
@@ -281,7 +362,7 @@ async def _after_failed_submit(site: Site, job: Job, error: RedisError) -> NoRet
         with contextlib.suppress(RedisError):
             if await site.results.get(job.id) is None:
                 await _remove_image(site, job)
-    raise _queue_unavailable(site, error) from error
+    raise queue_unavailable(site, error) from error
 
 
 async def _remove_image(site: Site, job: Job) -> None:
@@ -297,18 +378,9 @@ def _fingerprint(job: Job, fields: InspectionFields) -> str:
     return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
 
 
-async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> Response:
-    """200 with an ended inspection, 202 with one that waits. What was accepted is never answered with an error."""
-    repeated = submission.outcome is Outcome.SAME
-    result: Result | None = Result.waiting(job)
-    if repeated or wait_s:
-        try:
-            result = await site.results.wait(submission.inspection_id, wait_s)
-        except RedisError as error:
-            if repeated:
-                raise _queue_unavailable(site, error) from error
-    if result is None:
-        raise unknown_inspection(submission.inspection_id)
+async def answer(site: Site, accepted: Accepted, wait_s: int) -> Response:
+    """200 with an ended inspection, 202 with one that waits."""
+    result = await standing(site, accepted, wait_s)
     headers = {"Location": f"/v1/inspections/{result.id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -317,7 +389,22 @@ async def _answer(site: Site, job: Job, submission: Submission, wait_s: int) -> 
     return _json(result, 200 if result.state.final else 202, headers)
 
 
-def _wait_seconds(prefer: str | None) -> int:
+async def standing(site: Site, accepted: Accepted, wait_s: int = 0) -> Result:
+    """The inspection that stands for a submission. What was accepted is never answered with an error."""
+    repeated = accepted.submission.outcome is Outcome.SAME
+    result: Result | None = Result.waiting(accepted.job)
+    if repeated or wait_s:
+        try:
+            result = await site.results.wait(accepted.submission.inspection_id, wait_s)
+        except RedisError as error:
+            if repeated:
+                raise queue_unavailable(site, error) from error
+    if result is None:
+        raise unknown_inspection(accepted.submission.inspection_id)
+    return result
+
+
+def wait_seconds(prefer: str | None) -> int:
     """N of `Prefer: wait=N`, at most 30; 0 without one. A preference that is not understood is ignored (RFC 7240)."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
@@ -334,7 +421,7 @@ async def find(site: Site, inspection_id: str) -> Result:
     except ValueError:
         found = None
     except RedisError as error:
-        raise _queue_unavailable(site, error) from error
+        raise queue_unavailable(site, error) from error
     if found is None:
         raise unknown_inspection(inspection_id)
     return found
@@ -380,7 +467,8 @@ def _json(result: Result, status: int, headers: dict[str, str]) -> Response:
     return Response(result.to_json(), status, headers, media_type="application/json")
 
 
-def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+def queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+    """Redis is away, or refuses: logged, and 503."""
     log.error("queue unavailable", error=str(error), kind=type(error).__name__)
     return QueueUnavailable(
         "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
@@ -388,10 +476,24 @@ def _queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
     )
 
 
-def _backlog_full(site: Site, backlog: int) -> BacklogFull:
+def no_room(site: Site, outlook: Outlook, deadline_ms: int | None) -> ServiceError:
+    """Why a submission is refused, and when to come back: by the measured pace, or GLAD_RETRY_AFTER_S before any."""
+    limits = site.jobs.limits
+    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=site.settings.retry_after_s)
+    wait = f"a new inspection would wait about {outlook.expected_wait_s or 0:.1f} s"
+    if outlook.room is Room.LATE:
+        return DeadlineUnreachable(
+            f"{wait}; its deadline_ms is {deadline_ms}: give it more time, or send it again later",
+            retry_after_s=retry_after_s,
+        )
+    if outlook.room is Room.SLOW:
+        return WaitTooLong(
+            f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
+            retry_after_s=retry_after_s,
+        )
     return BacklogFull(
-        f"{backlog} inspections are queued or running; the limit is {site.jobs.max_backlog}: send it again later",
-        retry_after_s=site.settings.retry_after_s,
+        f"{outlook.backlog} inspections are queued or running; the limit is {limits.max_backlog}: send it again later",
+        retry_after_s=retry_after_s,
     )
 
 
@@ -410,7 +512,8 @@ def _described(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def _rejections_counted(site: Site) -> Iterator[None]:
+def rejections_counted(site: Site) -> Iterator[None]:
+    """Every refusal inside is counted by its kind."""
     try:
         yield
     except ServiceError as error:

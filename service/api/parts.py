@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from service.api import documents
-from service.api.site import SiteOf
+from service.api.site import Site, SiteOf
 from service.contract import Decision, InspectionId, Result, State, Text, Verdict
 from service.errors import UnknownPart
 
@@ -56,13 +56,27 @@ async def part(
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
         )
-    return judge(serial, results, expected=())
+    return judge(serial, results, await _expected(site, results))
+
+
+async def _expected(site: Site, results: Collection[Result]) -> set[tuple[str, str]]:
+    """(product, view) that the part's stations expected when their last image of it was accepted."""
+    last = {(one.station, one.product): one.accepted_at for one in _in_order(results) if one.station is not None}
+    expected = set()
+    for (station, product), accepted_at in last.items():
+        change = await site.stations.last_change(station, before=accepted_at)
+        if change and change.settings and change.settings.product == product:
+            expected |= {(product, view) for view in change.settings.expected_views}
+    return expected
+
+
+def _in_order(results: Iterable[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: (result.accepted_at, result.id))
 
 
 def judge(serial: str, results: Collection[Result], expected: Iterable[tuple[str, str]]) -> Part:
     """The part's verdict by its inspections; `expected`: (product, view) pairs that must be there."""
-    in_order = sorted(results, key=lambda result: (result.accepted_at, result.id))
-    last = {(result.product, result.view): result for result in in_order}
+    last = {(result.product, result.view): result for result in _in_order(results)}
     missing = [(product, view) for product, view in set(expected) if (product, view) not in last]
     views = [_seen(result) for result in last.values()] + [_missing(*one) for one in missing]
     verdicts = [one.verdict for one in views if one.verdict is not None]

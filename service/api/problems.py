@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 
 from service.errors import PROBLEM_JSON, InvalidFields, Problem, QueueUnavailable, ServiceError, field_problems
 
+LONGEST_SHOWN_PATH = 200
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,7 +22,9 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        log.info("refused", type=error.type, status=int(error.status), detail=error.detail, path=request.url.path)
+        log.info(
+            "refused", type=error.type, status=int(error.status), detail=error.detail, path=_shown(request.url.path)
+        )
         return problem_answer(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -32,15 +36,15 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
-        detail = f"{request.method} {request.url.path[:200]}: {error.detail}; see /docs for the calls there are"
+        detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))
 
     async def redis_away(request: Request, error: Exception) -> Response:
-        log.error("queue unavailable", error=str(error), path=request.url.path)
+        log.error("queue unavailable", error=str(error), path=_shown(request.url.path))
         return await refused(request, QueueUnavailable("the queue does not answer", retry_after_s=retry_after_s))
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error", path=request.url.path, exc_info=error)
+        log.error("unexpected error", path=_shown(request.url.path), exc_info=error)
         detail = "an unexpected error; the service's log has it: report it with the time of this request"
         return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, {})
 
@@ -53,13 +57,22 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
 def problem_answer(error: ServiceError, path: str) -> Response:
     """The answer that says what was refused, and why."""
-    return _answer(error.problem(path), error.headers)
+    return _answer(error.problem(_shown(path)), error.headers)
+
+
+def _shown(path: str) -> str:
+    """A path as logs and answers repeat it: a client chooses its length."""
+    return path if len(path) <= LONGEST_SHOWN_PATH else f"{path[:LONGEST_SHOWN_PATH]}…"
 
 
 def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:
     """A problem that the status says all about."""
     problem = Problem(
-        type="about:blank", title=status.phrase, status=int(status), detail=detail, instance=request.url.path
+        type="about:blank",
+        title=status.phrase,
+        status=int(status),
+        detail=detail,
+        instance=_shown(request.url.path),
     )
     return _answer(problem, headers)
 

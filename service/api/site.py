@@ -16,6 +16,7 @@ from service.queue.history import History
 from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
+from service.queue.stations import Stations
 from service.security.door import Guard
 from service.settings import Settings
 from service.telemetry import ApiMetrics
@@ -32,6 +33,7 @@ class Site:
     history: History
     feed: EventFeed
     reviews: Reviews
+    stations: Stations
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder

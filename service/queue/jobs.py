@@ -18,7 +18,8 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from service.contract import Failure, Job, Priority, Result, State
-from service.queue import keys
+from service.queue import keys, schema
+from service.queue.admission import Limits, Outlook, Room
 from service.queue.claims import ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.results import Completer, Retention
@@ -41,7 +42,11 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     """This Idempotency-Key was used before, with another request."""
     FULL = "full"
-    """The backlog has reached its limit."""
+    """Refused: the backlog has reached its limit."""
+    SLOW = "slow"
+    """Refused: it would wait longer than is allowed."""
+    LATE = "late"
+    """Refused: its deadline would pass before its turn."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Submission:
     outcome: Outcome
     inspection_id: str
     """The inspection that stands: the job's own, or the first one with its key."""
-    backlog: int
-    """Queued and running jobs of the pool."""
+    outlook: Outlook
+    """The queue as it was found."""
 
 
 @dataclass(frozen=True)
@@ -94,53 +99,82 @@ class _Look:
 class JobSubmitter:
     """The API's side of the queue."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, pool: str = "default", max_backlog: int = 1000) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, *, pool: str = "default", max_backlog: int = 1000, max_wait_s: float = 3600
+    ) -> None:
+        """`max_backlog` and `max_wait_s` (expected, by the measured pace): beyond either, jobs are refused."""
         self._redis = client
         self._keys = keys.PoolKeys(pool)
         self._streams = [self._keys.jobs(priority) for priority in Priority]
-        self.max_backlog = max_backlog
-        self._script = client.register_script(load("submit"))
+        self.limits = Limits(max_backlog, max_wait_s)
+        self._submit, self._ask = (client.register_script(load("admission", name)) for name in ("submit", "ask"))
+        self._schema_known = False
 
     async def submit(
-        self, job: Job, *, fingerprint: str = "", idempotency_key: str | None = None, client_name: str = ""
+        self,
+        job: Job,
+        *,
+        fingerprint: str = "",
+        idempotency_key: str | None = None,
+        client_name: str = "",
+        scope: str | None = None,
     ) -> Submission:
-        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart.
+        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart; `scope` is
+        where the key is one, by default the product.
 
         RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
         """
+        await self._know_schema()
         reply = await cast(
             "Any",
-            self._script(
+            self._submit(
                 keys=[
                     keys.inspection(job.id),
                     self._keys.jobs(job.priority),
-                    keys.idempotency(client_name, job.product, idempotency_key or ""),
-                    *self._streams,
+                    keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
+                    *self._admission_keys(),
                 ],
                 args=[
                     job.id,
                     job.to_json(),
                     fingerprint,
                     int(idempotency_key is not None),
-                    self.max_backlog,
-                    job.priority.value,
+                    *self._admission_args(job.priority, job.deadline_ms),
                     "" if job.serial is None else keys.unfinished(job.serial),
                 ],
             ),
         )
-        outcome, inspection_id, backlog = reply
-        return Submission(Outcome(outcome), inspection_id, int(backlog))
+        outcome, inspection_id, *found = reply
+        room = Room(outcome) if outcome in set(Room) else Room.OPEN
+        return Submission(Outcome(outcome), inspection_id, Outlook.read(room, found))
+
+    async def ask(self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None) -> Outlook:
+        """What a submission would find now. RedisError if Redis is away."""
+        await self._know_schema()
+        args = self._admission_args(priority, deadline_ms)
+        room, *found = await cast("Any", self._ask(keys=self._admission_keys(), args=args))
+        return Outlook.read(Room(room), found)
+
+    async def _know_schema(self) -> None:
+        if not self._schema_known:
+            await schema.check_async(self._redis)
+            self._schema_known = True
+
+    def _admission_keys(self) -> list[str]:
+        return [
+            self._keys.jobs(Priority.HIGH),
+            self._keys.jobs(Priority.NORMAL),
+            self._keys.leases,
+            self._keys.pace,
+        ]
+
+    def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:
+        max_wait_ms, deadline = self.limits.max_wait_s * 1000, "" if deadline_ms is None else deadline_ms
+        return [priority.value, self.limits.max_backlog, max_wait_ms, deadline]
 
     async def ping(self) -> None:
         """RedisError if Redis is away."""
         await cast("Any", self._redis.ping())
-
-    async def backlog(self) -> int:
-        """Queued and running jobs of the pool."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for stream in self._streams:
-                pipe.xlen(stream)
-            return sum(await pipe.execute())
 
     async def stats(self, *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000) -> QueueStats:
         """The queue now. A worker counts as alive if it was heard of in the last `worker_seen_s`."""
@@ -199,6 +233,7 @@ class JobQueue:
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
+        self._schema_known = False
 
     @property
     def held(self) -> tuple[ClaimedJob, ...]:
@@ -239,6 +274,7 @@ class JobQueue:
             self._keys.workers,
             self._keys.wake,
             self._keys.draining,
+            self._keys.turns,
         ]
         known = [claimed.entry_id for claimed in self.held]
         args: list[str | int] = [
@@ -251,6 +287,7 @@ class JobQueue:
             int(idle),
             *known,
         ]
+        self._know_schema()
         try:
             reply = self._claim(keys=script_keys, args=args)
         except ResponseError as error:
@@ -265,6 +302,11 @@ class JobQueue:
             self._held.update({one.entry_id: one for one in claimed})
         buried = [self._bury(one) for one in read if isinstance(one, UnreadableJob)]
         return _Look(claimed, any(buried), {high: last_high, normal: last_normal, self._keys.wake: last_wake})
+
+    def _know_schema(self) -> None:
+        if not self._schema_known:
+            schema.check(self._redis)
+            self._schema_known = True
 
     def _bury(self, job: UnreadableJob) -> bool:
         """Ends what nobody can read. False: Redis did not answer; the next claim gives it again."""

@@ -12,16 +12,23 @@
 | `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
 | `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
+| `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
+| `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
+| `glad:v1:stations` | set | names of the stations that are set |
+| `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:outbox:retries:{sink}` | hash | event id -> failed attempts to deliver it, and when to try again |
 | `glad:v1:outbox:holder:{sink}` | string | the outbox process that delivers to the sink; expires |
 | `glad:v1:outbox:dead` | stream | events given up: `sink`, `id`, `event`, `reason`, `attempts` |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
+| `glad:v1:sweeper` | string | who sweeps the artifacts, or has lately; expires |
+| `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
+| `glad:schema` | string | the schema version, which no version renames: see schema.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -37,8 +44,9 @@ import hashlib
 from dataclasses import dataclass
 
 from service.contract import Priority
+from service.queue import schema
 
-PREFIX = "glad:v1:"
+PREFIX = f"glad:v{schema.VERSION}:"
 GROUP = "workers"
 CONSUMER = "pool"
 """One consumer for all: who holds a job stands in its hash. Named consumers would pile up with every restart, and
@@ -46,11 +54,15 @@ deleting one would drop its pending jobs."""
 
 EVENTS = f"{PREFIX}events"
 INSPECTION_PREFIX = f"{PREFIX}inspection:"
+DEAD_PREFIX = f"{PREFIX}dead:"
+SWEEPER = f"{PREFIX}sweeper"
+BORN = f"{PREFIX}born"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
 """Of the sinks' consumer groups on the event stream."""
+STATIONS = f"{PREFIX}stations"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
 
@@ -68,6 +80,11 @@ def held(owner: str) -> str:
 def history(field: str, value: str) -> str:
     """The index of ended inspections whose `product`, `serial`, `lot`, `station` or `outcome` is this."""
     return f"{HISTORY}:{field}:{value}"
+
+
+def station(name: str) -> str:
+    """The stream of a station's changes."""
+    return f"{PREFIX}station:{name}"
 
 
 def unfinished(serial: str) -> str:
@@ -90,9 +107,9 @@ def outbox_holder(sink: str) -> str:
     return f"{PREFIX}outbox:holder:{sink}"
 
 
-def idempotency(client: str, product: str, key: str) -> str:
+def idempotency(client: str, scope: str, key: str) -> str:
     """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
-    digest = hashlib.sha256("\0".join((client, product, key)).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join((client, scope, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
 
 
@@ -136,6 +153,16 @@ class PoolKeys:
         return f"{PREFIX}workers:{self.pool}"
 
     @property
+    def turns(self) -> str:
+        """Whose turn it is: high or normal."""
+        return f"{PREFIX}turns:{self.pool}"
+
+    @property
+    def pace(self) -> str:
+        """How fast jobs are completed."""
+        return f"{PREFIX}pace:{self.pool}"
+
+    @property
     def wake(self) -> str:
         """Wakes waiting claims."""
         return f"{PREFIX}wake:{self.pool}"
@@ -143,4 +170,4 @@ class PoolKeys:
     @property
     def dead(self) -> str:
         """Dead letters."""
-        return f"{PREFIX}dead:{self.pool}"
+        return f"{DEAD_PREFIX}{self.pool}"

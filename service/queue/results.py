@@ -46,7 +46,7 @@ class Completer:
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("history", "events", "complete"))
+        self._script = client.register_script(load("pace", "history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale
@@ -71,6 +71,7 @@ class Completer:
                 keys.EVENTS,
                 self._keys.dead,
                 keys.HISTORY,
+                self._keys.pace,
             ],
             args=[
                 result.id,

@@ -18,7 +18,16 @@ from service.errors import field_problems
 from service.queue.claims import ClaimedJob, UnreadableJob
 
 UNKNOWN_PRODUCT = "unknown"
-KEPT = (*Traceability.model_fields, "product", "priority", "deadline_ms", "image_sha256", "width", "height")
+KEPT = (
+    *Traceability.model_fields,
+    "product",
+    "priority",
+    "deadline_ms",
+    "image_sha256",
+    "width",
+    "height",
+    "replay_of",
+)
 """What a Result shows of a job under the job's own names."""
 
 

@@ -20,6 +20,12 @@ class Scope(StrEnum):
 
 NEEDED: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/products/{product}/inspections"): Scope.SUBMIT,
+    ("POST", "/v1/products/{product}/inspections:batch"): Scope.SUBMIT,
+    ("POST", "/v1/stations/{station}/inspections"): Scope.SUBMIT,
+    ("GET", "/v1/stations"): Scope.READ,
+    ("GET", "/v1/stations/{station}"): Scope.READ,
+    ("PUT", "/v1/stations/{station}"): Scope.ADMIN,
+    ("DELETE", "/v1/stations/{station}"): Scope.ADMIN,
     ("GET", "/v1/inspections/{id}"): Scope.READ,
     ("GET", "/v1/inspections/{id}/{artifact}"): Scope.READ,
     ("GET", "/v1/inspections"): Scope.READ,
@@ -28,6 +34,8 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/parts/{serial}"): Scope.READ,
     ("GET", "/v1/products"): Scope.READ,
     ("GET", "/v1/products/{product}"): Scope.READ,
+    ("PUT", "/v1/products/{product}/active"): Scope.ADMIN,
+    ("PATCH", "/v1/products/{product}/thresholds"): Scope.ADMIN,
     ("GET", "/metrics"): Scope.READ,
 }
 """(method, path as the OpenAPI document writes it) -> the scope that it takes."""

@@ -44,7 +44,18 @@ class Guest:
 
     claimed: ClaimedJob
     began_at: float
+    """perf_counter at the claim, in seconds."""
     prepared: Prepared | None = None
+
+    @property
+    def overdue(self) -> Failure | None:
+        """Why it expires: its deadline has passed; None: it has not, or there is none."""
+        deadline_ms = self.claimed.job.deadline_ms
+        waited_ms = self.claimed.waited_ms + round((time.perf_counter() - self.began_at) * 1000)
+        if deadline_ms is None or waited_ms <= deadline_ms:
+            return None
+        detail = f"waited {waited_ms} ms for a lane; its deadline was {deadline_ms} ms after acceptance"
+        return Failure(code="deadline_passed", detail=detail)
 
 
 class Engine:
@@ -116,10 +127,9 @@ class Engine:
         job = claimed.entry_id
         self._scheduler.claimed(job, alone=claimed.alone)
         self._guests[job] = Guest(claimed, time.perf_counter())
-        deadline_ms = claimed.job.deadline_ms
-        if deadline_ms is not None and claimed.waited_ms > deadline_ms:
-            detail = f"waited {claimed.waited_ms} ms; its deadline was {deadline_ms} ms after acceptance"
-            self._codecs.fail(claimed, Failure(code="deadline_passed", detail=detail), State.EXPIRED)
+        overdue = self._guests[job].overdue
+        if overdue is not None:
+            self._codecs.fail(claimed, overdue, State.EXPIRED)
             return
         try:
             bundle = self._bundles.get(claimed.job.product, claimed.job.bundle_version, claimed.job.bundle_hash)
@@ -135,6 +145,7 @@ class Engine:
             self._leave(job)
         if self._stop.at_once():
             self._hand_all_back()
+        self._expire()
         for job in self._scheduler.admit():
             if self._scheduler.place(job) is not Place.WALKING:  # another of its tiles has just failed
                 continue
@@ -144,6 +155,14 @@ class Engine:
                 self._runner.admit(job, prepared)
             except Exception as error:
                 self._fail(job, error)
+
+    def _expire(self) -> None:
+        """Whose deadline has passed while it waited for a lane takes none: nobody waits for it any more."""
+        for job in self._scheduler.jobs((Place.READY,)):
+            guest = self._guests[job]
+            if guest.overdue is not None:
+                self._scheduler.left(job)
+                self._codecs.fail(guest.claimed, guest.overdue, State.EXPIRED)
 
     def _hear(self) -> None:
         """Takes in all messages; with nobody in a lane it waits a moment for one."""

@@ -30,6 +30,7 @@ from service.port import Port
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
+from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
 from service.stop import Stop
 from service.telemetry import WorkerMetrics, configure_logging
@@ -56,7 +57,8 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
     try:
         workplace = Workplace(settings, stop=stop, pulse=pulse, load=load)
         port = Port(settings.host, settings.worker_port, pulse)
-    except (ValueError, OSError, StoreError) as error:
+        workplace.refuse_newer_schema()
+    except (ValueError, OSError, StoreError, SchemaTooNew) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     torch.set_num_threads(torch_threads(settings.torch_threads))
@@ -83,7 +85,7 @@ class Workplace:
         loader = load or fastest(Wanted.parse(settings.engine), self.lanes)
         self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
         self._runner = Runner(device, self.lanes)
-        self._jobs = job_queue(settings)
+        self._jobs, self._redis_url = job_queue(settings), settings.redis_url
         self._leases = LeaseKeeper(self._jobs, metrics)
         self._codecs = Codecs(
             self._jobs,
@@ -104,6 +106,11 @@ class Workplace:
             stop=stop,
         )
         self._max_bundles = settings.max_bundles
+
+    def refuse_newer_schema(self) -> None:
+        """SchemaTooNew if this Redis holds what only a newer version understands."""
+        if self._redis_url is not None:
+            refuse_newer(self._redis_url)
 
     def warm(self) -> None:
         """Loads the products' active bundles, as many as are kept, and calls their models in every shape once."""

@@ -15,11 +15,13 @@ import pytest
 import redis
 import redis.asyncio
 
+from service.client import Client, Unreachable
 from service.queue import keys
 from service.queue.connection import connect
 from service.queue.events import BEGINNING, EventFeed
 from service.queue.jobs import JobQueue, JobSubmitter
 from service.queue.results import Retention
+from service.server_sent import read_events
 from service.settings import Settings
 from tests.support.ended import end
 from tests.support.http_server import server_on
@@ -40,20 +42,25 @@ class Frame:
 
 
 def frames(lines: Iterator[str], count: int) -> list[Frame]:
-    """The next frames that dispatch an event, or only carry an id."""
+    """The next frames that dispatch an event, or are a heartbeat."""
     found: list[Frame] = []
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(": ")
         if line:
             fields[name] = value
-        elif "data" in fields or "id" in fields:
+        elif "data" in fields or ("id" in fields and "retry" not in fields):
             data = json.loads(fields["data"]) if "data" in fields else None
             found.append(Frame(fields.get("id"), fields.get("event"), data))
         fields = fields if line else {}
         if len(found) == count:
             return found
     return found
+
+
+def opened(lines: Iterator[str]) -> list[str]:
+    """The head of a stream: when to come back, and the id from which it goes on, which is left out here."""
+    return ["id" if line.startswith("id: ") else line for line in iter(lambda: next(lines), "")]
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def test_events_come_as_inspections_end_in_that_order(client: redis.Redis, setti
     with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http, http.stream("GET", URL) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
-        assert next(lines) == "retry: 2000"
+        assert opened(lines) == ["retry: 2000", "id"]
         ended = end(client, 3, station="s1")
         found = frames(lines, 3)
     assert [frame.data["inspection_id"] for frame in found] == ended
@@ -134,9 +141,9 @@ def test_many_silent_readers_hold_no_connection_and_a_server_that_ends_ends_them
     with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=50)) as http:
         with server_on(settings) as url:
             streams = [http.stream("GET", url + URL) for _ in range(20)]
-            opened = [stream.__enter__() for stream in streams]
-            lines = [stream.iter_lines() for stream in opened]
-            assert [next(one) for one in lines] == ["retry: 2000"] * 20
+            answers = [stream.__enter__() for stream in streams]
+            lines = [answer.iter_lines() for answer in answers]
+            assert [opened(one) for one in lines] == [["retry: 2000", "id"]] * 20
             ended = end(client)
             assert [frames(one, 1)[0].data["inspection_id"] for one in lines] == ended * 20
             clients: Any = client.client_list()
@@ -153,7 +160,7 @@ def test_more_readers_than_allowed_are_refused_until_one_leaves(client: redis.Re
     with server_on(one) as url, httpx.Client(base_url=url, timeout=30) as http:
         with http.stream("GET", URL) as stream:
             lines = stream.iter_lines()  # dropping it would close the stream
-            next(lines)
+            opened(lines)
             assert _status(http) == 429
         deadline = time.monotonic() + 30
         while (status := _status(http)) != 200:
@@ -172,7 +179,7 @@ def test_a_reader_outlives_a_killed_and_restarted_redis(
     settings = Settings(redis_url=own_redis.url, store=str(toy_store), data_dir=tmp_path / "data")
     with server_on(settings) as url, httpx.Client(base_url=url, timeout=60) as http, http.stream("GET", URL) as stream:
         lines = stream.iter_lines()
-        next(lines)
+        opened(lines)
         with connect(own_redis.url) as client:
             first = end(client)
         assert [frame.data["inspection_id"] for frame in frames(lines, 1)] == first
@@ -235,3 +242,51 @@ def test_the_stream_is_trimmed_only_below_its_slowest_reader(client: redis.Redis
     end(client, 8, retention)
     assert client.xlen(keys.EVENTS) == 8
     client.config_set("stream-node-max-entries", 100)
+
+
+def test_the_client_follows_events_across_a_restart_of_the_service(client: redis.Redis, settings: Settings) -> None:
+    first = end(client)
+    with server_on(settings) as url:
+        port = int(url.rpartition(":")[2])
+        follower = Client(url, patience_s=60)
+        events = follower.events(last_event_id="0")
+        seen = [next(events)]
+    missed = end(client, 2)
+    with server_on(settings, port), follower:
+        seen += [next(events) for _ in missed]
+    assert [one.event.inspection_id for one in seen] == first + missed
+    assert seen[0].type == "inspection.done"
+
+
+def test_the_client_reads_the_whole_history_and_polls_from_its_end(client: redis.Redis, settings: Settings) -> None:
+    ended = end(client, 3, lot="L-1")
+    end(client, 1)
+    with server_on(settings) as url, Client(url) as reader:
+        assert [one.id for one in reader.history(filters={"lot": "L-1"})] == ended
+        page = reader.history_page(limit=2)
+        assert ([one.id for one in page.inspections], page.more) == (ended[:2], True)
+        page = reader.history_page(after=page.next)
+        assert (len(page.inspections), page.more) == (2, False)
+        then = end(client)
+        assert [one.id for one in reader.history(after=page.next)] == then
+
+
+def test_a_client_without_a_service_loses_its_patience(client: redis.Redis) -> None:
+    with Client("http://127.0.0.1:9", patience_s=0.2) as reader, pytest.raises(Unreachable, match="ConnectError"):
+        next(reader.events())
+
+
+def test_a_stream_is_read_however_it_is_cut_into_pieces() -> None:
+    text = (
+        'retry: 1\nid: 1-0\n\nid: 2-0\nevent: inspection.done\ndata: {"note": "a\u2028b"}\n\nid: 3-0\n: heartbeat\n\n'
+    )
+    text += 'event: reset\ndata: {}\n\nid: 9-0\ndata: {"cut'
+    whole = list(read_events([text]))
+    assert [(one.id, one.type) for one in whole] == [
+        ("1-0", ""),
+        ("2-0", "inspection.done"),
+        ("3-0", ""),
+        ("3-0", "reset"),
+    ]
+    assert whole[1].data == {"note": "a\u2028b"}
+    assert list(read_events(list(text))) == whole

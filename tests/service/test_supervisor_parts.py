@@ -16,13 +16,12 @@ import httpx
 import pytest
 import redis
 
-from service.api_process import DRAIN_S
-from service.child import Backoff, Child, StartError, describe_exit
+from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
 from service.contract import LONGEST_WAIT_S
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
 from service.queue.jobs import JobQueue
-from service.supervisor import EXIT_CONFIG, Kept, Patience, listen
+from service.supervisor import Kept, Patience, listen
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
@@ -305,7 +304,7 @@ Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0, backoff=Backoff(0.1), patienc
 
 class TestDrain:
     def test_every_wait_ends_before_the_api_is_cut_off_and_that_before_it_is_killed(self) -> None:
-        assert LONGEST_WAIT_S < DRAIN_S < Patience().api_drain_s
+        assert LONGEST_WAIT_S < API_DRAIN_S < Patience().api_drain_s
 
     def test_a_request_that_waits_for_its_result_gets_it_while_the_api_drains(
         self, tmp_path: Path, own_redis: RedisServer, toy_store: Path

@@ -12,9 +12,9 @@ from service.settings import Settings
 
 
 @contextmanager
-def server_on(settings: Settings) -> Iterator[str]:
+def server_on(settings: Settings, port: int = 0) -> Iterator[str]:
     """The URL of a server that ends as at SIGTERM: it drains first."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         server = make_server(settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

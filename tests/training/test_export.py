@@ -29,7 +29,7 @@ from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_place
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.export.make import Made, Plan, make_export
-from training.export.onnx import ExportFailed, check, pieces, shapes_of, write_half, write_onnx
+from training.export.onnx import ExportFailed, check, exported, pieces, shapes_of, write_half, write_onnx
 from training.export.tensorrt import TIMING_CACHE
 from training.export_cli import export as command
 from training.progress import silent
@@ -382,3 +382,24 @@ def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
     models = load(bundle, wanted=Wanted("onnx")).models
     with pytest.raises(TypeError, match="only torch's can be exported"):
         pieces(models, shapes_of(models, bundle.manifest.settings))
+
+
+def test_weights_that_no_file_can_hold_lie_beside_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.export.onnx.PROTOBUF_LIMIT", 0)  # stands for 2 GB
+    models = load_models(bundle)
+    piece = pieces(models, shapes_of(models, bundle.manifest.settings))["features"]
+    exact, half = tmp_path / "features.float32.onnx", tmp_path / "features.float16.onnx"
+    write_onnx(piece, exact)
+    write_half(exact, half, "float16")
+    assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == [
+        name for file in (half, exact) for name in (file.name, f"{file.name}.data")
+    ]
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = piece.module(images)
+    for file, tolerance in ((exact, 1e-4), (half, 2e-2)):
+        assert exported("features", "float32", file).files[f"{file.name}.data"].bytes > 0
+        found = Session(file, RuntimeOptions())({"images": images}, piece.outputs)
+        torch.testing.assert_close(tuple(found), tuple(expected), atol=tolerance, rtol=tolerance)

@@ -21,8 +21,9 @@ def in_float16(exact: Path) -> Any:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    # By its path: what is in memory cannot pass 2 GB, since its types are inferred on its serialised form.
     model = convert_float_to_float16(
-        onnx.load(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
+        str(exact), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
     )
     OnnxModel(model).topological_sort()  # the casts were appended behind the nodes that read them
     del model.graph.value_info[:]  # types of before: the checker infers them anew

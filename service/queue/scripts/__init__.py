@@ -1,4 +1,5 @@
-"""The Lua scripts: each is one atomic step of the queue. `common.lua` stands before every one of them."""
+"""The Lua scripts: each is one atomic step of the queue. `common.lua` stands before every one of them, and before some
+another file of functions that they share."""
 
 from __future__ import annotations
 
@@ -8,6 +9,6 @@ from importlib import resources
 
 @cache
 def load(*names: str) -> str:
-    """The texts of `{name}.lua` in this order, with the common functions before them."""
+    """The text of these files, the script itself last, with the common functions before them."""
     folder = resources.files(__name__)
     return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", *names))

@@ -1,11 +1,14 @@
 -- Takes jobs and their leases in one step, so that no entry is ever pending without a lease.
--- A suspect (its worker died) comes alone: to an empty worker, and nothing beside it.
--- KEYS  high, normal, returned high, returned normal, suspects, leases, held, workers, wake, draining
+-- A suspect (its worker died) comes alone: to an empty worker, and nothing beside it. Of the others, high priority
+-- comes first, but each fourth turn is normal's.
+-- KEYS  high, normal, returned high, returned normal, suspects, leases, held, workers, wake, draining,
+--       turns
 -- ARGV  inspection prefix, group, consumer, owner, count, lease ms, idle (0/1), then 'id:attempt' of what the worker
 --       knows that it holds
 -- -> {last id of high, of normal, of wake, job...}
 -- job: {id, job, attempt, submitted, started, deaths, priority, now, alone}; see service/queue/rows.py
 local suspects, leases, held, workers, wake, draining = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local turns = KEYS[11]
 local prefix, group, consumer, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local count, lease_ms, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local now = now_ms()
@@ -74,26 +77,60 @@ local function see_to_suspects(empty)
   return redis.call('SET', draining, owner, 'NX', 'PX', lease_ms) and true or false
 end
 
+-- Each takes one job and says whether there was one.
 local function take_returned(returned)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', returned, '-inf', now, 'LIMIT', 0, count - #jobs)) do
+  while true do
+    local id = redis.call('ZRANGEBYSCORE', returned, '-inf', now, 'LIMIT', 0, 1)[1]
+    if not id then
+      return false
+    end
     redis.call('ZREM', returned, id)
-    take(id, '0')
+    if take(id, '0') then
+      return true
+    end
   end
 end
 
 local function take_new(stream)
-  while #jobs < count do
-    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count - #jobs, 'STREAMS', stream, '>')
+  while true do
+    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '>')
     if not reply then
-      return
+      return false
     end
-    for _, entry in ipairs(reply[1][2]) do
-      local id = entry[2] and entry[2][2]
-      if not id or (not take(id, '0') and redis.call('EXISTS', prefix .. id) == 0) then
-        redis.call('XACK', stream, group, entry[1])
-        redis.call('XDEL', stream, entry[1])
-      end
+    local entry = reply[1][2][1]
+    local id = entry[2] and entry[2][2]
+    if id and take(id, '0') then
+      return true
     end
+    if not id or redis.call('EXISTS', prefix .. id) == 0 then
+      redis.call('XACK', stream, group, entry[1])
+      redis.call('XDEL', stream, entry[1])
+    end
+  end
+end
+
+-- HIGH and NORMAL are the places of their keys: KEYS[1], KEYS[2] and, two further, those handed back.
+local HIGH, NORMAL = 1, 2
+
+local function take_one(priority)
+  return take_returned(KEYS[priority + 2]) or take_new(KEYS[priority])
+end
+
+local function take_in_turn()
+  local turn = tonumber(redis.call('GET', turns) or 0)
+  local before = #jobs
+  while #jobs < count do
+    local first, second = HIGH, NORMAL
+    if (turn + 1) % NORMAL_TURN == 0 then
+      first, second = NORMAL, HIGH
+    end
+    if not take_one(first) and not take_one(second) then
+      break
+    end
+    turn = (turn + 1) % NORMAL_TURN
+  end
+  if #jobs > before then
+    redis.call('SET', turns, turn)
   end
 end
 
@@ -118,9 +155,6 @@ end
 redis.call('ZADD', workers, now, owner)
 local holding, alone = give_lost_replies(known)
 if not alone and not see_to_suspects(holding == 0 and #ARGV == 7 and idle) then
-  for i = 1, 2 do
-    take_returned(KEYS[i + 2])
-    take_new(KEYS[i])
-  end
+  take_in_turn()
 end
 return {last_generated(KEYS[1]), last_generated(KEYS[2]), last_wake(), unpack(jobs)}

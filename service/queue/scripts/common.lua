@@ -1,5 +1,8 @@
 -- Stands before every script. Redis 6.2 commands only.
 
+-- Each fourth job that a pool gives out is of normal priority, if one waits: so `high` cannot starve it.
+local NORMAL_TURN = 4
+
 -- Redis's clock, in ms: the one clock that all processes share.
 local function now_ms()
   local time = redis.call('TIME')

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
-import uvicorn
 
-from service.api.app import create_app
 from service.api.patient_protocol import MAX_HEAD_BYTES, PatientProtocol
-from service.api_process import server_config
 from service.settings import Settings
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
+from tests.support.served_api import served
 
 URL = "/v1/products/toy/inspections"
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[tuple[str, int]]:
-    """The application as `glad serve` runs it, on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(server_config(create_app(settings)))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield listening.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image
 
 from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Result, State, Verdict
-from service.queue import keys
+from service.queue import keys, schema
 from tests.service.worker.conftest import RedisServer, png
 from tests.support.plant import Plant
 from tests.support.processes import eventually
@@ -199,6 +199,28 @@ def test_an_image_whose_deadline_has_passed_expires(plant: Plant) -> None:
     assert result.error.code == "deadline_passed"
 
 
+def test_an_image_whose_deadline_passes_while_it_waits_for_a_lane_takes_none(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    make_tiny_bundle(plant.store, start=900, steps=90, t_min=10, trigger={"delta": 1000.0})
+    (slow,) = plant.accept([png(1)])
+    plant.worker(GLAD_LANES="1", GLAD_DECODE_BUFFER="2")
+    eventually(lambda: plant.results([slow])[0].state is State.RUNNING)
+    (late,) = plant.accept([png(2)], deadline_ms=50)
+    expired, done = plant.ended([late, slow])
+    assert (expired.state, expired.unet_evaluations) == (State.EXPIRED, None)
+    assert expired.error is not None
+    assert expired.error.code == "deadline_passed"
+    assert done.state is State.DONE
+
+
+def test_a_suspect_whose_deadline_has_passed_expires_and_is_not_tried_again(plant: Plant) -> None:
+    (suspect,) = plant.accept([png(1)], deadline_ms=1)
+    plant.client.zadd(keys.PoolKeys("default").suspects, {suspect: 1})
+    plant.worker()
+    (result,) = plant.ended([suspect])
+    assert (result.state, result.unet_evaluations) == (State.EXPIRED, None)
+
+
 def test_a_worker_that_slept_past_its_lease_does_not_complete_twice(plant: Plant) -> None:
     ids = plant.accept([png(seed) for seed in range(16)])
     sleeper = plant.worker()
@@ -302,6 +324,14 @@ def test_wrong_settings_end_the_worker_with_what_to_do(plant: Plant) -> None:
     worker = plant.worker(GLAD_DEVICE="cuda:77")
     assert worker.wait() == 78
     assert "GLAD_DEVICE is 'cuda:77', which cannot be used" in worker.log.read_text()
+
+
+def test_a_worker_does_not_touch_what_a_newer_version_has_written(plant: Plant) -> None:
+    plant.client.set(schema.KEY, "2")
+    worker = plant.worker()
+    assert worker.wait() == 78
+    assert "this Redis holds data of schema 2; this version of the service knows schema 1" in worker.log.read_text()
+    assert plant.client.keys("*") == [schema.KEY]
 
 
 def get(port: int, path: str) -> tuple[int, bool]:

@@ -1,0 +1,84 @@
+"""Stations: what an image is where its camera knows one address only. Every change is kept; the last one is in force.
+
+A change is an entry of the station's stream, so what was in force at a time can be told later: a part that was
+inspected before a changeover is judged by what was expected then.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+import redis.asyncio
+from pydantic import Field
+
+from model_store.manifest import Name
+from service.contract import Message, Priority, Text, Timestamp
+from service.queue import keys
+
+MOST_CHANGES = 1000
+"""Kept per station."""
+
+
+class StationSettings(Message):
+    """What the MES sets at a changeover."""
+
+    product: Name = Field(description="what is inspected there now", examples=["bracket"])
+    lot: Text | None = Field(None, description="of images that name none", examples=["L-42"])
+    view: Text | None = Field(None, description="of images that name none", examples=["top"])
+    priority: Priority = Field(Priority.NORMAL, description="of images that name none")
+    deadline_ms: int | None = Field(None, ge=1, le=86_400_000, description="of images that name none")
+    expected_views: tuple[Text, ...] = Field(
+        (), max_length=32, description="a part without one of them is `review`", examples=[["top", "bottom"]]
+    )
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Fields of a submission that names none itself."""
+        return self.model_dump(mode="json", include={"lot", "view", "priority", "deadline_ms"}, exclude_none=True)
+
+
+class StationChange(Message):
+    """One change of a station."""
+
+    at: Timestamp
+    by: Text | None = Field(None, description="who, as they said")
+    settings: StationSettings | None = Field(description="null: the station was removed")
+
+
+class Stations:
+    """Reads and writes stations. RedisError if Redis is away."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+
+    async def change(self, station: str, change: StationChange) -> None:
+        """Puts a change into force."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            if change.settings is None:
+                pipe.srem(keys.STATIONS, station)
+            else:
+                pipe.sadd(keys.STATIONS, station)
+            entry: dict[Any, Any] = {"change": change.model_dump_json()}
+            pipe.xadd(keys.station(station), entry, maxlen=MOST_CHANGES, approximate=True)
+            await pipe.execute()
+
+    async def last_change(self, station: str, before: datetime | None = None) -> StationChange | None:
+        """What is in force, or was at that time; the settings are None after a removal."""
+        until = "+" if before is None else str(round(before.timestamp() * 1000))
+        rows = await cast("Any", self._redis.xrevrange(keys.station(station), max=until, count=1))
+        return _read(rows[0]) if rows else None
+
+    async def changes(self, station: str) -> tuple[StationChange, ...]:
+        """The station's changes, the latest first; empty for one that never was."""
+        rows = await cast("Any", self._redis.xrevrange(keys.station(station), count=MOST_CHANGES))
+        # A change whose reply was lost was sent twice; it carries the same time.
+        return tuple(dict.fromkeys(_read(row) for row in rows))
+
+    async def names(self) -> tuple[str, ...]:
+        """All stations, sorted."""
+        return tuple(sorted(await cast("Any", self._redis.smembers(keys.STATIONS))))
+
+
+def _read(row: tuple[str, dict[str, str]]) -> StationChange:
+    return StationChange.model_validate_json(row[1]["change"])

@@ -1,0 +1,118 @@
+"""`glad queue`: the dead letters, and how to try them again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from service.queue.dead import DeadLetter
+    from service.replay import Replayer
+    from service.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Look at jobs that were given up (dead letters) and replay them.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.command()
+def dead(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """List the dead letters, the oldest first."""
+    from service.settings import Settings
+
+    for letter in _run(_list(Settings())):
+        typer.echo(json.dumps(_described(letter)) if as_json else _line(letter))
+
+
+@app.command()
+def replay(
+    inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection that failed or expired.")],
+) -> None:
+    """Inspect again, as a new inspection with the bundle in force now; prints the new inspection's id."""
+    from service.settings import Settings
+
+    typer.echo(_run(_replay(Settings(), inspection)))
+
+
+async def _list(settings: Settings) -> tuple[DeadLetter, ...]:
+    async with _opened(settings) as replayer:
+        return await replayer.letters.list()
+
+
+async def _replay(settings: Settings, inspection_id: str) -> str:
+    from service.queue.admission import Room
+
+    async with _opened(settings) as replayer:
+        _, submission = await replayer.replay(inspection_id)
+    if submission.outlook.room is not Room.OPEN:
+        _give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
+    return submission.inspection_id
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
+    """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's `glad serve`."""
+    from model_store.store import SHIPPED_BUNDLES, Store
+    from service.artifacts import ArtifactStore
+    from service.private_redis import redis_url, socket_path
+    from service.queue.connection import connect_async
+    from service.queue.dead import DeadLetters
+    from service.queue.jobs import JobSubmitter
+    from service.replay import Replayer
+
+    async with connect_async(settings.redis_url or redis_url(socket_path(settings.data_dir.absolute()))) as client:
+        yield Replayer(
+            jobs=JobSubmitter(
+                client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
+            ),
+            letters=DeadLetters(client, settings.pool),
+            store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
+            artifacts=ArtifactStore(settings.artifacts),
+            retry_after_s=settings.retry_after_s,
+        )
+
+
+def _run(work: Coroutine[None, None, T]) -> T:
+    """Does it, or says in one line why not."""
+    from redis.exceptions import RedisError
+
+    from service.errors import ServiceError
+
+    try:
+        return asyncio.run(work)
+    except ServiceError as error:
+        _give_up(error.detail)
+    except (RedisError, OSError) as error:
+        _give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or GLAD_DATA_DIR of a running `glad serve`")
+
+
+def _described(letter: DeadLetter) -> dict[str, str | None]:
+    job = letter.job
+    return {
+        "id": letter.inspection_id,
+        "at": letter.at.isoformat(timespec="milliseconds"),
+        "product": job.product if job else None,
+        "serial": job.serial if job else None,
+        "station": job.station if job else None,
+        "reason": letter.reason,
+    }
+
+
+def _line(letter: DeadLetter) -> str:
+    product = letter.job.product if letter.job else "(unreadable)"
+    return f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.inspection_id}  {product}  {letter.reason}"
+
+
+def _give_up(reason: str) -> NoReturn:
+    print(f"glad queue: {reason}", file=sys.stderr)  # noqa: T201 - for the person at the terminal
+    raise SystemExit(1)

@@ -1,0 +1,170 @@
+"""Which stored files go, and when: the too old, the oldest when there are too many bytes, and orphans.
+
+An orphan is an image that no inspection knows: a submission failed halfway, or its process was killed. What is queued
+or running is never touched, nor is what came within the last hour: its submission may still be under way. One process
+sweeps at a time, whoever comes first; the others pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, cast
+
+import redis
+import structlog
+from redis.exceptions import LockError
+
+from service.artifacts import ArtifactStore, Kept
+from service.contract import FINAL_STATES, IMAGE
+from service.queue import keys
+
+LOCK_S = 60.0
+"""A sweeper that dies makes room after so long."""
+BATCH = 500
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ArtifactLimits:
+    """How long, and how much."""
+
+    max_age_s: float
+    max_bytes: int | None = None
+    young_s: float = 3600.0
+    """Never touched: their submission may be under way."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep removed."""
+
+    too_old: int = 0
+    too_many: int = 0
+    orphans: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class _Sweep:
+    """One sweep under way."""
+
+    now_ms: float
+    born_ms: float
+    letters: frozenset[str]
+    removed: dict[str, list[Kept]] = field(default_factory=lambda: {"old": [], "many": [], "orphan": []})
+
+
+class Sweeper:
+    """Sweeps one artifact store. Blocks: call it in a thread."""
+
+    def __init__(
+        self, client: redis.Redis, artifacts: ArtifactStore, limits: ArtifactLimits, *, every_s: float = 600.0
+    ) -> None:
+        """`every_s`: for so long after a sweep nobody begins another."""
+        self._redis, self._artifacts, self._limits, self._every_s = client, artifacts, limits, every_s
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ends a sweep under way soon; what is left is swept the next time."""
+        self._stopping.set()
+
+    def sweep(self) -> Swept | None:
+        """Removes what may go; None: somebody else sweeps, or has lately. RedisError, ArtifactsUnavailable: try later;
+        nothing is removed of which Redis did not say that it has ended."""
+        lock = self._redis.lock(keys.SWEEPER, timeout=LOCK_S, blocking=False, thread_local=False)
+        if not lock.acquire():
+            return None
+        try:
+            swept = self._sweep(lock)
+            lock.extend(self._every_s, replace_ttl=True)
+        except LockError:
+            log.warning("sweep ended early: another process sweeps")
+            return None
+        return swept
+
+    def _sweep(self, lock: Any) -> Swept:
+        now_ms = self._now_ms()
+        self._redis.set(keys.BORN, round(now_ms), nx=True)
+        sweep = _Sweep(now_ms, float(cast(str, self._redis.get(keys.BORN))), self._dead_letters())
+        staying: list[Kept] = []
+        for batch in self._batches():
+            lock.extend(LOCK_S, replace_ttl=True)
+            stays = self._sweep_batch(sweep, batch)
+            if self._limits.max_bytes is not None:
+                staying += stays
+        if self._limits.max_bytes is not None:
+            self._remove_oldest(sweep, staying, self._limits.max_bytes, lock)
+        return _told(sweep)
+
+    def _batches(self) -> Iterator[list[Kept]]:
+        for day in self._artifacts.days():
+            found = iter(self._artifacts.kept(day))
+            while batch := list(islice(found, BATCH)):
+                if self._stopping.is_set():
+                    return
+                yield batch
+
+    def _sweep_batch(self, sweep: _Sweep, batch: Sequence[Kept]) -> list[Kept]:
+        """Removes the old and the orphans of these; returns what stays for now."""
+        stays: list[Kept] = []
+        for one, state in zip(batch, self._states(batch), strict=True):
+            age_s = (sweep.now_ms - one.at_ms) / 1000
+            if age_s < self._limits.young_s or (state is not None and state not in FINAL_STATES):
+                stays.append(one)
+            elif age_s > self._limits.max_age_s:
+                self._remove(sweep, "old", one)
+            elif state is None and _is_orphan(sweep, one):
+                self._remove(sweep, "orphan", one)
+            else:
+                stays.append(one)
+        return stays
+
+    def _remove_oldest(self, sweep: _Sweep, staying: Sequence[Kept], max_bytes: int, lock: Any) -> None:
+        excess = sum(one.bytes for one in staying) - max_bytes
+        oldest = iter(sorted(staying, key=lambda one: one.inspection_id))
+        while excess > 0 and not self._stopping.is_set() and (batch := list(islice(oldest, BATCH))):
+            lock.extend(LOCK_S, replace_ttl=True)
+            for one, state in zip(batch, self._states(batch), strict=True):
+                young = sweep.now_ms - one.at_ms < self._limits.young_s * 1000
+                if excess > 0 and not young and (state is None or state in FINAL_STATES):
+                    self._remove(sweep, "many", one)
+                    excess -= one.bytes
+
+    def _remove(self, sweep: _Sweep, why: str, one: Kept) -> None:
+        self._artifacts.remove_inspection(one.inspection_id)
+        sweep.removed[why].append(one)
+
+    def _states(self, batch: Sequence[Kept]) -> list[str | None]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for one in batch:
+                pipe.hget(keys.inspection(one.inspection_id), "state")
+            return cast("list[str | None]", pipe.execute())
+
+    def _dead_letters(self) -> frozenset[str]:
+        streams = list(self._redis.scan_iter(match=f"{keys.DEAD_PREFIX}*"))
+        rows: list[Any] = [row for stream in streams for row in cast("Any", self._redis.xrange(stream))]
+        return frozenset(fields["id"] for _, fields in rows)
+
+    def _now_ms(self) -> float:
+        seconds, micros = cast("Any", self._redis.time())
+        return float(seconds * 1000 + micros / 1000)
+
+
+def _is_orphan(sweep: _Sweep, one: Kept) -> bool:
+    """Nothing but an image, and no letter names it. Not if it is older than this Redis: one that was set up anew, or
+    restored from a backup, must not take the images of its predecessor for orphans."""
+    return one.names <= {IMAGE} and one.at_ms > sweep.born_ms and one.inspection_id not in sweep.letters
+
+
+def _told(sweep: _Sweep) -> Swept:
+    removed = sweep.removed
+    return Swept(
+        too_old=len(removed["old"]),
+        too_many=len(removed["many"]),
+        orphans=len(removed["orphan"]),
+        bytes=sum(one.bytes for ones in removed.values() for one in ones),
+    )

@@ -1,0 +1,53 @@
+"""Reading a stream of server-sent events (WHATWG HTML, section 9.2.6), without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from service.contract import Event
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """One event of `GET /v1/events`."""
+
+    id: str | None
+    """The last id that the stream told: send it as `last_event_id` to go on behind this event."""
+    type: str
+    """`inspection.done` and its like; `reset` where events were lost; "" where only the id moved."""
+    data: dict[str, Any]
+
+    @property
+    def event(self) -> Event:
+        """The event of an inspection; ValueError for a `reset`, and for types of a newer service."""
+        return Event.model_validate(self.data)
+
+
+def read_events(chunks: Iterable[str]) -> Iterator[ServerEvent]:
+    """The events in a text that comes in pieces; what the end cuts off is dropped.
+
+    Lines end with a line feed alone, as this service writes them: text inside the JSON may hold other separators.
+    """
+    last_id: str | None = None
+    fields: dict[str, str] = {}
+    for line in _lines(chunks):
+        name, _, value = line.partition(":")
+        if line:
+            fields[name] = value.removeprefix(" ")
+            continue
+        last_id = fields.get("id", last_id)
+        if "data" in fields:
+            yield ServerEvent(last_id, fields.get("event", ""), json.loads(fields["data"]))
+        elif "id" in fields:
+            yield ServerEvent(last_id, "", {})
+        fields = {}
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split("\n")
+        yield from lines

@@ -1,0 +1,37 @@
+"""A tiny bundle that holds its ONNX export, and images of its part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_recipe import draw_parts
+from training.export.make import Plan, make_export
+from training.progress import silent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled images; read only."""
+    return draw_parts(tmp_path_factory.mktemp("data") / "parts")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Path:
+    """The bundle; read only. Some images fail and some do not."""
+    store = tmp_path_factory.mktemp("store")
+    bundle = make_tiny_bundle(store)
+    plan = Plan(("float32",), images=2)
+    made = make_export(
+        bundle, parts, store / "report", plan, command="glad export", progress=silent, say=lambda text: None
+    )
+    assert made.folder is not None, made.problems
+    return bundle

@@ -1,0 +1,104 @@
+"""The wire to a Redis, which a test may cut, silence, or rob of its replies."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class Wire:
+    """Carries bytes between a TCP port and a unix socket.
+
+    with Wire(server.url) as wire:
+        queue = JobQueue(connect(wire.url))
+        wire.cut()
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._target = urlsplit(redis_url).path
+        self._lock = threading.Lock()
+        self._ends: list[socket.socket] = []
+        self._whole = True
+        self._requests_pass = self._replies_pass = True
+
+    def __enter__(self) -> Self:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cut()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """What a client at this end connects to."""
+        return f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+
+    def cut(self) -> None:
+        """Every connection ends, and new ones end at once."""
+        with self._lock:
+            self._whole = False
+            self._close_all()
+
+    def silence(self) -> None:
+        """Connections stay, and nothing arrives, either way."""
+        self._requests_pass = self._replies_pass = False
+
+    def lose_replies(self) -> None:
+        """What is asked is done, and nobody hears of it."""
+        self._replies_pass = False
+
+    def mend(self) -> None:
+        """As new. Connections that have lost bytes end."""
+        with self._lock:
+            self._close_all()
+            self._whole = self._requests_pass = self._replies_pass = True
+
+    def _close_all(self) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            self._join(near)
+
+    def _join(self, near: socket.socket) -> None:
+        far = socket.socket(socket.AF_UNIX)
+        with self._lock:
+            self._ends += [near, far]
+            try:
+                far.connect(self._target)
+            except OSError:
+                near.close()
+                return
+            if not self._whole:
+                self._close_all()
+                return
+        for source, target, asking in ((near, far, True), (far, near, False)):
+            threading.Thread(target=self._pump, args=(source, target, asking), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, asking: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self._requests_pass if asking else self._replies_pass:
+                    target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
