@@ -133,6 +133,8 @@ def _serve_api(settings: Settings) -> None:
         check_may_start(settings.auth, settings.host, client)
     with listen(settings.host, settings.port) as server:
         print(f"glad serves its API at http://{settings.host}:{server.getsockname()[1]}", file=sys.stderr)
+        if _delivers():
+            print("events are delivered by `glad outbox`: run one beside it", file=sys.stderr)
         serve_on(server, settings)
 
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.artifacts import ArtifactStore
+from service.child import EXIT_CONFIG
 from service.outbox.archive import FOLDER, Archive
 from service.outbox.keeper import Keeper
 from service.outbox.metrics import OutboxMetrics
@@ -28,11 +29,10 @@ from service.outbox.webhooks import Webhook
 from service.port import Port
 from service.queue.connection import connect
 from service.queue.outbox import Holder, Subscribers, Subscription
+from service.queue.schema import SchemaTooNew, check, refuse_newer
 from service.stop import Stop
 from service.telemetry import configure_logging
 
-EXIT_CONFIG = 78
-"""The settings are wrong: starting again would not help (EX_CONFIG)."""
 PAUSE_S = 1.0
 DRAIN_S = 20.0
 """How long a delivery under way may take to end. One that is cut off is repeated at the next start."""
@@ -47,7 +47,8 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
     try:
         outbox = Outbox(settings)
         port = Port(settings.host, settings.outbox_port, outbox)
-    except (ValueError, OSError) as error:
+        outbox.refuse_newer_schema()
+    except (ValueError, OSError, SchemaTooNew) as error:
         print(f"glad outbox: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     with outbox.stop.on_signals(), port:
@@ -73,7 +74,7 @@ class Outbox:
                 "GLAD_ARCHIVE=on"
             )
         self.stop = Stop()
-        self._redis = connect(settings.redis_url)
+        self._redis_url, self._redis = settings.redis_url, connect(settings.redis_url)
         self.sinks = make_sinks(settings, self._redis)
         self._stuck_after_s = settings.stuck_after_s
         names = [sink.name for sink in self.sinks]
@@ -100,10 +101,15 @@ class Outbox:
         """Every sink has its place in the event stream."""
         return self._ready
 
+    def refuse_newer_schema(self) -> None:
+        """SchemaTooNew if this Redis holds what only a newer version understands."""
+        refuse_newer(self._redis_url)
+
     def take_places(self) -> None:
         """Makes the consumer groups that are missing, from now on; waits for Redis as long as it takes."""
         while not self.stop.draining():
             try:
+                check(self._redis)
                 for sink, place in zip(self.sinks, self._places, strict=True):
                     self._metrics.starts(sink.name)
                     if place.ensure():

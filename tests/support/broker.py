@@ -101,7 +101,9 @@ def subscribed(
     """A subscriber whose subscription the broker has confirmed."""
     subscriber, confirmed = Subscriber(), threading.Event()
     client = paho.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = lambda _client, _data, message: subscriber.take(message.topic, message.payload, message.qos)
+    client.on_message = lambda _client, _data, message: subscriber.take(
+        message.topic, bytes(message.payload), message.qos
+    )
 
     def subscribe(made: paho.Client, *_rest: object) -> None:
         made.subscribe(topic, qos=1)

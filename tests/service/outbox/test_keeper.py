@@ -41,7 +41,7 @@ def test_one_that_lets_go_is_followed_at_once(client: redis.Redis) -> None:
 def test_one_that_died_is_followed_after_its_lease(client: redis.Redis) -> None:
     dead, other = keeper(client, "dead", "archive"), keeper(client, "other", "archive")
     dead.ask()
-    assert 59_000 < int(client.pttl(keys.outbox_holder("archive"))) <= 60_000  # type: ignore[arg-type]
+    assert 59_000 < int(client.pttl(keys.outbox_holder("archive"))) <= 60_000
     client.delete(keys.outbox_holder("archive"))  # as its end does
     other.ask()
     assert other.holds("archive")
