@@ -1,0 +1,500 @@
+"""Writes the Grafana dashboards of docker/grafana/dashboards: `make dashboards`. One list of panels, four files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docker" / "grafana" / "dashboards"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+COLUMNS, HEIGHT = 24, 8
+PRODUCT = 'product=~"$product"'
+VERDICT_COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One PromQL expression and how its series are named."""
+
+    expression: str
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a dashboard."""
+
+    title: str
+    unit: str
+    queries: tuple[Query, ...]
+    told: str = ""
+    kind: str = "timeseries"
+    width: int = 12
+    stacked: bool = False
+    colours: Mapping[str, str] = field(default_factory=dict)
+    """Series name -> colour."""
+    inspections: str = ""
+    """Filter of the history that its data link opens, such as verdict=fail; empty: no link."""
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """One file."""
+
+    name: str
+    title: str
+    told: str
+    panels: tuple[Panel, ...]
+
+
+def rate(metric: str, labels: str = "") -> str:
+    """How fast a counter grows."""
+    return f"rate({metric}{{{labels}}}[$__rate_interval])"
+
+
+def share(metric: str, part: str, by: str, labels: str = "") -> str:
+    """A part of a counter as a share of the whole."""
+    both = ",".join(filter(None, (labels, part)))
+    return f"sum by ({by}) ({rate(metric, both)}) / sum by ({by}) ({rate(metric, labels)})"
+
+
+def quantile(value: float, metric: str, by: str = "", labels: str = "") -> str:
+    """A quantile of a histogram."""
+    kept = ", ".join(filter(None, ("le", by)))
+    return f"histogram_quantile({value}, sum by ({kept}) ({rate(metric + '_bucket', labels)}))"
+
+
+def mean(metric: str, by: str = "", labels: str = "") -> str:
+    """The mean of a histogram."""
+    grouped = f"sum by ({by})" if by else "sum"
+    return f"{grouped} ({rate(metric + '_sum', labels)}) / {grouped} ({rate(metric + '_count', labels)})"
+
+
+def heatmap(metric: str, labels: str = "") -> str:
+    """A histogram over time."""
+    return f"sum by (le) (increase({metric}_bucket{{{labels}}}[$__rate_interval]))"
+
+
+LINE = Dashboard(
+    "line",
+    "GLAD Line",
+    "What the line sees: how many parts, which verdicts, how soon.",
+    (
+        Panel(
+            "Throughput",
+            "reqps",
+            (Query(f"sum by (product) ({rate('glad_inspections_completed_total', PRODUCT)})", "{{product}}"),),
+            "Verdicts given a second.",
+            inspections="state=done",
+        ),
+        Panel(
+            "Verdicts",
+            "reqps",
+            (Query(f"sum by (verdict) ({rate('glad_verdicts_total', PRODUCT)})", "{{verdict}}"),),
+            "A point leads to the latest inspections of this verdict.",
+            stacked=True,
+            colours=VERDICT_COLOURS,
+            inspections="verdict=${__field.labels.verdict}",
+        ),
+        Panel(
+            "Reject rate",
+            "percentunit",
+            (Query(share("glad_verdicts_total", 'verdict="fail"', "product", PRODUCT), "{{product}}"),),
+            "Failed parts of all with a verdict. A point leads to the latest of them.",
+            inspections="verdict=fail&product=${__field.labels.product}",
+        ),
+        Panel(
+            "Reject rate by station",
+            "percentunit",
+            (Query(share("glad_verdicts_total", 'verdict="fail"', "station", PRODUCT), "{{station}}"),),
+            "One station alone: its camera or its light.",
+            inspections="verdict=fail&station=${__field.labels.station}",
+        ),
+        Panel(
+            "Latency against takt",
+            "s",
+            (
+                Query(quantile(0.5, "glad_inspection_duration_seconds", "product", PRODUCT), "{{product}} half"),
+                Query(quantile(0.95, "glad_inspection_duration_seconds", "product", PRODUCT), "{{product}} 95 %"),
+                Query("max(glad_takt_seconds)", "takt"),
+            ),
+            "From acceptance to the result; takt is GLAD_TAKT_S.",
+        ),
+        Panel(
+            "Oldest image",
+            "s",
+            (Query("max(glad_queue_oldest_age_seconds)", "oldest"), Query("max(glad_takt_seconds)", "takt")),
+            "The image that has waited longest for its result.",
+        ),
+        Panel(
+            "Scores over time",
+            "none",
+            (Query(heatmap("glad_anomaly_score", PRODUCT), "{{le}}"),),
+            "How many scores lie where.",
+            kind="heatmap",
+            width=24,
+        ),
+    ),
+)
+
+ENGINE = Dashboard(
+    "engine",
+    "GLAD Engine",
+    "What the workers do: lanes, steps, stages, memory.",
+    (
+        Panel(
+            "Lanes in use",
+            "percentunit",
+            (Query("glad_lane_used / glad_lane_total", "{{instance}}"),),
+            "All in use and a queue: more workers are needed.",
+        ),
+        Panel("Batch size", "none", (Query(mean("glad_batch_size", "instance"), "{{instance}}"),), "Lanes of a step."),
+        Panel(
+            "Steps per image",
+            "none",
+            (Query(mean("glad_unet_evaluations", "product", PRODUCT), "{{product}}"),),
+            "UNet evaluations; an image of many tiles takes as many times more.",
+        ),
+        Panel(
+            "Trigger step",
+            "none",
+            (Query(mean("glad_denoising_step", "product", PRODUCT), "{{product}}"),),
+            "Mean step at which the trigger fired: the later in the walk, the lower.",
+        ),
+        Panel(
+            "Step duration",
+            "s",
+            (
+                Query(quantile(0.5, "glad_step_duration_seconds", "instance"), "{{instance}} half"),
+                Query(quantile(0.99, "glad_step_duration_seconds", "instance"), "{{instance}} 99 %"),
+            ),
+        ),
+        Panel(
+            "Time per stage",
+            "s",
+            (Query(mean("glad_stage_duration_seconds", "stage"), "{{stage}}"),),
+            "Mean of each stage of an inspection, and of its acceptance.",
+        ),
+        Panel(
+            "Device memory",
+            "bytes",
+            (
+                Query("glad_device_memory_used_bytes", "{{instance}} {{device}} used"),
+                Query("glad_device_memory_size_bytes", "{{instance}} {{device}} size"),
+            ),
+            "Of a GPU; where the device is a CPU, the process's own.",
+        ),
+        Panel(
+            "Queue",
+            "none",
+            (
+                Query("max(glad_queue_depth)", "queued or running"),
+                Query("max(glad_queue_inflight)", "running"),
+                Query("max(glad_queue_suspects)", "suspects"),
+                Query("max(glad_queue_limit)", "limit"),
+            ),
+        ),
+        Panel(
+            "Queue age",
+            "s",
+            (
+                Query("max(glad_queue_oldest_age_seconds)", "oldest"),
+                Query(quantile(0.95, "glad_queue_wait_seconds", "priority"), "wait, {{priority}}, 95 %"),
+            ),
+        ),
+        Panel(
+            "Workers",
+            "none",
+            (Query("max(glad_workers_seen)", "seen"), Query("sum(glad_worker_ready)", "ready")),
+        ),
+        Panel(
+            "Silence",
+            "s",
+            (Query("glad_worker_silence_seconds", "{{instance}}"),),
+            "Since the last completed step or, idle, the last answered claim.",
+            width=24,
+        ),
+    ),
+)
+
+SERVICE = Dashboard(
+    "service",
+    "GLAD Service",
+    "Requests, refusals, failures, and Redis.",
+    (
+        Panel(
+            "Requests",
+            "reqps",
+            (Query(f"sum by (method, route) ({rate('glad_http_requests_total')})", "{{method}} {{route}}"),),
+        ),
+        Panel(
+            "Answers by status",
+            "reqps",
+            (Query(f"sum by (status) ({rate('glad_http_requests_total')})", "{{status}}"),),
+            stacked=True,
+        ),
+        Panel(
+            "Time to answer",
+            "s",
+            (Query(quantile(0.95, "glad_http_request_duration_seconds", "route"), "{{route}} 95 %"),),
+            "To the first byte; `Prefer: wait` waits for the result.",
+        ),
+        Panel(
+            "Images without a verdict",
+            "percentunit",
+            (Query("glad:error_ratio:rate5m", "5 min"), Query("glad:error_ratio:rate1h", "1 h")),
+            "Of those sent: refused for want of room or by a fault, or ended without one. Objective: 0.1 %.",
+        ),
+        Panel(
+            "Refused submissions",
+            "reqps",
+            (Query(f"sum by (reason) ({rate('glad_inspections_rejected_total')})", "{{reason}}"),),
+        ),
+        Panel(
+            "Failed inspections",
+            "reqps",
+            (Query(f"sum by (code) ({rate('glad_inspections_failed_total', PRODUCT)})", "{{code}}"),),
+            "A point leads to the latest of them.",
+            inspections="state=failed",
+        ),
+        Panel(
+            "Redeliveries and dead letters",
+            "reqps",
+            (
+                Query(f"sum({rate('glad_inspections_redelivered_total')})", "redelivered"),
+                Query(f"sum({rate('glad_inspections_dead_lettered_total')})", "dead-lettered"),
+            ),
+        ),
+        Panel(
+            "Redis memory",
+            "bytes",
+            (
+                Query("max(glad_redis_memory_used_bytes)", "used"),
+                Query("max(glad_redis_memory_limit_bytes)", "limit"),
+            ),
+        ),
+        Panel(
+            "Streams",
+            "none",
+            (Query("max by (stream) (glad_redis_stream_length)", "{{stream}}"),),
+            "Jobs queued and running, events kept, dead letters.",
+        ),
+        Panel(
+            "Redis",
+            "none",
+            (
+                Query("max(glad_redis_up)", "answers"),
+                Query("max(glad_redis_append_ok)", "writes"),
+                Query("max(glad_redis_clients)", "connections"),
+            ),
+        ),
+        Panel(
+            "Artifacts disk",
+            "bytes",
+            (
+                Query("min(glad_artifacts_disk_free_bytes)", "free"),
+                Query("min(glad_artifacts_disk_size_bytes)", "size"),
+            ),
+            "Empty where artifacts are in an object store.",
+        ),
+        Panel("Versions", "none", (Query("count by (job, version) (glad_build_info)", "{{job}} {{version}}"),)),
+    ),
+)
+
+BAND_COLOURS = {
+    "below_p10": "blue",
+    "p10_to_p50": "green",
+    "p50_to_p90": "semi-dark-green",
+    "p90_to_max": "yellow",
+    "above_max": "red",
+}
+MODELS = Dashboard(
+    "models",
+    "GLAD Models",
+    "Which versions inspect, how long they load, and whether scores still lie where calibration found them.",
+    (
+        Panel(
+            "Active versions",
+            "none",
+            (Query(f"max by (product, version) (glad_bundle_active{{{PRODUCT}}})", "{{product}} {{version}}"),),
+            "What inspects the next image of each product.",
+        ),
+        Panel(
+            "Loaded bundles",
+            "none",
+            (Query("sum by (product, version, engine) (glad_engine_info)", "{{product}} {{version}} {{engine}}"),),
+            "By how many workers, and what runs their models.",
+        ),
+        Panel(
+            "Load time",
+            "s",
+            (Query(mean("glad_bundle_load_seconds", "product, version", PRODUCT), "{{product}} {{version}}"),),
+            "Empty until a bundle is loaded within the time shown.",
+        ),
+        Panel(
+            "Switch time",
+            "s",
+            (Query(mean("glad_bundle_switch_seconds", "product, version", PRODUCT), "{{product}} {{version}}"),),
+            "From the claim of an image whose bundle was not loaded to its first step. Empty until that happens.",
+        ),
+        Panel(
+            "Thresholds",
+            "none",
+            (
+                Query(
+                    f"max by (product, version, threshold) (glad_threshold{{{PRODUCT}}})",
+                    "{{product}} {{version}} {{threshold}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Scores against calibration",
+            "none",
+            (
+                Query(quantile(0.5, "glad_anomaly_score", "product", PRODUCT), "{{product}} half"),
+                Query(quantile(0.9, "glad_anomaly_score", "product", PRODUCT), "{{product}} 90 %"),
+                Query(
+                    f'max by (product, quantile) (glad_calibration_score{{{PRODUCT},quantile=~"0.5|0.9|1"}})',
+                    "{{product}} calibrated {{quantile}}",
+                ),
+            ),
+            "Quantiles of a histogram are as fine as its buckets; the bands below are exact.",
+        ),
+        Panel(
+            "Share of scores in each band of the calibration",
+            "percentunit",
+            (
+                Query(
+                    f"sum by (band) ({rate('glad_score_band_total', PRODUCT)})"
+                    f" / ignoring (band) group_left sum({rate('glad_score_band_total', PRODUCT)})",
+                    "{{band}}",
+                ),
+            ),
+            "Of good parts 10 % lie below p10, 40 % up to p50, 40 % up to p90, 10 % up to the highest, none above.",
+            width=24,
+            stacked=True,
+            colours=BAND_COLOURS,
+        ),
+    ),
+)
+
+DASHBOARDS = (LINE, ENGINE, SERVICE, MODELS)
+
+
+def main() -> int:
+    """Writes the files anew."""
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for dashboard in DASHBOARDS:
+        (TARGET / f"{dashboard.name}.json").write_text(text_of(dashboard), encoding="utf-8")
+    return 0
+
+
+def text_of(dashboard: Dashboard) -> str:
+    """The file's content."""
+    return json.dumps(model_of(dashboard), indent=2, ensure_ascii=False) + "\n"
+
+
+def model_of(dashboard: Dashboard) -> dict[str, Any]:
+    """Grafana's dashboard model."""
+    return {
+        "uid": f"glad-{dashboard.name}",
+        "title": dashboard.title,
+        "description": dashboard.told,
+        "tags": ["glad"],
+        "schemaVersion": 39,
+        "editable": False,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "links": [{"title": "GLAD", "type": "dashboards", "tags": ["glad"], "keepTime": True, "includeVars": True}],
+        "templating": {"list": list(variables())},
+        "panels": list(placed(dashboard.panels)),
+    }
+
+
+def variables() -> Iterator[dict[str, Any]]:
+    """What is chosen at the top: the data source, products, and where the service's API is."""
+    yield {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+    yield {
+        "name": "product",
+        "label": "Product",
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": {"query": "label_values(glad_bundle_active, product)", "refId": "products"},
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+    address = "http://localhost:8000"
+    yield {
+        "name": "api",
+        "label": "API",
+        "type": "textbox",
+        "query": address,
+        "current": {"text": address, "value": address},
+    }
+
+
+def placed(panels: tuple[Panel, ...]) -> Iterator[dict[str, Any]]:
+    """The panels from left to right, row by row."""
+    x = y = 0
+    for number, panel in enumerate(panels, start=1):
+        if x + panel.width > COLUMNS:
+            x, y = 0, y + HEIGHT
+        yield {"id": number, "gridPos": {"x": x, "y": y, "w": panel.width, "h": HEIGHT}, **panel_of(panel)}
+        x += panel.width
+
+
+def panel_of(panel: Panel) -> dict[str, Any]:
+    """One panel without its place."""
+    stacking = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
+    links = [inspections_link(panel.inspections)] if panel.inspections else []
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.told,
+        "datasource": DATASOURCE,
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "custom": stacking, "links": links},
+            "overrides": [coloured(name, colour) for name, colour in panel.colours.items()],
+        },
+        "options": {"calculate": False, "yAxis": {"unit": panel.unit}} if panel.kind == "heatmap" else {},
+        "targets": [target(query, number, panel.kind) for number, query in enumerate(panel.queries)],
+    }
+
+
+def inspections_link(wanted: str) -> dict[str, Any]:
+    """From a point to the inspections of the time shown, newest first."""
+    time = "since=${__from:date:iso}&until=${__to:date:iso}"
+    url = f"${{api:raw}}/v1/inspections?{wanted}&order=newest&{time}"
+    return {"title": "Inspections", "url": url, "targetBlank": True}
+
+
+def coloured(name: str, colour: str) -> dict[str, Any]:
+    """A series in its own colour."""
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+    }
+
+
+def target(query: Query, number: int, kind: str) -> dict[str, Any]:
+    """A query as a panel holds it."""
+    return {
+        "refId": chr(ord("A") + number),
+        "datasource": DATASOURCE,
+        "expr": query.expression,
+        "legendFormat": query.legend,
+        "format": "heatmap" if kind == "heatmap" else "time_series",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
