@@ -10,7 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from service.errors import PROBLEM_JSON, InvalidFields, Problem, QueueUnavailable, ServiceError, field_problems
+from service.errors import (
+    PROBLEM_JSON,
+    FieldProblem,
+    InvalidFields,
+    Problem,
+    QueueUnavailable,
+    ServiceError,
+    field_problems,
+)
 
 LONGEST_SHOWN_PATH = 200
 
@@ -36,6 +44,11 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
+        if status is HTTPStatus.BAD_REQUEST:  # the framework's only one: a body of JSON that is no text
+            message = "is not JSON in UTF-8"
+            return await refused(
+                request, InvalidFields(f"body: {message}", errors=[FieldProblem(field="body", message=message)])
+            )
         detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))
 
