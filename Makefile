@@ -9,7 +9,7 @@ VERSION ?= 3
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle clean python
+.PHONY: help setup demo serve test check format bundle rules sbom sizes clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -46,6 +46,17 @@ bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$
 	@$(VENV)/bin/glad sample $(DATA) --seed 20261123 --train 400 --calibration 300
 	@$(VENV)/bin/glad train nano --data $(DATA) --product bracket --title "Machined bracket KX-42" \
 		--version $(VERSION) --run runs/bracket-$(VERSION) --out model_store/bundles
+
+rules: ## write the alert rules again as PrometheusRule objects, into k8s/components/monitoring
+	@$(PYTHON) scripts/prometheus_rules.py
+
+sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbom.cdx.json; each image has its own inside
+	@mkdir -p dist
+	@$(PYTHON) -m venv build/sbom && build/sbom/bin/pip install -q cyclonedx-bom==7.5.0
+	@build/sbom/bin/cyclonedx-py environment $(VENV) --output-file dist/sbom.cdx.json
+
+sizes: setup ## estimate the images' sizes from the packages that are installed
+	@$(VENV)/bin/python scripts/image_sizes.py
 
 clean: ## remove what the targets made, but for .venv
 	@rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

@@ -140,6 +140,9 @@ def export(
     precision: Annotated[str, typer.Option(help="Of the ONNX files: float32, float16, or both.")] = "float32",
     torch_dtype: Annotated[str, typer.Option(help="In which torch computes: float32, float16, bfloat16.")] = "float32",
     device: Device = "cpu",
+    provider: Annotated[
+        str, typer.Option(help="Of ONNX Runtime: cpu, cuda, tensorrt. Default: cpu; on a GPU cuda.")
+    ] = "",
     batch: Annotated[str, typer.Option(help="Rows in a call, such as 1,2,4,8.")] = "1",
     rounds: Annotated[int, typer.Option(min=1, help="Each engine's turns; the figures are their medians.")] = 3,
     narrow: Annotated[
@@ -151,7 +154,9 @@ def export(
 
     On a GPU, say: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
     """
-    from bench.export import DTYPES, PRECISIONS, ExportPlan, measure_export
+    import torch
+
+    from bench.export import DTYPES, PRECISIONS, PROVIDERS, ExportPlan, measure_export
     from bench.fullsize import FULL, NARROW, fullsize_settings, random_modules
     from bench.names import one_of, some_of
     from model_store.devices import choose_device
@@ -160,9 +165,11 @@ def export(
     with explained(ValueError, ExportFailed):
         place = choose_device(device)
         precisions = some_of("--precision", precision, PRECISIONS)
+        providers = some_of("--provider", provider or torch.device(place).type, PROVIDERS)
         dtype = one_of("--torch-dtype", torch_dtype, DTYPES)
         batches = numbers("--batch", batch, int) or (1,)
-        plan, width = ExportPlan(precisions, dtype, place, batches, rounds), NARROW if narrow else FULL
+        plan = ExportPlan(precisions, dtype, place, providers, batches, rounds)
+        width = NARROW if narrow else FULL
         found = [
             measure_export(random_modules(width), fullsize_settings(one), plan, say=typer.echo) for one in side or [512]
         ]

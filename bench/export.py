@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import torch
@@ -26,7 +26,8 @@ from glad.settings import MethodSettings
 from glad.shapes import CallShapes
 from model_store.engines import torch_files
 from model_store.engines.exported import ExportedPart, ExportShapes, Part, Precision
-from model_store.engines.onnx import RuntimeOptions, load_onnx
+from model_store.engines.onnx import Provider
+from model_store.engines.runners import Runner, open_files
 from model_store.engines.torch import models_from_modules
 from model_store.manifest import Dtype
 from training.export.component_parity import in_units
@@ -34,6 +35,7 @@ from training.export.onnx import export_onnx, shapes_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 """Of the files: int8 learns its ranges from images, of which random weights make nothing."""
+PROVIDERS: tuple[Provider, ...] = ("cpu", "cuda", "tensorrt")
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
 
 
@@ -46,6 +48,8 @@ class ExportPlan:
     dtype: Dtype = "float32"
     """In which torch computes beside them."""
     device: str = "cpu"
+    providers: tuple[Provider, ...] = ("cpu",)
+    """Of ONNX Runtime."""
     batches: tuple[int, ...] = (1,)
     rounds: int = 3
     round_s: float = ROUND_S
@@ -186,13 +190,13 @@ def _no_samples(part: Part) -> Sequence[Mapping[str, Tensor]]:
 def _onnx_ways(
     parts: Sequence[ExportedPart], shapes: ExportShapes, folder: Path, condition: Condition, plan: ExportPlan
 ) -> dict[str, Callable[[], Models]]:
-    gpu = torch.device(plan.device).type == "cuda"
-    options = RuntimeOptions(plan.device, "cuda" if gpu else "cpu", cuda_graphs=gpu)  # as a worker has it
+    """Every provider with the files of every precision, as a worker opens them."""
     told = _moved(condition, plan.device)
     ways: dict[str, Callable[[], Models]] = {}
-    for precision in plan.precisions:
+    for provider, precision in product(plan.providers, plan.precisions):
         files = {part.part: folder / part.file for part in parts if part.precision == precision}
-        ways[f"onnx-{options.provider}-{precision}"] = partial(load_onnx, files, shapes, options, told)
+        runner = Runner("onnx", provider, precision)
+        ways[str(runner)] = partial(open_files, runner, files, shapes, plan.device, told)
     return ways
 
 

@@ -211,10 +211,14 @@ class _Run:
             if marks and ended >= marks[0]:
                 marks.pop(0)
                 self._kill_redis()
-            if now >= kill_at:
+            if now >= kill_at and (victim := self._at_work(workers)) is not None:
                 kill_at = now + self._trial.kill_every_s
-                workers = [*workers[1:], self._replaced(workers[0])]
+                workers = [worker for worker in workers if worker is not victim] + [self._replaced(victim)]
                 self._say(f"{ended} of {len(self._log.accepted)} accepted have ended")
+
+    def _at_work(self, workers: Sequence[Worker]) -> Worker | None:
+        """The longest living worker that holds images: killing one that still warms up would prove nothing."""
+        return next((worker for worker in workers if self._held(worker.pid)), None)
 
     def _worker(self) -> Worker:
         settings = {**_environment(self._folder, self._server.url), "GLAD_LANES": "4"}
@@ -274,7 +278,7 @@ class _Run:
         pool, client = keys.PoolKeys("default"), self._client
         streams: Any = [client.xlen(pool.jobs(priority)) for priority in Priority]
         sets: Any = [client.zcard(key) for key in (pool.leases, pool.suspects, *map(pool.returned, Priority))]
-        return sum(streams) + sum(sets)
+        return int(sum(streams) + sum(sets))
 
 
 def _members(client: redis.Redis, key: str) -> frozenset[str]:

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,8 +204,9 @@ def _refuse_undefined_range(image: Image.Image) -> None:
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
     """The first value of a tag; None where there is none, or no TIFF."""
-    found = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
-    return found[0] if isinstance(found, tuple) and found else found
+    found: Any = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
+    first: int | None = found[0] if isinstance(found, tuple) and found else found
+    return first
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

@@ -112,15 +112,28 @@ class ArtifactStore:
         with _as_unavailable(f"{folder} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove_folder(folder)
 
+    def disk(self) -> Disk | None:
+        """The disk that artifacts fill; None where that cannot be told, as of an object store. ArtifactsUnavailable."""
+        with _as_unavailable(f"the free space of {self.root} could not be read"):
+            return self._backend.disk()
+
     def free_bytes(self) -> int | None:
         """What the disk has left for this process; None where that cannot be told. ArtifactsUnavailable."""
-        with _as_unavailable(f"the free space of {self.root} could not be read"):
-            return self._backend.free_bytes()
+        disk = self.disk()
+        return None if disk is None else disk.free
 
     def probe(self) -> None:
         """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
         with _as_unavailable(f"{self.root} cannot be written"):
             self._backend.probe(f".probe-{uuid4().hex}")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk under a local folder, in bytes."""
+
+    free: int
+    size: int
 
 
 class _Backend(Protocol):
@@ -130,7 +143,7 @@ class _Backend(Protocol):
     def folders(self) -> list[str]: ...
     def files(self, day: str) -> dict[tuple[str, str], int]: ...
     def remove_folder(self, folder: str) -> None: ...
-    def free_bytes(self) -> int | None: ...
+    def disk(self) -> Disk | None: ...
     def probe(self, name: str) -> None: ...
 
 
@@ -170,9 +183,10 @@ class _Local:
         with contextlib.suppress(OSError):  # other inspections of that day
             path.parent.rmdir()
 
-    def free_bytes(self) -> int | None:
+    def disk(self) -> Disk | None:
         folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
-        return shutil.disk_usage(folder).free
+        usage = shutil.disk_usage(folder)
+        return Disk(usage.free, usage.total)
 
     def probe(self, name: str) -> None:
         # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
@@ -227,7 +241,7 @@ class _Remote:
         system, path = self._place(folder)
         system.rm(path, recursive=True)
 
-    def free_bytes(self) -> int | None:
+    def disk(self) -> Disk | None:
         return None
 
     def probe(self, name: str) -> None:

@@ -82,7 +82,7 @@ class Camera:
             return Shot(file=name, error="not sent: stopped before its time")
         try:
             content = file.read_bytes()
-            key = hashlib.sha256(f"{self.run}\0{name}\0".encode() + content).hexdigest()
+            key = image_key(self.run, name, content)
             return Shot(file=name, inspection=self.client.submit(self.product, content, idempotency_key=key))
         except (ClientError, OSError) as error:
             return Shot(file=name, error=str(error))
@@ -94,6 +94,11 @@ class Camera:
             return shot.model_copy(update={"inspection": self.client.wait(shot.inspection.id, wait_s)})
         except ClientError as error:
             return shot.model_copy(update={"error": str(error)})
+
+
+def image_key(run: str, name: str, content: bytes) -> str:
+    """The idempotency key of one image file: the same name and content are the same part."""
+    return hashlib.sha256(f"{run}\0{name}\0".encode() + content).hexdigest()
 
 
 def find_images(folder: Path, limit: int | None = None) -> list[Path]:

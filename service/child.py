@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.contract import LONGEST_WAIT_S
+from service.contract import LONGEST_INFER_WAIT_S
 
 EXIT_CONFIG = 78
 """Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
-API_DRAIN_S = LONGEST_WAIT_S + 5
+API_DRAIN_S = LONGEST_INFER_WAIT_S + 5
 """How long the API drains: a request that waits for its result may do so to its end."""
 _PR_SET_PDEATHSIG = 1
 

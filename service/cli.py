@@ -63,11 +63,21 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
     limit: Annotated[int | None, typer.Option(min=1, help="Post only so many images.")] = None,
     again: Annotated[bool, typer.Option(help="Inspect anew what was posted before.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write all results to this file.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and post what appears in the folder.")] = False,
+    move_to: Annotated[Path | None, typer.Option(help="With --watch: move posted files there.")] = None,
+    settle: Annotated[float, typer.Option(min=0, help="With --watch: seconds without change.")] = 1.0,
 ) -> None:
     """Post a folder as a line camera would, at a fixed rate, and print the verdicts as they come."""
     from service.camera import Camera, find_images, report
     from service.client import Client
 
+    if watch:
+        if limit is not None or again or json is not None:
+            _give_up("--watch goes on without end: leave out --limit, --again and --json")
+        _watch(folder, product, url, key, patience if wait else None, move_to=move_to, settle_s=settle)
+        return
+    if move_to is not None:
+        _give_up("--move-to moves what a hot folder has posted: give --watch with it")
     try:
         files = find_images(folder, limit)
     except ValueError as error:
@@ -84,6 +94,52 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
     print(f"\n{done} of {found.images} images {'inspected' if wait else 'accepted'} in {found.seconds:.1f} s")
     if done < found.images:
         raise SystemExit(1)
+
+
+def _watch(
+    folder: Path,
+    product: str,
+    url: str,
+    key: str | None,
+    wait_s: float | None,
+    *,
+    move_to: Path | None,
+    settle_s: float,
+) -> None:
+    """Posts what appears until SIGINT or SIGTERM. A service that is away is waited for."""
+    import signal
+    import threading
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from service.camera import header
+    from service.client import Client
+    from service.hot_folder import HotFolder
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    console = Console(highlight=False, soft_wrap=True)
+    with Client(url, api_key=key, patience_s=5) as client:
+        try:
+            hot = HotFolder(client, product, folder, move_to=move_to, settle_s=settle_s)
+            console.print(Text(header(), style="bold"))
+            for shot in hot.run(stopped, wait_s):
+                console.print(_row(shot))
+        except OSError as error:
+            _give_up(f"{folder} cannot be watched: {error}")
+
+
+def _row(shot: Any) -> Any:
+    """A line of the table in the colour of its verdict."""
+    from rich.text import Text
+
+    from service.camera import row
+
+    colours = {"pass": "green", "review": "yellow", "fail": "red"}
+    verdict = shot.inspection.verdict if shot.inspection else None
+    return Text(row(shot), style=colours.get(str(verdict), "") if verdict else "bold red")
 
 
 def _refuse_unknown(url: str, key: str | None, product: str) -> None:
@@ -107,17 +163,15 @@ def _shown(shots: Any, count: int) -> list[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    from service.camera import header, row
+    from service.camera import header
 
-    colours = {"pass": "green", "review": "yellow", "fail": "red"}
     console, seen = Console(highlight=False, soft_wrap=True), []
     columns = (TextColumn("inspected"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console.print(Text(header(), style="bold"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("inspected", total=count)
         for shot in shots:
-            verdict = shot.inspection.verdict if shot.inspection else None
-            console.print(Text(row(shot), style=colours.get(str(verdict), "") if verdict else "bold red"))
+            console.print(_row(shot))
             progress.advance(task)
             seen.append(shot)
     return seen

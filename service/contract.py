@@ -35,6 +35,8 @@ MAX_JOB_BYTES = 2048
 MAX_METADATA_BYTES = 1024
 LONGEST_WAIT_S = 30
 """Of `Prefer: wait=N`."""
+LONGEST_INFER_WAIT_S = 60
+"""Of an inference request under /v2: as long as its usual clients wait for an answer."""
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 
@@ -208,6 +210,9 @@ class Job(Traceability):
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     pool: Name = "default"
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    traceparent: str | None = Field(
+        None, max_length=64, description="the W3C trace context of the request, where traces are collected"
+    )
 
     def to_json(self) -> str:
         """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""

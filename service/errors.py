@@ -4,6 +4,7 @@ ServiceError
  ├── EmptyImage             400 no bytes
  ├── UndecodableImage       400 a known signature that does not decode
  ├── MalformedForm          400 a multipart body that cannot be read
+ ├── MalformedInference     400 a request of the Open Inference Protocol that cannot be read
  ├── Unauthorized           401 no API key, or none that is in use
  ├── Forbidden              403 a key without the scope
  ├── ForeignPage            403 another site's page, where no key is needed
@@ -18,6 +19,7 @@ ServiceError
  ├── UnknownPart            404 no image with this serial
  ├── NotReviewable          409 not ended yet, or reviewed too often
  ├── BodyTooSlow            408 the body did not come in time
+ ├── VersionNotActive       404 of a product, in the Open Inference Protocol
  ├── KeyReused              409 Idempotency-Key with another request
  ├── NotReplayable          409 a replay that cannot be
  ├── BodyTooLarge           413 more bytes than allowed
@@ -29,8 +31,10 @@ ServiceError
  ├── DeadlineUnreachable    429 its deadline would pass before its turn
  ├── TooManyStreams         429 of followed events
  ├── RateExceeded           429 too many calls of one key or address
+ ├── InspectionFailed       500 for clients that wait: it ended without a verdict
  ├── QueueUnavailable       503 Redis is away, or refuses
- └── StorageUnavailable     503 the artifact store is away, full or read-only
+ ├── StorageUnavailable     503 the artifact store is away, full or read-only
+ └── InspectionUnfinished   504 for clients that wait: not in time
 """
 
 from __future__ import annotations
@@ -149,6 +153,12 @@ class ForeignPage(ServiceError):
     status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
 
 
+class MalformedInference(ServiceError):
+    """A request of the Open Inference Protocol that cannot be read."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-inference", "Malformed inference request"
+
+
 class UnknownProduct(ServiceError):
     """No such product."""
 
@@ -177,6 +187,12 @@ class StateChanged(ServiceError):
     """Somebody else changed the product at the same time."""
 
     status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
+class VersionNotActive(ServiceError):
+    """Another version of the product inspects now."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "version-not-active", "Version is not active"
 
 
 class UnknownInspection(ServiceError):
@@ -291,6 +307,36 @@ class StorageUnavailable(ServiceError):
     """The artifact store is away, full or read-only."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
+
+
+class InspectionFailed(ServiceError):
+    """It ended without a verdict, and a client waits for one."""
+
+    status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
+
+
+class InspectionUnfinished(ServiceError):
+    """It has not ended in the time that a client can wait, or expired."""
+
+    status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
+
+
+class InferenceError(BaseModel):
+    """The Open Inference Protocol's form of an error."""
+
+    error: str = Field(examples=["no product 'brackt'; known: bracket"])
+
+
+def speaks_oip(path: str) -> bool:
+    """What lies under /v2 answers in the form of the Open Inference Protocol, errors included."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def error_body(problem: Problem) -> tuple[str, BaseModel]:
+    """(media type, body) of an answer, in the form of the call that was made."""
+    if speaks_oip(problem.instance):
+        return "application/json", InferenceError(error=problem.detail)
+    return PROBLEM_JSON, problem
 
 
 def field_problems(errors: list[Any]) -> list[FieldProblem]:

@@ -61,39 +61,41 @@ async def _replay(settings: Settings, inspection_id: str) -> str:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
-    """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's `glad serve`."""
+    """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's data folder."""
     from model_store.store import SHIPPED_BUNDLES, Store
     from service.artifacts import ArtifactStore
-    from service.private_redis import redis_url, socket_path
+    from service.borrowed_redis import borrowed_redis
     from service.queue.connection import connect_async
     from service.queue.dead import DeadLetters
     from service.queue.jobs import JobSubmitter
     from service.replay import Replayer
 
-    async with connect_async(settings.redis_url or redis_url(socket_path(settings.data_dir.absolute()))) as client:
-        yield Replayer(
-            jobs=JobSubmitter(
-                client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
-            ),
-            letters=DeadLetters(client, settings.pool),
-            store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
-            artifacts=ArtifactStore(settings.artifacts),
-            retry_after_s=settings.retry_after_s,
-        )
+    with borrowed_redis(settings) as url:
+        async with connect_async(url) as client:
+            yield Replayer(
+                jobs=JobSubmitter(
+                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
+                ),
+                letters=DeadLetters(client, settings.pool),
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
+                artifacts=ArtifactStore(settings.artifacts),
+                retry_after_s=settings.retry_after_s,
+            )
 
 
 def _run(work: Coroutine[None, None, T]) -> T:
     """Does it, or says in one line why not."""
     from redis.exceptions import RedisError
 
+    from service.child import StartError
     from service.errors import ServiceError
 
     try:
         return asyncio.run(work)
     except ServiceError as error:
         _give_up(error.detail)
-    except (RedisError, OSError) as error:
-        _give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or GLAD_DATA_DIR of a running `glad serve`")
+    except (StartError, RedisError, OSError) as error:
+        _give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`")
 
 
 def _described(letter: DeadLetter) -> dict[str, str | None]:

@@ -26,28 +26,38 @@ class ServerEvent:
         return Event.model_validate(self.data)
 
 
-def read_events(chunks: Iterable[str]) -> Iterator[ServerEvent]:
-    """The events in a text that comes in pieces; what the end cuts off is dropped.
+class EventReader:
+    """Makes events of a text that comes in pieces; what the end cuts off is dropped.
 
     Lines end with a line feed alone, as this service writes them: text inside the JSON may hold other separators.
     """
-    last_id: str | None = None
-    fields: dict[str, str] = {}
-    for line in _lines(chunks):
-        name, _, value = line.partition(":")
-        if line:
-            fields[name] = value.removeprefix(" ")
-            continue
-        last_id = fields.get("id", last_id)
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._last_id: str | None = None
+        self._fields: dict[str, str] = {}
+
+    def feed(self, chunk: str) -> Iterator[ServerEvent]:
+        """The events that this piece completes."""
+        *lines, self._rest = (self._rest + chunk).split("\n")
+        for line in lines:
+            name, _, value = line.partition(":")
+            if line:
+                self._fields[name] = value.removeprefix(" ")
+            else:
+                yield from self._end()
+
+    def _end(self) -> Iterator[ServerEvent]:
+        fields, self._fields = self._fields, {}
+        self._last_id = fields.get("id", self._last_id)
         if "data" in fields:
-            yield ServerEvent(last_id, fields.get("event", ""), json.loads(fields["data"]))
+            yield ServerEvent(self._last_id, fields.get("event", ""), json.loads(fields["data"]))
         elif "id" in fields:
-            yield ServerEvent(last_id, "", {})
-        fields = {}
+            yield ServerEvent(self._last_id, "", {})
 
 
-def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    rest = ""
+def read_events(chunks: Iterable[str]) -> Iterator[ServerEvent]:
+    """The events in a text that comes in pieces."""
+    reader = EventReader()
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split("\n")
-        yield from lines
+        yield from reader.feed(chunk)

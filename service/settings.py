@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
+from service.contract import LONGEST_INFER_WAIT_S
 
 
 def default_data_dir() -> Path:
@@ -84,6 +85,9 @@ class Settings(BaseSettings):
     max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
     max_events: int = Field(1_000_000, ge=1, description="events kept; twice as many while a reader lags")
     max_event_streams: int = Field(100, ge=1, description="clients that follow the events at a time; beyond it 429")
+    oip_wait_s: float = Field(
+        50, gt=0, le=LONGEST_INFER_WAIT_S, description="an inference request under /v2 waits so long; then 504"
+    )
     heartbeat_s: float = Field(15, gt=0, description="how often a silent event stream shows that it lives")
 
     lanes: int | None = Field(None, ge=1, le=256, description="images denoised at a time; default: 4 on a CPU, else 16")
@@ -93,6 +97,7 @@ class Settings(BaseSettings):
     max_bundles: int = Field(4, ge=1, description="bundles that a worker keeps loaded")
     stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
 
+    takt_s: float = Field(10.0, gt=0, description="time per part of the fastest line: what alerts compare with")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

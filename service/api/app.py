@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from service.api import (
     health,
     history,
     inspections,
+    oip,
     parts,
     problems,
     product_changes,
@@ -29,9 +31,12 @@ from service.api import (
 )
 from service.api.images import Decoder
 from service.api.limits import BodyLimit
+from service.api.observed import Observed
 from service.api.site import Site
+from service.api.traced import Traced
 from service.artifacts import ArtifactStore
 from service.errors import PROBLEM_JSON
+from service.metrics.api import ApiMetrics
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
@@ -49,7 +54,8 @@ from service.security.rate import RateLimiter
 from service.security.scopes import OPEN
 from service.settings import Settings
 from service.sweeping import sweeping
-from service.telemetry import ApiMetrics, configure_logging, package_version
+from service.telemetry import configure_logging, package_version
+from service.tracing import open_tracing
 
 DESCRIPTION = """
 Finds defects on factory products. Post an image of a part; get a verdict, a score, defect regions and a heatmap.
@@ -59,9 +65,10 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - **Accepted is kept**: the image and its job are durable before the answer. What cannot be kept is refused.
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
 - Errors are `application/problem+json` (RFC 9457) with stable types.
+- `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
-CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health)
+CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health, oip)
 """The modules whose calls the service takes, in the order of the document."""
 
 log = structlog.get_logger(__name__)
@@ -108,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         product_changes,
         products,
         health,
+        oip,
         *documents,
     ):
         app.include_router(module.router)
@@ -135,11 +143,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=["Location", "Retry-After", "Preference-Applied"],
         )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Traced, tracing=lambda: app.state.site.tracing)
+    app.add_middleware(Observed, metrics=lambda: app.state.site.metrics)
 
 
 @asynccontextmanager
 async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
+    tracing = open_tracing("glad-api")
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
     try:
         async with (
@@ -161,11 +172,13 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=artifacts,
                 decoder=decoder,
-                metrics=ApiMetrics(CollectorRegistry()),
+                metrics=ApiMetrics(CollectorRegistry(), takt_s=settings.takt_s, max_backlog=settings.max_backlog),
+                tracing=tracing,
                 guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),
             )
     finally:
         decoder.close()
+        await asyncio.to_thread(tracing.close)
         await client.aclose()
 
 
@@ -194,5 +207,5 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         content = response.get("content", {})
         if PROBLEM_JSON in content and "application/json" in content:
             content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
-        elif status == "422":  # FastAPI's own form of it, which this service never sends
+        elif "HTTPValidationError" in str(content):  # FastAPI's own form of it, which this service never sends
             del responses[status]

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from service.contract import Result
 from service.errors import (
-    PROBLEM_JSON,
     BacklogFull,
     BodyTooLarge,
     DeadlineUnreachable,
@@ -19,7 +18,6 @@ from service.errors import (
     MalformedForm,
     NotReplayable,
     NotReviewable,
-    Problem,
     ProductUnusable,
     QueueUnavailable,
     ServiceError,
@@ -37,6 +35,7 @@ from service.errors import (
     UnknownVersion,
     VersionUnusable,
     WaitTooLong,
+    error_body,
 )
 
 Responses = dict[int | str, dict[str, Any]]
@@ -109,14 +108,15 @@ def problems(instance: str, *errors: ServiceError) -> Responses:
     """One response per status, with an example per type."""
     responses: Responses = {}
     for error in errors:
+        media_type, body = error_body(error.problem(instance))
         response = responses.setdefault(
             int(error.status),
-            {"model": Problem, "description": error.title, "content": {PROBLEM_JSON: {"examples": {}}}},
+            {"model": type(body), "description": error.title, "content": {media_type: {"examples": {}}}},
         )
         if error.title not in response["description"]:
             response["description"] += f", or: {error.title}"
-        example = error.problem(instance).model_dump(exclude_none=True)
-        response["content"][PROBLEM_JSON]["examples"][error.slug] = {"summary": error.title, "value": example}
+        example = body.model_dump(exclude_none=True)
+        response["content"][media_type]["examples"][error.slug] = {"summary": error.title, "value": example}
         if error.retry_after_s is not None:
             response["headers"] = _RETRY_AFTER
     return responses
@@ -132,7 +132,7 @@ def inspection(description: str, example: dict[str, Any], headers: dict[str, Any
 
 
 QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
-_STORAGE_AWAY = StorageUnavailable(
+STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
 _FULL = BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2)
@@ -166,7 +166,7 @@ SUBMIT_RESPONSES: Responses = {
             retry_after_s=8,
         ),
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 STATION_SUBMIT_RESPONSES: Responses = SUBMIT_RESPONSES | problems(
@@ -351,7 +351,7 @@ REPLAY_RESPONSES: Responses = {
         NotReplayable(f"inspection {OLD_ID} has a verdict: only failed and expired ones are replayed"),
         _FULL,
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 ARTIFACT_RESPONSES: Responses = {
@@ -364,7 +364,7 @@ ARTIFACT_RESPONSES: Responses = {
         NO_INSPECTION,
         UnknownArtifact(f"inspection {ID} has no heatmap.png: its state is queued, and it has image"),
         QUEUE_AWAY,
-        _STORAGE_AWAY,
+        STORAGE_AWAY,
     ),
 }
 PRODUCTS_RESPONSES: Responses = {}

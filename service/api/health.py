@@ -8,7 +8,6 @@ wait in the bounded queue, and taking the cameras' address away would lose them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from service.api import documents
+from service.api.sight import look
 from service.api.site import Site, SiteOf
 
 PROBE_TIMEOUT_S = 3.0
@@ -71,10 +71,9 @@ async def ready(site: SiteOf, response: Response) -> Readiness:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
 async def metrics(site: SiteOf) -> Response:
-    """The process's counters, and the queue as it is now; the queue's gauges keep their last values without Redis."""
-    with contextlib.suppress(RedisError, OSError):
-        site.metrics.queue(await site.jobs.stats(worker_seen_s=site.settings.lease_ms / 1000))
-        site.metrics.events(length=await site.feed.length(), readers=site.feed.readers)
+    """The process's counters, and queue, Redis, disk and products as they are now; what cannot be seen is left out."""
+    site.metrics.follow(site.feed.readers)
+    site.metrics.saw(await look(site))
     return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -63,6 +63,7 @@ from service.errors import (
 from service.queue.admission import Outlook, Room
 from service.queue.jobs import Outcome, Submission
 from service.security.caller import Caller, CallerOf
+from service.tracing import current_traceparent
 
 POLL_AGAIN_S = 1
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -162,7 +163,7 @@ async def artifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(_load, site, result.id, name)
+    content = await asyncio.to_thread(load_artifact, site, result.id, name)
     headers = {
         "Content-Disposition": f'inline; filename="{result.id}-{name}"',
         "Cache-Control": "private, max-age=86400, immutable",
@@ -213,7 +214,7 @@ async def accept(
     key = _Key(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await _keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value)
+        site.metrics.submitted(product, job.priority.value, job.station)
         log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
     return Accepted(job, submission)
 
@@ -296,6 +297,7 @@ def _make_job(
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         pool=pool,
+        traceparent=current_traceparent(),
     )
     try:
         job.to_json()
@@ -389,7 +391,7 @@ async def answer(site: Site, accepted: Accepted, wait_s: int) -> Response:
     return _json(result, 200 if result.state.final else 202, headers)
 
 
-async def standing(site: Site, accepted: Accepted, wait_s: int = 0) -> Result:
+async def standing(site: Site, accepted: Accepted, wait_s: float = 0) -> Result:
     """The inspection that stands for a submission. What was accepted is never answered with an error."""
     repeated = accepted.submission.outcome is Outcome.SAME
     result: Result | None = Result.waiting(accepted.job)
@@ -439,7 +441,8 @@ def _artifact_name(text: str) -> ArtifactName:
     raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
 
 
-def _load(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+def load_artifact(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+    """The stored bytes; UnknownArtifact, or StorageUnavailable. Blocks."""
     try:
         return site.artifacts.get(site.artifacts.ref(inspection_id, name))
     except ArtifactNotFound as error:
@@ -525,6 +528,7 @@ def rejections_counted(site: Site) -> Iterator[None]:
 def _stage(site: Site, name: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
-        yield
+        with site.tracing.span(name):
+            yield
     finally:
         site.metrics.stage(name, time.perf_counter() - began)

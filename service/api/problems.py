@@ -1,4 +1,4 @@
-"""Every refusal leaves as problem+json, whoever raised it."""
+"""Every refusal leaves as problem+json, whoever raised it; under /v2, in the Open Inference Protocol's form."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from service.errors import (
-    PROBLEM_JSON,
-    FieldProblem,
-    InvalidFields,
-    Problem,
-    QueueUnavailable,
-    ServiceError,
-    field_problems,
-)
+from service.errors import InvalidFields, Problem, QueueUnavailable, ServiceError, error_body, field_problems
 
 LONGEST_SHOWN_PATH = 200
 
@@ -43,12 +35,9 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:  # FastAPI's word for a body
+            return await refused(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
         status = HTTPStatus(error.status_code)
-        if status is HTTPStatus.BAD_REQUEST:  # the framework's only one: a body of JSON that is no text
-            message = "is not JSON in UTF-8"
-            return await refused(
-                request, InvalidFields(f"body: {message}", errors=[FieldProblem(field="body", message=message)])
-            )
         detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))
 
@@ -91,6 +80,5 @@ def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str,
 
 
 def _answer(problem: Problem, headers: dict[str, str]) -> Response:
-    return Response(
-        problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=PROBLEM_JSON
-    )
+    media_type, body = error_body(problem)
+    return Response(body.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=media_type)

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.images import Decoder
 from service.artifacts import ArtifactStore
+from service.metrics.api import ApiMetrics
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.jobs import JobSubmitter
@@ -19,7 +20,7 @@ from service.queue.reviews import Reviews
 from service.queue.stations import Stations
 from service.security.door import Guard
 from service.settings import Settings
-from service.telemetry import ApiMetrics
+from service.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Site:
     artifacts: ArtifactStore
     decoder: Decoder
     metrics: ApiMetrics
+    tracing: Tracing
     guard: Guard
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import PROBLEM_JSON, BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized
+from service.errors import BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized, error_body
 from service.security.scopes import OPEN, needed_scope
 
 SCHEMES = {
@@ -50,7 +50,8 @@ def _describe_refusal(operation: dict[str, Any], error: ServiceError, path: str)
         response["description"] += f", or: {error.title}"
     if headers := _HEADERS.get(int(error.status)):
         response.setdefault("headers", {}).update(headers)
-    content = response.setdefault("content", {}).setdefault(PROBLEM_JSON, {})
-    content.setdefault("schema", {"$ref": "#/components/schemas/Problem"})
-    example = error.problem(path).model_dump(exclude_none=True)
+    media_type, body = error_body(error.problem(path))
+    content = response.setdefault("content", {}).setdefault(media_type, {})
+    content.setdefault("schema", {"$ref": f"#/components/schemas/{type(body).__name__}"})
+    example = body.model_dump(exclude_none=True)
     content.setdefault("examples", {})[error.slug] = {"summary": error.title, "value": example}

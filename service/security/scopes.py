@@ -30,17 +30,25 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/inspections/{id}/{artifact}"): Scope.READ,
     ("GET", "/v1/inspections"): Scope.READ,
     ("POST", "/v1/inspections/{id}/review"): Scope.REVIEW,
+    ("POST", "/v1/inspections/{id}/replay"): Scope.ADMIN,
     ("GET", "/v1/events"): Scope.READ,
     ("GET", "/v1/parts/{serial}"): Scope.READ,
     ("GET", "/v1/products"): Scope.READ,
     ("GET", "/v1/products/{product}"): Scope.READ,
     ("PUT", "/v1/products/{product}/active"): Scope.ADMIN,
     ("PATCH", "/v1/products/{product}/thresholds"): Scope.ADMIN,
+    ("GET", "/v2"): Scope.READ,
+    ("GET", "/v2/models/{model}"): Scope.READ,
+    ("GET", "/v2/models/{model}/ready"): Scope.READ,
+    ("POST", "/v2/models/{model}/infer"): Scope.SUBMIT,
+    ("GET", "/v2/models/{model}/versions/{version}"): Scope.READ,
+    ("GET", "/v2/models/{model}/versions/{version}/ready"): Scope.READ,
+    ("POST", "/v2/models/{model}/versions/{version}/infer"): Scope.SUBMIT,
     ("GET", "/metrics"): Scope.READ,
 }
 """(method, path as the OpenAPI document writes it) -> the scope that it takes."""
 
-OPEN = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json"})
+OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
 """Paths that ask for no key: probes, and the description of the interface."""
 
 

@@ -24,9 +24,10 @@ from glad.imaging import ImageError
 from glad.layout import PlaneTooLarge
 from service.artifacts import ArtifactStore
 from service.contract import Failure, Findings, Region, Result, State, Timings
+from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.telemetry import WorkerMetrics
+from service.tracing import Tracing
 from service.worker.codec import Prepared, Rendered, prepare, render
 from service.worker.models import LoadedBundle
 from service.worker.runner import Inspected
@@ -63,9 +64,17 @@ class Codecs:
     """A few threads around the device loop. How many jobs they hold is bounded by the scheduler."""
 
     def __init__(
-        self, jobs: JobQueue, artifacts: ArtifactStore, metrics: WorkerMetrics, *, threads: int, max_pixels: int
+        self,
+        jobs: JobQueue,
+        artifacts: ArtifactStore,
+        metrics: WorkerMetrics,
+        tracing: Tracing,
+        *,
+        threads: int,
+        max_pixels: int,
     ) -> None:
-        self._jobs, self._artifacts, self._metrics, self._max_pixels = jobs, artifacts, metrics, max_pixels
+        self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
+        self._metrics, self._tracing = metrics, tracing
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
         self._inbox: queue.SimpleQueue[Ready | Gone | BaseException] = queue.SimpleQueue()
         self._let_go = threading.Event()
@@ -160,6 +169,7 @@ class Codecs:
         """Makes the result the visible one, unless another worker has the job by now."""
         if self._insist("result", claimed, lambda: self._jobs.complete(claimed, result)):
             self._metrics.ended(result)
+            self._tracing.inspected(claimed.job, result)
             _log_end(result)
         else:
             log.warning("result dropped: another worker has the job", inspection_id=claimed.id)

@@ -14,9 +14,9 @@ import torch
 from redis.exceptions import RedisError
 
 from service.contract import Failure, State
+from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.telemetry import WorkerMetrics
 from service.worker.codec import Prepared
 from service.worker.codecs import Codecs, Ready
 from service.worker.leases import LeaseKeeper
@@ -46,6 +46,8 @@ class Guest:
     began_at: float
     """perf_counter at the claim, in seconds."""
     prepared: Prepared | None = None
+    switching: bool = False
+    """Its bundle was loaded for it, and it has not made a step yet."""
 
     @property
     def overdue(self) -> Failure | None:
@@ -131,6 +133,8 @@ class Engine:
         if overdue is not None:
             self._codecs.fail(claimed, overdue, State.EXPIRED)
             return
+        if not self._bundles.holds(claimed.job.bundle_hash):
+            self._guests[job] = replace(self._guests[job], switching=True)
         try:
             bundle = self._bundles.get(claimed.job.product, claimed.job.bundle_version, claimed.job.bundle_hash)
         except BundleUnavailable as error:
@@ -183,19 +187,29 @@ class Engine:
     def _step(self) -> tuple[str, ...]:
         """One step of the group whose turn it is; returns the jobs that have walked all their way."""
         turn = self._scheduler.turn()
+        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
         if turn is None:
             self._pulse.nobody_walks()
-            self._metrics.lanes(0, self._scheduler.lanes)
             return ()
+        began = time.perf_counter()
         stepped = self._runner.step(turn.group, turn.jobs)
         self._pulse.step_completed(lanes=stepped.size)
-        self._metrics.stepped(stepped.size)
-        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
+        self._metrics.stepped(stepped.size, time.perf_counter() - began)
+        self._note_switches(turn.jobs)
         for job in stepped.freed:
             self._scheduler.freed(job)
         for job, error in stepped.failed.items():
             self._fail(job, error)
         return stepped.finished
+
+    def _note_switches(self, jobs: Sequence[str]) -> None:
+        """These have made a step: those that had to wait for their bundle tell how long that took."""
+        for job in jobs:
+            guest = self._guests[job]
+            if guest.switching:
+                self._guests[job] = replace(guest, switching=False)
+                named = guest.claimed.job
+                self._metrics.switched(named.product, named.bundle_version, time.perf_counter() - guest.began_at)
 
     def _finish(self, finished: Sequence[str]) -> None:
         """Scores what has walked all its way, frees its lane, and passes it on to be drawn and stored."""

@@ -11,8 +11,8 @@ import threading
 import structlog
 from redis.exceptions import RedisError
 
+from service.metrics.worker import WorkerMetrics
 from service.queue.jobs import JobQueue
-from service.telemetry import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 

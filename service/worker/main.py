@@ -26,12 +26,14 @@ from model_store.engines.wanted import Wanted
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.artifacts import ArtifactStore
+from service.metrics.worker import WorkerMetrics
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
-from service.telemetry import WorkerMetrics, configure_logging
+from service.telemetry import configure_logging
+from service.tracing import open_tracing
 from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
@@ -41,6 +43,7 @@ from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
 from service.worker.stop import Stop
+from service.worker.vitals import Vitals
 
 EXIT_CONFIG = 78
 """The settings are wrong: starting again would not help (EX_CONFIG)."""
@@ -81,16 +84,19 @@ class Workplace:
         self.device = device = choose_device(settings.device)
         self.lanes = settings.lanes or default_lanes(device)
         self._stop, self._pulse, metrics = stop, pulse, WorkerMetrics()
+        metrics.registry.register(Vitals(pulse, device))
         self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES)
         loader = load or fastest(Wanted.parse(settings.engine), self.lanes)
         self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
         self._runner = Runner(device, self.lanes)
         self._jobs, self._redis_url = job_queue(settings), settings.redis_url
+        self._tracing = open_tracing("glad-worker")
         self._leases = LeaseKeeper(self._jobs, metrics)
         self._codecs = Codecs(
             self._jobs,
             ArtifactStore(settings.artifacts),
             metrics,
+            self._tracing,
             threads=settings.codec_threads,
             max_pixels=settings.max_pixels,
         )
@@ -143,6 +149,7 @@ class Workplace:
             self._codecs.let_go()
             self._codecs.close()
             self._leases.stop()
+            self._tracing.close()
         try:
             self._jobs.retire()
         except (RedisError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from model_store.errors import BundleError, StoreError
 from model_store.manifest import Manifest
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store
-from service.telemetry import WorkerMetrics
+from service.metrics.worker import WorkerMetrics
 
 Load = Callable[[Bundle, str], Loaded]
 """Makes a verified bundle's models on a device: `model_store.engines.choice.load`, with a worker's own wishes."""
@@ -95,8 +96,12 @@ class BundleCache:
                 self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
         return self._loaded[bundle_hash]
 
+    def holds(self, bundle_hash: str) -> bool:
+        """It is loaded: `get` would give it at once."""
+        return bundle_hash in self._loaded
+
     def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
-        named = f"bundle {product}/{version} ({bundle_hash[:12]})"
+        named, began = f"bundle {product}/{version} ({bundle_hash[:12]})", time.perf_counter()
         try:
             reference = self._store.resolve(product, version)
             if reference.hash != bundle_hash:
@@ -107,9 +112,12 @@ class BundleCache:
         except _UNUSABLE as error:
             raise BundleUnavailable(f"{named}: {error}") from error
         named_so = {"product": product, "version": version, "hash": bundle_hash[:12]}
-        log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over)
+        took_s = time.perf_counter() - began
+        ms = round(took_s * 1e3)
+        log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
         if self._metrics is not None:
-            self._metrics.loaded(product, version, loaded.engine)
+            calibration = bundle.manifest.calibration
+            self._metrics.loaded(product, version, loaded.engine, seconds=took_s, calibration=calibration)
         return LoadedBundle(
             hash=bundle.hash,
             manifest=bundle.manifest,

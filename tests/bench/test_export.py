@@ -68,6 +68,7 @@ def test_the_tables_show_all_of_it(figures: ExportFigures, capsys: pytest.Captur
         (["--precision", "int8"], "--precision is 'int8': choose of float32, float16"),
         (["--torch-dtype", "float8"], "--torch-dtype is 'float8': choose of"),
         (["--batch", "one"], "--batch is 'one': give numbers"),
+        (["--provider", "gpu"], "--provider is 'gpu': choose of cpu, cuda, tensorrt"),
         (["--device", "cuda:99"], "cannot be used"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from service.camera import Camera, Shot, find_images, header, report, row
-from service.client import ApiError, Client, NotFinished, Unreachable
+from service.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
 from service.contract import (
     BundleId,
     Failure,
@@ -178,6 +180,50 @@ def test_wait_gives_up_and_names_the_state(server: Server, client: Client) -> No
     server.answers = [Answer(200, inspection(State.QUEUED).to_json())]
     with pytest.raises(NotFinished, match="is queued after 0 s"):
         client.wait("any", seconds=0)
+
+
+class TestAsyncClient:
+    """Builds the same requests and decides alike; what differs is how it sends and waits."""
+
+    async def test_a_busy_service_is_asked_again_with_the_same_key(self, server: Server) -> None:
+        done = inspection()
+        server.answers = [Answer(503, headers={"Retry-After": "0"}), Answer(200, done.to_json())]
+        async with AsyncClient(server.url, patience_s=5, api_key="glad_1") as client:
+            assert await client.submit("bracket", b"image", wait_s=5, fields={"serial": "SN 1"}) == done
+        (_, first, one), (_, second, two) = server.asked
+        assert first == second == "/v1/products/bracket/inspections?serial=SN+1"
+        assert one["idempotency-key"] == two["idempotency-key"]
+        assert (one["prefer"], one["authorization"]) == ("wait=5", "Bearer glad_1")
+
+    async def test_a_refusal_says_why_and_nobody_there_is_unreachable(self, server: Server) -> None:
+        server.answers = [Answer(415, json.dumps({"title": "Unknown format", "detail": "it starts with 00"}))]
+        async with AsyncClient(server.url) as client:
+            with pytest.raises(ApiError, match="415 Unknown format: it starts with 00"):
+                await client.submit("bracket", b"nonsense")
+        async with AsyncClient("http://127.0.0.1:9", patience_s=0.2) as client:
+            with pytest.raises(Unreachable, match="ConnectError"):
+                await client.products()
+
+    async def test_many_wait_at_the_same_time(self, server: Server) -> None:
+        queued, done = inspection(State.QUEUED), inspection()
+        server.answers = [*[Answer(200, queued.to_json())] * 20, Answer(200, done.to_json())]
+        async with AsyncClient(server.url) as client:
+            found = await asyncio.gather(*(client.wait(done.id, every_s=0.01) for _ in range(20)))
+        assert found == [done] * 20
+
+    async def test_wait_gives_up_and_names_the_state(self, server: Server) -> None:
+        server.answers = [Answer(200, inspection(State.QUEUED).to_json())]
+        async with AsyncClient(server.url) as client:
+            with pytest.raises(NotFinished, match="is queued after 0 s"):
+                await client.wait("any", seconds=0)
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def surface(kind: type) -> dict[str, list[str]]:
+        public = {name: getattr(kind, name) for name in vars(kind) if not name.startswith("_")}
+        return {name: list(inspect.signature(method).parameters) for name, method in public.items()}
+
+    assert surface(AsyncClient) == surface(Client)
 
 
 class TestCamera:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from service.client import Client, Unreachable
+from service.client import AsyncClient, Client, Unreachable
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.events import BEGINNING, EventFeed
@@ -168,7 +169,9 @@ def test_many_silent_readers_hold_no_connection_and_a_server_that_ends_ends_them
             ended = end(client)
             assert [frames(one, 1)[0].data["inspection_id"] for one in lines] == ended * 20
             metrics = http.get(f"{url}/metrics").text
-            assert {"glad_events_kept 1.0", "glad_event_streams 20.0"} <= set(metrics.splitlines())
+            assert {'glad_redis_stream_length{stream="events"} 1.0', "glad_event_streams 20.0"} <= set(
+                metrics.splitlines()
+            )
             clients: Any = client.client_list()
             # The feed's blocking read, and what short calls at the same moment opened: not one for each reader.
             assert sum(one["cmd"].startswith("xread") for one in clients) == 1
@@ -313,3 +316,29 @@ def test_a_stream_is_read_however_it_is_cut_into_pieces() -> None:
     ]
     assert whole[1].data == {"note": "a\u2028b"}
     assert list(read_events(list(text))) == whole
+
+
+async def test_the_async_client_reads_history_and_events_alike(client: redis.Redis, settings: Settings) -> None:
+    ended = await asyncio.to_thread(end, client, 3)
+    with server_on(settings) as url:
+        async with AsyncClient(url, patience_s=60) as reader:
+            assert [one.id async for one in reader.history()] == ended
+            async with aclosing(reader.events(last_event_id="0")) as events:
+                assert [(await anext(events)).event.inspection_id for _ in ended] == ended
+
+
+async def test_the_async_client_follows_events_across_a_restart(client: redis.Redis, settings: Settings) -> None:
+    first = await asyncio.to_thread(end, client)
+    async with AsyncClient("http://127.0.0.1:9", patience_s=0.2) as nowhere:
+        with pytest.raises(Unreachable, match="ConnectError"):
+            await anext(nowhere.events())
+    with server_on(settings) as url:
+        port = int(url.rpartition(":")[2])
+        follower = AsyncClient(url, patience_s=60)
+        events = follower.events(last_event_id="0")
+        seen = [await anext(events)]
+    missed = await asyncio.to_thread(end, client, 2)
+    with server_on(settings, port):
+        async with follower, aclosing(events):
+            seen += [await anext(events) for _ in missed]
+    assert [one.event.inspection_id for one in seen] == first + missed

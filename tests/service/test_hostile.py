@@ -66,6 +66,14 @@ async def test_what_cannot_be_an_image_is_never_accepted(api: Running, family: s
 async def test_no_answer_says_where_things_lie_on_this_machine(api: Running) -> None:
     for family in ("flipped", "bombs", "paths"):
         for name, request in FAMILIES[family].items():
-            answer = await api.http.request(**({"method": "POST", "url": URL} | request))
+            given: dict[str, Any] = {"method": "POST", "url": URL} | request
+            answer = await api.http.request(**given)
             for secret in (str(api.settings.data_dir), api.settings.store_url, "Traceback"):
                 assert secret not in answer.text, name
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"{", b"[" * 100_000, b"", b"null", b'"' + b"\\ud800" * 10 + b'"'])
+async def test_a_json_body_that_cannot_be_read_is_422(api: Running, body: bytes) -> None:
+    url = "/v1/inspections/019abc12-3456-7def-8123-456789abcdef/review"
+    answer = await api.http.post(url, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:glad:problem:invalid-fields")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -35,9 +36,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 IMAGES = [picture(kind=kind) for kind in ("JPEG", "PNG", "BMP", "TIFF", "WEBP")]
-ENDLESS = "GET /v1/events"
-"""Its answer has no end: tests/service/test_events.py reads it."""
-EXAMPLES = 25
+EXAMPLES = 15
 """Requests per call and per kind: well-formed, and not."""
 
 
@@ -59,9 +58,9 @@ def operations(url: str) -> dict[str, Any]:
     for kind in ("jpeg", "png", "bmp", "tiff", "webp"):
         schemathesis.openapi.media_type(f"image/{kind}", st.sampled_from(IMAGES) | st.binary(max_size=200))
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    found = (result.ok() for result in schema.get_all_operations())
-    named = {f"{operation.method.upper()} {operation.path}": operation for operation in found}
-    return {name: operation for name, operation in named.items() if name != ENDLESS}
+    found: list[Any] = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
+    # An event stream never ends, and so has no answer to look at as a whole.
+    return {f"{one.method.upper()} {one.path}": one for one in found if one.path != "/v1/events"}
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))

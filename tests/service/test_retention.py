@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -40,7 +41,8 @@ def put(store: ArtifactStore, client: redis.Redis) -> Put:
     client.set(keys.BORN, 1)
 
     def put(hours_ago: float, state: str | None = "done", *, size: int = 10, pictures: bool = True) -> str:
-        seconds, _ = client.time()  # type: ignore[misc]
+        now: Any = client.time()
+        seconds, _ = now
         moment = seconds * 1000 - round(hours_ago * HOUR_MS)
         name = str(uuid.UUID(int=(moment << 80) | (uuid6.uuid7().int & ((1 << 80) - 1))))
         store.put(name, "image", bytes(size - pictures))

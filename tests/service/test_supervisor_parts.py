@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
-from service.contract import LONGEST_WAIT_S
+from service.contract import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
 from service.queue.jobs import JobQueue
@@ -304,7 +304,7 @@ Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0, backoff=Backoff(0.1), patienc
 
 class TestDrain:
     def test_every_wait_ends_before_the_api_is_cut_off_and_that_before_it_is_killed(self) -> None:
-        assert LONGEST_WAIT_S < API_DRAIN_S < Patience().api_drain_s
+        assert LONGEST_WAIT_S < LONGEST_INFER_WAIT_S < API_DRAIN_S < Patience().api_drain_s
 
     def test_a_request_that_waits_for_its_result_gets_it_while_the_api_drains(
         self, tmp_path: Path, own_redis: RedisServer, toy_store: Path

@@ -115,4 +115,4 @@ def test_origins_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().cors_origins == (MES, "http://10.0.0.7:8080")
     for wrong in ("*", "mes.example", "https://mes.example/", "https://*.example"):
         with pytest.raises(ValidationError, match="is no origin"):
-            Settings(cors_origins=wrong)  # type: ignore[arg-type]
+            Settings(cors_origins=wrong)

@@ -1,0 +1,135 @@
+"""What all processes share, as one API process sees it at the moment of a scrape: queue, Redis, disk, products.
+
+What cannot be seen is left out rather than shown as it was: an old value looks like a healthy one. `glad_redis_up` says
+that Redis is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.artifacts import Disk
+from service.contract import Thresholds
+from service.queue.jobs import QueueStats
+from service.queue.redis_state import RedisState
+
+Sample = tuple[tuple[str, ...], float]
+"""The values of a gauge's labels, and of the gauge."""
+
+
+@dataclass(frozen=True)
+class ActiveBundle:
+    """The bundle that inspects a product's next image."""
+
+    product: str
+    version: str
+    thresholds: Thresholds
+    calibration: dict[float, float]
+    """Quantile -> score of the good images."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen; None and empty: could not be."""
+
+    queue: QueueStats | None = None
+    redis: RedisState | None = None
+    disk: Disk | None = None
+    active: tuple[ActiveBundle, ...] = ()
+
+
+class PlantCollector(Collector):
+    """The last sight as gauges."""
+
+    def __init__(self, *, takt_s: float, max_backlog: int) -> None:
+        self.sight = Sight()
+        self._takt_s, self._max_backlog = takt_s, max_backlog
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is asked of anybody when the collector is registered."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """One gauge after the other; without samples where nothing was seen."""
+        sight = self.sight
+        yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(self._takt_s))
+        yield _gauge("glad_queue_limit", "Jobs beyond which images are refused", _one(self._max_backlog))
+        yield from _of_queue(sight.queue)
+        yield from _of_redis(sight.redis)
+        yield from _of_disk(sight.disk)
+        yield from _of_products(sight.active)
+
+
+def _of_queue(seen: QueueStats | None) -> Iterator[Metric]:
+    yield _gauge("glad_queue_depth", "Jobs queued or running", _one(None if seen is None else seen.backlog))
+    yield _gauge("glad_queue_inflight", "Jobs in the hands of a worker", _one(None if seen is None else seen.running))
+    oldest = "Age of the oldest job that has not ended; 0: none"
+    yield _gauge("glad_queue_oldest_age_seconds", oldest, _one(None if seen is None else seen.oldest_age_s))
+    yield _gauge(
+        "glad_queue_suspects",
+        "Jobs whose worker died, to be retried alone",
+        _one(None if seen is None else seen.suspects),
+    )
+    yield _gauge(
+        "glad_workers_seen", "Workers that claimed or renewed lately", _one(None if seen is None else seen.workers)
+    )
+
+
+def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
+    yield _gauge("glad_redis_up", "1: Redis answers; 0: it does not", _one(0 if seen is None else 1))
+    yield _gauge(
+        "glad_redis_memory_used_bytes", "Memory that Redis uses", _one(None if seen is None else seen.memory_used_bytes)
+    )
+    limit = "Memory that Redis may use: its maxmemory, or all of its machine's"
+    yield _gauge("glad_redis_memory_limit_bytes", limit, _one(None if seen is None else seen.memory_limit_bytes))
+    yield _gauge("glad_redis_clients", "Connections to Redis", _one(None if seen is None else seen.clients))
+    writes = "1: Redis's last write of its append-only file succeeded; 0: it did not"
+    yield _gauge("glad_redis_append_ok", writes, _one(None if seen is None else int(seen.append_ok)))
+    lengths = [] if seen is None else [((name,), float(length)) for name, length in seen.stream_lengths.items()]
+    yield _gauge("glad_redis_stream_length", "Entries of a stream: jobs, events, dead letters", lengths, ["stream"])
+
+
+def _of_disk(seen: Disk | None) -> Iterator[Metric]:
+    yield _gauge(
+        "glad_artifacts_disk_free_bytes",
+        "Free space where artifacts are kept",
+        _one(None if seen is None else seen.free),
+    )
+    yield _gauge(
+        "glad_artifacts_disk_size_bytes", "Size of the disk of the artifacts", _one(None if seen is None else seen.size)
+    )
+
+
+def _of_products(active: Iterable[ActiveBundle]) -> Iterator[Metric]:
+    active = tuple(active)
+    named = ["product", "version"]
+    used = [((one.product, one.version), 1.0) for one in active]
+    yield _gauge("glad_bundle_active", "1 for the version that inspects the product's next image", used, named)
+    limits = [
+        ((one.product, one.version, name), getattr(one.thresholds, name))
+        for one in active
+        for name in ("review", "fail", "pixel")
+    ]
+    yield _gauge("glad_threshold", "Thresholds in force", limits, [*named, "threshold"])
+    calibrated = [
+        ((one.product, one.version, f"{quantile:g}"), score)
+        for one in active
+        for quantile, score in one.calibration.items()
+    ]
+    found = "Quantiles of the good images' scores that the version was calibrated with"
+    yield _gauge("glad_calibration_score", found, calibrated, [*named, "quantile"])
+
+
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [((), float(value))]
+
+
+def _gauge(name: str, told: str, samples: Iterable[Sample], labels: Iterable[str] = ()) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, told, labels=list(labels))
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

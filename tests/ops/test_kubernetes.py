@@ -1,0 +1,251 @@
+"""k8s/: built by kubectl, judged by Kubernetes' own schemas and those of the operators, and by what we promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
+from service.api.health import router as health
+from service.child import API_DRAIN_S
+from service.contract import Priority
+from service.queue.keys import PoolKeys
+from service.settings import Settings
+from service.supervisor import Patience
+from tests.support.manifests import KUSTOMIZATIONS, OVERLAYS, documents, named, pods, rendered, run
+
+SCHEMAS = Path(__file__).parent / "schemas"
+"""JSON Schemas of the custom resources: KEDA 2.16.1 and the Prometheus operator 0.80.1, taken from the models in
+cloudcoil-models-keda 2.16.1.0 and cloudcoil-models-prometheus-operator 0.80.1.0 (Apache-2.0), closed to unknown
+keys."""
+CUSTOM = {file.stem for file in SCHEMAS.glob("*.json")}
+
+
+def check_custom(document: Any) -> None:
+    """ValidationError if its operator would not understand this custom resource."""
+    schema = json.loads((SCHEMAS / f"{document['kind']}.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_kubernetes_knows_every_field(kustomization: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    standard = [one for one in documents(kustomization) if one["kind"] not in CUSTOM]
+    file.write_text(yaml.safe_dump_all(standard))
+    outcome = run("kubernetes-validate", "--strict", "--quiet", file)
+    assert (outcome.returncode, outcome.stdout + outcome.stderr) == (0, "")
+
+
+def test_kubernetes_knows_no_misspelt_field(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(rendered(OVERLAYS[0]).replace("terminationGracePeriodSeconds", "terminationGraceSeconds"))
+    outcome = run("kubernetes-validate", "--strict", "--quiet", "--no-warn", file)
+    assert outcome.returncode != 0
+    assert "terminationGraceSeconds" in outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_operators_know_every_field_of_their_resources(overlay: str) -> None:
+    custom = [one for one in documents(overlay) if one["kind"] in CUSTOM]
+    assert custom
+    for one in custom:
+        check_custom(one)
+
+
+def test_an_operator_knows_no_misspelt_field() -> None:
+    scaled = named(documents("k8s/overlays/multi-node"), "ScaledObject", "glad-worker")
+    misspelt = {**scaled, "spec": {**scaled["spec"], "maxReplicas": 3}}
+    with pytest.raises(jsonschema.ValidationError, match="maxReplicas"):
+        check_custom(misspelt)
+
+
+def test_a_patch_that_meets_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [one.yaml]\npatches:\n  - patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}'\n"
+    )
+    outcome = run("kubectl", "kustomize", tmp_path)
+    assert outcome.returncode != 0
+    assert "no matches" in outcome.stderr
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_every_pod_keeps_to_pod_security_restricted(kustomization: str) -> None:
+    found = dict(pods(documents(kustomization)))
+    assert found
+    for name, spec in found.items():
+        assert restricted_violations(spec) == [], name
+        assert spec["automountServiceAccountToken"] is False, name
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]) & set(container["resources"]["limits"])
+
+
+def test_a_pod_that_may_gain_privileges_is_found() -> None:
+    (_, spec), *_ = pods(documents(OVERLAYS[0]))
+    container = {**spec["containers"][0], "securityContext": {"allowPrivilegeEscalation": True}}
+    assert restricted_violations({**spec, "containers": [container]}) == ["allowPrivilegeEscalation", "capabilities"]
+    assert restricted_violations({**spec, "hostNetwork": True}) == ["hostNetwork"]
+
+
+def restricted_violations(pod: Any) -> list[str]:
+    """What of a pod's spec the Pod Security Standard "restricted" forbids (Kubernetes documentation, 1.34)."""
+    found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)]
+    allowed = {"name", "configMap", "emptyDir", "persistentVolumeClaim", "secret", "projected"}
+    found += [f"volume {one['name']}" for one in pod.get("volumes", []) if not set(one) <= allowed]
+    context = pod["securityContext"]
+    if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
+        found.append("runAsNonRoot")
+    if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        found.append("seccompProfile")
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False:
+            found.append("allowPrivilegeEscalation")
+        if own.get("capabilities", {}).get("drop") != ["ALL"] or own["capabilities"].get("add"):
+            found.append("capabilities")
+        if own.get("privileged"):
+            found.append("privileged")
+    return found
+
+
+@pytest.mark.parametrize("overlay", ["k8s/overlays/multi-node", "k8s/overlays/cpu-only"])
+def test_keda_counts_the_entries_of_every_stream_that_workers_read(overlay: str) -> None:
+    found = documents(overlay)
+    pool = named(found, "ConfigMap", settings_map(found))["data"]["GLAD_POOL"]
+    triggers = named(found, "ScaledObject", "glad-worker")["spec"]["triggers"]
+    assert [one["metadata"]["stream"] for one in triggers] == [
+        PoolKeys(pool).jobs(priority) for priority in (Priority.NORMAL, Priority.HIGH)
+    ]
+    assert set(Priority) == {Priority.NORMAL, Priority.HIGH}
+    for one in triggers:
+        assert one["type"] == "redis-streams"
+        assert "consumerGroup" not in one["metadata"], "with it KEDA would count what is pending or lags, not XLEN"
+
+
+def settings_map(found: Any) -> str:
+    """The name of the settings' map: kustomize adds a digest of what is in it."""
+    return next(
+        str(one["metadata"]["name"])
+        for one in found
+        if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith("glad-settings")
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_may_take_as_long_to_end_as_its_work(overlay: str) -> None:
+    found = documents(overlay)
+    api = named(found, "Deployment", "glad-api")["spec"]["template"]["spec"]
+    (sleep, pause) = api["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert sleep == "sleep"
+    assert api["terminationGracePeriodSeconds"] > int(pause) + API_DRAIN_S
+    worker = named(found, "Deployment", "glad-worker")["spec"]["template"]["spec"]
+    assert worker["terminationGracePeriodSeconds"] > Patience().worker_drain_s
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_probes_ask_for_what_exists(overlay: str) -> None:
+    known = {route.path for route in health.routes if hasattr(route, "path")}
+    for name in ("glad-api", "glad-worker"):
+        container = named(documents(overlay), "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
+        asked = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+        assert asked["readiness"] == "/health/ready"
+        assert asked["liveness"] == "/health/live"
+        assert set(asked.values()) <= known
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_settings_and_secrets_are_known(overlay: str) -> None:
+    found = documents(overlay)
+    known = {f"GLAD_{name.upper()}" for name in Settings.model_fields}
+    given = set(named(found, "ConfigMap", settings_map(found))["data"])
+    assert {name for name in given if name.startswith("GLAD_")} <= known
+    assert not [one for one in found if one["kind"] == "Secret"], "secrets are made by hand, and are in no file"
+    assert set(re.findall(r"secretKeyRef:\s+key: \S+\s+name: (\S+)", rendered(overlay))) == {"glad-redis"}
+
+
+def test_a_gpu_is_asked_for_where_there_is_one() -> None:
+    def limits(overlay: str) -> Any:
+        worker = named(documents(overlay), "Deployment", "glad-worker")
+        return worker["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+
+    assert limits("k8s/overlays/single-gpu-node")["nvidia.com/gpu"] == "1"
+    assert limits("k8s/overlays/multi-node")["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in limits("k8s/overlays/cpu-only")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_is_reached_unless_a_policy_says_so(overlay: str) -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in documents(overlay) if one["kind"] == "NetworkPolicy"}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    allowed = policies["glad-redis"]["ingress"][0]["from"]
+    assert allowed[0] == {"podSelector": {"matchLabels": {"glad/redis": "client"}}}
+
+
+def test_a_managed_redis_takes_the_place_of_ours(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{relative(root / 'k8s/base', tmp_path)}]\n"
+        f"components: [{relative(root / 'k8s/components/managed-redis', tmp_path)}]\n"
+    )
+    outcome = run("kubectl", "kustomize", tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    found = list(yaml.safe_load_all(outcome.stdout))
+    assert not [one for one in found if one["kind"] == "StatefulSet"]
+    for name in ("glad-api", "glad-worker"):
+        environment = named(found, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["env"]
+        assert environment == [
+            {"name": "GLAD_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "glad-redis", "key": "url"}}}
+        ]
+    for one in named(found, "ScaledObject", "glad-worker")["spec"]["triggers"]:
+        assert one["metadata"]["enableTLS"] == "true"
+
+
+def relative(target: Path, start: Path) -> str:
+    """kustomize takes no absolute path."""
+    return os.path.relpath(target, start)
+
+
+def test_the_operators_rules_are_prometheus_rules() -> None:
+    assert TARGET.read_text() == prometheus_rules(RULES), "run `make rules`"
+    groups = [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(file.read_text())["groups"]]
+    objects = [one for one in documents(OVERLAYS[0]) if one["kind"] == "PrometheusRule"]
+    in_objects = [group for one in objects for group in one["spec"]["groups"]]
+    assert sorted(in_objects, key=lambda group: str(group["name"])) == sorted(
+        groups, key=lambda group: str(group["name"])
+    )
+
+
+CHECKOV_ACCEPTED = {
+    "CKV_K8S_15": "imagePullPolicy Always: a plant's registry may be away when a pod restarts, and tags are immutable",
+    "CKV_K8S_35": "secrets as files: GLAD_REDIS_URL is read from the environment, and logs strike passwords out",
+    "CKV2_K8S_6": "a NetworkPolicy for every pod: the overlay's default-deny is the training job's",
+    "CKV_K8S_43": "digests of our own images: known when somebody has pushed them",
+}
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_checkov_finds_nothing_but_what_is_accepted(kustomization: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(rendered(kustomization))
+    outcome = checkov(file)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_checkov_finds_a_privileged_container(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(rendered(OVERLAYS[0]).replace("allowPrivilegeEscalation: false", "privileged: true"))
+    assert "CKV_K8S_16" in checkov(file).stdout
+
+
+def checkov(file: Path) -> Any:
+    """checkov (heavy, so in no extra: `pipx install checkov`) on rendered manifests, offline."""
+    options = ("--skip-download", "--quiet", "--compact", "--framework", "kubernetes")
+    return run("checkov", *options, "--skip-check", ",".join(CHECKOV_ACCEPTED), "--file", file)
