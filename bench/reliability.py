@@ -64,6 +64,8 @@ class Report:
     lost: int
     double: int
     states: dict[str, int]
+    failures: dict[str, int]
+    """Codes of those that ended without a verdict."""
     left_in_queue: int
     """Entries, leases, suspects and handed-back jobs once all has ended."""
     widest_score_spread: float
@@ -254,6 +256,7 @@ class _Run:
             lost=len(log.accepted.keys() - log.ends.keys()),
             double=sum(len(times) > 1 for times in log.ends.values()) + len(log.ends.keys() - log.accepted.keys()),
             states=dict(Counter(one.state.value for one in results)),
+            failures=dict(Counter(one.error.code for one in results if one.error is not None)),
             left_in_queue=self._left(),
             widest_score_spread=max((_spread(ones) for ones in scores.values()), default=0.0),
             redelivered=sum(one.attempts > 1 for one in results),

@@ -46,6 +46,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     return [
         ("accepted", str(report.accepted)),
         ("ended", str(report.ended)),
+        ("without a verdict", ", ".join(f"{count} {code}" for code, count in report.failures.items()) or "0"),
         ("lost", str(report.lost)),
         ("double", str(report.double)),
         ("left in the queue", str(report.left_in_queue)),

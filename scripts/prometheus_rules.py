@@ -1,4 +1,4 @@
-"""Writes the alert rules of docker/prometheus/rules as PrometheusRule objects for the Prometheus operator: `make rules`.
+"""Writes the alert rules of docker/prometheus/rules as PrometheusRule objects for the operator: `make rules`.
 
 The rules' text is taken over as it stands, comments and all, only further to the right: one source, two places.
 """

@@ -92,6 +92,10 @@ class ArtifactStore:
         with _as_unavailable(f"{ref} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove(checked)
 
+    def folder(self, name: str) -> ArtifactFolder:
+        """A folder of other files. The name is one that no day of inspections has."""
+        return ArtifactFolder(self._backend, self.root, name)
+
     def days(self) -> list[str]:
         """The days of which something is kept, the oldest first. ArtifactsUnavailable."""
         with _as_unavailable(f"{self.root} could not be listed"):
@@ -136,7 +140,38 @@ class Disk:
     size: int
 
 
+class ArtifactFolder:
+    """Files of one folder beside those of the inspections. Methods may block, and raise as the store's do."""
+
+    def __init__(self, backend: _Backend, root: str, name: str) -> None:
+        self._backend, self._root, self._name = backend, root, name
+
+    def names(self) -> list[str]:
+        """Of all files that are stored."""
+        with _as_unavailable(f"{self._name} could not be listed in {self._root}"):
+            return self._backend.names(self._name)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Stores durably, in one step."""
+        with _as_unavailable(f"{self._name}/{name} could not be stored in {self._root}"):
+            self._backend.write(f"{self._name}/{name}", content)
+
+    def get(self, name: str) -> bytes:
+        """The stored bytes."""
+        with _as_unavailable(f"{self._name}/{name} could not be read from {self._root}"):
+            return self._backend.read(f"{self._name}/{name}")
+
+    def remove(self, name: str) -> None:
+        """Removes one file if it is there."""
+        with (
+            _as_unavailable(f"{self._name}/{name} could not be removed from {self._root}"),
+            contextlib.suppress(FileNotFoundError),
+        ):
+            self._backend.remove(f"{self._name}/{name}")
+
+
 class _Backend(Protocol):
+    def names(self, folder: str) -> list[str]: ...
     def write(self, ref: str, content: bytes) -> None: ...
     def read(self, ref: str) -> bytes: ...
     def remove(self, ref: str) -> None: ...
@@ -152,6 +187,10 @@ class _Local:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def names(self, folder: str) -> list[str]:
+        place = self._root / folder
+        return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
 
     def write(self, ref: str, content: bytes) -> None:
         path = self._root / ref
@@ -207,6 +246,14 @@ class _Remote:
     def _place(self, ref: str) -> tuple[AbstractFileSystem, str]:
         system, root = fsspec.core.url_to_fs(self._url)
         return system, f"{root.rstrip('/')}/{ref}"
+
+    def names(self, folder: str) -> list[str]:
+        system, path = self._place(folder)
+        system.invalidate_cache(path)  # another process may have written since
+        try:
+            return sorted(str(name).rpartition("/")[2] for name in system.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
 
     def write(self, ref: str, content: bytes) -> None:
         system, path = self._place(ref)

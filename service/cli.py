@@ -187,6 +187,8 @@ def _serve_api(settings: Settings) -> None:
         check_may_start(settings.auth, settings.host, client)
     with listen(settings.host, settings.port) as server:
         print(f"glad serves its API at http://{settings.host}:{server.getsockname()[1]}", file=sys.stderr)
+        if _delivers():
+            print("events are delivered by `glad outbox`: run one beside it", file=sys.stderr)
         serve_on(server, settings)
 
 
@@ -201,6 +203,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         port=settings.port,
         redis_bin=redis_bin,
         auth=settings.auth,
+        delivers=_delivers(),
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
@@ -213,6 +216,18 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         say=lambda line: print(line, file=sys.stderr, flush=True),
         banner=lambda address: _banner(address, settings),
     ).run()
+
+
+def _delivers() -> bool:
+    """Whether an outbox has anything to do."""
+    from pydantic import ValidationError
+
+    from service.outbox.settings import OutboxSettings, describe
+
+    try:
+        return OutboxSettings().delivers
+    except ValidationError as error:
+        _give_up(describe(error))
 
 
 def _banner(address: Address, settings: Settings) -> str:

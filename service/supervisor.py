@@ -1,6 +1,8 @@
-"""Redis, API and worker on one machine: started in order, restarted with backoff, drained in order.
+"""Redis, API, worker and, if there is anything to deliver, outbox on one machine: started in order, restarted with
+backoff, drained in order.
 
-    lock the data folder → listen → Redis → API → worker → watch … → API stops accepting → worker finishes → Redis
+    lock the data folder → listen → Redis → API → outbox → worker → watch …
+    … → API stops accepting → worker finishes → outbox → Redis
 
 The supervisor opens the listening socket itself: a port in use is found before anything starts, port 0 is known at
 once, and a restarted API misses no connection.
@@ -47,6 +49,7 @@ class Patience:
     api_drain_s: float = API_DRAIN_S + 5.0
     worker_drain_s: float = 120.0
     hand_back_s: float = 10.0
+    outbox_drain_s: float = 30.0
     redis_drain_s: float = 15.0
     probing: Probing = field(default_factory=Probing)
     starts_without_success: int = 4
@@ -61,6 +64,8 @@ class Plan:
     port: int
     redis_bin: Path | None = None
     auth: Auth = "auto"
+    delivers: bool = False
+    """Events go somewhere: an outbox runs too."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     backoff: Backoff = field(default_factory=Backoff)
     patience: Patience = field(default_factory=Patience)
@@ -123,8 +128,10 @@ class Supervisor:
         self._asked = 0
         self._wake = threading.Event()
         self._kept: dict[str, Kept] = {}
-        self._ready = ReadyPipe()
-        self._watched = WorkerWatch(plan.host, self._ready, plan.patience.probing)
+        self._ready = {name: ReadyPipe() for name in ("worker", "outbox")}
+        self._watched = {
+            name: WorkerWatch(plan.host, pipe, plan.patience.probing) for name, pipe in self._ready.items()
+        }
 
     def run(self) -> None:
         """Serves until SIGINT or SIGTERM. StartError if it cannot; by then everything is stopped again."""
@@ -136,7 +143,11 @@ class Supervisor:
                 self._start_redis(binary)
                 self._check_door()
                 self._start_api(server, address, environment)
-                self._start_worker(environment)
+                if self._plan.delivers:  # before the worker: it has its places in the event stream before any event
+                    self._say("starting the outbox")
+                    self._start_watched("outbox", "service.outbox.main", environment)
+                self._say("starting the worker (it loads and warms the models)")
+                self._start_watched("worker", "service.worker.main", environment)
                 self._say(self._banner(address))
                 self._watch()
             except Stopped:
@@ -194,17 +205,17 @@ class Supervisor:
             self._tend_and_pause()
         kept.succeeded = True
 
-    def _start_worker(self, environment: Mapping[str, str]) -> None:
-        child = Child("worker", [sys.executable, "-m", "service.worker.main"], env=environment)
+    def _start_watched(self, name: str, module: str, environment: Mapping[str, str]) -> None:
+        """A child that says when it is ready, and is asked from then on whether it lives."""
+        child, pipe = Child(name, [sys.executable, "-m", module], env=environment), self._ready[name]
 
         def start() -> None:
-            self._watched.started(time.monotonic())
-            with self._ready.writer() as fd:
+            self._watched[name].started(time.monotonic())
+            with pipe.writer() as fd:
                 child.start("--ready-fd", str(fd), pass_fds=(fd,))
 
-        kept = self._keep("worker", child, start)
-        self._say("starting the worker (it loads and warms the models)")
-        while not self._ready.poll():
+        kept = self._keep(name, child, start)
+        while not pipe.poll():
             self._tend_and_pause()
         kept.succeeded = True
 
@@ -220,15 +231,16 @@ class Supervisor:
             raise Stopped
         for kept in self._kept.values():
             kept.tend(time.monotonic())
-        if "worker" in self._kept:
-            self._kill_stuck_worker(self._kept["worker"].child)
+        for name, watch in self._watched.items():
+            if name in self._kept:
+                self._kill_if_stuck(self._kept[name].child, watch)
 
-    def _kill_stuck_worker(self, worker: Child) -> None:
+    def _kill_if_stuck(self, child: Child, watch: WorkerWatch) -> None:
         """One that no longer answers, says itself that it is stuck, or never comes up."""
-        reason = self._watched.look(time.monotonic()) if worker.running else None
+        reason = watch.look(time.monotonic()) if child.running else None
         if reason is not None:
-            log.error("worker is stuck and will be killed", reason=reason)
-            worker.kill()
+            log.error(f"{child.name} is stuck and will be killed", reason=reason)
+            child.kill()
 
     def _watch(self) -> None:
         """Tends the children until it is asked to stop."""
@@ -236,16 +248,18 @@ class Supervisor:
             self._tend_and_pause()
 
     def _drain(self) -> None:
-        """API stops accepting → worker finishes → Redis. What is not yet begun stays in Redis for the next start."""
+        """API stops accepting → worker finishes → outbox → Redis. What is not yet begun stays in Redis."""
         patience = self._plan.patience
         for name, seconds in (
             ("api", patience.api_drain_s),
             ("worker", patience.worker_drain_s),
+            ("outbox", patience.outbox_drain_s),
             ("redis", patience.redis_drain_s),
         ):
             if name in self._kept:
                 self._stop(self._kept[name].child, seconds)
-        self._ready.close()
+        for pipe in self._ready.values():
+            pipe.close()
 
     def _stop(self, child: Child, seconds: float) -> None:
         child.signal(signal.SIGTERM)

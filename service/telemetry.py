@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from service.settings import Settings
 
 _KEY_SECRET = re.compile(r"(glad_[0-9a-f]{12})_[0-9a-f]{8,}")
+_WEBHOOK_SECRET = re.compile(r"(whsec_)[A-Za-z0-9+/=]+")
 _URL_PASSWORD = re.compile(r"(://[^\s/@:\"]*:)[^\s/@\"]+@")
 
 
@@ -44,8 +45,9 @@ class _JsonLines(logging.Handler):
 
 
 def hide_secrets(_logger: Any, _method: str, line: Any) -> str:
-    """A finished log line without the secrets of API keys and the passwords of URLs, wherever they came in."""
-    return _URL_PASSWORD.sub(r"\1***@", _KEY_SECRET.sub(r"\1_***", str(line)))
+    """A finished log line without the secrets of API keys and webhooks and without passwords of URLs."""
+    without_keys = _WEBHOOK_SECRET.sub(r"\1***", _KEY_SECRET.sub(r"\1_***", str(line)))
+    return _URL_PASSWORD.sub(r"\1***@", without_keys)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -65,29 +65,43 @@ class PlantCollector(Collector):
 
 
 def _of_queue(seen: QueueStats | None) -> Iterator[Metric]:
-    yield _gauge("glad_queue_depth", "Jobs queued or running", _one(seen and seen.backlog))
-    yield _gauge("glad_queue_inflight", "Jobs in the hands of a worker", _one(seen and seen.running))
+    yield _gauge("glad_queue_depth", "Jobs queued or running", _one(None if seen is None else seen.backlog))
+    yield _gauge("glad_queue_inflight", "Jobs in the hands of a worker", _one(None if seen is None else seen.running))
     oldest = "Age of the oldest job that has not ended; 0: none"
-    yield _gauge("glad_queue_oldest_age_seconds", oldest, _one(seen and seen.oldest_age_s))
-    yield _gauge("glad_queue_suspects", "Jobs whose worker died, to be retried alone", _one(seen and seen.suspects))
-    yield _gauge("glad_workers_seen", "Workers that claimed or renewed lately", _one(seen and seen.workers))
+    yield _gauge("glad_queue_oldest_age_seconds", oldest, _one(None if seen is None else seen.oldest_age_s))
+    yield _gauge(
+        "glad_queue_suspects",
+        "Jobs whose worker died, to be retried alone",
+        _one(None if seen is None else seen.suspects),
+    )
+    yield _gauge(
+        "glad_workers_seen", "Workers that claimed or renewed lately", _one(None if seen is None else seen.workers)
+    )
 
 
 def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
     yield _gauge("glad_redis_up", "1: Redis answers; 0: it does not", _one(0 if seen is None else 1))
-    yield _gauge("glad_redis_memory_used_bytes", "Memory that Redis uses", _one(seen and seen.memory_used_bytes))
+    yield _gauge(
+        "glad_redis_memory_used_bytes", "Memory that Redis uses", _one(None if seen is None else seen.memory_used_bytes)
+    )
     limit = "Memory that Redis may use: its maxmemory, or all of its machine's"
-    yield _gauge("glad_redis_memory_limit_bytes", limit, _one(seen and seen.memory_limit_bytes))
-    yield _gauge("glad_redis_clients", "Connections to Redis", _one(seen and seen.clients))
+    yield _gauge("glad_redis_memory_limit_bytes", limit, _one(None if seen is None else seen.memory_limit_bytes))
+    yield _gauge("glad_redis_clients", "Connections to Redis", _one(None if seen is None else seen.clients))
     writes = "1: Redis's last write of its append-only file succeeded; 0: it did not"
-    yield _gauge("glad_redis_append_ok", writes, _one(seen and int(seen.append_ok)))
+    yield _gauge("glad_redis_append_ok", writes, _one(None if seen is None else int(seen.append_ok)))
     lengths = [] if seen is None else [((name,), float(length)) for name, length in seen.stream_lengths.items()]
     yield _gauge("glad_redis_stream_length", "Entries of a stream: jobs, events, dead letters", lengths, ["stream"])
 
 
 def _of_disk(seen: Disk | None) -> Iterator[Metric]:
-    yield _gauge("glad_artifacts_disk_free_bytes", "Free space where artifacts are kept", _one(seen and seen.free))
-    yield _gauge("glad_artifacts_disk_size_bytes", "Size of the disk of the artifacts", _one(seen and seen.size))
+    yield _gauge(
+        "glad_artifacts_disk_free_bytes",
+        "Free space where artifacts are kept",
+        _one(None if seen is None else seen.free),
+    )
+    yield _gauge(
+        "glad_artifacts_disk_size_bytes", "Size of the disk of the artifacts", _one(None if seen is None else seen.size)
+    )
 
 
 def _of_products(active: Iterable[ActiveBundle]) -> Iterator[Metric]:

@@ -106,7 +106,7 @@ class History:
         found: list[Result] = []
         position, scanned = after or 0, 0
         while len(found) < limit and scanned < MOST_SCANNED:
-            chunk = max(CHUNK, limit) if walk.groups else limit - len(found)
+            chunk = _chunk(limit, scanned) if walk.groups else limit - len(found)
             rows = await self._rows(walk, position if scanned else None, chunk)
             taken = await self._take(walk, [inspection_id for inspection_id, _ in rows], limit - len(found))
             found.extend(result for result in taken.results if result is not None)
@@ -186,3 +186,8 @@ class History:
 def _position(moment: datetime) -> int:
     """The first position of this millisecond."""
     return round(moment.timestamp() * 1000) * POSITIONS_PER_MS
+
+
+def _chunk(limit: int, scanned: int) -> int:
+    """Few at first: where most ids match, more would be looked up for nothing."""
+    return CHUNK if scanned else min(CHUNK, 2 * limit)

@@ -21,6 +21,9 @@
 | `glad:v1:stations` | set | names of the stations that are set |
 | `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
+| `glad:v1:outbox:retries:{sink}` | hash | event id -> failed attempts to deliver it, and when to try again |
+| `glad:v1:outbox:holder:{sink}` | string | the outbox process that delivers to the sink; expires |
+| `glad:v1:outbox:dead` | stream | events given up: `sink`, `id`, `event`, `reason`, `attempts` |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 | `glad:v1:sweeper` | string | who sweeps the artifacts, or has lately; expires |
@@ -56,6 +59,9 @@ SWEEPER = f"{PREFIX}sweeper"
 BORN = f"{PREFIX}born"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
+OUTBOX_DEAD = f"{PREFIX}outbox:dead"
+OUTBOX_GROUP_PREFIX = "outbox:"
+"""Of the sinks' consumer groups on the event stream."""
 STATIONS = f"{PREFIX}stations"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
@@ -84,6 +90,21 @@ def station(name: str) -> str:
 def unfinished(serial: str) -> str:
     """The set of a part's inspections that have not ended."""
     return f"{UNFINISHED_PREFIX}{serial}"
+
+
+def outbox_group(sink: str) -> str:
+    """The consumer group of a sink of the outbox."""
+    return f"{OUTBOX_GROUP_PREFIX}{sink}"
+
+
+def outbox_retries(sink: str) -> str:
+    """A sink's failed attempts."""
+    return f"{PREFIX}outbox:retries:{sink}"
+
+
+def outbox_holder(sink: str) -> str:
+    """Who delivers to a sink."""
+    return f"{PREFIX}outbox:holder:{sink}"
 
 
 def idempotency(client: str, scope: str, key: str) -> str:

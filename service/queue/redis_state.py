@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import redis.asyncio
 
@@ -37,7 +36,7 @@ async def read_redis_state(client: redis.asyncio.Redis, pool: str) -> RedisState
         pipe.info()
         for stream in streams.values():
             pipe.xlen(stream)
-        info, *lengths = cast("list[Any]", await pipe.execute())
+        info, *lengths = await pipe.execute()
     return RedisState(
         memory_used_bytes=int(info["used_memory"]),
         memory_limit_bytes=int(info.get("maxmemory") or info.get("total_system_memory") or 0),

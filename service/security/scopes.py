@@ -29,7 +29,6 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/inspections/{id}"): Scope.READ,
     ("GET", "/v1/inspections/{id}/{artifact}"): Scope.READ,
     ("GET", "/v1/inspections"): Scope.READ,
-    ("POST", "/v1/inspections/{id}/replay"): Scope.SUBMIT,
     ("POST", "/v1/inspections/{id}/review"): Scope.REVIEW,
     ("POST", "/v1/inspections/{id}/replay"): Scope.ADMIN,
     ("GET", "/v1/events"): Scope.READ,

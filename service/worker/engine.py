@@ -17,6 +17,7 @@ from service.contract import Failure, State
 from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
+from service.stop import Stop
 from service.worker.codec import Prepared
 from service.worker.codecs import Codecs, Ready
 from service.worker.leases import LeaseKeeper
@@ -24,7 +25,6 @@ from service.worker.models import BundleCache, BundleUnavailable
 from service.worker.pulse import Pulse
 from service.worker.runner import NotFinite, Runner
 from service.worker.scheduler import Place, Scheduler
-from service.worker.stop import Stop
 
 BLOCK_MS = 1000
 """How long an idle claim waits in Redis; also how soon an idle worker sees that it shall stop."""

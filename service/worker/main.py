@@ -27,22 +27,22 @@ from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.artifacts import ArtifactStore
 from service.metrics.worker import WorkerMetrics
+from service.port import Port
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
+from service.stop import Stop
 from service.telemetry import configure_logging
 from service.tracing import open_tracing
 from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
 from service.worker.models import BundleCache, BundleUnavailable, Load
-from service.worker.port import Port
 from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
-from service.worker.stop import Stop
 from service.worker.vitals import Vitals
 
 EXIT_CONFIG = 78

@@ -61,6 +61,11 @@ class Pulse:
         with self._lock:
             return self._clock() - self._last
 
+    @property
+    def status(self) -> str:
+        """What the health port says."""
+        return f"last sign of life {self.age_s:.1f} s ago, {self.lanes} lanes occupied"
+
     def alive(self) -> bool:
         """There was a sign of life lately."""
         return self.age_s < self._stuck_after_s

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.api_process import DRAIN_S
+from service.child import API_DRAIN_S
 from service.private_redis import redis_command
 from service.settings import Settings
 from service.supervisor import Patience
@@ -89,7 +89,7 @@ def test_every_setting_of_ours_exists() -> None:
 
 def test_a_stop_waits_longer_than_work_takes_to_end() -> None:
     services = composed(*PROFILES)["services"]
-    assert seconds(services["api"]["stop_grace_period"]) > DRAIN_S
+    assert seconds(services["api"]["stop_grace_period"]) > API_DRAIN_S
     for worker in ("worker", "worker-cpu"):
         assert seconds(services[worker]["stop_grace_period"]) > Patience().worker_drain_s
 

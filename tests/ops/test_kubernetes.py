@@ -14,7 +14,7 @@ import yaml
 
 from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
 from service.api.health import router as health
-from service.api_process import DRAIN_S
+from service.child import API_DRAIN_S
 from service.contract import Priority
 from service.queue.keys import PoolKeys
 from service.settings import Settings
@@ -23,7 +23,8 @@ from tests.support.manifests import KUSTOMIZATIONS, OVERLAYS, documents, named, 
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """JSON Schemas of the custom resources: KEDA 2.16.1 and the Prometheus operator 0.80.1, taken from the models in
-cloudcoil-models-keda 2.16.1.0 and cloudcoil-models-prometheus-operator 0.80.1.0 (Apache-2.0), closed to unknown keys."""
+cloudcoil-models-keda 2.16.1.0 and cloudcoil-models-prometheus-operator 0.80.1.0 (Apache-2.0), closed to unknown
+keys."""
 CUSTOM = {file.stem for file in SCHEMAS.glob("*.json")}
 
 
@@ -144,7 +145,7 @@ def test_a_pod_may_take_as_long_to_end_as_its_work(overlay: str) -> None:
     api = named(found, "Deployment", "glad-api")["spec"]["template"]["spec"]
     (sleep, pause) = api["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     assert sleep == "sleep"
-    assert api["terminationGracePeriodSeconds"] > int(pause) + DRAIN_S
+    assert api["terminationGracePeriodSeconds"] > int(pause) + API_DRAIN_S
     worker = named(found, "Deployment", "glad-worker")["spec"]["template"]["spec"]
     assert worker["terminationGracePeriodSeconds"] > Patience().worker_drain_s
 

@@ -18,12 +18,13 @@ import redis.asyncio
 
 from service.client import AsyncClient, Client, Unreachable
 from service.queue import keys
-from service.queue.connection import connect, connect_async
+from service.queue.connection import connect
 from service.queue.events import BEGINNING, EventFeed
 from service.queue.jobs import JobQueue, JobSubmitter
 from service.queue.results import Retention
 from service.server_sent import read_events
 from service.settings import Settings
+from tests.support.ended import end
 from tests.support.http_server import server_on
 from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer
@@ -61,28 +62,6 @@ def frames(lines: Iterator[str], count: int) -> list[Frame]:
 def opened(lines: Iterator[str]) -> list[str]:
     """The head of a stream: when to come back, and the id from which it goes on, which is left out here."""
     return ["id" if line.startswith("id: ") else line for line in iter(lambda: next(lines), "")]
-
-
-def end(client: redis.Redis, count: int = 1, retention: Retention | None = None, **fields: Any) -> list[str]:
-    """So many inspections that ended; their ids in order."""
-    queue = JobQueue(client, lease_ms=60_000, retention=retention)
-
-    async def submit() -> list[str]:
-        jobs = [make_job(**fields) for _ in range(count)]
-        async with connect_async(_url(client)) as found:
-            submitter = JobSubmitter(found, max_backlog=10_000)
-            for job in jobs:
-                await submitter.submit(job)
-        return [job.id for job in jobs]
-
-    ids = asyncio.run(submit())
-    for claimed in queue.claim(count):
-        queue.complete(claimed, result_of(claimed))
-    return ids
-
-
-def _url(client: redis.Redis) -> str:
-    return f"unix://{client.get_connection_kwargs()['path']}"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.settings import Settings
+from tests.service.conftest import write_toy
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
 from tests.support.served_api import served
@@ -41,12 +41,13 @@ EXAMPLES = 15
 
 
 @pytest.fixture(scope="module")
-def url(shared_redis: RedisServer, toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with a product, for all these tests."""
     with redis.Redis.from_url(shared_redis.url) as client:
         client.flushall()
     folder = tmp_path_factory.mktemp("fuzz")
-    chosen = Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=folder, max_backlog=100_000)
+    write_toy(folder / "store" / "toy" / "1")  # a store of its own: its thresholds will be changed
+    chosen = Settings(redis_url=shared_redis.url, data_dir=folder, max_backlog=100_000)
     with served(chosen) as (host, port):
         yield f"http://{host}:{port}"
 

@@ -115,3 +115,10 @@ async def test_a_review_that_is_none_is_refused(api: Running, ended: str, field:
     answer = await api.http.post(f"/v1/inspections/{ended}/review", json=body)
     assert answer.status_code == 422
     assert [one["field"] for one in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"{", b"[]", b""])
+async def test_a_body_that_is_no_json_object_is_refused(api: Running, ended: str, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await api.http.post(f"/v1/inspections/{ended}/review", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:glad:problem:invalid-fields")

@@ -57,7 +57,7 @@ class Served:
         return self.process.wait(60)
 
 
-def serve(folder: Path, *options: str) -> Served:
+def serve(folder: Path, *options: str, **environment: str) -> Served:
     """Starts `glad serve` on a free port with an own data folder."""
     output = folder / "output.txt"
     command = [sys.executable, "-m", "glad", "serve", "--port", "0", "--data-dir", str(folder / "data"), *options]
@@ -68,7 +68,7 @@ def serve(folder: Path, *options: str) -> Served:
             stdout=file,
             stderr=file,
             text=True,
-            env={**clean, "GLAD_TORCH_THREADS": "1", "GLAD_DEVICE": "cpu", "GLAD_LANES": "2"},
+            env={**clean, "GLAD_TORCH_THREADS": "1", "GLAD_DEVICE": "cpu", "GLAD_LANES": "2", **environment},
         )
     return Served(process, output)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from service.stop import Stop
 from service.worker.pulse import Pulse
-from service.worker.stop import Stop
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The worker's HTTP port: /metrics, /health/live and /health/ready, from a thread of its own."""
+"""The HTTP port of a worker or an outbox: /metrics, /health/live and /health/ready, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from service.worker.pulse import Pulse
-
 TEXT = "text/plain; charset=utf-8"
+
+
+class Vitals(Protocol):
+    """How the process is."""
+
+    @property
+    def status(self) -> str:
+        """In words."""
+        ...
+
+    def alive(self) -> bool:
+        """There was a sign of life lately."""
+        ...
+
+    def ready(self) -> bool:
+        """It has begun to work."""
+        ...
 
 
 class Port:
     """Answers on a TCP port; 0 takes any free one. OSError if the port is in use."""
 
-    def __init__(self, host: str, port: int, pulse: Pulse) -> None:
-        self._server = _server(host, port, pulse)
+    def __init__(self, host: str, port: int, vitals: Vitals) -> None:
+        self._server = _server(host, port, vitals)
         self._thread = threading.Thread(target=self._server.serve_forever, name="port", daemon=True)
 
     @property
@@ -40,16 +55,16 @@ class Port:
         self._thread.join()
 
 
-def _server(host: str, port: int, pulse: Pulse) -> ThreadingTCPServer:
+def _server(host: str, port: int, vitals: Vitals) -> ThreadingTCPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
                     self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
                 case "/health/live":
-                    self._say(pulse.alive(), f"last sign of life {pulse.age_s:.1f} s ago, {pulse.lanes} lanes occupied")
+                    self._say(vitals.alive(), vitals.status)
                 case "/health/ready":
-                    self._say(pulse.ready(), "ready" if pulse.ready() else "warming up")
+                    self._say(vitals.ready(), "ready" if vitals.ready() else "warming up")
                 case _:
                     self._answer(404, b"ask for /metrics, /health/live or /health/ready\n", TEXT)
 

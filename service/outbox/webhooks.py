@@ -1,0 +1,116 @@
+"""Webhooks: each event is one signed POST to each URL. No order is kept: one that fails does not hold up the next."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from service.child import Backoff
+from service.outbox import signature
+from service.outbox.addresses import AddressRefused, resolve
+from service.outbox.relay import Policy, Undelivered, message
+from service.outbox.settings import OutboxSettings
+from service.queue.events import StoredEvent
+from service.telemetry import package_version
+
+AT_A_TIME = 8
+MOST_FAILED = 100
+MOST_ANSWER_BYTES = 64 << 10
+
+
+def sink_name(url: str) -> str:
+    """`webhook:mes.example-1f2e3d4c`: tells URLs apart, and shows nothing of their paths, which may hold a token."""
+    return f"webhook:{httpx.URL(url).host}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+class Webhook:
+    """One URL that every event is posted to."""
+
+    def __init__(self, url: str, settings: OutboxSettings) -> None:
+        """ValueError or OSError if the certificates to trust cannot be used."""
+        self.name = sink_name(url)
+        self.policy = Policy(
+            batch=AT_A_TIME,
+            most_failed=MOST_FAILED,
+            backoff=Backoff(first_s=5.0, most_s=300.0),
+            give_up_after_s=settings.webhook_give_up_after_s,
+        )
+        self._url, self._keys, self._allowed = httpx.URL(url), settings.webhook_keys, settings.webhook_allow
+        self._timeout_s = settings.webhook_timeout_s
+        self._http = httpx.Client(
+            verify=ssl.create_default_context(cafile=settings.webhook_ca_file),
+            timeout=settings.webhook_timeout_s,
+            follow_redirects=False,
+            trust_env=False,  # a proxy would look the name up again, by itself
+            headers={"User-Agent": f"glad-inspect/{package_version()}", "Content-Type": "application/json"},
+        )
+        self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="webhook")
+
+    def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
+        """Posts these at the same time; returns those that were not answered with a 2xx."""
+        return [failed for failed in self._pool.map(self._post, events) if failed is not None]
+
+    def close(self) -> None:
+        """Lets connections and threads go."""
+        self._pool.shutdown()
+        self._http.close()
+
+    def _post(self, event: StoredEvent) -> Undelivered | None:
+        try:
+            answer = self._http.send(self._request(event), stream=True)
+            try:
+                self._drain(answer)
+            finally:
+                answer.close()
+        except AddressRefused as error:
+            return Undelivered(event.id, str(error))
+        except (httpx.HTTPError, OSError) as error:
+            return Undelivered(event.id, f"{type(error).__name__}: {error}"[:300])
+        if answer.is_success:
+            return None
+        told = ", which is not followed: set the URL that it leads to" if answer.has_redirect_location else ""
+        reason = f"answered {answer.status_code} {answer.reason_phrase}"[:100]
+        return Undelivered(event.id, reason + told, _retry_after_s(answer))
+
+    def _request(self, event: StoredEvent) -> httpx.Request:
+        """To the address that was checked, in the name that was set: for the certificate, and for the receiver."""
+        host = self._url.raw_host.decode()
+        address = resolve(host, self._url.port or 443, self._allowed)
+        body = message(event).encode()
+        return self._http.build_request(
+            "POST",
+            self._url.copy_with(host=str(address)),
+            content=body,
+            headers={"Host": self._url.netloc.decode(), **signature.headers(event.id, _now_s(), body, self._keys)},
+            extensions={"sni_hostname": host},
+        )
+
+    def _drain(self, answer: httpx.Response) -> None:
+        """Reads the answer, so that the connection can be used again; but not for ever."""
+        seen, deadline = 0, time.monotonic() + self._timeout_s
+        for chunk in answer.iter_raw():
+            seen += len(chunk)
+            if seen > MOST_ANSWER_BYTES or time.monotonic() > deadline:
+                return
+
+
+def _now_s() -> int:
+    return int(time.time())
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    """Seconds, or a date; 0 where there is none, or none that can be read."""
+    text = answer.headers.get("Retry-After", "")
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    with suppress(ValueError, TypeError):
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    return 0.0

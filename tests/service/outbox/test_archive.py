@@ -1,0 +1,192 @@
+"""The archive: a line per event with its result, a whole file per day; after any crash none lost, none doubled."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from service.artifacts import ArtifactFolder, ArtifactStore
+from service.contract import Result
+from service.outbox.archive import FOLDER, Archive
+from service.queue import keys
+from service.queue.events import StoredEvent
+from service.queue.outbox import Subscription
+from tests.service.outbox.conftest import MakeRelay, turns
+from tests.support.ended import end
+
+MONDAY = 1_795_392_000_000
+"""2026-11-23T00:00:00Z in ms: 20,780 days after 1970-01-01."""
+DAY = 86_400_000
+
+
+def event(ms: int, number: int = 0) -> StoredEvent:
+    text = json.dumps({"type": "inspection.done", "inspection_id": "019abc12-3456-7def-8123-456789abcdef", "ms": ms})
+    return StoredEvent(f"{ms}-{number}", text)
+
+
+@pytest.fixture(params=["folder", "object store"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where artifacts are kept: a local folder, or anything that fsspec opens."""
+    return str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}"
+
+
+@pytest.fixture
+def folder(root: str) -> ArtifactFolder:
+    """The archive's."""
+    return ArtifactStore(root).folder(FOLDER)
+
+
+@pytest.fixture
+def archive(folder: ArtifactFolder, client: redis.Redis) -> Callable[[], Archive]:
+    """A new process's archive in the same folder."""
+    return lambda: Archive(folder, client, every_s=0.0)
+
+
+def lines(folder: ArtifactFolder, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(folder.get(name)).splitlines()]
+
+
+def ids(folder: ArtifactFolder) -> list[str]:
+    """As a reader finds them, file by file."""
+    return [line["event_id"] for name in folder.names() for line in lines(folder, name)]
+
+
+def test_a_line_is_the_event_with_its_inspection(
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], Archive], make_relay: MakeRelay
+) -> None:
+    relay = make_relay(archive())
+    [inspection_id] = end(client, 1, serial="SN-1")
+    turns(relay, 2)
+    [name] = folder.names()
+    [line] = lines(folder, name)
+    assert (line["type"], line["inspection_id"], line["serial"]) == ("inspection.done", inspection_id, "SN-1")
+    result = Result.model_validate(line["inspection"])
+    assert (result.id, result.verdict, result.score) == (inspection_id, "pass", 0.25)
+    assert result.regions[0].area_px == 9
+    [entry] = [entry for entry, _ in _entries(client)]
+    assert line["event_id"] == entry
+
+
+def _entries(client: redis.Redis) -> list[Any]:
+    found: Any = client.xrange(keys.EVENTS)
+    return list(found)
+
+
+def test_an_inspection_that_is_kept_no_more_leaves_its_event(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    archive().deliver([event(MONDAY)])
+    [name] = folder.names()
+    assert lines(folder, name)[0]["inspection"] is None
+
+
+def test_a_day_becomes_one_file_once_the_next_has_begun(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+    sink = archive()
+    sink.deliver([event(MONDAY), event(MONDAY + 1)])
+    sink.deliver([event(MONDAY + DAY - 1)])
+    assert folder.names() == [
+        f"2026-11-23.{MONDAY}-0_{MONDAY + 1}-0.jsonl.gz",
+        f"2026-11-23.{MONDAY + DAY - 1}-0_{MONDAY + DAY - 1}-0.jsonl.gz",
+    ]
+    sink.deliver([event(MONDAY + DAY), event(MONDAY + DAY, 1)])
+    assert folder.names() == ["2026-11-23.jsonl.gz", f"2026-11-24.{MONDAY + DAY}-0_{MONDAY + DAY}-1.jsonl.gz"]
+    day = [line["event_id"] for line in lines(folder, "2026-11-23.jsonl.gz")]
+    assert day == [f"{MONDAY}-0", f"{MONDAY + 1}-0", f"{MONDAY + DAY - 1}-0"]
+
+
+def test_one_delivery_over_midnight_is_two_parts(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+    assert archive().deliver([event(MONDAY - 1), event(MONDAY)]) == []
+    assert [name[:10] for name in folder.names()] == ["2026-11-22", "2026-11-23"]
+
+
+def test_what_is_delivered_again_is_not_written_again(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+    events = [event(MONDAY + number) for number in range(5)]
+    archive().deliver(events[:3])
+    archive().deliver(events)  # the first three were written, and the process died before it said so
+    assert ids(folder) == [one.id for one in events]
+
+
+class Dies(Exception):
+    """Stands for the end of the process."""
+
+
+class Failing(ArtifactFolder):
+    """A folder whose process dies before the n-th write or removal."""
+
+    def __init__(self, real: ArtifactFolder, calls: int) -> None:
+        self._real, self._left = real, calls
+
+    def names(self) -> list[str]:
+        return self._real.names()
+
+    def get(self, name: str) -> bytes:
+        return self._real.get(name)
+
+    def put(self, name: str, content: bytes) -> None:
+        self._count()
+        self._real.put(name, content)
+
+    def remove(self, name: str) -> None:
+        self._count()
+        self._real.remove(name)
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise Dies
+        self._left -= 1
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_a_crash_anywhere_loses_no_line_and_doubles_none_in_the_end(
+    folder: ArtifactFolder, client: redis.Redis, archive: Callable[[], Archive], calls: int
+) -> None:
+    """The second delivery writes Monday's part, Tuesday's part and Monday's file, and removes Monday's three parts."""
+    first = [event(MONDAY), event(MONDAY + 1)]
+    second = [event(MONDAY + 2), event(MONDAY + DAY)]
+    archive().deliver(first)
+    archive().deliver([event(MONDAY + 1, 5)])
+    with pytest.raises(Dies):
+        Archive(Failing(folder, calls), client, 0.0).deliver(second)
+    assert archive().deliver(second) == []
+    assert archive().deliver([event(MONDAY + 2 * DAY)]) == []
+    expected = [first[0].id, first[1].id, f"{MONDAY + 1}-5", second[0].id, second[1].id, f"{MONDAY + 2 * DAY}-0"]
+    assert ids(folder) == expected
+    assert folder.names()[:2] == ["2026-11-23.jsonl.gz", "2026-11-24.jsonl.gz"]
+
+
+def test_a_part_that_cannot_be_read_stays_and_the_archive_goes_on(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    sink = archive()
+    sink.deliver([event(MONDAY)])
+    [broken] = folder.names()
+    folder.put(broken, b"not gzip")
+    assert sink.deliver([event(MONDAY + DAY)]) == []
+    assert folder.names()[0] == broken
+    assert len(folder.names()) == 2
+
+
+def test_events_are_tried_again_while_the_disk_takes_nothing(
+    client: redis.Redis, tmp_path: Path, make_relay: MakeRelay
+) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    store = ArtifactStore(tmp_path / "blocked")
+    relay = make_relay(Archive(store.folder(FOLDER), client, every_s=0.0))
+    ended = end(client, 2)
+    turns(relay, 2)
+    place = Subscription(client, "archive")
+    waiting = place.look().pending
+    reasons = [one.retry.reason for one in waiting if one.retry]
+    assert len(reasons) == 2
+    assert all(f"could not be stored in {tmp_path / 'blocked'}: File exists" in reason for reason in reasons)
+    (tmp_path / "blocked").unlink()
+    place.settle([], {one.id: one.retry.model_copy(update={"due_ms": 0}) for one in waiting if one.retry})
+    relay.turn()
+    [name] = store.folder(FOLDER).names()
+    assert [line["inspection_id"] for line in lines(store.folder(FOLDER), name)] == ended

@@ -1,0 +1,210 @@
+"""MQTT against a real mosquitto: QoS 1, TLS, one topic per station; a broker that dies or refuses loses nothing."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import trustme
+
+from service.outbox import mqtt
+from service.outbox.mqtt import Mqtt, topic_of
+from service.outbox.settings import OutboxSettings
+from service.queue.events import StoredEvent
+from service.queue.outbox import Subscription
+from tests.service.outbox.conftest import MakeRelay, MakeSettings, turns
+from tests.support.broker import Broker, broker, subscribed
+from tests.support.ended import end
+from tests.support.processes import eventually
+
+MakeMqtt = Callable[..., Mqtt]
+
+
+def event(number: int, station: str | None = "line-3") -> StoredEvent:
+    fields = {"type": "inspection.done", "inspection_id": f"i{number}"}
+    return StoredEvent(f"{number}-0", json.dumps(fields | ({"station": station} if station else {})))
+
+
+@pytest.fixture
+def make_mqtt(make_settings: MakeSettings) -> Iterator[MakeMqtt]:
+    """Makes a sink of settings."""
+    with ExitStack() as stack:
+
+        def make(url: str, **given: Any) -> Mqtt:
+            made = Mqtt(make_settings(mqtt_url=url, **given))
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Broker]:
+    """A broker without TLS, open to all."""
+    with broker(tmp_path / "broker", "allow_anonymous true") as found:
+        yield found
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_each_stations_events_come_on_its_topic_in_order_with_qos_1(
+    plain: Broker, make_mqtt: MakeMqtt, version: str
+) -> None:
+    sink = make_mqtt(f"mqtt://127.0.0.1:{plain.port}", mqtt_topic="plant/glad", mqtt_version=version)
+    with subscribed(plain.port, "plant/glad/#") as subscriber:
+        assert sink.deliver([event(1), event(2, "a/b+#"), event(3, None), event(4)]) == []
+        eventually(lambda: len(subscriber.got) == 4)
+        got = subscriber.got
+    assert [one.topic for one in got] == [
+        "plant/glad/line-3",
+        "plant/glad/a%2Fb%2B%23",
+        "plant/glad",
+        "plant/glad/line-3",
+    ]
+    assert {one.qos for one in got} == {1}
+    assert json.loads(got[0].payload) == {
+        "event_id": "1-0",
+        "type": "inspection.done",
+        "inspection_id": "i1",
+        "station": "line-3",
+    }
+
+
+def test_a_stations_topic_is_its_own() -> None:
+    stations = ["a", "a/b", "a%2Fb", "a+b", "a#", "Linie 3 / Süd"]
+    topics = {topic_of("glad", station) for station in stations}
+    assert len(topics) == len(stations)
+    assert all(topic.count("/") == 1 and not set(topic) & set("+#") for topic in topics)
+
+
+def test_tls_with_a_client_certificate_and_a_password(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path, make_mqtt: MakeMqtt
+) -> None:
+    files = certificates(authority, tmp_path)
+    passwords = tmp_path / "passwords"
+    tool = shutil.which("mosquitto_passwd")
+    if tool is None:
+        pytest.skip("mosquitto_passwd is not installed: apt-get install mosquitto")
+    subprocess.run([tool, "-b", "-c", str(passwords), "glad", "s3cret"], check=True, capture_output=True)
+    lines = (
+        f"cafile {ca_file}",
+        f"certfile {files['server.pem']}",
+        f"keyfile {files['server.key']}",
+        "require_certificate true",
+        "allow_anonymous false",
+        f"password_file {passwords}",
+    )
+    given = {
+        "mqtt_ca_file": ca_file,
+        "mqtt_cert_file": files["client.pem"],
+        "mqtt_key_file": files["client.key"],
+        "mqtt_username": "glad",
+        "mqtt_password": "s3cret",
+    }
+    with broker(tmp_path / "broker", *lines) as found:
+        url = f"mqtts://127.0.0.1:{found.port}"
+        assert make_mqtt(url, **given).deliver([event(1)]) == []
+        [wrong] = make_mqtt(url, **given | {"mqtt_password": "other"}).deliver([event(1)])
+        assert "Not authorized" in wrong.reason
+        assert "other" not in wrong.reason
+        [unproven] = make_mqtt(url, **given | {"mqtt_cert_file": None, "mqtt_key_file": None}).deliver([event(1)])
+        assert "no connection to the broker" in unproven.reason
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves such a socket to the GC
+def test_a_broker_whose_certificate_nobody_vouches_for_gets_nothing(
+    authority: trustme.CA, tmp_path: Path, make_mqtt: MakeMqtt
+) -> None:
+    files = certificates(authority, tmp_path)
+    lines = ("allow_anonymous true", f"certfile {files['server.pem']}", f"keyfile {files['server.key']}")
+    with broker(tmp_path / "broker", *lines) as found:
+        [failed] = make_mqtt(f"mqtts://127.0.0.1:{found.port}").deliver([event(1)])
+        assert "certificate verify failed" in failed.reason
+        gc.collect()
+
+
+def certificates(authority: trustme.CA, folder: Path) -> dict[str, Path]:
+    """PEM files of a server and a client."""
+    files = {}
+    for name in ("server", "client"):
+        made = authority.issue_cert("127.0.0.1", common_name=name)
+        files[f"{name}.pem"], files[f"{name}.key"] = folder / f"{name}.pem", folder / f"{name}.key"
+        made.cert_chain_pems[0].write_to_path(files[f"{name}.pem"])
+        made.private_key_pem.write_to_path(files[f"{name}.key"])
+    return files
+
+
+def test_what_the_broker_refuses_is_not_taken_for_delivered(tmp_path: Path, make_mqtt: MakeMqtt) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic write glad/open\n")
+    with broker(tmp_path / "broker", "allow_anonymous true", f"acl_file {rules}") as found:
+        sink = make_mqtt(f"mqtt://127.0.0.1:{found.port}")
+        [failed] = sink.deliver([event(1, "open"), event(2, "closed")])
+        assert failed.event_id == "2-0"
+        assert "refused it: Not authorized" in failed.reason
+
+
+def test_a_broker_that_is_away_loses_nothing(
+    client: redis.Redis, make_mqtt: MakeMqtt, make_relay: MakeRelay, tmp_path: Path
+) -> None:
+    with broker(tmp_path / "broker", "allow_anonymous true") as found:
+        relay = make_relay(make_mqtt(f"mqtt://127.0.0.1:{found.port}"))
+        place = Subscription(client, "mqtt")
+        with subscribed(found.port, "glad/#") as subscriber:
+            ended = end(client, 2, station="line-3")
+            turns(relay, 2)
+            eventually(lambda: len(subscriber.got) == 2)
+        found.child.kill()
+        ended += end(client, 2, station="line-3")
+        turns(relay, 2)
+        waiting = place.look().pending
+        assert [one.retry is not None for one in waiting] == [True, True]
+        found.start()
+        with subscribed(found.port, "glad/#") as again:
+            place.settle([], {one.id: one.retry.model_copy(update={"due_ms": 0}) for one in waiting if one.retry})
+            relay.turn()
+            eventually(lambda: len(again.got) == 2)
+    got = [json.loads(one.payload)["inspection_id"] for one in (*subscriber.got, *again.got)]
+    assert got == ended
+    assert place.look().pending == ()
+
+
+def test_a_broker_that_stands_still_fails_the_delivery_and_closing_does_not_wait_for_it(
+    plain: Broker, make_mqtt: MakeMqtt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make_mqtt(f"mqtt://127.0.0.1:{plain.port}")
+    assert sink.deliver([event(1)]) == []
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.2)
+    plain.child.signal(signal.SIGSTOP)
+    failed = sink.deliver([event(2), event(3)])
+    assert [(one.event_id, one.reason) for one in failed] == [
+        ("2-0", "the broker did not acknowledge it"),
+        ("3-0", "the broker did not acknowledge it"),
+    ]
+    plain.child.signal(signal.SIGCONT)
+    monkeypatch.setattr(mqtt, "ANSWER_S", 30.0)
+    with subscribed(plain.port, "glad/#") as subscriber:
+        assert sink.deliver([event(4)]) == []
+        eventually(lambda: [json.loads(one.payload)["event_id"] for one in subscriber.got][-1:] == ["4-0"])
+
+
+def test_more_than_the_broker_takes_at_a_time_is_delivered_all_the_same(plain: Broker, make_mqtt: MakeMqtt) -> None:
+    sink = make_mqtt(f"mqtt://127.0.0.1:{plain.port}")
+    with subscribed(plain.port, "glad/#") as subscriber:
+        assert sink.deliver([event(number) for number in range(1, 101)]) == []
+        eventually(lambda: len(subscriber.got) == 100)
+        assert [json.loads(one.payload)["event_id"] for one in subscriber.got] == [f"{n}-0" for n in range(1, 101)]
+
+
+def test_without_mqtts_no_certificate_is_looked_at(make_settings: MakeSettings) -> None:
+    settings: OutboxSettings = make_settings(mqtt_url="mqtt://127.0.0.1:1")
+    [failed] = Mqtt(settings).deliver([event(1)])
+    assert "Connection refused" in failed.reason

@@ -1,0 +1,31 @@
+"""Inspections that have ended, with their events: submitted, claimed and completed as in production."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import redis
+
+from service.queue.connection import connect_async
+from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.results import Retention
+from tests.support.line import make_job, result_of
+
+
+def end(client: redis.Redis, count: int = 1, retention: Retention | None = None, **fields: Any) -> list[str]:
+    """So many inspections that ended; their ids in order. `fields`: of their jobs."""
+    queue = JobQueue(client, lease_ms=60_000, retention=retention)
+
+    async def submit() -> list[str]:
+        jobs = [make_job(**fields) for _ in range(count)]
+        async with connect_async(f"unix://{client.get_connection_kwargs()['path']}") as found:
+            submitter = JobSubmitter(found, max_backlog=10_000)
+            for job in jobs:
+                await submitter.submit(job)
+        return [job.id for job in jobs]
+
+    ids = asyncio.run(submit())
+    for claimed in queue.claim(count):
+        queue.complete(claimed, result_of(claimed))
+    return ids
