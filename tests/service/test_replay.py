@@ -117,7 +117,7 @@ async def test_a_full_queue_takes_no_replay_and_the_letter_stays(api: Running, c
 
 async def test_the_command_lists_and_replays(api: Running, client: redis.Redis, glad_queue: RunCli) -> None:
     old = await given_up(api, client, serial="SN-1")
-    assert "glad_queue_dead_letters 1.0" in (await api.http.get("/metrics")).text
+    assert 'glad_redis_stream_length{stream="dead"} 1.0' in (await api.http.get("/metrics")).text
     listed = await asyncio.to_thread(glad_queue, "dead")
     assert listed.exit_code == 0, listed.output
     assert old in listed.stdout

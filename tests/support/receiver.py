@@ -63,7 +63,11 @@ def receiving(authority: trustme.CA, *names: str, port: int = 0) -> Iterator[Rec
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # the sender was killed in the middle of it
+                self.close_connection = True
+                return
             answer = receiver.take(Received(self.path, self.headers, body))
             self.send_response(answer.status)
             for name, value in answer.headers.items():
