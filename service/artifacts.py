@@ -190,7 +190,8 @@ class _Local:
 
     def names(self, folder: str) -> list[str]:
         place = self._root / folder
-        return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+        # Hidden ones are half written: what a killed process left.
+        return sorted(path.name for path in place.iterdir() if path.name[0] != ".") if place.is_dir() else []
 
     def write(self, ref: str, content: bytes) -> None:
         path = self._root / ref
