@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import redis
+from redis.exceptions import RedisError
+
 from service.child import Child, StartError
 from service.data_dir import DataDirLock
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.queue.connection import connect
 from service.settings import Settings
 
 START_S = 60.0
@@ -29,6 +33,16 @@ def borrowed_redis(settings: Settings, redis_bin: Path | None = None) -> Iterato
     else:
         with DataDirLock(settings.data_dir.absolute()), _started(settings.data_dir.absolute(), path, redis_bin):
             yield redis_url(path)
+
+
+@contextmanager
+def borrowed_client(settings: Settings, redis_bin: Path | None = None) -> Iterator[redis.Redis]:
+    """A client of that Redis, for the work of one command. StartError as above, and if Redis stops answering."""
+    try:
+        with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
+            yield client
+    except RedisError as error:
+        raise StartError(f"the service's Redis does not answer ({error}): check GLAD_REDIS_URL") from error
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from model_store.command import command_line, explained
+from model_store.engines.exported import PARTS
 
 SHOWN = 12
 """Problems told on the terminal; the report has all."""
 PRECISIONS = {"onnx": ("float32", "float16", "int8"), "tensorrt": ("float32", "float16", "bfloat16")}
 PROVIDERS = ("cpu", "cuda", "tensorrt")
-PARTS = ("encoder", "unet", "decoder", "features", "scoring_features")
 
 
 def export(

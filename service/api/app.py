@@ -68,7 +68,20 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
-CALLS = (inspections, batch, history, events, parts, reviews, stations, products, product_changes, health, oip)
+CALLS = (
+    inspections,
+    batch,
+    history,
+    events,
+    parts,
+    reviews,
+    replays,
+    stations,
+    product_changes,
+    products,
+    health,
+    oip,
+)
 """The modules whose calls the service takes, in the order of the document."""
 
 log = structlog.get_logger(__name__)
@@ -103,21 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (
-        inspections,
-        batch,
-        history,
-        events,
-        parts,
-        reviews,
-        replays,
-        stations,
-        product_changes,
-        products,
-        health,
-        oip,
-        *documents,
-    ):
+    for module in (*CALLS, *documents):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

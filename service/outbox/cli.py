@@ -169,17 +169,12 @@ def _settings(data_dir: Path | None = None) -> OutboxSettings:
 
 @contextmanager
 def _redis(settings: OutboxSettings) -> Iterator[redis.Redis]:
-    from redis.exceptions import RedisError
-
-    from service.borrowed_redis import borrowed_redis
+    from service.borrowed_redis import borrowed_client
     from service.child import StartError
-    from service.queue.connection import connect
 
     try:
-        with borrowed_redis(settings) as url, connect(url) as client:
+        with borrowed_client(settings) as client:
             yield client
-    except RedisError as error:
-        _give_up(f"the service's Redis does not answer ({error}): check GLAD_REDIS_URL")
     except StartError as error:
         _give_up(error)
 

@@ -102,10 +102,6 @@ class EventFeed:
             oldest, newest = await pipe.execute()
         return (oldest[0][0], newest[0][0]) if oldest else None
 
-    async def length(self) -> int:
-        """How many events are kept. RedisError if Redis is away."""
-        return cast("int", await cast("Any", self._redis.xlen(keys.EVENTS)))
-
     async def changed(self, generation: int, seconds: float) -> None:
         """Returns when there may be more than at that generation, or when the time is over."""
         if generation == self.generation:

@@ -100,24 +100,20 @@ def _refresh_s() -> float:
 def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeyStore]:
     """The keys of the service that the settings name; ends the command with the reason where that cannot be."""
     from pydantic import ValidationError
-    from redis.exceptions import RedisError
 
-    from service.borrowed_redis import borrowed_redis
+    from service.borrowed_redis import borrowed_client
     from service.child import StartError
-    from service.queue.connection import connect
     from service.security.api_keys import KeyStore
     from service.settings import Settings
 
     try:
         settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-        with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
+        with borrowed_client(settings, redis_bin) as client:
             yield KeyStore(client)
     except ValidationError as error:
         _give_up(
             "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors())
         )
-    except RedisError as error:
-        _give_up(f"the service's Redis does not answer ({error}): check GLAD_REDIS_URL")
     except (StartError, ValueError) as error:
         _give_up(error)
 

@@ -128,10 +128,12 @@ def make_export(
     for precision in plan.precisions:
         plan.tolerances(precision)
     origin = Origin.of(plan.engine, plan.device, find_place)  # refuses before the work where TensorRT is absent
-    target = export_folder(open_bundle(folder).path, plan.engine)
-    with _source(folder, data, plan) as source, _scratch(target) as made:
+    bundle = open_bundle(folder)
+    target = export_folder(bundle.path, plan.engine)
+    with _source(bundle, data, plan) as source, _scratch(target) as made:
         parts = _written(source, made, plan, say, find_place=find_place, older=target)
-        prove = partial(_proven, source, made, parts, plan=plan, progress=progress, find_place=find_place)
+        reference = source.models if plan.device == "cpu" else load_models(bundle, plan.device)
+        prove = partial(_proven, source, reference, made, parts, plan=plan, progress=progress, find_place=find_place)
         parities = tuple(prove(runner) for runner in plan.runners)
         make_folder(report)
         tell(parities, report, origin)
@@ -143,8 +145,7 @@ def make_export(
 
 
 @contextmanager
-def _source(folder: Path, data: Path, plan: Plan) -> Iterator[Source]:
-    bundle = open_bundle(folder)
+def _source(bundle: Bundle, data: Path, plan: Plan) -> Iterator[Source]:
     recipe, synthesis, seed = recipe_of(bundle.manifest.provenance)
     split = good_split(data, recipe.holdout, seed)
     settings = of_one_square(bundle.manifest.settings)
@@ -209,6 +210,7 @@ def samples(
 
 def _proven(
     source: Source,
+    reference: Models,
     folder: Path,
     parts: Sequence[ExportedPart],
     runner: Runner,
@@ -217,7 +219,6 @@ def _proven(
     progress: Progress,
     find_place: FindPlace,
 ) -> Parity:
-    reference = source.models if plan.device == "cpu" else load_models(source.bundle, plan.device)
     files = {part.part: folder / part.file for part in parts if part.precision == runner.precision}
     candidate = open_files(runner, files, source.shapes, plan.device, reference.condition, find_place=find_place)
     try:
