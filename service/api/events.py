@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from model_store.manifest import Name
-from service.api import documents
+from service.api.documents import events as documents
 from service.api.site import SiteOf
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams

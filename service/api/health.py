@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from service.api import documents
+from service.api.documents import operations as documents
 from service.api.sight import look
 from service.api.site import Site, SiteOf
 

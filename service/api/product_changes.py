@@ -15,12 +15,11 @@ from model_store import errors as refused
 from model_store.manifest import Name
 from model_store.product import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
-from service.api import documents
+from service.api.documents import products as documents
 from service.api.products import refusal
 from service.api.site import Site, SiteOf
 from service.contract import InspectionId, Note, Result, State, Text, Thresholds, Timestamp, Verdict
 from service.errors import (
-    FieldProblem,
     InvalidFields,
     ServiceError,
     StateChanged,
@@ -28,6 +27,7 @@ from service.errors import (
     UnknownVersion,
     VersionUnusable,
 )
+from service.problem_details import FieldProblem
 from service.queue.history import HistoryFilter
 from service.security.caller import CallerOf
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from model_store.errors import StoreError
 from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
-from service.api import documents
+from service.api.documents import products as documents
 from service.api.site import SiteOf
 from service.contract import Thresholds, Timestamp
 from service.errors import ProductUnusable, UnknownProduct

@@ -6,8 +6,10 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api import documents
-from service.api.inspections import InspectionPath, find, unknown_inspection
+from service.api.answers import find
+from service.api.documents import history as documents
+from service.api.parameters import InspectionPath
+from service.api.refusals import unknown_inspection
 from service.api.site import SiteOf
 from service.contract import Decision, Note, Result, Review, Text, now
 from service.errors import NotReviewable

@@ -9,18 +9,13 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api import documents
-from service.api.inspections import (
-    IdempotencyKey,
-    InspectionFields,
-    Origin,
-    Prefer,
-    accept,
-    answer,
-    pin,
-    rejections_counted,
-    wait_seconds,
-)
+from service.api.acceptance import accept, pin
+from service.api.answers import answer
+from service.api.documents import stations as documents
+from service.api.documents.bodies import submit_body
+from service.api.fields import InspectionFields, Origin
+from service.api.measured import rejections_counted
+from service.api.parameters import IdempotencyKey, Prefer, wait_seconds
 from service.api.site import Site, SiteOf
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
@@ -117,7 +112,7 @@ async def delete(
     status_code=202,
     response_model=Result,
     responses=documents.STATION_SUBMIT_RESPONSES,
-    openapi_extra=documents.submit_body(InspectionFields),
+    openapi_extra=submit_body(InspectionFields),
 )
 async def submit(
     request: Request,

@@ -18,7 +18,8 @@ from model_store.manifest import Calibration, Component, FileEntry, Manifest, Pr
 from service.api.app import create_app
 from service.api.site import Site
 from service.queue.connection import connect, connect_async
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter
 from service.settings import Settings
 from tests.support.line import AT, THRESHOLDS
 from tests.support.redis_server import RedisServer

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from model_store.store import SHIPPED_BUNDLES
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter
 from tests.service.conftest import Running, StartApp, write_toy
 from tests.support.bundles import new_version
 from tests.support.line import make_job, picture, result_of

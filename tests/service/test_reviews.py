@@ -12,8 +12,9 @@ import redis.asyncio
 
 from service.contract import Decision, Event, Review, new_inspection_id, now
 from service.queue import keys
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.reviews import ReviewOutcome, Reviews
+from service.queue.submission import JobSubmitter
 from tests.service.conftest import Running
 from tests.support.line import make_job, result_of
 

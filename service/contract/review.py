@@ -1,0 +1,27 @@
+"""What an operator found on an inspected part."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from service.contract.message import Message
+from service.contract.texts import Note, Text
+from service.contract.times import Timestamp
+
+
+class Decision(StrEnum):
+    """What an operator found."""
+
+    OK = "ok"
+    DEFECT = "defect"
+
+
+class Review(Message):
+    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+
+    decision: Decision
+    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
+    by: Text = Field(description="who", examples=["a.meier"])
+    at: Timestamp = Field(description="when it was recorded")
