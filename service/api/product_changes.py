@@ -125,7 +125,15 @@ async def activate(site: SiteOf, caller: CallerOf, product: ProductName, fields:
         return store.activate(product, fields.version, by=by, note=note)
 
     state = await _changed(site, product, change)
-    log.info("version activated", product=product, version=state.active, by=by, note=note, revision=state.revision)
+    log.info(
+        "version activated",
+        product=product,
+        version=state.active,
+        by=by,
+        key=caller.key_name,
+        note=note,
+        revision=state.revision,
+    )
     return ActiveView(product=product, active=state.active, revision=state.revision, history=list(state.history))
 
 
@@ -152,7 +160,14 @@ async def thresholds(
     if not preview:
         by = fields.by or caller.name
         await _changed(site, product, lambda store: store.override(product, ref.version, overrides, by=by))
-        log.info("thresholds changed", product=product, version=ref.version, by=by, **overrides.model_dump())
+        log.info(
+            "thresholds changed",
+            product=product,
+            version=ref.version,
+            by=by,
+            key=caller.key_name,
+            **overrides.model_dump(),
+        )
     return ThresholdsView(
         product=product,
         version=ref.version,

@@ -83,7 +83,7 @@ async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: Stat
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
     await site.stations.change(station, change)
-    log.info("station set", station=station, by=change.by, **settings.model_dump(mode="json"))
+    log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
 
 
@@ -102,7 +102,7 @@ async def delete(
     """From now on the station's address takes no images. Its changes are kept."""
     await _settings(site, station)
     await site.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
-    log.info("station removed", station=station, by=by or caller.name)
+    log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
     return Response(status_code=204)
 
 

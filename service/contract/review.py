@@ -23,5 +23,8 @@ class Review(Message):
 
     decision: Decision
     note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
-    by: Text = Field(description="who", examples=["a.meier"])
+    by: Text = Field(description="who judged, as the caller says", examples=["a.meier"])
+    key: Text | None = Field(
+        None, description="name of the API key that sent it; null where no key was needed", examples=["console"]
+    )
     at: Timestamp = Field(description="when it was recorded")

@@ -27,6 +27,7 @@ REVIEW: dict[str, Any] = {
     "decision": "ok",
     "note": "scratch is on the fixture",
     "by": "a.meier",
+    "key": "console",
     "at": "2026-11-23T08:17:02.005Z",
 }
 REVIEW_RESPONSES: Responses = {
