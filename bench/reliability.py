@@ -26,8 +26,8 @@ from redis.exceptions import RedisError
 from service.child import Child
 from service.client import Client
 from service.contract import FINAL_STATES, Priority, Result
+from service.listening import listen
 from service.queue import keys
-from service.supervisor import listen
 from service.watch import alive
 
 if TYPE_CHECKING:
