@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.child import Child
-from service.supervisor import listen
+from service.listening import listen
 from service.watch import alive
 
 POLL_S = 0.2
