@@ -195,7 +195,7 @@ def _serve_api(settings: Settings) -> None:
 def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
 
-    from service.supervisor import Plan, Supervisor
+    from service.supervisor import Patience, Plan, Supervisor
 
     plan = Plan(
         data_dir=settings.data_dir.expanduser().absolute(),
@@ -204,6 +204,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         redis_bin=redis_bin,
         auth=settings.auth,
         delivers=_delivers(),
+        patience=Patience(worker_drain_s=settings.drain_s),
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
