@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, load_command, reliability_command, soak_command
+from bench import engine_commands, load_command, reliability_command, rolling_command, soak_command
 from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command()(engine_commands.engines)
 app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
+app.command()(rolling_command.rolling)
 app.command()(soak_command.soak)
 app.command()(load_command.load)
 

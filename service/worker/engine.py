@@ -83,7 +83,8 @@ class Engine:
         self._look_again_at = 0.0
 
     def run(self) -> None:
-        """Inspects until asked to stop; then finishes what has begun, or, asked twice, hands it back."""
+        """Inspects until asked to stop; then finishes what has begun, or, asked twice or for too long, hands it
+        back."""
         while not self._over():
             self._claim()
             self._admit()
@@ -112,7 +113,9 @@ class Engine:
             return
         patience_ms = 0 if at_work else BLOCK_MS if self._scheduler.empty else HEAR_MS
         try:
-            claimed = self._jobs.claim(room, patience_ms, idle=self._scheduler.empty)
+            claimed = self._jobs.claim(
+                room, patience_ms, idle=self._scheduler.empty, wanted=lambda: not self._stop.draining()
+            )
         except (RedisError, OSError) as error:
             log.warning("no jobs: Redis is away", error=str(error))
             if not at_work:

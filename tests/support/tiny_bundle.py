@@ -43,6 +43,9 @@ TINY_SETTINGS: dict[str, Any] = {
     },
 }
 
+QUICK: dict[str, Any] = {"resolution": 32, "steps": 2, "t_min": 100, "trigger": {"delta": 0.05}}
+"""For thousands of inspections in minutes."""
+
 
 def make_tiny_bundle(
     folder: Path,
