@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import quantiles
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import redis
 
+from bench.own_redis import own_redis
 from model_store.thresholds import Verdict
-from service.child import Child
 from service.contract import Findings, Job, Region, Result, State, Thresholds, Timings, new_inspection_id
-from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.history import History, HistoryFilter
@@ -66,7 +62,7 @@ class HistoryFigures:
 
 def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures:
     """Fills a Redis with `count` results and times `repeats` calls of each kind."""
-    with _own_redis() as url, connect(url) as client:
+    with own_redis() as url, connect(url) as client:
         client.config_set("appendfsync", "no")
         began = time.perf_counter()
         _fill(client, count, progress)
@@ -81,21 +77,6 @@ def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures
             redis_bytes=info["used_memory"],
             latencies=(*latencies, _ending(client, url, repeats)),
         )
-
-
-@contextmanager
-def _own_redis() -> Iterator[str]:
-    """As `glad serve` runs it: append-only, every write on disk before its answer (but for the filling)."""
-    with TemporaryDirectory(prefix="glad-bench-") as folder:
-        socket = socket_path(Path(folder))
-        child = Child("Redis", redis_command(find_redis(), Path(folder), socket), log=Path(folder) / "redis.log")
-        child.start()
-        try:
-            while not answers(socket):
-                time.sleep(0.05)
-            yield redis_url(socket)
-        finally:
-            child.kill()
 
 
 def _fill(client: redis.Redis, count: int, progress: Count) -> None:
