@@ -69,6 +69,27 @@ def history(
     write(json_file, asdict(found))
 
 
+@app.command()
+def memory(
+    *,
+    inspections: Annotated[int, typer.Option(min=100, help="So many are queued, and ended.")] = 10_000,
+    json_file: JsonFile = None,
+) -> None:
+    """Redis's memory of an inspection: while it waits, after its end, its event, a station's change."""
+    from bench.redis_memory import measure_redis_memory
+
+    with shown("ended") as progress:
+        found = measure_redis_memory(inspections, progress)
+    names = {
+        "an accepted image until its end": found.queued_bytes,
+        "an ended inspection, all together": found.ended_bytes,
+        "of it, its event": found.event_bytes,
+        "a station's change": found.change_bytes,
+    }
+    table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
+    write(json_file, asdict(found))
+
+
 @app.command(name="settings")
 def settings_choice(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle that `glad calibrate` was given.")],

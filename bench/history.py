@@ -81,7 +81,7 @@ def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures
 
 def _fill(client: redis.Redis, count: int, progress: Count) -> None:
     sha = client.script_load(load("history") + FILL)
-    template = _result(_job(), 0.0)
+    template = example_result(example_job(), 0.0)
     rng = random.Random(0)
     for start in range(0, count, PER_PIPELINE):
         with client.pipeline(transaction=False) as pipe:
@@ -151,20 +151,21 @@ async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) ->
 def _ending(client: redis.Redis, url: str, repeats: int) -> Latency:
     """What the end of an inspection takes: result, event, history and acknowledgement in one script."""
     queue, milliseconds = JobQueue(client), []
-    asyncio.run(_submit(url, repeats))
+    asyncio.run(submit(url, repeats))
     for claimed in queue.claim(repeats):
-        result = _result(claimed.job, 0.1)
+        result = example_result(claimed.job, 0.1)
         began = time.perf_counter()
         queue.complete(claimed, result)
         milliseconds.append((time.perf_counter() - began) * 1000)
     return _latency("the end of an inspection", milliseconds, 1)
 
 
-async def _submit(url: str, count: int) -> None:
+async def submit(url: str, count: int) -> None:
+    """Queues so many jobs."""
     async with connect_async(url) as client:
         submitter = JobSubmitter(client, max_backlog=count)
         for _ in range(count):
-            await submitter.submit(_job())
+            await submitter.submit(example_job())
 
 
 def _latency(name: str, milliseconds: list[float], found: int) -> Latency:
@@ -172,7 +173,8 @@ def _latency(name: str, milliseconds: list[float], found: int) -> Latency:
     return Latency(name, p50_ms=cuts[49], p99_ms=cuts[98], found=found)
 
 
-def _job() -> Job:
+def example_job() -> Job:
+    """A job with serial, lot and station."""
     inspection_id = new_inspection_id()
     return Job(
         id=inspection_id,
@@ -193,7 +195,8 @@ def _job() -> Job:
     )
 
 
-def _result(job: Job, score: float) -> Result:
+def example_result(job: Job, score: float) -> Result:
+    """Its result, with one region."""
     findings = Findings(
         score=score,
         regions=(Region(box=(1, 2, 3, 4), area_px=9, peak=1.5),),

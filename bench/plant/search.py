@@ -26,9 +26,9 @@ def smallest(fits: Callable[[int], bool], first: int, least: int, most: int) -> 
     """The smallest number that fits, if all above a fitting one fit too: up by a quarter at a time, then halving."""
     low, high = least - 1, first
     while not fits(high):
-        low, high = high, high + max(1, high // 4)
-        if high > most:
+        if high >= most:
             return None
+        low, high = high, min(most, high + max(1, high // 4))
     while high - low > 1:
         middle = (low + high) // 2
         if middle >= least and fits(middle):

@@ -43,7 +43,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Loss:
-    """The first node dies at a time, and is back, empty and warm, at another."""
+    """The node that holds the most dies at a time, and is back, empty and warm, at another."""
 
     at_s: float
     back_s: float
@@ -143,6 +143,7 @@ class _Plant:
         self._refused: list[tuple[Part, Outcome]] = []
         self._ends: list[End] = []
         self._held_at_loss: frozenset[str] = frozenset()
+        self._lost: Node | None = None
 
     def run(self) -> Story:
         """All of it."""
@@ -202,13 +203,14 @@ class _Plant:
         node.start(self._rng.uniform(0, settings.lease_ms / 3000))
 
     def _lose(self) -> None:
-        node = next(iter(self._nodes.values()))
-        self._held_at_loss = frozenset(node.held)
-        node.lose()
+        lost = max(self._nodes.values(), key=lambda node: len(node.held))
+        self._held_at_loss = frozenset(lost.held)
+        self._lost = lost
+        lost.lose()
 
     def _come_back(self) -> None:
-        name, node = next(iter(self._nodes.items()))
-        self._start(name, node.pool)
+        assert self._lost is not None, "it was lost before"
+        self._start(self._lost.name, self._lost.pool)
 
     def _taken(self) -> Iterator[tuple[Line, Iterator[Picture]]]:
         shift, lines = self._shift, self._plant.lines

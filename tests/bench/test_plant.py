@@ -74,13 +74,16 @@ def test_parts_that_never_meet_take_what_the_hand_adds_up() -> None:
     assert [end.took_s for end in story.ends] == pytest.approx([ALONE_S] * 6)
 
 
-def test_given_pictures_are_taken_at_their_moments_and_pass_through_as_many_lanes_as_are_free() -> None:
-    # Both enter together after 0.0625 s, triggering at the first step: 2 encodes, 4 steps of two lanes, the first with
-    # both comparing, and 2 finishes; the earlier one's pictures are drawn while the later one is finished.
+def test_two_pictures_at_once_take_the_ways_that_the_engine_gives_them() -> None:
+    # An image compares at its first step only. The engine claims the second one when it has listened to its codec
+    # threads for 0.05 s. The first is read at 0.0625, takes its lane and one step alone; then the second enters, and
+    # three steps take both of them; the first is finished before the second takes its last step alone.
     taken = (Picture(0.0, GRID[0]), Picture(0.0, GRID[0]))
     story = simulate(one_product(1.0), Fleet(1, FOUR), Shift(1.0, taken=taken), MEASURED)
-    walked = 0.0625 + 2 * 0.25 + 4 * 0.25 + 1.0
-    assert [end.at_s for end in story.ends] == pytest.approx([walked + 0.25 + 0.125, walked + 0.5 + 0.125])
+    alone = 0.0625 + 0.25 + (0.125 + 0.5)
+    both = 0.25 + (0.25 + 0.5) + 0.25 + 0.25
+    first = alone + both + 0.25
+    assert [end.at_s for end in story.ends] == pytest.approx([first + 0.125, first + 0.125 + 0.25 + 0.125])
 
 
 def test_two_lanes_share_their_steps() -> None:
