@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, reliability_command
+from bench import engine_commands, reliability_command, soak_command
 from bench.plant import command as plant_command
 from bench.plant import steps_command
 from bench.show import JsonFile, shown, table, write
@@ -23,6 +23,7 @@ app.command()(engine_commands.engines)
 app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
+app.command()(soak_command.soak)
 app.command()(steps_command.steps)
 app.command()(plant_command.plant)
 app.command()(plant_command.plant_check)

@@ -19,8 +19,9 @@ from service.contract import Findings, Job, Region, Result, State, Thresholds, T
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.history import History, HistoryFilter
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.scripts import load
+from service.queue.submission import JobSubmitter
 from training.progress import Count
 
 PRODUCTS, STATIONS, PER_LOT, VIEWS = 10, 20, 1000, 2

@@ -13,6 +13,7 @@ ServiceError
  ├── UnknownVersion         404 the product has no such version
  ├── VersionUnusable        409 broken, not calibrated, or none to go back to
  ├── StateChanged           409 somebody else changed the product at the same time
+ ├── PreconditionFailed     412 If-Match names another revision of the product
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
  ├── UnknownStation         404 the station is not set
@@ -40,32 +41,9 @@ ServiceError
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-PROBLEM_JSON = "application/problem+json"
-TYPE_PREFIX = "urn:glad:problem:"
-
-
-class FieldProblem(BaseModel):
-    """One field that was refused."""
-
-    field: str = Field(examples=["metadata"])
-    message: str = Field(examples=["is 1300 bytes; at most 1024 are allowed"])
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details."""
-
-    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details; `type` is stable."})
-
-    type: str = Field(examples=["urn:glad:problem:unknown-product"])
-    title: str = Field(examples=["Unknown product"])
-    status: int = Field(examples=[404])
-    detail: str = Field(examples=["no product 'brackt'; known: bracket"])
-    instance: str = Field(examples=["/v1/products/brackt/inspections"])
-    errors: list[FieldProblem] | None = Field(None, description="the refused fields, for type invalid-fields")
+from service.problem_details import TYPE_PREFIX, FieldProblem, Problem
 
 
 class ServiceError(Exception):
@@ -187,6 +165,12 @@ class StateChanged(ServiceError):
     """Somebody else changed the product at the same time."""
 
     status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
+class PreconditionFailed(ServiceError):
+    """If-Match names another revision of the product."""
+
+    status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "Product is at another revision"
 
 
 class VersionNotActive(ServiceError):
@@ -319,40 +303,3 @@ class InspectionUnfinished(ServiceError):
     """It has not ended in the time that a client can wait, or expired."""
 
     status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
-
-
-class InferenceError(BaseModel):
-    """The Open Inference Protocol's form of an error."""
-
-    error: str = Field(examples=["no product 'brackt'; known: bracket"])
-
-
-def speaks_oip(path: str) -> bool:
-    """What lies under /v2 answers in the form of the Open Inference Protocol, errors included."""
-    return path == "/v2" or path.startswith("/v2/")
-
-
-def error_body(problem: Problem) -> tuple[str, BaseModel]:
-    """(media type, body) of an answer, in the form of the call that was made."""
-    if speaks_oip(problem.instance):
-        return "application/json", InferenceError(error=problem.detail)
-    return PROBLEM_JSON, problem
-
-
-def field_problems(errors: list[Any]) -> list[FieldProblem]:
-    """Pydantic's or FastAPI's error list, in the words of the contract; never repeats a long value."""
-    return [
-        FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"])))
-        for error in errors
-    ]
-
-
-def _field_name(location: tuple[str | int, ...]) -> str:
-    words = [str(part) for part in location if part not in {"query", "path", "header", "body"}]
-    return ".".join(words)[:100] or "request"
-
-
-def _message(kind: str, text: str) -> str:
-    if kind == "extra_forbidden":
-        return "is not a field of this call: see the OpenAPI document for those that are"
-    return text.removeprefix("Value error, ")[:300]

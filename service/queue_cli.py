@@ -67,7 +67,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
     from service.borrowed_redis import borrowed_redis
     from service.queue.connection import connect_async
     from service.queue.dead import DeadLetters
-    from service.queue.jobs import JobSubmitter
+    from service.queue.submission import JobSubmitter
     from service.replay import Replayer
 
     with borrowed_redis(settings) as url:

@@ -15,7 +15,7 @@ from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavaila
 from service.contract import IMAGE, Job, JobTooLarge, State, Thresholds, new_inspection_id, now
 from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
 from service.queue.dead import DeadLetters
-from service.queue.jobs import JobSubmitter, Outcome, Submission
+from service.queue.submission import JobSubmitter, Outcome, Submission
 
 CLIENT = "replay"
 """Its idempotency keys are apart from everybody else's."""

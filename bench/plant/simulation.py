@@ -18,7 +18,7 @@ from bench.plant.steps import StepTimes
 from bench.plant.timeline import Timeline
 from bench.plant.virtual_redis import Awaited, VirtualRedis, answer
 from service.contract import State
-from service.queue.jobs import JobSubmitter, Outcome
+from service.queue.submission import JobSubmitter, Outcome
 from training.progress import Count
 
 LONGEST_TAIL_S = 24 * 3600.0

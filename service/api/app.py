@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import (
+    artifacts,
     batch,
     events,
     health,
@@ -35,15 +36,15 @@ from service.api.observed import Observed
 from service.api.site import Site
 from service.api.traced import Traced
 from service.artifacts import ArtifactStore
-from service.errors import PROBLEM_JSON
 from service.metrics.api import ApiMetrics
+from service.problem_details import PROBLEM_JSON
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
-from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
+from service.queue.submission import JobSubmitter
 from service.security import docs_page
 from service.security.caller import authorize
 from service.security.document import describe_security
@@ -70,6 +71,7 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 
 CALLS = (
     inspections,
+    artifacts,
     batch,
     history,
     events,
@@ -138,8 +140,16 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Last-Event-ID", "Content-Type"],
-            expose_headers=["Location", "Retry-After", "Preference-Applied"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Idempotency-Key",
+                "If-Match",
+                "Prefer",
+                "Last-Event-ID",
+                "Content-Type",
+            ],
+            expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traced, tracing=lambda: app.state.site.tracing)

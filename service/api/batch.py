@@ -10,20 +10,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from service.api import documents
+from service.api.acceptance import accept, pin
+from service.api.answers import standing
+from service.api.documents import inspections as documents
+from service.api.documents.bodies import batch_body
+from service.api.fields import InspectionFields
 from service.api.images import BatchUpload, Upload
-from service.api.inspections import (
-    IdempotencyKey,
-    IdempotencyKeyText,
-    InspectionFields,
-    accept,
-    pin,
-    rejections_counted,
-    standing,
-)
+from service.api.measured import rejections_counted
+from service.api.parameters import IdempotencyKey, IdempotencyKeyText
 from service.api.site import Site, SiteOf
 from service.contract import Result
-from service.errors import FieldProblem, InvalidFields, Problem, ServiceError, field_problems
+from service.errors import InvalidFields, ServiceError
+from service.problem_details import FieldProblem, Problem, field_problems
 from service.security.caller import Caller, CallerOf
 
 MOST_IMAGES = 32
@@ -58,7 +56,7 @@ class BatchAnswer(BaseModel):
     status_code=202,
     response_model=BatchAnswer,
     responses=documents.BATCH_RESPONSES,
-    openapi_extra=documents.batch_body(InspectionFields),
+    openapi_extra=batch_body(InspectionFields),
 )
 async def batch(
     request: Request,

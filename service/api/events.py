@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,14 +16,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from model_store.manifest import Name
-from service.api import documents
+from service.api.documents import events as documents
 from service.api.site import SiteOf
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
 from service.queue.events import BEGINNING, PAUSE_S, EventFeed, StoredEvent
+from service.security.caller import CallerOf
 
 COME_BACK_MS = 2000
 """How long a browser waits before it connects again."""
+NO_LONGER_ADMITTED = ": the API key of this stream is not in use any more: the stream ends\n\n"
 
 router = APIRouter(tags=["history"])
 log = structlog.get_logger(__name__)
@@ -67,13 +69,14 @@ LastEventId = Annotated[
     "/v1/events", summary="Follow the events", response_class=StreamingResponse, responses=documents.EVENTS_RESPONSES
 )
 async def events(
-    site: SiteOf, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
+    site: SiteOf, caller: CallerOf, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Server-sent events, one per inspection that ends, in that order. A reader that was cut off sends `Last-Event-ID`
     and gets what it missed. Where that is no longer kept, the first event is `reset`: it names the part of the history
     that closes the gap, and the stream goes on with the oldest event that is kept.
 
-    Each event comes at least once: a reader that must not count twice goes by `inspection_id` and `type`.
+    Each event comes at least once: a reader that must not count twice goes by `inspection_id` and `type`. Once its API
+    key is revoked, a reader gets no further event, and the stream ends with a comment that says so.
     """
     if site.feed.readers >= site.settings.max_event_streams:
         raise TooManyStreams(
@@ -83,7 +86,7 @@ async def events(
         )
     start = await _start(site.feed, last_event_id or query.after)
     return StreamingResponse(
-        _stream(site.feed, query, start, site.settings.heartbeat_s),
+        _stream(site.feed, query, start, site.settings.heartbeat_s, lambda: site.guard.still_admits(caller)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -117,8 +120,11 @@ def _key(event_id: str) -> tuple[int, int]:
     return int(ms), int(sequence)
 
 
-async def _stream(feed: EventFeed, query: EventsQuery, start: Start, heartbeat_s: float) -> AsyncIterator[str]:
-    """The text of the stream. A lost Redis delays it; the reader's going away cancels it."""
+async def _stream(
+    feed: EventFeed, query: EventsQuery, start: Start, heartbeat_s: float, admitted: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
+    """The text of the stream. A lost Redis delays it; the reader's going away cancels it. `admitted` is asked before
+    anything is told, heartbeats included."""
     last = start.after
     with feed.reading():
         if start.reset is None:  # an id at once: who is cut off before the first event comes back to here
@@ -129,6 +135,9 @@ async def _stream(feed: EventFeed, query: EventsQuery, start: Start, heartbeat_s
         while not feed.closed:
             generation = feed.generation
             found = await _read(feed, last)
+            if not await admitted():
+                yield NO_LONGER_ADMITTED
+                return
             if wanted := "".join(_frame(event) for event in found if query.wants(event)):
                 yield wanted
                 shown = time.monotonic()

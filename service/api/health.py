@@ -11,18 +11,29 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Literal
 
+import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from service.api import documents
+from service.api.documents import operations as documents
 from service.api.sight import look
 from service.api.site import Site, SiteOf
 
 PROBE_TIMEOUT_S = 3.0
 
+CheckName = Literal["redis", "artifacts", "products", "worker"]
+AWAY: dict[CheckName, str] = {
+    "redis": "Redis does not answer, or refuses",
+    "artifacts": "the image store cannot be written, or is out of reach",
+    "products": "the store of bundles cannot be read",
+    "worker": "Redis, which knows of the workers, does not answer, or refuses",
+}
+"""What is wrong where a check fails with an error of the system."""
+
 router = APIRouter(tags=["operations"])
+log = structlog.get_logger(__name__)
 
 
 class Check(BaseModel):
@@ -56,10 +67,10 @@ async def live() -> Liveness:
 async def ready(site: SiteOf, response: Response) -> Readiness:
     """200 if an image posted now would be accepted and kept, else 503; `checks` says why. A missing worker degrades."""
     redis, artifacts, products, worker = await asyncio.gather(
-        _required(_check_redis(site)),
-        _required(asyncio.to_thread(_check_artifacts, site)),
-        _required(asyncio.to_thread(_check_products, site)),
-        _checked(_check_worker(site), required=False),
+        _checked("redis", _check_redis(site)),
+        _checked("artifacts", asyncio.to_thread(_check_artifacts, site)),
+        _checked("products", asyncio.to_thread(_check_products, site)),
+        _checked("worker", _check_worker(site), required=False),
     )
     checks = {"redis": redis, "artifacts": artifacts, "products": products, "worker": worker}
     if not all(check.ok for check in checks.values() if check.required):
@@ -77,11 +88,8 @@ async def metrics(site: SiteOf) -> Response:
     return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _required(check: Awaitable[str]) -> Check:
-    return await _checked(check, required=True)
-
-
-async def _checked(check: Awaitable[str], *, required: bool) -> Check:
+async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = True) -> Check:
+    """What was found. The words of a failure may hold addresses and folders, and anybody may ask: those are logged."""
     try:
         return Check(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
     except TimeoutError:
@@ -89,7 +97,8 @@ async def _checked(check: Awaitable[str], *, required: bool) -> Check:
     except LookupError as error:
         return Check(ok=False, required=required, detail=str(error))
     except (RedisError, OSError) as error:
-        return Check(ok=False, required=required, detail=f"{type(error).__name__}: {error}")
+        log.warning("not ready", check=name, error=str(error), kind=type(error).__name__)
+        return Check(ok=False, required=required, detail=f"{AWAY[name]}; the service's log says more")
 
 
 async def _check_redis(site: Site) -> str:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model_store.manifest import Name
-from service.api import documents
+from service.api.documents import history as documents
 from service.api.site import SiteOf
 from service.contract import Result, State, Text, Timestamp, Verdict
 from service.queue.history import HistoryFilter

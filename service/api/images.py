@@ -18,7 +18,6 @@ from glad import imaging
 from service.errors import (
     BodyTooLarge,
     EmptyImage,
-    FieldProblem,
     InvalidFields,
     MalformedForm,
     ServiceError,
@@ -26,6 +25,7 @@ from service.errors import (
     UndecodableImage,
     UnknownFormat,
 )
+from service.problem_details import FieldProblem
 
 IMAGE_FIELD = "image"
 MAX_PARTS = 32

@@ -16,9 +16,13 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.api import health, oip_documents
+from service.api import health
+from service.api.acceptance import Accepted, accept, pin
+from service.api.answers import standing
+from service.api.artifacts import load_artifact
+from service.api.documents import oip as documents
 from service.api.images import Upload
-from service.api.inspections import Accepted, accept, load_artifact, pin, rejections_counted, standing
+from service.api.measured import rejections_counted
 from service.api.site import Site, SiteOf
 from service.contract import Result, State
 from service.errors import (
@@ -112,7 +116,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
-@router.get("/v2", summary="Describe the server", responses=oip_documents.SERVER)
+@router.get("/v2", summary="Describe the server", responses=documents.SERVER)
 async def server() -> ServerMetadata:
     """Name, version and extensions of the protocol."""
     return ServerMetadata(version=package_version())
@@ -124,30 +128,28 @@ async def live() -> ServerLive:
     return ServerLive()
 
 
-@router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=oip_documents.READY)
+@router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=documents.READY)
 async def ready(site: SiteOf, response: Response) -> ServerReady:
     """200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
     found = await health.ready(site, response)
     return ServerReady(ready=found.status != "unavailable")
 
 
-@router.get("/v2/models/{model}", summary="Describe a model", responses=oip_documents.METADATA)
+@router.get("/v2/models/{model}", summary="Describe a model", responses=documents.METADATA)
 async def metadata(site: SiteOf, model: Model) -> ModelMetadata:
     """The product's tensors, and the version that is active."""
     active = await _active(site, model)
     return ModelMetadata(name=model, versions=[active], inputs=list(INPUTS), outputs=list(OUTPUTS))
 
 
-@router.get(
-    "/v2/models/{model}/versions/{version}", summary="Describe a model's version", responses=oip_documents.METADATA
-)
+@router.get("/v2/models/{model}/versions/{version}", summary="Describe a model's version", responses=documents.METADATA)
 async def version_metadata(site: SiteOf, model: Model, version: Version) -> ModelMetadata:
     """As without the version, which must be the active one."""
     _check_version(model, version, await _active(site, model))
     return await metadata(site, model)
 
 
-@router.get("/v2/models/{model}/ready", summary="Is a model ready?", responses=oip_documents.MODEL_READY)
+@router.get("/v2/models/{model}/ready", summary="Is a model ready?", responses=documents.MODEL_READY)
 async def model_ready(site: SiteOf, model: Model) -> ModelReady:
     """200 if images of the product would be accepted."""
     await _active(site, model)
@@ -157,7 +159,7 @@ async def model_ready(site: SiteOf, model: Model) -> ModelReady:
 @router.get(
     "/v2/models/{model}/versions/{version}/ready",
     summary="Is a model's version ready?",
-    responses=oip_documents.MODEL_READY,
+    responses=documents.MODEL_READY,
 )
 async def version_ready(site: SiteOf, model: Model, version: Version) -> ModelReady:
     """200 if it is the active version."""
@@ -169,8 +171,8 @@ async def version_ready(site: SiteOf, model: Model, version: Version) -> ModelRe
     "/v2/models/{model}/infer",
     summary="Inspect, and wait for the result",
     response_class=Response,
-    responses=oip_documents.INFER,
-    openapi_extra=oip_documents.INFER_BODY,
+    responses=documents.INFER,
+    openapi_extra=documents.INFER_BODY,
 )
 async def infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model) -> Response:
     """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
@@ -185,8 +187,8 @@ async def infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model) -> R
     "/v2/models/{model}/versions/{version}/infer",
     summary="Inspect with the active version",
     response_class=Response,
-    responses=oip_documents.INFER,
-    openapi_extra=oip_documents.INFER_BODY,
+    responses=documents.INFER,
+    openapi_extra=documents.INFER_BODY,
 )
 async def version_infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model, version: Version) -> Response:
     """As without the version; refused if the version is not the active one."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from service.api import documents
+from service.api.documents import history as documents
 from service.api.site import Site, SiteOf
 from service.contract import Decision, InspectionId, Result, State, Text, Verdict
 from service.errors import UnknownPart

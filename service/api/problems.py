@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from service.errors import InvalidFields, Problem, QueueUnavailable, ServiceError, error_body, field_problems
+from service.errors import InvalidFields, QueueUnavailable, ServiceError
+from service.problem_details import Problem, error_body, field_problems
 
 LONGEST_SHOWN_PATH = 200
 

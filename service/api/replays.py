@@ -5,8 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from redis.exceptions import RedisError
 
-from service.api import documents
-from service.api.inspections import Accepted, InspectionPath, answer, no_room, queue_unavailable
+from service.api.acceptance import Accepted
+from service.api.answers import answer
+from service.api.documents import inspections as documents
+from service.api.parameters import InspectionPath
+from service.api.refusals import queue_unavailable
+from service.api.room import no_room
 from service.api.site import SiteOf
 from service.contract import Result
 from service.queue.admission import Room

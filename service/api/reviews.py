@@ -6,12 +6,15 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api import documents
-from service.api.inspections import InspectionPath, find, unknown_inspection
+from service.api.answers import find
+from service.api.documents import history as documents
+from service.api.parameters import InspectionPath
+from service.api.refusals import unknown_inspection
 from service.api.site import SiteOf
 from service.contract import Decision, Note, Result, Review, Text, now
 from service.errors import NotReviewable
 from service.queue.reviews import MOST_REVIEWS, ReviewOutcome
+from service.security.caller import CallerOf
 
 router = APIRouter(tags=["history"])
 log = structlog.get_logger(__name__)
@@ -33,11 +36,12 @@ class ReviewFields(BaseModel):
     response_model=Result,
     responses=documents.REVIEW_RESPONSES,
 )
-async def review(site: SiteOf, inspection_id: InspectionPath, fields: ReviewFields) -> Response:
+async def review(site: SiteOf, caller: CallerOf, inspection_id: InspectionPath, fields: ReviewFields) -> Response:
     """Adds an operator's judgement to an ended inspection. Earlier ones stay; the last one counts, also for the verdict
-    of the whole part. The inspection's own `verdict` stays what the service found."""
+    of the whole part. The inspection's own `verdict` stays what the service found. `by` stands as it is given; `key`
+    is the name of the API key that the review came with."""
     result = await find(site, inspection_id)
-    made = Review(decision=fields.decision, note=fields.note, by=fields.by, at=now())
+    made = Review(decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=now())
     outcome = await site.reviews.add(result, made)
     if outcome is ReviewOutcome.UNFINISHED:
         raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")
@@ -47,6 +51,6 @@ async def review(site: SiteOf, inspection_id: InspectionPath, fields: ReviewFiel
         )
     if outcome is ReviewOutcome.UNKNOWN:
         raise unknown_inspection(result.id)
-    log.info("inspection reviewed", inspection_id=result.id, decision=made.decision.value, by=made.by)
+    log.info("inspection reviewed", inspection_id=result.id, decision=made.decision.value, by=made.by, key=made.key)
     shown = await find(site, result.id)
     return Response(shown.to_json(), media_type="application/json")

@@ -14,10 +14,10 @@ from service.artifacts import ArtifactStore
 from service.metrics.api import ApiMetrics
 from service.queue.events import EventFeed
 from service.queue.history import History
-from service.queue.jobs import JobSubmitter
 from service.queue.results import Results
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
+from service.queue.submission import JobSubmitter
 from service.security.door import Guard
 from service.settings import Settings
 from service.tracing import Tracing

@@ -9,18 +9,13 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api import documents
-from service.api.inspections import (
-    IdempotencyKey,
-    InspectionFields,
-    Origin,
-    Prefer,
-    accept,
-    answer,
-    pin,
-    rejections_counted,
-    wait_seconds,
-)
+from service.api.acceptance import accept, pin
+from service.api.answers import answer
+from service.api.documents import stations as documents
+from service.api.documents.bodies import submit_body
+from service.api.fields import InspectionFields, Origin
+from service.api.measured import rejections_counted
+from service.api.parameters import IdempotencyKey, Prefer, wait_seconds
 from service.api.site import Site, SiteOf
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
@@ -88,7 +83,7 @@ async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: Stat
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
     await site.stations.change(station, change)
-    log.info("station set", station=station, by=change.by, **settings.model_dump(mode="json"))
+    log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
 
 
@@ -107,7 +102,7 @@ async def delete(
     """From now on the station's address takes no images. Its changes are kept."""
     await _settings(site, station)
     await site.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
-    log.info("station removed", station=station, by=by or caller.name)
+    log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
     return Response(status_code=204)
 
 
@@ -117,7 +112,7 @@ async def delete(
     status_code=202,
     response_model=Result,
     responses=documents.STATION_SUBMIT_RESPONSES,
-    openapi_extra=documents.submit_body(InspectionFields),
+    openapi_extra=submit_body(InspectionFields),
 )
 async def submit(
     request: Request,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.artifacts import Disk
+from service.artifact_backends import Disk
 from service.contract import Thresholds
-from service.queue.jobs import QueueStats
 from service.queue.redis_state import RedisState
+from service.queue.stats import QueueStats
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a gauge's labels, and of the gauge."""

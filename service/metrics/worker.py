@@ -10,7 +10,7 @@ from service.metrics.bands import Bands
 from service.metrics.buckets import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
 from service.metrics.labels import NONE, Bounded
 from service.metrics.shared import stage_durations
-from service.queue.jobs import Reclaimed
+from service.queue.takeover import Reclaimed
 from service.telemetry import build_info
 
 STAGES = ("decode", "encode", "denoise", "score")

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from service.contract import Job, Priority
 
+DEFAULT_LEASE_MS = 30_000
+
 
 @dataclass(frozen=True)
 class ClaimedJob:

@@ -1,4 +1,4 @@
-"""The way of a job: submit (API), claim, renew, hand back, reclaim (worker). Each is one script, atomic, repeatable."""
+"""The way of a job through a worker: claim, renew, hand back, complete. Each is one script, atomic, repeatable."""
 
 from __future__ import annotations
 
@@ -9,80 +9,22 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, cast
 
 import redis
-import redis.asyncio
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from service.contract import Failure, Job, Priority, Result, State
+from service.contract import Failure, Priority, Result, State
 from service.queue import keys, schema
-from service.queue.admission import Limits, Outlook, Room
-from service.queue.claims import ClaimedJob, UnreadableJob
+from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.results import Completer, Retention
 from service.queue.rows import read_row
 from service.queue.scripts import load
-
-DEFAULT_LEASE_MS = 30_000
-DEFAULT_MAX_DEATHS = 3
-MOST_PER_RECLAIM = 100
+from service.queue.takeover import DEFAULT_MAX_DEATHS, Reclaimed, Takeover
 
 log = structlog.get_logger(__name__)
-
-
-class Outcome(StrEnum):
-    """What became of a submission."""
-
-    ACCEPTED = "accepted"
-    SAME = "same"
-    """This Idempotency-Key was used before, with the same request: the first inspection stands."""
-    CONFLICT = "conflict"
-    """This Idempotency-Key was used before, with another request."""
-    FULL = "full"
-    """Refused: the backlog has reached its limit."""
-    SLOW = "slow"
-    """Refused: it would wait longer than is allowed."""
-    LATE = "late"
-    """Refused: its deadline would pass before its turn."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """The answer to a submission."""
-
-    outcome: Outcome
-    inspection_id: str
-    """The inspection that stands: the job's own, or the first one with its key."""
-    outlook: Outlook
-    """The queue as it was found."""
-
-
-@dataclass(frozen=True)
-class QueueStats:
-    """The queue at one moment."""
-
-    backlog: int
-    """Queued and running: never zero while a job runs. Autoscalers use this."""
-    running: int
-    suspects: int
-    dead: int
-    oldest_age_s: float
-    """Age of the oldest job that has not ended; 0 if there is none."""
-    workers: int
-    """Worker processes that claimed or renewed lately."""
-
-
-@dataclass(frozen=True)
-class Reclaimed:
-    """What a takeover found: ids whose workers died."""
-
-    suspects: tuple[str, ...] = ()
-    """To be retried, alone."""
-    dead: tuple[str, ...] = ()
-    """Given up: failed, with a dead letter."""
 
 
 @dataclass(frozen=True)
@@ -94,113 +36,6 @@ class _Look:
     """Something unreadable was cleared away: there may be more behind it."""
     last_ids: dict[str, str]
     """Stream -> its last entry at that moment."""
-
-
-class JobSubmitter:
-    """The API's side of the queue."""
-
-    def __init__(
-        self, client: redis.asyncio.Redis, *, pool: str = "default", max_backlog: int = 1000, max_wait_s: float = 3600
-    ) -> None:
-        """`max_backlog` and `max_wait_s` (expected, by the measured pace): beyond either, jobs are refused."""
-        self._redis = client
-        self._keys = keys.PoolKeys(pool)
-        self._streams = [self._keys.jobs(priority) for priority in Priority]
-        self.limits = Limits(max_backlog, max_wait_s)
-        self._submit, self._ask = (client.register_script(load("admission", name)) for name in ("submit", "ask"))
-        self._schema_known = False
-
-    async def submit(
-        self,
-        job: Job,
-        *,
-        fingerprint: str = "",
-        idempotency_key: str | None = None,
-        client_name: str = "",
-        scope: str | None = None,
-    ) -> Submission:
-        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart; `scope` is
-        where the key is one, by default the product.
-
-        RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
-        """
-        await self._know_schema()
-        reply = await cast(
-            "Any",
-            self._submit(
-                keys=[
-                    keys.inspection(job.id),
-                    self._keys.jobs(job.priority),
-                    keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
-                    *self._admission_keys(),
-                ],
-                args=[
-                    job.id,
-                    job.to_json(),
-                    fingerprint,
-                    int(idempotency_key is not None),
-                    *self._admission_args(job.priority, job.deadline_ms),
-                    "" if job.serial is None else keys.unfinished(job.serial),
-                ],
-            ),
-        )
-        outcome, inspection_id, *found = reply
-        room = Room(outcome) if outcome in set(Room) else Room.OPEN
-        return Submission(Outcome(outcome), inspection_id, Outlook.read(room, found))
-
-    async def ask(self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None) -> Outlook:
-        """What a submission would find now. RedisError if Redis is away."""
-        await self._know_schema()
-        args = self._admission_args(priority, deadline_ms)
-        room, *found = await cast("Any", self._ask(keys=self._admission_keys(), args=args))
-        return Outlook.read(Room(room), found)
-
-    async def _know_schema(self) -> None:
-        if not self._schema_known:
-            await schema.check_async(self._redis)
-            self._schema_known = True
-
-    def _admission_keys(self) -> list[str]:
-        return [
-            self._keys.jobs(Priority.HIGH),
-            self._keys.jobs(Priority.NORMAL),
-            self._keys.leases,
-            self._keys.pace,
-        ]
-
-    def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:
-        max_wait_ms, deadline = self.limits.max_wait_s * 1000, "" if deadline_ms is None else deadline_ms
-        return [priority.value, self.limits.max_backlog, max_wait_ms, deadline]
-
-    async def ping(self) -> None:
-        """RedisError if Redis is away."""
-        await cast("Any", self._redis.ping())
-
-    async def stats(self, *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000) -> QueueStats:
-        """The queue now. A worker counts as alive if it was heard of in the last `worker_seen_s`."""
-        seconds, micros = await cast("Any", self._redis.time())
-        now_ms = seconds * 1000 + micros // 1000
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for stream in self._streams:
-                pipe.xlen(stream)
-                pipe.xrange(stream, count=1)
-            pipe.zcard(self._keys.leases)
-            pipe.zcard(self._keys.suspects)
-            pipe.xlen(self._keys.dead)
-            pipe.zcount(self._keys.workers, now_ms - worker_seen_s * 1000, "+inf")
-            reply = await pipe.execute()
-        streams = len(self._streams)
-        lengths, firsts = reply[0 : 2 * streams : 2], reply[1 : 2 * streams : 2]
-        running, suspects, dead, workers = reply[2 * streams :]
-        oldest = [int(first[0][0].split("-")[0]) for first in firsts if first]
-        return QueueStats(
-            backlog=sum(lengths),
-            running=running,
-            suspects=suspects,
-            dead=dead,
-            oldest_age_s=max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0,
-            workers=workers,
-        )
 
 
 class JobQueue:
@@ -224,11 +59,13 @@ class JobQueue:
         self.pool = pool
         self.owner = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}/{uuid.uuid4().hex[:8]}"
         self.lease_ms = lease_ms
-        self._max_deaths = max_deaths
         self._keys = keys.PoolKeys(pool)
         self._completer = Completer(client, pool, retention or Retention())
-        self._claim, self._renew, self._hand_back, self._reclaim = (
-            client.register_script(load(name)) for name in ("claim", "renew", "hand_back", "reclaim")
+        self._takeover = Takeover(
+            client, self._keys, self._completer, self.owner, lease_ms=lease_ms, max_deaths=max_deaths
+        )
+        self._claim, self._renew, self._hand_back = (
+            client.register_script(load(name)) for name in ("claim", "renew", "hand_back")
         )
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
@@ -381,32 +218,7 @@ class JobQueue:
         """Takes over jobs whose lease has ended: each becomes a suspect; after `max_deaths` deaths alone, given up.
 
         Every worker calls it each third of `lease_ms`; any may, at any time."""
-        undertaker = f"{self.owner}/reclaim"
-        suspects, *exhausted = cast(
-            "list[Any]",
-            self._reclaim(
-                keys=[self._keys.leases, self._keys.suspects, self._keys.wake, self._keys.workers],
-                args=[
-                    keys.INSPECTION_PREFIX,
-                    keys.HELD_PREFIX,
-                    undertaker,
-                    self.lease_ms,
-                    self._max_deaths,
-                    MOST_PER_RECLAIM,
-                ],
-            ),
-        )
-        return Reclaimed(tuple(suspects), tuple(self._give_up(undertaker, row) for row in exhausted))
-
-    def _give_up(self, undertaker: str, row: list[str | None]) -> str:
-        claimed = read_row(row, undertaker)
-        if isinstance(claimed, UnreadableJob):
-            self._completer.bury(claimed)
-            return claimed.id
-        died = f"{claimed.deaths} workers died while they held this image alone"
-        detail = f"{died}; it was given up and left as a dead letter"
-        self._completer.fail(claimed, Failure(code="worker_died", detail=detail), dead_reason=detail)
-        return claimed.id
+        return self._takeover.reclaim()
 
     def retire(self) -> None:
         """Says goodbye: this process no longer counts as a living worker. Hand back or complete everything before."""

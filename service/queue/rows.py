@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.contract import IMAGE, Failure, Job, Priority, Result, State, Traceability, artifact_links
-from service.errors import field_problems
+from service.problem_details import field_problems
 from service.queue.claims import ClaimedJob, UnreadableJob
 
 UNKNOWN_PRODUCT = "unknown"

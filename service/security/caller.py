@@ -20,6 +20,11 @@ class Caller:
     name: str
     scopes: frozenset[Scope]
 
+    @property
+    def key_name(self) -> str | None:
+        """The key's name; None for anybody."""
+        return self.name if self.id else None
+
     def may(self, scope: Scope) -> bool:
         """Has this right."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized, error_body
+from service.errors import BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized
+from service.problem_details import error_body
 from service.security.scopes import OPEN, needed_scope
 
 SCHEMES = {

@@ -64,6 +64,14 @@ class Guard:
             await self._count("calls", caller.id or address, self._rules.rate)
         return caller
 
+    async def still_admits(self, caller: Caller) -> bool:
+        """Whether this caller would pass again: for answers without end. Costs at most the key ring's own reading."""
+        ring = await self._keys.ring()
+        if ring is None or not needs_key(self._rules.auth, self._rules.host, any_key_made=bool(ring.by_id)):
+            return True
+        key = ring.by_id.get(caller.id)
+        return key is not None and key.revoked_at is None
+
     async def _identify(self, headers: Headers, address: str) -> Caller:
         if self._rules.auth == "off":
             return ANYBODY

@@ -18,7 +18,9 @@ from model_store.manifest import Calibration, Component, FileEntry, Manifest, Pr
 from service.api.app import create_app
 from service.api.site import Site
 from service.queue.connection import connect, connect_async
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter
+from service.security.key_ring import SharedKeys
 from service.settings import Settings
 from tests.support.line import AT, THRESHOLDS
 from tests.support.redis_server import RedisServer
@@ -122,6 +124,12 @@ class Running:
 
 
 StartApp = Callable[..., Any]
+
+
+@pytest.fixture
+def keys_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API keys are read at every request, so that no test waits for the next reading."""
+    monkeypatch.setattr(SharedKeys.__init__, "__kwdefaults__", {"refresh_s": 0.0})
 
 
 @pytest_asyncio.fixture

@@ -13,7 +13,8 @@ import redis.asyncio
 from service.contract import Failure, Priority, State
 from service.queue import keys
 from service.queue.admission import Limits, Outlook, Room
-from service.queue.jobs import JobQueue, JobSubmitter, Outcome
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter, Outcome
 from tests.service.conftest import Running, StartApp
 from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer

@@ -18,7 +18,8 @@ from service.child import Child
 from service.contract import Priority
 from service.queue import keys
 from service.queue.connection import connect_async
-from service.queue.jobs import JobQueue, JobSubmitter, Outcome
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter, Outcome
 from service.supervisor import listen
 from service.watch import alive
 from tests.support.line import make_job, picture, result_of

@@ -20,8 +20,9 @@ from service.client import AsyncClient, Client, Unreachable
 from service.queue import keys
 from service.queue.connection import connect
 from service.queue.events import BEGINNING, EventFeed
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.results import Retention
+from service.queue.submission import JobSubmitter
 from service.server_sent import read_events
 from service.settings import Settings
 from tests.support.ended import end

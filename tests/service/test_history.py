@@ -16,8 +16,9 @@ from service.api.history import read_cursor, write_cursor
 from service.contract import Failure, State, Verdict
 from service.queue import keys
 from service.queue.history import History, HistoryFilter, HistoryPage
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.results import Retention
+from service.queue.submission import JobSubmitter
 from tests.service.conftest import Running
 from tests.support.line import make_job, result_of
 

@@ -10,7 +10,8 @@ from service.contract import Failure, Result, State
 from service.metrics.bands import Bands, quantiles
 from service.metrics.labels import Bounded
 from service.metrics.worker import WorkerMetrics
-from service.queue.jobs import JobQueue, Reclaimed
+from service.queue.jobs import JobQueue
+from service.queue.takeover import Reclaimed
 from tests.service.conftest import Running, StartApp
 from tests.support.line import AT, findings, make_job, picture, result_of
 from tests.support.redis_server import RedisServer

@@ -38,6 +38,8 @@ async def test_without_redis_everything_that_needs_it_is_503_and_comes_back(
         assert answer.json()["type"] == "urn:glad:problem:queue-unavailable"
     ready = await running.http.get("/health/ready")
     assert (ready.status_code, ready.json()["checks"]["redis"]["ok"]) == (503, False)
+    assert ready.json()["checks"]["redis"]["detail"].startswith("Redis does not answer, or refuses")
+    assert own_redis.url.removeprefix("unix://").partition("?")[0] not in ready.text  # nor its address
     assert (await running.http.get("/health/live")).status_code == 200
     assert (await running.http.get("/v1/products")).status_code == 200
     assert (await running.http.get("/metrics")).status_code == 200
@@ -84,6 +86,8 @@ async def test_a_disk_that_takes_nothing_is_503_and_nothing_is_queued(
     assert client.keys("glad:v1:inspection:*") == []
     ready = await running.http.get("/health/ready")
     assert (ready.status_code, ready.json()["checks"]["artifacts"]["ok"]) == (503, False)
+    assert ready.json()["checks"]["artifacts"]["detail"].startswith("the image store cannot be written")
+    assert str(blocked) not in ready.text
 
 
 async def test_a_store_without_products_is_not_ready(

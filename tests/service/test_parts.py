@@ -11,7 +11,8 @@ from service.api.parts import judge
 from service.contract import Failure, Result, State
 from service.queue import keys
 from service.queue.claims import ClaimedJob
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter
 from tests.service.conftest import Running
 from tests.support.line import make_job, result_of
 

@@ -8,7 +8,8 @@ import redis
 import redis.asyncio
 
 from service.contract import Priority
-from service.queue.jobs import JobQueue, JobSubmitter, Outcome
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
 
 MakeQueue = Callable[..., JobQueue]

@@ -16,8 +16,9 @@ from service.contract import Event, Failure, Job, Priority, Result, State
 from service.queue import keys, schema
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect_async
-from service.queue.jobs import JobQueue, JobSubmitter, Outcome
+from service.queue.jobs import JobQueue
 from service.queue.results import Results, Retention
+from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
 from tests.support.redis_server import RedisServer
 

@@ -13,8 +13,9 @@ from service.contract import Priority, State
 from service.private_redis import redis_command, redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect, connect_async
-from service.queue.jobs import JobQueue, JobSubmitter, Outcome
+from service.queue.jobs import JobQueue
 from service.queue.results import Results
+from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
 from tests.support.processes import eventually
 

@@ -10,8 +10,9 @@ import redis.asyncio
 
 from service.contract import State
 from service.queue.connection import connect_async
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.results import Results
+from service.queue.submission import JobSubmitter
 from tests.support.line import make_job, result_of
 from tests.support.redis_server import RedisServer
 

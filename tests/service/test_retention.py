@@ -16,7 +16,8 @@ import uuid6
 
 from service.artifacts import ArtifactNotFound, ArtifactStore
 from service.queue import keys
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
+from service.queue.submission import JobSubmitter
 from service.retention import ArtifactLimits, Sweeper, Swept
 from tests.service.conftest import Running, StartApp
 from tests.support.line import make_job, picture, result_of

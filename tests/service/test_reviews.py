@@ -12,8 +12,11 @@ import redis.asyncio
 
 from service.contract import Decision, Event, Review, new_inspection_id, now
 from service.queue import keys
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.reviews import ReviewOutcome, Reviews
+from service.queue.submission import JobSubmitter
+from service.security.api_keys import KeyStore
+from service.security.scopes import Scope
 from tests.service.conftest import Running
 from tests.support.line import make_job, result_of
 
@@ -53,6 +56,22 @@ async def test_reviews_are_shown_with_the_inspection_and_in_the_history(
     assert (shown["verdict"], shown["score"]) == ("fail", 1.5)
     assert (await api.http.get("/v1/inspections")).json()["inspections"] == [shown]
     assert client.ttl(keys.inspection(ended)) > 0
+
+
+@pytest.mark.usefixtures("keys_read_at_once")
+async def test_a_review_names_the_key_that_it_came_with_beside_who_judged(
+    api: Running, ended: str, client: redis.Redis
+) -> None:
+    url = f"/v1/inspections/{ended}/review"
+    await api.http.post(url, json={"decision": "ok", "by": "a.meier"})
+    key = KeyStore(client).create("bench-2", [Scope.REVIEW])
+    answer = await api.http.post(url, json={"decision": "defect", "by": "b.kim"}, headers={"X-API-Key": key})
+    assert [(one["by"], one["key"]) for one in answer.json()["reviews"]] == [("a.meier", None), ("b.kim", "bench-2")]
+    forged = await api.http.post(
+        url, json={"decision": "ok", "by": "b.kim", "key": "chief"}, headers={"X-API-Key": key}
+    )
+    assert forged.status_code == 422
+    assert [event.review.key for event in events(client) if event.review] == [None, "bench-2"]
 
 
 async def test_a_review_is_an_event(api: Running, ended: str, client: redis.Redis) -> None:

@@ -13,8 +13,9 @@ import redis.asyncio
 
 from service.child import EXIT_CONFIG
 from service.queue import schema
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.schema import SchemaTooNew
+from service.queue.submission import JobSubmitter
 from service.supervisor import listen
 from tests.service.conftest import Running
 from tests.support.line import make_job, picture

@@ -313,10 +313,10 @@ async def test_the_openapi_document_shows_every_status_with_an_example(api: Runn
 
 
 async def test_examples_in_the_document_are_real_results() -> None:
-    from service.api import documents
+    from service.api.documents.examples import DONE, QUEUED
     from service.contract import Result
 
-    for example in (documents.QUEUED, documents.DONE):
+    for example in (QUEUED, DONE):
         assert json.loads(Result.model_validate(example).to_json()) == example
 
 

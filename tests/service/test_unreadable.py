@@ -12,8 +12,9 @@ import redis.asyncio
 
 from service.contract import Event, Job, Priority, Result, State
 from service.queue import keys
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.results import Results
+from service.queue.submission import JobSubmitter
 from tests.support.line import make_job, result_of
 
 MakeQueue = Callable[..., JobQueue]

@@ -8,8 +8,9 @@ from typing import Any
 import redis
 
 from service.queue.connection import connect_async
-from service.queue.jobs import JobQueue, JobSubmitter
+from service.queue.jobs import JobQueue
 from service.queue.results import Retention
+from service.queue.submission import JobSubmitter
 from tests.support.line import make_job, result_of
 
 

@@ -15,8 +15,8 @@ from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Event, Job, Result, Thresholds, new_inspection_id, now
 from service.queue import keys
 from service.queue.connection import connect_async
-from service.queue.jobs import JobSubmitter, Outcome
 from service.queue.results import Results
+from service.queue.submission import JobSubmitter, Outcome
 from tests.support.nursery import Nursery, Worker
 from tests.support.processes import eventually
 

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from service.child import StartError
 from service.queue import keys
-from service.security import key_ring
 from service.security.api_keys import KeyNameTaken, KeyStore, NoSuchKey, split_key
 from service.security.opening import check_may_start, is_loopback, needs_key
 from service.security.scopes import NEEDED, OPEN, Scope
 from tests.service.conftest import Running, StartApp
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.usefixtures("keys_read_at_once")
 
 URL = "/v1/products/toy/inspections"
 
@@ -28,12 +29,6 @@ URL = "/v1/products/toy/inspections"
 def store(client: redis.Redis) -> KeyStore:
     """The command's side, on the emptied Redis."""
     return KeyStore(client)
-
-
-@pytest.fixture(autouse=True)
-def _read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are read at every request, so that no test waits for the next reading."""
-    monkeypatch.setattr(key_ring.SharedKeys.__init__, "__kwdefaults__", {"refresh_s": 0.0})
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -11,7 +11,6 @@ import redis.asyncio
 
 from service.queue import keys
 from service.queue.scripts import load
-from service.security import key_ring
 from service.security.api_keys import KeyStore
 from service.security.rate import Rate, RateLimiter, address_of
 from service.security.scopes import Scope
@@ -19,15 +18,11 @@ from tests.service.conftest import Running, StartApp
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.usefixtures("keys_read_at_once")
+
 URL = "/v1/products/toy/inspections"
 SLOW = Rate(per_s=0.001, burst=3)
 """A new token each 1000 s: none comes while a test runs."""
-
-
-@pytest.fixture(autouse=True)
-def _read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are read at every request, so that no test waits for the next reading."""
-    monkeypatch.setattr(key_ring.SharedKeys.__init__, "__kwdefaults__", {"refresh_s": 0.0})
 
 
 async def test_a_bucket_gives_its_burst_and_then_says_how_long_to_wait(async_client: redis.asyncio.Redis) -> None:

@@ -8,7 +8,6 @@ import pytest
 import redis
 import structlog
 
-from service.security import key_ring
 from service.security.api_keys import KeyStore
 from service.security.scopes import Scope
 from service.telemetry import hide_secrets
@@ -19,14 +18,13 @@ from tests.support.redis_server import RedisServer
 URL = "/v1/products/toy/inspections"
 
 
+@pytest.mark.usefixtures("keys_read_at_once")
 async def test_no_key_appears_in_any_log_line_or_answer(
     client: redis.Redis,
     shared_redis: RedisServer,
     start_app: StartApp,
     capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(key_ring.SharedKeys.__init__, "__kwdefaults__", {"refresh_s": 0.0})
     store = KeyStore(client)
     good, revoked = store.create("good", [Scope.SUBMIT]), store.create("revoked", [Scope.ADMIN])
     store.revoke("revoked")

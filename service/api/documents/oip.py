@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.documents import (
-    BINARY,
-    ID,
-    NO_PRODUCT,
-    QUEUE_AWAY,
-    STORAGE_AWAY,
-    UNUSABLE,
-    Responses,
-    problems,
-)
+from service.api.documents.bodies import BINARY
+from service.api.documents.examples import ID, NO_PRODUCT, QUEUE_AWAY, STORAGE_AWAY, UNUSABLE
+from service.api.documents.responses import Responses, problems
 from service.errors import (
     BacklogFull,
     BodyTooLarge,

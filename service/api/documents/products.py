@@ -1,0 +1,100 @@
+"""What the OpenAPI document says of products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.api.documents.examples import ID, NO_PRODUCT, QUEUE_AWAY, UNUSABLE
+from service.api.documents.responses import ETAG, Responses, problems
+from service.errors import (
+    InvalidFields,
+    PreconditionFailed,
+    StateChanged,
+    StorageUnavailable,
+    UnknownVersion,
+    VersionUnusable,
+)
+
+PRODUCTS_RESPONSES: Responses = {}
+PRODUCT_RESPONSES: Responses = {200: {"headers": ETAG}, **problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)}
+_NO_VERSION = UnknownVersion("product 'bracket' has no version '9': use one of 2, 1")
+_CANNOT_WRITE = StorageUnavailable("the product's state could not be written; nothing changed", retry_after_s=2)
+_STATE_CHANGED = StateChanged(
+    "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again and repeat"
+)
+_OTHER_REVISION = PreconditionFailed(
+    'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again, look at what changed, '
+    "and repeat with its ETag"
+)
+ACTIVE_RESPONSES: Responses = {
+    200: {
+        "headers": ETAG,
+        "content": {
+            "application/json": {
+                "example": {
+                    "product": "bracket",
+                    "active": "2",
+                    "revision": 1,
+                    "history": [
+                        {
+                            "version": "2",
+                            "kind": "activate",
+                            "by": "a.meier",
+                            "at": "2026-11-23T08:15:30.120Z",
+                            "note": "less false alarms",
+                        }
+                    ],
+                }
+            }
+        },
+    },
+    **problems(
+        "/v1/products/bracket/active",
+        NO_PRODUCT,
+        UNUSABLE,
+        _NO_VERSION,
+        VersionUnusable("product bracket: no version was active before 2; activate one by name"),
+        _STATE_CHANGED,
+        _OTHER_REVISION,
+        InvalidFields("request: give either `version`, or `roll_back`: true"),
+        _CANNOT_WRITE,
+    ),
+}
+_LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
+THRESHOLDS_RESPONSES: Responses = {
+    200: {
+        "headers": ETAG,
+        "content": {
+            "application/json": {
+                "example": {
+                    "product": "bracket",
+                    "version": "2",
+                    "revision": 4,
+                    "applied": False,
+                    "calibrated": _LIMITS,
+                    "before": _LIMITS,
+                    "after": _LIMITS | {"fail": 0.4},
+                    "effect": {
+                        "compared": 1000,
+                        "changed": 3,
+                        "changes": [{"before": "fail", "after": "review", "count": 3}],
+                        "oldest": "2026-11-23T06:02:11.871Z",
+                        "examples": [ID],
+                    },
+                }
+            }
+        },
+    },
+    **problems(
+        "/v1/products/bracket/thresholds",
+        NO_PRODUCT,
+        UNUSABLE,
+        _NO_VERSION,
+        VersionUnusable("a version of product 'bracket' is broken; the service's log says how: publish it again"),
+        _STATE_CHANGED,
+        _OTHER_REVISION,
+        InvalidFields("review: review threshold 0.5 lies above fail threshold 0.36: lower it"),
+        QUEUE_AWAY,
+        _CANNOT_WRITE,
+    ),
+}

@@ -1,0 +1,31 @@
+"""How long the stages of a submission took, and why it was refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.api.site import Site
+from service.errors import ServiceError
+
+
+@contextmanager
+def rejections_counted(site: Site) -> Iterator[None]:
+    """Every refusal inside is counted by its kind."""
+    try:
+        yield
+    except ServiceError as error:
+        site.metrics.rejected(error.slug)
+        raise
+
+
+@contextmanager
+def stage(site: Site, name: str) -> Iterator[None]:
+    """What is inside counts as this stage: a span, and its seconds."""
+    began = time.perf_counter()
+    try:
+        with site.tracing.span(name):
+            yield
+    finally:
+        site.metrics.stage(name, time.perf_counter() - began)

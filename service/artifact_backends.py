@@ -1,0 +1,162 @@
+"""Where artifacts lie: a folder of this machine, or any fsspec file system."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from model_store.files import make_folder, replace_file
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk under a local folder, in bytes."""
+
+    free: int
+    size: int
+
+
+class Backend(Protocol):
+    """What the artifact store asks of the place where files lie; `ref`: a path within it."""
+
+    def names(self, folder: str) -> list[str]: ...
+    def write(self, ref: str, content: bytes) -> None: ...
+    def read(self, ref: str) -> bytes: ...
+    def remove(self, ref: str) -> None: ...
+    def folders(self) -> list[str]: ...
+    def files(self, day: str) -> dict[tuple[str, str], int]: ...
+    def remove_folder(self, folder: str) -> None: ...
+    def disk(self) -> Disk | None: ...
+    def probe(self, name: str) -> None: ...
+
+
+class LocalFolder:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self, folder: str) -> list[str]:
+        place = self._root / folder
+        # Hidden ones are half written: what a killed process left.
+        return sorted(path.name for path in place.iterdir() if path.name[0] != ".") if place.is_dir() else []
+
+    def write(self, ref: str, content: bytes) -> None:
+        path = self._root / ref
+        make_folder(path.parent)
+        replace_file(path, content)
+
+    def read(self, ref: str) -> bytes:
+        return (self._root / ref).read_bytes()
+
+    def remove(self, ref: str) -> None:
+        path = self._root / ref
+        path.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            path.parent.rmdir()
+
+    def folders(self) -> list[str]:
+        return [path.name for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
+
+    def files(self, day: str) -> dict[tuple[str, str], int]:
+        found = {}
+        for path in (self._root / day).glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found[path.parent.name, path.name] = path.stat().st_size
+        return found
+
+    def remove_folder(self, folder: str) -> None:
+        path = self._root / folder
+        shutil.rmtree(path)
+        with contextlib.suppress(OSError):  # other inspections of that day
+            path.parent.rmdir()
+
+    def disk(self) -> Disk | None:
+        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
+        usage = shutil.disk_usage(folder)
+        return Disk(usage.free, usage.total)
+
+    def probe(self, name: str) -> None:
+        # No fsync: asked every few seconds, and a full or read-only disk refuses the write itself.
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / name
+        try:
+            path.write_bytes(b"glad")
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class RemoteStore:
+    """Any fsspec file system; its libraries are loaded at the first call."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def _place(self, ref: str) -> tuple[AbstractFileSystem, str]:
+        system, root = fsspec.core.url_to_fs(self._url)
+        return system, f"{root.rstrip('/')}/{ref}"
+
+    def names(self, folder: str) -> list[str]:
+        system, path = self._place(folder)
+        system.invalidate_cache(path)  # another process may have written since
+        try:
+            return sorted(str(name).rpartition("/")[2] for name in system.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+
+    def write(self, ref: str, content: bytes) -> None:
+        system, path = self._place(ref)
+        try:
+            system.pipe_file(path, content)
+        except FileNotFoundError:  # a file system with real folders
+            system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            system.pipe_file(path, content)
+
+    def read(self, ref: str) -> bytes:
+        system, path = self._place(ref)
+        return bytes(system.cat_file(path))
+
+    def remove(self, ref: str) -> None:
+        system, path = self._place(ref)
+        system.rm_file(path)
+
+    def folders(self) -> list[str]:
+        system, root = fsspec.core.url_to_fs(self._url)
+        system.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            return [str(name).rstrip("/").rpartition("/")[2] for name in system.ls(root, detail=False)]
+        return []
+
+    def files(self, day: str) -> dict[tuple[str, str], int]:
+        system, path = self._place(day)
+        sizes = {name: int(info["size"] or 0) for name, info in system.find(path, detail=True).items()}
+        parts = {name: name.rsplit("/", 2)[-2:] for name in sizes}
+        return {(folder, file): sizes[name] for name, (folder, file) in parts.items()}
+
+    def remove_folder(self, folder: str) -> None:
+        system, path = self._place(folder)
+        system.rm(path, recursive=True)
+
+    def disk(self) -> Disk | None:
+        return None
+
+    def probe(self, name: str) -> None:
+        self.write(name, b"glad")
+        self.remove(name)
+
+
+def local_folder(root: str | Path) -> Path | None:
+    """The folder that a path or file:// URL names; None for any other URL."""
+    if isinstance(root, Path):
+        return root.expanduser()
+    address = urlsplit(root)
+    if address.scheme == "file" and address.netloc in {"", "localhost"}:
+        return Path(unquote(address.path))
+    return None if "://" in root else Path(root).expanduser()

@@ -1,0 +1,57 @@
+"""An event: an inspection ended, or was reviewed."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from model_store.manifest import Name
+from service.contract.findings import Failure
+from service.contract.ids import InspectionId
+from service.contract.message import Message
+from service.contract.result import Result, Verdict
+from service.contract.review import Review
+from service.contract.texts import Text
+from service.contract.times import Timestamp
+
+
+class Event(Message):
+    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
+
+    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
+    inspection_id: InspectionId
+    product: Name
+    serial: Text | None = None
+    lot: Text | None = None
+    station: Text | None = None
+    view: Text | None = None
+    verdict: Verdict | None = None
+    score: float | None = None
+    error: Failure | None = None
+    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
+    at: Timestamp
+
+    @classmethod
+    def of_review(cls, result: Result, review: Review) -> Self:
+        """The event of a review of this ended inspection."""
+        return cls.of(result).model_copy(update={"type": "inspection.reviewed", "review": review, "at": review.at})
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        """The event of an ended inspection."""
+        return cls.model_validate(
+            {
+                "type": f"inspection.{result.state.value}",
+                "inspection_id": result.id,
+                "product": result.product,
+                "serial": result.serial,
+                "lot": result.lot,
+                "station": result.station,
+                "view": result.view,
+                "verdict": result.verdict,
+                "score": result.score,
+                "error": result.error,
+                "at": result.finished_at,
+            }
+        )

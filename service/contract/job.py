@@ -1,0 +1,89 @@
+"""A job: one accepted image, pinned to its bundle and thresholds; it never changes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from model_store import thresholds
+from model_store.manifest import Name, Sha256
+from service.contract.ids import InspectionId
+from service.contract.message import Message
+from service.contract.metadata import Metadata
+from service.contract.texts import Text
+from service.contract.times import Timestamp
+
+MAX_JOB_BYTES = 2048
+
+
+class JobTooLarge(ValueError):
+    """A job's JSON exceeds MAX_JOB_BYTES: its traceability fields are too long together."""
+
+
+class Priority(StrEnum):
+    """In which stream a job waits. Claims look at `high` first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+
+
+class Thresholds(thresholds.Thresholds):
+    """The limits that were in force when the image was accepted."""
+
+    model_config = ConfigDict(extra="ignore")  # stored, and read by older processes: as Message
+
+
+class Traceability(Message):
+    """What the line tells about the part; stored and shown, never part of the verdict."""
+
+    serial: Text | None = Field(None, description="the part's serial number", examples=["SN-000123"])
+    lot: Text | None = Field(None, description="production lot", examples=["L-42"])
+    view: Text | None = Field(None, description="which side or camera position", examples=["top"])
+    station: Text | None = Field(None, description="where the image was taken", examples=["line-3"])
+    captured_at: Timestamp | None = Field(
+        None, description="when the image was taken: RFC 3339 with a time zone", examples=["2026-11-23T08:15:30.120Z"]
+    )
+    metadata: Metadata | None = Field(
+        None, description="free JSON object, at most 1 KB", examples=[{"shift": 2, "operator": "a7"}]
+    )
+
+
+class Job(Traceability):
+    """One accepted image, as the worker sees it: at most 2 KB, pointing to the stored bytes."""
+
+    id: InspectionId
+    product: Name
+    bundle_version: Name
+    bundle_hash: Sha256
+    thresholds: Thresholds
+    image_ref: str = Field(description="key of the original bytes in the artifact store")
+    image_sha256: Sha256
+    image_format: str = Field(description="format found in the content, such as JPEG")
+    image_bytes: int = Field(ge=1)
+    width: int = Field(ge=1, description="of the upright image, in pixels")
+    height: int = Field(ge=1)
+    accepted_at: Timestamp
+    priority: Priority = Priority.NORMAL
+    deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
+    pool: Name = "default"
+    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    traceparent: str | None = Field(
+        None, max_length=64, description="the W3C trace context of the request, where traces are collected"
+    )
+
+    def to_json(self) -> str:
+        """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""
+        text = self.model_dump_json(exclude_none=True)
+        if (size := len(text.encode())) > MAX_JOB_BYTES:
+            raise JobTooLarge(
+                f"the job is {size} bytes; at most {MAX_JOB_BYTES} are allowed: shorten serial, lot, view, station or "
+                "metadata"
+            )
+        return text
+
+    @property
+    def traceability(self) -> dict[str, Any]:
+        """The fields of `Traceability`, for a Result."""
+        return {name: getattr(self, name) for name in Traceability.model_fields}
