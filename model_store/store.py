@@ -128,6 +128,10 @@ class Store:
         """The thresholds in force for a bundle: its calibration's, unless overridden; NotCalibrated without."""
         return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
 
+    def gated(self, ref: BundleRef) -> bool:
+        """Whether the bundle's quality gate is asked: it has one, and nobody has switched the product's off."""
+        return ref.manifest.gate is not None and self.state(ref.product).gate_on
+
     def publish(self, folder: Path) -> BundleRef:
         """Verifies a bundle and adds it, in one step; what is there already is left as it is.
 
@@ -181,6 +185,15 @@ class Store:
         except ValueError as error:
             raise BadProductState(f"product {product}, version {version}: {error}") from error
         return self._written(self.state(product).override(version, overrides, by=by, at=at or datetime.now(UTC)))
+
+    def switch_gate(
+        self, product: str, *, on: bool, by: str, note: str = "", at: datetime | None = None
+    ) -> ProductState:
+        """Switches the product's quality gate; UnknownProduct, BadProductState, StateConflict."""
+        if not self.versions(product):
+            raise self._unknown(product)
+        state = self.state(product)
+        return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note))
 
     def _written(self, state: ProductState) -> ProductState:
         write_state(self._folder(state.product), state)
