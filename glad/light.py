@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 BLACK, WHITE = 8, 247
-"""Grey levels up to which, and from which, nothing can be told apart any more: noise and JPEG leave no pure 0 or 255."""
+"""Grey levels up to which, and from which, nothing can be told apart: noise and JPEG leave no pure 0 or 255."""
 
 
 @dataclass(frozen=True)

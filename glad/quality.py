@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.counted import counted_pixels
+from glad.gate import VIEW_SIDE
 from glad.imaging import Pixels
 from glad.layout import lay_out
 from glad.light import Light, grey_of, measure_light
@@ -24,8 +25,6 @@ from glad.zones import Zones
 
 LIGHT_SIDE = 128
 """Longer side at which light is measured, in pixels."""
-VIEW_SIDE = 32
-"""Side of a view: small enough that neither noise nor a defect is seen in it, large enough for a part's outline."""
 MOST_SQUARES = 16
 """Of an image of many tiles, evenly spread, are measured for sharpness."""
 

@@ -184,7 +184,7 @@ def gate(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Switches the quality gate of a product, whatever its version; what waits already keeps what it was accepted with."""
+    """Switches a product's quality gate, whatever its version; what waits already stays as it was accepted."""
     opened = chosen_store(store, data_dir)
     with explained():
         opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)

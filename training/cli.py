@@ -1,4 +1,7 @@
-"""`glad sample`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles. Each imports its needs when called."""
+"""`glad sample`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles.
+
+Each imports its needs when called.
+"""
 
 from __future__ import annotations
 

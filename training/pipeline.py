@@ -135,7 +135,6 @@ def train(
     with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
-    found = {"settings": settings, "calibration": calibration, "report": report, "learned": learned}
     return publish(
         target,
         naming,

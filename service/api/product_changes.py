@@ -92,7 +92,10 @@ class Change(BaseModel):
 class Effect(BaseModel):
     """The new thresholds on the product's last inspections by this version."""
 
-    compared: int = Field(description="inspections with a score that are kept, the latest first, at most `last`")
+    compared: int = Field(
+        description="inspections with a score that are kept, the latest first, at most `last`; what the quality gate "
+        "stopped has none"
+    )
     changed: int
     changes: list[Change]
     oldest: Timestamp | None = Field(description="end of the oldest of them")
@@ -124,7 +127,7 @@ async def activate(site: SiteOf, caller: CallerOf, product: ProductName, fields:
             return store.roll_back(product, by=by, note=note)
         return store.activate(product, fields.version, by=by, note=note)
 
-    state = await _changed(site, product, change)
+    state = await changed(site, product, change)
     log.info(
         "version activated",
         product=product,
@@ -151,15 +154,15 @@ async def thresholds(
 ) -> ThresholdsView:
     """Overrides a version's calibrated thresholds for what is accepted from now on, and tells how many of the last
     inspections would have had another verdict. Stored results stay as they are."""
-    ref = await _changed(site, product, lambda store: store.resolve(product, fields.version))
-    state = await _changed(site, product, lambda store: store.state(product))
+    ref = await changed(site, product, lambda store: store.resolve(product, fields.version))
+    state = await changed(site, product, lambda store: store.state(product))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = _shown(state.thresholds(ref.version, calibration)), _over(overrides, ref)
     effect = await _effect(site, ref, after, last)
     if not preview:
         by = fields.by or caller.name
-        await _changed(site, product, lambda store: store.override(product, ref.version, overrides, by=by))
+        await changed(site, product, lambda store: store.override(product, ref.version, overrides, by=by))
         log.info(
             "thresholds changed",
             product=product,
@@ -179,7 +182,7 @@ async def thresholds(
     )
 
 
-async def _changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
+async def changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
     """What the change gives; a ServiceError where the store refuses it."""
     try:
         return await asyncio.to_thread(change, site.store)
@@ -226,13 +229,17 @@ def _shown(limits: BaseModel) -> Thresholds:
 
 
 async def _effect(site: Site, ref: BundleRef, limits: Thresholds, last: int) -> Effect:
-    """Reads the history from its new end, a page at a time."""
+    """Reads the history from its new end, a page at a time. What the quality gate stopped has no score to compare."""
     wanted = HistoryFilter(product=ref.product, state=State.DONE)
     results: list[Result] = []
     position: int | None = None
     while len(results) < last:
         page = await site.history.page(wanted, after=position, limit=PAGE, newest_first=True)
-        results += [result for result in page.results if result.bundle and result.bundle.hash == ref.hash]
+        results += [
+            result
+            for result in page.results
+            if result.score is not None and result.bundle and result.bundle.hash == ref.hash
+        ]
         position = page.position
         if not page.more:
             break

@@ -13,6 +13,7 @@ from model_store.errors import StoreError
 from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
 from service.api.documents import products as documents
+from service.api.gate_view import GateView, view_gate
 from service.api.site import SiteOf
 from service.contract import Thresholds, Timestamp
 from service.errors import ProductUnusable, UnknownProduct
@@ -39,6 +40,7 @@ class ProductView(BaseModel):
     product: str = Field(examples=["bracket"])
     active: BundleView = Field(description="inspects what is submitted now")
     versions: list[BundleView] = Field(description="all usable bundles, newest first")
+    gate: GateView = Field(description="what is checked of an image before it is inspected")
 
 
 class ProductList(BaseModel):
@@ -96,6 +98,7 @@ def _view(store: Store, name: str) -> ProductView:
         product=name,
         active=_bundle_view(store, active),
         versions=[_bundle_view(store, ref) for ref in store.versions(name)],
+        gate=view_gate(active, store.state(name)),
     )
 
 
