@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, reliability_command
+from bench import engine_commands, gate_command, reliability_command
 from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command()(engine_commands.engines)
 app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
+app.command()(gate_command.gate)
 
 
 @app.command()

@@ -11,19 +11,18 @@ from glad.gate import VIEW_SIDE, Check, QualityGate, Unfit
 from glad.light import Light
 from glad.quality import Measured, likeness
 
-NOTHING_TO_SEE = 0.95
+MOSTLY = 0.5
 """From this share of black or of white on it is the light that fails, whatever may lie in front of the camera."""
 
 
 def find_unfit(gate: QualityGate, measured: Measured) -> tuple[Unfit, ...]:
     """Why this image is unfit, what to put right first; () for one that is fit.
 
-    Whether a part is sharp is asked only where it is there and lit, and whether it is there only where anything can
-    be seen at all: one fault is told as one.
+    Whether a part is sharp is asked only where it is there and lit, and whether it is there only where enough can be
+    seen: one fault is told as one.
     """
     light = tuple(_light(gate, measured.light))
-    unseen = max(measured.light.black_share, measured.light.white_share) >= NOTHING_TO_SEE
-    if light and unseen:
+    if light and max(measured.light.black_share, measured.light.white_share) >= MOSTLY:
         return light
     return (*_part(gate, measured), *light) or tuple(_focus(gate, measured.sharpness))
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from glad.frozen import Frozen
 
-VIEW_SIDE = 32
+VIEW_SIDE = 48
 """Side of a view, in pixels: so small that neither noise nor a defect is seen in it, large enough for a part's outline.
 """
 

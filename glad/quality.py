@@ -25,6 +25,11 @@ from glad.zones import Zones
 
 LIGHT_SIDE = 128
 """Longer side at which light is measured, in pixels."""
+MOST_SHIFT = 3
+"""Pixels of a view that a part may lie aside, along each axis: 6 % of the longer side."""
+LEAST_CONTRAST = 0.5
+"""Standard deviation, in grey levels, below which there is only rounding."""
+_SHIFTS = range(2 * MOST_SHIFT + 1)
 MOST_SQUARES = 16
 """Of an image of many tiles, evenly spread, are measured for sharpness."""
 
@@ -55,15 +60,25 @@ def measure_quality(pixels: Pixels, settings: MethodSettings) -> Measured:
 
 
 def likeness(view: View, expected: NDArray[np.float32]) -> float:
-    """The correlation, -1 ... 1, of what counts of a view with the expected one; 0 where either shows nothing.
+    """The correlation, -1 ... 1, of what counts of a view with the expected one, the best over small shifts; 0 where
+    either shows nothing.
 
-    Normalised cross-correlation (J. P. Lewis, "Fast normalized cross-correlation", 1995), at one place: the part's
-    outline decides, not its light or contrast.
+    Normalised cross-correlation (J. P. Lewis, "Fast normalized cross-correlation", 1995): light and contrast cancel,
+    and so does the play of a fixture. Without shifts a part that lies 2 % aside looks as strange as one upside down.
     """
-    own, other = (values[view.counted] - values[view.counted].mean() for values in (view.grey, expected))
-    both = float(np.linalg.norm(own) * np.linalg.norm(other))
-    blank = view.counted.sum() ** 0.5 * 0.5  # half a grey level of contrast: rounding
-    return float(own @ other) / both if np.linalg.norm(own) > blank and both > 0 else 0.0
+    size = VIEW_SIDE - 2 * MOST_SHIFT
+    inner = expected[MOST_SHIFT:-MOST_SHIFT, MOST_SHIFT:-MOST_SHIFT]
+    places = [(slice(y, y + size), slice(x, x + size)) for y in _SHIFTS for x in _SHIFTS]
+    return max(_correlation(view.grey[place], inner, view.counted[place]) for place in places)
+
+
+def _correlation(grey: NDArray[np.float32], expected: NDArray[np.float32], counted: NDArray[np.bool_]) -> float:
+    if not counted.any():
+        return 0.0
+    own, other = (values[counted] - values[counted].mean() for values in (grey, expected))
+    length, both = float(np.linalg.norm(own)), float(np.linalg.norm(own) * np.linalg.norm(other))
+    shown = length > LEAST_CONTRAST * len(own) ** 0.5
+    return float(own @ other) / both if shown and both > 0 else 0.0
 
 
 def _light(pixels: Pixels, zones: Zones) -> Light:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glad.fitness import find_unfit
 from glad.gate import QualityGate
 from glad.imaging import Pixels
 from glad.quality import Measured, likeness, measure_quality
@@ -36,8 +37,10 @@ SHARE_MARGIN = 0.05
 """Of the image, in black or in white."""
 SHARPNESS_MARGIN = 1.1
 """A factor of the sharpness."""
-UNLIKENESS_MARGIN = 1.5
+UNLIKENESS_MARGIN = 2.0
 """A factor of 1 - likeness."""
+LIKE_ENOUGH = 0.85
+"""No image that is so like the good ones is said to be without the part, however alike those are among themselves."""
 _LEAST = 1e-6
 
 
@@ -53,13 +56,22 @@ def learn_gate(
     split: Split, settings: MethodSettings, *, progress: Count | None = None, workers: int | None = None
 ) -> Learned:
     """The expected view from the training images, every limit from all good images. DataError for an unreadable one."""
-    paths = (*split.train, *split.calibration)
-    measured = []
-    for done, one in enumerate(spread(partial(_measure, settings=settings), paths, workers=workers, chunk=8), start=1):
-        measured.append(one)
-        if progress is not None:
-            progress(done, len(paths))
+    measured = _all_measured((*split.train, *split.calibration), settings, progress, workers)
     return limits_of(measured, expected_view(measured[: len(split.train)]))
+
+
+def first_checks(
+    gate: QualityGate,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> list[str]:
+    """For each image the first reason why the gate stops it; "" for one that it lets through."""
+    measured = _all_measured(paths, settings, progress, workers)
+    unfit = [find_unfit(gate, one) for one in measured]
+    return [reasons[0].check.value if reasons else "" for reasons in unfit]
 
 
 def limits_of(measured: Sequence[Measured], view: NDArray[np.uint8]) -> Learned:
@@ -75,7 +87,7 @@ def limits_of(measured: Sequence[Measured], view: NDArray[np.uint8]) -> Learned:
         black_share=share_above([one.light.black_share for one in measured]),
         white_share=share_above([one.light.white_share for one in measured]),
         sharpness=factor_below([one.sharpness for one in measured], SHARPNESS_MARGIN),
-        likeness=farthest if farthest > 0 else None,
+        likeness=min(farthest, LIKE_ENOUGH) if farthest > 0 else None,
         view=base64.b64encode(view.tobytes()).decode(),
         good_images=len(measured),
     )
@@ -111,6 +123,17 @@ def beyond(values: NDArray[np.float64], margin: float) -> float:
 
 def _logs(values: Sequence[float]) -> NDArray[np.float64]:
     return np.log(np.maximum(np.asarray(values, dtype=np.float64), _LEAST))
+
+
+def _all_measured(
+    paths: Sequence[Path], settings: MethodSettings, progress: Count | None, workers: int | None
+) -> list[Measured]:
+    measured = []
+    for done, one in enumerate(spread(partial(_measure, settings=settings), paths, workers=workers, chunk=8), start=1):
+        measured.append(one)
+        if progress is not None:
+            progress(done, len(paths))
+    return measured
 
 
 def _measure(path: Path, settings: MethodSettings) -> Measured:
