@@ -112,5 +112,7 @@ def _draw(file: Path, path: Path) -> None:
         pictures = [spoiled(path, start + place) for place in range(len(names))]
         lines.append(contact_sheet([pictures], cell=CELL_PX, titles=[name[:18] for name in names]))
     width = max(line.shape[1] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in lines]
+    padded = [
+        np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=line[0, 0, 0]) for line in lines
+    ]
     Image.fromarray(np.concatenate(padded)).save(file, "JPEG", quality=80)

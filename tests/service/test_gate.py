@@ -116,7 +116,7 @@ async def test_an_unfit_image_is_for_review_without_a_score_everywhere(
     assert [one["id"] for one in history["inspections"]] == [claimed.id]
     part = (await api.http.get("/v1/parts/SN-1")).json()
     assert (part["verdict"], part["views"][0]["reason"]) == ("review", "quality")
-    reviewed = await api.http.post(f"/v1/inspections/{claimed.id}/review", json={"decision": "ok"})
+    reviewed = await api.http.post(f"/v1/inspections/{claimed.id}/review", json={"decision": "ok", "by": "ann"})
     assert reviewed.status_code == 200
     assert (await api.http.get("/v1/parts/SN-1")).json()["verdict"] == "pass"
 
