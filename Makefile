@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 DATA ?= data/bracket
 VERSION ?= 4
 PYTEST_ARGS ?=
+TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test check format bundle rules dashboards sbom sizes clean python
@@ -29,7 +30,7 @@ serve: python ## the service with the demo product, on http://127.0.0.1:8000
 	@exec $(VENV)/bin/glad serve
 
 test: setup ## the whole test suite
-	@$(VENV)/bin/python -m pytest -q --durations=10 $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -q -n $(TEST_JOBS) --dist loadfile --durations=10 $(PYTEST_ARGS)
 
 check: setup ## format, lint, strict types, import rules, the documents' links
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "make check: run 'make format'" >&2; exit 1; }

@@ -37,6 +37,9 @@ class NotServed(Exception):
 class Service:
     """One that is ready."""
 
+    pid: int
+    """Of `glad serve` itself."""
+    data_dir: Path
     url: str
     product: str
     engine: str
@@ -44,19 +47,23 @@ class Service:
 
 
 @contextmanager
-def served(bundle: Path, engine: str) -> Iterator[Service]:
-    """Serves the bundle on this engine; stops at the end of the block, whatever happens. NotServed, StoreError."""
+def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Serves the bundle on this engine; stops at the end of the block, whatever happens. NotServed, StoreError.
+
+    settings: further GLAD_*.
+    """
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as scratch:
         data, log = Path(scratch) / "data", Path(scratch) / "serve.log"
         store = Store(data / "store")
         reference = store.publish(bundle)
         store.activate(reference.product, reference.version, by="glad bench")
         command = [sys.executable, "-m", "glad", "serve", "--port", "0", "--data-dir", str(data)]
-        child = Child("glad serve", command, env=_environment(engine), log=log)
+        child = Child("glad serve", command, env={**_environment(engine), **(settings or {})}, log=log)
         child.start()
         try:
             port = _worker_port(child, log)
-            yield Service(_url(log), reference.product, _engine_in_use(port, reference, log))
+            in_use = _engine_in_use(port, reference, log)
+            yield Service(child.pid or 0, data, _url(log), reference.product, in_use)
         finally:
             child.signal(signal.SIGTERM)
             child.wait(STOP_S)

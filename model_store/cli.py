@@ -41,6 +41,7 @@ app.command("import")(import_command)
 
 @app.callback()
 def _log_to_stderr() -> None:
+    structlog.reset_defaults()  # where a service has run in this process, its processors want another kind of logger
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 

@@ -130,6 +130,14 @@ class ProductState(Frozen):
         """Whether the gate is asked, where a bundle has one: nobody has switched it off."""
         return self.gate is None or self.gate.on
 
+    def refuse_other_than(self, revision: int) -> None:
+        """StateConflict unless this is the state of that revision."""
+        if self.revision != revision:
+            raise StateConflict(
+                f"product {self.product}: state is at revision {self.revision}, changed by {self.changed_by}; "
+                f"yours was made from revision {revision}: read it again and repeat the change"
+            )
+
     def to_bytes(self) -> bytes:
         """The bytes of the state file. Where nobody switched the gate, also what knows none can read them."""
         absent = {"gate"} if self.gate is None else None
@@ -174,12 +182,7 @@ def write_state(folder: Path, state: ProductState) -> None:
     """Replaces the state on disk, durably. StateConflict unless it still is the revision just before `state`'s."""
     make_folder(folder)
     with _locked(folder):
-        present = read_state(folder, state.product)
-        if present.revision != state.revision - 1:
-            raise StateConflict(
-                f"product {state.product}: state is at revision {present.revision}, changed by {present.changed_by}; "
-                f"yours was made from revision {state.revision - 1}: read it again and repeat the change"
-            )
+        read_state(folder, state.product).refuse_other_than(state.revision - 1)
         replace_file(folder / STATE_NAME, state.to_bytes())
 
 

@@ -155,28 +155,47 @@ class Store:
         return read_state(self._folder(product), product)
 
     def activate(
-        self, product: str, version: str, *, by: str, note: str = "", at: datetime | None = None
+        self,
+        product: str,
+        version: str,
+        *,
+        by: str,
+        note: str = "",
+        at: datetime | None = None,
+        revision: int | None = None,
     ) -> ProductState:
-        """Makes a version active after verifying every file; errors as in `resolve`, NotCalibrated, StateConflict."""
+        """Makes a version active after verifying every file; errors as in `resolve`, NotCalibrated, StateConflict.
+
+        `revision`: here and below, change the product only if it is at this one; else StateConflict.
+        """
         ref = self.resolve(product, version)
         self.thresholds(ref)
         self._verified(ref)
-        state = self.state(product)
+        state = self._state_at(product, revision)
         newest = next((newest.version for newest in self.versions(product)), None)
         return self._written(state.activate(version, by=by, at=at or datetime.now(UTC), note=note, instead_of=newest))
 
-    def roll_back(self, product: str, *, by: str, note: str = "", at: datetime | None = None) -> ProductState:
+    def roll_back(
+        self, product: str, *, by: str, note: str = "", at: datetime | None = None, revision: int | None = None
+    ) -> ProductState:
         """Makes the version before the active one active again; NothingToRollBack if there was none."""
         if not self.versions(product):
             raise self._unknown(product)
-        state = self.state(product).roll_back(by=by, at=at or datetime.now(UTC), note=note)
+        state = self._state_at(product, revision).roll_back(by=by, at=at or datetime.now(UTC), note=note)
         if state.active is None:
             raise NothingToRollBack(f"product {product}: no version was active before")
         self._verified(self.resolve(product, state.active))
         return self._written(state)
 
     def override(
-        self, product: str, version: str, overrides: ThresholdOverrides, *, by: str, at: datetime | None = None
+        self,
+        product: str,
+        version: str,
+        overrides: ThresholdOverrides,
+        *,
+        by: str,
+        at: datetime | None = None,
+        revision: int | None = None,
     ) -> ProductState:
         """Replaces a version's threshold overrides; BadProductState if review would lie above fail."""
         ref = self.resolve(product, version)
@@ -184,15 +203,29 @@ class Store:
             overrides.over(ref.manifest.thresholds)
         except ValueError as error:
             raise BadProductState(f"product {product}, version {version}: {error}") from error
-        return self._written(self.state(product).override(version, overrides, by=by, at=at or datetime.now(UTC)))
+        state = self._state_at(product, revision)
+        return self._written(state.override(version, overrides, by=by, at=at or datetime.now(UTC)))
+
+    def _state_at(self, product: str, revision: int | None) -> ProductState:
+        state = self.state(product)
+        if revision is not None:
+            state.refuse_other_than(revision)
+        return state
 
     def switch_gate(
-        self, product: str, *, on: bool, by: str, note: str = "", at: datetime | None = None
+        self,
+        product: str,
+        *,
+        on: bool,
+        by: str,
+        note: str = "",
+        at: datetime | None = None,
+        revision: int | None = None,
     ) -> ProductState:
         """Switches the product's quality gate; UnknownProduct, BadProductState, StateConflict."""
         if not self.versions(product):
             raise self._unknown(product)
-        state = self.state(product)
+        state = self._state_at(product, revision)
         return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note))
 
     def _written(self, state: ProductState) -> ProductState:

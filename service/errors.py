@@ -13,6 +13,7 @@ ServiceError
  ├── UnknownVersion         404 the product has no such version
  ├── VersionUnusable        409 broken, not calibrated, or none to go back to
  ├── StateChanged           409 somebody else changed the product at the same time
+ ├── PreconditionFailed     412 If-Match names another revision of the product
  ├── UnknownInspection      404 never accepted, or kept long enough
  ├── UnknownArtifact        404 no such picture, or none yet
  ├── UnknownStation         404 the station is not set
@@ -164,6 +165,12 @@ class StateChanged(ServiceError):
     """Somebody else changed the product at the same time."""
 
     status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+
+
+class PreconditionFailed(ServiceError):
+    """If-Match names another revision of the product."""
+
+    status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "Product is at another revision"
 
 
 class VersionNotActive(ServiceError):

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     rate_per_s: float | None = Field(None, gt=0, description="calls a second of one key or address; default: no limit")
     rate_burst: int = Field(20, ge=1, description="calls at once, where GLAD_RATE_PER_S is set")
     failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address")
-    docs: bool = Field(True, description="serve /docs, /redoc and /openapi.json")
+    docs: bool = Field(True, description="serve /docs and /openapi.json")
     metrics_open: bool = Field(True, description="/metrics needs no key")
     cors_origins: Origins = Field((), description="web pages that may call from a browser: https://mes.example,...")
     body_timeout_s: float = Field(20, gt=0, description="a body may keep us waiting so long, and longer if it is large")

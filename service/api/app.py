@@ -143,8 +143,16 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Last-Event-ID", "Content-Type"],
-            expose_headers=["Location", "Retry-After", "Preference-Applied"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Idempotency-Key",
+                "If-Match",
+                "Prefer",
+                "Last-Event-ID",
+                "Content-Type",
+            ],
+            expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traced, tracing=lambda: app.state.site.tracing)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store.product import ProductState
+from model_store.store import Store
 from service.api.documents import products as documents
 from service.api.gate_view import GateView, view_gate
-from service.api.product_changes import ProductName, changed
+from service.api.product_changes import ProductName, changed, seen_state
+from service.api.revisions import IfMatch, tag
 from service.api.site import SiteOf
 from service.contract import Note, Text
 from service.security.caller import CallerOf
@@ -28,11 +31,26 @@ class GateFields(BaseModel):
 
 
 @router.put("/v1/products/{product}/gate", summary="Switch the quality gate", responses=documents.GATE_RESPONSES)
-async def switch(site: SiteOf, caller: CallerOf, product: ProductName, fields: GateFields) -> GateView:
+async def switch(
+    site: SiteOf,
+    caller: CallerOf,
+    response: Response,
+    product: ProductName,
+    fields: GateFields,
+    *,
+    if_match: IfMatch = None,
+) -> GateView:
     """Switches the quality gate for what is accepted from now on, whatever version inspects it. What waits already, and
     every stored result, stays as it is. The limits are the bundle's own: `glad gate` learns others."""
     by, note = fields.by or caller.name, fields.note or ""
+
+    def change(store: Store) -> ProductState:
+        seen = seen_state(store, product, if_match)
+        revision = None if if_match is None else seen.revision
+        return store.switch_gate(product, on=fields.on, by=by, note=note, revision=revision)
+
     ref = await changed(site, product, lambda store: store.resolve(product))
-    state = await changed(site, product, lambda store: store.switch_gate(product, on=fields.on, by=by, note=note))
+    state = await changed(site, product, change)
+    tag(response, state.revision)
     log.info("quality gate switched", product=product, on=fields.on, by=by, key=caller.key_name, note=note)
     return view_gate(ref, state)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated, Self, TypeVar
 
 import structlog
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store import errors as refused
@@ -17,8 +16,10 @@ from model_store.product import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
 from service.api.documents import products as documents
 from service.api.products import refusal
+from service.api.revisions import IfMatch, check_match, tag
 from service.api.site import Site, SiteOf
-from service.contract import InspectionId, Note, Result, State, Text, Thresholds, Timestamp, Verdict
+from service.api.threshold_effect import MOST_COMPARED, Effect, effect_on
+from service.contract import Note, Text, Thresholds
 from service.errors import (
     InvalidFields,
     ServiceError,
@@ -28,12 +29,7 @@ from service.errors import (
     VersionUnusable,
 )
 from service.problem_details import FieldProblem
-from service.queue.history import HistoryFilter
 from service.security.caller import CallerOf
-
-PAGE = 200
-MOST_COMPARED = 5000
-SHOWN_EXAMPLES = 20
 
 T = TypeVar("T")
 
@@ -81,32 +77,12 @@ class ThresholdFields(BaseModel):
     by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
 
 
-class Change(BaseModel):
-    """How many inspections would have had another verdict."""
-
-    before: Verdict
-    after: Verdict
-    count: int
-
-
-class Effect(BaseModel):
-    """The new thresholds on the product's last inspections by this version."""
-
-    compared: int = Field(
-        description="inspections with a score that are kept, the latest first, at most `last`; what the quality gate "
-        "stopped has none"
-    )
-    changed: int
-    changes: list[Change]
-    oldest: Timestamp | None = Field(description="end of the oldest of them")
-    examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
-
-
 class ThresholdsView(BaseModel):
     """Thresholds before and after, and what the change does."""
 
     product: str
     version: str
+    revision: int = Field(description="of the product, after the change; also the `ETag`")
     applied: bool = Field(description="false: a preview")
     calibrated: Thresholds
     before: Thresholds
@@ -117,17 +93,28 @@ class ThresholdsView(BaseModel):
 @router.put(
     "/v1/products/{product}/active", summary="Activate a version, or roll back", responses=documents.ACTIVE_RESPONSES
 )
-async def activate(site: SiteOf, caller: CallerOf, product: ProductName, fields: ActiveFields) -> ActiveView:
+async def activate(
+    site: SiteOf,
+    caller: CallerOf,
+    response: Response,
+    product: ProductName,
+    fields: ActiveFields,
+    *,
+    if_match: IfMatch = None,
+) -> ActiveView:
     """The version inspects what is accepted from now on; what waits already stays with the version that it was accepted
     for. Every file of the version is verified first."""
     by, note = fields.by or caller.name, fields.note or ""
 
     def change(store: Store) -> ProductState:
+        seen = seen_state(store, product, if_match)
+        revision = None if if_match is None else seen.revision
         if fields.version is None:
-            return store.roll_back(product, by=by, note=note)
-        return store.activate(product, fields.version, by=by, note=note)
+            return store.roll_back(product, by=by, note=note, revision=revision)
+        return store.activate(product, fields.version, by=by, note=note, revision=revision)
 
     state = await changed(site, product, change)
+    tag(response, state.revision)
     log.info(
         "version activated",
         product=product,
@@ -146,23 +133,28 @@ async def activate(site: SiteOf, caller: CallerOf, product: ProductName, fields:
 async def thresholds(
     site: SiteOf,
     caller: CallerOf,
+    response: Response,
     product: ProductName,
     fields: ThresholdFields,
     *,
+    if_match: IfMatch = None,
     preview: Annotated[bool, Query(description="true: only tell the effect; nothing changes")] = False,
     last: Annotated[int, Query(ge=0, le=MOST_COMPARED, description="inspections to try the change on")] = 1000,
 ) -> ThresholdsView:
     """Overrides a version's calibrated thresholds for what is accepted from now on, and tells how many of the last
     inspections would have had another verdict. Stored results stay as they are."""
+    state = await changed(site, product, lambda store: seen_state(store, product, if_match))
     ref = await changed(site, product, lambda store: store.resolve(product, fields.version))
-    state = await changed(site, product, lambda store: store.state(product))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = _shown(state.thresholds(ref.version, calibration)), _over(overrides, ref)
-    effect = await _effect(site, ref, after, last)
+    effect = await effect_on(site.history, ref, after, last)
     if not preview:
         by = fields.by or caller.name
-        await changed(site, product, lambda store: store.override(product, ref.version, overrides, by=by))
+        seen = state.revision  # the overrides were merged into this one: a change in between is not written over
+        state = await changed(
+            site, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=seen)
+        )
         log.info(
             "thresholds changed",
             product=product,
@@ -171,15 +163,24 @@ async def thresholds(
             key=caller.key_name,
             **overrides.model_dump(),
         )
+    tag(response, state.revision)
     return ThresholdsView(
         product=product,
         version=ref.version,
+        revision=state.revision,
         applied=not preview,
         calibrated=_over(ThresholdOverrides(), ref),
         before=before,
         after=after,
         effect=effect,
     )
+
+
+def seen_state(store: Store, product: str, if_match: str | None) -> ProductState:
+    """The product's state before the change. PreconditionFailed if it is not the one that the caller saw."""
+    state = store.state(product)
+    check_match(if_match, state)
+    return state
 
 
 async def changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
@@ -226,39 +227,3 @@ def _over(overrides: ThresholdOverrides, ref: BundleRef) -> Thresholds:
 
 def _shown(limits: BaseModel) -> Thresholds:
     return Thresholds(**limits.model_dump())
-
-
-async def _effect(site: Site, ref: BundleRef, limits: Thresholds, last: int) -> Effect:
-    """Reads the history from its new end, a page at a time. What the quality gate stopped has no score to compare."""
-    wanted = HistoryFilter(product=ref.product, state=State.DONE)
-    results: list[Result] = []
-    position: int | None = None
-    while len(results) < last:
-        page = await site.history.page(wanted, after=position, limit=PAGE, newest_first=True)
-        results += [
-            result
-            for result in page.results
-            if result.score is not None and result.bundle and result.bundle.hash == ref.hash
-        ]
-        position = page.position
-        if not page.more:
-            break
-    return compare(results[:last], limits)
-
-
-def compare(results: Iterable[Result], limits: Thresholds) -> Effect:
-    """These limits on inspections that are done, the latest first."""
-    pairs = [
-        (result, result.verdict, limits.verdict(result.score))
-        for result in results
-        if result.verdict is not None and result.score is not None
-    ]
-    changed = [(result, before, after) for result, before, after in pairs if before is not after]
-    counts = Counter((before, after) for _, before, after in changed)
-    return Effect(
-        compared=len(pairs),
-        changed=len(changed),
-        changes=[Change(before=before, after=after, count=count) for (before, after), count in sorted(counts.items())],
-        oldest=pairs[-1][0].finished_at if pairs else None,
-        examples=[result.id for result, _, _ in changed[:SHOWN_EXAMPLES]],
-    )

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from model_store.errors import StoreError
@@ -14,6 +14,7 @@ from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
 from service.api.documents import products as documents
 from service.api.gate_view import GateView, view_gate
+from service.api.revisions import tag
 from service.api.site import SiteOf
 from service.contract import Thresholds, Timestamp
 from service.errors import ProductUnusable, UnknownProduct
@@ -38,6 +39,9 @@ class ProductView(BaseModel):
     """A product with a usable bundle."""
 
     product: str = Field(examples=["bracket"])
+    revision: int = Field(
+        description="grows with every change of what is active, of thresholds and gate; also the `ETag`"
+    )
     active: BundleView = Field(description="inspects what is submitted now")
     versions: list[BundleView] = Field(description="all usable bundles, newest first")
     gate: GateView = Field(description="what is checked of an image before it is inspected")
@@ -57,10 +61,15 @@ async def products(site: SiteOf) -> ProductList:
 
 @router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
 async def product(
-    site: SiteOf, product: Annotated[str, Path(description="the product's name", examples=["bracket"])]
+    site: SiteOf,
+    response: Response,
+    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
 ) -> ProductView:
-    """The product's active bundle, all its versions, and the thresholds in force."""
-    return await asyncio.to_thread(_describe, site.store, product)
+    """The product's active bundle, all its versions, and the thresholds in force. The `ETag` is its revision: sent as
+    `If-Match` with a change, it keeps that from overwriting somebody else's."""
+    shown = await asyncio.to_thread(_describe, site.store, product)
+    tag(response, shown.revision)
+    return shown
 
 
 def _list(store: Store) -> ProductList:
@@ -93,9 +102,11 @@ def _describe(store: Store, name: str) -> ProductView:
 
 
 def _view(store: Store, name: str) -> ProductView:
+    revision = store.state(name).revision  # before the rest: what is shown is of this revision or newer
     active = store.resolve(name)
     return ProductView(
         product=name,
+        revision=revision,
         active=_bundle_view(store, active),
         versions=[_bundle_view(store, ref) for ref in store.versions(name)],
         gate=view_gate(active, store.state(name)),

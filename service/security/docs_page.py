@@ -1,6 +1,7 @@
 """The page at /docs: the OpenAPI document, to read and to try.
 
-Its script and style come from a public CDN, so a browser without internet shows it empty; /openapi.json needs nothing.
+Script, style and icon are files of the package fastapi-offline, which carries Swagger UI: a plant without internet sees
+the page too.
 """
 
 from __future__ import annotations
@@ -8,30 +9,51 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from importlib.resources import files
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException, Path
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
+
+SCRIPT, STYLE, ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
+MEDIA_TYPES = {SCRIPT: "text/javascript", STYLE: "text/css", ICON: "image/png"}
+FILES = frozenset(f"/docs/{name}" for name in MEDIA_TYPES)
+"""Paths of what the page loads."""
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Swagger UI, under a policy that lets only this page's own script run."""
-    page = get_swagger_ui_html(openapi_url="/openapi.json", title="GLAD inspection service")
+    """Swagger UI, under a policy that lets only this page's own scripts run."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="GLAD inspection service",
+        swagger_js_url=f"/docs/{SCRIPT}",
+        swagger_css_url=f"/docs/{STYLE}",
+        swagger_favicon_url=f"/docs/{ICON}",
+    )
     page.headers["Content-Security-Policy"] = policy_of(bytes(page.body).decode())
     return page
 
 
+@router.get("/docs/{name}")
+def part(name: Annotated[str, Path()]) -> Response:
+    """A file of the page."""
+    if name not in MEDIA_TYPES:
+        raise HTTPException(404)
+    content = files("fastapi_offline").joinpath("static", name).read_bytes()
+    return Response(content, media_type=MEDIA_TYPES[name], headers={"Cache-Control": "private, max-age=3600"})
+
+
 def policy_of(page: str) -> str:
-    """The page's own inline scripts by their hashes, and the files that it names."""
+    """This service's files, and the page's own inline scripts by their hashes."""
     inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in inline
     )
     return (
-        f"default-src 'none'; script-src https://cdn.jsdelivr.net {hashes}; connect-src 'self'; "
-        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src 'self' data: https://fastapi.tiangolo.com; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self' {hashes}; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; frame-ancestors 'none'"
     )

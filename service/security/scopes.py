@@ -49,7 +49,9 @@ NEEDED: dict[tuple[str, str], Scope] = {
 }
 """(method, path as the OpenAPI document writes it) -> the scope that it takes."""
 
-OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
+_PROBES = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+_DOCUMENTS = {"/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png", "/openapi.json"}
+OPEN = frozenset(_PROBES | _DOCUMENTS)
 """Paths that ask for no key: probes, and the description of the interface."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from model_store.errors import (
     HashMismatch,
     NotCalibrated,
     NothingToRollBack,
+    StateConflict,
     UnknownProduct,
     UnknownVersion,
     UnsupportedStore,
@@ -225,6 +227,19 @@ def test_overrides_are_in_force_for_their_version_alone(store: Store) -> None:
     store.override("toy", "2", ThresholdOverrides(fail=9), by="ann")
     assert store.thresholds(store.resolve("toy", "2")) == Thresholds(review=0.5, fail=9, pixel=1)
     assert store.thresholds(store.resolve("toy", "1")) == Thresholds(review=0.5, fail=1, pixel=1)
+
+
+def test_a_change_made_for_another_revision_is_refused_and_changes_nothing(store: Store) -> None:
+    store.override("toy", "2", ThresholdOverrides(fail=9), by="ann", revision=0)
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: store.override("toy", "2", ThresholdOverrides(fail=8), by="bob", revision=0),
+        lambda: store.activate("toy", "1", by="bob", revision=0),
+        lambda: store.roll_back("toy", by="bob", revision=2),
+    )
+    for change in changes:
+        with pytest.raises(StateConflict, match="revision 1, changed by ann"):
+            change()
+    assert store.state("toy").revision == 1
 
 
 def test_an_override_that_lifts_review_above_fail_is_refused(store: Store) -> None:

@@ -129,7 +129,14 @@ def test_ids_are_uuid7_and_sort_by_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", str(uuid.uuid4()), new_inspection_id().upper(), "{" + new_inspection_id() + "}"]
+    "text",
+    [
+        "",
+        "x",
+        "9b2f6c1e-7d3a-4c58-8e41-0f5a6b7c8d9e",  # version 4
+        "019ABC12-3456-7DEF-8123-456789ABCDEF",
+        "{019abc12-3456-7def-8123-456789abcdef}",
+    ],
 )
 def test_only_a_canonical_uuid7_names_an_inspection(text: str) -> None:
     with pytest.raises(ValueError, match=r"UUID|uuid|hex"):

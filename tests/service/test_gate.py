@@ -85,6 +85,14 @@ async def test_a_switch_that_makes_no_sense_is_refused(
     assert gated.site.store.state("toy").revision == 0
 
 
+async def test_a_switch_heeds_the_revision_that_the_caller_saw(gated: Running) -> None:
+    first = await gated.http.put(GATE, json={"on": False}, headers={"If-Match": '"0"'})
+    assert (first.status_code, first.headers["etag"]) == (200, '"1"')
+    stale = await gated.http.put(GATE, json={"on": True}, headers={"If-Match": '"0"'})
+    assert stale.status_code == 412
+    assert (await gated.http.get("/v1/products/toy")).json()["gate"]["on"] is False
+
+
 async def test_an_unfit_image_is_for_review_without_a_score_everywhere(
     api: Running, submitter: JobSubmitter, make_queue: MakeQueue
 ) -> None:

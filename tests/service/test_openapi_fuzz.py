@@ -69,8 +69,8 @@ def test_no_call_answers_what_its_document_does_not_say(
 ) -> None:
     seen = {name: statuses_of(operation, url, mode) for name, operation in operations.items()}
     submitted = seen["POST /v1/products/{product}/inspections"]
-    assert 404 in submitted
-    assert (202 if mode is GenerationMode.POSITIVE else 422) in submitted
+    # What is malformed may be refused before its product is looked for.
+    assert submitted >= ({202, 404} if mode is GenerationMode.POSITIVE else {422})
 
 
 def statuses_of(operation: Any, url: str, mode: GenerationMode) -> set[int]:

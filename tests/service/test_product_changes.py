@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,53 @@ async def test_thresholds_that_make_no_sense_are_refused(changing: Running, body
         answer = await changing.http.patch(THRESHOLDS, params={"preview": preview}, json=body)
         assert answer.status_code == status
     assert changing.site.store.state("toy").revision == 0
+
+
+async def test_changes_at_once_follow_one_another_or_are_refused(changing: Running) -> None:
+    bodies = [{"review": 0.1 + number / 100} if number % 2 else {"fail": 1.1 + number / 100} for number in range(12)]
+    answers = await asyncio.gather(*(changing.http.patch(THRESHOLDS, json=body) for body in bodies))
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    applied = sorted((one.json() for one in answers if one.status_code == 200), key=lambda one: int(one["revision"]))
+    assert [one["revision"] for one in applied] == list(range(1, len(applied) + 1))
+    for earlier, later in pairwise(applied):
+        assert later["before"] == earlier["after"]
+    assert changing.site.store.state("toy").revision == len(applied) > 0
+    shown = (await changing.http.get("/v1/products/toy")).json()
+    assert shown["active"]["thresholds"] == applied[-1]["after"]
+
+
+async def test_if_match_keeps_a_change_that_was_not_seen_from_being_overwritten(changing: Running) -> None:
+    http = changing.http
+    seen = (await http.get("/v1/products/toy")).headers["etag"]
+    assert seen == '"0"'
+    mine = await http.patch(THRESHOLDS, json={"fail": 2.0, "by": "ann"}, headers={"If-Match": seen})
+    assert (mine.status_code, mine.headers["etag"], mine.json()["revision"]) == (200, '"1"', 1)
+    for preview in (True, False):
+        theirs = await http.patch(
+            THRESHOLDS, json={"fail": 3.0}, headers={"If-Match": seen}, params={"preview": preview}
+        )
+        assert (theirs.status_code, theirs.json()["type"]) == (412, "urn:glad:problem:precondition-failed")
+        assert "revision 1, changed by ann" in theirs.json()["detail"]
+    shown = await http.get("/v1/products/toy")
+    assert shown.json()["active"]["thresholds"]["fail"] == 2.0
+    again = await http.patch(THRESHOLDS, json={"fail": 3.0}, headers={"If-Match": shown.headers["etag"]})
+    assert (again.status_code, again.headers["etag"]) == (200, '"2"')
+
+
+async def test_if_match_holds_for_activation_too(changing: Running) -> None:
+    http = changing.http
+    first = await http.put(ACTIVE, json={"version": "3"}, headers={"If-Match": '"0"'})
+    assert (first.status_code, first.headers["etag"], first.json()["revision"]) == (200, '"1"', 1)
+    for body in ({"version": "4"}, {"roll_back": True}):
+        assert (await http.put(ACTIVE, json=body, headers={"If-Match": '"0"'})).status_code == 412
+    assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == "3"
+    assert (await http.put(ACTIVE, json={"version": "4"}, headers={"If-Match": '"1"'})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [("*", 200), ('"7", "0"', 200), ('W/"0"', 412), ("0", 412), ('"none"', 412), ("", 412)],
+)
+async def test_what_if_match_may_say(changing: Running, if_match: str, status: int) -> None:
+    answer = await changing.http.patch(THRESHOLDS, json={"fail": 2.0}, headers={"If-Match": if_match})
+    assert answer.status_code == status

@@ -5,18 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from service.api.documents.examples import ID, NO_PRODUCT, QUEUE_AWAY, UNUSABLE
-from service.api.documents.responses import Responses, problems
-from service.errors import InvalidFields, StateChanged, StorageUnavailable, UnknownVersion, VersionUnusable
+from service.api.documents.responses import ETAG, Responses, problems
+from service.errors import (
+    InvalidFields,
+    PreconditionFailed,
+    StateChanged,
+    StorageUnavailable,
+    UnknownVersion,
+    VersionUnusable,
+)
 
 PRODUCTS_RESPONSES: Responses = {}
-PRODUCT_RESPONSES: Responses = problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)
+PRODUCT_RESPONSES: Responses = {200: {"headers": ETAG}, **problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)}
 _NO_VERSION = UnknownVersion("product 'bracket' has no version '9': use one of 2, 1")
 _CANNOT_WRITE = StorageUnavailable("the product's state could not be written; nothing changed", retry_after_s=2)
 _STATE_CHANGED = StateChanged(
     "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again and repeat"
 )
+_OTHER_REVISION = PreconditionFailed(
+    'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again, look at what changed, '
+    "and repeat with its ETag"
+)
 ACTIVE_RESPONSES: Responses = {
     200: {
+        "headers": ETAG,
         "content": {
             "application/json": {
                 "example": {
@@ -34,7 +46,7 @@ ACTIVE_RESPONSES: Responses = {
                     ],
                 }
             }
-        }
+        },
     },
     **problems(
         "/v1/products/bracket/active",
@@ -43,12 +55,14 @@ ACTIVE_RESPONSES: Responses = {
         _NO_VERSION,
         VersionUnusable("product bracket: no version was active before 2; activate one by name"),
         _STATE_CHANGED,
+        _OTHER_REVISION,
         InvalidFields("request: give either `version`, or `roll_back`: true"),
         _CANNOT_WRITE,
     ),
 }
 GATE_RESPONSES: Responses = {
     200: {
+        "headers": ETAG,
         "content": {
             "application/json": {
                 "example": {
@@ -67,13 +81,15 @@ GATE_RESPONSES: Responses = {
                     },
                 }
             }
-        }
+        },
     },
     **problems(
         "/v1/products/bracket/gate",
         NO_PRODUCT,
         UNUSABLE,
+        VersionUnusable("a version of product 'bracket' is broken; the service's log says how: publish it again"),
         _STATE_CHANGED,
+        _OTHER_REVISION,
         InvalidFields("on: Field required"),
         _CANNOT_WRITE,
     ),
@@ -81,11 +97,13 @@ GATE_RESPONSES: Responses = {
 _LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
 THRESHOLDS_RESPONSES: Responses = {
     200: {
+        "headers": ETAG,
         "content": {
             "application/json": {
                 "example": {
                     "product": "bracket",
                     "version": "2",
+                    "revision": 4,
                     "applied": False,
                     "calibrated": _LIMITS,
                     "before": _LIMITS,
@@ -99,7 +117,7 @@ THRESHOLDS_RESPONSES: Responses = {
                     },
                 }
             }
-        }
+        },
     },
     **problems(
         "/v1/products/bracket/thresholds",
@@ -108,6 +126,7 @@ THRESHOLDS_RESPONSES: Responses = {
         _NO_VERSION,
         VersionUnusable("a version of product 'bracket' is broken; the service's log says how: publish it again"),
         _STATE_CHANGED,
+        _OTHER_REVISION,
         InvalidFields("review: review threshold 0.5 lies above fail threshold 0.36: lower it"),
         QUEUE_AWAY,
         _CANNOT_WRITE,
