@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, load_command, reliability_command, rolling_command, soak_command
+from bench import engine_commands, gate_command, load_command, reliability_command, rolling_command, soak_command
 from bench.plant import command as plant_command
 from bench.plant import steps_command
 from bench.show import JsonFile, shown, table, write
@@ -24,6 +24,7 @@ app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
 app.command()(rolling_command.rolling)
+app.command()(gate_command.gate)
 app.command()(soak_command.soak)
 app.command()(load_command.load)
 app.command()(steps_command.steps)

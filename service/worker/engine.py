@@ -149,7 +149,7 @@ class Engine:
         except BundleUnavailable as error:
             self._codecs.retry_or_fail(claimed, _failure("bundle_unavailable", error))
             return
-        self._codecs.prepare(claimed, bundle)
+        self._codecs.prepare(claimed, bundle, self._guests[job].began_at)
 
     def _admit(self) -> None:
         """Hears what the codec threads and the leases say, and seats decoded images in free lanes."""
