@@ -42,7 +42,7 @@ def gate(
     from training.data import good_split, test_images
     from training.gate import learn_gate
 
-    with explained(ValueError, status=2), shown("images") as progress:
+    with explained(ValueError), shown("images") as progress:
         manifest = open_bundle(bundle).manifest
         settings, limits, labelled = manifest.settings, manifest.gate, test_images(data)
         split = None if learn is None else good_split(learn, 0.2, 0)

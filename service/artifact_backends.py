@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -31,7 +34,7 @@ class Backend(Protocol):
     def read(self, ref: str) -> bytes: ...
     def remove(self, ref: str) -> None: ...
     def folders(self) -> list[str]: ...
-    def files(self, day: str) -> dict[tuple[str, str], int]: ...
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]: ...
     def remove_folder(self, folder: str) -> None: ...
     def disk(self) -> Disk | None: ...
     def probe(self, name: str) -> None: ...
@@ -65,12 +68,12 @@ class LocalFolder:
     def folders(self) -> list[str]:
         return [path.name for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
 
-    def files(self, day: str) -> dict[tuple[str, str], int]:
-        found = {}
-        for path in (self._root / day).glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                found[path.parent.name, path.name] = path.stat().st_size
-        return found
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """Folders in their names' order, each with its files' sizes. Only names are held: a day has many thousands."""
+        with contextlib.suppress(FileNotFoundError):
+            for folder in sorted(os.listdir(self._root / day)):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile
+                    yield folder, {entry.name: entry.stat().st_size for entry in os.scandir(self._root / day / folder)}
 
     def remove_folder(self, folder: str) -> None:
         path = self._root / folder
@@ -134,11 +137,12 @@ class RemoteStore:
             return [str(name).rstrip("/").rpartition("/")[2] for name in system.ls(root, detail=False)]
         return []
 
-    def files(self, day: str) -> dict[tuple[str, str], int]:
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """Folders in their names' order, each with its files' sizes. fsspec lists the whole day at once."""
         system, path = self._place(day)
-        sizes = {name: int(info["size"] or 0) for name, info in system.find(path, detail=True).items()}
-        parts = {name: name.rsplit("/", 2)[-2:] for name in sizes}
-        return {(folder, file): sizes[name] for name, (folder, file) in parts.items()}
+        sizes = ((name.rsplit("/", 2), int(info["size"] or 0)) for name, info in system.find(path, detail=True).items())
+        for folder, ones in groupby(sorted(sizes), lambda one: one[0][-2]):
+            yield folder, {parts[-1]: size for parts, size in ones}
 
     def remove_folder(self, folder: str) -> None:
         system, path = self._place(folder)

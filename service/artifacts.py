@@ -95,14 +95,12 @@ class ArtifactStore:
         with _as_unavailable(f"{self.root} could not be listed"):
             return sorted(name for name in self._backend.folders() if _DAY.fullmatch(name))
 
-    def kept(self, day: str) -> list[Kept]:
-        """What is kept of one day's inspections, the oldest first. ArtifactsUnavailable."""
+    def kept(self, day: str) -> Iterator[Kept]:
+        """What is kept of one day's inspections, the oldest first, looked at one by one. ArtifactsUnavailable."""
         with _as_unavailable(f"{day} in {self.root} could not be listed"):
-            files = self._backend.files(day)
-        found: dict[str, dict[str, int]] = {}
-        for (inspection_id, name), size in files.items():
-            found.setdefault(inspection_id, {})[name] = size
-        return [Kept(one, frozenset(names), sum(names.values())) for one, names in sorted(found.items()) if _is_id(one)]
+            for one, sizes in self._backend.inspections(day):
+                if _is_id(one):
+                    yield Kept(one, frozenset(sizes), sum(sizes.values()))
 
     def remove_inspection(self, inspection_id: str) -> None:
         """Removes all that is kept of one inspection. ArtifactsUnavailable if that is not possible."""

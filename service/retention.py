@@ -8,6 +8,7 @@ sweeps at a time, whoever comes first; the others pass.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -55,7 +56,8 @@ class _Sweep:
     now_ms: float
     born_ms: float
     letters: frozenset[str]
-    removed: dict[str, list[Kept]] = field(default_factory=lambda: {"old": [], "many": [], "orphan": []})
+    removed: Counter[str] = field(default_factory=Counter)
+    """Inspections by reason, and bytes in all."""
 
 
 class Sweeper:
@@ -90,53 +92,51 @@ class Sweeper:
         now_ms = self._now_ms()
         self._redis.set(keys.BORN, round(now_ms), nx=True)
         sweep = _Sweep(now_ms, float(cast(str, self._redis.get(keys.BORN))), self._dead_letters())
-        staying: list[Kept] = []
+        staying = 0
         for batch in self._batches():
             lock.extend(LOCK_S, replace_ttl=True)
-            stays = self._sweep_batch(sweep, batch)
-            if self._limits.max_bytes is not None:
-                staying += stays
+            staying += self._sweep_batch(sweep, batch)
         if self._limits.max_bytes is not None:
-            self._remove_oldest(sweep, staying, self._limits.max_bytes, lock)
+            self._remove_oldest(sweep, staying - self._limits.max_bytes, lock)
         return _told(sweep)
 
     def _batches(self) -> Iterator[list[Kept]]:
         for day in self._artifacts.days():
-            found = iter(self._artifacts.kept(day))
+            found = self._artifacts.kept(day)
             while batch := list(islice(found, BATCH)):
                 if self._stopping.is_set():
                     return
                 yield batch
 
-    def _sweep_batch(self, sweep: _Sweep, batch: Sequence[Kept]) -> list[Kept]:
-        """Removes the old and the orphans of these; returns what stays for now."""
-        stays: list[Kept] = []
+    def _sweep_batch(self, sweep: _Sweep, batch: Sequence[Kept]) -> int:
+        """Removes the old and the orphans of these; returns the bytes of what stays for now."""
+        stays = 0
         for one, state in zip(batch, self._states(batch), strict=True):
             age_s = (sweep.now_ms - one.at_ms) / 1000
             if age_s < self._limits.young_s or (state is not None and state not in FINAL_STATES):
-                stays.append(one)
+                stays += one.bytes
             elif age_s > self._limits.max_age_s:
                 self._remove(sweep, "old", one)
             elif state is None and _is_orphan(sweep, one):
                 self._remove(sweep, "orphan", one)
             else:
-                stays.append(one)
+                stays += one.bytes
         return stays
 
-    def _remove_oldest(self, sweep: _Sweep, staying: Sequence[Kept], max_bytes: int, lock: Any) -> None:
-        excess = sum(one.bytes for one in staying) - max_bytes
-        oldest = iter(sorted(staying, key=lambda one: one.inspection_id))
-        while excess > 0 and not self._stopping.is_set() and (batch := list(islice(oldest, BATCH))):
+    def _remove_oldest(self, sweep: _Sweep, excess: int, lock: Any) -> None:
+        """Looks through all once more, from the oldest: to remember what stayed would take memory by the million."""
+        for batch in self._batches():
             lock.extend(LOCK_S, replace_ttl=True)
             for one, state in zip(batch, self._states(batch), strict=True):
-                young = sweep.now_ms - one.at_ms < self._limits.young_s * 1000
-                if excess > 0 and not young and (state is None or state in FINAL_STATES):
+                if excess <= 0 or sweep.now_ms - one.at_ms < self._limits.young_s * 1000:
+                    return
+                if state is None or state in FINAL_STATES:
                     self._remove(sweep, "many", one)
                     excess -= one.bytes
 
     def _remove(self, sweep: _Sweep, why: str, one: Kept) -> None:
         self._artifacts.remove_inspection(one.inspection_id)
-        sweep.removed[why].append(one)
+        sweep.removed.update({why: 1, "bytes": one.bytes})
 
     def _states(self, batch: Sequence[Kept]) -> list[str | None]:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -162,9 +162,4 @@ def _is_orphan(sweep: _Sweep, one: Kept) -> bool:
 
 def _told(sweep: _Sweep) -> Swept:
     removed = sweep.removed
-    return Swept(
-        too_old=len(removed["old"]),
-        too_many=len(removed["many"]),
-        orphans=len(removed["orphan"]),
-        bytes=sum(one.bytes for ones in removed.values() for one in ones),
-    )
+    return Swept(too_old=removed["old"], too_many=removed["many"], orphans=removed["orphan"], bytes=removed["bytes"])

@@ -159,7 +159,7 @@ def gate(
     from training.progress import named_bars
     from training.regate import regate
 
-    with explained(ValueError, status=2):
+    with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
         with named_bars() as show:
             made = regate(bundle, data, target, command=command_line(), progress=show)

@@ -184,3 +184,25 @@ async def test_the_api_sweeps_in_the_background(
     accepted = (await running.http.post("/v1/products/toy/inspections", content=picture())).json()["id"]
     await asyncio.to_thread(eventually, lambda: old.split("/")[1] not in left(store))
     assert left(store) == {accepted}
+
+
+def test_what_is_kept_is_looked_at_one_by_one_and_the_day_may_change_meanwhile(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    names = sorted(str(uuid6.uuid7()) for _ in range(3))
+    for name in names:
+        store.put(name, "image", b"123")
+    (day,) = store.days()
+    found = store.kept(day)
+    assert next(found).inspection_id == names[0]
+    store.remove_inspection(names[1])
+    store.put(names[2], "map.npy", b"4567")
+    assert [(one.inspection_id, one.names, one.bytes) for one in found] == [(names[2], {"image", "map.npy"}, 7)]
+
+
+def test_a_file_where_a_day_or_an_inspection_should_be_is_passed_over(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    store.put(str(uuid6.uuid7()), "image", b"1")
+    (day,) = store.days()
+    (tmp_path / day / "notes.txt").write_text("left by hand")
+    assert len(list(store.kept(day))) == 1
+    assert list(store.kept("2001-01-01")) == []
