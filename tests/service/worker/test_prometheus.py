@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from service.settings import Settings
 from tests.service.worker.conftest import png
 from tests.support.http_server import server_on
 from tests.support.plant import Plant
-from tests.support.processes import eventually
+from tests.support.processes import eventually, free_port
 from tests.support.promql import names_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,11 +57,6 @@ class Prometheus:
             return self._http.get("/status/runtimeinfo").is_success
         except httpx.TransportError:
             return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager
