@@ -107,6 +107,7 @@ class Relay:
                 if self._holds():
                     self.turn()
                 else:
+                    self._metrics.stands_by(self.sink.name)
                     self._stop.wait(PAUSE_S)
             except (RedisError, OSError) as error:
                 self._recover(error)
