@@ -59,7 +59,9 @@ def trend(at_s: Sequence[float], values: Sequence[float], *, warm_up_s: float, b
     times, levels = np.asarray(at_s, float), np.asarray(values, float)
     judged = times >= warm_up_s
     if judged.sum() < FEWEST:
-        raise ValueError(f"{judged.sum()} samples lie after the warm-up of {warm_up_s:g} s; at least {FEWEST} are needed")
+        raise ValueError(
+            f"{judged.sum()} samples lie after the warm-up of {warm_up_s:g} s; at least {FEWEST} are needed"
+        )
     middles, medians = _stretches(times[judged], levels[judged])
     fit = theilslopes(medians, middles / HOUR_S, alpha=CONFIDENCE)
     return Trend(

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def soak(
     *,
-    minutes: Annotated[float, typer.Option(min=0.2, help="How long images come; the first quarter is not judged.")] = 60,
+    minutes: Annotated[
+        float, typer.Option(min=0.2, help="How long images come; the first quarter is not judged.")
+    ] = 60,
     rate: Annotated[float, typer.Option(min=0.1, help="Images per second, of about 200 KB.")] = 3.0,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two samples.")] = 5.0,
     picture: Annotated[Path | None, typer.Option(help="Where the curves go, as PNG.")] = None,

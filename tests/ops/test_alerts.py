@@ -25,7 +25,7 @@ def alerts() -> Iterator[dict[str, Any]]:
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True, timeout=150)
 
 
 @needs_promtool
@@ -39,9 +39,12 @@ def test_an_alert_with_another_threshold_is_caught(tmp_path: Path) -> None:
     for file in RULES.glob("*.yml"):
         text = file.read_text().replace("glad_worker_silence_seconds > 120", "glad_worker_silence_seconds > 1200")
         (tmp_path / file.name).write_text(text)
-    for file in TESTS:
-        (tmp_path / file.name).write_text(file.read_text().replace("../../docker/prometheus/rules/", ""))
-    outcome = promtool("test", "rules", *(tmp_path / file.name for file in TESTS))
+    [cases] = [yaml.safe_load(file.read_text()) for file in TESTS if file.name == "glad.rules.test.yml"]
+    # Of all cases the one that should notice: the others take a day of samples each.
+    tests = [test for test in cases["tests"] if test["name"] == "no step completed"]
+    one = {**cases, "rule_files": ["glad.rules.yml"], "tests": tests}
+    (tmp_path / "one.test.yml").write_text(yaml.safe_dump(one))
+    outcome = promtool("test", "rules", tmp_path / "one.test.yml")
     assert outcome.returncode != 0
     assert "GladNoStepCompleted" in outcome.stdout + outcome.stderr
 

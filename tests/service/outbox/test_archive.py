@@ -154,9 +154,7 @@ def test_the_loop_closes_the_day_by_itself(
     assert folder.names() == ["2026-11-23.jsonl.gz"]
 
 
-def test_only_what_a_writer_left_long_ago_is_swept(
-    client: redis.Redis, tmp_path: Path
-) -> None:
+def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     sink = Archive(store.folder(FOLDER), client, every_s=0.0)
     sink.deliver([event(MONDAY)])
