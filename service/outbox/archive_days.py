@@ -20,7 +20,8 @@ def close_days(folder: ArtifactFolder, parts: Iterable[Part]) -> bool:
     """Makes one file of each day's parts; True: of all. A day that cannot be made stays in parts, to be tried again."""
     in_order = sorted(parts, key=lambda part: (part.day, place(part.first)))
     days = [(day, [part.name for part in of_day]) for day, of_day in groupby(in_order, lambda part: part.day)]
-    return all([_is_closed(folder, day, names) for day, names in days])
+    closed = [_is_closed(folder, day, names) for day, names in days]  # each, also after one that failed
+    return all(closed)
 
 
 def _is_closed(folder: ArtifactFolder, day: str, parts: Sequence[str]) -> bool:

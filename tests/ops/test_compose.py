@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from service.child import API_DRAIN_S
-from service.private_redis import redis_command
 from service.outbox.main import DRAIN_S
 from service.outbox.settings import OutboxSettings
+from service.private_redis import redis_command
 from service.supervisor import Patience
 from tests.support.manifests import ROOT, composed, run
 

@@ -1,4 +1,4 @@
-"""The estimate of the images' sizes: every package that the requirements bring counts once, what is missing is named."""
+"""The estimate of the images' sizes: every package that is required counts once, what is missing is named."""
 
 from __future__ import annotations
 
