@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle rules dashboards sbom sizes clean python
+.PHONY: help setup demo serve test check format bundle rules dashboards sbom checkov audit sizes clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -58,6 +58,13 @@ sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbo
 	@mkdir -p dist
 	@$(PYTHON) -m venv build/sbom && build/sbom/bin/pip install -q cyclonedx-bom==7.5.0
 	@build/sbom/bin/cyclonedx-py environment $(VENV) --output-file dist/sbom.cdx.json
+
+checkov: python ## install checkov, which is heavy, into build/checkov: its test skips without
+	@$(PYTHON) -m venv build/checkov && build/checkov/bin/pip install -q --no-compile checkov==3.3.30
+
+audit: python ## known vulnerabilities of the pinned packages; asks the package index, and fails where it does not tell
+	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q --no-compile pip-audit==2.10.1
+	@build/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints/cpu.txt
 
 sizes: setup ## estimate the images' sizes from the packages that are installed
 	@$(VENV)/bin/python scripts/image_sizes.py

@@ -11,6 +11,8 @@ from uuid import uuid4
 from model_store.manifest import FileEntry
 
 _CHUNK_BYTES = 1 << 20
+HALF_WRITTEN = ".*.tmp"
+"""Names of hidden siblings, as a pattern of glob."""
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

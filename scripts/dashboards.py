@@ -238,7 +238,7 @@ ENGINE = Dashboard(
 SERVICE = Dashboard(
     "service",
     "GLAD Service",
-    "Requests, refusals, failures, and Redis.",
+    "Requests, refusals, failures, Redis, and what the outbox delivers.",
     (
         Panel(
             "Requests",
@@ -295,7 +295,7 @@ SERVICE = Dashboard(
             "Streams",
             "none",
             (Query("max by (stream) (glad_redis_stream_length)", "{{stream}}"),),
-            "Jobs queued and running, events kept, dead letters.",
+            "Jobs queued and running, events kept, dead letters of inspections and of the outbox.",
         ),
         Panel(
             "Redis",
@@ -314,6 +314,38 @@ SERVICE = Dashboard(
                 Query("min(glad_artifacts_disk_size_bytes)", "size"),
             ),
             "Empty where artifacts are in an object store.",
+        ),
+        Panel(
+            "Deliveries",
+            "reqps",
+            (
+                Query(f"sum by (sink) ({rate('glad_outbox_delivered_total')})", "{{sink}}"),
+                Query(f"sum by (sink) ({rate('glad_outbox_failed_total')})", "{{sink}} failed"),
+            ),
+            "Events that the outbox took to webhooks, broker and archive, and attempts that failed.",
+        ),
+        Panel(
+            "Delivery lag",
+            "s",
+            (Query("max by (sink) (glad_outbox_lag_seconds)", "{{sink}}"),),
+            "Age of the oldest event that is not delivered; the archive gathers for GLAD_ARCHIVE_EVERY_S.",
+        ),
+        Panel(
+            "Events kept",
+            "none",
+            (
+                Query('max(glad_redis_stream_length{stream="events"})', "kept"),
+                Query("max(glad_events_limit)", "limit"),
+            ),
+            "Above half the limit a reader lags; at the limit it loses the oldest.",
+        ),
+        Panel(
+            "Deliveries given up, events lost",
+            "none",
+            (
+                Query('max(glad_redis_stream_length{stream="outbox_dead"})', "dead letters"),
+                Query(f"sum by (sink) ({rate('glad_outbox_lost_total')})", "{{sink}} lost a second"),
+            ),
         ),
         Panel("Versions", "none", (Query("count by (job, version) (glad_build_info)", "{{job}} {{version}}"),)),
     ),

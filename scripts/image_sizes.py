@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.requirements import requirements  # noqa: E402 - this script is run by its path
 
-IMAGES = {"api": (), "worker-cpu": ("cpu",), "worker": ("gpu",), "train": ("train",)}
+IMAGES = {"api": ("otel",), "worker-cpu": ("cpu", "otel"), "worker": ("gpu", "otel"), "train": ("train",)}
 CUDA_IMAGES = {"worker", "train"}
 BASE_MB = 130
 """python:3.11-slim-bookworm unpacked, as its publisher shows it; not measured here."""

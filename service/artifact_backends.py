@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +16,10 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from model_store.files import make_folder, replace_file
+from model_store.files import HALF_WRITTEN, make_folder, replace_file
+
+UNFINISHED_AFTER_S = 3600.0
+"""No write takes so long: a hidden file that has not changed since then was left by a killed process."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Backend(Protocol):
     def folders(self) -> list[str]: ...
     def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]: ...
     def remove_folder(self, folder: str) -> None: ...
+    def sweep_unfinished(self, folder: str) -> int: ...
     def disk(self) -> Disk | None: ...
     def probe(self, name: str) -> None: ...
 
@@ -80,6 +85,16 @@ class LocalFolder:
         shutil.rmtree(path)
         with contextlib.suppress(OSError):  # other inspections of that day
             path.parent.rmdir()
+
+    def sweep_unfinished(self, folder: str) -> int:
+        place, latest = self._root / folder, time.time() - UNFINISHED_AFTER_S
+        swept = 0
+        for path in place.glob(HALF_WRITTEN) if place.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # finished, or swept by another, meanwhile
+                if path.stat().st_mtime < latest:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def disk(self) -> Disk | None:
         folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
@@ -147,6 +162,9 @@ class RemoteStore:
     def remove_folder(self, folder: str) -> None:
         system, path = self._place(folder)
         system.rm(path, recursive=True)
+
+    def sweep_unfinished(self, folder: str) -> int:
+        return 0  # written in one step: nothing is ever half there
 
     def disk(self) -> Disk | None:
         return None

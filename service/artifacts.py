@@ -153,6 +153,11 @@ class ArtifactFolder:
         ):
             self._backend.remove(f"{self._name}/{name}")
 
+    def sweep_unfinished(self) -> int:
+        """Removes what killed writers left half-written, an hour ago at least; returns how many files."""
+        with _as_unavailable(f"{self._name} could not be swept in {self._root}"):
+            return self._backend.sweep_unfinished(self._name)
+
 
 def _is_id(text: str) -> bool:
     try:

@@ -184,7 +184,12 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=artifacts,
                 decoder=decoder,
-                metrics=ApiMetrics(CollectorRegistry(), takt_s=settings.takt_s, max_backlog=settings.max_backlog),
+                metrics=ApiMetrics(
+                    CollectorRegistry(),
+                    takt_s=settings.takt_s,
+                    max_backlog=settings.max_backlog,
+                    max_events=settings.max_events,
+                ),
                 tracing=tracing,
                 guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),
             )

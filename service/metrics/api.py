@@ -14,7 +14,7 @@ from service.telemetry import build_info
 class ApiMetrics:
     """Counters of the process, and its last look at what all processes share."""
 
-    def __init__(self, registry: CollectorRegistry, *, takt_s: float, max_backlog: int) -> None:
+    def __init__(self, registry: CollectorRegistry, *, takt_s: float, max_backlog: int, max_events: int) -> None:
         """`takt_s`: seconds per part of the fastest line, for dashboards and alerts to compare with."""
         self.registry = registry
         self._stations = Bounded()
@@ -39,7 +39,7 @@ class ApiMetrics:
         )
         self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
         self._stages = stage_durations(registry)
-        self._plant = PlantCollector(takt_s=takt_s, max_backlog=max_backlog)
+        self._plant = PlantCollector(takt_s=takt_s, max_backlog=max_backlog, max_events=max_events)
         registry.register(self._plant)
         ProcessCollector(registry=registry)
         build_info(registry)

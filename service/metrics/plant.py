@@ -45,9 +45,9 @@ class Sight:
 class PlantCollector(Collector):
     """The last sight as gauges."""
 
-    def __init__(self, *, takt_s: float, max_backlog: int) -> None:
+    def __init__(self, *, takt_s: float, max_backlog: int, max_events: int) -> None:
         self.sight = Sight()
-        self._takt_s, self._max_backlog = takt_s, max_backlog
+        self._takt_s, self._max_backlog, self._max_events = takt_s, max_backlog, max_events
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked of anybody when the collector is registered."""
@@ -58,6 +58,8 @@ class PlantCollector(Collector):
         sight = self.sight
         yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(self._takt_s))
         yield _gauge("glad_queue_limit", "Jobs beyond which images are refused", _one(self._max_backlog))
+        limit = "Events beyond which the oldest are lost, though a reader lags: twice GLAD_MAX_EVENTS"
+        yield _gauge("glad_events_limit", limit, _one(2 * self._max_events))
         yield from _of_queue(sight.queue)
         yield from _of_redis(sight.redis)
         yield from _of_disk(sight.disk)

@@ -2,7 +2,7 @@
 
     archive/2026-11-24.1795421731432-0_1795421791002-3.jsonl.gz    a part: what came in about a minute, by first and
                                                                    last event
-    archive/2026-11-24.jsonl.gz                                    the day, once an event of a later day has come
+    archive/2026-11-24.jsonl.gz                                    the day, once it is over and all its events are here
 
 Every file is written in one step and never changed, so there is no torn line. A part's name says which events it holds:
 what is delivered again after a restart is recognised and not written twice. The day (UTC) is made of its parts, which
@@ -13,66 +13,29 @@ are then removed; where that is cut off, it is made again. Only in between does 
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import redis
 import structlog
 
 from service.artifacts import ArtifactFolder
 from service.child import Backoff
+from service.outbox.archive_days import close_days
+from service.outbox.archive_parts import Part, day_at, day_of, parts_in
 from service.outbox.relay import Policy, Undelivered
 from service.queue import keys
 from service.queue.events import StoredEvent
-from service.queue.outbox import added_ms
 from service.queue.results import RESULT_FIELDS, read_result
 
 FOLDER = "archive"
-SUFFIX = ".jsonl.gz"
-_PART = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d+-\d+)_(\d+-\d+)\.jsonl\.gz")
+DAY_MS = 86_400_000
+LOOK_AGAIN_MS = 60_000
+"""After a day could not be closed."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file with the events of one day, from the first to the last."""
-
-    day: str
-    first: str
-    last: str
-
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return f"{self.day}.{self.first}_{self.last}{SUFFIX}"
-
-    @classmethod
-    def parse(cls, name: str) -> Self | None:
-        """The part of this name; None for any other file."""
-        match = _PART.fullmatch(name)
-        return cls(*match.groups()) if match else None
-
-    def holds(self, event_id: str) -> bool:
-        """Parts hold all events from their first to their last: the stream's order is kept."""
-        return place(self.first) <= place(event_id) <= place(self.last)
-
-
-def place(event_id: str) -> tuple[int, int]:
-    """An event's place in the stream."""
-    ms, _, sequence = event_id.partition("-")
-    return int(ms), int(sequence)
-
-
-def day_of(event_id: str) -> str:
-    """The day, in UTC, on which an event was added, by Redis's clock."""
-    return datetime.fromtimestamp(added_ms(event_id) / 1000, UTC).strftime("%Y-%m-%d")
 
 
 class Archive:
@@ -83,26 +46,39 @@ class Archive:
         self.name = "archive"
         self.policy = Policy(batch=1000, linger_s=every_s, backoff=Backoff(first_s=1.0, most_s=60.0))
         self._folder, self._redis = folder, client
+        self._look_at_ms = 0
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Writes one part per day; all or none of these are delivered."""
         try:
-            parts = self._parts()
+            parts = parts_in(self._folder)
             missing = [event for event in events if not any(part.holds(event.id) for part in parts)]
             written = [
                 self._write(day, list(of_day)) for day, of_day in groupby(missing, lambda event: day_of(event.id))
             ]
-            self._roll(part for part in (*parts, *written) if part.day < day_of(events[-1].id))
+            close_days(self._folder, (part for part in (*parts, *written) if part.day < day_of(events[-1].id)))
         except OSError as error:
             return [Undelivered(event.id, str(error)[:300]) for event in events]
         return []
 
+    def idle(self, now_ms: int) -> None:
+        """At the start and after midnight: closes the days that are over, and sweeps what killed writers left."""
+        if now_ms < self._look_at_ms:
+            return
+        self._look_at_ms = now_ms + LOOK_AGAIN_MS
+        try:
+            over = [part for part in parts_in(self._folder) if part.day < day_at(now_ms)]
+            swept = self._folder.sweep_unfinished()
+        except OSError as error:
+            log.warning("archive not looked through", error=str(error))
+            return
+        if swept:
+            log.info("half-written files of the archive removed", files=swept)
+        if close_days(self._folder, over):
+            self._look_at_ms = next_midnight_ms(now_ms)
+
     def close(self) -> None:
         """Nothing is kept open."""
-
-    def _parts(self) -> list[Part]:
-        found = (Part.parse(name) for name in self._folder.names())
-        return sorted((part for part in found if part), key=lambda part: place(part.first))
 
     def _write(self, day: str, events: Sequence[StoredEvent]) -> Part:
         part = Part(day, events[0].id, events[-1].id)
@@ -118,41 +94,10 @@ class Archive:
             line = {"event_id": event.id, **event.fields, "inspection": _inspection(event, row)}
             yield json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
-    def _roll(self, parts: Iterable[Part]) -> None:
-        """Makes one file of each day's parts. A day that cannot be made stays in parts, and is tried again."""
-        for day, of_day in groupby(
-            sorted(parts, key=lambda part: (part.day, place(part.first))), lambda part: part.day
-        ):
-            names = [part.name for part in of_day]
-            try:
-                self._make_day(f"{day}{SUFFIX}", names)
-            except (OSError, EOFError, ValueError) as error:
-                log.error("day of the archive left in parts", day=day, error=str(error), kind=type(error).__name__)
 
-    def _make_day(self, name: str, parts: Sequence[str]) -> None:
-        begun = [name] if name in self._folder.names() else []
-        whole = io.BytesIO()
-        with gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as target:
-            for line in _once(self._read(file) for file in [*begun, *parts]):
-                target.write(line)
-        self._folder.put(name, whole.getvalue())
-        for part in parts:
-            self._folder.remove(part)
-        log.info("day of the archive written", file=name, parts=len(parts), bytes=whole.tell())
-
-    def _read(self, name: str) -> list[bytes]:
-        return gzip.decompress(self._folder.get(name)).splitlines(keepends=True)
-
-
-def _once(files: Iterable[list[bytes]]) -> Iterator[bytes]:
-    """The lines of these files, each event once."""
-    seen: set[str] = set()
-    for lines in files:
-        for line in lines:
-            event_id = json.loads(line)["event_id"]
-            if event_id not in seen:
-                seen.add(event_id)
-                yield line
+def next_midnight_ms(now_ms: int) -> int:
+    """When the next day begins, in UTC, ms since 1970."""
+    return (now_ms // DAY_MS + 1) * DAY_MS
 
 
 def _inspection(event: StoredEvent, row: Sequence[str | None]) -> Any:

@@ -94,8 +94,8 @@ class Outbox:
         return "; ".join(f"{relay.sink.name} {_age_s(relay):.1f} s ago" for relay in self._relays)
 
     def alive(self) -> bool:
-        """Every sink's loop took a turn lately."""
-        return all(_age_s(relay) < self._stuck_after_s for relay in self._relays)
+        """Every sink's loop took a turn lately; before there are loops, it waits for Redis, and is."""
+        return not self._ready or all(_age_s(relay) < self._stuck_after_s for relay in self._relays)
 
     def ready(self) -> bool:
         """Every sink has its place in the event stream, and the end has not begun."""

@@ -39,6 +39,11 @@ class OutboxMetrics:
         self._lag.labels(sink).set(standing.lag_s)
         self._kept.set(standing.events_kept)
 
+    def stands_by(self, sink: str) -> None:
+        """Another process delivers to it: what was seen of the sink is for that one to show."""
+        self._pending.labels(sink).set(0)
+        self._lag.labels(sink).set(0)
+
     def delivered(self, sink: str, count: int) -> None:
         """Events arrived."""
         self._delivered.labels(sink).inc(count)

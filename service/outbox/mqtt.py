@@ -65,6 +65,9 @@ class Mqtt:
             self.close()
         return failed
 
+    def idle(self, now_ms: int) -> None:
+        """Nothing waits here."""
+
     def close(self) -> None:
         """Lets the connection go."""
         connection, self._connection = self._connection, None

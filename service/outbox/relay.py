@@ -74,6 +74,10 @@ class Sink(Protocol):
         """Delivers these, in the stream's order; returns those that failed."""
         ...
 
+    def idle(self, now_ms: int) -> None:
+        """All events up to this moment of Redis's clock are delivered: time for what can wait."""
+        ...
+
     def close(self) -> None:
         """Lets connections go."""
         ...
@@ -97,11 +101,13 @@ class Relay:
 
     def run(self) -> None:
         """Delivers until told to stop. An error of Redis, or of the sink, delays; any other ends it."""
+        self.last_turn = time.monotonic()
         while not self._stop.draining():
             try:
                 if self._holds():
                     self.turn()
                 else:
+                    self._metrics.stands_by(self.sink.name)
                     self._stop.wait(PAUSE_S)
             except (RedisError, OSError) as error:
                 self._recover(error)
@@ -125,7 +131,9 @@ class Relay:
             return
         wait_ms = wait_ms_of(standing, policy)
         if room := room_of(standing, policy):
-            self._subscription.take(room, wait_ms)
+            taken = self._subscription.take(room, wait_ms)
+            if not taken and not standing.pending:
+                self.sink.idle(standing.now_ms)
         else:
             self._stop.wait(wait_ms / 1000)
 

@@ -58,6 +58,9 @@ class Webhook:
         """Posts these at the same time; returns those that were not answered with a 2xx."""
         return [failed for failed in self._pool.map(self._post, events) if failed is not None]
 
+    def idle(self, now_ms: int) -> None:
+        """Nothing waits here."""
+
     def close(self) -> None:
         """Lets connections and threads go."""
         self._pool.shutdown()

@@ -22,7 +22,7 @@ class RedisState:
     append_ok: bool
     """The last write of the append-only file succeeded, or there is no such file."""
     stream_lengths: Mapping[str, int]
-    """jobs_high, jobs_normal, events, dead -> entries."""
+    """jobs_high, jobs_normal, events, dead, outbox_dead -> entries."""
 
 
 async def read_redis_state(client: redis.asyncio.Redis, pool: str) -> RedisState:
@@ -31,6 +31,7 @@ async def read_redis_state(client: redis.asyncio.Redis, pool: str) -> RedisState
         **{f"jobs_{priority.value}": keys.PoolKeys(pool).jobs(priority) for priority in Priority},
         "events": keys.EVENTS,
         "dead": keys.PoolKeys(pool).dead,
+        "outbox_dead": keys.OUTBOX_DEAD,
     }
     async with client.pipeline(transaction=False) as pipe:
         pipe.info()

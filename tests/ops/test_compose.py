@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from service.child import API_DRAIN_S
+from service.outbox.main import DRAIN_S
+from service.outbox.settings import OutboxSettings
 from service.private_redis import redis_command
 from service.settings import Settings
 from service.supervisor import Patience
 from tests.support.manifests import ROOT, composed, run
 
-PROFILES = ("cpu", "gpu", "camera")
+PROFILES = ("cpu", "gpu", "camera", "outbox", "alerts")
 
 
 def seconds(text: str) -> int:
@@ -57,14 +60,14 @@ def test_every_container_has_a_read_only_root_and_no_rights_that_it_does_not_nee
 def test_ports_open_on_this_machine_only_and_every_call_needs_a_key() -> None:
     services = composed(*PROFILES)["services"]
     ports = {name: port["host_ip"] for name, one in services.items() for port in one.get("ports", [])}
-    assert ports == {"api": "127.0.0.1", "prometheus": "127.0.0.1", "grafana": "127.0.0.1"}
+    assert ports == dict.fromkeys(("api", "prometheus", "grafana", "alertmanager"), "127.0.0.1")
     assert services["api"]["environment"]["GLAD_AUTH"] == "keys"
 
 
-def test_redis_is_reached_by_api_and_workers_alone() -> None:
+def test_redis_is_reached_by_our_own_processes_alone() -> None:
     project = composed(*PROFILES)
     on_it = {name for name, one in project["services"].items() if "queue" in one["networks"]}
-    assert on_it == {"redis", "api", "worker", "worker-cpu"}
+    assert on_it == {"redis", "api", "worker", "worker-cpu", "outbox", "camera-setup"}
     assert project["networks"]["queue"]["internal"] is True
 
 
@@ -76,12 +79,14 @@ def test_redis_keeps_what_it_was_given_as_the_private_one_does(tmp_path: Path) -
 
 
 def test_foreign_images_are_pinned_by_digest() -> None:
-    for name in ("redis", "prometheus", "grafana"):
-        assert "@sha256:" in composed()["services"][name]["image"]
+    foreign = {one["image"] for one in composed(*PROFILES)["services"].values() if "glad-inspect" not in one["image"]}
+    assert len(foreign) == 4
+    for image in foreign:
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+[a-z0-9.-]*@sha256:[0-9a-f]{64}", image), image
 
 
 def test_every_setting_of_ours_exists() -> None:
-    known = {f"GLAD_{name.upper()}" for name in Settings.model_fields} | {"GLAD_URL", "GLAD_API_KEY"}
+    known = {f"GLAD_{name.upper()}" for name in OutboxSettings.model_fields} | {"GLAD_URL", "GLAD_API_KEY"}
     for name, service in composed(*PROFILES)["services"].items():
         given = {key for key in service.get("environment", {}) if key.startswith("GLAD_")}
         assert given <= known, name
@@ -92,17 +97,24 @@ def test_a_stop_waits_longer_than_work_takes_to_end() -> None:
     assert seconds(services["api"]["stop_grace_period"]) > API_DRAIN_S
     for worker in ("worker", "worker-cpu"):
         assert seconds(services[worker]["stop_grace_period"]) > Settings().drain_s + Patience().hand_back_s
+    assert seconds(services["outbox"]["stop_grace_period"]) > DRAIN_S
 
 
-def test_prometheus_looks_where_api_and_workers_listen() -> None:
+def test_prometheus_looks_where_all_of_ours_listen() -> None:
     config = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())
     found = {
         job["job_name"]: (one["names"], one["port"])
         for job in config["scrape_configs"]
         for one in job.get("dns_sd_configs", [])
     }
-    assert found == {"glad-api": (["api"], 8000), "glad-worker": (["workers"], 9100)}
+    assert found == {
+        "glad-api": (["api"], 8000),
+        "glad-worker": (["workers"], 9100),
+        "glad-outbox": (["outbox"], 9200),
+    }
     services = composed(*PROFILES)["services"]
+    assert services["outbox"]["environment"]["GLAD_OUTBOX_PORT"] == "9200"
+    assert {"outbox", "alertmanager"} <= {name for name, one in services.items() if "metrics" in one["networks"]}
     for worker in ("worker", "worker-cpu"):
         assert services[worker]["networks"]["metrics"]["aliases"] == ["workers"]
         assert services[worker]["environment"]["GLAD_WORKER_PORT"] == "9100"

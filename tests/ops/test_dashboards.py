@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
 from prometheus_client import CollectorRegistry
 
 from scripts.dashboards import DASHBOARDS, TARGET, text_of
 from service.metrics.api import ApiMetrics
 from service.metrics.worker import WorkerMetrics
+from service.outbox.metrics import OutboxMetrics
 from service.worker.pulse import Pulse
 from service.worker.vitals import Vitals
 from tests.support.promql import names_in
@@ -31,13 +35,15 @@ def panels() -> Iterator[Any]:
 
 
 def exported(kinds: Collection[str] = ("histogram", "counter", "gauge")) -> set[str]:
-    """The series names of API and worker."""
+    """The series names of API, worker and outbox."""
     registry = CollectorRegistry()
-    ApiMetrics(registry, takt_s=1, max_backlog=1)
+    ApiMetrics(registry, takt_s=1, max_backlog=1, max_events=1)
     of_worker = CollectorRegistry()
     WorkerMetrics(of_worker)
     of_worker.register(Vitals(Pulse(1), "cpu"))
-    families = [*registry.collect(), *of_worker.collect()]
+    of_outbox = CollectorRegistry()
+    OutboxMetrics(of_outbox)
+    families = [*registry.collect(), *of_worker.collect(), *of_outbox.collect()]
     return {family.name + suffix for family in families if family.type in kinds for suffix in SUFFIXES[family.type]}
 
 
@@ -58,6 +64,38 @@ def test_the_files_are_what_the_script_makes() -> None:
     made = {f"{dashboard.name}.json": text_of(dashboard) for dashboard in DASHBOARDS}
     assert {file.name: file.read_text() for file in FILES} == made, "run `make dashboards`"
     assert set(made) == {"line.json", "engine.json", "service.json", "models.json"}
+
+
+def unknown_to_grafana(dashboard: dict[str, Any]) -> list[str]:
+    """Where Grafana's own models (11.6), read and written again, leave something out or say something else."""
+    plugins.register_default_plugins()
+    back = json.loads(JSONEncoder().encode(GrafanaDashboard.from_json(dashboard)))
+    return list(differences(dashboard, back))
+
+
+def differences(given: Any, back: Any, place: str = "") -> Iterator[str]:
+    if isinstance(given, dict) and isinstance(back, dict):
+        for name, value in given.items():
+            yield from differences(value, back.get(name), f"{place}/{name}")
+    elif isinstance(given, list) and isinstance(back, list) and len(given) == len(back):
+        for number, (one, other) in enumerate(zip(given, back, strict=True)):
+            yield from differences(one, other, f"{place}/{number}")
+    elif given != back:
+        yield place
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.stem))
+def test_grafanas_own_models_know_every_field(file: Path) -> None:
+    assert unknown_to_grafana(json.loads(file.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("templating", "tempating"), ("gridPos", "gridpos"), ("legendFormat", "legend"), ("stacking", "stackin")],
+)
+def test_a_field_that_grafana_does_not_know_is_found(right: str, wrong: str) -> None:
+    text = (TARGET / "line.json").read_text()
+    assert [place for place in unknown_to_grafana(json.loads(text.replace(right, wrong))) if place.endswith(wrong)]
 
 
 @pytest.mark.parametrize("panel", list(panels()))

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -16,10 +17,11 @@ from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
 from service.api.health import router as health
 from service.child import API_DRAIN_S
 from service.contract import Priority
+from service.outbox.main import DRAIN_S
 from service.queue.keys import PoolKeys
 from service.settings import Settings
 from service.supervisor import Patience
-from tests.support.manifests import KUSTOMIZATIONS, OVERLAYS, documents, named, pods, rendered, run
+from tests.support.manifests import EVERYTHING, KUSTOMIZATIONS, OVERLAYS, documents, named, pods, rendered, run
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """JSON Schemas of the custom resources: KEDA 2.16.1 and the Prometheus operator 0.80.1, taken from the models in
@@ -193,13 +195,14 @@ def test_a_managed_redis_takes_the_place_of_ours(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{relative(root / 'k8s/base', tmp_path)}]\n"
-        f"components: [{relative(root / 'k8s/components/managed-redis', tmp_path)}]\n"
+        f"components: [{relative(root / 'k8s/components/outbox', tmp_path)}, "
+        f"{relative(root / 'k8s/components/managed-redis', tmp_path)}]\n"
     )
     outcome = run("kubectl", "kustomize", tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     found = list(yaml.safe_load_all(outcome.stdout))
     assert not [one for one in found if one["kind"] == "StatefulSet"]
-    for name in ("glad-api", "glad-worker"):
+    for name in ("glad-api", "glad-worker", "glad-outbox"):
         environment = named(found, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["env"]
         assert environment == [
             {"name": "GLAD_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "glad-redis", "key": "url"}}}
@@ -231,21 +234,48 @@ CHECKOV_ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
-def test_checkov_finds_nothing_but_what_is_accepted(kustomization: str, tmp_path: Path) -> None:
-    file = tmp_path / "all.yaml"
-    file.write_text(rendered(kustomization))
-    outcome = checkov(file)
-    assert outcome.returncode == 0, outcome.stdout
+def test_checkov_finds_nothing_but_what_is_accepted_and_a_privileged_container(tmp_path: Path) -> None:
+    """One run for all, because its start takes longest."""
+    for kustomization in KUSTOMIZATIONS:
+        (tmp_path / f"{kustomization.replace('/', '-')}.yaml").write_text(rendered(kustomization))
+    privileged = rendered(OVERLAYS[0]).replace("allowPrivilegeEscalation: false", "privileged: true")
+    (tmp_path / "privileged.yaml").write_text(privileged)
+    found = checkov(tmp_path)
+    assert found["summary"]["parsing_errors"] == 0
+    failed = found["results"]["failed_checks"]
+    assert {one["file_path"] for one in failed} == {"/privileged.yaml"}, failed
+    assert "CKV_K8S_16" in {one["check_id"] for one in failed}
 
 
-def test_checkov_finds_a_privileged_container(tmp_path: Path) -> None:
-    file = tmp_path / "all.yaml"
-    file.write_text(rendered(OVERLAYS[0]).replace("allowPrivilegeEscalation: false", "privileged: true"))
-    assert "CKV_K8S_16" in checkov(file).stdout
+def checkov(folder: Path) -> Any:
+    """checkov's report on rendered manifests, offline. Heavy, so in no extra: `make checkov` installs it apart."""
+    options = ("--skip-download", "--quiet", "--compact", "--framework", "kubernetes", "--output", "json")
+    outcome = run("checkov", *options, "--skip-check", ",".join(CHECKOV_ACCEPTED), "--directory", folder)
+    return json.loads(outcome.stdout)
 
 
-def checkov(file: Path) -> Any:
-    """checkov (heavy, so in no extra: `pipx install checkov`) on rendered manifests, offline."""
-    options = ("--skip-download", "--quiet", "--compact", "--framework", "kubernetes")
-    return run("checkov", *options, "--skip-check", ",".join(CHECKOV_ACCEPTED), "--file", file)
+def test_the_outbox_reaches_redis_and_the_outside_and_is_scraped() -> None:
+    found = documents(EVERYTHING)
+    pod = named(found, "Deployment", "glad-outbox")["spec"]["template"]
+    assert pod["metadata"]["labels"]["glad/redis"] == "client"
+    (container,) = pod["spec"]["containers"]
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    (port,) = container["ports"]
+    assert environment["GLAD_OUTBOX_PORT"] == str(port["containerPort"])
+    assert pod["spec"]["terminationGracePeriodSeconds"] > DRAIN_S
+    policy = named(found, "NetworkPolicy", "glad-outbox")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert [one["port"] for one in policy["ingress"][0]["ports"]] == [port["containerPort"]]
+    assert [one["port"] for one in policy["egress"][0]["ports"]] == [443, 8883]
+    monitor = named(found, "ServiceMonitor", "glad-outbox")["spec"]
+    service = named(found, "Service", "glad-outbox")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_what_is_to_be_traced_reaches_the_collector() -> None:
+    found = documents(EVERYTHING)
+    endpoint = named(found, "ConfigMap", settings_map(found))["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert urlsplit(endpoint).hostname == "otel-collector.observability.svc"
+    [egress] = named(found, "NetworkPolicy", "tracing")["spec"]["egress"]
+    assert [one["port"] for one in egress["ports"]] == [urlsplit(endpoint).port]

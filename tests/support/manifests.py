@@ -18,7 +18,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OVERLAYS = ("k8s/overlays/single-gpu-node", "k8s/overlays/multi-node", "k8s/overlays/cpu-only")
-KUSTOMIZATIONS = (*OVERLAYS, "k8s/training")
+EVERYTHING = "tests/ops/everything"
+"""All components at once, also those that no overlay uses."""
+KUSTOMIZATIONS = (*OVERLAYS, "k8s/training", EVERYTHING)
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 Document = Mapping[str, Any]
 
@@ -26,7 +28,8 @@ Document = Mapping[str, Any]
 def tool(name: str) -> str:
     """The program beside this Python, or on PATH; the test is skipped where it is missing."""
     beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    apart = ROOT / "build" / name / "bin" / name  # in a virtual environment of its own: `make checkov`
+    found = next((str(path) for path in (beside, apart) if path.exists()), None) or shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed here")
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from model_store.files import hidden_sibling
 from service.artifacts import ArtifactFolder, ArtifactStore
 from service.contract import Result
 from service.outbox.archive import FOLDER, Archive
@@ -98,6 +101,72 @@ def test_a_day_becomes_one_file_once_the_next_has_begun(folder: ArtifactFolder, 
     assert folder.names() == ["2026-11-23.jsonl.gz", f"2026-11-24.{MONDAY + DAY}-0_{MONDAY + DAY}-1.jsonl.gz"]
     day = [line["event_id"] for line in lines(folder, "2026-11-23.jsonl.gz")]
     assert day == [f"{MONDAY}-0", f"{MONDAY + 1}-0", f"{MONDAY + DAY - 1}-0"]
+
+
+def test_a_day_is_closed_after_midnight_though_no_event_comes(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    sink = archive()
+    sink.deliver([event(MONDAY), event(MONDAY + 1)])
+    sink.idle(MONDAY + 2)
+    part = f"2026-11-23.{MONDAY}-0_{MONDAY + 1}-0.jsonl.gz"
+    sink.idle(MONDAY + DAY - 1)
+    assert folder.names() == [part]
+    sink.idle(MONDAY + DAY)
+    assert folder.names() == ["2026-11-23.jsonl.gz"]
+    assert ids(folder) == [f"{MONDAY}-0", f"{MONDAY + 1}-0"]
+
+
+def test_an_event_that_comes_after_its_day_was_closed_joins_it(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    sink = archive()
+    sink.deliver([event(MONDAY), event(MONDAY + 1)])
+    sink.idle(MONDAY + DAY)
+    sink.deliver([event(MONDAY + 1), event(MONDAY + 2)])  # the first was never acknowledged
+    archive().idle(MONDAY + DAY)  # a new process looks at once
+    assert folder.names() == ["2026-11-23.jsonl.gz"]
+    assert ids(folder) == [f"{MONDAY}-0", f"{MONDAY + 1}-0", f"{MONDAY + 2}-0"]
+
+
+def test_a_day_that_could_not_be_closed_is_tried_again_a_minute_later(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    sink = archive()
+    sink.deliver([event(MONDAY)])
+    [part] = folder.names()
+    whole = folder.get(part)
+    folder.put(part, b"not gzip")
+    sink.idle(MONDAY + DAY)
+    folder.put(part, whole)
+    sink.idle(MONDAY + DAY + 59_999)
+    assert folder.names() == [part]
+    sink.idle(MONDAY + DAY + 60_000)
+    assert folder.names() == ["2026-11-23.jsonl.gz"]
+
+
+def test_the_loop_closes_the_day_by_itself(
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], Archive], make_relay: MakeRelay
+) -> None:
+    archive().deliver([event(MONDAY)])  # by Redis's clock a day long over
+    relay = make_relay(archive())
+    relay.turn()
+    assert folder.names() == ["2026-11-23.jsonl.gz"]
+
+
+def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    sink = Archive(store.folder(FOLDER), client, every_s=0.0)
+    sink.deliver([event(MONDAY)])
+    place = tmp_path / FOLDER
+    left, under_way = (hidden_sibling(place / f"2026-11-23.{number}-0_{number}-0.jsonl.gz") for number in (1, 2))
+    for path, age_s in ((left, 3700), (under_way, 3500), (place / "notes.tmp", 3700)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    sink.idle(MONDAY)
+    assert sorted(path.name for path in place.iterdir()) == sorted(
+        [f"2026-11-23.{MONDAY}-0_{MONDAY}-0.jsonl.gz", under_way.name, "notes.tmp"]
+    )
 
 
 def test_one_delivery_over_midnight_is_two_parts(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:

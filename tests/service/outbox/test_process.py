@@ -26,7 +26,7 @@ from service.queue.outbox import Subscribers
 from tests.service.outbox.conftest import SECRET
 from tests.support.broker import Subscriber, broker, subscribed
 from tests.support.ended import end
-from tests.support.processes import eventually
+from tests.support.processes import eventually, free_port
 from tests.support.receiver import Answer, Received, Receiver
 from tests.support.redis_server import RedisServer
 
@@ -235,8 +235,11 @@ def test_it_outlives_a_killed_and_restarted_redis(own_redis: RedisServer, start:
 
 def test_it_waits_for_a_redis_that_comes_later(own_redis: RedisServer, start: Start, receiver: Receiver) -> None:
     own_redis.kill()
-    outbox = start(own_redis.url, GLAD_WEBHOOK_URLS=receiver.url)
-    eventually(lambda: "Redis is away" in outbox.text)
+    port = free_port()
+    outbox = start(own_redis.url, GLAD_WEBHOOK_URLS=receiver.url, GLAD_OUTBOX_PORT=str(port), GLAD_STUCK_AFTER_S="0.5")
+    eventually(lambda: outbox.text.count("Redis is away") > 1)  # a second between them
+    asked = {what: httpx.get(f"http://127.0.0.1:{port}/health/{what}").status_code for what in ("live", "ready")}
+    assert asked == {"live": 200, "ready": 503}, "it waits, and a restart would not help it"
     own_redis.start()
     outbox.wait_until_ready()
     with own_redis.connect() as client:

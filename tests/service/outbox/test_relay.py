@@ -42,6 +42,7 @@ class Toy:
     name: str = "toy"
     got: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    idled: int = 0
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         self.batches.append(len(events))
@@ -49,6 +50,9 @@ class Toy:
         failed = [event_id for event_id, name in named.items() if self.refuses(name)]
         self.got += [name for event_id, name in named.items() if event_id not in failed]
         return [Undelivered(event_id, "refused") for event_id in failed]
+
+    def idle(self, now_ms: int) -> None:
+        self.idled += 1
 
     def close(self) -> None:
         """Nothing to close."""
@@ -61,6 +65,16 @@ def pending_of(client: redis.Redis, sink: str = "toy") -> int:
 
 def sample(registry: CollectorRegistry, name: str, sink: str = "toy") -> float | None:
     return registry.get_sample_value(f"glad_outbox_{name}", {"sink": sink})
+
+
+def test_a_sink_is_idle_only_when_nothing_waits_for_it(client: redis.Redis, make_relay: MakeRelay) -> None:
+    sink = Toy(refuses=lambda inspection_id: True, policy=Policy(batch=4, most_failed=2, backoff=Backoff(60, 60)))
+    relay = make_relay(sink)
+    relay.turn()
+    assert sink.idled == 1
+    end(client, 1)
+    turns(relay, 3)  # takes it, fails, finds no other one: what failed still waits
+    assert (len(sink.batches), sink.idled) == (1, 1)
 
 
 def test_events_arrive_in_order_and_are_acknowledged(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,13 +38,14 @@ pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prom
 
 
 @contextmanager
-def prometheus(folder: Path, api: str, worker: str) -> Iterator[Prometheus]:
+def prometheus(folder: Path, **targets: str) -> Iterator[Prometheus]:
+    """One that looks at these each second; `api`: of the job glad-api."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES / "*.yml")],
         "scrape_configs": [
-            {"job_name": "glad-api", "static_configs": [{"targets": [api]}]},
-            {"job_name": "glad-worker", "static_configs": [{"targets": [worker]}]},
+            {"job_name": f"glad-{name}", "static_configs": [{"targets": [address]}]}
+            for name, address in targets.items()
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -59,6 +62,26 @@ def prometheus(folder: Path, api: str, worker: str) -> Iterator[Prometheus]:
             found = Prometheus(http)
             eventually(found.answers)
             yield found
+    finally:
+        child.kill()
+
+
+@contextmanager
+def outbox(settings: Settings) -> Iterator[str]:
+    """An outbox process that keeps the archive; its address."""
+    port = free_port()
+    environment = {
+        "GLAD_REDIS_URL": str(settings.redis_url),
+        "GLAD_DATA_DIR": str(settings.data_dir),
+        "GLAD_ARCHIVE": "on",
+        "GLAD_OUTBOX_PORT": str(port),
+    }
+    log = settings.data_dir / "outbox.log"
+    log.parent.mkdir(exist_ok=True)
+    child = Child("outbox", [sys.executable, "-m", "service.outbox.main"], env={**os.environ, **environment}, log=log)
+    child.start()
+    try:
+        yield f"127.0.0.1:{port}"
     finally:
         child.kill()
 
@@ -90,7 +113,11 @@ def test_every_query_of_every_dashboard_and_rule_finds_data_under_load(plant: Pl
     )
     port = free_port()
     plant.worker(GLAD_WORKER_PORT=str(port))
-    with server_on(settings) as url, prometheus(tmp_path, url.removeprefix("http://"), f"127.0.0.1:{port}") as server:
+    with (
+        server_on(settings) as url,
+        outbox(settings) as sender,
+        prometheus(tmp_path, api=url.removeprefix("http://"), worker=f"127.0.0.1:{port}", outbox=sender) as server,
+    ):
         eventually(lambda: bool(server.ask("glad_worker_ready == 1")))
         eventually(lambda: bool(server.ask("count_over_time(glad_redis_up[1m]) > 1")))
         for _ in range(2):  # a rate needs a growth that was seen twice
