@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, reliability_command, soak_command
+from bench import engine_commands, load_command, reliability_command, soak_command
 from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
 app.command()(soak_command.soak)
+app.command()(load_command.load)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
 STRETCHES = 40
@@ -20,6 +21,9 @@ FEWEST = 8
 """With fewer, an interval would say nothing."""
 HOUR_S = 3600.0
 CONFIDENCE = 0.95
+
+
+Floats = Sequence[float] | NDArray[np.float64]
 
 
 class Verdict(StrEnum):
@@ -54,12 +58,14 @@ class Trend:
         return Verdict.GROWS if self.low > self.bound else Verdict.OPEN
 
 
-def trend(at_s: Sequence[float], values: Sequence[float], *, warm_up_s: float, bound: float) -> Trend:
+def trend(at_s: Floats, values: Floats, *, warm_up_s: float, bound: float) -> Trend:
     """The trend of what was sampled after `warm_up_s`. bound: growth per hour. ValueError with too few samples."""
     times, levels = np.asarray(at_s, float), np.asarray(values, float)
     judged = times >= warm_up_s
     if judged.sum() < FEWEST:
-        raise ValueError(f"{judged.sum()} samples lie after the warm-up of {warm_up_s:g} s; at least {FEWEST} are needed")
+        raise ValueError(
+            f"{judged.sum()} samples lie after the warm-up of {warm_up_s:g} s; at least {FEWEST} are needed"
+        )
     middles, medians = _stretches(times[judged], levels[judged])
     fit = theilslopes(medians, middles / HOUR_S, alpha=CONFIDENCE)
     return Trend(
@@ -73,7 +79,9 @@ def trend(at_s: Sequence[float], values: Sequence[float], *, warm_up_s: float, b
     )
 
 
-def _stretches(times: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _stretches(
+    times: NDArray[np.float64], levels: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean time and median level of equal numbers of neighbours."""
     count = max(FEWEST, min(STRETCHES, len(times) // 2))
     parts = np.array_split(np.arange(len(times)), count)

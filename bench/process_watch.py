@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 
@@ -56,12 +56,12 @@ class ProcessWatch:
 
     def redis(self, at_s: float) -> RedisSample:
         """Redis now; RedisError if it does not answer."""
-        memory = cast("dict[str, Any]", self._redis.info("memory"))
+        memory: Any = self._redis.info("memory")
         return RedisSample(
             at_s=at_s,
             used_mib=memory["used_memory"] / MIB,
-            keys=cast("int", self._redis.dbsize()),
-            events=cast("int", self._redis.xlen(keys.EVENTS)),
+            keys=self._redis.dbsize(),
+            events=self._redis.xlen(keys.EVENTS),
         )
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class ProcessWatch:
                 with process.oneshot():
                     times = process.cpu_times()
                     yield Sample(
-                        process=_role(process, self._supervisor),
+                        process=role(process, self._supervisor),
                         at_s=at_s,
                         memory_mib=process.memory_full_info().uss / MIB,
                         files=process.num_fds(),
@@ -85,7 +85,8 @@ class ProcessWatch:
                 continue
 
 
-def _role(process: psutil.Process, supervisor: psutil.Process) -> str:
+def role(process: psutil.Process, supervisor: psutil.Process) -> str:
+    """What a process of the service is."""
     if process.pid == supervisor.pid:
         return "supervisor"
     line = process.cmdline()

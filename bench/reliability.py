@@ -7,15 +7,12 @@ Only a checkout has those: an installed package says so.
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +20,10 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import RedisError
 
-from service.child import Child
+from bench.processes import web_server
 from service.client import Client
 from service.contract import FINAL_STATES, Priority, Result
 from service.queue import keys
-from service.supervisor import listen
-from service.watch import alive
 
 if TYPE_CHECKING:
     from tests.support.nursery import Nursery, Worker
@@ -110,8 +105,9 @@ def run(trial: Trial, folder: Path, say: Say) -> Report:
     server = RedisServer(folder / "redis")
     server.start()
     try:
-        with Nursery() as nursery, _api(folder, server.url) as url:
-            return _Run(trial, folder, server=server, nursery=nursery, url=url, say=say).run()
+        api = web_server("service.api_process", _environment(folder, server.url), folder / "api.log")
+        with Nursery() as nursery, api as found:
+            return _Run(trial, folder, server=server, nursery=nursery, url=found.url, say=say).run()
     finally:
         server.kill()
 
@@ -125,23 +121,6 @@ def _environment(folder: Path, redis_url: str) -> dict[str, str]:
         "GLAD_TORCH_THREADS": "1",
         "GLAD_LOG_LEVEL": "warning",
     }
-
-
-@contextmanager
-def _api(folder: Path, redis_url: str) -> Iterator[str]:
-    environment = {**os.environ, **_environment(folder, redis_url)}
-    child = Child("API", [sys.executable, "-m", "service.api_process"], env=environment, log=folder / "api.log")
-    with listen("127.0.0.1", 0) as server:
-        port = int(server.getsockname()[1])
-        child.start("--fd", str(server.fileno()), pass_fds=(server.fileno(),))
-        try:
-            while not alive("127.0.0.1", port, 1.0):
-                if not child.running:
-                    raise RuntimeError(f"the API did not start: see {folder / 'api.log'}")
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            child.kill()
 
 
 class _Run:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.show import JsonFile, table, write
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     from bench.reliability import Report
@@ -34,8 +35,7 @@ def reliability(
         try:
             report = run(trial, Path(folder), lambda line: typer.echo(line, err=True))
         except RuntimeError as error:
-            typer.echo(f"glad bench reliability: {error}", err=True)
-            raise typer.Exit(1) from error
+            give_up(error)
     table(("what", "figure"), _rows(report))
     write(json_file, {"trial": asdict(trial), "report": asdict(report)})
     if not report.sound:

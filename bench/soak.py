@@ -128,9 +128,7 @@ def _levels(samples: Sequence[Sample]) -> str:
     return ", ".join(f"{name} {one.memory_mib:.1f} MiB {one.files} files" for name, one in latest.items())
 
 
-def report(
-    plan: Plan, samples: Sequence[Sample], redis: Sequence[RedisSample], seen: Seen, seconds: float
-) -> Report:
+def report(plan: Plan, samples: Sequence[Sample], redis: Sequence[RedisSample], seen: Seen, seconds: float) -> Report:
     """Judges every series that was sampled to the end."""
     return Report(
         judged=(*_of_processes(plan, samples, seconds), *_of_redis(plan, redis, seconds)),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def soak(
     *,
-    minutes: Annotated[float, typer.Option(min=0.2, help="How long images come; the first quarter is not judged.")] = 60,
-    rate: Annotated[float, typer.Option(min=0.1, help="Images per second, of about 200 KB.")] = 3.0,
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long images come; a quarter is warm-up.")] = 60,
+    rate: Annotated[float, typer.Option(min=0.1, help="Images per second, of about 200 KB.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two samples.")] = 5.0,
     picture: Annotated[Path | None, typer.Option(help="Where the curves go, as PNG.")] = None,
     json_file: JsonFile = None,
@@ -36,7 +36,7 @@ def soak(
     header = ("process", "what", "first", "last", "highest", "slope per hour [95 %]", "allowed", "verdict")
     table(header, _rows(found))
     typer.echo(
-        f"{found.accepted} accepted in {found.seconds / 60:.1f} min, {found.lost} lost, {found.told_twice} ends told twice; "
+        f"{found.accepted} accepted in {found.seconds / 60:.1f} min, {found.lost} lost, {found.told_twice} told twice; "
         + ", ".join(f"{name} {count}" for name, count in sorted(found.counts.items()))
     )
     if picture is not None:

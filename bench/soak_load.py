@@ -1,4 +1,4 @@
-"""What a line does all day, at a steady rate: images, repeats, broken images, a page that follows the events, a history.
+"""What a line does all day at a steady rate: images, repeats, broken images, a page that follows events, a history.
 
 Arrivals are a Poisson process: a camera does not wait for the answer to the image before. The client is the product's
 own. Nothing that it keeps grows but the numbers of what was accepted and what ended.

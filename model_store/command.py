@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import typer
 
@@ -18,16 +18,21 @@ from model_store.manifest import check_name
 Number = TypeVar("Number", int, float)
 
 
+def give_up(reason: object) -> NoReturn:
+    """Ends the command with this sentence and exit status 1; 2 is for words that are no call at all."""
+    typer.secho(f"glad: {reason}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(1)
+
+
 @contextmanager
-def explained(*others: type[Exception], status: int = 1) -> Iterator[None]:
-    """What a user can put right is a sentence and this exit status, not a traceback: what a store, a bundle or the
-    disk refuses, and `others`."""
+def explained(*others: type[Exception]) -> Iterator[None]:
+    """What a user can put right is a sentence, not a traceback: what a store, a bundle or the disk refuses, and
+    `others`."""
     told: tuple[type[Exception], ...] = (StoreError, BundleError, OSError, *others)
     try:
         yield
     except told as error:
-        typer.secho(f"glad: {error}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(status) from error
+        give_up(error)
 
 
 def command_line() -> str:

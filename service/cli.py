@@ -6,9 +6,11 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -36,14 +38,14 @@ def serve(
         else:
             _supervise(settings, redis_bin)
     except StartError as error:
-        _give_up(error)
+        give_up(error)
 
 
 def worker() -> None:
     """Inspect what is queued at GLAD_REDIS_URL until stopped: SIGTERM finishes what has begun."""
     settings = _settings()
     if settings.redis_url is None:
-        _give_up(
+        give_up(
             "GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0. "
             "`glad serve` runs Redis, API and a worker together on one machine"
         )
@@ -73,15 +75,15 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
 
     if watch:
         if limit is not None or again or json is not None:
-            _give_up("--watch goes on without end: leave out --limit, --again and --json")
+            give_up("--watch goes on without end: leave out --limit, --again and --json")
         _watch(folder, product, url, key, patience if wait else None, move_to=move_to, settle_s=settle)
         return
     if move_to is not None:
-        _give_up("--move-to moves what a hot folder has posted: give --watch with it")
+        give_up("--move-to moves what a hot folder has posted: give --watch with it")
     try:
         files = find_images(folder, limit)
     except ValueError as error:
-        _give_up(error)
+        give_up(error)
     _refuse_unknown(url, key, product)
     with Client(url, api_key=key) as client:
         line = Camera(client, product, rate, run=str(uuid.uuid4()) if again else "")
@@ -128,7 +130,7 @@ def _watch(
             for shot in hot.run(stopped, wait_s):
                 console.print(_row(shot))
         except OSError as error:
-            _give_up(f"{folder} cannot be watched: {error}")
+            give_up(f"{folder} cannot be watched: {error}")
 
 
 def _row(shot: Any) -> Any:
@@ -150,11 +152,11 @@ def _refuse_unknown(url: str, key: str | None, product: str) -> None:
         with Client(url, api_key=key, patience_s=10) as client:
             known = client.products()
     except ApiError as error:
-        _give_up(f"{url} refuses: {error}. Name a key with the scopes submit and read with GLAD_API_KEY or --key")
+        give_up(f"{url} refuses: {error}. Name a key with the scopes submit and read with GLAD_API_KEY or --key")
     except ClientError as error:
-        _give_up(f"no service at {url} ({error}): start one with `glad serve`, or name another with --url")
+        give_up(f"no service at {url} ({error}): start one with `glad serve`, or name another with --url")
     if product not in known:
-        _give_up(f"no product {product!r} at {url}; known: {', '.join(known) or 'none yet'}")
+        give_up(f"no product {product!r} at {url}; known: {', '.join(known) or 'none yet'}")
 
 
 def _shown(shots: Any, count: int) -> list[Any]:
@@ -179,9 +181,9 @@ def _shown(shots: Any, count: int) -> list[Any]:
 
 def _serve_api(settings: Settings) -> None:
     from service.api_process import serve_on
+    from service.listening import listen
     from service.queue.connection import connect
     from service.security.opening import check_may_start
-    from service.supervisor import listen
 
     with connect(str(settings.redis_url)) as client:
         check_may_start(settings.auth, settings.host, client)
@@ -195,8 +197,10 @@ def _serve_api(settings: Settings) -> None:
 def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
 
+    from service.outbox.settings import OutboxSettings
     from service.supervisor import Plan, Supervisor
 
+    for_outbox = OutboxSettings.own_variables(os.environ)
     plan = Plan(
         data_dir=settings.data_dir.expanduser().absolute(),
         host=settings.host,
@@ -207,9 +211,10 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in for_outbox},
             "GLAD_STORE": settings.store_url,
         },
+        outbox_environment={name: os.environ[name] for name in for_outbox},
     )
     Supervisor(
         plan,
@@ -227,7 +232,7 @@ def _delivers() -> bool:
     try:
         return OutboxSettings().delivers
     except ValidationError as error:
-        _give_up(describe(error))
+        give_up(describe(error))
 
 
 def _banner(address: Address, settings: Settings) -> str:
@@ -276,14 +281,9 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        _give_up("; ".join(_problem(one["loc"], one["input"], one["msg"]) for one in error.errors()))
+        give_up("; ".join(_problem(one["loc"], one["input"], one["msg"]) for one in error.errors()))
 
 
 def _problem(place: tuple[int | str, ...], given: object, message: str) -> str:
     name = "_".join(map(str, place))
     return f"GLAD_{name.upper()} (--{name.replace('_', '-')}) is {given!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _give_up(reason: object) -> NoReturn:
-    print(f"glad: {reason}", file=sys.stderr)
-    raise SystemExit(1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     from service.queue.dead import DeadLetter
@@ -55,7 +56,7 @@ async def _replay(settings: Settings, inspection_id: str) -> str:
     async with _opened(settings) as replayer:
         _, submission = await replayer.replay(inspection_id)
     if submission.outlook.room is not Room.OPEN:
-        _give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
+        give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
     return submission.inspection_id
 
 
@@ -93,9 +94,9 @@ def _run(work: Coroutine[None, None, T]) -> T:
     try:
         return asyncio.run(work)
     except ServiceError as error:
-        _give_up(error.detail)
+        give_up(error.detail)
     except (StartError, RedisError, OSError) as error:
-        _give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`")
+        give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`")
 
 
 def _described(letter: DeadLetter) -> dict[str, str | None]:
@@ -113,8 +114,3 @@ def _described(letter: DeadLetter) -> dict[str, str | None]:
 def _line(letter: DeadLetter) -> str:
     product = letter.job.product if letter.job else "(unreadable)"
     return f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.inspection_id}  {product}  {letter.reason}"
-
-
-def _give_up(reason: str) -> NoReturn:
-    print(f"glad queue: {reason}", file=sys.stderr)  # noqa: T201 - for the person at the terminal
-    raise SystemExit(1)

@@ -10,7 +10,6 @@ once, and a restarted API misses no connection.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -27,13 +26,13 @@ import structlog
 
 from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
 from service.data_dir import DataDirLock
+from service.listening import listen
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
 from service.queue.connection import connect
 from service.security.opening import Auth, check_may_start
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 
 POLL_S = 0.1
-
 log = structlog.get_logger(__name__)
 
 
@@ -67,6 +66,9 @@ class Plan:
     delivers: bool = False
     """Events go somewhere: an outbox runs too."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """Of every child."""
+    outbox_environment: Mapping[str, str] = field(default_factory=dict)
+    """Of the outbox besides: the other children have no use for its secrets."""
     backoff: Backoff = field(default_factory=Backoff)
     patience: Patience = field(default_factory=Patience)
 
@@ -145,7 +147,8 @@ class Supervisor:
                 self._start_api(server, address, environment)
                 if self._plan.delivers:  # before the worker: it has its places in the event stream before any event
                     self._say("starting the outbox")
-                    self._start_watched("outbox", "service.outbox.main", environment)
+                    own = {**environment, **self._plan.outbox_environment}
+                    self._start_watched("outbox", "service.outbox.main", own)
                 self._say("starting the worker (it loads and warms the models)")
                 self._start_watched("worker", "service.worker.main", environment)
                 self._say(self._banner(address))
@@ -182,7 +185,8 @@ class Supervisor:
         path = socket_path(self._plan.data_dir)
         stop_orphan(path)
         log_file = self._plan.data_dir / "redis" / "redis.log"
-        child = Child("Redis", redis_command(binary, self._plan.data_dir, path), log=log_file)
+        command = redis_command(binary, self._plan.data_dir, path)
+        child = Child("Redis", command, env=self._plan.environment, log=log_file)
         kept = self._keep("redis", child, child.start)
         self._say(f"starting Redis ({binary})")
         deadline = time.monotonic() + self._plan.patience.redis_start_s
@@ -273,34 +277,6 @@ class Supervisor:
                 child.signal(signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + self._plan.patience.hand_back_s)
         child.kill()
-
-
-@contextmanager
-def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening TCP socket; port 0 takes any free one. StartError says what is wrong with the address."""
-    if not 0 <= port <= 65535:
-        raise StartError(f"port is {port}; it must be 0 to 65535: set --port or GLAD_PORT (0 takes any free one)")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise StartError(f"host {host!r} is no address to listen on ({error}): set --host or GLAD_HOST") from error
-    family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind(address)
-            server.listen(2048)
-        except OSError as error:
-            raise StartError(_why_not(host, port, error)) from error
-        yield server
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: choose another with --port or GLAD_PORT (0 takes any free one)"
-    if error.errno == errno.EACCES:
-        return f"port {port} on {host} needs more rights: choose one from 1024 up with --port or GLAD_PORT"
-    return f"cannot listen on {host}, port {port}: {error.strerror}. Set --host and --port"
 
 
 def _tail(path: Path, lines: int = 12) -> str:

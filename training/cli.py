@@ -26,7 +26,7 @@ def sample(
         raise typer.BadParameter("nothing to render: give --train, --calibration, --good or --defects")
     from training.sample_product import write_dataset
 
-    with explained(ValueError, status=2), typer.progressbar(length=100, label="rendering") as bar:
+    with explained(ValueError), typer.progressbar(length=100, label="rendering") as bar:
         shown = 0
 
         def show(done: int, total: int) -> None:
@@ -59,7 +59,7 @@ def train(
     from training.publish import Naming
     from training.recipe import load_recipe
 
-    with explained(ValueError, status=2):
+    with explained(ValueError):
         naming = Naming(product or _slug(data.resolve().name), version or version_of_now(), title)
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
@@ -120,7 +120,7 @@ def calibrate(
     from training.progress import named_bars
     from training.recalibrate import Plan, recalibrate
 
-    with explained(ValueError, status=2):
+    with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
         ranges = Ranges(
             numbers("--start", start, int), numbers("--t-min", t_min, int), numbers("--delta", delta, float)

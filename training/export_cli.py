@@ -50,7 +50,7 @@ def export(
     from training.export.published import told
     from training.progress import named_bars
 
-    with explained(ValueError, ExportFailed, status=2), named_bars() as show:
+    with explained(ValueError, ExportFailed), named_bars() as show:
         device = device_of_environment()
         on_gpu = device != "cpu"
         plan = Plan(

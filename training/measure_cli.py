@@ -38,12 +38,12 @@ def evaluate(
     from training.report import write_report
     from training.tables import as_markdown
 
-    with explained(ValueError, status=2):
+    with explained(ValueError):
         if json_file.suffix in {".csv", ".md", ".html"}:
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
-    with explained(ValueError, status=2), named_bars() as show:
+    with explained(ValueError), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=command_line())
         misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
@@ -87,7 +87,7 @@ def ablate(
     from training.progress import named_bars
     from training.retrained import train_plain, train_unadapted
 
-    with explained(ValueError, status=2), named_bars() as show:
+    with explained(ValueError), named_bars() as show:
         opened = open_bundle(bundle)
         settings = opened.manifest.settings
         images = test_images(data)
@@ -139,7 +139,7 @@ def reproduce(
     from training.reproduce import Weights, plan
     from training.reproduce import reproduce as run
 
-    with explained(ValueError, status=2):
+    with explained(ValueError):
         weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
         chosen = tuple(name for name in classes.split(",") if name)
         plans = plan(dataset, data, weights, chosen, multi=multi)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from service.api.documents import history as documents
@@ -18,12 +18,18 @@ _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 router = APIRouter(tags=["history"])
 
 Reason = Literal["score", "operator", "no_result", "missing", "unfinished"]
+ExpectedView = tuple[str | None, str]
+"""(product, view) that must be there; without a product: of any."""
+ExpectedViews = Annotated[
+    tuple[Text, ...],
+    Query(max_length=32, description="a view that must be there, whichever product it shows; repeat it for each"),
+]
 
 
 class PartView(BaseModel):
     """One side of the part, by the last image of it that was accepted."""
 
-    product: str
+    product: str | None = Field(description="null: a view that only the call expects, and that no image showed")
     view: str | None = Field(description="null: the image named no view")
     state: State | None = Field(description="null: no image has come")
     verdict: Verdict | None = Field(description="null until the inspection ends")
@@ -47,22 +53,27 @@ class Part(BaseModel):
 
 @router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
 async def part(
-    site: SiteOf, serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])]
+    site: SiteOf,
+    serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])],
+    expected_view: ExpectedViews = (),
 ) -> Part:
     """The part's verdict over all its views: the worst. Of several images of a view, the last accepted one counts. An
-    operator's review counts instead of the score: `ok` as `pass`, `defect` as `fail`."""
+    operator's review counts instead of the score: `ok` as `pass`, `defect` as `fail`. A view that a station of the part
+    or the call itself expects, and of which no image has come, is `review`."""
     results = await site.history.of_part(serial)
     if not results:
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
         )
-    return judge(serial, results, await _expected(site, results))
+    of_stations = await _expected(site, results)
+    known = {result.view for result in results} | {view for _, view in of_stations}
+    return judge(serial, results, of_stations | {(None, view) for view in expected_view if view not in known})
 
 
-async def _expected(site: Site, results: Collection[Result]) -> set[tuple[str, str]]:
+async def _expected(site: Site, results: Collection[Result]) -> set[ExpectedView]:
     """(product, view) that the part's stations expected when their last image of it was accepted."""
     last = {(one.station, one.product): one.accepted_at for one in _in_order(results) if one.station is not None}
-    expected = set()
+    expected: set[ExpectedView] = set()
     for (station, product), accepted_at in last.items():
         change = await site.stations.last_change(station, before=accepted_at)
         if change and change.settings and change.settings.product == product:
@@ -74,10 +85,12 @@ def _in_order(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda result: (result.accepted_at, result.id))
 
 
-def judge(serial: str, results: Collection[Result], expected: Iterable[tuple[str, str]]) -> Part:
-    """The part's verdict by its inspections; `expected`: (product, view) pairs that must be there."""
-    last = {(result.product, result.view): result for result in _in_order(results)}
-    missing = [(product, view) for product, view in set(expected) if (product, view) not in last]
+def judge(serial: str, results: Collection[Result], expected: Iterable[ExpectedView]) -> Part:
+    """The part's verdict by its inspections."""
+    last: dict[tuple[str | None, str | None], Result] = {
+        (result.product, result.view): result for result in _in_order(results)
+    }
+    missing = set(expected) - set(last)
     views = [_seen(result) for result in last.values()] + [_missing(*one) for one in missing]
     verdicts = [one.verdict for one in views if one.verdict is not None]
     finished = len(verdicts) == len(views)
@@ -85,7 +98,7 @@ def judge(serial: str, results: Collection[Result], expected: Iterable[tuple[str
         serial=serial,
         verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if finished else None,
         finished=finished,
-        views=sorted(views, key=lambda one: (one.product, one.view or "")),
+        views=sorted(views, key=lambda one: (one.product or "", one.view or "")),
     )
 
 
@@ -101,7 +114,7 @@ def _seen(result: Result) -> PartView:
     )
 
 
-def _missing(product: str, view: str) -> PartView:
+def _missing(product: str | None, view: str) -> PartView:
     return PartView(
         product=product, view=view, state=None, verdict=Verdict.REVIEW, reason="missing", inspection_id=None
     )

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     import redis
@@ -61,7 +63,7 @@ def forget(
 
     with _redis(_settings(data_dir)) as client:
         if not Subscribers(client).remove(sink):
-            _give_up(f"no sink {sink!r} has a place in the event stream: `glad outbox sinks` lists those that have")
+            give_up(f"no sink {sink!r} has a place in the event stream: `glad outbox sinks` lists those that have")
     print(f"forgot {sink}; where it is still configured, it begins anew with what happens from now on")
 
 
@@ -136,12 +138,12 @@ def _chosen(client: redis.Redis, entries: list[str] | None, every: bool, sink: s
     from service.queue.outbox import DeadLetters
 
     if bool(entries) == every:
-        _give_up("name the events by their ids, or give --all")
+        give_up("name the events by their ids, or give --all")
     letters = DeadLetters(client).all(sink)
     if every or not entries:
         return letters
     if unknown := set(entries) - {letter.entry for letter in letters}:
-        _give_up(f"not among the dead: {', '.join(sorted(unknown))}; `glad outbox dead` lists them")
+        give_up(f"not among the dead: {', '.join(sorted(unknown))}; `glad outbox dead` lists them")
     return [letter for letter in letters if letter.entry in entries]
 
 
@@ -164,7 +166,7 @@ def _settings(data_dir: Path | None = None) -> OutboxSettings:
     try:
         return OutboxSettings() if data_dir is None else OutboxSettings(data_dir=data_dir)
     except ValidationError as error:
-        _give_up(describe(error))
+        give_up(describe(error))
 
 
 @contextmanager
@@ -176,9 +178,4 @@ def _redis(settings: OutboxSettings) -> Iterator[redis.Redis]:
         with borrowed_client(settings) as client:
             yield client
     except StartError as error:
-        _give_up(error)
-
-
-def _give_up(reason: object) -> NoReturn:
-    print(f"glad outbox: {reason}", file=sys.stderr)
-    raise SystemExit(1)
+        give_up(error)

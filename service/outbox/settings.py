@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -122,6 +123,12 @@ class OutboxSettings(Settings):
     archive_every_s: float = Field(60, gt=0, description="how long events wait for others, to be written together")
 
     outbox_port: int = Field(0, ge=0, le=65535, description="the outbox's metrics and health; 0: any free one")
+
+    @classmethod
+    def own_variables(cls, environment: Mapping[str, str]) -> frozenset[str]:
+        """Names in this environment that set what the outbox alone uses: secrets among them, and URLs with tokens."""
+        own = {f"GLAD_{name.upper()}" for name in cls.model_fields.keys() - Settings.model_fields.keys()}
+        return frozenset(name for name in environment if name.upper() in own)
 
     @property
     def delivers(self) -> bool:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     from service.security.api_keys import ApiKey, KeyStore
@@ -86,7 +88,7 @@ def _row(key: ApiKey) -> str:
 def _scope(word: str, known: list[Scope]) -> Scope:
     found = next((scope for scope in known if scope.value == word), None)
     if found is None:
-        _give_up(f"{word!r} is no scope: choose from {', '.join(known)}")
+        give_up(f"{word!r} is no scope: choose from {', '.join(known)}")
     return found
 
 
@@ -111,13 +113,8 @@ def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeySto
         with borrowed_client(settings, redis_bin) as client:
             yield KeyStore(client)
     except ValidationError as error:
-        _give_up(
+        give_up(
             "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors())
         )
     except (StartError, ValueError) as error:
-        _give_up(error)
-
-
-def _give_up(reason: object) -> NoReturn:
-    print(f"glad key: {reason}", file=sys.stderr)
-    raise SystemExit(1)
+        give_up(error)

@@ -16,11 +16,11 @@ import redis
 
 from service.child import Child
 from service.contract import Priority
+from service.listening import listen
 from service.queue import keys
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submission import JobSubmitter, Outcome
-from service.supervisor import listen
 from service.watch import alive
 from tests.support.line import make_job, picture, result_of
 from tests.support.processes import eventually

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from service.api.parts import judge
-from service.contract import Failure, Result, State
+from service.contract import Failure, Result, State, now
 from service.queue import keys
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
@@ -124,3 +124,34 @@ async def test_an_unknown_part_is_404(api: Running) -> None:
     answer = await api.http.get("/v1/parts/SN-404")
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:glad:problem:unknown-part")
     assert (await api.http.get("/v1/parts/" + "x" * 129)).status_code == 422
+
+
+async def test_a_view_that_the_call_expects_and_no_image_showed_is_for_review(
+    api: Running, submitter: JobSubmitter, make_queue: MakeQueue
+) -> None:
+    queue = make_queue()
+    top = await claim(submitter, queue, view="top")
+    queue.complete(top, result_of(top, 0.1))
+    seen = (await api.http.get(URL, params={"expected_view": "top"})).json()
+    assert (seen["verdict"], len(seen["views"])) == ("pass", 1)
+    both = (await api.http.get(URL, params={"expected_view": ["top", "bottom", "bottom"]})).json()
+    assert (both["verdict"], both["finished"]) == ("review", True)
+    assert views(both) == {"top": ("pass", "score"), "bottom": ("review", "missing")}
+    assert [one["product"] for one in both["views"] if one["view"] == "bottom"] == [None]
+    assert (await api.http.get(URL)).json() == seen
+
+
+async def test_a_view_that_station_and_call_expect_is_missing_once(
+    api: Running, submitter: JobSubmitter, make_queue: MakeQueue
+) -> None:
+    await api.http.put("/v1/stations/s1", json={"product": "toy", "expected_views": ["bottom"]})
+    queue = make_queue()
+    top = await claim(submitter, queue, view="top", station="s1", accepted_at=now())
+    queue.complete(top, result_of(top, 0.1))
+    part = (await api.http.get(URL, params={"expected_view": "bottom"})).json()
+    assert [(one["product"], one["view"]) for one in part["views"]] == [("toy", "bottom"), ("toy", "top")]
+
+
+async def test_at_most_32_views_are_expected(api: Running) -> None:
+    many = {"expected_view": [str(number) for number in range(33)]}
+    assert (await api.http.get(URL, params=many)).status_code == 422

@@ -12,11 +12,11 @@ import redis
 import redis.asyncio
 
 from service.child import EXIT_CONFIG
+from service.listening import listen
 from service.queue import schema
 from service.queue.jobs import JobQueue
 from service.queue.schema import SchemaTooNew
 from service.queue.submission import JobSubmitter
-from service.supervisor import listen
 from tests.service.conftest import Running
 from tests.support.line import make_job, picture
 from tests.support.redis_server import RedisServer

@@ -19,9 +19,10 @@ import redis
 from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
 from service.contract import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
 from service.data_dir import DataDirLock
+from service.listening import listen
 from service.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
 from service.queue.jobs import JobQueue
-from service.supervisor import Kept, Patience, listen
+from service.supervisor import Kept, Patience
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
