@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,14 @@ from service.backup.make import make_backup
 from service.backup.record import RECORD, BackupError
 from service.backup.restore import restore_backup
 from service.borrowed_redis import borrowed_client
+from service.child import Child
 from service.contract import new_inspection_id
+from service.private_redis import find_redis, redis_command, socket_path
 from service.queue import keys, schema
 from service.queue.connection import connect
 from service.settings import Settings
 from tests.service.conftest import write_toy
+from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 
 Plant = tuple[Settings, redis.Redis]
@@ -56,7 +60,7 @@ def backup(plant: Plant, tmp_path: Path, say: Callable[[str], None] = quiet) -> 
 def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_stream(plant: Plant, tmp_path: Path) -> None:
     new = Settings(data_dir=tmp_path / "new")
     made = backup(plant, tmp_path)
-    born = plant[1].time()[0] * 1000  # type: ignore[index]
+    born = plant[1].time()[0] * 1000
     restore_backup(new, made, quiet)
     with borrowed_client(new) as client:  # as `glad serve` starts it: with an append-only file
         assert set(client.keys()) == {*plant[1].keys(), keys.BORN}
@@ -131,6 +135,34 @@ def test_no_snapshot_no_backup(plant: Plant, tmp_path: Path) -> None:
     with pytest.raises((BackupError, redis.RedisError)):
         make_backup(away, tmp_path / "backups", quiet)
     assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_redis_elsewhere_is_asked_over_tcp_with_its_password(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    path = socket_path(tmp_path / "elsewhere")
+    command = redis_command(find_redis(), tmp_path / "elsewhere", path)
+    child = Child("Redis", [*command, "--port", str(port), "--requirepass", "s3cret"], log=tmp_path / "redis.log")
+    child.start()
+    try:
+        url = f"redis://:s3cret@127.0.0.1:{port}/0"
+        with connect(url) as client:
+            eventually(lambda: answered(client))
+            client.set("glad:v1:turns:default", 3)
+        made = make_backup(Settings(data_dir=tmp_path / "here", redis_url=url), tmp_path / "backups", quiet)
+    finally:
+        child.kill()
+    restore_backup(Settings(data_dir=tmp_path / "new"), made, quiet)
+    with borrowed_client(Settings(data_dir=tmp_path / "new")) as client:
+        assert client.get("glad:v1:turns:default") == "3"
+
+
+def answered(client: redis.Redis) -> bool:
+    """It listens already."""
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 @pytest.mark.parametrize("folder", ["artifacts", "store/backups"])
