@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, load_command, reliability_command, soak_command
+from bench import engine_commands, gate_command, load_command, reliability_command, rolling_command, soak_command
+from bench.plant import command as plant_command
+from bench.plant import steps_command
 from bench.show import JsonFile, shown, table, write
 
 app = typer.Typer(
@@ -21,8 +23,13 @@ app.command()(engine_commands.engines)
 app.command()(engine_commands.serving)
 app.command()(engine_commands.export)
 app.command()(reliability_command.reliability)
+app.command()(rolling_command.rolling)
+app.command()(gate_command.gate)
 app.command()(soak_command.soak)
 app.command()(load_command.load)
+app.command()(steps_command.steps)
+app.command()(plant_command.plant)
+app.command()(plant_command.plant_check)
 
 
 @app.command()
@@ -63,6 +70,27 @@ def history(
         f"{found.results} results in Redis {found.redis_version}: {found.redis_bytes / 1e9:.2f} GB; "
         f"filled at {found.filled_per_s:.0f} a second"
     )
+    write(json_file, asdict(found))
+
+
+@app.command()
+def memory(
+    *,
+    inspections: Annotated[int, typer.Option(min=100, help="So many are queued, and ended.")] = 10_000,
+    json_file: JsonFile = None,
+) -> None:
+    """Redis's memory of an inspection: while it waits, after its end, its event, a station's change."""
+    from bench.redis_memory import measure_redis_memory
+
+    with shown("ended") as progress:
+        found = measure_redis_memory(inspections, progress)
+    names = {
+        "an accepted image until its end": found.queued_bytes,
+        "an ended inspection, all together": found.ended_bytes,
+        "of it, its event": found.event_bytes,
+        "a station's change": found.change_bytes,
+    }
+    table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
     write(json_file, asdict(found))
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import quantiles
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import redis
 
+from bench.own_redis import own_redis
 from model_store.thresholds import Verdict
-from service.child import Child
 from service.contract import Findings, Job, Region, Result, State, Thresholds, Timings, new_inspection_id
-from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.history import History, HistoryFilter
@@ -67,7 +63,7 @@ class HistoryFigures:
 
 def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures:
     """Fills a Redis with `count` results and times `repeats` calls of each kind."""
-    with _own_redis() as url, connect(url) as client:
+    with own_redis() as url, connect(url) as client:
         client.config_set("appendfsync", "no")
         began = time.perf_counter()
         _fill(client, count, progress)
@@ -84,24 +80,9 @@ def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures
         )
 
 
-@contextmanager
-def _own_redis() -> Iterator[str]:
-    """As `glad serve` runs it: append-only, every write on disk before its answer (but for the filling)."""
-    with TemporaryDirectory(prefix="glad-bench-") as folder:
-        socket = socket_path(Path(folder))
-        child = Child("Redis", redis_command(find_redis(), Path(folder), socket), log=Path(folder) / "redis.log")
-        child.start()
-        try:
-            while not answers(socket):
-                time.sleep(0.05)
-            yield redis_url(socket)
-        finally:
-            child.kill()
-
-
 def _fill(client: redis.Redis, count: int, progress: Count) -> None:
     sha = client.script_load(load("history") + FILL)
-    template = _result(_job(), 0.0)
+    template = example_result(example_job(), 0.0)
     rng = random.Random(0)
     for start in range(0, count, PER_PIPELINE):
         with client.pipeline(transaction=False) as pipe:
@@ -171,20 +152,21 @@ async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) ->
 def _ending(client: redis.Redis, url: str, repeats: int) -> Latency:
     """What the end of an inspection takes: result, event, history and acknowledgement in one script."""
     queue, milliseconds = JobQueue(client), []
-    asyncio.run(_submit(url, repeats))
+    asyncio.run(submit(url, repeats))
     for claimed in queue.claim(repeats):
-        result = _result(claimed.job, 0.1)
+        result = example_result(claimed.job, 0.1)
         began = time.perf_counter()
         queue.complete(claimed, result)
         milliseconds.append((time.perf_counter() - began) * 1000)
     return _latency("the end of an inspection", milliseconds, 1)
 
 
-async def _submit(url: str, count: int) -> None:
+async def submit(url: str, count: int) -> None:
+    """Queues so many jobs."""
     async with connect_async(url) as client:
         submitter = JobSubmitter(client, max_backlog=count)
         for _ in range(count):
-            await submitter.submit(_job())
+            await submitter.submit(example_job())
 
 
 def _latency(name: str, milliseconds: list[float], found: int) -> Latency:
@@ -192,7 +174,8 @@ def _latency(name: str, milliseconds: list[float], found: int) -> Latency:
     return Latency(name, p50_ms=cuts[49], p99_ms=cuts[98], found=found)
 
 
-def _job() -> Job:
+def example_job() -> Job:
+    """A job with serial, lot and station."""
     inspection_id = new_inspection_id()
     return Job(
         id=inspection_id,
@@ -213,7 +196,8 @@ def _job() -> Job:
     )
 
 
-def _result(job: Job, score: float) -> Result:
+def example_result(job: Job, score: float) -> Result:
+    """Its result, with one region."""
     findings = Findings(
         score=score,
         regions=(Region(box=(1, 2, 3, 4), area_px=9, peak=1.5),),

@@ -79,8 +79,8 @@ class Inspected:
 
     @classmethod
     def from_answer(cls, sample: Sample, answer: dict[str, Any]) -> Self | None:
-        """Reads an inspection as the REST contract has it; None if it has no verdict."""
-        if answer["verdict"] is None:
+        """Reads an inspection as the REST contract has it; None if it has no verdict, or no score to show."""
+        if answer["verdict"] is None or answer["score"] is None:
             return None
         step = answer["denoising_step"]
         return cls(

@@ -103,6 +103,19 @@ class Lane:
             return self.settings.start
         return self.settings.grid[-1] if self.phase is Phase.FINISHED else None
 
+    def advanced(self, trigger: Trigger | None = None) -> Lane:
+        """The lane one step on: one UNet evaluation more (two if guided), and one comparison if it was still adapting.
+
+        trigger: what this step's comparison decided; the first one stays.
+        """
+        return replace(
+            self,
+            position=self.position + 1,
+            trigger=self.trigger or trigger,
+            comparisons=self.comparisons + self.adapting,
+            unet_evaluations=self.unet_evaluations + (2 if self.guided else 1),
+        )
+
 
 def together(lanes: Sequence[Lane]) -> Lane:
     """The ways of an image's tiles told as one: the trigger at the largest step, and the sums of what they cost.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def step(
     x0 = torch.stack([made[i].x0 for i in range(len(lanes))])
     carrier = torch.stack([made[i].carrier for i in range(len(lanes))])
     moved = ddim_step(x0, carrier, next_timesteps, schedule)  # Eq. 3
-    return StepOutcome(tuple(chosen), moved, tuple(_advanced(lane, made[i]) for i, lane in enumerate(lanes)))
+    return StepOutcome(tuple(chosen), moved, tuple(lane.advanced(made[i].trigger) for i, lane in enumerate(lanes)))
 
 
 def _observe(block: LaneBlock, slot: int, x0_generated: Tensor, x0_direct: Tensor) -> Observation:
@@ -76,15 +76,4 @@ def _observe(block: LaneBlock, slot: int, x0_generated: Tensor, x0_direct: Tenso
         x0_generated=x0_generated,
         x0_direct=x0_direct,
         valid=block.valid[slot],
-    )
-
-
-def _advanced(lane: Lane, made: Adapted) -> Lane:
-    """The lane one step on: one UNet evaluation more (two if guided), and one comparison if it was still adapting."""
-    return replace(
-        lane,
-        position=lane.position + 1,
-        trigger=lane.trigger or made.trigger,
-        comparisons=lane.comparisons + lane.adapting,
-        unet_evaluations=lane.unet_evaluations + (2 if lane.guided else 1),
     )

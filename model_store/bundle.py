@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from glad.gate import QualityGate
 from glad.settings import MethodSettings
 from model_store.checks import (
     REPUBLISH,
@@ -62,6 +63,7 @@ class BundleParts:
     provenance: Provenance
     title: str = ""
     quality: Mapping[str, Any] = field(default_factory=dict)
+    gate: QualityGate | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, C
             settings=parts.settings,
             components=components,
             calibration=parts.calibration,
+            gate=parts.gate,
             provenance=parts.provenance,
             quality=dict(parts.quality),
         )

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -86,9 +87,10 @@ def show(
         state = opened.state(product)
     if as_json:
         limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
-        _print_json({"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "manifest": manifest})
+        told = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "gate_on": opened.gated(ref)}
+        _print_json({**told, "manifest": manifest})
         return
-    _print_summary(ref, thresholds)
+    _print_summary(ref, thresholds, state)
     _print_history(state)
 
 
@@ -164,6 +166,36 @@ def rollback(
     typer.echo(f"{product}: active version is {state.active}")
 
 
+class Switch(StrEnum):
+    """Of the quality gate."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@app.command()
+def gate(
+    product: Product,
+    switch: Annotated[
+        Switch, typer.Argument(help="Whether images that are unfit for inspection go to people at once.")
+    ],
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Switches a product's quality gate, whatever its version; what waits already stays as it was accepted."""
+    opened = chosen_store(store, data_dir)
+    with explained():
+        opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)
+        ref = opened.resolve(product)
+    typer.echo(f"{product}: quality gate is {switch}")
+    if switch is Switch.ON and ref.manifest.gate is None:
+        learn = shlex.join(["glad", "gate", str(ref.path)])
+        typer.secho(f"version {ref.version} has none yet: {learn} --data DIR", fg=typer.colors.YELLOW, err=True)
+
+
 def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
     folder = Path(bundle)
     if version is None and folder.is_dir():
@@ -207,7 +239,17 @@ def _in_force(ref: BundleRef, thresholds: Thresholds | None) -> str:
     return f"{shown}  (from {calibration.good_images} good images)"
 
 
-def _print_summary(ref: BundleRef, thresholds: Thresholds | None) -> None:
+def _gate(ref: BundleRef, state: ProductState) -> str:
+    if ref.manifest.gate is None:
+        return "none: every image is inspected"
+    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images)"
+    if switch is None:
+        return f"on  {learned}"
+    when = switch.at.isoformat(timespec="seconds")
+    return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
+
+
+def _print_summary(ref: BundleRef, thresholds: Thresholds | None, state: ProductState) -> None:
     manifest, settings = ref.manifest, ref.manifest.settings
     lines = {
         "bundle": f"{ref.product} {ref.version}  {manifest.title}",
@@ -217,6 +259,7 @@ def _print_summary(ref: BundleRef, thresholds: Thresholds | None) -> None:
         "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
         f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
         "thresholds": _in_force(ref, thresholds),
+        "gate": _gate(ref, state),
     }
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6

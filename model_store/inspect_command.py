@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from glad.gate import QualityGate
 from model_store.bundle import Bundle, open_bundle
 from model_store.command import explained
 from model_store.manifest import MANIFEST_NAME
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store
 from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
-from model_store.thresholds import Thresholds
+from model_store.thresholds import Thresholds, Verdict
 
 
 def inspect(
@@ -26,7 +27,9 @@ def inspect(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
+    from glad.fitness import find_unfit
     from glad.imaging import ImageError, decode_image, to_png
+    from glad.quality import measure_quality
     from model_store.devices import device_of_environment
     from model_store.engines.choice import load
     from model_store.engines.torch import ModelLoadError
@@ -36,7 +39,7 @@ def inspect(
     from model_store.inspection import sheet
 
     with explained(ModelLoadError, ModelsDoNotFit, ValueError):
-        opened, limits = _opened_to_judge(bundle, chosen_store(store, data_dir))
+        opened, limits, gate = _opened_to_judge(bundle, chosen_store(store, data_dir))
         device = device_of_environment()
         loaded = load(opened, device, wanted_offline())
         out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,11 @@ def inspect(
     seen, failed = [], 0
     for number, path in enumerate(images, start=1):
         try:
-            (found,) = inspect_images([decode_image(path.read_bytes()).pixels], loaded.models, settings, device=device)
+            pixels = decode_image(path.read_bytes()).pixels
+            if gate is not None and (unfit := find_unfit(gate, measure_quality(pixels, settings))):
+                _tell(Verdict.REVIEW, f"not inspected: {'; '.join(one.detail for one in unfit)}  {path}")
+                continue
+            (found,) = inspect_images([pixels], loaded.models, settings, device=device)
             verdict = limits.verdict(found.score)
             picture = out / f"{number:03d}_{path.stem}.png"
             picture.write_bytes(to_png(sheet(found, limits)))
@@ -56,9 +63,7 @@ def inspect(
             continue
         if overview is not None:
             seen.append(found)
-        colour = {"pass": typer.colors.GREEN, "review": typer.colors.YELLOW, "fail": typer.colors.RED}[verdict]
-        typer.secho(f"{verdict:<7}", fg=colour, nl=False)
-        typer.echo(f" score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
+        _tell(verdict, f"score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
     if overview is not None and seen:
         with explained():
             overview.write_bytes(to_png(draw_overview(seen, limits)))
@@ -66,11 +71,18 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds]:
-    """A folder is judged as it was calibrated; a product of the store as the service judges it, overrides included."""
+def _tell(verdict: Verdict, found: str) -> None:
+    colours = {Verdict.PASS: typer.colors.GREEN, Verdict.REVIEW: typer.colors.YELLOW, Verdict.FAIL: typer.colors.RED}
+    typer.secho(f"{verdict:<7}", fg=colours[verdict], nl=False)
+    typer.echo(f" {found}")
+
+
+def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds, QualityGate | None]:
+    """A folder is judged as it was made; a product of the store as the service judges it: overrides of its thresholds
+    included, and without the quality gate where that is switched off."""
     folder = Path(bundle)
     if (folder / MANIFEST_NAME).is_file():
         opened = open_bundle(folder)
-        return opened, opened.manifest.thresholds
+        return opened, opened.manifest.thresholds, opened.manifest.gate
     ref = store.resolve(bundle)
-    return ref.open(), store.thresholds(ref)
+    return ref.open(), store.thresholds(ref), ref.manifest.gate if store.gated(ref) else None

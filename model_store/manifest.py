@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from glad.frozen import Frozen
+from glad.gate import QualityGate
 from glad.settings import MethodSettings
 from model_store.errors import NotCalibrated
 from model_store.thresholds import Thresholds
@@ -128,6 +129,7 @@ class Manifest(Frozen):
     settings: MethodSettings
     components: dict[ComponentName, Component]
     calibration: Calibration | None = Field(description="None: imported, not calibrated yet")
+    gate: QualityGate | None = Field(None, description="which images are fit for inspection; None: all of them")
     provenance: Provenance
     quality: dict[str, Any] = Field(default_factory=dict, description="measured figures, each with how it was measured")
 
@@ -187,8 +189,9 @@ class Manifest(Frozen):
         return {path: entry for component in self.components.values() for path, entry in component.files.items()}
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes that are written and hashed."""
-        return (self.model_dump_json(indent=2) + "\n").encode()
+        """The canonical bytes that are written and hashed. Without a gate also what knows none can read them."""
+        absent = {"gate"} if self.gate is None else None
+        return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
 
 def bundle_hash(manifest_bytes: bytes) -> str:

@@ -66,6 +66,15 @@ class Activation(Frozen):
     note: str = ""
 
 
+class GateSwitch(Frozen):
+    """Somebody switched the product's quality gate."""
+
+    on: bool
+    by: str
+    at: AwareDatetime
+    note: str = ""
+
+
 class ProductState(Frozen):
     """The whole of a product's state file. Overrides belong to a version: another model has another scale of scores."""
 
@@ -74,6 +83,7 @@ class ProductState(Frozen):
     revision: int = Field(0, ge=0)
     active: Name | None = Field(None, description="None: the newest version")
     overrides: dict[Name, ThresholdOverrides] = Field(default_factory=dict)
+    gate: GateSwitch | None = Field(None, description="None: on, where the bundle has one")
     history: tuple[Activation, ...] = ()
     changed_by: str | None = None
     changed_at: AwareDatetime | None = None
@@ -111,6 +121,15 @@ class ProductState(Frozen):
         chosen = {} if overrides == ThresholdOverrides() else {version: overrides}
         return self._changed(by, at, overrides={**others, **chosen})
 
+    def switch_gate(self, *, on: bool, by: str, at: AwareDatetime, note: str = "") -> ProductState:
+        """Whether the quality gate of whatever version inspects is asked, from now on."""
+        return self._changed(by, at, gate=GateSwitch(on=on, by=by, at=at, note=note))
+
+    @property
+    def gate_on(self) -> bool:
+        """Whether the gate is asked, where a bundle has one: nobody has switched it off."""
+        return self.gate is None or self.gate.on
+
     def refuse_other_than(self, revision: int) -> None:
         """StateConflict unless this is the state of that revision."""
         if self.revision != revision:
@@ -120,8 +139,9 @@ class ProductState(Frozen):
             )
 
     def to_bytes(self) -> bytes:
-        """The bytes of the state file."""
-        return (self.model_dump_json(indent=2) + "\n").encode()
+        """The bytes of the state file. Where nobody switched the gate, also what knows none can read them."""
+        absent = {"gate"} if self.gate is None else None
+        return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
     def _path(self) -> list[str]:
         """The versions that led to the active one: an activation goes a step forth, a rollback a step back."""

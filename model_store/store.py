@@ -128,6 +128,10 @@ class Store:
         """The thresholds in force for a bundle: its calibration's, unless overridden; NotCalibrated without."""
         return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
 
+    def gated(self, ref: BundleRef) -> bool:
+        """Whether the bundle's quality gate is asked: it has one, and nobody has switched the product's off."""
+        return ref.manifest.gate is not None and self.state(ref.product).gate_on
+
     def publish(self, folder: Path) -> BundleRef:
         """Verifies a bundle and adds it, in one step; what is there already is left as it is.
 
@@ -207,6 +211,22 @@ class Store:
         if revision is not None:
             state.refuse_other_than(revision)
         return state
+
+    def switch_gate(
+        self,
+        product: str,
+        *,
+        on: bool,
+        by: str,
+        note: str = "",
+        at: datetime | None = None,
+        revision: int | None = None,
+    ) -> ProductState:
+        """Switches the product's quality gate; UnknownProduct, BadProductState, StateConflict."""
+        if not self.versions(product):
+            raise self._unknown(product)
+        state = self._state_at(product, revision)
+        return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note))
 
     def _written(self, state: ProductState) -> ProductState:
         write_state(self._folder(state.product), state)

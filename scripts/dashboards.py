@@ -116,6 +116,19 @@ LINE = Dashboard(
             inspections="verdict=fail&station=${__field.labels.station}",
         ),
         Panel(
+            "Unfit images",
+            "reqps",
+            (
+                Query(
+                    f"sum by (product, reason) ({rate('glad_quality_gated_total', PRODUCT)})", "{{product}} {{reason}}"
+                ),
+            ),
+            "Stopped by the quality gate, by the first reason: a lamp, a lens, or no part. A point leads to the latest "
+            "reviews.",
+            stacked=True,
+            inspections="verdict=review&product=${__field.labels.product}",
+        ),
+        Panel(
             "Latency against takt",
             "s",
             (

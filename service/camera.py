@@ -144,7 +144,11 @@ def _verdict(shot: Shot) -> str:
 def _why(shot: Shot) -> str:
     if shot.error is not None:
         return shot.error
-    failure = shot.inspection.error if shot.inspection else None
+    if shot.inspection is None:
+        return ""
+    if shot.inspection.unfit and shot.inspection.quality is not None:
+        return "; ".join(reason.detail for reason in shot.inspection.quality.reasons)
+    failure = shot.inspection.error
     return f"{failure.code}: {failure.detail}" if failure else ""
 
 

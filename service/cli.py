@@ -198,7 +198,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
 
     from service.outbox.settings import OutboxSettings
-    from service.supervisor import Plan, Supervisor
+    from service.supervisor import Patience, Plan, Supervisor
 
     for_outbox = OutboxSettings.own_variables(os.environ)
     plan = Plan(
@@ -208,6 +208,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         redis_bin=redis_bin,
         auth=settings.auth,
         delivers=_delivers(),
+        patience=Patience(worker_drain_s=settings.drain_s),
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),

@@ -27,7 +27,7 @@ class Vitals(Protocol):
         ...
 
     def ready(self) -> bool:
-        """It has begun to work."""
+        """It has begun to work, and was not asked to stop."""
         ...
 
 
@@ -64,7 +64,7 @@ def _server(host: str, port: int, vitals: Vitals) -> ThreadingTCPServer:
                 case "/health/live":
                     self._say(vitals.alive(), vitals.status)
                 case "/health/ready":
-                    self._say(vitals.ready(), "ready" if vitals.ready() else "warming up")
+                    self._say(vitals.ready(), "ready" if vitals.ready() else "warming up, or leaving")
                 case _:
                     self._answer(404, b"ask for /metrics, /health/live or /health/ready\n", TEXT)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from model_store.errors import StoreError
 from model_store.store import Store
 from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
-from service.contract import IMAGE, Job, JobTooLarge, State, Thresholds, new_inspection_id, now
+from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id, now
 from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
+from service.pinning import pin_now
 from service.queue.dead import DeadLetters
 from service.queue.submission import JobSubmitter, Outcome, Submission
 
@@ -76,8 +77,7 @@ class Replayer:
 
     def _pinned_anew(self, old: Job) -> Job:
         try:
-            bundle = self.store.resolve(old.product)
-            limits = self.store.thresholds(bundle)
+            pinned = pin_now(self.store, old.product)
         except (StoreError, ValueError) as error:
             raise NotReplayable(
                 f"product {old.product!r} has no usable bundle now: publish or activate one, then replay"
@@ -86,9 +86,7 @@ class Replayer:
         job = old.model_copy(
             update={
                 "id": inspection_id,
-                "bundle_version": bundle.version,
-                "bundle_hash": bundle.hash,
-                "thresholds": Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel),
+                **pinned.job_fields,
                 "image_ref": ArtifactStore.ref(inspection_id, IMAGE),
                 "accepted_at": now(),
                 "deadline_ms": None,

@@ -1,37 +1,50 @@
-"""How a worker is asked to stop: once, to finish what it has begun; twice, to hand it back at once."""
+"""How a worker is asked to stop: once, to finish what it has begun; twice, or too long ago, to hand it back at once."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+LOOK_AGAIN_S = 1.0
+"""A signal that comes just before a thread begins to sleep does not wake it: it looks again so soon."""
 
 
 class Stop:
     """Counts the requests. Safe to call from signal handlers and threads."""
 
-    def __init__(self) -> None:
-        self._drain, self._now = threading.Event(), threading.Event()
+    def __init__(self, drain_s: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
+        """`drain_s`: how long finishing may take."""
+        self._changed = threading.Condition()  # reentrant: a signal may come while this very thread holds it
+        self._asked, self._over_at = 0, math.inf
+        self._drain_s, self._clock = drain_s, clock
 
     def ask(self) -> None:
         """Once: drain. Again: now."""
-        if self._drain.is_set():
-            self._now.set()
-        self._drain.set()
+        with self._changed:
+            if not self._asked:
+                self._over_at = self._clock() + self._drain_s
+            self._asked += 1
+            self._changed.notify_all()
 
     def draining(self) -> bool:
         """Take nothing new; finish."""
-        return self._drain.is_set()
+        return self._asked > 0
 
     def at_once(self) -> bool:
         """Hand back."""
-        return self._now.is_set()
+        return self._asked > 1 or self._clock() >= self._over_at
 
     def wait(self, seconds: float) -> None:
         """Sleeps, unless asked to stop."""
-        self._drain.wait(seconds)
+        until = time.monotonic() + seconds
+        while not self.draining() and (left_s := until - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait(min(left_s, LOOK_AGAIN_S))
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

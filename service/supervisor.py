@@ -46,8 +46,10 @@ class Patience:
 
     redis_start_s: float = 60.0
     api_drain_s: float = API_DRAIN_S + 5.0
-    worker_drain_s: float = 120.0
-    hand_back_s: float = 10.0
+    worker_drain_s: float = 240.0
+    """GLAD_DRAIN_S: after it the worker itself hands back what is not finished."""
+    hand_back_s: float = 30.0
+    """The step under way ends, and what is not finished goes back to the queue."""
     outbox_drain_s: float = 30.0
     redis_drain_s: float = 15.0
     probing: Probing = field(default_factory=Probing)
@@ -256,7 +258,7 @@ class Supervisor:
         patience = self._plan.patience
         for name, seconds in (
             ("api", patience.api_drain_s),
-            ("worker", patience.worker_drain_s),
+            ("worker", patience.worker_drain_s + patience.hand_back_s),
             ("outbox", patience.outbox_drain_s),
             ("redis", patience.redis_drain_s),
         ):

@@ -1,4 +1,7 @@
-"""`glad sample`, `glad train`, `glad calibrate`: what makes images and bundles. Each imports its needs when called."""
+"""`glad sample`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles.
+
+Each imports its needs when called.
+"""
 
 from __future__ import annotations
 
@@ -138,6 +141,42 @@ def calibrate(
     found = made.bundle.manifest.thresholds
     typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
     typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+
+
+def gate(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with a quality gate or without.")
+    ],
+    *,
+    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
+    version: Annotated[
+        str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+) -> None:
+    """Learn from good images which ones are fit for inspection, and publish a version with that quality gate."""
+    from model_store.bundle import open_bundle
+    from training.progress import named_bars
+    from training.regate import regate
+
+    with explained(ValueError, status=2):
+        target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        with named_bars() as show:
+            made = regate(bundle, data, target, command=command_line(), progress=show)
+    typer.echo(f"{made.path}  hash {made.hash[:12]}")
+    found, report = made.manifest.gate, made.manifest.quality["gate"]
+    assert found is not None, "a gate was just learned"
+    like = "not asked" if found.likeness is None else f"from {found.likeness:.3f}"
+    typer.echo(
+        f"brightness {found.darkest:.0f} to {found.brightest:.0f}, at most {found.black_share:.0%} black and "
+        f"{found.white_share:.0%} white, sharpness from {found.sharpness:.3f}, likeness {like}"
+    )
+    typer.echo(
+        f"learned from {found.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
+        "parts are gated, as long as they come from the same line"
+    )
+    if warning := report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
 
 
 def _slug(name: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from model_store.bundle import open_bundle
-from model_store.thresholds import Thresholds
+from model_store.thresholds import Thresholds, Verdict
 from training.data import TestImage, read_truth, test_images
 from training.figures import measure
-from training.outcome import GOOD, Evaluation, Located, Row
+from training.gate import first_checks
+from training.outcome import GOOD, Evaluation, Located, Row, defects_of
 from training.progress import Progress, silent
 from training.scan import Scanned, scan
 
@@ -39,10 +42,18 @@ def evaluate(
             workers=workers,
         )
     )
-    rows = tuple(row_of(image, found, data, limits) for image, found in zip(labelled, scanned, strict=True))
+    gate = bundle.manifest.gate
+    checks = [""] * len(labelled)
+    if gate is not None:
+        paths, show = [image.path for image in labelled], partial(progress, "quality gate")
+        checks = first_checks(gate, settings, paths, progress=show, workers=workers)
+    rows = tuple(
+        row_of(image, found, data, limits, check) for image, found, check in zip(labelled, scanned, checks, strict=True)
+    )
     outcome = measure(rows, _located(labelled, scanned), limits, partial(progress, "measuring"))
     figures = {
         **outcome.figures,
+        **({} if gate is None else {"gate": gate_figures(rows)}),
         "bundle": {
             "product": bundle.manifest.product,
             "version": bundle.manifest.version,
@@ -58,8 +69,21 @@ def evaluate(
     return Evaluation(figures, outcome.rows, outcome.curves)
 
 
-def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | None) -> Row:
-    """An image's row; without thresholds it has no verdict."""
+def gate_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """How many images of each set the quality gate stops, and why."""
+    return {
+        kind: {
+            "images": sum(row.defect == kind for row in rows),
+            "gated": sum(row.defect == kind and row.gated != "" for row in rows),
+            "reasons": dict(sorted(Counter(row.gated for row in rows if row.defect == kind and row.gated).items())),
+        }
+        for kind in (GOOD, *defects_of(rows))
+    }
+
+
+def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | None, gated: str = "") -> Row:
+    """An image's row. Without thresholds it has no verdict; what the gate stops is for review, whatever its score."""
+    by_score = None if limits is None else limits.verdict(found.score)
     file = image.path.relative_to(data).as_posix()
     return Row(
         file=file,
@@ -67,9 +91,10 @@ def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | No
         severity=severity_of(image.path) if image.defect != GOOD else None,
         group=image.group or file,
         score=found.score,
-        verdict=None if limits is None else limits.verdict(found.score),
+        verdict=by_score if by_score is None or not gated else Verdict.REVIEW,
         denoising_step=found.denoising_step,
         triggered=found.triggered,
+        gated=gated,
     )
 
 

@@ -17,7 +17,10 @@ POINTS = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One image's outcome. verdict: None where the bundle has no thresholds."""
+    """One image's outcome. verdict: None where the bundle has no thresholds.
+
+    gated: why the bundle's quality gate would send it to people without a score; "": it would not, or there is none.
+    """
 
     file: str
     defect: str
@@ -27,6 +30,7 @@ class Row:
     verdict: str | None
     denoising_step: int
     triggered: bool
+    gated: str = ""
 
     @property
     def is_good(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,24 @@ from training.data import Split, good_split
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.finetune.vae import train_autoencoder
+from training.gate import learn_gate
 from training.pairs import PairSet, make_pairs
 from training.progress import named_bars, progress_bar
 from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
 from training.recipe import Recipe
 
 Say = Callable[[str], None]
-STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", "delta", "thresholds")
+STAGES = (
+    "pairs",
+    "autoencoder",
+    "latents",
+    "unet",
+    "reconstructions",
+    "features",
+    "delta",
+    "thresholds",
+    "quality gate",
+)
 
 
 class RunMismatch(ValueError):
@@ -122,7 +134,17 @@ def train(
     draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
     with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
-    return publish(target, naming, draft, settings=settings, calibration=calibration, report=report, origin=origin)
+        learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
+    return publish(
+        target,
+        naming,
+        draft,
+        settings=settings,
+        calibration=calibration,
+        report=report,
+        learned=learned,
+        origin=origin,
+    )
 
 
 def _summary(data: Path, split: Split) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
 from training.calibrate import calibrate, choose_delta, least_count
 from training.data import Split
+from training.gate import Learned
 from training.progress import Progress
 from training.recipe import CalibrationRecipe, Recipe
 from training.scan import scan, trigger_peaks
@@ -139,6 +140,7 @@ def publish(
     settings: MethodSettings,
     calibration: Calibration,
     report: Mapping[str, Any],
+    learned: Learned,
     origin: Provenance,
 ) -> Bundle:
     """Write the calibrated bundle to `target`; its thresholds say what they belong to."""
@@ -150,6 +152,7 @@ def publish(
         calibration.model_copy(update={"calibrated_for": belongs}),
         origin,
         title=naming.title,
-        quality={"calibration": dict(report)},
+        quality={"calibration": dict(report), "gate": learned.report},
+        gate=learned.gate,
     )
     return write_bundle(target, parts, draft.sources())

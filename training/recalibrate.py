@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.manifest import Provenance, calibration_digest
 from training.choose import Choice, Ranges, as_rows, choose_settings
 from training.data import Split, good_split
+from training.gate import learn_gate
 from training.overlay import overlaid
 from training.probes import make_probes
 from training.progress import Progress
@@ -83,6 +85,7 @@ def recalibrate(
             "chosen": asdict(choice.chosen.candidate),
             "tried": as_rows(choice.tried),
         }
+    learned = learn_gate(split, settings, progress=partial(progress, "quality gate"), workers=workers)
     belongs = calibration_digest(settings, bundle.manifest.components)
     parts = BundleParts(
         bundle.manifest.product,
@@ -91,7 +94,8 @@ def recalibrate(
         found.model_copy(update={"calibrated_for": belongs}),
         _origin(bundle, data, split, command),
         title=bundle.manifest.title,
-        quality={"calibration": report},
+        quality={"calibration": report, "gate": learned.report},
+        gate=learned.gate,
     )
     return Recalibrated(write_bundle(target, parts, bundle.sources()), choice, report)
 

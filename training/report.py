@@ -85,7 +85,9 @@ def origin_of(figures: dict[str, Any]) -> str:
 def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
     found = [tables.paper_table(figures)] if "image" in figures else []
     found.append(tables.interval_table(figures))
-    return [*found, tables.verdict_table(figures)] if "verdicts" in figures else found
+    if "verdicts" in figures:
+        found.append(tables.verdict_table(figures))
+    return [*found, tables.gate_table(figures)] if "gate" in figures else found
 
 
 def _write_csv(evaluation: Evaluation, path: Path) -> None:

@@ -66,6 +66,16 @@ def verdict_table(figures: dict[str, Any]) -> Table:
     return Table(("images", *names), tuple((side, *(str(of[name]) for name in names)) for side, of in sides.items()))
 
 
+def gate_table(figures: dict[str, Any]) -> Table:
+    """How many images of each set the quality gate would stop."""
+    sets: dict[str, dict[str, Any]] = figures["gate"]
+    rows = (
+        (name, str(of["images"]), str(of["gated"]), ", ".join(f"{why} {n}" for why, n in of["reasons"].items()) or "–")
+        for name, of in sets.items()
+    )
+    return Table(("images", "all", "stopped by the quality gate", "why"), tuple(rows))
+
+
 def repeatability_lines(found: dict[str, Any]) -> list[str]:
     """The repeatability in words and figures, a line each."""
     camera = found["camera"]
@@ -101,12 +111,20 @@ def flip_table(found: dict[str, Any]) -> Table:
 def notes(figures: dict[str, Any]) -> list[str]:
     """What a reader must know beside the figures."""
     found = figures.get("pixel", {}).get("aupimo")
+    gated = sum(of["gated"] for of in figures.get("gate", {}).values())
+    told = []
+    if gated:
+        told.append(
+            f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "
+            "on scores, count them all the same."
+        )
     if found is None or found["finest_rate"] <= LOWER:
-        return []
+        return told
     return [
+        *told,
         "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can show "
         f"is {found['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
-        "positive counts. Add good images."
+        "positive counts. Add good images.",
     ]
 
 
@@ -118,6 +136,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
     parts += [interval_table(figures).as_markdown(), *notes(figures)]
     if "verdicts" in figures:
         parts.append(verdict_table(figures).as_markdown())
+    if "gate" in figures:
+        parts.append(gate_table(figures).as_markdown())
     if figures["by_defect"]:
         parts.append(defect_table(figures).as_markdown())
     if "repeatability" in figures:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from model_store.errors import StoreError
-from model_store.store import BundleRef, Store
+from model_store.store import Store
 from service.api.fields import InspectionFields, Origin, invalid_fields, read_fields, with_defaults
 from service.api.handover import SubmissionKey, keep_and_submit
 from service.api.images import Described, Upload
@@ -25,7 +25,8 @@ from service.api.products import refusal
 from service.api.room import refuse_without_room
 from service.api.site import Site
 from service.artifacts import ArtifactStore
-from service.contract import IMAGE, Job, JobTooLarge, Priority, State, Thresholds, Traceability, new_inspection_id, now
+from service.contract import IMAGE, Job, JobTooLarge, Priority, State, Traceability, new_inspection_id, now
+from service.pinning import Pinned, pin_now
 from service.problem_details import FieldProblem
 from service.queue.submission import Outcome, Submission
 from service.security.caller import Caller
@@ -52,13 +53,13 @@ async def accept(
     origin: Origin | None = None,
 ) -> Accepted:
     """One image on its way from the upload into the queue; ServiceError if it is refused."""
-    bundle, thresholds = await asyncio.to_thread(pin, site.store, product)
+    pinned = await asyncio.to_thread(pin, site.store, product)
     given = read_fields(upload.fields)
     fields = given if origin is None else with_defaults(upload.fields, origin)
     await refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
     with stage(site, "accept_decode"):
         image = await site.decoder.describe(upload.content)
-    job = _make_job(bundle, thresholds, fields, upload, image, pool=site.settings.pool)
+    job = _make_job(pinned, fields, upload, image, pool=site.settings.pool)
     key = SubmissionKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
@@ -67,27 +68,21 @@ async def accept(
     return Accepted(job, submission)
 
 
-def pin(store: Store, product: str) -> tuple[BundleRef, Thresholds]:
-    """The bundle and thresholds of a product that are in force now. UnknownProduct or ProductUnusable."""
+def pin(store: Store, product: str) -> Pinned:
+    """What is in force for a product now. UnknownProduct or ProductUnusable."""
     try:
-        bundle = store.resolve(product)
-        limits = store.thresholds(bundle)
+        return pin_now(store, product)
     except (StoreError, ValueError) as error:
         raise refusal(store, product, error) from error
-    return bundle, Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
 
-def _make_job(
-    bundle: BundleRef, thresholds: Thresholds, fields: InspectionFields, upload: Upload, image: Described, *, pool: str
-) -> Job:
+def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: Described, *, pool: str) -> Job:
     inspection_id = new_inspection_id()
     job = Job(
         **{name: getattr(fields, name) for name in Traceability.model_fields},
         id=inspection_id,
-        product=bundle.product,
-        bundle_version=bundle.version,
-        bundle_hash=bundle.hash,
-        thresholds=thresholds,
+        product=pinned.bundle.product,
+        **pinned.job_fields,
         image_ref=ArtifactStore.ref(inspection_id, IMAGE),
         image_sha256=image.sha256,
         image_format=image.format,

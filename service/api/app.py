@@ -18,6 +18,7 @@ from service.api import (
     artifacts,
     batch,
     events,
+    gates,
     health,
     history,
     inspections,
@@ -65,6 +66,7 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - An **`Idempotency-Key`** makes retries harmless: the same key is the same inspection.
 - **Accepted is kept**: the image and its job are durable before the answer. What cannot be kept is refused.
 - `verdict` is `pass`, `review` or `fail`. **Null is never pass.**
+- An image that is **unfit** (too dark, too bright, blurred, without the part) is `review` without a score: `quality`.
 - Errors are `application/problem+json` (RFC 9457) with stable types.
 - `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
@@ -80,6 +82,7 @@ CALLS = (
     replays,
     stations,
     product_changes,
+    gates,
     products,
     health,
     oip,

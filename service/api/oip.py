@@ -277,6 +277,8 @@ def _answered(site: Site, asked: InferRequest, order: Order, results: Sequence[R
 
 
 def _map(site: Site, result: Result) -> NDArray[np.float32]:
+    if result.unfit:
+        return np.zeros((0, 0), dtype=np.float32)
     if "map.npy" not in result.artifacts:
         raise UnknownArtifact(f"inspection {result.id} has no map: ask without the output {MAP!r}")
     return read_map(load_artifact(site, result.id, "map.npy"))
@@ -284,8 +286,8 @@ def _map(site: Site, result: Result) -> NDArray[np.float32]:
 
 async def _active(site: Site, model: str) -> str:
     """The active version; UnknownProduct, or ProductUnusable."""
-    bundle, _ = await asyncio.to_thread(pin, site.store, model)
-    return bundle.version
+    pinned = await asyncio.to_thread(pin, site.store, model)
+    return pinned.bundle.version
 
 
 def _check_version(model: str, version: str, active: str) -> None:

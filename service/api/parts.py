@@ -17,7 +17,7 @@ _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 
 router = APIRouter(tags=["history"])
 
-Reason = Literal["score", "operator", "no_result", "missing", "unfinished"]
+Reason = Literal["score", "quality", "operator", "no_result", "missing", "unfinished"]
 ExpectedView = tuple[str | None, str]
 """(product, view) that must be there; without a product: of any."""
 ExpectedViews = Annotated[
@@ -34,8 +34,9 @@ class PartView(BaseModel):
     state: State | None = Field(description="null: no image has come")
     verdict: Verdict | None = Field(description="null until the inspection ends")
     reason: Reason = Field(
-        description="where the verdict is from: the image's score; an operator's review; `no_result`: the inspection "
-        "failed or expired, so somebody has to look; `missing`: the view is expected, and no image has come"
+        description="where the verdict is from: the image's score; `quality`: the image is unfit for inspection; an "
+        "operator's review; `no_result`: the inspection failed or expired, so somebody has to look; `missing`: the "
+        "view is expected, and no image has come"
     )
     inspection_id: InspectionId | None
 
@@ -127,4 +128,4 @@ def _verdict(result: Result) -> tuple[Verdict | None, Reason]:
         return (Verdict.PASS if result.reviews[-1].decision is Decision.OK else Verdict.FAIL), "operator"
     if result.verdict is None:
         return Verdict.REVIEW, "no_result"
-    return result.verdict, "score"
+    return result.verdict, "quality" if result.unfit else "score"

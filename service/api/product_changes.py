@@ -107,13 +107,13 @@ async def activate(
     by, note = fields.by or caller.name, fields.note or ""
 
     def change(store: Store) -> ProductState:
-        seen = _seen(store, product, if_match)
+        seen = seen_state(store, product, if_match)
         revision = None if if_match is None else seen.revision
         if fields.version is None:
             return store.roll_back(product, by=by, note=note, revision=revision)
         return store.activate(product, fields.version, by=by, note=note, revision=revision)
 
-    state = await _changed(site, product, change)
+    state = await changed(site, product, change)
     tag(response, state.revision)
     log.info(
         "version activated",
@@ -143,8 +143,8 @@ async def thresholds(
 ) -> ThresholdsView:
     """Overrides a version's calibrated thresholds for what is accepted from now on, and tells how many of the last
     inspections would have had another verdict. Stored results stay as they are."""
-    state = await _changed(site, product, lambda store: _seen(store, product, if_match))
-    ref = await _changed(site, product, lambda store: store.resolve(product, fields.version))
+    state = await changed(site, product, lambda store: seen_state(store, product, if_match))
+    ref = await changed(site, product, lambda store: store.resolve(product, fields.version))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = _shown(state.thresholds(ref.version, calibration)), _over(overrides, ref)
@@ -152,7 +152,7 @@ async def thresholds(
     if not preview:
         by = fields.by or caller.name
         seen = state.revision  # the overrides were merged into this one: a change in between is not written over
-        state = await _changed(
+        state = await changed(
             site, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=seen)
         )
         log.info(
@@ -176,14 +176,14 @@ async def thresholds(
     )
 
 
-def _seen(store: Store, product: str, if_match: str | None) -> ProductState:
+def seen_state(store: Store, product: str, if_match: str | None) -> ProductState:
     """The product's state before the change. PreconditionFailed if it is not the one that the caller saw."""
     state = store.state(product)
     check_match(if_match, state)
     return state
 
 
-async def _changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
+async def changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
     """What the change gives; a ServiceError where the store refuses it."""
     try:
         return await asyncio.to_thread(change, site.store)

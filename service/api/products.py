@@ -13,6 +13,7 @@ from model_store.errors import StoreError
 from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
 from service.api.documents import products as documents
+from service.api.gate_view import GateView, view_gate
 from service.api.revisions import tag
 from service.api.site import SiteOf
 from service.contract import Thresholds, Timestamp
@@ -38,9 +39,12 @@ class ProductView(BaseModel):
     """A product with a usable bundle."""
 
     product: str = Field(examples=["bracket"])
-    revision: int = Field(description="grows with every change of what is active and of thresholds; also the `ETag`")
+    revision: int = Field(
+        description="grows with every change of what is active, of thresholds and gate; also the `ETag`"
+    )
     active: BundleView = Field(description="inspects what is submitted now")
     versions: list[BundleView] = Field(description="all usable bundles, newest first")
+    gate: GateView = Field(description="what is checked of an image before it is inspected")
 
 
 class ProductList(BaseModel):
@@ -105,6 +109,7 @@ def _view(store: Store, name: str) -> ProductView:
         revision=revision,
         active=_bundle_view(store, active),
         versions=[_bundle_view(store, ref) for ref in store.versions(name)],
+        gate=view_gate(active, store.state(name)),
     )
 
 

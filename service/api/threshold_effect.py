@@ -27,7 +27,10 @@ class Change(BaseModel):
 class Effect(BaseModel):
     """The new thresholds on the product's last inspections by this version."""
 
-    compared: int = Field(description="inspections with a score that are kept, the latest first, at most `last`")
+    compared: int = Field(
+        description="inspections with a score that are kept, the latest first, at most `last`; what the quality gate "
+        "stopped has none"
+    )
     changed: int
     changes: list[Change]
     oldest: Timestamp | None = Field(description="end of the oldest of them")
@@ -41,11 +44,15 @@ async def effect_on(history: History, ref: BundleRef, limits: Thresholds, last: 
     position: int | None = None
     while len(results) < last:
         page = await history.page(wanted, after=position, limit=PAGE, newest_first=True)
-        results += [result for result in page.results if result.bundle and result.bundle.hash == ref.hash]
+        results += [result for result in page.results if result.score is not None and _is_of(ref, result)]
         position = page.position
         if not page.more:
             break
     return compare(results[:last], limits)
+
+
+def _is_of(ref: BundleRef, result: Result) -> bool:
+    return result.bundle is not None and result.bundle.hash == ref.hash
 
 
 def compare(results: Iterable[Result], limits: Thresholds) -> Effect:

@@ -12,6 +12,7 @@ from service.contract.ids import InspectionId, new_inspection_id, parse_inspecti
 from service.contract.job import MAX_JOB_BYTES, Job, JobTooLarge, Priority, Thresholds, Traceability
 from service.contract.message import Message
 from service.contract.metadata import MAX_METADATA_BYTES, Metadata
+from service.contract.quality import Quality, QualityReason
 from service.contract.result import FINAL_STATES, MAX_REGIONS, BundleId, Result, State, Verdict
 from service.contract.review import Decision, Review
 from service.contract.texts import Note, Text
@@ -40,6 +41,8 @@ __all__ = [
     "Metadata",
     "Note",
     "Priority",
+    "Quality",
+    "QualityReason",
     "Region",
     "Result",
     "Review",

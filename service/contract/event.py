@@ -10,6 +10,7 @@ from model_store.manifest import Name
 from service.contract.findings import Failure
 from service.contract.ids import InspectionId
 from service.contract.message import Message
+from service.contract.quality import Quality
 from service.contract.result import Result, Verdict
 from service.contract.review import Review
 from service.contract.texts import Text
@@ -28,6 +29,7 @@ class Event(Message):
     view: Text | None = None
     verdict: Verdict | None = None
     score: float | None = None
+    quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
     error: Failure | None = None
     review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
     at: Timestamp
@@ -51,6 +53,7 @@ class Event(Message):
                 "view": result.view,
                 "verdict": result.verdict,
                 "score": result.score,
+                "quality": result.quality if result.unfit else None,
                 "error": result.error,
                 "at": result.finished_at,
             }

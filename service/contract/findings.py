@@ -6,6 +6,7 @@ from pydantic import Field
 
 from service.contract.artifacts import ArtifactName
 from service.contract.message import Message
+from service.contract.quality import Quality
 
 
 class Region(Message):
@@ -37,6 +38,7 @@ class Findings(Message):
     seed: int = Field(ge=0, description="noise seed of the bundle; the noise itself is seeded by the content")
     timings_ms: Timings
     artifacts: tuple[ArtifactName, ...] = Field((), description="the pictures that were stored")
+    quality: Quality | None = Field(None, description="None: no quality gate was asked")
 
 
 class Failure(Message):

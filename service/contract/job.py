@@ -1,4 +1,4 @@
-"""A job: one accepted image, pinned to its bundle and thresholds; it never changes."""
+"""A job: one accepted image, pinned to its bundle, thresholds and gate; it never changes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Job(Traceability):
     bundle_version: Name
     bundle_hash: Sha256
     thresholds: Thresholds
+    gate: bool = Field(False, description="the bundle's quality gate is asked; jobs of older versions ask none")
     image_ref: str = Field(description="key of the original bytes in the artifact store")
     image_sha256: Sha256
     image_format: str = Field(description="format found in the content, such as JPEG")

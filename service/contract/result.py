@@ -15,6 +15,7 @@ from service.contract.findings import Failure, Findings, Region, Timings
 from service.contract.ids import InspectionId
 from service.contract.job import Job, Priority, Thresholds, Traceability
 from service.contract.message import Message
+from service.contract.quality import Quality
 from service.contract.review import Review
 from service.contract.times import Timestamp, now
 
@@ -57,7 +58,10 @@ class Result(Traceability):
     bundle: BundleId | None = Field(description="null only if the stored job could not be read")
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = None
-    score: float | None = Field(None, description="raw image score")
+    quality: Quality | None = Field(
+        None, description="what the quality gate said; null: it was not asked, or not yet. `passed` false: no score"
+    )
+    score: float | None = Field(None, description="raw image score; null before the end, and for an unfit image")
     calibrated_score: float | None = Field(None, description="score / (score + fail threshold): 0.5 at the threshold")
     thresholds: Thresholds | None = Field(description="null only if the stored job could not be read")
     verdict: Verdict | None = Field(
@@ -90,6 +94,22 @@ class Result(Traceability):
             )
         return self
 
+    @model_validator(mode="after")
+    def _unfit_means_review(self) -> Self:
+        if self.unfit and (self.verdict is not Verdict.REVIEW or self.score is not None):
+            raise ValueError(
+                f"quality is not passed, verdict is {self.verdict} and score is {self.score}: an unfit image is for "
+                "review and has no score"
+            )
+        if self.verdict is not None and self.score is None and not self.unfit:
+            raise ValueError(f"verdict is {self.verdict} without a score: only an unfit image has none")
+        return self
+
+    @property
+    def unfit(self) -> bool:
+        """The quality gate stopped it."""
+        return self.quality is not None and not self.quality.passed
+
     @classmethod
     def waiting(
         cls, job: Job, state: State = State.QUEUED, *, started_at: datetime | None = None, attempts: int = 0
@@ -105,6 +125,7 @@ class Result(Traceability):
         return cls(
             **pinned,
             state=State.DONE,
+            quality=findings.quality,
             score=findings.score,
             calibrated_score=job.thresholds.calibrate(findings.score),
             verdict=job.thresholds.verdict(findings.score),
@@ -113,6 +134,21 @@ class Result(Traceability):
             unet_evaluations=findings.unet_evaluations,
             seed=findings.seed,
             timings_ms=findings.timings_ms,
+            started_at=started_at,
+            finished_at=now(),
+            attempts=attempts,
+        )
+
+    @classmethod
+    def stopped(cls, job: Job, quality: Quality, timings_ms: Timings, *, started_at: datetime, attempts: int) -> Self:
+        """The inspection of an image that is unfit for it: for people to look at, by no score."""
+        return cls(
+            **_pinned(job),
+            state=State.DONE,
+            quality=quality,
+            verdict=Verdict.REVIEW,
+            unet_evaluations=0,
+            timings_ms=timings_ms,
             started_at=started_at,
             finished_at=now(),
             attempts=attempts,

@@ -30,6 +30,12 @@ class InspectionMetrics:
             "glad_inspections_failed_total", "Inspections without a verdict", [*VERSION, "code"], registry=registry
         )
         self._verdicts = Counter("glad_verdicts_total", "Verdicts", [*VERSION, "station", "verdict"], registry=registry)
+        self._gated = Counter(
+            "glad_quality_gated_total",
+            "Images unfit for inspection, by the first reason; each is a verdict review without a score",
+            [*VERSION, "reason"],
+            registry=registry,
+        )
         self._wait = Histogram(
             "glad_queue_wait_seconds", "From acceptance to the claim", ["priority"], buckets=SECONDS, registry=registry
         )
@@ -72,15 +78,22 @@ class InspectionMetrics:
     def ended(self, result: Result) -> None:
         """An inspection ended, and its result was recorded."""
         version = result.bundle.version if result.bundle else NONE
-        if result.verdict is None or result.score is None:
+        if result.verdict is None:
             self._failed.labels(result.product, version, result.error.code if result.error else "unknown").inc()
             return
         station = self._stations.label(result.station)
         self._completed.labels(result.product, version, station).inc()
         self._verdicts.labels(result.product, version, station, result.verdict.value).inc()
-        self._scored(result.product, version, result.score)
+        self._stopped(result, version)
+        if result.score is not None:
+            self._scored(result.product, version, result.score)
         self._walked(result)
         self._timed(result)
+
+    def _stopped(self, result: Result, version: str) -> None:
+        """By the first reason alone: the reasons add up to the images."""
+        if result.quality is not None and result.quality.reasons:
+            self._gated.labels(result.product, version, result.quality.reasons[0].check.value).inc()
 
     def _scored(self, product: str, version: str, score: float) -> None:
         self._score.labels(product, version).observe(score)
@@ -90,7 +103,7 @@ class InspectionMetrics:
     def _walked(self, result: Result) -> None:
         if result.denoising_step is not None:
             self._step.labels(result.product).observe(result.denoising_step)
-        if result.unet_evaluations is not None:
+        if result.unet_evaluations is not None and not result.unfit:
             self._evaluations.labels(result.product).observe(result.unet_evaluations)
 
     def _timed(self, result: Result) -> None:
@@ -98,7 +111,7 @@ class InspectionMetrics:
             return
         self._wait.labels(result.priority.value).observe(result.timings_ms.queue / 1000)
         self._duration.labels(result.product).observe(result.timings_ms.total / 1000)
-        for stage in STAGES:
+        for stage in STAGES[:1] if result.unfit else STAGES:
             self._stages.labels(stage).observe(getattr(result.timings_ms, stage) / 1000)
 
 

@@ -51,13 +51,18 @@ class _Output:
     value: Callable[[Result], Any]
 
 
+_NO_SCORE = -1.0
+"""Of an image that was unfit for inspection. JSON has no NaN, and no score is negative."""
 _OUTPUTS: dict[str, _Output] = {
     "verdict": _Output("BYTES", lambda result: result.verdict.value if result.verdict else ""),
-    "score": _Output("FP64", lambda result: result.score),
-    "calibrated_score": _Output("FP64", lambda result: result.calibrated_score),
+    "score": _Output("FP64", lambda result: _NO_SCORE if result.score is None else result.score),
+    "calibrated_score": _Output(
+        "FP64", lambda result: _NO_SCORE if result.calibrated_score is None else result.calibrated_score
+    ),
     "denoising_step": _Output("INT32", lambda result: -1 if result.denoising_step is None else result.denoising_step),
     "regions": _Output("BYTES", lambda result: json.dumps([one.model_dump(mode="json") for one in result.regions])),
     "inspection_id": _Output("BYTES", lambda result: result.id),
+    "quality": _Output("BYTES", lambda result: "" if result.quality is None else result.quality.model_dump_json()),
 }
 
 INPUTS = (
@@ -69,7 +74,7 @@ OUTPUTS = (
     *(TensorMetadata(name=name, datatype=output.datatype, shape=[-1]) for name, output in _OUTPUTS.items()),
     TensorMetadata(name=MAP, datatype="FP32", shape=[-1, -1]),
 )
-"""One value per image; `map` (H, W) only where it is asked for."""
+"""One value per image; `map` (H, W) only where it is asked for, and (0, 0) for an image unfit for inspection."""
 
 
 @dataclass(frozen=True)

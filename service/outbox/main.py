@@ -98,8 +98,8 @@ class Outbox:
         return all(_age_s(relay) < self._stuck_after_s for relay in self._relays)
 
     def ready(self) -> bool:
-        """Every sink has its place in the event stream."""
-        return self._ready
+        """Every sink has its place in the event stream, and the end has not begun."""
+        return self._ready and not self.stop.draining()
 
     def refuse_newer_schema(self) -> None:
         """SchemaTooNew if this Redis holds what only a newer version understands."""

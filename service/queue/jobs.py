@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -78,8 +78,11 @@ class JobQueue:
         with self._lock:
             return tuple(self._held.values())
 
-    def claim(self, count: int, block_ms: int = 0, *, idle: bool = True) -> list[ClaimedJob]:
-        """Up to `count` jobs, `high` first; waits at most `block_ms` for the first one.
+    def claim(
+        self, count: int, block_ms: int = 0, *, idle: bool = True, wanted: Callable[[], bool] = lambda: True
+    ) -> list[ClaimedJob]:
+        """Up to `count` jobs, `high` first; waits at most `block_ms` for the first one, and takes none that came when
+        they were no longer `wanted`.
 
         A suspect comes alone, and only to a worker that holds nothing and says that it is `idle`; while it is held,
         nothing else comes. What cannot be read ends here as a dead letter. RedisError if Redis is away: call again.
@@ -97,6 +100,8 @@ class JobQueue:
                 return look.claimed
             # Returns at once if anything came after the look that found nothing.
             self._redis.xread(cast("Any", look.last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
+            if not wanted():
+                return []
 
     def _look(self, count: int, *, idle: bool) -> _Look:
         high, normal = (self._keys.jobs(priority) for priority in (Priority.HIGH, Priority.NORMAL))

@@ -37,6 +37,7 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/products/{product}"): Scope.READ,
     ("PUT", "/v1/products/{product}/active"): Scope.ADMIN,
     ("PATCH", "/v1/products/{product}/thresholds"): Scope.ADMIN,
+    ("PUT", "/v1/products/{product}/gate"): Scope.ADMIN,
     ("GET", "/v2"): Scope.READ,
     ("GET", "/v2/models/{model}"): Scope.READ,
     ("GET", "/v2/models/{model}/ready"): Scope.READ,

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glad.fitness import find_unfit
 from glad.framed import Framed, frame
+from glad.gate import QualityGate, Unfit
 from glad.imaging import Pixels, decode_image, to_png
 from glad.mosaic import reduced
 from glad.pictures import heatmap, mask, overlay
+from glad.quality import measure_quality
 from glad.regions import Region, defect_regions
 from service.contract import ArtifactName
 from service.worker.models import LoadedBundle
@@ -34,6 +37,8 @@ class Prepared:
     preview: Pixels
     """The upright original, at most `PREVIEW_SIDE_PX` a side."""
     decode_ms: float
+    unfit: tuple[Unfit, ...] = ()
+    """Why the quality gate stops it; (): it is fit, or no gate was asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +50,18 @@ class Rendered:
     """Artifact name -> file."""
 
 
-def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int) -> Prepared:
+def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None) -> Prepared:
     """An image file -> what its lanes need. Raises ImageError, NothingCounts, PlaneTooLarge."""
     began = time.perf_counter()
     original = decode_image(data, max_pixels=max_pixels).pixels
+    framed = frame(original, bundle.settings, bundle.latent_shape)
+    unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
     return Prepared(
         bundle=bundle,
-        framed=frame(original, bundle.settings, bundle.latent_shape),
+        framed=framed,
         preview=_preview(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
+        unfit=unfit,
     )
 
 

@@ -23,7 +23,7 @@ from glad.framed import NothingCounts
 from glad.imaging import ImageError
 from glad.layout import PlaneTooLarge
 from service.artifacts import ArtifactStore
-from service.contract import Failure, Findings, Region, Result, State, Timings
+from service.contract import Failure, Findings, Quality, Region, Result, State, Timings
 from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
@@ -89,9 +89,12 @@ class Codecs:
             raise message
         return message
 
-    def prepare(self, claimed: ClaimedJob, bundle: LoadedBundle) -> None:
-        """Fetch and decode; ends in Ready, or in Gone if the image cannot be inspected."""
-        self._submit(claimed, lambda: self._prepare(claimed, bundle))
+    def prepare(self, claimed: ClaimedJob, bundle: LoadedBundle, began_at: float) -> None:
+        """Fetch, decode and check; ends in Ready, or in Gone if the image cannot be inspected, or is unfit for it.
+
+        `began_at`: perf_counter at the claim.
+        """
+        self._submit(claimed, lambda: self._prepare(claimed, bundle, began_at))
 
     def conclude(self, claimed: ClaimedJob, prepared: Prepared, found: Inspected, began_at: float) -> None:
         """Draw, store, complete; ends in Gone. `began_at`: perf_counter at the claim."""
@@ -128,13 +131,14 @@ class Codecs:
 
         self._pool.submit(run)
 
-    def _prepare(self, claimed: ClaimedJob, bundle: LoadedBundle) -> Ready | Gone:
+    def _prepare(self, claimed: ClaimedJob, bundle: LoadedBundle, began_at: float) -> Ready | Gone:
         try:
             data = self._artifacts.get(claimed.job.image_ref)
         except OSError as error:
             return self._retry_or_fail(claimed, _failure("image_unavailable", error))
+        gate = bundle.manifest.gate if claimed.job.gate else None
         try:
-            return Ready(claimed, prepare(data, bundle, self._max_pixels))
+            prepared = prepare(data, bundle, self._max_pixels, gate)
         except ImageError as error:
             return self._fail(claimed, _failure("image_undecodable", error))
         except (NothingCounts, PlaneTooLarge) as error:
@@ -142,6 +146,17 @@ class Codecs:
         except Exception as error:
             log.exception("image could not be prepared", inspection_id=claimed.id)
             return self._fail(claimed, _failure("internal_error", error))
+        return self._stop(claimed, prepared, began_at) if prepared.unfit else Ready(claimed, prepared)
+
+    def _stop(self, claimed: ClaimedJob, prepared: Prepared, began_at: float) -> Gone:
+        """The quality gate: the image is for people to look at, and takes no lane."""
+        spent = dict.fromkeys(("encode", "denoise", "score"), 0.0)
+        timings = Timings(
+            queue=claimed.waited_ms, decode=prepared.decode_ms, **spent, total=_total_ms(claimed, began_at)
+        )
+        quality = Quality.of(prepared.unfit)
+        result = Result.stopped(claimed.job, quality, timings, started_at=claimed.started_at, attempts=claimed.attempt)
+        return self._complete(claimed, result)
 
     def _conclude(self, claimed: ClaimedJob, prepared: Prepared, found: Inspected, began_at: float) -> Gone:
         try:
@@ -212,6 +227,8 @@ def _log_end(result: Result) -> None:
         log.warning(f"inspection {result.state.value}", **told, code=result.error.code, detail=result.error.detail)
         return
     ms = round(result.timings_ms.total) if result.timings_ms else None
+    if result.unfit and result.quality is not None:
+        told["unfit"] = ", ".join(reason.check.value for reason in result.quality.reasons)
     log.info("inspection done", **told, verdict=result.verdict, score=result.score, step=result.denoising_step, ms=ms)
 
 
@@ -233,6 +250,7 @@ def _findings(
             total=_total_ms(claimed, began_at),
         ),
         artifacts=tuple(rendered.pictures),
+        quality=Quality.of(()) if claimed.job.gate and prepared.bundle.manifest.gate is not None else None,
     )
 
 

@@ -6,7 +6,7 @@ Between two steps, finished images leave and waiting ones enter; nothing ever wa
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -44,16 +44,15 @@ class Guest:
 
     claimed: ClaimedJob
     began_at: float
-    """perf_counter at the claim, in seconds."""
+    """The engine's clock at the claim, in seconds."""
     prepared: Prepared | None = None
     switching: bool = False
     """Its bundle was loaded for it, and it has not made a step yet."""
 
-    @property
-    def overdue(self) -> Failure | None:
-        """Why it expires: its deadline has passed; None: it has not, or there is none."""
+    def overdue(self, now: float) -> Failure | None:
+        """Why it expires: its deadline has passed; None: it has not, or there is none. `now`: by the engine's clock."""
         deadline_ms = self.claimed.job.deadline_ms
-        waited_ms = self.claimed.waited_ms + round((time.perf_counter() - self.began_at) * 1000)
+        waited_ms = self.claimed.waited_ms + round((now - self.began_at) * 1000)
         if deadline_ms is None or waited_ms <= deadline_ms:
             return None
         detail = f"waited {waited_ms} ms for a lane; its deadline was {deadline_ms} ms after acceptance"
@@ -75,7 +74,10 @@ class Engine:
         metrics: WorkerMetrics,
         pulse: Pulse,
         stop: Stop,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`clock`: seconds that only grow; that of the codec threads."""
+        self._clock = clock
         self._jobs, self._scheduler, self._runner, self._bundles = jobs, scheduler, runner, bundles
         self._codecs, self._leases, self._metrics, self._pulse, self._stop = codecs, leases, metrics, pulse, stop
         self._guests: dict[str, Guest] = {}
@@ -83,12 +85,17 @@ class Engine:
         self._look_again_at = 0.0
 
     def run(self) -> None:
-        """Inspects until asked to stop; then finishes what has begun, or, asked twice, hands it back."""
+        """Inspects until asked to stop; then finishes what has begun, or, asked twice or for too long, hands it
+        back."""
         while not self._over():
-            self._claim()
-            self._admit()
-            finished = self._step()
-            self._finish(finished)
+            self.round()
+
+    def round(self) -> None:
+        """Claim, admit, one step, finish. Waits a moment only where nothing else is to be done."""
+        self._claim()
+        self._admit()
+        finished = self._step()
+        self._finish(finished)
 
     def _over(self) -> bool:
         """Asked to stop, and nobody is left in the house."""
@@ -107,19 +114,21 @@ class Engine:
             if not at_work:  # waits for disk or Redis to take results: a new process could not do better
                 self._pulse.claim_answered()
             return
-        began = time.monotonic()
+        began = self._clock()
         if at_work and began < self._look_again_at:
             return
         patience_ms = 0 if at_work else BLOCK_MS if self._scheduler.empty else HEAR_MS
         try:
-            claimed = self._jobs.claim(room, patience_ms, idle=self._scheduler.empty)
+            claimed = self._jobs.claim(
+                room, patience_ms, idle=self._scheduler.empty, wanted=lambda: not self._stop.draining()
+            )
         except (RedisError, OSError) as error:
             log.warning("no jobs: Redis is away", error=str(error))
             if not at_work:
                 self._stop.wait(REDIS_AWAY_S)
             return
         self._pulse.claim_answered()
-        ended = time.monotonic()
+        ended = self._clock()
         self._look_again_at = ended if claimed else ended + (LOOK_SHARE - 1) * (ended - began)
         for one in claimed:
             self._welcome(one)
@@ -128,8 +137,8 @@ class Engine:
         """Has the bundle at hand, and the image decoded."""
         job = claimed.entry_id
         self._scheduler.claimed(job, alone=claimed.alone)
-        self._guests[job] = Guest(claimed, time.perf_counter())
-        overdue = self._guests[job].overdue
+        self._guests[job] = Guest(claimed, self._clock())
+        overdue = self._guests[job].overdue(self._clock())
         if overdue is not None:
             self._codecs.fail(claimed, overdue, State.EXPIRED)
             return
@@ -140,7 +149,7 @@ class Engine:
         except BundleUnavailable as error:
             self._codecs.retry_or_fail(claimed, _failure("bundle_unavailable", error))
             return
-        self._codecs.prepare(claimed, bundle)
+        self._codecs.prepare(claimed, bundle, self._guests[job].began_at)
 
     def _admit(self) -> None:
         """Hears what the codec threads and the leases say, and seats decoded images in free lanes."""
@@ -164,9 +173,10 @@ class Engine:
         """Whose deadline has passed while it waited for a lane takes none: nobody waits for it any more."""
         for job in self._scheduler.jobs((Place.READY,)):
             guest = self._guests[job]
-            if guest.overdue is not None:
+            overdue = guest.overdue(self._clock())
+            if overdue is not None:
                 self._scheduler.left(job)
-                self._codecs.fail(guest.claimed, guest.overdue, State.EXPIRED)
+                self._codecs.fail(guest.claimed, overdue, State.EXPIRED)
 
     def _hear(self) -> None:
         """Takes in all messages; with nobody in a lane it waits a moment for one."""
@@ -191,10 +201,10 @@ class Engine:
         if turn is None:
             self._pulse.nobody_walks()
             return ()
-        began = time.perf_counter()
+        began = self._clock()
         stepped = self._runner.step(turn.group, turn.jobs)
         self._pulse.step_completed(lanes=stepped.size)
-        self._metrics.stepped(stepped.size, time.perf_counter() - began)
+        self._metrics.stepped(stepped.size, self._clock() - began)
         self._note_switches(turn.jobs)
         for job in stepped.freed:
             self._scheduler.freed(job)
@@ -209,7 +219,7 @@ class Engine:
             if guest.switching:
                 self._guests[job] = replace(guest, switching=False)
                 named = guest.claimed.job
-                self._metrics.switched(named.product, named.bundle_version, time.perf_counter() - guest.began_at)
+                self._metrics.switched(named.product, named.bundle_version, self._clock() - guest.began_at)
 
     def _finish(self, finished: Sequence[str]) -> None:
         """Scores what has walked all its way, frees its lane, and passes it on to be drawn and stored."""

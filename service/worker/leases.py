@@ -52,13 +52,14 @@ class LeaseKeeper:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._every_s):
-                self._round()
+                self.round()
         except BaseException as failure:
             log.exception("lease thread ends")
             with self._lock:
                 self._failure = failure
 
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Renews what is held, takes over what dead workers held. The thread does so each third of a lease."""
         try:
             # Renew first: a process that slept past its leases keeps what nobody has taken over yet.
             lost = self._queue.renew()

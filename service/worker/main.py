@@ -56,7 +56,8 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = None) -> int:
     """Works until SIGTERM; returns the exit status. `ready_fd`: told the port, then that the models are warm."""
     configure_logging(settings)
-    stop, pulse = Stop(), Pulse(settings.stuck_after_s)
+    stop = Stop(settings.drain_s)
+    pulse = Pulse(settings.stuck_after_s, leaving=stop.draining)
     try:
         workplace = Workplace(settings, stop=stop, pulse=pulse, load=load)
         port = Port(settings.host, settings.worker_port, pulse)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from model_store.manifest import Manifest
 from model_store.shapes import ModelsDoNotFit
 from model_store.store import Store
 from service.metrics.worker import WorkerMetrics
+from service.worker.least_used import LeastUsed
 
 Load = Callable[[Bundle, str], Loaded]
 """Makes a verified bundle's models on a device: `model_store.engines.choice.load`, with a worker's own wishes."""
@@ -80,21 +80,13 @@ class BundleCache:
         """`capacity`: bundles kept loaded when no lane needs them."""
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
-        self._store, self._device, self._capacity, self._load = store, device, capacity, load
-        self._metrics = metrics
-        self._loaded: OrderedDict[str, LoadedBundle] = OrderedDict()
+        self._store, self._device, self._load, self._metrics = store, device, load, metrics
+        self._loaded: LeastUsed[LoadedBundle] = LeastUsed(capacity, self._unloaded)
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
         """The bundle of exactly this hash; loaded if need be. BundleUnavailable if it is missing, changed or broken."""
-        if bundle_hash not in self._loaded:
-            self._loaded[bundle_hash] = self._open(product, version, bundle_hash)
-        self._loaded.move_to_end(bundle_hash)
-        while len(self._loaded) > self._capacity:
-            _, left = self._loaded.popitem(last=False)
-            if self._metrics is not None:
-                self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
-        return self._loaded[bundle_hash]
+        return self._loaded.get(bundle_hash, lambda: self._open(product, version, bundle_hash))
 
     def holds(self, bundle_hash: str) -> bool:
         """It is loaded: `get` would give it at once."""
@@ -126,6 +118,10 @@ class BundleCache:
             engine=loaded.engine,
             group=_group(bundle, loaded),
         )
+
+    def _unloaded(self, left: LoadedBundle) -> None:
+        if self._metrics is not None:
+            self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
 
     def _shared(self, loaded: Loaded) -> Models:
         """The same models, with what another bundle has loaded already in place of what was loaded again."""

@@ -10,8 +10,15 @@ from collections.abc import Callable
 class Pulse:
     """Written by the engine, read by the health port."""
 
-    def __init__(self, stuck_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stuck_after_s, self._clock = stuck_after_s, clock
+    def __init__(
+        self,
+        stuck_after_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        leaving: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`leaving`: whether the worker was asked to stop."""
+        self._stuck_after_s, self._clock, self._leaving = stuck_after_s, clock, leaving
         self._lock = threading.Lock()
         self._last = clock()
         self._lanes = 0
@@ -45,9 +52,9 @@ class Pulse:
                 self._last, self._lanes = self._clock(), 0
 
     def ready(self) -> bool:
-        """The warm-up is over."""
+        """The warm-up is over, and the end has not begun: jobs are taken."""
         with self._lock:
-            return self._ready
+            return self._ready and not self._leaving()
 
     @property
     def lanes(self) -> int:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from model_store.cli import app
 from model_store.store import Store
 from tests.support.bundles import new_version
+from tests.support.gates import a_gate
+from tests.support.tiny_bundle import make_tiny_bundle
 
 Glad = Callable[..., Any]
 
@@ -94,3 +96,22 @@ def test_a_bundle_that_is_not_calibrated_is_published_but_not_activated(
     assert json.loads(glad("show", "toy", "draft", "--json").stdout)["thresholds"] is None
     assert glad("activate", "toy", "draft").exit_code == 1
     assert glad("show", "toy").exit_code == 1
+
+
+def test_the_gate_is_switched_for_the_product_and_shown(glad: Glad, root: Path) -> None:
+    make_tiny_bundle(root, product="gated", gate=a_gate())
+    make_tiny_bundle(root, product="plain")
+    assert "on  (from 100 good images)" in glad("show", "gated").output
+    off = glad("gate", "gated", "off", "--by", "ann", "--note", "new lamp")
+    assert off.exit_code == 0, off.output
+    store = Store(root)
+    assert not store.gated(store.resolve("gated"))
+    shown = glad("show", "gated").output
+    assert "off since" in shown
+    assert "by ann new lamp" in shown
+    assert json.loads(glad("show", "gated", "--json").output)["gate_on"] is False
+    assert glad("gate", "gated", "on").exit_code == 0
+    assert store.gated(store.resolve("gated"))
+    assert "has none yet: glad gate" in glad("gate", "plain", "on").output
+    assert not store.gated(store.resolve("plain"))
+    assert glad("gate", "nothing", "off").exit_code == 1

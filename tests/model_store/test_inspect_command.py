@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from model_store.inspect_command import inspect
 from model_store.product import ThresholdOverrides
 from model_store.store import Store
+from tests.support.gates import a_gate, a_part
 from tests.support.tiny_bundle import make_tiny_bundle
 
 Glad = Callable[..., Any]
@@ -91,3 +92,15 @@ def test_a_bundle_that_is_not_calibrated_gives_no_verdict(glad: Glad, photo: Pat
     assert done.exit_code == 1
     assert "run `glad calibrate BUNDLE --data DIR`" in done.output
     assert not Path("inspected").exists()
+
+
+def test_an_unfit_image_is_for_review_with_the_reason_unless_the_gate_is_off(glad: Glad, tmp_path: Path) -> None:
+    store = tmp_path / "data" / "store"
+    make_tiny_bundle(store, product="gated", gate=a_gate())
+    Image.fromarray(a_part(level=20)).save(tmp_path / "dark.png")
+    stopped = glad("gated", "dark.png")
+    assert stopped.exit_code == 0, stopped.output
+    assert "review  not inspected: too dark: brightness" in stopped.output
+    assert "score" not in stopped.output
+    Store(store).switch_gate("gated", on=False, by="ann")
+    assert "score" in glad("gated", "dark.png").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from glad.settings import MethodSettings
 from model_store.errors import NotCalibrated
 from model_store.manifest import MANIFEST_NAME, Component, Manifest, bundle_hash, calibration_digest, check_name
 from model_store.store import SHIPPED_BUNDLES
+from tests.support.gates import a_gate
 
 
 @pytest.fixture
@@ -91,9 +93,23 @@ def conditional(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_shipped_bundle_has_the_hash_it_was_published_under() -> None:
-    written = (SHIPPED_BUNDLES / "bracket" / "2" / MANIFEST_NAME).read_bytes()
-    assert bundle_hash(written).startswith("55f7f3e223ce")
+    written = (SHIPPED_BUNDLES / "bracket" / "3" / MANIFEST_NAME).read_bytes()
+    assert bundle_hash(written).startswith("77e56c2db518")
     assert Manifest.model_validate_json(written).thresholds.calibrated_for is None
+
+
+def test_a_manifest_without_a_gate_is_written_as_before_there_were_gates(content: dict[str, Any]) -> None:
+    ungated = Manifest.model_validate(content)
+    assert ungated.gate is None
+    assert "gate" not in json.loads(ungated.to_bytes())
+    gated = Manifest.model_validate(content | {"gate": a_gate()})
+    assert Manifest.model_validate_json(gated.to_bytes()) == gated
+
+
+@pytest.mark.parametrize("view", ["no base64!", "AAAA"])
+def test_a_gate_without_a_whole_view_is_refused(content: dict[str, Any], view: str) -> None:
+    with pytest.raises(ValidationError, match="glad gate"):
+        Manifest.model_validate(content | {"gate": a_gate().model_dump() | {"view": view}})
 
 
 def test_a_text_conditioned_unet_comes_with_its_condition_and_may_be_guided(content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.manifest import Calibration
-from model_store.product import STATE_NAME, ProductState, ThresholdOverrides, read_state, write_state
+from model_store.product import STATE_NAME, GateSwitch, ProductState, ThresholdOverrides, read_state, write_state
 from model_store.thresholds import Thresholds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -123,3 +123,15 @@ def test_an_unreadable_state_is_an_error_not_a_default(tmp_path: Path, content: 
     (tmp_path / STATE_NAME).write_text(content)
     with pytest.raises(BadProductState, match=STATE_NAME):
         read_state(tmp_path, "toy")
+
+
+def test_the_gate_is_on_until_somebody_switches_it_off_and_that_is_remembered(tmp_path: Path) -> None:
+    state = read_state(tmp_path, "toy")
+    assert state.gate_on
+    assert b"gate" not in state.to_bytes()  # nobody has switched it: older versions can read the state
+    off = state.switch_gate(on=False, by="ann", at=NOON, note="new lamp")
+    write_state(tmp_path, off)
+    read = read_state(tmp_path, "toy")
+    assert not read.gate_on
+    assert read.gate == GateSwitch(on=False, by="ann", at=NOON, note="new lamp")
+    assert read.switch_gate(on=True, by="bob", at=NOON).gate_on

@@ -91,7 +91,7 @@ def test_a_stop_waits_longer_than_work_takes_to_end() -> None:
     services = composed(*PROFILES)["services"]
     assert seconds(services["api"]["stop_grace_period"]) > API_DRAIN_S
     for worker in ("worker", "worker-cpu"):
-        assert seconds(services[worker]["stop_grace_period"]) > Patience().worker_drain_s
+        assert seconds(services[worker]["stop_grace_period"]) > Settings().drain_s + Patience().hand_back_s
 
 
 def test_prometheus_looks_where_api_and_workers_listen() -> None:

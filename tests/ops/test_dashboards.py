@@ -110,5 +110,5 @@ def test_verdicts_lead_to_the_inspections_behind_them() -> None:
         for panel in json.loads(text_of(dashboard))["panels"]
         for link in panel["fieldConfig"]["defaults"]["links"]
     ]
-    assert len(links) == 5
+    assert len(links) == 6
     assert all(link.startswith("${api:raw}/v1/inspections?") for link in links)

@@ -147,7 +147,7 @@ def test_a_pod_may_take_as_long_to_end_as_its_work(overlay: str) -> None:
     assert sleep == "sleep"
     assert api["terminationGracePeriodSeconds"] > int(pause) + API_DRAIN_S
     worker = named(found, "Deployment", "glad-worker")["spec"]["template"]["spec"]
-    assert worker["terminationGracePeriodSeconds"] > Patience().worker_drain_s
+    assert worker["terminationGracePeriodSeconds"] > Settings().drain_s + Patience().hand_back_s
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -14,6 +14,7 @@ import pytest_asyncio
 import redis
 import redis.asyncio
 
+from glad.gate import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
 from service.api.site import Site
@@ -83,7 +84,7 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_toy(folder: Path, *, calibrated: bool = True) -> None:
+def write_toy(folder: Path, *, calibrated: bool = True, gate: QualityGate | None = None) -> None:
     """A bundle as far as the API looks at one."""
     empty = FileEntry(sha256="00" * 32, bytes=0)
     components: dict[Any, Component] = {}
@@ -104,6 +105,7 @@ def write_toy(folder: Path, *, calibrated: bool = True) -> None:
             "settings": {"trigger": {"delta": 0.3}},
             "components": components,
             "calibration": calibration if calibrated else None,
+            "gate": gate,
             "provenance": Provenance(created_at=AT, command="test", recipe={}, data={}, software={}, seed=0),
         }
     )

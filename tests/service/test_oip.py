@@ -81,6 +81,7 @@ def test_server_and_model_are_live_ready_and_described(triton: InferenceServerCl
         "denoising_step": "INT32",
         "regions": "BYTES",
         "inspection_id": "BYTES",
+        "quality": "BYTES",
         "map": "FP32",
     }
 

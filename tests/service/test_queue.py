@@ -20,6 +20,7 @@ from service.queue.jobs import JobQueue
 from service.queue.results import Results, Retention
 from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
+from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 
 MakeQueue = Callable[..., JobQueue]
@@ -393,6 +394,17 @@ async def test_a_process_that_restarts_under_its_name_does_not_inherit(
     await submit(submitter)
     make_queue("pod-0").claim(1)
     assert make_queue("pod-0").claim(1) == []
+
+
+async def test_a_claim_that_is_no_longer_wanted_takes_nothing_that_came_while_it_waited(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    queue = make_queue()
+    waiting = asyncio.create_task(asyncio.to_thread(queue.claim, 1, 60_000, wanted=lambda: False))
+    await asyncio.to_thread(eventually, lambda: client.info("clients")["blocked_clients"] == 1)
+    (job,) = await submit(submitter)
+    assert await waiting == []
+    assert ids(queue.claim(1)) == [job]
 
 
 async def test_a_waiting_claim_wakes_for_a_new_job_and_for_one_handed_back(

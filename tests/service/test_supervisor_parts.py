@@ -335,6 +335,7 @@ class TestDrain:
             queue.complete(claimed, result_of(claimed))
             assert waiting.result().json()["state"] == "done"
             assert child.wait(30)
+            assert child.exit_status == 0
 
 
 class TestListen:

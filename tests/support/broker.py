@@ -17,7 +17,7 @@ import trustme
 from paho.mqtt.enums import CallbackAPIVersion
 
 from service.child import Child
-from tests.support.processes import eventually
+from tests.support.processes import eventually, free_port
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,6 @@ class Broker:
                 return True
         except OSError:
             return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

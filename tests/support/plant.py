@@ -47,6 +47,7 @@ class Plant:
                 "bundle_version": reference.version,
                 "bundle_hash": reference.hash,
                 "thresholds": Thresholds(**limits.model_dump()),
+                "gate": Store(self.store).gated(reference),
                 "image_ref": self.artifacts.put(name, "image", image),
                 "image_sha256": hashlib.sha256(image).hexdigest(),
                 "image_format": "PNG",

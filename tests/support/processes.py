@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 
-def eventually(true: Callable[[], bool], patience_s: float = 60.0) -> None:
+def eventually(true: Callable[[], bool], patience_s: float = 60.0, every_s: float = 0.05) -> None:
     """Waits for something that happens elsewhere; the patience only bounds a failing test."""
     deadline = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
+        time.sleep(every_s)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def is_running(pid: int) -> bool:

@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from transformers import ViTConfig, ViTModel
 
+from glad.gate import QualityGate
 from glad.models import Condition
 from glad.settings import MethodSettings
 from model_store.bundle import BundleParts, write_bundle
@@ -43,6 +44,9 @@ TINY_SETTINGS: dict[str, Any] = {
     },
 }
 
+QUICK: dict[str, Any] = {"resolution": 32, "steps": 2, "t_min": 100, "trigger": {"delta": 0.05}}
+"""For thousands of inspections in minutes."""
+
 
 def make_tiny_bundle(
     folder: Path,
@@ -54,13 +58,14 @@ def make_tiny_bundle(
     created_at: datetime = CREATED_AT,
     prompt: int | None = None,
     thresholds: tuple[float, float, float] | None = (0.5, 1.0, 1.0),
+    gate: QualityGate | None = None,
     **settings: Any,
 ) -> Path:
     """Writes `folder/product/version` (`folder` is then a store) and returns that path; equal arguments, equal hash.
 
     prompt: seed of a random condition, for a text-conditioned UNet; None: a UNet that takes none.
-    thresholds: review, fail, pixel; None: not calibrated yet. settings: fields of MethodSettings that replace
-    TINY_SETTINGS.
+    thresholds: review, fail, pixel; None: not calibrated yet. gate: see `tests.support.gates`.
+    settings: fields of MethodSettings that replace TINY_SETTINGS.
     """
     parts = BundleParts(
         product=product,
@@ -71,6 +76,7 @@ def make_tiny_bundle(
         provenance=Provenance(
             created_at=created_at, command="make_tiny_bundle", recipe={}, data={}, software={}, seed=seed
         ),
+        gate=gate,
     )
     with tempfile.TemporaryDirectory() as sources:
         licence, modules = "Apache-2.0, random", tiny_modules(seed, resolution, told=prompt is not None)

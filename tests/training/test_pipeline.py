@@ -100,7 +100,12 @@ def test_a_bundle_is_measured_by_defect_with_every_image_in_its_row(bundle: Bund
         ("test/good/000.png", "good"), ("test/good/001.png", "good"), ("test/good/002.png", "good"),
         ("test/hole/000.png", "hole"), ("test/hole/001.png", "hole"),
     ]  # fmt: skip
-    assert [row.verdict for row in found.rows] == [bundle.manifest.thresholds.verdict(row.score) for row in found.rows]
+    by_score = [bundle.manifest.thresholds.verdict(row.score) for row in found.rows]
+    assert [row.verdict for row in found.rows] == [
+        "review" if row.gated else verdict for row, verdict in zip(found.rows, by_score, strict=True)
+    ]
+    assert bundle.manifest.gate is not None  # the training learned it; its good images are all fit
+    assert [row.gated for row in found.rows if row.is_good] == [""] * 3
     assert found.figures["images"] == {"good": 3, "defect": 2}
     (hole,) = found.figures["by_defect"]
     assert (hole["defect"], hole["images"]) == ("hole", 2)

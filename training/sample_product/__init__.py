@@ -3,7 +3,17 @@
 from training.sample_product.dataset import write_dataset
 from training.sample_product.flaws import DEFECTS, SEVERITIES
 from training.sample_product.geometry import SIDE
-from training.sample_product.renderer import RENDERER_VERSION, Sample, render
+from training.sample_product.renderer import RENDERER_VERSION, Sample, render, render_empty
 from training.sample_product.sheet import contact_sheet
 
-__all__ = ["DEFECTS", "RENDERER_VERSION", "SEVERITIES", "SIDE", "Sample", "contact_sheet", "render", "write_dataset"]
+__all__ = [
+    "DEFECTS",
+    "RENDERER_VERSION",
+    "SEVERITIES",
+    "SIDE",
+    "Sample",
+    "contact_sheet",
+    "render",
+    "render_empty",
+    "write_dataset",
+]

@@ -69,6 +69,11 @@ def paint(part: Part, flaws: Flaws, grid: Grid, label_grid: Grid, light: Light) 
     return canvas
 
 
+def paint_empty(light: Light) -> Field:
+    """The bench with no part on it, before the lens: (SIDE, SIDE, 3), linear light."""
+    return _bench(light, geo.grid_of(Pose(4.0 * SIDE)))  # the part lies so far away that it casts no shadow here
+
+
 def brushed_texture(seed: tuple[int, ...]) -> Texture:
     """Brushing along x: long, middle and short streaks of fresh noise, and the slow change of tone across the sheet."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))

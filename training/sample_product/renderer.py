@@ -11,7 +11,7 @@ from training.sample_product.camera import Camera, expose
 from training.sample_product.flaws import DEFECTS, NO_FLAWS, SEVERITIES, Flaws, draw_flaws, flaw_mask
 from training.sample_product.geometry import LABEL, PIN_X, SCREWS, Grid, Pose, grid_of
 from training.sample_product.light import Light
-from training.sample_product.paint import Part, paint
+from training.sample_product.paint import Part, paint, paint_empty
 
 RENDERER_VERSION = 1
 
@@ -49,6 +49,14 @@ def render(seed: int | Sequence[int], defect: str | None = None, severity: int |
     scene = paint(part, flaws, grid, label_grid, light)
     image = expose(scene, camera, (light.gradient_x, light.gradient_y), _rng(entropy, Stream.NOISE))
     return Sample(image, flaw_mask(flaws, grid, label_grid))
+
+
+def render_empty(seed: int) -> NDArray[np.uint8]:
+    """The fixture without a part, (512, 512, 3), under the light and camera that this seed's part would have."""
+    setup = _rng((seed,), Stream.SETUP)
+    _draw_pose(setup)
+    light, camera = _draw_light(setup), _draw_camera(setup)
+    return expose(paint_empty(light), camera, (light.gradient_x, light.gradient_y), _rng((seed,), Stream.NOISE))
 
 
 def _sequence(entropy: tuple[int, ...], *purpose: int) -> np.random.SeedSequence:

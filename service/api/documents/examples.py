@@ -30,6 +30,7 @@ QUEUED: dict[str, Any] = {
     "bundle": {"version": "1", "hash": "5f" * 32},
     "priority": "normal",
     "deadline_ms": None,
+    "quality": None,
     "score": None,
     "calibrated_score": None,
     "thresholds": {"review": 0.31, "fail": 0.36, "pixel": 0.42},
@@ -53,6 +54,7 @@ QUEUED: dict[str, Any] = {
 }
 DONE: dict[str, Any] = QUEUED | {
     "state": "done",
+    "quality": {"passed": True, "reasons": []},
     "score": 0.54,
     "calibrated_score": 0.6,
     "verdict": "fail",
@@ -69,6 +71,31 @@ DONE: dict[str, Any] = QUEUED | {
     "finished_at": "2026-11-23T08:15:31.432Z",
     "attempts": 1,
 }
+
+UNFIT: dict[str, Any] = DONE | {
+    "quality": {
+        "passed": False,
+        "reasons": [
+            {
+                "check": "too_dark",
+                "measure": "darkest",
+                "value": 41.2,
+                "limit": 86.7,
+                "detail": "too dark: brightness 41 of 255, at least 87: check lamp, exposure and lens cap",
+            }
+        ],
+    },
+    "score": None,
+    "calibrated_score": None,
+    "verdict": "review",
+    "regions": [],
+    "denoising_step": None,
+    "unet_evaluations": 0,
+    "seed": None,
+    "timings_ms": {"queue": 12.0, "decode": 21.4, "encode": 0.0, "denoise": 0.0, "score": 0.0, "total": 34.1},
+    "artifacts": {"image": f"/v1/inspections/{ID}/image"},
+}
+"""The quality gate stopped it."""
 
 QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
 STORAGE_AWAY = StorageUnavailable(

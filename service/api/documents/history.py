@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.documents.examples import DONE, ID, NO_INSPECTION, QUEUE_AWAY
+from service.api.documents.examples import DONE, ID, NO_INSPECTION, QUEUE_AWAY, UNFIT
 from service.api.documents.responses import Responses, inspection, problems
 from service.errors import InvalidFields, NotReviewable, UnknownPart
 
@@ -13,7 +13,7 @@ HISTORY_RESPONSES: Responses = {
         "description": "One page",
         "content": {
             "application/json": {
-                "example": {"inspections": [DONE], "next": "aDE6MTgwNjU1MjU4NjAwMDAwMA", "more": False}
+                "example": {"inspections": [DONE, UNFIT], "next": "aDE6MTgwNjU1MjU4NjAwMDAwMA", "more": False}
             }
         },
     },

@@ -14,6 +14,7 @@ from service.api.documents.examples import (
     QUEUE_AWAY,
     QUEUED,
     STORAGE_AWAY,
+    UNFIT,
     UNUSABLE,
 )
 from service.api.documents.responses import APPLIED, LOCATION, RETRY_AFTER, Responses, inspection, problems
@@ -33,7 +34,7 @@ from service.errors import (
 )
 
 SUBMIT_RESPONSES: Responses = {
-    200: inspection("Ended already, or within the time asked for", DONE, LOCATION | APPLIED),
+    200: inspection("Ended already, or within the time asked for", DONE, LOCATION | APPLIED, unfit=UNFIT),
     202: inspection("Accepted: it waits or runs", QUEUED, LOCATION | RETRY_AFTER | APPLIED),
     **problems(
         PATH,
@@ -90,7 +91,7 @@ BATCH_RESPONSES: Responses = {
     ),
 }
 INSPECTION_RESPONSES: Responses = {
-    200: inspection("The inspection as it stands", DONE, {}),
+    200: inspection("The inspection as it stands", DONE, {}, unfit=UNFIT),
     **problems(f"/v1/inspections/{ID}", NO_INSPECTION, QUEUE_AWAY),
 }
 REPLAY_RESPONSES: Responses = {

@@ -95,8 +95,9 @@ INFER_BODY: dict[str, Any] = {
         "required": True,
         "description": "The protocol's request: JSON, or JSON and raw tensors behind it. Inputs: `image` (BYTES, 1 to "
         "16 image files; base64 in JSON, raw otherwise) or `pixels` (UINT8, [height, width, 3]). Parameters: the "
-        "fields of a submission. Outputs: verdict, score, calibrated_score, denoising_step, regions, inspection_id; "
-        "map on request.",
+        "fields of a submission. Outputs: verdict, score, calibrated_score, denoising_step, regions, inspection_id, "
+        "quality; map on request. For an image that is unfit for inspection the scores are -1, the map is empty, and "
+        "quality says why.",
         "content": {
             "application/json": {"schema": _REQUEST_SCHEMA, "example": _REQUEST},
             "application/octet-stream": {"schema": BINARY},

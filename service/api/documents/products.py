@@ -60,6 +60,40 @@ ACTIVE_RESPONSES: Responses = {
         _CANNOT_WRITE,
     ),
 }
+GATE_RESPONSES: Responses = {
+    200: {
+        "headers": ETAG,
+        "content": {
+            "application/json": {
+                "example": {
+                    "on": False,
+                    "by": "a.meier",
+                    "at": "2026-11-23T08:15:30.120Z",
+                    "note": "new lamp; limits to be learned anew",
+                    "limits": {
+                        "darkest": 86.7,
+                        "brightest": 156.8,
+                        "black_share": 0.05,
+                        "white_share": 0.05,
+                        "sharpness": 0.107,
+                        "likeness": 0.92,
+                        "good_images": 700,
+                    },
+                }
+            }
+        },
+    },
+    **problems(
+        "/v1/products/bracket/gate",
+        NO_PRODUCT,
+        UNUSABLE,
+        VersionUnusable("a version of product 'bracket' is broken; the service's log says how: publish it again"),
+        _STATE_CHANGED,
+        _OTHER_REVISION,
+        InvalidFields("on: Field required"),
+        _CANNOT_WRITE,
+    ),
+}
 _LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
 THRESHOLDS_RESPONSES: Responses = {
     200: {

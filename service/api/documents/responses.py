@@ -34,11 +34,15 @@ def problems(instance: str, *errors: ServiceError) -> Responses:
     return responses
 
 
-def inspection(description: str, example: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
-    """An answer that carries an inspection."""
+def inspection(
+    description: str, example: dict[str, Any], headers: dict[str, Any], **others: dict[str, Any]
+) -> dict[str, Any]:
+    """An answer that carries an inspection; `others`: further examples by name."""
+    examples = {"inspection": example, **others}
+    named = {name: {"summary": name, "value": value} for name, value in examples.items()}
     return {
         "model": Result,
         "description": description,
-        "content": {"application/json": {"example": example}},
+        "content": {"application/json": {"examples": named} if others else {"example": example}},
         "headers": headers,
     }

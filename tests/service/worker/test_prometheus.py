@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,49 +19,20 @@ from service.settings import Settings
 from tests.service.worker.conftest import png
 from tests.support.http_server import server_on
 from tests.support.plant import Plant
-from tests.support.processes import eventually
+from tests.support.processes import eventually, free_port
+from tests.support.prometheus_server import Prometheus
 from tests.support.promql import names_in
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "docker" / "prometheus" / "rules"
 DASHBOARDS = ROOT / "docker" / "grafana" / "dashboards"
 EMPTY_UNTIL = {
+    "glad_quality_gated_total": "the quality gate stops an image; here all are fit",
     "glad_bundle_switch_seconds": "a job's bundle is not loaded when it is claimed; here all were loaded at the start",
 }
 """Part of a query -> until when it has nothing to show."""
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus (Debian's) is missing")
-
-
-class Prometheus:
-    """A running server."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-
-    def ask(self, expression: str) -> list[Any]:
-        """The result of a query now; what Prometheus refuses fails."""
-        answer = self._http.post("/query", data={"query": expression}).json()
-        assert answer["status"] == "success", (expression, answer)
-        result: list[Any] = answer["data"]["result"]
-        return result
-
-    def rules(self) -> list[dict[str, Any]]:
-        """Every rule with its health."""
-        groups = self._http.get("/rules").json()["data"]["groups"]
-        return [rule for group in groups for rule in group["rules"]]
-
-    def answers(self) -> bool:
-        """It is up."""
-        try:
-            return self._http.get("/status/runtimeinfo").is_success
-        except httpx.TransportError:
-            return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -63,6 +66,15 @@ def test_it_is_ready_when_its_models_are_warm(pulse: Pulse) -> None:
     assert pulse.ready()
 
 
+def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clock: Clock) -> None:
+    stop = Stop()
+    pulse = Pulse(stuck_after_s=60, clock=clock, leaving=stop.draining)
+    pulse.warm()
+    stop.ask()
+    assert not pulse.ready()
+    assert pulse.alive()
+
+
 def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
     stop = Stop()
     assert not stop.draining()
@@ -71,3 +83,24 @@ def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
     assert not stop.at_once()
     stop.ask()
     assert stop.at_once()
+
+
+def test_what_is_not_finished_in_its_time_is_handed_back(clock: Clock) -> None:
+    clock.now = 1000
+    stop = Stop(drain_s=60, clock=clock)
+    clock.now = 2000
+    assert not stop.at_once()
+    stop.ask()
+    clock.now = 2059
+    assert not stop.at_once()
+    clock.now = 2060
+    assert stop.at_once()
+
+
+def test_a_signal_that_comes_while_its_own_thread_waits_wakes_it() -> None:
+    stop = Stop()
+    with stop.on_signals():
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        stop.wait(3600)
+    assert stop.draining()
+    assert not stop.at_once()

@@ -89,38 +89,6 @@ def test_a_result_is_the_same_alone_or_among_eight(plant: Plant) -> None:
     assert_same(among, alone)
 
 
-def test_sigterm_finishes_what_has_begun_and_leaves_the_rest_in_the_queue(plant: Plant) -> None:
-    ids = plant.accept([png(seed) for seed in range(16)])
-    worker = plant.worker()
-    eventually(lambda: plant.count_ended(ids) >= 3)
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    first = plant.results(ids)
-    assert {result.state for result in first} == {State.DONE, State.QUEUED}
-    assert plant.client.zcard(keys.PoolKeys("default").leases) == 0
-
-    plant.worker()
-    assert {result.state for result in plant.ended(ids)} == {State.DONE}
-    assert {result.attempts for result in plant.results(ids)} == {1}
-    assert len(plant.events()) == 16
-
-
-def test_a_second_sigterm_hands_back_and_nobody_is_blamed(plant: Plant) -> None:
-    ids = plant.accept([png(seed) for seed in range(16)])
-    worker = plant.worker()
-    eventually(lambda: plant.count_ended(ids) >= 3)
-    worker.signal(signal.SIGTERM)
-    eventually(lambda: "draining" in worker.log.read_text())
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    assert {result.state for result in plant.results(ids)} == {State.DONE, State.QUEUED}
-    assert plant.client.zcard(keys.PoolKeys("default").suspects) == 0
-
-    plant.worker()
-    assert {result.state for result in plant.ended(ids)} == {State.DONE}
-    assert len(plant.events()) == 16
-
-
 def test_an_image_that_kills_its_worker_is_given_up_and_its_neighbours_are_not(plant: Plant) -> None:
     images = [png(seed) for seed in range(6)]
     images.insert(3, WHITE)

@@ -1,0 +1,97 @@
+"""What a rolling run does, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.contract import State
+
+NO_WORKER_ALERT = "GladNoWorker"
+ROLLED = ("worker-cpu-1", "worker-cpu-2", "api-1", "api-2", "redis-1", "prometheus-1")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is done to the service."""
+
+    inspections: int = 2000
+    """At least; cameras post until the last restart is over."""
+    cameras: int = 8
+    rounds: int = 3
+    """How often each process is restarted."""
+    rolled: tuple[str, ...] = ROLLED
+    between: int = 10
+    """Inspections that end between two restarts."""
+    scrape_every: str | None = None
+    """Prometheus's interval; None: as shipped."""
+
+
+@dataclass(frozen=True)
+class Roll:
+    """One stop and start."""
+
+    container: str
+    how: str
+    """`recreate`: what is in no volume is gone."""
+    status: int
+    """Exit status; negative: killed by that signal."""
+    stop_s: float
+    grace_s: float
+    back_s: float
+    """From the start until its health check succeeds."""
+
+    @property
+    def proper(self) -> bool:
+        """It ended by itself, in time."""
+        return self.status == 0 and self.stop_s < self.grace_s
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it."""
+
+    accepted: int
+    ended: int
+    lost: int
+    double: int
+    states: dict[str, int]
+    without_verdict: int
+    left_in_queue: int
+    taken_up_again: int
+    """Inspections whose first claim was handed back, or whose reply was lost."""
+    suspects: int
+    """Inspections whose worker was taken for dead."""
+    widest_score_spread: float
+    events_read: int
+    """By a client that follows /v1/events over all restarts."""
+    events_missed: int
+    events_twice: int
+    answers: dict[str, int]
+    unexpected: tuple[str, ...]
+    """Answers that no absence explains."""
+    waited: tuple[int, ...]
+    """What requests were answered that waited for a result when their API was told to stop."""
+    rolls: tuple[Roll, ...]
+    down: dict[str, int]
+    """Exit statuses at the end."""
+    alerts: dict[str, int]
+    """Alert and state -> evaluations in which it was so."""
+    fewest_workers_seen: int
+    targets_up: int
+    targets: int
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Nothing lost, double, left behind or refused without need, and nobody was called."""
+        counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects)
+        read = (self.events_missed, self.events_twice, len(self.unexpected))
+        return (
+            not any(counts + read)
+            and self.accepted == self.ended == self.states.get(State.DONE.value)
+            and {200, 202} >= set(self.waited)
+            and all(roll.proper for roll in self.rolls)
+            and not any(self.down.values())
+            and not any(alert.startswith(NO_WORKER_ALERT) for alert in self.alerts)
+            and self.targets_up == self.targets
+        )

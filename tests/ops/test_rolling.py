@@ -1,0 +1,93 @@
+"""The compose file's commands as plain processes, restarted one after the other while cameras post."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.rolling import run
+from bench.rolling_command import rows
+from bench.rolling_report import Report, Trial
+from tests.support.manifests import tool
+
+ROLLED = ("worker-cpu-1", "api-1", "api-2", "redis-1", "prometheus-1")
+"""The second worker has the first one's command and environment: `glad bench rolling` restarts both, three times."""
+
+pytestmark = pytest.mark.timeout(900)  # three workers start from nothing: seconds each, or minutes where others compute
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Report:
+    """What came of one round."""
+    for name in ("docker-compose", "redis-server", "redis-cli", "prometheus"):
+        tool(name)
+    assert request.config.cache is not None
+    compiled = request.config.cache.mkdir("compiled")
+    trial = Trial(inspections=20, cameras=4, rounds=1, rolled=ROLLED, between=3, scrape_every="1s")
+    return run(trial, tmp_path_factory.mktemp("project"), print, compiled)
+
+
+def test_everything_accepted_ends_once_with_its_verdict(report: Report) -> None:
+    assert report.accepted >= 20
+    assert report.states == {"done": report.accepted}
+    assert (report.lost, report.double, report.left_in_queue, report.without_verdict) == (0, 0, 0, 0)
+    assert report.suspects == 0, "a proper stop blames nobody"
+    assert report.widest_score_spread < 1e-4
+
+
+def test_nobody_is_refused_but_by_who_is_away(report: Report) -> None:
+    assert report.unexpected == ()
+    assert {"200", "202"} <= set(report.answers) <= {"200", "202", "503", "refused or cut"}
+
+
+def test_who_waits_at_an_api_that_stops_is_answered(report: Report) -> None:
+    assert len(report.waited) == 2
+    assert set(report.waited) <= {200, 202}
+
+
+def test_a_reader_of_the_events_misses_none_and_sees_none_twice(report: Report) -> None:
+    assert (report.events_read, report.events_missed, report.events_twice) == (report.accepted, 0, 0)
+
+
+def test_each_process_ends_by_itself_within_its_grace_period(report: Report) -> None:
+    assert [roll.container for roll in report.rolls] == list(ROLLED)
+    assert {roll.how for roll in report.rolls} == {"restart", "recreate"}
+    assert [roll for roll in report.rolls if not roll.proper] == []
+    assert set(report.down.values()) == {0}
+
+
+def test_prometheus_sees_every_target_again_and_never_a_plant_without_a_worker(report: Report) -> None:
+    assert report.targets_up == report.targets == 5
+    assert report.fewest_workers_seen >= 1
+    assert not [alert for alert in report.alerts if alert.startswith("GladNoWorker")]
+
+
+def test_the_run_is_sound_and_one_in_which_anything_went_wrong_is_not(report: Report) -> None:
+    assert report.sound
+    killed = replace(report.rolls[0], status=-9)
+    late = replace(report.rolls[0], stop_s=report.rolls[0].grace_s)
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"lost": 1},
+        {"double": 1},
+        {"suspects": 1},
+        {"ended": report.ended - 1},
+        {"events_twice": 1},
+        {"unexpected": ("500",)},
+        {"waited": (503,)},
+        {"rolls": (killed,)},
+        {"rolls": (late,)},
+        {"down": {"redis-1": -9}},
+        {"alerts": {"GladNoWorker pending": 1}},
+        {"targets_up": 4},
+    )
+    for wrong in wrongs:
+        assert not replace(report, **wrong).sound, wrong
+
+
+def test_the_table_tells_it(report: Report) -> None:
+    told = dict(rows(report))
+    assert told["lost, double, left in the queue"] == "0, 0, 0"
+    assert told["targets up at the end"] == "5 of 5"
+    assert "status {0}" in told["redis-1, 1 times"]
