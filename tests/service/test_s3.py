@@ -83,14 +83,14 @@ def test_files_are_put_got_listed_replaced_and_removed(store: ArtifactStore) -> 
     store.put(OLD, "map.npy", b"m")
     assert store.get(ref) == b"second"
     assert store.days() == ["2025-11-25"]
-    [kept] = store.kept("2025-11-25")
+    (kept,) = store.kept("2025-11-25")
     assert (kept.inspection_id, kept.names, kept.bytes) == (OLD, frozenset({"image", "map.npy"}), 7)
     store.remove(ref)
     store.remove(ref)
     with pytest.raises(ArtifactNotFound):
         store.get(ref)
     store.remove_inspection(OLD)
-    assert store.kept("2025-11-25") == []
+    assert list(store.kept("2025-11-25")) == []
     store.probe()
 
 
