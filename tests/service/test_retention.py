@@ -196,7 +196,9 @@ def test_what_is_kept_is_looked_at_one_by_one_and_the_day_may_change_meanwhile(t
     assert next(found).inspection_id == names[0]
     store.remove_inspection(names[1])
     store.put(names[2], "map.npy", b"4567")
-    assert [(one.inspection_id, one.names, one.bytes) for one in found] == [(names[2], frozenset({"image", "map.npy"}), 7)]
+    assert [(one.inspection_id, one.names, one.bytes) for one in found] == [
+        (names[2], frozenset({"image", "map.npy"}), 7)
+    ]
 
 
 def test_a_file_where_a_day_or_an_inspection_should_be_is_passed_over(tmp_path: Path) -> None:
