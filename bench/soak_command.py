@@ -42,7 +42,7 @@ def soak(
     if picture is not None:
         from bench.soak_plot import soak_plot
 
-        picture.write_bytes(soak_plot(found))
+        picture.write_bytes(soak_plot(found, plan.warm_up * found.seconds))
     write(json_file, as_figures(plan, found))
     if not found.sound:
         raise typer.Exit(1)

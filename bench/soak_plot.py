@@ -1,4 +1,4 @@
-"""The soak as a picture: memory over time, a line per process."""
+"""The soak as a picture: how memory changed, and open files, a line per process."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from bench.soak import Report
 from training.plots import as_png
 
 
-def soak_plot(found: Report) -> bytes:
-    """Change of memory, and open files, since the end of the first minute; PNG."""
+def soak_plot(found: Report, warm_up_s: float) -> bytes:
+    """Own memory against its median after the warm-up, and open files, over time; PNG."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
+    levels = {judged.process: judged.trend.first for judged in found.judged if judged.what.startswith("memory")}
     for process in sorted({one.process for one in found.samples}):
         rows = [one for one in found.samples if one.process == process]
-        minutes = [one.at_s / 60 for one in rows]
-        upper.plot(minutes, [one.memory_mib for one in rows], label=process, linewidth=1)
+        minutes = _minutes([one.at_s for one in rows])
+        label = f"{process}, {levels[process]:.0f} MiB"
+        upper.plot(minutes, [one.memory_mib - levels[process] for one in rows], label=label, linewidth=1)
         lower.plot(minutes, [one.files for one in rows], label=process, linewidth=1)
-    redis = found.redis
-    upper.plot(_minutes([one.at_s for one in redis]), [one.used_mib for one in redis], label="Redis, by INFO", ls=":")
-    upper.set_yscale("log")
-    upper.set_ylabel("own memory, MiB (log)")
+    for axis in (upper, lower):
+        axis.axvspan(0, warm_up_s / 60, color="0.92", zorder=0)
+        axis.grid(color="0.9", linewidth=0.5)
+    upper.set_ylim(-15, 30)
+    upper.set_ylabel("own memory, change in MiB")
     lower.set_ylabel("open files")
-    lower.set_xlabel("minutes")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False)
+    lower.set_xlabel("minutes; grey: not judged")
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     return as_png(figure)
 
 

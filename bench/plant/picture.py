@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from bench.plant.figures import PlantFigures, Times
 from bench.plant.simulation import End, Shift, Story
@@ -34,7 +35,7 @@ def _by_takt(axis: Axes, found: PlantFigures) -> None:
     allowed = [takt.allowed_s for takt in found.takts]
     axis.plot(places, allowed, "_", color=DEFECT_COLOUR, markersize=24, markeredgewidth=2, label="allowed")
     axis.set_xticks(list(places), names)
-    axis.set_yscale("log")
+    _log_seconds(axis)
     axis.set_xlabel("takt of the line")
     axis.set_ylabel("time to verdict, s")
     axis.legend(frameon=False)
@@ -51,7 +52,15 @@ def _over_time(axis: Axes, ends: Sequence[End], shift: Shift) -> None:
         axis.step([at for at, _ in told], values, style, color=GOOD_COLOUR, where="post", label=name.removesuffix("_s"))
     if shift.loss is not None:
         axis.axvspan(shift.loss.at_s, shift.loss.back_s, color=DEFECT_COLOUR, alpha=0.15, label="one node away")
-    axis.set_yscale("log")
+    _log_seconds(axis)
     axis.set_xlabel("when the picture was taken, s")
     axis.set_ylabel("time to verdict, s", color=INK)
     axis.legend(frameon=False)
+
+
+def _log_seconds(axis: Axes) -> None:
+    """Plain numbers on a log scale."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
