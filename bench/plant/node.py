@@ -54,9 +54,11 @@ class PatientQueue:
         self.patience_s = 0.0
         """How long the last claim would have waited for a job; 0: it had one, or would not have waited."""
 
-    def claim(self, count: int, block_ms: int = 0, *, idle: bool = True) -> list[ClaimedJob]:
+    def claim(
+        self, count: int, block_ms: int = 0, *, idle: bool = True, wanted: Callable[[], bool] = lambda: True
+    ) -> list[ClaimedJob]:
         """As `JobQueue.claim`, without the waiting, and without asking Redis for what it cannot have."""
-        found = self._queue.claim(count, 0, idle=idle) if self._board.waiting else []
+        found = self._queue.claim(count, 0, idle=idle, wanted=wanted) if self._board.waiting else []
         self._board.waiting -= len(found)
         self.patience_s = 0.0 if found else block_ms / 1000
         return found

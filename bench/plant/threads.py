@@ -49,8 +49,8 @@ class SimulatedThreads:
         self._clock.now = until
         return None
 
-    def prepare(self, claimed: ClaimedJob, bundle: Loaded) -> None:
-        """Reads and decodes; ends in Ready."""
+    def prepare(self, claimed: ClaimedJob, bundle: Loaded, began_at: float) -> None:
+        """Reads and decodes; ends in Ready: every image is fit for inspection."""
         decoded: object = Decoded(bundle, self._part_of(claimed.id).denoising_step)
         self._tell(self._task(self._times.decode_s), Ready(claimed, decoded))  # type: ignore[arg-type]
 

@@ -59,6 +59,7 @@ def test_prometheus_asks_every_container_and_keeps_all_else(found: dict[str, Con
     assert targets == {
         "glad-api": [f"127.0.0.1:{found['api-1'].port}"],
         "glad-worker": [f"127.0.0.1:{found[name].port}" for name in ("worker-cpu-1", "worker-cpu-2")],
+        "glad-outbox": [],
         "prometheus": [f"127.0.0.1:{found['prometheus-1'].port}"],
     }
     assert config["global"] == {"scrape_interval": "15s", "evaluation_interval": "15s"}

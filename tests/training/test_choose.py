@@ -138,4 +138,4 @@ def test_a_new_version_has_the_chosen_settings_and_the_same_weights(tmp_path: Pa
     assert new.provenance.data["weights_of"] == open_bundle(folder).hash
     # 2 T, each: no adaptation once, and 3 t_min with at most 5 quantiles and never
     assert 2 * (1 + 3 * 2) <= len(made.choice.tried) <= 2 * (1 + 3 * 6)
-    assert seen == {"T 300: walks", "T 300: endings", "T 500: walks", "T 500: endings", "thresholds"}
+    assert seen == {"T 300: walks", "T 300: endings", "T 500: walks", "T 500: endings", "thresholds", "quality gate"}
