@@ -215,7 +215,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
         return np.array(Image.alpha_composite(ground, coloured).convert("RGB"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies even what is RGB
 
 
 def to_model(pixels: Pixels) -> NDArray[np.float32]:
