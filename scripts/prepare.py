@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     create(venv, say)
     install_torch(venv, say)
     install_project(venv, EXTRAS[options.purpose], say)
+    if options.purpose == "develop":
+        compile_all(venv, say)
     if not redis_is_there:
         install_redis(venv, say)
     stamp_file(venv, options.purpose).write_text(stamp(venv))
@@ -197,6 +199,15 @@ def install_project(venv: Venv, extras: Sequence[str], say: Progress) -> None:
     say(f"the project and its requirements [{', '.join(extras)}]")
     target = f"{ROOT}[{','.join(extras)}]"
     say.must([*venv.pip_install, "-e", target], "installing the project")
+
+
+def compile_all(venv: Venv, say: Progress) -> None:
+    """Byte code of all that is installed. The tests start hundreds of processes; where Python is told not to write byte
+    code, each of them would compile torch anew. Some files are of no Python of today: they stay as they are."""
+    say("byte code, for the many processes that the tests start")
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([venv.python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    say.run([venv.python, "-m", "compileall", "-q", "-j", "0", "-x", "/tests?/", packages])
 
 
 def redis_on_path() -> bool:
