@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from model_store.command import give_up
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -57,7 +59,7 @@ def _settings(data_dir: Path | None) -> Settings:
     try:
         return Settings() if data_dir is None else Settings(data_dir=data_dir)
     except ValidationError as error:
-        _give_up(
+        give_up(
             "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors())
         )
 
@@ -72,13 +74,8 @@ def _told(work: Callable[[], T]) -> T:
     try:
         return work()
     except (BackupError, StartError, RedisError, OSError) as error:
-        _give_up(error)
+        give_up(error)
 
 
 def _say(what: str) -> None:
     print(f"{what} ...", file=sys.stderr)
-
-
-def _give_up(reason: object) -> NoReturn:
-    print(f"glad: {reason}", file=sys.stderr)
-    raise SystemExit(1)
