@@ -21,10 +21,12 @@ import psutil
 from bench.load_ladder import Step, highest, next_rate, take_step
 from bench.load_targets import NO_LIMIT, posting, storing, submitting
 from bench.open_loop import Latency, Send, latency
+from bench.own_redis import own_redis
 from bench.process_watch import role
 from bench.processes import web_server
 from bench.served import Service, served
 from bench.soak_load import jpegs
+from bench.toys import toy_bundle
 from service.private_redis import redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect
@@ -76,11 +78,7 @@ class Report:
 
 def run(plan: Plan, folder: Path, say: Say) -> Report:
     """Measures. RuntimeError outside a checkout, or if a server does not start."""
-    try:
-        from tests.support.tiny_bundle import make_tiny_bundle
-    except ModuleNotFoundError as error:
-        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
-    bundle = make_tiny_bundle(folder / "store", resolution=32, steps=2, t_min=100, trigger={"delta": 0.05})
+    bundle = toy_bundle(folder / "store")
     bench = _Bench(plan, folder, jpegs(IMAGES, plan.seed), say)
     report = Report(image_bytes=sum(map(len, bench.images)) // IMAGES)
     for turn in range(plan.rounds):
@@ -116,21 +114,18 @@ class _Bench:
 
     def _targets(self, folder: Path, stack: ExitStack) -> list[_Target]:
         from tests.support.line import make_job
-        from tests.support.redis_server import RedisServer
 
-        redis, alone = (RedisServer(folder / name) for name in ("redis", "redis-alone"))
-        for server in (redis, alone):
-            server.start()
-            stack.callback(server.kill)
-        environment = self._environment(folder, redis.url)
+        folder.mkdir()
+        redis, alone = (stack.enter_context(own_redis()) for _ in range(2))
+        environment = self._environment(folder, redis)
         api = stack.enter_context(web_server("service.api_process", environment, folder / "api.log"))
         bare = stack.enter_context(web_server("bench.bare_app", {}, folder / "bare.log"))
         path, job = f"/v1/products/{PRODUCT}/inspections", make_job(serial="SN-000123")
-        of_api = {"API": psutil.Process(api.pid), "Redis": _redis_process(redis.url)}
+        of_api = {"API": psutil.Process(api.pid), "Redis": _redis_process(redis)}
         return [
             _Target(API, lambda: posting(api.url + path, self.images), of_api),
             _Target(BARE, lambda: posting(bare.url + path, self.images), {"server": psutil.Process(bare.pid)}),
-            _Target(REDIS, lambda: submitting(alone.url, job), {"Redis": _redis_process(alone.url)}),
+            _Target(REDIS, lambda: submitting(alone, job), {"Redis": _redis_process(alone)}),
             _Target(DISK, lambda: storing(folder / "disk", self.images), {}),
         ]
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from bench.ledger import Ends, Ledger
 from bench.processes import web_server
+from bench.toys import toy_bundle
 from service.client import Client
 from service.contract import FINAL_STATES
 from service.queue import keys
@@ -85,10 +86,9 @@ def run(trial: Trial, folder: Path, say: Say) -> Report:
     try:
         from tests.support.nursery import Nursery
         from tests.support.redis_server import RedisServer
-        from tests.support.tiny_bundle import QUICK, make_tiny_bundle
     except ModuleNotFoundError as error:
         raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
-    make_tiny_bundle(folder / "store", **QUICK)
+    toy_bundle(folder / "store")
     server = RedisServer(folder / "redis")
     server.start()
     try:

@@ -21,6 +21,7 @@ from bench.flatness import Trend, Verdict, trend
 from bench.process_watch import ProcessWatch, RedisSample, Sample
 from bench.served import served
 from bench.soak_load import Line, Seen
+from bench.toys import toy_bundle
 
 KEPT = 300
 """Results and events."""
@@ -72,11 +73,7 @@ class Report:
 
 def run(plan: Plan, folder: Path, say: Say) -> Report:
     """Runs the soak with a store in this folder. RuntimeError outside a checkout; NotServed."""
-    try:
-        from tests.support.tiny_bundle import make_tiny_bundle
-    except ModuleNotFoundError as error:
-        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
-    bundle = make_tiny_bundle(folder, resolution=32, steps=2, t_min=100, trigger={"delta": 0.05})
+    bundle = toy_bundle(folder)
     with served(bundle, "torch", _settings()) as service:
         watch, line = ProcessWatch(service.pid, service.data_dir), Line(service.url, service.product, plan.rate)
         load = threading.Thread(target=lambda: asyncio.run(line.run(plan.minutes * 60)), name="line")

@@ -23,7 +23,7 @@ from service.client import Client
 from tests.service.test_supervisor import Served, serve
 from tests.service.worker.conftest import png
 from tests.support.shell import glad
-from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_bundle import QUICK, make_tiny_bundle
 
 THIRTY_YEARS_S = "946080000"
 SETTINGS = {"GLAD_RESULT_TTL_S": THIRTY_YEARS_S, "GLAD_ARTIFACTS_MAX_AGE_S": THIRTY_YEARS_S}
@@ -36,7 +36,7 @@ def record(target: Path, redis_bin: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         data = folder / "data"
-        make_tiny_bundle(data / "store", resolution=32, steps=2, t_min=100, trigger={"delta": 0.05})
+        make_tiny_bundle(data / "store", **QUICK)
         words = ("--scope", "submit,read,review,admin", "--redis-bin", str(redis_bin))
         made = glad("key", "create", "mes", *words, **_at(data))
         assert made.returncode == 0, made.stderr

@@ -1,0 +1,15 @@
+"""The toy models of the tests, for measurements of thousands of inspections. Only a checkout has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def toy_bundle(store: Path) -> Path:
+    """A bundle of product "toy" in this store that takes a few milliseconds an image. RuntimeError outside a
+    checkout."""
+    try:
+        from tests.support.tiny_bundle import QUICK, make_tiny_bundle
+    except ModuleNotFoundError as error:
+        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
+    return make_tiny_bundle(store, **QUICK)
