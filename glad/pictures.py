@@ -6,11 +6,11 @@ One fixed scale for every picture of a product: the same map value always has th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -104,11 +104,11 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _heat(found: Map, top: float) -> NDArray[np.float64]:
+def _heat(found: Map, top: float) -> NDArray[np.float32]:
     """A map -> 0 ... 1; ValueError unless top is positive."""
     if not top > 0:
         raise ValueError(f"top is {top}; it must be positive: twice the pixel threshold")
-    heat: NDArray[np.float64] = np.clip(np.nan_to_num(found.astype(np.float64), nan=top, posinf=top) / top, 0, 1)
+    heat: NDArray[np.float32] = np.clip(np.nan_to_num(found.astype(np.float32), nan=top, posinf=top) / top, 0, 1)
     return heat
 
 
@@ -118,11 +118,11 @@ def _resized(found: Map, width: int, height: int) -> Map:
     return np.array(Image.fromarray(found.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _muted(pixels: Pixels) -> NDArray[np.float64]:
+def _muted(pixels: Pixels) -> NDArray[np.float32]:
     """The picture a little darker and with most of its colour taken out, so that heat stands out from bright metal."""
-    grey = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    muted: NDArray[np.float64] = 0.82 * (0.35 * pixels + 0.65 * grey[:, :, None])
-    return muted
+    levels = pixels.astype(np.float32)
+    grey = levels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.asarray(0.82 * (0.35 * levels + 0.65 * grey[:, :, None]), dtype=np.float32)
 
 
 def _outlined(pixels: Pixels, above: Pixels) -> Pixels:
@@ -137,8 +137,14 @@ def _outlined(pixels: Pixels, above: Pixels) -> Pixels:
 
 
 def _grown(area: Pixels, by: int) -> Pixels:
-    """White areas of (H, W) grown by so many pixels on all sides."""
-    return np.array(Image.fromarray(area).filter(ImageFilter.MaxFilter(2 * by + 1)))
+    """White areas of (H, W) grown by so many pixels on all sides.
+
+    One axis after the other: Pillow's MaxFilter does the same a hundred times slower.
+    """
+    for _ in ("rows", "columns"):
+        rows, padded = len(area), np.pad(area, ((by, by), (0, 0)))
+        area = reduce(np.maximum, [padded[at : at + rows] for at in range(2 * by + 1)]).T
+    return area
 
 
 def _fitted(picture: Pixels, cell: int) -> Image.Image:

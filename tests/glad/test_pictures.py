@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from glad.pictures import CONTOUR, colour_scale, contact_sheet, heatmap, lightness, mask, overlay
 
@@ -101,3 +102,11 @@ def test_a_contact_sheet_keeps_every_pictures_aspect() -> None:
     assert (sheet[24:64, 48:88] == 60).all()
     with pytest.raises(ValueError, match="at least one row"):
         contact_sheet([])
+
+
+def test_the_contour_grows_from_every_region_by_the_same_width_on_all_sides_up_to_the_pictures_edge() -> None:
+    found = (np.random.default_rng(5).random((300, 520)) > 0.999).astype(np.float32)
+    found[0, 0] = found[-1, -1] = found[0, 200] = 1.0
+    cyan = (overlay(np.full((300, 520, 3), 120, np.uint8), found, 2.0, threshold=0.5) == CONTOUR).all(axis=2)
+    grown = np.asarray(Image.fromarray(mask(found, 0.5)).filter(ImageFilter.MaxFilter(5))) > 0
+    np.testing.assert_array_equal(cyan, grown & (found == 0))
