@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,7 +22,7 @@ import httpx
 
 from bench.answers import Answer, Camera, unexpected
 from bench.ledger import Ledger
-from bench.rolling_report import NO_WORKER_ALERT, Report, Roll, Trial
+from bench.rolling_report import NEWER, NO_WORKER_ALERT, OLDER, OURS, Report, Roll, Trial
 from service.client import Client
 from service.queue.connection import connect
 
@@ -38,7 +38,6 @@ PRODUCT, SLOW_PRODUCT = "quick", "bracket"
 """A toy, for many inspections in a short time, and the shipped one: who waits for that is under way for a while."""
 IMAGES = 20
 PATIENCE_S = 300.0
-HOWS = ("restart", "recreate")
 LAST = "last"
 """The last part's serial."""
 
@@ -56,9 +55,13 @@ class Notes:
     waited: list[int] = field(default_factory=list)
 
 
-def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None) -> Report:
-    """Runs the trial in this folder, and counts. `compiled`: where compiled Python lies. RuntimeError outside a
-    checkout."""
+def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None, older: Path | None = None) -> Report:
+    """Runs the trial in this folder, and counts. RuntimeError outside a checkout.
+
+    `compiled`: where compiled Python lies. `older`: the checkout of the older version that the trial names.
+    """
+    if (trial.older is None) != (older is None):
+        raise ValueError(f"the trial names the older version {trial.older}, and its checkout is {older}: give both")
     try:
         from tests.support.containers import containers
         from tests.support.project import Project
@@ -67,20 +70,29 @@ def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None) -> R
         raise RuntimeError("the compose file is read by tests/support: run this from a checkout") from error
     found = containers(folder, replicas=REPLICAS, scrape_every=trial.scrape_every, compiled=compiled)
     with Project(found, folder / "logs") as project:
+        if older is not None:
+            for name in OURS:
+                project.change(name, PYTHONPATH=str(older))
         api = project.containers["api-1"].environment
         make_tiny_bundle(Path(api["GLAD_DATA_DIR"]) / "store", product=PRODUCT, **QUICK)
         project.up("redis-1")
         project.up(*(name for name in project.containers if name != "redis-1"))
+        if older is not None:  # what ships with the older version is in no later one
+            project.run("api-1", "glad", "bundle", "publish", str(_shipped(older)))
         key = project.run("api-1", "glad", "key", "create", "line-3", "--scope", "submit,read").strip()
         with connect(api["GLAD_REDIS_URL"]) as client:
-            return _Run(trial, project, Ledger(client), key=key, say=say).run()
+            versions = {NEWER: str(Path(__file__).resolve().parents[1]), OLDER: str(older)}
+            return _Run(trial, project, Ledger(client), versions, key=key, say=say).run()
 
 
 class _Run:
     """One trial under way."""
 
-    def __init__(self, trial: Trial, project: Project, ledger: Ledger, *, key: str, say: Say) -> None:
+    def __init__(
+        self, trial: Trial, project: Project, ledger: Ledger, versions: Mapping[str, str], *, key: str, say: Say
+    ) -> None:
         self._trial, self._project, self._ledger, self._key, self._say = trial, project, ledger, key, say
+        self._versions = versions
         self._notes, self._shots = Notes(), itertools.count()
         self._rolled = threading.Event()
         self._apis = [project.url(name) for name in ("api-1", "api-2")]
@@ -139,10 +151,9 @@ class _Run:
         eventually(lambda: self._ledger.all_ended, PATIENCE_S)
 
     def _roll_all(self, pool: ThreadPoolExecutor) -> None:
-        for number in range(self._trial.rounds):
-            for place, container in enumerate(self._trial.rolled):
-                self._let_work()
-                self._roll(container, HOWS[(number + place) % 2], pool)
+        for container, how in self._trial.moves:
+            self._let_work()
+            self._roll(container, how, pool)
         self._let_work()
 
     def _let_work(self) -> None:
@@ -157,8 +168,10 @@ class _Run:
         waiting = self._wait_at(name, pool) if name.startswith("api") else None
         gone = time.monotonic()
         stopped = project.stop(name)
-        if how == "recreate":
+        if how != "restart":
             project.empty(name)
+        if how in self._versions:
+            project.change(name, PYTHONPATH=self._versions[how])
         started = time.monotonic()
         project.up(name)
         back = time.monotonic()
@@ -255,6 +268,12 @@ class _Run:
     def _down(self) -> dict[str, int]:
         """`docker compose down`: Redis last."""
         return {name: self._project.stop(name).status for name in reversed(self._project.containers)}
+
+
+def _shipped(checkout: Path) -> Path:
+    """The sample product's bundle that came with this version."""
+    (found,) = (checkout / "model_store" / "bundles" / SLOW_PRODUCT).iterdir()
+    return found
 
 
 def _value(server: Prometheus, expression: str) -> int:

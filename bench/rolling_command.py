@@ -21,17 +21,24 @@ def rolling(
     count: Annotated[int, typer.Option(min=1, help="Inspections, at least.")] = 2000,
     cameras: Annotated[int, typer.Option(min=1, help="Cameras that post at the same time.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="How often each process is restarted.")] = 3,
+    older: Annotated[
+        str | None,
+        typer.Option(help="A commit or tag: all begin on it, go to this checkout's version one by one, and back."),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Restart the compose file's processes one by one while cameras post: is anything lost, or anybody refused? From a
     checkout, with docker-compose (which needs no Docker here), redis-server and prometheus."""
     from bench.rolling import run
     from bench.rolling_report import Trial
+    from bench.versions import check_out, name_of
 
-    trial = Trial(count, cameras, rounds)
-    with tempfile.TemporaryDirectory(prefix="glad-rolling-") as folder:
+    with tempfile.TemporaryDirectory(prefix="glad-rolling-") as scratch:
+        folder = Path(scratch)
         try:
-            report = run(trial, Path(folder), lambda line: typer.echo(line, err=True))
+            tree = None if older is None else check_out(older, folder / "older")
+            trial = Trial(count, cameras, rounds, older=None if older is None else name_of(older))
+            report = run(trial, folder, lambda line: typer.echo(line, err=True), older=tree)
         except RuntimeError as error:
             typer.echo(f"glad bench rolling: {error}", err=True)
             raise typer.Exit(1) from error

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.contract import State
 
 NO_WORKER_ALERT = "GladNoWorker"
 ROLLED = ("worker-cpu-1", "worker-cpu-2", "api-1", "api-2", "redis-1", "prometheus-1")
+OURS = ("worker-cpu-1", "worker-cpu-2", "api-1", "api-2")
+"""Those that have a version, in the order of an upgrade: who reads a job is changed before who writes it."""
+HOWS = ("restart", "recreate")
+OLDER, NEWER = "older", "newer"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,18 @@ class Trial:
     """Inspections that end between two restarts."""
     scrape_every: str | None = None
     """Prometheus's interval; None: as shipped."""
+    older: str | None = None
+    """The version that all begin on: each round is an upgrade from it, and the way back. None: one version only."""
+
+    @property
+    def moves(self) -> Iterator[tuple[str, str]]:
+        """What is restarted, in this order, and how; between two versions, that on which it starts again."""
+        for number in range(self.rounds):
+            if self.older is None:
+                yield from ((name, HOWS[(number + place) % 2]) for place, name in enumerate(self.rolled))
+            else:
+                yield from ((name, NEWER) for name in OURS)
+                yield from ((name, OLDER) for name in reversed(OURS))
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class Roll:
 
     container: str
     how: str
-    """`recreate`: what is in no volume is gone."""
+    """`recreate`: what is in no volume is gone; `newer`, `older`: as recreated, on that version."""
     status: int
     """Exit status; negative: killed by that signal."""
     stop_s: float

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,10 +37,7 @@ class Project:
         logs.mkdir(parents=True, exist_ok=True)
         self.containers = {one.name: one for one in containers}
         self._logs = logs
-        self._children = {
-            one.name: Child(one.name, one.command, env=one.environment, log=logs / f"{one.name}.log")
-            for one in self.containers.values()
-        }
+        self._children = {name: self._child(name) for name in self.containers}
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +47,13 @@ class Project:
     ) -> None:
         for child in self._children.values():
             child.kill()
+
+    def change(self, name: str, **environment: str) -> None:
+        """Made anew, not started: these variables have other values from now on."""
+        assert not self._children[name].running, f"{name} runs: stop it first"
+        found = self.containers[name]
+        self.containers[name] = replace(found, environment={**found.environment, **environment})
+        self._children[name] = self._child(name)
 
     def start(self, name: str) -> None:
         """`docker compose start`."""
@@ -99,6 +103,10 @@ class Project:
     def url(self, name: str) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.containers[name].port}"
+
+    def _child(self, name: str) -> Child:
+        found = self.containers[name]
+        return Child(name, found.command, env=found.environment, log=self._logs / f"{name}.log")
 
     def _run(
         self, name: str, command: Iterable[str], timeout_s: float = PROBE_TIMEOUT_S
