@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from service.contract import Priority, Result
+from service.contract import BundleId, Priority, Result
 from service.queue import keys
 
 Ends = Mapping[str, Sequence[float]]
@@ -26,8 +26,14 @@ class Ledger:
         self._client, self._pool = client, keys.PoolKeys(pool)
         self.accepted: dict[str, int] = {}
         """Inspection -> which image."""
+        self._pinned: dict[str, BundleId | None] = {}
         self.ends: dict[str, list[float]] = {}
         self._over = threading.Event()
+
+    def accept(self, answer: Result, image: int) -> None:
+        """The service has taken this image, and said so."""
+        self.accepted[answer.id] = image
+        self._pinned[answer.id] = answer.bundle
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -94,12 +100,16 @@ class Ledger:
         """Accepted inspections whose worker was taken for dead."""
         return sum(bool(self._client.hget(keys.inspection(one), "suspect")) for one in self.accepted)
 
+    def repinned(self, results: Sequence[Result]) -> int:
+        """Inspected by another bundle than the one that was told at acceptance."""
+        return sum(one.bundle != self._pinned[one.id] for one in results)
+
     def widest_score_spread(self, results: Sequence[Result]) -> float:
-        """The largest relative difference of two scores of one image."""
-        scores: dict[int, list[float]] = {}
+        """The largest relative difference of two scores of one image by one bundle."""
+        scores: dict[tuple[int, BundleId | None], list[float]] = {}
         for one in results:
             if one.score is not None:
-                scores.setdefault(self.accepted[one.id], []).append(one.score)
+                scores.setdefault((self.accepted[one.id], one.bundle), []).append(one.score)
         return max(map(_spread, scores.values()), default=0.0)
 
 

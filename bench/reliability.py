@@ -150,7 +150,7 @@ class _Run:
             for shot in range(number, self._trial.inspections, self._trial.cameras):
                 image = shot % IMAGES
                 accepted = client.submit(PRODUCT, images[image], idempotency_key=f"shot-{shot}")
-                self._ledger.accepted[accepted.id] = image
+                self._ledger.accept(accepted, image)
 
     def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
         workers = [self._worker() for _ in range(self._trial.workers)]

@@ -22,8 +22,20 @@ import httpx
 
 from bench.answers import Answer, Camera, unexpected
 from bench.ledger import Ledger
-from bench.rolling_report import NEWER, NO_WORKER_ALERT, OLDER, OURS, Report, Roll, Trial
+from bench.rolling_report import (
+    ACTIVATE,
+    NEWER,
+    NO_WORKER_ALERT,
+    OLDER,
+    OURS,
+    PRODUCT,
+    SLOW_PRODUCT,
+    Report,
+    Roll,
+    Trial,
+)
 from service.client import Client
+from service.contract import Result
 from service.queue.connection import connect
 
 if TYPE_CHECKING:
@@ -34,8 +46,8 @@ REPLICAS = {"redis": 1, "api": 2, "worker-cpu": 2, "prometheus": 1}
 """Two APIs, as on Kubernetes: on one machine there is one, whose cameras wait until it is back."""
 TARGETS = sum(REPLICAS.values()) - REPLICAS["redis"]
 NO_WORKER = f'ALERTS{{alertname="{NO_WORKER_ALERT}"}}'
-PRODUCT, SLOW_PRODUCT = "quick", "bracket"
-"""A toy, for many inspections in a short time, and the shipped one: who waits for that is under way for a while."""
+NEW_BUNDLE = "2"
+"""Of the toy: activated and rolled back under load; version 1 is active before."""
 IMAGES = 20
 PATIENCE_S = 300.0
 LAST = "last"
@@ -74,9 +86,12 @@ def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None, olde
             for name in OURS:
                 project.change(name, PYTHONPATH=str(older))
         api = project.containers["api-1"].environment
-        make_tiny_bundle(Path(api["GLAD_DATA_DIR"]) / "store", product=PRODUCT, **QUICK)
+        for version in ("1", NEW_BUNDLE):
+            store = Path(api["GLAD_DATA_DIR"]) / "store"
+            make_tiny_bundle(store, product=PRODUCT, version=version, seed=int(version), **QUICK)
         project.up("redis-1")
         project.up(*(name for name in project.containers if name != "redis-1"))
+        project.run("api-1", "glad", "bundle", "activate", PRODUCT, "1")
         if older is not None:  # what ships with the older version is in no later one
             project.run("api-1", "glad", "bundle", "publish", str(_shipped(older)))
         key = project.run("api-1", "glad", "key", "create", "line-3", "--scope", "submit,read").strip()
@@ -129,7 +144,7 @@ class _Run:
                 taken = picture(32, 32, colour=f"hsl({360 * image // IMAGES}, 60%, 50%)")
                 wait_s = 10 if number % 4 < 2 else 0
                 accepted = camera.submit(PRODUCT, taken, idempotency_key=f"shot-{shot}", wait_s=wait_s)
-                self._ledger.accepted[accepted.id] = image
+                self._ledger.accept(accepted, image)
                 camera.wait(accepted.id, PATIENCE_S)
 
     def _read(self) -> None:
@@ -147,14 +162,22 @@ class _Run:
 
         with Client(self._apis[0], api_key=self._key) as client:
             last = client.submit(PRODUCT, picture(), fields={"serial": LAST})
-        self._ledger.accepted[last.id] = IMAGES + 1
+        self._ledger.accept(last, IMAGES + 1)
         eventually(lambda: self._ledger.all_ended, PATIENCE_S)
 
     def _roll_all(self, pool: ThreadPoolExecutor) -> None:
-        for container, how in self._trial.moves:
+        for name, how in self._trial.moves:
             self._let_work()
-            self._roll(container, how, pool)
+            if name == PRODUCT:
+                self._change_bundle(how)
+            else:
+                self._roll(name, how, pool)
         self._let_work()
+
+    def _change_bundle(self, how: str) -> None:
+        """As an operator would, in the first API's container."""
+        self._project.run("api-1", "glad", "bundle", how, PRODUCT, *([NEW_BUNDLE] if how == ACTIVATE else []))
+        self._say(f"{how} {PRODUCT}: {len(self._ledger.accepted)} accepted")
 
     def _let_work(self) -> None:
         """The next restart meets a service that works."""
@@ -198,7 +221,7 @@ class _Run:
                 headers={"Prefer": "wait=30", "Authorization": f"Bearer {self._key}"},
                 timeout=90,
             )
-            self._ledger.accepted[answer.json()["id"]] = IMAGES
+            self._ledger.accept(Result.model_validate_json(answer.content), IMAGES)
             return answer.status_code
 
         found = pool.submit(post)
@@ -221,6 +244,8 @@ class _Run:
             left_in_queue=ledger.left_in_queue(),
             taken_up_again=sum(one.attempts > 1 for one in results),
             suspects=ledger.suspected(),
+            bundles=dict(Counter(f"{one.product}/{one.bundle.version}" for one in results if one.bundle is not None)),
+            repinned=ledger.repinned(results),
             widest_score_spread=ledger.widest_score_spread(results),
             events_read=len(notes.read),
             events_missed=len(ledger.accepted.keys() - read.keys()),

@@ -54,6 +54,8 @@ def rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "lost, double, left in the queue", f"{report.lost}, {report.double}, {report.left_in_queue}"
     yield "without a verdict", str(report.without_verdict)
     yield "taken up again; taken for a dead worker's", f"{report.taken_up_again}; {report.suspects}"
+    yield "by bundle", ", ".join(f"{count} x {name}" for name, count in sorted(report.bundles.items()))
+    yield "by another bundle than was told at acceptance", str(report.repinned)
     yield "events that a reader missed, read twice", f"{report.events_missed}, {report.events_twice}"
     yield "answers", ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
     yield "answers that no absence explains", str(len(report.unexpected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,8 +12,12 @@ NO_WORKER_ALERT = "GladNoWorker"
 ROLLED = ("worker-cpu-1", "worker-cpu-2", "api-1", "api-2", "redis-1", "prometheus-1")
 OURS = ("worker-cpu-1", "worker-cpu-2", "api-1", "api-2")
 """Those that have a version, in the order of an upgrade: who reads a job is changed before who writes it."""
+PRODUCT, SLOW_PRODUCT = "quick", "bracket"
+"""A toy, for many inspections in a short time, and the shipped one: who waits for that is under way for a while."""
 HOWS = ("restart", "recreate")
 OLDER, NEWER = "older", "newer"
+ACTIVATE, ROLL_BACK = "activate", "rollback"
+"""What is done to the product's bundles meanwhile: a new version, and the way back."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,15 @@ class Trial:
 
     @property
     def moves(self) -> Iterator[tuple[str, str]]:
-        """What is restarted, in this order, and how; between two versions, that on which it starts again."""
+        """What is restarted, in this order, and how (between two versions, that on which it starts again); and what is
+        done to the bundles of a product while all of that goes on."""
         for number in range(self.rounds):
             if self.older is None:
-                yield from ((name, HOWS[(number + place) % 2]) for place, name in enumerate(self.rolled))
+                restarts = [(name, HOWS[(number + place) % 2]) for place, name in enumerate(self.rolled)]
             else:
-                yield from ((name, NEWER) for name in OURS)
-                yield from ((name, OLDER) for name in reversed(OURS))
+                restarts = [*((name, NEWER) for name in OURS), *((name, OLDER) for name in reversed(OURS))]
+            half = len(restarts) // 2
+            yield from (*restarts[:half], (PRODUCT, ACTIVATE), *restarts[half:], (PRODUCT, ROLL_BACK))
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,9 @@ class Roll:
 
     @property
     def proper(self) -> bool:
-        """It ended by itself, in time."""
-        return self.status == 0 and self.stop_s < self.grace_s
+        """It ended by itself, in time. An older version (one that is followed by a newer) may end by SIGTERM."""
+        status = 0 if self.how == NEWER and self.status == -signal.SIGTERM else self.status
+        return status == 0 and self.stop_s < self.grace_s
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class Report:
     """Inspections whose first claim was handed back, or whose reply was lost."""
     suspects: int
     """Inspections whose worker was taken for dead."""
+    bundles: dict[str, int]
+    """Product and version -> inspections by it."""
+    repinned: int
+    """Inspected by another bundle than was told at acceptance."""
     widest_score_spread: float
     events_read: int
     """By a client that follows /v1/events over all restarts."""
@@ -101,14 +113,18 @@ class Report:
     @property
     def sound(self) -> bool:
         """Nothing lost, double, left behind or refused without need, and nobody was called."""
-        counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects)
+        counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects, self.repinned)
         read = (self.events_missed, self.events_twice, len(self.unexpected))
         return (
             not any(counts + read)
             and self.accepted == self.ended == self.states.get(State.DONE.value)
             and {200, 202} >= set(self.waited)
             and all(roll.proper for roll in self.rolls)
-            and not any(self.down.values())
+            and not any(self.down[name] for name in self.down if not self._older(name))
             and not any(alert.startswith(NO_WORKER_ALERT) for alert in self.alerts)
             and self.targets_up == self.targets
         )
+
+    def _older(self, name: str) -> bool:
+        """At the end this one runs on the older version."""
+        return [roll.how for roll in self.rolls if roll.container == name][-1:] == [OLDER]

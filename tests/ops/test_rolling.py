@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from bench.rolling import run
 from bench.rolling_command import rows
-from bench.rolling_report import Report, Trial
+from bench.rolling_report import NEWER, OLDER, Report, Trial
 from tests.support.manifests import tool
 
 ROLLED = ("worker-cpu-1", "api-1", "api-2", "redis-1", "prometheus-1")
@@ -35,6 +36,12 @@ def test_everything_accepted_ends_once_with_its_verdict(report: Report) -> None:
     assert (report.lost, report.double, report.left_in_queue, report.without_verdict) == (0, 0, 0, 0)
     assert report.suspects == 0, "a proper stop blames nobody"
     assert report.widest_score_spread < 1e-4
+
+
+def test_each_image_is_inspected_by_the_bundle_that_was_active_when_it_was_accepted(report: Report) -> None:
+    assert report.repinned == 0
+    quick = {name: count for name, count in report.bundles.items() if name.startswith("quick/")}
+    assert set(quick) == {"quick/1", "quick/2"}, "a version was activated and rolled back meanwhile"
 
 
 def test_nobody_is_refused_but_by_who_is_away(report: Report) -> None:
@@ -74,6 +81,7 @@ def test_the_run_is_sound_and_one_in_which_anything_went_wrong_is_not(report: Re
         {"suspects": 1},
         {"ended": report.ended - 1},
         {"events_twice": 1},
+        {"repinned": 1},
         {"unexpected": ("500",)},
         {"waited": (503,)},
         {"rolls": (killed,)},
@@ -84,6 +92,31 @@ def test_the_run_is_sound_and_one_in_which_anything_went_wrong_is_not(report: Re
     )
     for wrong in wrongs:
         assert not replace(report, **wrong).sound, wrong
+
+
+def test_an_older_version_may_end_by_the_signal_and_the_version_of_now_may_not(report: Report) -> None:
+    by_signal = replace(report.rolls[1], status=-signal.SIGTERM)
+    assert not replace(report, rolls=(by_signal,)).sound
+    assert replace(report, rolls=(replace(by_signal, how=NEWER),)).sound
+    downgraded = replace(report, rolls=(replace(report.rolls[1], how=OLDER),))
+    assert replace(downgraded, down={**report.down, "api-1": -signal.SIGTERM}).sound
+    assert not replace(downgraded, down={**report.down, "redis-1": -signal.SIGTERM}).sound
+
+
+def test_two_versions_are_rolled_to_and_back_workers_first_and_last() -> None:
+    moves = list(Trial(rounds=1, older="abc1234").moves)
+    assert moves == [
+        ("worker-cpu-1", "newer"),
+        ("worker-cpu-2", "newer"),
+        ("api-1", "newer"),
+        ("api-2", "newer"),
+        ("quick", "activate"),
+        ("api-2", "older"),
+        ("api-1", "older"),
+        ("worker-cpu-2", "older"),
+        ("worker-cpu-1", "older"),
+        ("quick", "rollback"),
+    ]
 
 
 def test_the_table_tells_it(report: Report) -> None:
