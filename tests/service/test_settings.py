@@ -27,7 +27,15 @@ def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("GLAD_PORT", "99999"), ("GLAD_MAX_PIXELS", "0"), ("GLAD_ENGINE", "tf"), ("GLAD_POOL", "A B")]
+    ("name", "value"),
+    [
+        ("GLAD_PORT", "99999"),
+        ("GLAD_MAX_PIXELS", "0"),
+        ("GLAD_ENGINE", "tf"),
+        ("GLAD_POOL", "A B"),
+        ("GLAD_MAX_WAIT_S", "inf"),
+        ("GLAD_RATE_PER_S", "nan"),
+    ],
 )
 def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
