@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ def test_arguments_win_over_the_environment_and_that_over_defaults(monkeypatch: 
     monkeypatch.setenv("GLAD_REDIS_URL", "")
     settings = Settings(host="::1")
     assert (settings.port, settings.host, settings.redis_url, settings.device) == (9000, "::1", None, "auto")
+
+
+def test_the_defaults_serve_one_machine_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GLAD_")]:
+        monkeypatch.delenv(name)
+    settings = Settings()
+    assert (settings.host, settings.port, settings.worker_port) == ("127.0.0.1", 8000, 0)
+    assert settings.data_dir == Path.home() / ".local" / "state" / "glad"
+    assert settings.store_url == str(settings.data_dir / "store")
+    assert (settings.redis_url, settings.artifacts_url) == (None, None)
+    assert (settings.engine, settings.device, settings.max_pixels) == ("auto", "auto", 64_000_000)
 
 
 def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path) -> None:
