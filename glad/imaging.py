@@ -61,6 +61,11 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what turns the image upright."""
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap width and height."""
+
+SURE = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B"})
+"""Modes of a loaded image that always become 8-bit RGB, unless something says which of its levels is transparent."""
 
 TAG_BITS, TAG_PHOTOMETRIC, TAG_SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO = 0
@@ -105,13 +110,44 @@ class Picture:
     format: str
 
 
+@dataclass(frozen=True)
+class Checked:
+    """An image that decodes."""
+
+    format: str
+    width: int
+    """Of the upright image, in pixels."""
+    height: int
+
+
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode an image file fully. Its size is checked before any pixel is decoded. Errors: see `ImageError`."""
+    with _refusals(data, max_pixels) as name:
+        image = _loaded(name, data, max_pixels)
+        return Picture(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
+
+
+def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Checked:
+    """What `decode_image` would make of a file, with the same errors, without making its pixels: every byte is decoded,
+    but nothing is turned, converted or copied where that cannot fail."""
+    with _refusals(data, max_pixels) as name:
+        image = _loaded(name, data, max_pixels)
+        if image.mode in SURE and "transparency" not in image.info:
+            _refuse_undefined_range(image)
+        else:
+            _pixels(image, turn=None)
+        width, height = image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
+        return Checked(name, width, height)
+
+
+@contextmanager
+def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
+    """The file's format. Whatever is raised inside becomes an ImageError."""
     if not data:
         raise EmptyImage("the image has 0 bytes: send the file's content")
     name = sniff_format(data)
     try:
-        return Picture(_decode(name, data, max_pixels), name)
+        yield name
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -142,14 +178,18 @@ def sniff_format(data: bytes) -> str:
     raise UnknownFormat(f"the content starts with {start}; allowed are {', '.join(FORMATS)}: convert it to one of them")
 
 
-def _decode(name: str, data: bytes, max_pixels: int) -> Pixels:
+def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
+    """The image as it is stored, all of its bytes decoded."""
     with _quiet():
         image: Image.Image = FORMATS[name](io.BytesIO(data))
         _check_size(image.size, max_pixels)
         if name == "TIFF":  # turns itself upright while it loads, and may warn about its tags
             image.load()
     image.load()
-    turn = UPRIGHT.get(_orientation(image))
+    return image
+
+
+def _pixels(image: Image.Image, turn: Image.Transpose | None) -> Pixels:
     levels = _eight_bit(image)
     return _to_rgb(levels if turn is None else levels.transpose(turn))
 

@@ -41,6 +41,11 @@ class UnknownVersion(StoreError):
 class BrokenBundle(StoreError):
     """The version is there but must not be used; `__cause__` says why."""
 
+    @classmethod
+    def of(cls, product: str, version: str, error: Exception) -> Self:
+        """What to tell whoever asked for it."""
+        return cls(f"product {product!r}, version {version!r} cannot be used: {error}")
+
 
 class BadProductState(StoreError):
     """A product's state file cannot be read, or a change of it breaks a rule."""

@@ -1,80 +1,38 @@
-"""A store: bundles under `<root>/<product>/<version>`, over a read-only layer of shipped ones. No torch.
+"""A store: bundles under `<root>/<product>/<version>` over a read-only layer of shipped ones; their states. No torch.
 
 The store reads manifests only, so that listing is quick; whoever loads weights verifies them first: `ref.open()`.
-A broken bundle is left out of every listing, logged once, and named by `problems()`.
+A broken bundle is left out of every listing and named by `problems()`: see `layers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import structlog
-
-from model_store.bundle import Bundle, copy_bundle, open_bundle, read_manifest
-from model_store.checks import check_files_present
+from model_store.bundle import copy_bundle, read_manifest
 from model_store.errors import (
-    BadManifest,
     BadProductState,
     BrokenBundle,
     BundleError,
     BundleExists,
-    HashMismatch,
     NotCalibrated,
     NothingToRollBack,
     StoreError,
-    SymlinkFound,
     UnknownProduct,
     UnknownVersion,
     UnsupportedStore,
 )
-from model_store.manifest import MANIFEST_NAME, Manifest, check_name
+from model_store.layers import Layers
+from model_store.manifest import check_name
 from model_store.product import ProductState, ThresholdOverrides, read_state, write_state
+from model_store.ref import BundleRef, Problem
 from model_store.thresholds import Thresholds
+
+__all__ = ["SHIPPED_BUNDLES", "BundleRef", "Problem", "Store"]
 
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that come with the package; the folder may be absent."""
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class BundleRef:
-    """A bundle as its manifest describes it; its weights are not verified yet."""
-
-    product: str
-    version: str
-    hash: str
-    path: Path
-    manifest: Manifest
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether it has thresholds, without which it gives no verdict."""
-        return self.manifest.calibration is not None
-
-    def open(self) -> Bundle:
-        """Verifies every file; BundleError if one is not what was published, or the bundle is another one by now."""
-        bundle = open_bundle(self.path)
-        if bundle.hash != self.hash:
-            raise HashMismatch(
-                self.path / MANIFEST_NAME,
-                expected=f"bundle hash {self.hash}",
-                found=bundle.hash,
-                fix="resolve the version again; bundles must not be replaced in place",
-            )
-        return bundle
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in the store that is not used, and why."""
-
-    path: Path
-    reason: str
 
 
 class Store:
@@ -82,28 +40,28 @@ class Store:
 
     def __init__(self, root: Path | str, shipped: Path | None = None) -> None:
         self.root = _local_folder(root)
-        self._layers = (self.root,) if shipped is None else (self.root, shipped)
-        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest, str]] = {}
-        self._logged: set[Problem] = set()
+        self._shipped = shipped
+        self._layers = Layers((self.root,) if shipped is None else (self.root, shipped))
 
     def products(self) -> tuple[str, ...]:
         """Names of the products that have a usable bundle, sorted."""
-        return tuple(product for product in self._product_names() if self.versions(product))
+        return tuple(product for product in self._layers.products() if self.versions(product))
 
     def versions(self, product: str) -> tuple[BundleRef, ...]:
         """The product's usable bundles, newest first; empty for an unknown product."""
-        return tuple(ref for ref in self._sound(product) if ref.calibrated)
+        return tuple(ref for ref in self._layers.sound(product) if ref.calibrated)
 
     def drafts(self) -> tuple[BundleRef, ...]:
         """Every product's bundles that wait for their calibration: sound, but without thresholds of no use yet."""
-        return tuple(ref for product in self._product_names() for ref in self._sound(product) if not ref.calibrated)
+        products = self._layers.products()
+        return tuple(ref for product in products for ref in self._layers.sound(product) if not ref.calibrated)
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is left out of the listings."""
-        found = [problem for layer in self._layers for problem in _stray_names(layer)]
-        for product in self._product_names():
-            found.extend(entry for entry in self._scan(product) if isinstance(entry, Problem))
-            found.extend(self._shadowed(product))
+        found = self._layers.stray()
+        for product in self._layers.products():
+            found.extend(entry for entry in self._layers.scan(product) if isinstance(entry, Problem))
+            found.extend(self._layers.shadowed(product))
             try:
                 self.state(product)
             except BadProductState as error:
@@ -138,8 +96,8 @@ class Store:
         BundleError if the bundle is unsound, BundleExists if its version is taken by another one.
         """
         manifest, hash_ = read_manifest(folder)
-        for layer in self._layers[1:]:
-            shipped = layer / manifest.product / manifest.version
+        if self._shipped is not None:
+            shipped = self._shipped / manifest.product / manifest.version
             if shipped.exists() and read_manifest(shipped)[1] != hash_:
                 raise BundleExists(
                     shipped,
@@ -235,104 +193,28 @@ class Store:
     def _folder(self, product: str) -> Path:
         return self.root / _checked(product, UnknownProduct)
 
-    def _product_names(self) -> list[str]:
-        return sorted({folder.name for layer in self._layers for folder in _named_folders(layer)})
-
     def _exactly(self, product: str, version: str) -> BundleRef:
-        """From the first layer that has it: a broken bundle is not replaced by the one that it covers."""
-        for layer in self._layers:
-            if (folder := layer / product / version).exists() or folder.is_symlink():
-                try:
-                    return self._read(layer, folder)
-                except (BundleError, OSError) as error:
-                    raise _broken(product, version, error) from error
-        known = [ref.version for ref in self._sound(product)]
+        if (found := self._layers.find(product, version)) is not None:
+            return found
+        known = [ref.version for ref in self._layers.sound(product)]
         if not known:
             raise self._unknown(product)
         raise UnknownVersion(f"product {product!r} has no version {version!r}: use one of {', '.join(known)}")
-
-    def _scan(self, product: str) -> list[BundleRef | Problem]:
-        """Every version in every layer, upper layers first."""
-        if not _is_name(product):
-            return []
-        found = [self._try(layer, folder) for layer in self._layers for folder in _named_folders(layer / product)]
-        for entry in found:
-            if isinstance(entry, Problem) and entry not in self._logged:
-                self._logged.add(entry)
-                log.warning("bundle_ignored", path=str(entry.path), reason=entry.reason)
-        return found
-
-    def _try(self, layer: Path, folder: Path) -> BundleRef | Problem:
-        try:
-            return self._read(layer, folder)
-        except (BundleError, OSError) as error:
-            return Problem(folder, str(error))
-
-    def _read(self, layer: Path, folder: Path) -> BundleRef:
-        _refuse_outside(layer, folder)
-        manifest, hash_ = self._manifest(folder)
-        if (manifest.product, manifest.version) != (folder.parent.name, folder.name):
-            raise BadManifest(
-                folder / MANIFEST_NAME,
-                expected=f"product {folder.parent.name}, version {folder.name}, as its folder is named",
-                found=f"product {manifest.product}, version {manifest.version}",
-                fix=f"move the bundle to {manifest.product}/{manifest.version}",
-            )
-        check_files_present(folder, manifest)
-        return BundleRef(manifest.product, manifest.version, hash_, folder, manifest)
-
-    def _manifest(self, folder: Path) -> tuple[Manifest, str]:
-        """Parsed once per change of the file: the API resolves a product for every image."""
-        path = folder / MANIFEST_NAME
-        if not path.exists():
-            return read_manifest(folder)  # raises the error that says so
-        status = path.lstat()
-        signature = (status.st_mtime_ns, status.st_size, status.st_ino)
-        cached = self._manifests.get(path)
-        if cached is None or cached[0] != signature:
-            cached = self._manifests[path] = (signature, *read_manifest(folder))
-        return cached[1], cached[2]
-
-    def _shadowed(self, product: str) -> Iterator[Problem]:
-        used: dict[str, BundleRef | Problem] = {}
-        for entry in self._scan(product):
-            upper = used.setdefault(entry.path.name, entry)
-            if isinstance(upper, BundleRef) and isinstance(entry, BundleRef) and entry.hash != upper.hash:
-                yield Problem(entry.path, f"{entry.path}: covered by another bundle of the same version: {upper.path}")
 
     def _verified(self, ref: BundleRef) -> None:
         try:
             ref.open()
         except (BundleError, OSError) as error:
-            raise _broken(ref.product, ref.version, error) from error
-
-    def _sound(self, product: str) -> list[BundleRef]:
-        """Whatever is whole, calibrated or not, newest first."""
-        # Upper layers overwrite lower ones; a broken bundle is not replaced by the one that it covers.
-        found = {entry.path.name: entry for entry in reversed(self._scan(product))}
-        whole = [entry for entry in found.values() if isinstance(entry, BundleRef)]
-        return sorted(whole, key=lambda ref: (_created_at(ref), ref.version), reverse=True)
+            raise BrokenBundle.of(ref.product, ref.version, error) from error
 
     def _unknown(self, product: str) -> StoreError:
-        if drafts := self._sound(product):
+        if drafts := self._layers.sound(product):
             return NotCalibrated.of(product, drafts[0].version)
-        broken = [entry for entry in self._scan(product) if isinstance(entry, Problem)]
+        broken = [entry for entry in self._layers.scan(product) if isinstance(entry, Problem)]
         if broken:
             return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")
         known = ", ".join(self.products()) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
         return UnknownProduct(f"no product {product!r} in {self.root}; known: {known}")
-
-
-def _created_at(ref: BundleRef) -> datetime:
-    return ref.manifest.provenance.created_at
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _checked(name: str, refusal: type[StoreError]) -> str:
@@ -340,41 +222,6 @@ def _checked(name: str, refusal: type[StoreError]) -> str:
         return check_name(name)
     except ValueError as error:
         raise refusal(str(error)) from error
-
-
-def _folders(parent: Path) -> list[Path]:
-    try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        log.warning("store_folder_unreadable", path=str(parent), reason=str(error))
-        return []
-
-
-def _named_folders(parent: Path) -> list[Path]:
-    return [folder for folder in _folders(parent) if _is_name(folder.name)]
-
-
-def _stray_names(layer: Path) -> Iterator[Problem]:
-    for folder in _folders(layer):
-        for path in (folder, *_folders(folder)):
-            if not _is_name(path.name):
-                yield Problem(path, f"{path}: names of products and versions hold only a-z 0-9 . _ -: rename it")
-
-
-def _refuse_outside(layer: Path, folder: Path) -> None:
-    if not folder.resolve().is_relative_to(layer.resolve()):
-        raise SymlinkFound(
-            folder,
-            expected=f"a folder inside the store {layer}",
-            found=f"a link to {folder.resolve()}",
-            fix="publish the bundle instead of linking it",
-        )
-
-
-def _broken(product: str, version: str, error: Exception) -> BrokenBundle:
-    return BrokenBundle(f"product {product!r}, version {version!r} cannot be used: {error}")
 
 
 def _local_folder(root: Path | str) -> Path:

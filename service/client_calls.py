@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -108,7 +109,7 @@ class Calls:
             "params": dict(fields or {}),
             "timeout": self.timeout_s + wait_s,
         }
-        answer = yield from self._answer(Send("POST", f"/v1/products/{product}/inspections", options))
+        answer = yield from self._answer(Send("POST", _path("products", product, "inspections"), options))
         return Result.model_validate_json(answer.content)
 
     def products(self) -> Steps[tuple[str, ...]]:
@@ -118,7 +119,7 @@ class Calls:
 
     def get(self, inspection_id: str) -> Steps[Result]:
         """The inspection as it stands."""
-        answer = yield from self._answer(Send("GET", f"/v1/inspections/{inspection_id}"))
+        answer = yield from self._answer(Send("GET", _path("inspections", inspection_id)))
         return Result.model_validate_json(answer.content)
 
     def wait(self, inspection_id: str, seconds: float, every_s: float) -> Steps[Result]:
@@ -140,7 +141,7 @@ class Calls:
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> Steps[bytes]:
         """One picture of an inspection, or its map."""
-        return (yield from self._answer(Send("GET", f"/v1/inspections/{inspection_id}/{name}"))).content
+        return (yield from self._answer(Send("GET", _path("inspections", inspection_id, name)))).content
 
     def _answer(self, request: Send) -> Steps[httpx.Response]:
         """The request, repeated while the service is away or busy. All calls here may be repeated safely."""
@@ -176,7 +177,8 @@ class Trail:
 
     def passes(self, event: ServerEvent) -> bool:
         """Goes on to this event; True if it is one for the reader."""
-        self._last_id, self._failing_since = event.id, None
+        self._last_id = event.id or self._last_id  # `reset` has none: whoever is cut off there asks as before
+        self._failing_since = None
         return bool(event.type)
 
     def pause_s(self, error: httpx.TransportError | ApiError | None) -> float:
@@ -191,6 +193,11 @@ class Trail:
                 f"{self._calls.url} gave no events for {self._calls.patience_s:g} s; last: {reason}"
             ) from error
         return random.uniform(0.1, 0.5)
+
+
+def _path(*words: str) -> str:
+    """The address of these words, whatever letters they have."""
+    return "/".join(("/v1", *(quote(word, safe="") for word in words)))
 
 
 def problem_of(answer: httpx.Response) -> ApiError:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:glad:problem:"
+MOST_SHOWN = 16
+"""Of the fields that one request has wrong."""
 
 
 class FieldProblem(BaseModel):
@@ -49,10 +51,10 @@ def error_body(problem: Problem) -> tuple[str, BaseModel]:
 
 
 def field_problems(errors: list[Any]) -> list[FieldProblem]:
-    """Pydantic's or FastAPI's error list, in the words of the contract; never repeats a long value."""
+    """Pydantic's or FastAPI's error list, in the words of the contract: at most `MOST_SHOWN`, and no long value."""
     return [
         FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"])))
-        for error in errors
+        for error in errors[:MOST_SHOWN]
     ]
 
 

@@ -46,7 +46,9 @@ EngineChoice = Annotated[str, AfterValidator(check_engine)]
 class Settings(BaseSettings):
     """One per process. `GLAD_PORT=9000` in the environment sets `port`; keyword arguments win over it."""
 
-    model_config = SettingsConfigDict(env_prefix="GLAD_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GLAD_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
@@ -69,6 +71,9 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(20, gt=0, description="a body may keep us waiting so long, and longer if it is large")
 
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
+    max_held_bytes: int = Field(
+        512 << 20, ge=1, description="of all bodies at a time in one API process; beyond it 429"
+    )
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
     max_backlog: int = Field(1000, ge=1, description="queued and running together; beyond it 429")
     max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
@@ -110,6 +115,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> str:
         """Where images and pictures are kept."""
         return self.artifacts_url or str(self.data_dir / "artifacts")
+
+    @property
+    def held_bytes(self) -> int:
+        """What bodies may take together: at least one has room."""
+        return max(self.max_held_bytes, self.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:

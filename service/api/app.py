@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,14 +29,16 @@ from service.api import (
     reviews,
     stations,
 )
+from service.api.held import Held
 from service.api.images import Decoder
-from service.api.limits import BodyLimit
+from service.api.limits import BodyLimit, Limits
 from service.api.observed import Observed
+from service.api.openapi import document_of
 from service.api.site import Site
 from service.api.traced import Traced
 from service.artifacts import ArtifactStore
 from service.metrics.api import ApiMetrics
-from service.problem_details import PROBLEM_JSON
+from service.oip.wire import HEADER_LENGTH
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
@@ -48,7 +48,6 @@ from service.queue.stations import Stations
 from service.queue.submission import JobSubmitter
 from service.security import docs_page
 from service.security.caller import authorize
-from service.security.document import describe_security
 from service.security.door import Door, Guard, Rules
 from service.security.headers import SecurityHeaders
 from service.security.key_ring import SharedKeys
@@ -123,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
     documents = (docs_page,) if settings.docs else ()
     for module in (*CALLS, *documents):
         app.include_router(module.router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: document_of(app, [route for module in CALLS for route in module.router.routes])  # type: ignore[method-assign]
     return app
 
 
@@ -133,9 +132,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     def refused(slug: str) -> None:
         app.state.site.metrics.rejected(slug)
 
-    app.add_middleware(
-        BodyLimit, max_bytes=settings.max_body_bytes, patience_s=settings.body_timeout_s, refused=refused
-    )
+    limits = Limits(settings.max_body_bytes, settings.body_timeout_s, settings.retry_after_s)
+    app.add_middleware(BodyLimit, limits=limits, held=Held(settings.held_bytes), refused=refused)
     open_paths = OPEN | ({"/metrics"} if settings.metrics_open else set())
     app.add_middleware(Door, guard=lambda: app.state.site.guard, open_paths=open_paths, refused=refused)
     if settings.cors_origins:
@@ -151,8 +149,10 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
                 "Prefer",
                 "Last-Event-ID",
                 "Content-Type",
+                "Content-Encoding",
+                HEADER_LENGTH,
             ],
-            expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied"],
+            expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied", HEADER_LENGTH],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traced, tracing=lambda: app.state.site.tracing)
@@ -197,32 +197,3 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
         decoder.close()
         await asyncio.to_thread(tracing.close)
         await client.aclose()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with every error under its true media type."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            license_info=app.license_info,
-        )
-        for path in document["paths"].values():
-            for operation in path.values():
-                _correct_errors(operation["responses"])
-        describe_security(document)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(unused, None)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _correct_errors(responses: dict[str, Any]) -> None:
-    for status, response in list(responses.items()):
-        content = response.get("content", {})
-        if PROBLEM_JSON in content and "application/json" in content:
-            content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
-        elif "HTTPValidationError" in str(content):  # FastAPI's own form of it, which this service never sends
-            del responses[status]

@@ -57,7 +57,7 @@ class Liveness(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-@router.get("/health/live", summary="Liveness probe")
+@router.get("/health/live", summary="Liveness probe", responses=documents.LIVE_RESPONSES)
 async def live() -> Liveness:
     """200 while the event loop answers."""
     return Liveness()

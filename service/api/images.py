@@ -71,7 +71,7 @@ class _Part:
 
 
 class Decoder:
-    """Decodes images fully, a few at a time. Pillow lets other threads run while it decodes."""
+    """Decodes every byte of an image, a few images at a time. Pillow lets other threads run while it decodes."""
 
     def __init__(self, threads: int, max_pixels: int, max_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -119,11 +119,10 @@ class Decoder:
 
 def _describe(content: bytes, max_pixels: int) -> Described:
     try:
-        picture = imaging.decode_image(content, max_pixels=max_pixels)
+        found = imaging.check_image(content, max_pixels=max_pixels)
     except imaging.ImageError as error:
         raise _as_problem(error) from error
-    height, width = picture.pixels.shape[:2]
-    return Described(picture.format, width, height, hashlib.sha256(content).hexdigest())
+    return Described(found.format, found.width, found.height, hashlib.sha256(content).hexdigest())
 
 
 def _as_problem(error: imaging.ImageError) -> ServiceError:

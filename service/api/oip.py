@@ -122,7 +122,7 @@ async def server() -> ServerMetadata:
     return ServerMetadata(version=package_version())
 
 
-@router.get("/v2/health/live", summary="Liveness, in the protocol's form")
+@router.get("/v2/health/live", summary="Liveness, in the protocol's form", responses=documents.LIVE)
 async def live() -> ServerLive:
     """200 while the event loop answers."""
     return ServerLive()

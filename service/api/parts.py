@@ -36,7 +36,7 @@ class PartView(BaseModel):
     reason: Reason = Field(
         description="where the verdict is from: the image's score; `quality`: the image is unfit for inspection; an "
         "operator's review; `no_result`: the inspection failed or expired, so somebody has to look; `missing`: the "
-        "view is expected, and no image has come"
+        "view is expected, and no image has come; `unfinished`: its image waits or runs"
     )
     inspection_id: InspectionId | None
 

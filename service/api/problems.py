@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from service.errors import InvalidFields, QueueUnavailable, ServiceError
 from service.problem_details import Problem, error_body, field_problems
+from service.security.headers import ALWAYS
 
 LONGEST_SHOWN_PATH = 200
 
@@ -49,7 +50,7 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected error", path=_shown(request.url.path), exc_info=error)
         detail = "an unexpected error; the service's log has it: report it with the time of this request"
-        return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, {})
+        return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, ALWAYS)  # made outside all middleware
 
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(RequestValidationError, invalid)

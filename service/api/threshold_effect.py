@@ -13,6 +13,8 @@ from service.queue.history import History, HistoryFilter
 
 PAGE = 200
 MOST_COMPARED = 5000
+MOST_LOOKED_AT = 20_000
+"""Of the product's last inspections, where most are of another version: a preview is no walk through all history."""
 SHOWN_EXAMPLES = 20
 
 
@@ -28,8 +30,8 @@ class Effect(BaseModel):
     """The new thresholds on the product's last inspections by this version."""
 
     compared: int = Field(
-        description="inspections with a score that are kept, the latest first, at most `last`; what the quality gate "
-        "stopped has none"
+        description="inspections with a score that are kept, the latest first, at most `last`, found among the "
+        f"product's last {MOST_LOOKED_AT}; what the quality gate stopped has none"
     )
     changed: int
     changes: list[Change]
@@ -37,15 +39,19 @@ class Effect(BaseModel):
     examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 
 
-async def effect_on(history: History, ref: BundleRef, limits: Thresholds, last: int) -> Effect:
+async def effect_on(
+    history: History, ref: BundleRef, limits: Thresholds, last: int, *, most_looked_at: int = MOST_LOOKED_AT
+) -> Effect:
     """These limits on the bundle's last inspections. Reads the history from its new end, a page at a time."""
     wanted = HistoryFilter(product=ref.product, state=State.DONE)
     results: list[Result] = []
-    position: int | None = None
-    while len(results) < last:
-        page = await history.page(wanted, after=position, limit=PAGE, newest_first=True)
+    position, looked_at = None, 0
+    while len(results) < last and looked_at < most_looked_at:
+        page = await history.page(
+            wanted, after=position, limit=min(PAGE, most_looked_at - looked_at), newest_first=True
+        )
         results += [result for result in page.results if result.score is not None and _is_of(ref, result)]
-        position = page.position
+        position, looked_at = page.position, looked_at + len(page.results)
         if not page.more:
             break
     return compare(results[:last], limits)

@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8 << 20
 """Of a request's JSON: parsed, it takes many times its size."""
 MAX_ID_LENGTH = 256
+MAX_SIDE = 2**31 - 1
+"""Of a tensor. JSON's whole numbers have no end; what is computed and told of a shape needs one."""
 
 Datatype = Literal["BYTES", "UINT8", "INT32", "FP32", "FP64"]
 Parameters = dict[str, Any]
@@ -45,7 +47,7 @@ class TensorHead(Message):
 
     name: str = Field(max_length=100)
     datatype: str = Field(max_length=20)
-    shape: list[StrictInt] = Field(max_length=8)
+    shape: list[Annotated[StrictInt, Field(le=MAX_SIDE)]] = Field(max_length=8)
     parameters: Parameters = Field(default_factory=dict)
     data: list[Any] | None = None
 
@@ -166,9 +168,10 @@ class WireAnswer:
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """A body that came as gzip or deflate; WireError for another encoding, broken data, or more than `max_bytes`."""
-    if encoding in {"", "identity"}:
+    kind = encoding.strip().lower()
+    if kind in {"", "identity"}:
         return body
-    if encoding not in {"gzip", "deflate"}:
+    if kind not in {"gzip", "x-gzip", "deflate"}:
         raise WireError(f"Content-Encoding is {encoding[:50]!r}: send gzip, deflate, or the body as it is")
     reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: zlib or gzip, as its head says
     try:

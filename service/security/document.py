@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import BodyTooSlow, Forbidden, ForeignPage, RateExceeded, ServiceError, Unauthorized
+from service.api.documents.responses import RETRY_AFTER
+from service.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    Forbidden,
+    ForeignPage,
+    QueueUnavailable,
+    RateExceeded,
+    ServiceError,
+    TooManyUploads,
+    Unauthorized,
+)
 from service.problem_details import error_body
 from service.security.scopes import OPEN, needed_scope
 
@@ -17,12 +28,20 @@ _REFUSALS: tuple[ServiceError, ...] = (
     Forbidden("key 'camera-1' has the scope submit; GET /v1/products takes 'read'", scope="read"),
     ForeignPage("a page of https://example.com called; without API keys only pages of this service may"),
     RateExceeded("too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed", retry_after_s=1),
+    QueueUnavailable("the API keys cannot be read now: try again later", retry_after_s=2),
 )
-_SLOW = BodyTooSlow("the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S")
+_OF_BODIES: tuple[ServiceError, ...] = (
+    BodyTooSlow("the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S"),
+    BodyTooLarge("the body has 300000 bytes; at most 262144 bytes are allowed: this call takes a short one"),
+    TooManyUploads(
+        "536000000 bytes of images are being taken now; the limit is 536870912: send it again later", retry_after_s=2
+    ),
+)
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}},
     403: {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}},
-    429: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}},
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
 }
 
 
@@ -36,7 +55,8 @@ def describe_security(document: dict[str, Any]) -> None:
                 for error in _REFUSALS:
                     _describe_refusal(operation, error, path)
             if "requestBody" in operation:
-                _describe_refusal(operation, _SLOW, path)
+                for error in _OF_BODIES:
+                    _describe_refusal(operation, error, path)
 
 
 def _describe_scope(operation: dict[str, Any], scope: str) -> None:
@@ -54,5 +74,5 @@ def _describe_refusal(operation: dict[str, Any], error: ServiceError, path: str)
     media_type, body = error_body(error.problem(path))
     content = response.setdefault("content", {}).setdefault(media_type, {})
     content.setdefault("schema", {"$ref": f"#/components/schemas/{type(body).__name__}"})
-    example = body.model_dump(exclude_none=True)
-    content.setdefault("examples", {})[error.slug] = {"summary": error.title, "value": example}
+    example = {"summary": error.title, "value": body.model_dump(exclude_none=True)}
+    content.setdefault("examples", {}).setdefault(error.slug, example)  # the call's own says more

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers
@@ -14,7 +15,7 @@ from service.api.problems import problem_answer
 from service.errors import ForeignPage, QueueUnavailable, RateExceeded, ServiceError, Unauthorized
 from service.security.caller import ANYBODY, Caller
 from service.security.key_ring import KeyRing, SharedKeys
-from service.security.opening import Auth, needs_key
+from service.security.opening import Auth, is_loopback, needs_key
 from service.security.rate import Rate, RateLimiter, address_of
 from service.settings import Settings
 
@@ -67,7 +68,7 @@ class Guard:
     async def still_admits(self, caller: Caller) -> bool:
         """Whether this caller would pass again: for answers without end. Costs at most the key ring's own reading."""
         ring = await self._keys.ring()
-        if ring is None or not needs_key(self._rules.auth, self._rules.host, any_key_made=bool(ring.by_id)):
+        if ring is None or not needs_key(self._rules.auth, self._rules.host, any_key_made=ring.any_made):
             return True
         key = ring.by_id.get(caller.id)
         return key is not None and key.revoked_at is None
@@ -80,7 +81,8 @@ class Guard:
             raise QueueUnavailable(
                 "the API keys cannot be read now: try again later", retry_after_s=self._rules.retry_after_s
             )
-        if not needs_key(self._rules.auth, self._rules.host, any_key_made=bool(ring.by_id)):
+        if not needs_key(self._rules.auth, self._rules.host, any_key_made=ring.any_made):
+            self._refuse_foreign_name(headers.get("host", ""))
             self._refuse_foreign_page(headers)
             return ANYBODY
         caller = _owner(ring, presented_key(headers))
@@ -88,6 +90,21 @@ class Guard:
             await self._count("failures", address, self._rules.failures)
             raise _unauthorized(headers, ring)
         return caller
+
+    def _refuse_foreign_name(self, host: str) -> None:
+        """A page of another site may make its own name mean this machine (DNS rebinding), and is then no foreign page
+        to the browser. But the browser still says by which name it came.
+        """
+        if (
+            host
+            and not is_loopback(_name_in(host))
+            and not any(origin.endswith(f"//{host}") for origin in self._rules.cors_origins)
+        ):
+            raise ForeignPage(
+                f"this machine was called {host[:100]}; without API keys it answers to localhost, 127.0.0.1 and [::1] "
+                "only: call one of these, make keys with `glad key create`, or set GLAD_AUTH=off where a proxy keeps "
+                "the door"
+            )
 
     def _refuse_foreign_page(self, headers: Headers) -> None:
         """A page of another site, open in a browser on this machine, may not use that the door is open to the machine.
@@ -113,6 +130,14 @@ class Guard:
             )
 
 
+def _name_in(host: str) -> str:
+    """The name or address of a `Host` header, without its port; "" if it has none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that hold no address
+        return ""
+
+
 def presented_key(headers: Headers) -> str | None:
     """The text of `Authorization: Bearer …`, else of `X-API-Key: …`."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
@@ -129,7 +154,7 @@ def _owner(ring: KeyRing, presented: str | None) -> Caller | None:
 def _unauthorized(headers: Headers, ring: KeyRing) -> Unauthorized:
     if presented_key(headers):
         return Unauthorized("this API key is not in use here: it was mistyped, or revoked; `glad key list` shows those")
-    none_yet = "" if ring.by_id else "; none has been made yet"
+    none_yet = "" if ring.any_made else "; none has been made yet"
     return Unauthorized(f"send an API key as `Authorization: Bearer glad_…`{none_yet}: {HOW_TO_GET_A_KEY}")
 
 

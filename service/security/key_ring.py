@@ -25,6 +25,8 @@ class KeyRing:
     """All keys at one moment."""
 
     by_id: dict[str, ApiKey]
+    any_made: bool
+    """Somebody has made a key: also one that this version does not understand closes the door."""
 
     def find(self, presented: str) -> ApiKey | None:
         """The key in use whose text this is. An unknown id costs the same comparison as a wrong secret."""
@@ -59,7 +61,7 @@ class SharedKeys:
     async def _read(self) -> None:
         try:
             stored = await asyncio.wait_for(cast("Any", self._redis.hgetall(keys.API_KEYS)), READ_TIMEOUT_S)
-            self._ring = KeyRing(parse_keys(stored))
+            self._ring = KeyRing(parse_keys(stored), any_made=bool(stored))
         except (RedisError, TimeoutError) as error:
             log.warning("keys not read", error=str(error), kind=type(error).__name__)
         self._due_at = time.monotonic() + self._refresh_s

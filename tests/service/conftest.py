@@ -145,7 +145,7 @@ async def start_app(tmp_path: Path, toy_store: Path) -> AsyncIterator[StartApp]:
             app = create_app(made)
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)
-            http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://api"))
+            http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://localhost"))
             return Running(http, app.state.site, made)
 
         yield start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import redis
 
+from service.api.limits import MAX_JSON_BYTES
 from service.contract import Priority
 from service.queue import keys
 from tests.service.conftest import Running, StartApp
@@ -57,6 +59,13 @@ BAD: dict[str, tuple[int, str, dict[str, Any]]] = {
     "a long serial": (422, "invalid-fields", {"params": {"serial": "x" * 129}, "content": picture()}),
     "a serial with a newline": (422, "invalid-fields", {"params": {"serial": "a\nb"}, "content": picture()}),
     "a local time": (422, "invalid-fields", {"params": {"captured_at": "2026-11-23T08:15:30"}, "content": picture()}),
+    "a time in seconds": (422, "invalid-fields", {"params": {"captured_at": "1795421730"}, "content": picture()}),
+    "a day without hyphens": (422, "invalid-fields", {"params": {"captured_at": "20261123"}, "content": picture()}),
+    "a plus that a URL lost": (
+        422,
+        "invalid-fields",
+        {"url": URL + "?captured_at=2026-11-23T08:15:30+01:00", "content": picture()},
+    ),
     "year 0": (422, "invalid-fields", {"params": {"captured_at": "0001-01-01T00:00:00+23:00"}, "content": picture()}),
     "a strange priority": (422, "invalid-fields", {"params": {"priority": "urgent"}, "content": picture()}),
     "a negative deadline": (422, "invalid-fields", {"params": {"deadline_ms": "-1"}, "content": picture()}),
@@ -163,6 +172,41 @@ async def test_a_body_beyond_the_limit_is_413_however_it_comes(
     assert (await post(running, image)).status_code == 202
     text = (await running.http.get("/metrics")).text
     assert 'glad_inspections_rejected_total{reason="body-too-large"} 2.0' in text
+
+
+async def test_a_call_that_takes_no_image_takes_no_large_body(api: Running) -> None:
+    answer = await api.http.put("/v1/stations/line-3", content=b" " * (MAX_JSON_BYTES + 1))
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:glad:problem:body-too-large")
+    assert "this call takes a short one" in answer.json()["detail"]
+    short = await api.http.put("/v1/stations/line-3", content=b" " * MAX_JSON_BYTES)
+    assert short.status_code == 422
+
+
+async def test_bodies_that_come_at_the_same_time_have_a_limit_together(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
+) -> None:
+    image = picture() + bytes(40_000)
+    running: Running = await start_app(shared_redis.url, max_image_bytes=50_000, max_held_bytes=130_000)
+    halves, go_on = asyncio.Queue[None](), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield image
+        await halves.put(None)
+        await go_on.wait()
+        yield bytes(100)
+
+    slow = [asyncio.create_task(running.http.post(URL, content=slowly())) for _ in range(3)]
+    for _ in slow:
+        await halves.get()
+    refused = await running.http.post(URL, content=image)
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:glad:problem:too-many-uploads")
+    assert refused.headers["retry-after"] == "2"
+    assert (await running.http.post(URL, content=picture())).status_code == 202  # there is room for a small one
+    go_on.set()
+    assert [answer.status_code for answer in await asyncio.gather(*slow)] == [202] * 3
+    assert (await running.http.post(URL, content=image)).status_code == 202  # what was held is given back
+    text = (await running.http.get("/metrics")).text
+    assert 'glad_inspections_rejected_total{reason="too-many-uploads"} 1.0' in text
 
 
 async def test_one_pixel_beyond_the_cap_is_422_and_the_cap_itself_is_accepted(

@@ -26,6 +26,7 @@ from service.contract import (
     Verdict,
     new_inspection_id,
     now,
+    rfc3339,
 )
 
 
@@ -168,6 +169,38 @@ def test_fields_and_the_wish_to_wait_are_sent(server: Server, client: Client) ->
 def test_a_wait_that_the_service_would_refuse_is_refused_here(client: Client) -> None:
     with pytest.raises(ValueError, match="wait_s is 31; it must be 0 to 30"):
         client.submit("bracket", b"image", wait_s=31)
+
+
+def test_a_name_stays_one_word_of_the_address(server: Server, client: Client) -> None:
+    server.answers = [Answer(404, json.dumps({"title": "Unknown"}))]
+    for ask in (
+        lambda: client.get("a/../b?c#d"),
+        lambda: client.artifact("a b", "image"),
+        lambda: client.submit("a/b", b"x"),
+    ):
+        with pytest.raises(ApiError):
+            ask()
+    assert [path for _, path, _ in server.asked] == [
+        "/v1/inspections/a%2F..%2Fb%3Fc%23d",
+        "/v1/inspections/a%20b/image",
+        "/v1/products/a%2Fb/inspections",
+    ]
+
+
+def test_a_reader_that_is_cut_off_behind_a_reset_asks_again_from_where_it_was(server: Server, client: Client) -> None:
+    event = {
+        "type": "inspection.expired",
+        "inspection_id": new_inspection_id(),
+        "product": "bracket",
+        "at": rfc3339(now()),
+    }
+    server.answers = [
+        Answer(200, "retry: 2000\nevent: reset\ndata: {}\n\n"),
+        Answer(200, f"id: 9-0\nevent: inspection.expired\ndata: {json.dumps(event)}\n\n"),
+    ]
+    events = client.events(last_event_id="1-0")
+    assert [next(events).type, next(events).type] == ["reset", "inspection.expired"]
+    assert [headers["last-event-id"] for _, _, headers in server.asked] == ["1-0", "1-0"]
 
 
 def test_wait_asks_until_the_end(server: Server, client: Client) -> None:

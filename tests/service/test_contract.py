@@ -115,6 +115,13 @@ def test_metadata_that_json_cannot_carry_is_refused(metadata: str, complaint: st
         Traceability.model_validate({"metadata": metadata})
 
 
+def test_a_number_is_no_time() -> None:
+    for given in (1795421730, 1795421730.5, "1795421730", "20261123", True):
+        with pytest.raises(ValidationError, match="is no time of RFC 3339"):
+            Traceability.model_validate({"captured_at": given})
+    assert Traceability.model_validate({"captured_at": "2026-11-23T08:15:30Z"}).captured_at is not None
+
+
 @pytest.mark.parametrize("serial", ["", "x" * 129, "a\nb", "a\x7fb", "a\ud800b"])
 def test_a_serial_is_printable_and_of_some_length(serial: str) -> None:
     with pytest.raises(ValidationError):

@@ -13,7 +13,7 @@ from tests.support import hostile
 from tests.support.line import picture
 
 URL = "/v1/products/toy/inspections"
-REFUSALS = {400, 404, 405, 413, 415, 422}
+REFUSALS = {400, 403, 404, 405, 413, 415, 422}
 
 
 def as_requests(files: hostile.Files) -> hostile.Requests:

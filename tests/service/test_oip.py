@@ -234,6 +234,13 @@ def test_compressed_requests_are_read(settings: Settings, triton: InferenceServe
             assert len(values(result, "inspection_id")) == 1
 
 
+@pytest.mark.parametrize("name", ["GZIP", "x-gzip"])
+def test_an_encoding_is_known_by_all_its_names(url: str, name: str) -> None:
+    body = gzip.compress(b'{"inputs": []}', mtime=0)
+    answer = httpx.post(f"{url}/v2/models/toy/infer", content=body, headers={"Content-Encoding": name})
+    assert (answer.status_code, answer.json()["error"][:8]) == (400, "inputs: ")
+
+
 @pytest.mark.parametrize(
     ("given", "status", "reason"),
     [
@@ -304,6 +311,13 @@ def test_a_bad_image_among_several_names_those_that_were_accepted_before_it(
     assert refused.value.message().endswith(f"accepted before it: {claimed.id}")
 
 
+def _shaped(*sides: str) -> bytes:
+    """A request for pixels of this shape, each side as JSON has it."""
+    return (
+        f'{{"inputs": [{{"name": "pixels", "datatype": "UINT8", "shape": [{", ".join(sides)}], "data": [1]}}]}}'
+    ).encode()
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "reason"),
     [
@@ -312,6 +326,11 @@ def test_a_bad_image_among_several_names_those_that_were_accepted_before_it(
         (b'{"inputs": []}', {}, "inputs: "),
         (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1]}]}', {}, "one of the two"),
         (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1], "data": []}]}', {}, "no side is negative"),
+        (_shaped("2147483648"), {}, "shape.0: Input should be less than or equal to 2147483647"),
+        (_shaped("9" * 4000, "9" * 4000, "3"), {}, "shape.0: Input should be less than or equal to 2147483647"),
+        (_shaped("9" * 9000), {}, "number out of range"),
+        (_shaped(*["2147483647"] * 8), {}, "send one RGB image"),
+        (_shaped("2147483647", "2147483647", "3"), {}, "has 4611686014132420609 pixels; the limit is"),
         (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["?"]}]}', {}, "no base64 text"),
         (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": ["YQ=="]}]}', {}, "1 came"),
         (b'{"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1,1,3], "data": [1,2,256]}]}', {}, "0 to 255"),

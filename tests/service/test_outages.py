@@ -145,6 +145,6 @@ def _post_forever(url: str) -> bytes:
     host, port = url.removeprefix("http://").split(":")
     chunk = b"%x\r\n%s\r\n" % (1 << 14, os.urandom(1 << 14))
     with socket.create_connection((host, int(port)), timeout=30) as stream:
-        head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         stream.sendall(head.encode() + chunk * 8)  # 128 KiB: twice what is allowed
         return stream.recv(12)

@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from model_store.store import SHIPPED_BUNDLES
+from service.api.threshold_effect import effect_on
+from service.contract import Thresholds
 from service.queue.jobs import JobQueue
 from service.queue.submission import JobSubmitter
 from tests.service.conftest import Running, StartApp, write_toy
@@ -107,6 +109,22 @@ async def test_a_preview_counts_the_verdicts_that_would_change_and_changes_nothi
     assert (few.json()["effect"]["compared"], few.json()["effect"]["changed"]) == (2, 1)
     assert (await changing.http.get("/v1/products/toy")).json()["active"]["thresholds"] == CALIBRATED
     assert changing.site.store.state("toy").revision == 0
+
+
+async def test_a_preview_looks_no_further_back_than_it_says(
+    changing: Running, submitter: JobSubmitter, make_queue: MakeQueue
+) -> None:
+    queue, active = make_queue(), changing.site.store.resolve("toy")
+    for hash_ in (active.hash, active.hash, "ab" * 32, "ab" * 32, "ab" * 32):  # another version's came last
+        await submitter.submit(make_job(bundle_hash=hash_))
+        [claimed] = queue.claim(1)
+        queue.complete(claimed, result_of(claimed, 0.45))
+    history, limits = changing.site.history, changing.site.store.thresholds(active)
+    wanted = Thresholds(**limits.model_dump())
+    found = [
+        (await effect_on(history, active, wanted, 10, most_looked_at=looked_at)).compared for looked_at in (3, 4, 100)
+    ]
+    assert found == [0, 1, 2]
 
 
 async def test_changed_thresholds_hold_for_what_comes_after_and_can_be_restored(

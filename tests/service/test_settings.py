@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,17 @@ def test_arguments_win_over_the_environment_and_that_over_defaults(monkeypatch: 
     assert (settings.port, settings.host, settings.redis_url, settings.device) == (9000, "::1", None, "auto")
 
 
+def test_the_defaults_serve_one_machine_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GLAD_")]:
+        monkeypatch.delenv(name)
+    settings = Settings()
+    assert (settings.host, settings.port, settings.worker_port) == ("127.0.0.1", 8000, 0)
+    assert settings.data_dir == Path.home() / ".local" / "state" / "glad"
+    assert settings.store_url == str(settings.data_dir / "store")
+    assert (settings.redis_url, settings.artifacts_url) == (None, None)
+    assert (settings.engine, settings.device, settings.max_pixels) == ("auto", "auto", 64_000_000)
+
+
 def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     assert (settings.store_url, settings.artifacts) == (str(tmp_path / "store"), str(tmp_path / "artifacts"))
@@ -27,7 +39,15 @@ def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("GLAD_PORT", "99999"), ("GLAD_MAX_PIXELS", "0"), ("GLAD_ENGINE", "tf"), ("GLAD_POOL", "A B")]
+    ("name", "value"),
+    [
+        ("GLAD_PORT", "99999"),
+        ("GLAD_MAX_PIXELS", "0"),
+        ("GLAD_ENGINE", "tf"),
+        ("GLAD_POOL", "A B"),
+        ("GLAD_MAX_WAIT_S", "inf"),
+        ("GLAD_RATE_PER_S", "nan"),
+    ],
 )
 def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from service.api.parameters import wait_seconds
 from service.artifacts import ArtifactStore
 from service.contract import Job
 from service.queue import keys
@@ -124,6 +125,21 @@ async def test_a_client_that_waits_in_vain_gets_202(api: Running) -> None:
     answer = await api.http.post(URL, content=picture(), headers={"Prefer": "respond-async, wait=1"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
     assert answer.json()["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, 0),
+        ("wait=7", 7),
+        ("WAIT = 7", 7),
+        ('wait="7"; foo, handling=lenient', 7),
+        ("wait=30", 30),
+        ("wait=31", 30),
+    ],
+)
+def test_a_wait_is_what_was_asked_for_up_to_half_a_minute(prefer: str | None, seconds: int) -> None:
+    assert wait_seconds(prefer) == seconds
 
 
 @pytest.mark.parametrize("prefer", ["wait=x", "wait=-1", "wait", "return=minimal", "wait=٣"])

@@ -38,13 +38,14 @@ def truncated() -> Files:
 def flipped(per_format: int = 30) -> Files:
     """Every format with some bytes changed, in its header or anywhere."""
     return {
-        f"{kind} flipped {seed}": _flip(noise(kind), np.random.default_rng(seed), seed % 2 == 0)
+        f"{kind} flipped {seed}": flip(noise(kind), np.random.default_rng(seed), in_header=seed % 2 == 0)
         for kind in FORMATS
         for seed in range(per_format)
     }
 
 
-def _flip(data: bytes, rng: np.random.Generator, in_header: bool) -> bytes:
+def flip(data: bytes, rng: np.random.Generator, *, in_header: bool) -> bytes:
+    """Some bytes changed, in the first 64 or anywhere."""
     changed = bytearray(data)
     for place in rng.integers(0, 64 if in_header else len(data), rng.integers(1, 9)):
         changed[place] ^= int(rng.integers(1, 256))
@@ -200,6 +201,10 @@ def hostile_fields() -> Requests:
         "a null byte": '{"a\\u0000": 1}',
         "too much": '{"a": "' + "x" * 1100 + '"}',
         "an endless number": '{"a": 1' + "0" * 5000 + "}",
+    }
+    found["two thousand unknown fields"] = {
+        "params": {f"x{number}": "" for number in range(2000)},
+        "content": picture(),
     }
     return found | {
         f"metadata of {name}": {"params": {"metadata": text}, "content": picture()} for name, text in metadata.items()

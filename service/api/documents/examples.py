@@ -6,11 +6,13 @@ from typing import Any
 
 from service.errors import (
     BacklogFull,
+    DeadlineUnreachable,
     ProductUnusable,
     QueueUnavailable,
     StorageUnavailable,
     UnknownInspection,
     UnknownProduct,
+    WaitTooLong,
 )
 
 ID = "019abc12-3456-7def-8123-456789abcdef"
@@ -102,6 +104,13 @@ STORAGE_AWAY = StorageUnavailable(
     "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
 )
 FULL = BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2)
+SLOW = WaitTooLong(
+    "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later", retry_after_s=600
+)
+LATE = DeadlineUnreachable(
+    "a new inspection would wait about 12.5 s; its deadline_ms is 5000: give it more time, or send it later",
+    retry_after_s=8,
+)
 NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
 UNUSABLE = ProductUnusable(
     "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"

@@ -7,12 +7,14 @@ from service.api.documents.examples import (
     DONE,
     FULL,
     ID,
+    LATE,
     NO_INSPECTION,
     NO_PRODUCT,
     OLD_ID,
     PATH,
     QUEUE_AWAY,
     QUEUED,
+    SLOW,
     STORAGE_AWAY,
     UNFIT,
     UNUSABLE,
@@ -20,7 +22,6 @@ from service.api.documents.examples import (
 from service.api.documents.responses import APPLIED, LOCATION, RETRY_AFTER, Responses, inspection, problems
 from service.errors import (
     BodyTooLarge,
-    DeadlineUnreachable,
     EmptyImage,
     InvalidFields,
     KeyReused,
@@ -30,7 +31,6 @@ from service.errors import (
     UndecodableImage,
     UnknownArtifact,
     UnknownFormat,
-    WaitTooLong,
 )
 
 SUBMIT_RESPONSES: Responses = {
@@ -49,13 +49,8 @@ SUBMIT_RESPONSES: Responses = {
         InvalidFields("captured_at: Input should have timezone info"),
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
         FULL,
-        WaitTooLong(
-            "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later", retry_after_s=600
-        ),
-        DeadlineUnreachable(
-            "a new inspection would wait about 12.5 s; its deadline_ms is 5000: give it more time, or send it later",
-            retry_after_s=8,
-        ),
+        SLOW,
+        LATE,
         QUEUE_AWAY,
         STORAGE_AWAY,
     ),
@@ -102,6 +97,7 @@ REPLAY_RESPONSES: Responses = {
         NO_INSPECTION,
         NotReplayable(f"inspection {OLD_ID} has a verdict: only failed and expired ones are replayed"),
         FULL,
+        SLOW,
         QUEUE_AWAY,
         STORAGE_AWAY,
     ),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from service.api.documents.bodies import BINARY
-from service.api.documents.examples import ID, NO_PRODUCT, QUEUE_AWAY, STORAGE_AWAY, UNUSABLE
-from service.api.documents.responses import Responses, problems
+from service.api.documents.examples import FULL, ID, LATE, NO_PRODUCT, QUEUE_AWAY, SLOW, STORAGE_AWAY, UNUSABLE
+from service.api.documents.responses import RETRY_AFTER, Responses, problems, shown
 from service.errors import (
-    BacklogFull,
     BodyTooLarge,
     EmptyImage,
     InspectionFailed,
@@ -78,18 +77,36 @@ _REQUEST_SCHEMA = {
     },
 }
 
-SERVER: Responses = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": {"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
-            }
-        }
-    }
+SERVER: Responses = {200: shown({"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]})}
+LIVE: Responses = {200: shown({"live": True})}
+READY: Responses = {
+    200: shown({"ready": True}),
+    503: shown({"ready": False}, schema="ServerReady")
+    | {"description": "An image sent now would be refused", "headers": RETRY_AFTER},
 }
-READY: Responses = {503: {"description": "An image sent now would be refused"}}
-METADATA: Responses = problems("/v2/models/brackt", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE)
-MODEL_READY: Responses = problems("/v2/models/brackt/ready", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE)
+METADATA: Responses = {
+    200: shown(
+        {
+            "name": "bracket",
+            "versions": ["1"],
+            "platform": "glad",
+            "inputs": [
+                {"name": "image", "datatype": "BYTES", "shape": [-1]},
+                {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, 3]},
+            ],
+            "outputs": [
+                {"name": "verdict", "datatype": "BYTES", "shape": [-1]},
+                {"name": "score", "datatype": "FP64", "shape": [-1]},
+                {"name": "map", "datatype": "FP32", "shape": [-1, -1]},
+            ],
+        }
+    ),
+    **problems("/v2/models/brackt", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE),
+}
+MODEL_READY: Responses = {
+    200: shown({"name": "bracket", "ready": True}),
+    **problems("/v2/models/brackt/ready", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE),
+}
 INFER_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -127,7 +144,9 @@ INFER: Responses = {
         UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
         InvalidFields("captured_at: Input should have timezone info"),
         TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
-        BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2),
+        FULL,
+        SLOW,
+        LATE,
         InspectionFailed(f"inspection {ID} is failed: model_error: a model call failed"),
         QUEUE_AWAY,
         STORAGE_AWAY,

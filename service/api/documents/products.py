@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.api.documents.examples import ID, NO_PRODUCT, QUEUE_AWAY, UNUSABLE
-from service.api.documents.responses import ETAG, Responses, problems
+from service.api.documents.responses import ETAG, Responses, problems, shown
 from service.errors import (
     InvalidFields,
     PreconditionFailed,
@@ -15,8 +15,43 @@ from service.errors import (
     VersionUnusable,
 )
 
-PRODUCTS_RESPONSES: Responses = {}
-PRODUCT_RESPONSES: Responses = {200: {"headers": ETAG}, **problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE)}
+_LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
+_GATE: dict[str, Any] = {
+    "on": False,
+    "by": "a.meier",
+    "at": "2026-11-23T08:15:30.120Z",
+    "note": "new lamp; limits to be learned anew",
+    "limits": {
+        "darkest": 86.7,
+        "brightest": 156.8,
+        "black_share": 0.05,
+        "white_share": 0.05,
+        "sharpness": 0.107,
+        "likeness": 0.92,
+        "good_images": 700,
+    },
+}
+_BUNDLE: dict[str, Any] = {
+    "version": "2",
+    "hash": "5f" * 32,
+    "title": "Bracket, milled, seen from above",
+    "created_at": "2026-11-20T17:02:11.000Z",
+    "resolution": 256,
+    "thresholds": _LIMITS,
+    "quality": {},
+}
+_PRODUCT: dict[str, Any] = {
+    "product": "bracket",
+    "revision": 3,
+    "active": _BUNDLE,
+    "versions": [_BUNDLE],
+    "gate": _GATE,
+}
+PRODUCTS_RESPONSES: Responses = {200: shown({"products": [_PRODUCT]})}
+PRODUCT_RESPONSES: Responses = {
+    200: shown(_PRODUCT) | {"headers": ETAG},
+    **problems("/v1/products/brackt", NO_PRODUCT, UNUSABLE),
+}
 _NO_VERSION = UnknownVersion("product 'bracket' has no version '9': use one of 2, 1")
 _CANNOT_WRITE = StorageUnavailable("the product's state could not be written; nothing changed", retry_after_s=2)
 _STATE_CHANGED = StateChanged(
@@ -63,25 +98,7 @@ ACTIVE_RESPONSES: Responses = {
 GATE_RESPONSES: Responses = {
     200: {
         "headers": ETAG,
-        "content": {
-            "application/json": {
-                "example": {
-                    "on": False,
-                    "by": "a.meier",
-                    "at": "2026-11-23T08:15:30.120Z",
-                    "note": "new lamp; limits to be learned anew",
-                    "limits": {
-                        "darkest": 86.7,
-                        "brightest": 156.8,
-                        "black_share": 0.05,
-                        "white_share": 0.05,
-                        "sharpness": 0.107,
-                        "likeness": 0.92,
-                        "good_images": 700,
-                    },
-                }
-            }
-        },
+        **shown(_GATE),
     },
     **problems(
         "/v1/products/bracket/gate",
@@ -94,7 +111,6 @@ GATE_RESPONSES: Responses = {
         _CANNOT_WRITE,
     ),
 }
-_LIMITS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
 THRESHOLDS_RESPONSES: Responses = {
     200: {
         "headers": ETAG,

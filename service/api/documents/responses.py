@@ -34,6 +34,12 @@ def problems(instance: str, *errors: ServiceError) -> Responses:
     return responses
 
 
+def shown(example: dict[str, Any], *, schema: str | None = None) -> dict[str, Any]:
+    """An answer in JSON with its example; `schema`: its name, where the call's own type does not say it."""
+    named = {} if schema is None else {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"content": {"application/json": {**named, "example": example}}}
+
+
 def inspection(
     description: str, example: dict[str, Any], headers: dict[str, Any], **others: dict[str, Any]
 ) -> dict[str, Any]:

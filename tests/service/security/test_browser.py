@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from pydantic import ValidationError
 
+from service.api.app import create_app
 from service.security import docs_page
 from service.security.api_keys import KeyStore
 from service.security.headers import ALWAYS
@@ -53,6 +56,26 @@ async def test_refusals_at_the_door_and_of_a_large_body_carry_them_too(
     assert (unauthorized.status_code, large.status_code) == (401, 413)
     for answer in (unauthorized, large):
         assert ALWAYS.items() <= {name: answer.headers.get(name) for name in ALWAYS}.items()
+
+
+async def test_a_fault_of_ours_carries_them_too_and_tells_nothing_of_itself(
+    client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path
+) -> None:
+    app = create_app(Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path))
+
+    @app.get("/v1/broken")
+    async def broken() -> None:
+        raise RuntimeError(f"a word of {tmp_path}")
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
+    ):
+        answer = await http.get("/v1/broken")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert str(tmp_path) not in answer.text
+    assert ALWAYS.items() <= {name: answer.headers.get(name) for name in ALWAYS}.items()
 
 
 async def test_pictures_keep_their_own_caching_and_are_sniffed_by_nobody(api: Running) -> None:
@@ -115,7 +138,8 @@ async def test_no_other_sites_page_may_read_answers_unless_it_is_named(
 
 
 @pytest.mark.parametrize(
-    ("origin", "status"), [(None, 202), ("http://api", 202), (MES, 403), ("null", 403), ("http://evilapi", 403)]
+    ("origin", "status"),
+    [(None, 202), ("http://localhost", 202), (MES, 403), ("null", 403), ("http://evillocalhost", 403)],
 )
 async def test_where_no_key_is_needed_no_other_sites_page_may_call(
     api: Running, origin: str | None, status: int
@@ -125,6 +149,43 @@ async def test_where_no_key_is_needed_no_other_sites_page_may_call(
     if status == 403:
         assert answer.json()["type"] == "urn:glad:problem:foreign-page"
         assert "GLAD_CORS_ORIGINS" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("mes.example", 200),  # named by GLAD_CORS_ORIGINS
+        ("evil.example:8000", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("10.0.0.7:8000", 403),
+        ("[::", 403),
+    ],
+)
+async def test_where_no_key_is_needed_no_other_name_is_answered_to(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, host: str, status: int
+) -> None:
+    running: Running = await start_app(shared_redis.url, cors_origins=MES)
+    answer = await running.http.get("/v1/products", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["type"] == "urn:glad:problem:foreign-page"
+    rebound = {"Host": host, "Origin": f"http://{host}"}  # what a page sends whose name means this machine by now
+    assert (await running.http.post(URL, content=picture(), headers=rebound)).status_code == {200: 202}.get(status, 403)
+
+
+async def test_with_a_key_or_with_another_at_the_door_any_name_is_answered_to(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
+) -> None:
+    named = {"Host": "glad.plant.example"}
+    off: Running = await start_app(shared_redis.url, auth="off")
+    assert (await off.http.get("/v1/products", headers=named)).status_code == 200
+    key = KeyStore(client).create("mes", [Scope.READ])
+    keyed: Running = await start_app(shared_redis.url)
+    assert (await keyed.http.get("/v1/products", headers=named | {"X-API-Key": key})).status_code == 200
 
 
 def test_origins_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,11 @@ async def test_a_record_that_this_version_does_not_understand_lets_nobody_in(api
     assert (await api.http.get("/v1/products", headers=bearer(f"glad_{'0' * 12}_{'0' * 48}"))).status_code == 401
 
 
+async def test_a_record_that_nobody_understands_still_closes_the_door(api: Running, client: redis.Redis) -> None:
+    client.hset(keys.API_KEYS, "0" * 12, '{"scopes": ["all"]}')
+    assert (await api.http.get("/v1/products")).status_code == 401
+
+
 async def test_every_call_states_its_scope_in_the_table_and_in_the_document(api: Running) -> None:
     document = (await api.http.get("/openapi.json")).json()
     stated = {}
@@ -231,7 +236,8 @@ async def test_every_call_states_its_scope_in_the_table_and_in_the_document(api:
             scope = operation["security"][0]["bearer"][0]
             assert operation["security"] == [{"bearer": [scope]}, {"header": [scope]}]
             assert f"Scope: `{scope}`" in operation["description"]
-            assert {"401", "403", "429"} <= set(operation["responses"])
+            assert {"401", "403", "429", "503"} <= set(operation["responses"])
+            assert ("requestBody" in operation) <= ({"408", "413"} <= set(operation["responses"]))
             stated[method.upper(), path] = scope
     assert stated == NEEDED, "service/security/scopes.py must name each call and its scope"
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
