@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -20,6 +20,13 @@ from model_store.files import HALF_WRITTEN, make_folder, replace_file
 
 UNFINISHED_AFTER_S = 3600.0
 """No write takes so long: a hidden file that has not changed since then was left by a killed process."""
+
+
+S3 = frozenset({"s3", "s3a"})
+S3_ATTEMPTS = 2
+S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
+"""A store that is away is told within half a minute, and usually in two seconds: a camera waits for the answer, and a
+thread is held. The libraries' own repetitions, five times five, take minutes."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,16 @@ class RemoteStore:
     def __init__(self, url: str) -> None:
         self._url = url
 
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        protocol = urlsplit(self._url).scheme
+        system, root = fsspec.core.url_to_fs(self._url, **_impatience(protocol))
+        if protocol in S3:
+            system.retries = S3_ATTEMPTS  # s3fs has no option for it
+        return system, str(root).rstrip("/")
+
     def _place(self, ref: str) -> tuple[AbstractFileSystem, str]:
-        system, root = fsspec.core.url_to_fs(self._url)
-        return system, f"{root.rstrip('/')}/{ref}"
+        system, root = self._open()
+        return system, f"{root}/{ref}"
 
     def names(self, folder: str) -> list[str]:
         system, path = self._place(folder)
@@ -146,7 +160,7 @@ class RemoteStore:
         system.rm_file(path)
 
     def folders(self) -> list[str]:
-        system, root = fsspec.core.url_to_fs(self._url)
+        system, root = self._open()
         system.invalidate_cache()
         with contextlib.suppress(FileNotFoundError):
             return [str(name).rstrip("/").rpartition("/")[2] for name in system.ls(root, detail=False)]
@@ -172,6 +186,13 @@ class RemoteStore:
     def probe(self, name: str) -> None:
         self.write(name, b"glad")
         self.remove(name)
+
+
+def _impatience(protocol: str) -> dict[str, Any]:
+    """Options of a file system, under those of the deployment: FSSPEC_S3='{"config_kwargs": {…}}'."""
+    if protocol not in S3:
+        return {}
+    return {"config_kwargs": S3_TIMEOUTS | fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})}
 
 
 def local_folder(root: str | Path) -> Path | None:
