@@ -148,6 +148,8 @@ class RemoteStore:
         try:
             system.pipe_file(path, content)
         except FileNotFoundError:  # a file system with real folders
+            if urlsplit(self._url).scheme in S3:
+                raise  # else a wrong name would become a new bucket
             system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             system.pipe_file(path, content)
 
@@ -185,6 +187,7 @@ class RemoteStore:
 
     def probe(self, name: str) -> None:
         self.write(name, b"glad")
+        self.read(name)  # a right of its own
         self.remove(name)
 
 
