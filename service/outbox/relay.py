@@ -133,7 +133,7 @@ class Relay:
         if room := room_of(standing, policy):
             taken = self._subscription.take(room, wait_ms)
             if not taken and not standing.pending:
-                self.sink.idle(standing.now_ms)
+                self._idle(standing.now_ms)
         else:
             self._stop.wait(wait_ms / 1000)
 
@@ -154,6 +154,15 @@ class Relay:
         delivered = [event.id for event in events if event.id not in failed]
         self._subscription.settle(delivered, later)
         self._metrics.delivered(self.sink.name, len(delivered))
+
+    def _idle(self, now_ms: int) -> None:
+        try:
+            self.sink.idle(now_ms)
+        except RedisError:
+            raise
+        except Exception:  # a fault in one sink must not end the process that serves the others
+            log.exception("sink failed", sink=self.sink.name)
+            self._stop.wait(PAUSE_S)
 
     def _try(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
         try:

@@ -176,6 +176,19 @@ def test_a_fault_in_the_sink_delays_and_loses_nothing(client: redis.Redis, make_
     assert sink.got == ended
 
 
+def test_a_fault_in_what_can_wait_ends_nothing(client: redis.Redis, make_relay: MakeRelay) -> None:
+    class Faulty(Toy):
+        def idle(self, now_ms: int) -> None:
+            self.idled += 1
+            raise ZeroDivisionError
+
+    sink, stop = Faulty(), Stop()
+    with running(make_relay(sink, stop), stop):
+        eventually(lambda: sink.idled == 1)
+        ended = end(client, 1)
+        eventually(lambda: sink.got == ended)
+
+
 def test_events_wait_for_others_only_as_long_as_they_may(client: redis.Redis, make_relay: MakeRelay) -> None:
     sink = Toy(Policy(batch=4, linger_s=0.3, backoff=AT_ONCE))
     relay = make_relay(sink)
