@@ -14,7 +14,7 @@ import redis
 
 from service.artifacts import ArtifactStore
 from service.backup.make import make_backup
-from service.backup.record import RECORD, BackupError
+from service.backup.record import RDB, RECORD, BackupError
 from service.backup.restore import restore_backup
 from service.borrowed_redis import borrowed_client
 from service.child import Child
@@ -73,6 +73,33 @@ def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_strea
         old = {path.relative_to(plant[0].data_dir): path.read_bytes() for path in files(plant[0].data_dir / name)}
         assert {path.relative_to(new.data_dir): path.read_bytes() for path in files(new.data_dir / name)} == old
         assert old
+
+
+def keys_after_start(data: Path) -> set[str]:
+    """Of a Redis as `glad serve` starts it on this data folder: with an append-only file."""
+    server = RedisServer(data)
+    server.start()
+    try:
+        with server.connect() as client:
+            return set(client.keys())
+    finally:
+        server.kill()
+
+
+def test_the_rdb_alone_is_a_trap_that_a_restore_avoids(plant: Plant, tmp_path: Path) -> None:
+    made = backup(plant, tmp_path)
+    expected = set(plant[1].keys())
+    assert expected
+    # Beside no append-only file Redis starts empty; beside an old one it starts with what is in that one.
+    alone, beside, restored = (tmp_path / name for name in ("alone", "beside", "restored"))
+    assert keys_after_start(beside) == set()
+    for data in (alone, beside):
+        (data / "redis").mkdir(parents=True, exist_ok=True)
+        shutil.copy(made / RDB, data / "redis" / "dump.rdb")
+        assert keys_after_start(data) == set(), "Redis reads the RDB now: docs/backup.md and this test can go"
+    restore_backup(Settings(data_dir=restored), made, quiet)
+    assert not (restored / "redis" / "dump.rdb").exists()
+    assert keys_after_start(restored) == expected | {keys.BORN}
 
 
 def files(folder: Path) -> list[Path]:
