@@ -1,4 +1,7 @@
-"""Where artifacts lie: a folder of this machine, or any fsspec file system."""
+"""Where artifacts lie: a folder of this machine, or any fsspec file system.
+
+Inspections' ids begin with the time in ms, 48 bits in hex: seven digits of them are one piece of 2^20 ms, 17 minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +26,7 @@ UNFINISHED_AFTER_S = 3600.0
 """No write takes so long: a hidden file that has not changed since then was left by a killed process."""
 
 
+DAY_MS = 86_400_000
 S3 = frozenset({"s3", "s3a"})
 S3_ATTEMPTS = 2
 S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
@@ -169,11 +174,20 @@ class RemoteStore:
         return []
 
     def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
-        """Folders in their names' order, each with its files' sizes. fsspec lists the whole day at once."""
+        """Folders in their names' order, each with its files' sizes. Where the store can, a day is listed in pieces: it
+        may have a million files, and fsspec holds all that it lists."""
         system, path = self._place(day)
-        sizes = ((name.rsplit("/", 2), int(info["size"] or 0)) for name, info in system.find(path, detail=True).items())
-        for folder, ones in groupby(sorted(sizes), lambda one: one[0][-2]):
-            yield folder, {parts[-1]: size for parts, size in ones}
+        for options in self._pieces(day):
+            found = system.find(path, detail=True, **options)
+            sizes = ((name.rsplit("/", 2), int(info["size"] or 0)) for name, info in found.items())
+            for folder, ones in groupby(sorted(sizes), lambda one: one[0][-2]):
+                yield folder, {parts[-1]: size for parts, size in ones}
+
+    def _pieces(self, day: str) -> list[dict[str, str]]:
+        if urlsplit(self._url).scheme not in S3:
+            return [{}]
+        first = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        return [{"prefix": f"{piece:07x}"} for piece in range(first >> 20, (first + DAY_MS - 1 >> 20) + 1)]
 
     def remove_folder(self, folder: str) -> None:
         system, path = self._place(folder)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import fsspec
 import pytest
@@ -17,6 +19,7 @@ from service.queue import keys
 from service.retention import ArtifactLimits, Sweeper, Swept
 from tests.service.conftest import Running, StartApp
 from tests.support.line import picture
+from tests.support.object_store import ObjectStore
 from tests.support.redis_server import RedisServer
 from tests.support.wire import Wire
 
@@ -66,6 +69,22 @@ def test_another_process_sees_what_was_written_meanwhile(bucket: ArtifactStore) 
     subprocess.run([sys.executable, "-c", script], check=True)
     assert bucket.days() == ["2025-11-25"]
     assert [one.inspection_id for one in bucket.kept("2025-11-25")] == [OLD]
+
+
+def test_a_day_is_listed_in_pieces_that_fit_into_memory(bucket: ArtifactStore, object_store: ObjectStore) -> None:
+    # 0x019abc12 and 0x019abd21 begin 17 minutes and more apart.
+    names = [f"019abc12-3456-7def-8123-{number:012x}" for number in range(3)]
+    names += [f"019abd21-3456-7def-8123-{number:012x}" for number in range(3)]
+    for name in reversed(names):
+        bucket.put(name, "image", b"1")
+        bucket.put(name, "map.npy", b"22")
+    seen = len(object_store.requests())
+    found = list(bucket.kept("2025-11-25"))
+    assert [one.inspection_id for one in found] == names
+    assert {(one.names, one.bytes) for one in found} == {(frozenset({"image", "map.npy"}), 3)}
+    listings = [unquote(path) for path in object_store.requests()[seen:] if "list-type=2" in path]
+    assert len(listings) == 84  # a day is 82.4 pieces of 2^20 ms, and begins within one
+    assert all(re.search(r"prefix=line/2025-11-25/[0-9a-f]{7}(&|$)", path) for path in listings)
 
 
 def test_a_store_that_is_away_is_unavailable_and_soon_said_to_be(bucket: ArtifactStore, s3_wire: Wire) -> None:
