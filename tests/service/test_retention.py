@@ -146,8 +146,8 @@ def test_days_that_hold_nothing_to_remove_are_not_looked_at(client: redis.Redis,
 
     looked_at: list[str] = []
     store = Watched(tmp_path)
-    for days in range(10):
-        store.put(made_ago(client, 24 * days), "image", b"1")
+    for age in range(10):
+        store.put(made_ago(client, 24 * age), "image", b"1")
     days = store.days()[::-1]
     middle = set(days[3:7])
     sweep(client, store, max_age_s=7 * DAY_S)
