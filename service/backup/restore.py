@@ -45,7 +45,8 @@ def restore_backup(settings: Settings, backup: Path, say: Say, redis_bin: Path |
 def _bring_back(backup: Path, record: Record, places: Mapping[str, Path], say: Say) -> None:
     """Every file to its place, by label, the first part of its path. BackupError."""
     said, found = None, 0
-    for found, (name, digest) in enumerate(read_sums(backup), 1):
+    for name, digest in read_sums(backup):
+        found += 1
         label, _, within = name.partition("/")
         if label not in places:
             continue
@@ -67,8 +68,8 @@ def _places(settings: Settings, record: Record) -> dict[str, Path]:
         )
     if store is None and record.store_elsewhere is None:
         raise BackupError(
-            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it unset), and "
-            "copy that to the store with its own tools"
+            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it unset), "
+            "and copy that to the store with its own tools"
         )
     wanted = {ARTIFACTS: None if record.artifacts_elsewhere else artifacts, STORE: store}
     return {label: place for label, place in wanted.items() if place is not None}

@@ -18,8 +18,8 @@ BEAT_EVERY = 500
 
 
 def files_of(root: Path) -> Iterator[str]:
-    """Paths within a folder, sorted: its own, then those of its subfolders. Without links, and without hidden ones: those
-    are locks, or half written. OSError if a folder cannot be read: a backup without it would not be whole."""
+    """Paths within a folder, sorted: its own, then those of its subfolders. Without links, and without hidden ones:
+    those are locks, or half written. OSError if a folder cannot be read: a backup without it would not be whole."""
     for folder, folders, names in os.walk(root, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):

@@ -139,7 +139,7 @@ def test_one_backup_is_made_at_a_time_and_what_a_killed_one_left_is_removed(plan
     refused: list[str] = []
 
     def meanwhile(_: str) -> None:
-        with pytest.raises(BackupError, match="another backup into .* is under way") as found:
+        with pytest.raises(BackupError, match=r"another backup into .* is under way") as found:
             backup(plant, tmp_path)
         refused.append(str(found.value))
 
@@ -178,7 +178,7 @@ def test_an_earlier_backup_that_is_removed_meanwhile_costs_this_one_nothing(plan
 
 
 def test_only_what_has_changed_is_read_again(plant: Plant, tmp_path: Path) -> None:
-    first = backup(plant, tmp_path)
+    backup(plant, tmp_path)
     names = [path.relative_to(plant[0].data_dir) for path in files(plant[0].data_dir / "store")]
     changed, gone, new = names[0], names[1], plant[0].data_dir / "store" / "a new one"
     (plant[0].data_dir / changed).write_bytes(b"changed")
@@ -214,11 +214,11 @@ def test_a_list_of_files_that_was_cut_off_is_found_at_the_restore(plant: Plant, 
 
 
 def test_what_lies_elsewhere_is_told_and_not_looked_for_at_the_restore(plant: Plant, tmp_path: Path) -> None:
-    elsewhere = {"artifacts_url": "s3://parts/line", "store": "s3://bundles"}
-    made = make_backup(plant[0].model_copy(update=elsewhere), tmp_path / "backups", quiet)
+    elsewhere = plant[0].model_copy(update={"artifacts_url": "s3://parts/line", "store": "s3://bundles"})
+    made = make_backup(elsewhere, tmp_path / "backups", quiet)
     assert read_record(made).elsewhere == ("s3://parts/line", "s3://bundles")
     assert [name for name, _ in read_sums(made)] == [RDB]
-    restore_backup(Settings(data_dir=tmp_path / "new", **elsewhere), made, quiet)
+    restore_backup(elsewhere.model_copy(update={"data_dir": tmp_path / "new"}), made, quiet)
     whole = backup(plant, tmp_path)
     with pytest.raises(BackupError, match="the backup holds bundles, and GLAD_STORE is s3://bundles"):
         restore_backup(Settings(data_dir=tmp_path / "other", store="s3://bundles"), whole, quiet)
