@@ -188,8 +188,11 @@ class HotFolder:
     def _move_once(self, sent: Sent) -> str | None:
         if self._move_to is None or sent.file in self._unmovable:
             return None
+        source = self._folder / sent.file
         try:
-            _move(self._folder / sent.file, self._target(self._move_to, sent))
+            if _stamp(source) != sent.stamp:  # written anew meanwhile: the next look posts it
+                return None
+            _move(source, self._target(self._move_to, sent))
         except FileNotFoundError:  # somebody else took it away
             return None
         except OSError as error:

@@ -68,8 +68,8 @@ def _places(settings: Settings, record: Record) -> dict[str, Path]:
         )
     if store is None and record.store_elsewhere is None:
         raise BackupError(
-            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it unset), "
-            "and copy that to the store with its own tools"
+            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it "
+            "unset), and copy that to the store with its own tools"
         )
     wanted = {ARTIFACTS: None if record.artifacts_elsewhere else artifacts, STORE: store}
     return {label: place for label, place in wanted.items() if place is not None}

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -211,6 +212,29 @@ class TestHotFolder:
         assert len(list(settled_at_once(service, folder, done).look())) == 1
         assert len(list((done / "line-3").iterdir())) == 2, "nothing that was moved is overwritten"
         assert accepted(client) == 2
+
+    @pytest.mark.parametrize("image", ["good", "bad"])
+    def test_a_file_that_is_written_anew_while_it_is_sent_is_not_moved_away_unsent(
+        self, url: str, folder: Path, client: redis.Redis, image: str
+    ) -> None:
+        class Meanwhile(Client):
+            """The camera writes its next image under the same name while the first is sent."""
+
+            def submit(self, *given: Any, **options: Any) -> Result:
+                try:
+                    return super().submit(*given, **options)
+                finally:
+                    put(folder, "a.png", picture(colour="red"), at=1_700_000_001)
+
+        done = folder / "done"
+        put(folder, "a.png", picture() if image == "good" else b"%PDF-1.7")
+        with Meanwhile(url) as service:
+            assert len(list(settled_at_once(service, folder, done).look())) == 1
+        assert (folder / "a.png").read_bytes() == picture(colour="red")
+        with Client(url) as service:
+            (shot,) = settled_at_once(service, folder, done).look()
+        assert shot.is_accepted
+        assert (done / "a.png").read_bytes() == picture(colour="red")
 
     def test_a_move_that_a_crash_prevented_is_made_up_for(self, service: Client, folder: Path, tmp_path: Path) -> None:
         put(folder, "a.png")
