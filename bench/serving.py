@@ -15,6 +15,7 @@ from model_store.bundle import open_bundle
 from model_store.devices import device_of_environment
 from model_store.engines.choice import load
 from model_store.engines.wanted import Wanted
+from service.addressee import Addressee
 from service.camera import Camera, Shot
 from service.client import Client
 from service.contract import Result
@@ -151,7 +152,7 @@ def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progres
 def _results(service: Service, images: Sequence[Path], rate: float) -> Iterator[Result]:
     """Every image's result, in the images' order. NoVerdict."""
     with Client(service.url, patience_s=PATIENCE_S) as client:
-        camera = Camera(client, service.product, rate, run=str(uuid.uuid4()))
+        camera = Camera(client, Addressee(service.product), rate, run=str(uuid.uuid4()))
         for shot in camera.shoot(_common(images), images, PATIENCE_S):
             yield _verdict(shot)
 

@@ -93,7 +93,7 @@ class ArtifactStore:
     def days(self) -> list[str]:
         """The days of which something is kept, the oldest first. ArtifactsUnavailable."""
         with _as_unavailable(f"{self.root} could not be listed"):
-            return sorted(name for name in self._backend.folders() if _DAY.fullmatch(name))
+            return sorted(name for name in self._backend.folders() if _is_day(name))
 
     def kept(self, day: str) -> Iterator[Kept]:
         """What is kept of one day's inspections, the oldest first, looked at one by one. ArtifactsUnavailable."""
@@ -157,6 +157,13 @@ class ArtifactFolder:
         """Removes what killed writers left half-written, an hour ago at least; returns how many files."""
         with _as_unavailable(f"{self._name} could not be swept in {self._root}"):
             return self._backend.sweep_unfinished(self._name)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(text) and datetime.fromisoformat(text))
+    except ValueError:  # the 99th of a month
+        return False
 
 
 def _is_id(text: str) -> bool:

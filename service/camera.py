@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from service.addressee import Addressee, Unlabelled
 from service.client import Client, ClientError
 from service.contract import Result, State
 
@@ -41,7 +42,8 @@ class Report(BaseModel):
     """What `--json` writes."""
 
     url: str
-    product: str
+    product: str | None
+    station: str | None
     images: int
     results: int
     seconds: float
@@ -53,7 +55,7 @@ class Camera:
     """Posts images in an open loop: the next one goes at its time, however long the last one takes."""
 
     client: Client
-    product: str
+    addressee: Addressee
     rate: float
     """Images per second."""
     run: str = ""
@@ -83,8 +85,8 @@ class Camera:
         try:
             content = file.read_bytes()
             key = image_key(self.run, name, content)
-            return Shot(file=name, inspection=self.client.submit(self.product, content, idempotency_key=key))
-        except (ClientError, OSError) as error:
+            return Shot(file=name, inspection=self.addressee.post(self.client, name, content, key))
+        except (ClientError, Unlabelled, OSError) as error:
             return Shot(file=name, error=str(error))
 
     def _developed(self, shot: Shot, wait_s: float) -> Shot:
@@ -115,7 +117,8 @@ def report(camera: Camera, shots: Sequence[Shot], seconds: float) -> Report:
     """All outcomes together."""
     return Report(
         url=camera.client.url,
-        product=camera.product,
+        product=camera.addressee.product,
+        station=camera.addressee.station,
         images=len(shots),
         results=sum(shot.has_result for shot in shots),
         seconds=seconds,

@@ -32,6 +32,7 @@ from service.client_calls import (
     Steps,
     Trail,
     Unreachable,
+    address_of,
     problem_of,
 )
 from service.contract import ArtifactName, Result
@@ -79,9 +80,10 @@ class Client:
 
     def submit(
         self,
-        product: str,
+        product: str | None,
         image: bytes,
         *,
+        station: str | None = None,
         idempotency_key: str | None = None,
         wait_s: int = 0,
         fields: Mapping[str, str] | None = None,
@@ -89,9 +91,11 @@ class Client:
         """Submits one image; with `wait_s`, the service holds the answer that long for the result.
 
         A retry never makes a second inspection: without a key of yours, each call has its own. `fields`: serial, lot,
-        view, station and the other fields of the REST contract.
+        view, station and the other fields of the REST contract. With None for the product, `station` is the address:
+        the image is of the product that the station is set to.
         """
-        return self._take(self._calls.submit(product, image, idempotency_key, wait_s, fields))
+        address = address_of(product, station)
+        return self._take(self._calls.submit(address, image, idempotency_key, wait_s, fields))
 
     def products(self) -> tuple[str, ...]:
         """Names of the products that can be inspected."""
@@ -197,15 +201,17 @@ class AsyncClient:
 
     async def submit(
         self,
-        product: str,
+        product: str | None,
         image: bytes,
         *,
+        station: str | None = None,
         idempotency_key: str | None = None,
         wait_s: int = 0,
         fields: Mapping[str, str] | None = None,
     ) -> Result:
         """As `Client.submit`."""
-        return await self._take(self._calls.submit(product, image, idempotency_key, wait_s, fields))
+        address = address_of(product, station)
+        return await self._take(self._calls.submit(address, image, idempotency_key, wait_s, fields))
 
     async def products(self) -> tuple[str, ...]:
         """As `Client.products`."""

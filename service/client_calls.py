@@ -95,9 +95,9 @@ class Calls:
     """How long one attempt waits for bytes."""
 
     def submit(
-        self, product: str, image: bytes, idempotency_key: str | None, wait_s: int, fields: Mapping[str, str] | None
+        self, address: str, image: bytes, idempotency_key: str | None, wait_s: int, fields: Mapping[str, str] | None
     ) -> Steps[Result]:
-        """Every attempt has the same key, so a retry never makes a second inspection."""
+        """Every attempt has the same key, so a retry never makes a second inspection. `address`: see `address_of`."""
         if not 0 <= wait_s <= LONGEST_WAIT_S:
             raise ValueError(f"wait_s is {wait_s}; it must be 0 to {LONGEST_WAIT_S}: use wait() for longer")
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": "application/octet-stream"}
@@ -109,7 +109,7 @@ class Calls:
             "params": dict(fields or {}),
             "timeout": self.timeout_s + wait_s,
         }
-        answer = yield from self._answer(Send("POST", _path("products", product, "inspections"), options))
+        answer = yield from self._answer(Send("POST", f"{address}/inspections", options))
         return Result.model_validate_json(answer.content)
 
     def products(self) -> Steps[tuple[str, ...]]:
@@ -207,6 +207,16 @@ def problem_of(answer: httpx.Response) -> ApiError:
         return ApiError(answer.status_code, str(content["title"]), str(content.get("detail", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, answer.reason_phrase, answer.text[:200])
+
+
+def address_of(product: str | None, station: str | None) -> str:
+    """Of a product, or of a station whose product others set."""
+    if (product is None) == (station is None):
+        raise ValueError("give a product, or None and a station; a product's station goes into the fields")
+    if station is not None:
+        return _path("stations", station)
+    assert product is not None, "exactly one of them is given"
+    return _path("products", product)
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:

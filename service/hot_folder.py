@@ -18,14 +18,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.addressee import Addressee, Unlabelled
 from service.camera import SUFFIXES, Shot, image_key
 from service.client import ApiError, Client, ClientError
 from service.sent_journal import JOURNAL, Journal, Sent, Stamp
 
 REFUSED = "refused"
 """Folder for images that the service does not take, under the one that files are moved to."""
-_OF_THE_IMAGE = frozenset({400, 409, 413, 415, 422})
+_OF_THE_IMAGE = frozenset({400, 413, 415, 422})
 """Statuses that the same image would get again."""
+_KNOWN = 409
+"""Name and content make the key: before the journal was lost the image was posted, and the options were others then."""
 PUT_OFF_S = 5.0
 """Between two looks where nothing can be posted."""
 _POLLED_AT_ONCE = 50
@@ -72,7 +75,7 @@ class HotFolder:
     def __init__(
         self,
         client: Client,
-        product: str,
+        addressee: Addressee,
         folder: Path,
         *,
         move_to: Path | None = None,
@@ -81,14 +84,14 @@ class HotFolder:
     ) -> None:
         """`move_to`: where files go when the service has them; None: they stay. `every_s`: between two looks. OSError
         if the folder or its journal cannot be read and written."""
-        self._client, self._product = client, product
+        self._client, self._addressee = client, addressee
         self._folder = folder.resolve()
         self._move_to = None if move_to is None else move_to.resolve()
         self._every_s = every_s
         self._journal = Journal(folder / JOURNAL)
         self._settling = Settling(settle_s)
         self._unmovable: set[str] = set()
-        self._unreadable: dict[str, Stamp] = {}
+        self._left: dict[str, Stamp] = {}
 
     def run(self, stopped: threading.Event, wait_s: float | None) -> Iterator[Shot]:
         """Each image's outcome, as it comes, until stopped. `wait_s`: for its result; None: not."""
@@ -109,17 +112,12 @@ class HotFolder:
                 pause_s = PUT_OFF_S
                 if told != (told := error.reason):
                     yield Shot(file=error.file, error=f"tried again later: {error.reason}")
-            for one in waiting[:_POLLED_AT_ONCE]:
-                developed = self._developed(one)
-                if developed is not None:
-                    waiting.remove(one)
-                    yield developed
+            yield from self._developed(waiting, stopped)
             stopped.wait(pause_s)
 
     def look(self) -> Iterator[Shot]:
         """Posts what is complete and was not posted yet. PutOff where nothing can be posted now."""
         files = self._files()
-        self._journal.keep_only(files)
         for name in self._settling.settled(files, time.monotonic()):
             known = self._journal.of(name)
             if known is not None and known.stamp == files[name]:
@@ -133,9 +131,13 @@ class HotFolder:
         try:
             if not self._folder.is_dir():
                 raise FileNotFoundError(f"{self._folder} is not there")
-            return dict(_images(self._folder, self._move_to))
+            files = dict(_images(self._folder, self._move_to))
+            self._journal.keep_only(files)
         except OSError as error:
             raise PutOff(str(self._folder), str(error)) from error
+        self._left = {name: stamp for name, stamp in self._left.items() if name in files}
+        self._unmovable &= files.keys()
+        return files
 
     def _post(self, name: str, stamp: Stamp, known: Sent | None) -> Shot | None:
         """None: nothing to post, after all."""
@@ -144,7 +146,7 @@ class HotFolder:
             if _stamp(self._folder / name) != stamp:
                 return None
         except OSError as error:
-            return self._unreadable_once(name, stamp, error)
+            return self._told_once(name, stamp, error)
         digest = hashlib.sha256(content).hexdigest()
         sent = Sent(file=name, size=stamp.size, modified_ns=stamp.modified_ns, sha256=digest)
         try:
@@ -152,20 +154,25 @@ class HotFolder:
                 self._finish(known.model_copy(update={"size": stamp.size, "modified_ns": stamp.modified_ns}))
                 return None
             return self._send(sent, content)
+        except Unlabelled as error:
+            return self._told_once(name, stamp, error)
         except (ClientError, OSError) as error:
             raise PutOff(name, str(error)) from error
 
-    def _unreadable_once(self, name: str, stamp: Stamp, error: OSError) -> Shot | None:
-        if isinstance(error, FileNotFoundError) or self._unreadable.get(name) == stamp:
+    def _told_once(self, name: str, stamp: Stamp, error: Exception) -> Shot | None:
+        """It stays, and is looked at again; to say so once is enough."""
+        if isinstance(error, FileNotFoundError) or self._left.get(name) == stamp:
             return None
-        self._unreadable[name] = stamp
+        self._left[name] = stamp
         return Shot(file=name, error=str(error))
 
     def _send(self, sent: Sent, content: bytes) -> Shot:
         key = image_key("", sent.file, content)
         try:
-            inspection = self._client.submit(self._product, content, idempotency_key=key)
+            inspection = self._addressee.post(self._client, sent.file, content, key)
         except ApiError as error:
+            if error.status == _KNOWN:
+                return Shot(file=sent.file, error=self._finish(sent) or f"posted before, with other fields: {error}")
             if error.status not in _OF_THE_IMAGE:
                 raise
             problem = self._finish(sent.model_copy(update={"refused": str(error)}))
@@ -181,8 +188,11 @@ class HotFolder:
     def _move_once(self, sent: Sent) -> str | None:
         if self._move_to is None or sent.file in self._unmovable:
             return None
+        source = self._folder / sent.file
         try:
-            _move(self._folder / sent.file, self._target(self._move_to, sent))
+            if _stamp(source) != sent.stamp:  # written anew meanwhile: the next look posts it
+                return None
+            _move(source, self._target(self._move_to, sent))
         except FileNotFoundError:  # somebody else took it away
             return None
         except OSError as error:
@@ -196,16 +206,27 @@ class HotFolder:
             return target
         return target.with_name(f"{target.stem}-{sent.sha256[:8]}{target.suffix}")
 
-    def _developed(self, waiting: _Waiting) -> Shot | None:
-        """The shot with its result; None while it may still come."""
+    def _developed(self, waiting: list[_Waiting], stopped: threading.Event) -> Iterator[Shot]:
+        """Those that have ended, or were waited for long enough: taken out of the list. A service that is away is asked
+        once: each question lasts as long as the client is patient."""
+        for one in waiting[:_POLLED_AT_ONCE]:
+            if stopped.is_set():
+                return
+            try:
+                shot = self._asked(one)
+            except ClientError:
+                return
+            if shot is not None:
+                waiting.remove(one)
+                yield shot
+
+    def _asked(self, waiting: _Waiting) -> Shot | None:
+        """The shot with its result; None while it may still come. ClientError: there is no service to ask."""
         assert waiting.shot.inspection is not None
-        inspection_id = waiting.shot.inspection.id
         try:
-            found = self._client.get(inspection_id)
+            found = self._client.get(waiting.shot.inspection.id)
         except ApiError as error:
             return waiting.shot.model_copy(update={"error": str(error)})
-        except ClientError:
-            return None
         if found.state.final:
             return waiting.shot.model_copy(update={"inspection": found})
         if time.monotonic() < waiting.until:

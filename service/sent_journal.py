@@ -49,6 +49,8 @@ class Journal:
         self._path = path
         self._sent: dict[str, Sent] = {}
         self._lines = 0
+        self._torn = False
+        """The last line may have been written in part."""
         with contextlib.suppress(FileNotFoundError):
             for line in path.read_bytes().splitlines():
                 self._lines += 1
@@ -63,10 +65,13 @@ class Journal:
 
     def add(self, sent: Sent) -> None:
         """Remembers, through a power cut too. OSError if it cannot be written."""
+        line = sent.model_dump_json(exclude_none=True).encode() + b"\n"
+        line, self._torn = b"\n" + line if self._torn else line, True
         with self._path.open("ab") as target:
-            target.write(sent.model_dump_json(exclude_none=True).encode() + b"\n")
+            target.write(line)
             target.flush()
             os.fsync(target.fileno())
+        self._torn = False
         self._sent[sent.file] = sent
         self._lines += 1
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from service.artifacts import ArtifactStore
 from service.queue.connection import connect
-from service.retention import ArtifactLimits, Sweeper
+from service.retention import DAY_S, ArtifactLimits, Sweeper
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 @asynccontextmanager
 async def sweeping(settings: Settings, redis_url: str, artifacts: ArtifactStore) -> AsyncIterator[None]:
     """Sweeps every `sweep_every_s` for as long as the context lasts; an error is logged, and the next turn comes."""
-    limits = ArtifactLimits(settings.artifacts_max_age_s, settings.artifacts_max_bytes)
+    known_s = min(DAY_S, settings.result_ttl_s)
+    limits = ArtifactLimits(settings.artifacts_max_age_s, settings.artifacts_max_bytes, known_s=known_s)
     with connect(redis_url) as client:
         sweeper = Sweeper(client, artifacts, limits, every_s=settings.sweep_every_s)
         task = asyncio.create_task(_keep_sweeping(sweeper, settings.sweep_every_s), name="glad-sweeper")
@@ -47,6 +48,9 @@ async def _keep_sweeping(sweeper: Sweeper, every_s: float) -> None:
             raise
         except (RedisError, OSError) as error:
             log.warning("artifacts not swept", error=str(error))
+            continue
+        except Exception:  # else nothing would be swept any more, and nobody told
+            log.exception("artifacts not swept")
             continue
         if swept is not None:
             log.info("artifacts swept", **asdict(swept))

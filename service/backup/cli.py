@@ -33,8 +33,8 @@ def backup(
     settings = _settings(data_dir)
     made = _told(lambda: make_backup(settings, folder, _say, redis_bin))
     record = read_record(made)
-    if record.artifacts_elsewhere is not None:
-        print(f"glad backup: {record.artifacts_elsewhere} is not in it: back that up by its own means", file=sys.stderr)
+    for url in record.elsewhere:
+        print(f"glad backup: {url} is not in it: back that up by its own means", file=sys.stderr)
     print(f"{made}  {record.files} files, {record.bytes / 1e6:.1f} MB")
 
 

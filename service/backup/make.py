@@ -6,6 +6,8 @@ there already. So that it still is when it is copied, no sweep runs meanwhile.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,21 +24,20 @@ from service.backup.record import (
     RDB,
     RECORD,
     STORE,
-    SUMS,
     BackupError,
     Record,
     newest,
-    read_sums,
-    write_sums,
 )
 from service.backup.redis_dump import find_cli, save_rdb
-from service.backup.trees import Beat, Earlier, save
+from service.backup.sums import Earlier, SumsFile
+from service.backup.trees import Beat, save
 from service.borrowed_redis import borrowed_redis
 from service.queue import keys, schema
 from service.queue.connection import connect
 from service.settings import Settings
 from service.telemetry import package_version
 
+UNFINISHED = ".{}.unfinished"
 HOLD_MS = 3_600_000
 """A backup that is killed leaves the next sweep waiting for so long."""
 
@@ -46,20 +47,36 @@ Say = Callable[[str], None]
 def make_backup(settings: Settings, folder: Path, say: Say, redis_bin: Path | None = None) -> Path:
     """Adds a backup to `folder` and returns its path. BackupError, StartError, RedisError, OSError: there is none."""
     _refuse_inside(settings, folder)
-    cli, before = find_cli(redis_bin), newest(folder)
-    earlier = None if before is None else Earlier(before, read_sums(before))
-    target = folder / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    cli = find_cli(redis_bin)
     make_folder(folder)
-    unfinished = folder / f".{target.name}.unfinished"
-    unfinished.mkdir(mode=0o700)
-    try:
-        with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
-            _fill(unfinished, settings, client, _snapshot(cli, url), earlier=earlier, say=say)
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    sync_folder(folder)
+    with _alone(folder):
+        before = newest(folder)
+        earlier = None if before is None else Earlier(before)
+        target = folder / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        unfinished = folder / UNFINISHED.format(target.name)
+        unfinished.mkdir(mode=0o700)
+        try:
+            with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
+                _fill(unfinished, settings, client, _snapshot(cli, url), earlier=earlier, say=say)
+            os.sync()  # of millions of files and folders; one by one it would take hours
+            unfinished.rename(target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        sync_folder(folder)
     return target
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One backup at a time in this folder; what a killed one left is removed. BackupError if another is under way."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupError(f"another backup into {folder} is under way: wait, or give another folder") from error
+        for left in folder.glob(UNFINISHED.format("*")):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def _snapshot(cli: str, url: str) -> Callable[[Path], None]:
@@ -78,24 +95,25 @@ def _fill(
 ) -> None:
     """Everything of a backup, its record last."""
     schema.check(client)
-    made_at, artifacts = datetime.now(UTC), local_folder(settings.artifacts)
-    with _no_sweep(client) as beat:
+    made_at, artifacts, store = datetime.now(UTC), local_folder(settings.artifacts), local_folder(settings.store_url)
+    with _no_sweep(client) as beat, SumsFile(target) as sums:
         say("Redis")
         snapshot(target / RDB)
-        sums = {RDB: hash_file(target / RDB).sha256}
-        for label, source in ((ARTIFACTS, artifacts), (STORE, local_folder(settings.store_url))):
+        sums.add(RDB, hash_file(target / RDB).sha256)
+        for label, source in ((ARTIFACTS, artifacts), (STORE, store)):
             if source is not None and source.is_dir():
                 say(label)
-                sums |= save(source, target, label, earlier, beat)
-    write_sums(target / SUMS, sums)
+                for name, digest in save(source, target, label, earlier, beat):
+                    sums.add(name, digest)
     record = Record(
         created_at=made_at,
         version=package_version(),
         schema_version=schema.VERSION,
         redis_version=str(client.info("server")["redis_version"]),
-        files=len(sums),
-        bytes=sum((target / name).stat().st_size for name in sums),
+        files=sums.files,
+        bytes=sums.bytes,
         artifacts_elsewhere=settings.artifacts if artifacts is None else None,
+        store_elsewhere=settings.store_url if store is None else None,
     )
     write_file(target / RECORD, record.model_dump_json(indent=2).encode())
 

@@ -10,7 +10,6 @@ be removed without touching another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +43,13 @@ class Record(Message):
     bytes: int
     artifacts_elsewhere: str | None = None
     """The URL of artifacts that are no local folder: they are not in the backup."""
+    store_elsewhere: str | None = None
+    """The same of the store of bundles."""
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """What is not in the backup."""
+        return tuple(url for url in (self.artifacts_elsewhere, self.store_elsewhere) if url is not None)
 
 
 def read_record(backup: Path) -> Record:
@@ -74,20 +80,7 @@ def read_compatible(backup: Path) -> Record:
     return record
 
 
-def write_sums(path: Path, sums: Mapping[str, str]) -> None:
-    """SHA-256 by path within the backup."""
-    path.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
-
-
-def read_sums(backup: Path) -> dict[str, str]:
-    """SHA-256 by path within the backup. BackupError."""
-    try:
-        lines = (backup / SUMS).read_text().splitlines()
-    except OSError as error:
-        raise BackupError(f"{backup / SUMS} cannot be read: {error.strerror}") from error
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-
 def newest(folder: Path) -> Path | None:
-    """The latest complete backup in a folder of backups."""
-    return max((path.parent for path in folder.glob(f"[0-9]*/{RECORD}")), key=lambda found: found.name, default=None)
+    """The latest complete backup in a folder of backups. One that is just being removed is none."""
+    complete = (path.parent for path in folder.glob(f"[0-9]*/{RECORD}") if path.with_name(SUMS).exists())
+    return max(complete, key=lambda found: found.name, default=None)

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,20 @@ def _cli_options(url: str) -> tuple[list[str], dict[str, str]]:
     if "path" not in parts:
         words += ["-p", str(parts.get("port", 6379))]
     if url.startswith("rediss:"):
-        words += ["--tls", *(["--cacert", parts["ssl_ca_certs"]] if "ssl_ca_certs" in parts else [])]
+        words += _tls_options(parts)
     if parts.get("username"):
         words += ["--user", parts["username"]]
     return words, {"REDISCLI_AUTH": parts["password"]} if parts.get("password") else {}
+
+
+def _tls_options(parts: Mapping[str, Any]) -> list[str]:
+    """The same certificates as redis-py's. redis-cli does not compare the server's name: the first connection did."""
+    named = {
+        "--cacert": parts.get("ssl_ca_certs"),
+        "--cacertdir": parts.get("ssl_ca_path"),
+        "--cert": parts.get("ssl_certfile"),
+        "--key": parts.get("ssl_keyfile") or parts.get("ssl_certfile"),
+        "--sni": parts.get("host"),
+    }
+    words = [word for option, value in named.items() if value for word in (option, str(value))]
+    return ["--tls", *words, *(["--insecure"] if parts.get("ssl_cert_reqs") == "none" else [])]

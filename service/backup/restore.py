@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import redis
 
 from service.artifact_backends import local_folder
-from service.backup.record import ARTIFACTS, RDB, STORE, BackupError, Record, read_compatible, read_sums
+from service.backup.record import ARTIFACTS, RDB, RECORD, STORE, SUMS, BackupError, Record, read_compatible
 from service.backup.redis_dump import LOADED, load_rdb
-from service.backup.trees import bring_back, bring_file
+from service.backup.sums import read_sums
+from service.backup.trees import bring_file
 from service.data_dir import DataDirLock
 from service.queue import keys, schema
 from service.settings import Settings
@@ -22,7 +24,7 @@ Say = Callable[[str], None]
 def restore_backup(settings: Settings, backup: Path, say: Say, redis_bin: Path | None = None) -> Record:
     """Fills this machine's data folder, artifacts and store. BackupError, StartError, OSError: the places are to be
     emptied before the next attempt."""
-    record, sums = read_compatible(backup), read_sums(backup)
+    record = read_compatible(backup)
     data_dir = settings.data_dir.absolute()
     if settings.redis_url is not None:
         raise BackupError(
@@ -33,13 +35,27 @@ def restore_backup(settings: Settings, backup: Path, say: Say, redis_bin: Path |
     with DataDirLock(data_dir):
         for place in (data_dir / "redis", *places.values()):
             _refuse_filled(place)
-        for label, place in places.items():
-            say(label)
-            bring_back(backup, sums, label, place)
+        _bring_back(backup, record, {**places, RDB: data_dir / "redis"}, say)
         say("Redis")
-        bring_file(backup, sums, RDB, data_dir / "redis" / LOADED)
         load_rdb(data_dir, redis_bin, _as_restored)
+        os.sync()
     return record
+
+
+def _bring_back(backup: Path, record: Record, places: Mapping[str, Path], say: Say) -> None:
+    """Every file to its place, by label, the first part of its path. BackupError."""
+    said, found = None, 0
+    for name, digest in read_sums(backup):
+        found += 1
+        label, _, within = name.partition("/")
+        if label not in places:
+            continue
+        if label != said:
+            said = label
+            say("the snapshot" if label == RDB else label)
+        bring_file(backup, name, digest, places[label], within or LOADED)
+    if found != record.files:
+        raise BackupError(f"{backup / SUMS} names {found} files, {RECORD} says {record.files}: use another backup")
 
 
 def _places(settings: Settings, record: Record) -> dict[str, Path]:
@@ -49,6 +65,11 @@ def _places(settings: Settings, record: Record) -> dict[str, Path]:
         raise BackupError(
             f"the backup holds artifacts, and GLAD_ARTIFACTS_URL is {settings.artifacts}: restore into a folder (leave "
             "it unset), and copy that to the store with its own tools"
+        )
+    if store is None and record.store_elsewhere is None:
+        raise BackupError(
+            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it "
+            "unset), and copy that to the store with its own tools"
         )
     wanted = {ARTIFACTS: None if record.artifacts_elsewhere else artifacts, STORE: store}
     return {label: place for label, place in wanted.items() if place is not None}

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model_store.files import copy_file
 from service.backup.record import BackupError
+from service.backup.sums import Earlier
 
 Beat = Callable[[], None]
 """Called now and then while a copy goes on."""
 BEAT_EVERY = 500
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """The backup before this one."""
-
-    folder: Path
-    sums: Mapping[str, str]
-
-    def hash_if_same(self, name: str, source: Path) -> str | None:
-        """The hash of its file of this name, if the source has not changed since: equal size and time."""
-        digest = self.sums.get(name)
-        try:
-            before, now = (self.folder / name).stat(), source.stat()
-        except FileNotFoundError:
-            return None
-        same = (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
-        return digest if same else None
-
-
 def files_of(root: Path) -> Iterator[str]:
-    """Paths within a folder, sorted. Without links, and without hidden ones: those are locks, or half written."""
-    for folder, folders, names in os.walk(root):
+    """Paths within a folder, sorted: its own, then those of its subfolders. Without links, and without hidden ones:
+    those are locks, or half written. OSError if a folder cannot be read: a backup without it would not be whole."""
+    for folder, folders, names in os.walk(root, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):
             path = Path(folder) / name
@@ -44,51 +28,49 @@ def files_of(root: Path) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def save(source: Path, target: Path, label: str, earlier: Earlier | None, beat: Beat) -> dict[str, str]:
+def save(source: Path, target: Path, label: str, earlier: Earlier | None, beat: Beat) -> Iterator[tuple[str, str]]:
     """Copies `source` to `target/label`; what the backup before has already becomes a link to it there.
 
-    Returns SHA-256 by path within the backup. What is removed while the copy goes on is left out.
+    Gives path within the backup and SHA-256 of each file. What is removed while the copy goes on is left out. OSError,
+    if anything else cannot be read.
     """
-    sums = {}
     for number, name in enumerate(files_of(source)):
         if number % BEAT_EVERY == 0:
             beat()
         labelled = f"{label}/{name}"
         try:
-            sums[labelled] = _save_file(source / name, target / labelled, labelled, earlier)
+            yield labelled, _save_file(source / name, target / labelled, labelled, earlier)
         except FileNotFoundError:
             (target / labelled).unlink(missing_ok=True)
-    return sums
 
 
-def bring_back(backup: Path, sums: Mapping[str, str], label: str, target: Path) -> None:
-    """Copies the backup's files of this label into `target`. BackupError if one is not what it was."""
-    for name in (name for name in sums if name.startswith(f"{label}/")):
-        place = target / name.removeprefix(f"{label}/")
-        if not place.resolve().is_relative_to(target.resolve()):
-            raise BackupError(f"{backup} names {name!r}, which leads out of its folder: it was tampered with")
-        bring_file(backup, sums, name, place)
-
-
-def bring_file(backup: Path, sums: Mapping[str, str], name: str, place: Path) -> None:
-    """Copies one file of the backup. BackupError if it is not what it was."""
+def bring_file(backup: Path, name: str, digest: str, target: Path, within: str) -> None:
+    """Copies one file of the backup to its place `within` a folder. BackupError if it is not what it was."""
+    place = target / within
+    if not place.resolve().is_relative_to(target.resolve()):
+        raise BackupError(f"{backup} names {name!r}, which leads out of its folder: it was tampered with")
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        digest = copy_file(backup / name, place).sha256
+        found = copy_file(backup / name, place).sha256
     except OSError as error:
         raise BackupError(f"{backup / name} cannot be copied: {error.strerror or error}") from error
-    if digest != sums.get(name):
-        raise BackupError(
-            f"{backup / name} is damaged: its SHA-256 is {digest}, not {sums.get(name)}: use another backup"
-        )
+    if found != digest:
+        raise BackupError(f"{backup / name} is damaged: its SHA-256 is {found}, not {digest}: use another backup")
     shutil.copystat(backup / name, place)
 
 
 def _save_file(source: Path, target: Path, name: str, earlier: Earlier | None) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     if earlier is not None and (digest := earlier.hash_if_same(name, source)) is not None:
-        os.link(earlier.folder / name, target)
-        return digest
+        # No link where the file system has none, or the earlier backup is just being removed.
+        with contextlib.suppress(OSError):
+            os.link(earlier.folder / name, target)
+            return digest
     digest = copy_file(source, target).sha256
     shutil.copystat(source, target)
     return digest
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # removed meanwhile
+        raise error

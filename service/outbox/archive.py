@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, cast
 
@@ -25,9 +25,11 @@ from service.artifacts import ArtifactFolder
 from service.child import Backoff
 from service.outbox.archive_days import close_days
 from service.outbox.archive_parts import Part, day_at, day_of, parts_in
+from service.outbox.archive_written import Written
 from service.outbox.relay import Policy, Undelivered
 from service.queue import keys
 from service.queue.events import StoredEvent
+from service.queue.outbox import added_ms
 from service.queue.results import RESULT_FIELDS, read_result
 
 FOLDER = "archive"
@@ -41,28 +43,42 @@ log = structlog.get_logger(__name__)
 class Archive:
     """The archive folder of the artifact store."""
 
-    def __init__(self, folder: ArtifactFolder, client: redis.Redis, every_s: float) -> None:
-        """`every_s`: how long events wait for others, so that parts are few."""
+    def __init__(
+        self,
+        folder: ArtifactFolder,
+        client: redis.Redis,
+        every_s: float,
+        tell_left: Callable[[int], None] = lambda days: None,
+    ) -> None:
+        """`every_s`: how long events wait for others, so that parts are few. `tell_left`: hears how many days that are
+        over could not be closed."""
         self.name = "archive"
         self.policy = Policy(batch=1000, linger_s=every_s, backoff=Backoff(first_s=1.0, most_s=60.0))
-        self._folder, self._redis = folder, client
+        self._folder, self._redis, self._tell_left = folder, client, tell_left
+        self._written = Written(folder, client, self.name)
         self._look_at_ms = 0
+        self._today = ""
+        """Days before it were looked through and closed."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Writes one part per day; all or none of these are delivered."""
         try:
-            parts = parts_in(self._folder)
-            missing = [event for event in events if not any(part.holds(event.id) for part in parts)]
-            written = [
-                self._write(day, list(of_day)) for day, of_day in groupby(missing, lambda event: day_of(event.id))
-            ]
-            close_days(self._folder, (part for part in (*parts, *written) if part.day < day_of(events[-1].id)))
+            missing = self._written.missing(events)
+            for day, of_day in groupby(missing, lambda event: day_of(event.id)):
+                self._write(day, list(of_day))
         except OSError as error:
+            self._written.forget()
             return [Undelivered(event.id, str(error)[:300]) for event in events]
+        self._look_through(added_ms(events[-1].id))
         return []
 
     def idle(self, now_ms: int) -> None:
-        """At the start and after midnight: closes the days that are over, and sweeps what killed writers left."""
+        """At the start and after midnight, though no event comes."""
+        self._look_through(now_ms)
+
+    def _look_through(self, now_ms: int) -> None:
+        """Closes the days that are over, and sweeps what killed writers left: once a day, or each minute until it is
+        done. All events of the days before this moment must be here."""
         if now_ms < self._look_at_ms:
             return
         self._look_at_ms = now_ms + LOOK_AGAIN_MS
@@ -74,16 +90,20 @@ class Archive:
             return
         if swept:
             log.info("half-written files of the archive removed", files=swept)
-        if close_days(self._folder, over):
-            self._look_at_ms = next_midnight_ms(now_ms)
+        left = close_days(self._folder, over)
+        self._tell_left(len(left))
+        if not left:
+            self._look_at_ms, self._today = next_midnight_ms(now_ms), day_at(now_ms)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _write(self, day: str, events: Sequence[StoredEvent]) -> Part:
+    def _write(self, day: str, events: Sequence[StoredEvent]) -> None:
         part = Part(day, events[0].id, events[-1].id)
         self._folder.put(part.name, gzip.compress("".join(self._lines(events)).encode()))
-        return part
+        self._written.add(part)
+        if day < self._today:  # it was closed already
+            self._look_at_ms = 0
 
     def _lines(self, events: Sequence[StoredEvent]) -> Iterator[str]:
         with self._redis.pipeline(transaction=False) as pipe:

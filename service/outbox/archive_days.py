@@ -16,18 +16,18 @@ from service.outbox.archive_parts import SUFFIX, Part, place
 log = structlog.get_logger(__name__)
 
 
-def close_days(folder: ArtifactFolder, parts: Iterable[Part]) -> bool:
-    """Makes one file of each day's parts; True: of all. A day that cannot be made stays in parts, to be tried again."""
+def close_days(folder: ArtifactFolder, parts: Iterable[Part]) -> tuple[str, ...]:
+    """Makes one file of each day's parts; returns the days that could not be made: they stay in parts, to be tried
+    again."""
     in_order = sorted(parts, key=lambda part: (part.day, place(part.first)))
     days = [(day, [part.name for part in of_day]) for day, of_day in groupby(in_order, lambda part: part.day)]
-    closed = [_is_closed(folder, day, names) for day, names in days]  # each, also after one that failed
-    return all(closed)
+    return tuple(day for day, names in days if not _is_closed(folder, day, names))
 
 
 def _is_closed(folder: ArtifactFolder, day: str, parts: Sequence[str]) -> bool:
     try:
         _close(folder, f"{day}{SUFFIX}", parts)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged file raises what it likes: zlib.error, EOFError, KeyError
         log.error("day of the archive left in parts", day=day, error=str(error), kind=type(error).__name__)
         return False
     return True
@@ -45,11 +45,13 @@ def _close(folder: ArtifactFolder, name: str, parts: Sequence[str]) -> None:
     log.info("day of the archive written", file=name, parts=len(parts), bytes=whole.tell())
 
 
-def _lines(folder: ArtifactFolder, name: str) -> list[bytes]:
-    return gzip.decompress(folder.get(name)).splitlines(keepends=True)
+def _lines(folder: ArtifactFolder, name: str) -> Iterator[bytes]:
+    """One by one: a day unpacked is ten times as large."""
+    with gzip.open(io.BytesIO(folder.get(name))) as file:
+        yield from file
 
 
-def _once(files: Iterable[list[bytes]]) -> Iterator[bytes]:
+def _once(files: Iterable[Iterator[bytes]]) -> Iterator[bytes]:
     """The lines of these files, each event once."""
     seen: set[str] = set()
     for lines in files:

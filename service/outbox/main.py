@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 import redis
 import structlog
@@ -75,10 +76,10 @@ class Outbox:
             )
         self.stop = Stop()
         self._redis_url, self._redis = settings.redis_url, connect(settings.redis_url)
-        self.sinks = make_sinks(settings, self._redis)
+        self._metrics = OutboxMetrics()
+        self.sinks = make_sinks(settings, self._redis, self._metrics)
         self._stuck_after_s = settings.stuck_after_s
         names = [sink.name for sink in self.sinks]
-        self._metrics = OutboxMetrics()
         owner = f"{socket.gethostname()}-{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._keeper = Keeper(Holder(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000)
         self._places = [Subscription(self._redis, name) for name in names]
@@ -158,13 +159,14 @@ class Outbox:
             self.stop.ask()
 
 
-def make_sinks(settings: OutboxSettings, client: redis.Redis) -> tuple[Sink, ...]:
+def make_sinks(settings: OutboxSettings, client: redis.Redis, metrics: OutboxMetrics) -> tuple[Sink, ...]:
     """Every sink that is configured. ValueError or OSError if one cannot be made."""
     sinks: list[Sink] = [Webhook(url, settings) for url in dict.fromkeys(settings.webhook_urls)]
     if settings.mqtt_url is not None:
         sinks.append(Mqtt(settings))
     if settings.archive:
-        sinks.append(Archive(ArtifactStore(settings.artifacts).folder(FOLDER), client, settings.archive_every_s))
+        folder = ArtifactStore(settings.artifacts).folder(FOLDER)
+        sinks.append(Archive(folder, client, settings.archive_every_s, partial(metrics.days_left, "archive")))
     return tuple(sinks)
 
 

@@ -26,6 +26,13 @@ class OutboxMetrics:
         self._kept = Gauge(
             "glad_events_kept", "Length of the event stream: beyond GLAD_MAX_EVENTS a reader lags", registry=registry
         )
+        self._days_left = Gauge(
+            "glad_outbox_days_in_parts",
+            "Days of the archive that are over and could not be made into one file",
+            ["sink"],
+            registry=registry,
+        )
+        self._keeps_days: set[str] = set()
         build_info(registry)
 
     def starts(self, sink: str) -> None:
@@ -43,6 +50,13 @@ class OutboxMetrics:
         """Another process delivers to it: what was seen of the sink is for that one to show."""
         self._pending.labels(sink).set(0)
         self._lag.labels(sink).set(0)
+        if sink in self._keeps_days:
+            self.days_left(sink, 0)
+
+    def days_left(self, sink: str, days: int) -> None:
+        """Days that could not be closed."""
+        self._keeps_days.add(sink)
+        self._days_left.labels(sink).set(days)
 
     def delivered(self, sink: str, count: int) -> None:
         """Events arrived."""

@@ -13,6 +13,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,8 +118,9 @@ class Relay:
     def _recover(self, error: Exception) -> None:
         if "NOGROUP" in str(error):  # removed by hand, or with all else in this Redis
             log.warning("place in the event stream is gone: begun again from now on", sink=self.sink.name)
-            self._subscription.ensure()
-            return
+            with suppress(RedisError):  # away again: the next turn finds the same
+                self._subscription.ensure()
+                return
         log.warning("event stream not read", sink=self.sink.name, error=str(error), kind=type(error).__name__)
         self._stop.wait(PAUSE_S)
 
@@ -133,7 +135,7 @@ class Relay:
         if room := room_of(standing, policy):
             taken = self._subscription.take(room, wait_ms)
             if not taken and not standing.pending:
-                self.sink.idle(standing.now_ms)
+                self._idle(standing.now_ms)
         else:
             self._stop.wait(wait_ms / 1000)
 
@@ -154,6 +156,15 @@ class Relay:
         delivered = [event.id for event in events if event.id not in failed]
         self._subscription.settle(delivered, later)
         self._metrics.delivered(self.sink.name, len(delivered))
+
+    def _idle(self, now_ms: int) -> None:
+        try:
+            self.sink.idle(now_ms)
+        except RedisError:
+            raise
+        except Exception:  # a fault in one sink must not end the process that serves the others
+            log.exception("sink failed", sink=self.sink.name)
+            self._stop.wait(PAUSE_S)
 
     def _try(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
         try:
@@ -188,10 +199,15 @@ class Relay:
             self._subscription.settle(lost, {})
 
 
+def is_held_up(standing: Standing, policy: Policy) -> bool:
+    """So many have failed that no new one is tried."""
+    return sum(one.retry is not None for one in standing.pending) >= policy.most_failed
+
+
 def due_now(standing: Standing, policy: Policy) -> list[Pending]:
     """What is to be delivered now, in order: failed events whose time has come; and new ones, unless too many have
     failed, once there are enough or the oldest has waited long enough."""
-    held_up = sum(one.retry is not None for one in standing.pending) >= policy.most_failed
+    held_up = is_held_up(standing, policy)
     ready = [one for one in standing.pending if (one.retry.due_ms <= standing.now_ms if one.retry else not held_up)]
     waited_ms = max((one.idle_ms for one in ready), default=0)
     if len(ready) >= policy.batch or waited_ms >= policy.linger_s * 1000 or any(one.retry for one in ready):
@@ -207,9 +223,11 @@ def room_of(standing: Standing, policy: Policy) -> int:
 
 def wait_ms_of(standing: Standing, policy: Policy) -> int:
     """How long until something pending is due, at most as long as a blocking read may take."""
+    held_up = is_held_up(standing, policy)
     waits = [
         one.retry.due_ms - standing.now_ms if one.retry else int(policy.linger_s * 1000) - one.idle_ms
         for one in standing.pending
+        if one.retry or not held_up
     ]
     return max(1, min([*waits, LONGEST_BLOCK_MS]))
 

@@ -23,6 +23,7 @@
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:outbox:retries:{sink}` | hash | event id -> failed attempts to deliver it, and when to try again |
 | `glad:v1:outbox:holder:{sink}` | string | the outbox process that delivers to the sink; expires |
+| `glad:v1:outbox:writer:{sink}` | string | the outbox process that wrote last, where a sink has to know |
 | `glad:v1:outbox:dead` | stream | events given up: `sink`, `id`, `event`, `reason`, `attempts` |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
@@ -105,6 +106,11 @@ def outbox_retries(sink: str) -> str:
 def outbox_holder(sink: str) -> str:
     """Who delivers to a sink."""
     return f"{PREFIX}outbox:holder:{sink}"
+
+
+def outbox_writer(sink: str) -> str:
+    """Who wrote last for a sink."""
+    return f"{PREFIX}outbox:writer:{sink}"
 
 
 def idempotency(client: str, scope: str, key: str) -> str:

@@ -213,7 +213,7 @@ class Subscribers:
         """Forgets a sink's place, and what it has not delivered; False: it had none."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.xgroup_destroy(keys.EVENTS, keys.outbox_group(sink))
-            pipe.delete(keys.outbox_retries(sink))
+            pipe.delete(keys.outbox_retries(sink), keys.outbox_writer(sink))
             return bool(pipe.execute()[0])
 
 

@@ -1,7 +1,7 @@
 """The codec threads: fetch and decode before the device, draw and store after it. They tell the engine by its inbox.
 
 Nothing here is lost: storing goes on until the disk and Redis take it, or the worker is told to let go; an image that
-cannot be fetched is tried again, here or elsewhere, before it fails.
+cannot be fetched is tried again, here or elsewhere, before it fails; it does not fail while the whole store is away.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ class Codecs:
         try:
             data = self._artifacts.get(claimed.job.image_ref)
         except OSError as error:
-            return self._retry_or_fail(claimed, _failure("image_unavailable", error))
+            failure = _failure("image_unavailable", error)
+            return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
         gate = bundle.manifest.gate if claimed.job.gate else None
         try:
             prepared = prepare(data, bundle, self._max_pixels, gate)
@@ -190,14 +191,30 @@ class Codecs:
             log.warning("result dropped: another worker has the job", inspection_id=claimed.id)
         return Gone(claimed)
 
-    def _retry_or_fail(self, claimed: ClaimedJob, failure: Failure) -> Gone:
-        if claimed.since_first_claim_ms >= RETRY_ELSEWHERE_MS:
+    def _retry_or_fail(
+        self, claimed: ClaimedJob, failure: Failure, is_lasting: Callable[[], bool] = lambda: True
+    ) -> Gone:
+        """`is_lasting`: asked once it has gone on for too long; where it is not, it goes on."""
+        if claimed.since_first_claim_ms >= RETRY_ELSEWHERE_MS and is_lasting():
             return self._fail(claimed, failure)
         log.warning("inspection handed back", inspection_id=claimed.id, code=failure.code, detail=failure.detail)
         # At random, so that it is not always this worker whose next claim comes first.
         delay_ms = round(RETRY_DELAY_MS * random.uniform(0.25, 1.75))
         self._insist("hand-back", claimed, lambda: self._jobs.hand_back(claimed, delay_ms=delay_ms))
         return Gone(claimed)
+
+    def _is_lost(self, image_ref: str) -> bool:
+        """The store as a whole is there, and this image still cannot be fetched."""
+        try:
+            self._artifacts.probe()
+        except OSError as error:
+            log.warning("artifacts are away", error=str(error))
+            return False
+        try:
+            self._artifacts.get(image_ref)
+        except OSError:
+            return True
+        return False  # the store came back in between
 
     def _hand_back(self, claimed: ClaimedJob) -> Gone:
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import httpx
 import pytest
 import pytest_asyncio
@@ -18,13 +20,16 @@ from glad.gate import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
 from service.api.site import Site
+from service.artifacts import ArtifactStore
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submission import JobSubmitter
 from service.security.key_ring import SharedKeys
 from service.settings import Settings
 from tests.support.line import AT, THRESHOLDS
+from tests.support.object_store import ObjectStore, credentials
 from tests.support.redis_server import RedisServer
+from tests.support.wire import Wire
 
 
 @pytest.fixture(scope="session")
@@ -156,3 +161,32 @@ async def api(client: redis.Redis, shared_redis: RedisServer, start_app: StartAp
     """The application on the shared, emptied Redis."""
     running: Running = await start_app(shared_redis.url)
     return running
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A server that speaks S3."""
+    pytest.importorskip("s3fs", reason="pip install 'glad-inspect[s3]'")
+    pytest.importorskip("moto.server", reason="pip install 'glad-inspect[dev]'")
+    server = ObjectStore(tmp_path_factory.mktemp("s3") / "log")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_wire(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The wire to it, whose other end the environment names, as a deployment names its endpoint."""
+    with Wire(object_store.url) as wire:
+        for name, value in credentials(wire.url).items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield wire
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(s3_wire: Wire) -> ArtifactStore:
+    """Artifacts in a bucket of their own."""
+    name = f"glad-{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(name)
+    return ArtifactStore(f"s3://{name}/line")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -13,6 +11,7 @@ import pytest
 
 from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 from service.contract import new_inspection_id
+from tests.support.disk import files_of_at_most
 
 ID = "019abc12-3456-7def-8123-456789abcdef"
 # The first 48 bits of a UUIDv7 are milliseconds: 0x019abc123456 ms is 2025-11-25T15:33:31 UTC.
@@ -55,17 +54,6 @@ def test_no_other_path_can_be_reached(store: ArtifactStore, ref: str) -> None:
         store.get(ref)
     with pytest.raises(ArtifactNotFound):
         store.remove(ref)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system refuses longer files, as it refuses any on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_half_written_file_is_never_seen(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from service.addressee import Addressee
 from service.camera import Camera, Shot, find_images, header, report, row
 from service.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
 from service.contract import (
@@ -278,7 +279,7 @@ class TestCamera:
         for name in ("1.png", "2.png", "3.png"):
             (tmp_path / name).write_bytes(name.encode())
         with Client(server.url, patience_s=5) as client:
-            camera = Camera(client, "bracket", rate=1000)
+            camera = Camera(client, Addressee("bracket"), rate=1000)
             shots = list(camera.shoot(tmp_path, find_images(tmp_path), wait_s=5))
             found = report(camera, shots, seconds=1.0)
         assert [shot.file for shot in shots] == ["1.png", "2.png", "3.png"]
@@ -292,7 +293,9 @@ class TestCamera:
         (tmp_path / "1.png").write_bytes(b"image")
         with Client(server.url) as client:
             for run in ("", "", "anew"):
-                list(Camera(client, "bracket", 1000, run).shoot(tmp_path, find_images(tmp_path), wait_s=None))
+                list(
+                    Camera(client, Addressee("bracket"), 1000, run).shoot(tmp_path, find_images(tmp_path), wait_s=None)
+                )
         keys = [headers["idempotency-key"] for _, _, headers in server.asked]
         assert keys[0] == keys[1] != keys[2]
 

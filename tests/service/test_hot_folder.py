@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,17 +10,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import redis
 
+from service.addressee import Addressee, Labels
 from service.camera import Shot
 from service.client import Client
-from service.contract import State, Verdict
-from service.hot_folder import HotFolder, PutOff, Settling
+from service.contract import Result, State, Verdict
+from service.hot_folder import HotFolder, PutOff, Settling, _Waiting
 from service.queue.jobs import JobQueue
 from service.sent_journal import JOURNAL, Journal, Sent, Stamp
 from service.settings import Settings
+from tests.support.disk import files_of_at_most
 from tests.support.http_server import server_on
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually
@@ -61,7 +66,17 @@ def accepted(client: redis.Redis) -> int:
 
 
 def settled_at_once(service: Client, folder: Path, move_to: Path | None = None) -> HotFolder:
-    return HotFolder(service, "toy", folder, move_to=move_to, settle_s=0)
+    return HotFolder(service, Addressee("toy"), folder, move_to=move_to, settle_s=0)
+
+
+class Asked(Client):
+    """Counts how often it is asked for an inspection."""
+
+    count = 0
+
+    def get(self, inspection_id: str) -> Result:
+        self.count += 1
+        return super().get(inspection_id)
 
 
 class TestSettling:
@@ -97,6 +112,16 @@ class TestJournal:
         Journal(path).add(self.SENT)
         path.write_bytes(path.read_bytes() + b'{"file": "b.png", "si')
         journal = Journal(path)
+        journal.add(self.SENT.model_copy(update={"file": "c.png"}))
+        again = Journal(path)
+        assert [again.of(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
+
+    def test_a_line_that_the_disk_did_not_take_costs_no_other_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "journal"
+        journal = Journal(path)
+        journal.add(self.SENT)
+        with files_of_at_most(path.stat().st_size + 20), pytest.raises(OSError, match="File too large"):
+            journal.add(self.SENT.model_copy(update={"file": "b.png"}))
         journal.add(self.SENT.model_copy(update={"file": "c.png"}))
         again = Journal(path)
         assert [again.of(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
@@ -141,7 +166,7 @@ class TestHotFolder:
 
     def test_a_file_that_still_grows_is_left_alone(self, service: Client, folder: Path) -> None:
         whole = picture()
-        hot = HotFolder(service, "toy", folder, settle_s=1000)
+        hot = HotFolder(service, Addressee("toy"), folder, settle_s=1000)
         put(folder, "a.png", whole[:40])
         assert list(hot.look()) == []
         put(folder, "a.png", whole, at=1_700_000_001)
@@ -188,6 +213,29 @@ class TestHotFolder:
         assert len(list((done / "line-3").iterdir())) == 2, "nothing that was moved is overwritten"
         assert accepted(client) == 2
 
+    @pytest.mark.parametrize("image", ["good", "bad"])
+    def test_a_file_that_is_written_anew_while_it_is_sent_is_not_moved_away_unsent(
+        self, url: str, folder: Path, client: redis.Redis, image: str
+    ) -> None:
+        class Meanwhile(Client):
+            """The camera writes its next image under the same name while the first is sent."""
+
+            def submit(self, *given: Any, **options: Any) -> Result:
+                try:
+                    return super().submit(*given, **options)
+                finally:
+                    put(folder, "a.png", picture(colour="red"), at=1_700_000_001)
+
+        done = folder / "done"
+        put(folder, "a.png", picture() if image == "good" else b"%PDF-1.7")
+        with Meanwhile(url) as service:
+            assert len(list(settled_at_once(service, folder, done).look())) == 1
+        assert (folder / "a.png").read_bytes() == picture(colour="red")
+        with Client(url) as service:
+            (shot,) = settled_at_once(service, folder, done).look()
+        assert shot.is_accepted
+        assert (done / "a.png").read_bytes() == picture(colour="red")
+
     def test_a_move_that_a_crash_prevented_is_made_up_for(self, service: Client, folder: Path, tmp_path: Path) -> None:
         put(folder, "a.png")
         assert len(list(settled_at_once(service, folder).look())) == 1
@@ -217,7 +265,7 @@ class TestHotFolder:
     def test_a_product_that_is_not_known_yet_is_no_fault_of_the_image(self, service: Client, folder: Path) -> None:
         put(folder, "a.png")
         with pytest.raises(PutOff, match="404 Unknown product"):
-            list(HotFolder(service, "toi", folder, settle_s=0).look())
+            list(HotFolder(service, Addressee("toi"), folder, settle_s=0).look())
         assert len(list(settled_at_once(service, folder).look())) == 1
 
     def test_a_folder_that_is_away_is_waited_for(self, service: Client, folder: Path) -> None:
@@ -230,13 +278,99 @@ class TestHotFolder:
         folder.with_name("away").rename(folder)
         assert list(hot.look()) == []
 
+    def test_each_image_has_the_fields_that_were_given_and_those_that_its_name_holds(
+        self, service: Client, folder: Path
+    ) -> None:
+        labels = Labels.parse(["lot=L-42", "view=top"], r"(?P<serial>SN\d+)(_(?P<view>\w+))?")
+        addressee = Addressee("toy", "line-3", labels)
+        put(folder, "SN17_side.png", at=1_700_000_000)
+        put(folder, "SN18.png", at=1_700_000_001)
+        put(folder, "nameless.png", at=1_700_000_002)
+        hot = HotFolder(service, addressee, folder, settle_s=0)
+        side, top, nameless = hot.look()
+        told = [
+            (one.inspection.serial, one.inspection.view, one.inspection.lot, one.inspection.station)
+            for one in (side, top)
+            if one.inspection
+        ]
+        assert told == [("SN17", "side", "L-42", "line-3"), ("SN18", "top", "L-42", "line-3")]
+        assert str(nameless.error).startswith("not sent: its name does not match ")
+        assert list(hot.look()) == [], "told once"
+        (folder / "nameless.png").rename(folder / "SN19.png")
+        assert [shot.file for shot in hot.look()] == ["SN19.png"]
+
+    def test_a_station_is_an_address_by_itself_and_its_product_is_set_elsewhere(
+        self, service: Client, folder: Path, url: str
+    ) -> None:
+        put(folder, "a.png")
+        hot = HotFolder(service, Addressee(station="line 3"), folder, settle_s=0)
+        with pytest.raises(PutOff, match="404 Unknown station"):
+            list(hot.look())
+        httpx.put(f"{url}/v1/stations/line%203", json={"product": "toy", "lot": "L-43"}).raise_for_status()
+        (shot,) = hot.look()
+        assert shot.inspection is not None
+        told = (shot.inspection.product, shot.inspection.station, shot.inspection.lot)
+        assert told == ("toy", "line 3", "L-43")
+
+    def test_without_the_journal_and_with_other_fields_an_image_is_known_and_not_refused(
+        self, service: Client, folder: Path, client: redis.Redis, tmp_path: Path
+    ) -> None:
+        def sending(lot: str) -> HotFolder:
+            addressee = Addressee("toy", labels=Labels({"lot": lot}))
+            return HotFolder(service, addressee, folder, move_to=done, settle_s=0)
+
+        done = tmp_path / "done"
+        put(folder, "a.png")
+        assert len(list(sending("L-42").look())) == 1
+        (done / "a.png").rename(folder / "a.png")
+        (folder / JOURNAL).unlink()
+        (shot,) = sending("L-43").look()
+        assert str(shot.error).startswith("posted before, with other fields: 409")
+        assert (done / "a.png").exists()
+        assert accepted(client) == 1
+
+    def test_what_is_remembered_of_files_goes_with_them(self, service: Client, folder: Path) -> None:
+        labels = Labels.parse([], "(?P<serial>SN)")
+        hot = HotFolder(service, Addressee("toy", labels=labels), folder, settle_s=0)
+        path = put(folder, "nameless.png")
+        assert len(list(hot.look())) == 1
+        path.unlink()
+        assert list(hot.look()) == []
+        put(folder, "nameless.png")
+        assert len(list(hot.look())) == 1, "another file of that name is told of again"
+
+    def test_a_journal_that_cannot_be_shortened_now_puts_off_and_does_not_end_the_watch(
+        self, service: Client, folder: Path
+    ) -> None:
+        put(folder, "a.png")
+        hot = settled_at_once(service, folder)
+        assert len(list(hot.look())) == 1
+        for number in range(1100):
+            hot._journal.add(TestJournal.SENT.model_copy(update={"file": f"{number}.png"}))
+        with files_of_at_most(10), pytest.raises(PutOff, match="File too large"):
+            list(hot.look())
+        assert list(hot.look()) == []
+        assert len((folder / JOURNAL).read_bytes().splitlines()) == 1
+
+    def test_a_service_that_is_away_is_asked_for_one_result_only_before_the_next_look(
+        self, service: Client, folder: Path
+    ) -> None:
+        for number in range(5):
+            put(folder, f"{number}.png", at=1_700_000_000 + number)
+        waiting = [_Waiting(shot, float("inf")) for shot in settled_at_once(service, folder).look()]
+        assert len(waiting) == 5
+        with Asked("http://127.0.0.1:9", patience_s=0.1) as nobody:
+            assert list(settled_at_once(nobody, folder)._developed(waiting, threading.Event())) == []
+            assert nobody.count == 1
+        assert len(waiting) == 5
+
     def test_run_gives_each_result_until_it_is_stopped(
         self, service: Client, folder: Path, client: redis.Redis
     ) -> None:
         put(folder, "a.png", at=1_700_000_000)
         put(folder, "b.png", at=1_700_000_001)
         stopped, seen = threading.Event(), list[Shot]()
-        hot = HotFolder(service, "toy", folder, settle_s=0, every_s=0.01)
+        hot = HotFolder(service, Addressee("toy"), folder, settle_s=0, every_s=0.01)
 
         def watch() -> None:
             for shot in hot.run(stopped, wait_s=60):
@@ -274,7 +408,9 @@ def glad(*arguments: str) -> list[str]:
 def test_the_command_watches_until_sigterm_and_posts_nothing_twice_after_a_kill(
     url: str, folder: Path, client: redis.Redis, tmp_path: Path
 ) -> None:
-    command = glad("camera", str(folder), "--product", "toy", "--url", url, "--watch", "--settle", "0.1", "--no-wait")
+    labels = ["--station", "line-3", "--field", "lot=L-42", "--name-pattern", r"(?P<serial>\w+)\.png"]
+    watching = ["--url", url, "--watch", "--settle", "0.1", "--no-wait"]
+    command = glad("camera", str(folder), "--product", "toy", *labels, *watching)
     output = tmp_path / "output"
 
     def posted(count: int) -> bool:
@@ -290,15 +426,25 @@ def test_the_command_watches_until_sigterm_and_posts_nothing_twice_after_a_kill(
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 0, output.read_text()
     assert accepted(client) == 2
+    jobs = [json.loads(str(client.hget(key, "job"))) for key in client.scan_iter("glad:v1:inspection:*")]
+    told = {(job["serial"], job["lot"], job["station"]) for job in jobs}
+    assert told == {("a", "L-42", "line-3"), ("b", "L-42", "line-3")}
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(["--watch", "--again"], "leave out --limit, --again and --json"), (["--move-to", "x"], "give --watch with it")],
+    [
+        (["--product", "toy", "--watch", "--again"], "leave out --limit, --again and --json"),
+        (["--product", "toy", "--move-to", "x"], "give --watch with it"),
+        ([], "say what the images show: --product, or --station"),
+        (["--station", "line-3", "--field", "lot"], "'lot' is no field: give NAME=VALUE, such as lot=L-42"),
+        (["--station", "line-3", "--field", "colour=red"], "unknown field colour: there are serial, lot, view"),
+        (["--station", "line-3", "--field", "captured_at=today"], "captured_at is 'today'"),
+        (["--station", "line-3", "--name-pattern", "("], "'(' is no regular expression"),
+        (["--station", "line-3", "--name-pattern", "SN"], "'SN' names no field: give one such as"),
+    ],
 )
 def test_options_that_do_not_fit_are_refused(folder: Path, options: list[str], reason: str) -> None:
-    done = subprocess.run(
-        glad("camera", str(folder), "--product", "toy", *options), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(glad("camera", str(folder), *options), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert reason in done.stderr

@@ -14,7 +14,8 @@ import pytest
 import redis
 import uuid6
 
-from service.artifacts import ArtifactNotFound, ArtifactStore
+from model_store.files import hidden_sibling
+from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable, Kept
 from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.queue.submission import JobSubmitter
@@ -29,11 +30,21 @@ DAY_S = 86_400
 Put = Callable[..., str]
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
-    """The same store on a folder and on an fsspec file system."""
+    """The same store on a folder, on an fsspec file system, and on an object store."""
+    if request.param == "s3":
+        yield request.getfixturevalue("bucket")
+        return
     yield ArtifactStore(str(tmp_path) if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
     fsspec.filesystem("memory").store.clear()
+
+
+def made_ago(client: redis.Redis, hours: float) -> str:
+    """An inspection's id, so many hours old."""
+    now: Any = client.time()
+    moment = now[0] * 1000 - round(hours * HOUR_MS)
+    return str(uuid.UUID(int=(moment << 80) | (uuid6.uuid7().int & ((1 << 80) - 1))))
 
 
 @pytest.fixture
@@ -42,10 +53,7 @@ def put(store: ArtifactStore, client: redis.Redis) -> Put:
     client.set(keys.BORN, 1)
 
     def put(hours_ago: float, state: str | None = "done", *, size: int = 10, pictures: bool = True) -> str:
-        now: Any = client.time()
-        seconds, _ = now
-        moment = seconds * 1000 - round(hours_ago * HOUR_MS)
-        name = str(uuid.UUID(int=(moment << 80) | (uuid6.uuid7().int & ((1 << 80) - 1))))
+        name = made_ago(client, hours_ago)
         store.put(name, "image", bytes(size - pictures))
         if pictures:
             store.put(name, "map.npy", b"1")
@@ -56,10 +64,12 @@ def put(store: ArtifactStore, client: redis.Redis) -> Put:
     return put
 
 
-def sweep(client: redis.Redis, store: ArtifactStore, max_age_s: float = DAY_S, max_bytes: int | None = None) -> Swept:
+def sweep(
+    client: redis.Redis, store: ArtifactStore, max_age_s: float = DAY_S, max_bytes: int | None = None, **limits: float
+) -> Swept:
     """One sweep, whoever swept before."""
     client.delete(keys.SWEEPER)
-    swept = Sweeper(client, store, ArtifactLimits(max_age_s, max_bytes)).sweep()
+    swept = Sweeper(client, store, ArtifactLimits(max_age_s, max_bytes, **limits)).sweep()
     assert swept is not None
     return swept
 
@@ -109,6 +119,85 @@ def test_an_image_that_no_inspection_knows_is_swept(client: redis.Redis, store: 
     assert left(store) == {known, with_pictures}
 
 
+def test_what_a_killed_writer_left_half_written_makes_no_orphan_of_another_kind(
+    client: redis.Redis, put: Put, store: ArtifactStore
+) -> None:
+    if store.root.startswith(("memory", "s3")):
+        pytest.skip("written in one step there")
+    image = Path(store.root, ArtifactStore.ref(put(2, state=None, pictures=False), "image"))
+    image.rename(hidden_sibling(image))
+    assert sweep(client, store) == Swept(orphans=1, bytes=10)
+
+
+def test_an_image_whose_result_is_no_longer_kept_is_no_orphan(
+    client: redis.Redis, store: ArtifactStore, put: Put
+) -> None:
+    failed = put(30, state=None, pictures=False)  # it ended without pictures, and Redis knew it for a day
+    assert sweep(client, store, max_age_s=1000 * DAY_S) == Swept()
+    assert left(store) == {failed}
+    assert sweep(client, store, known_s=31 * 3600, max_age_s=1000 * DAY_S).orphans == 1
+
+
+def test_days_that_hold_nothing_to_remove_are_not_looked_at(client: redis.Redis, tmp_path: Path) -> None:
+    class Watched(ArtifactStore):
+        def kept(self, day: str) -> Iterator[Kept]:
+            looked_at.append(day)
+            return super().kept(day)
+
+    looked_at: list[str] = []
+    store = Watched(tmp_path)
+    for age in range(10):
+        store.put(made_ago(client, 24 * age), "image", b"1")
+    days = store.days()[::-1]
+    middle = set(days[3:7])
+    sweep(client, store, max_age_s=7 * DAY_S)
+    assert {*days[:2], *days[8:]} <= set(looked_at)
+    assert middle.isdisjoint(looked_at)
+    looked_at.clear()
+    sweep(client, store, max_age_s=7 * DAY_S, max_bytes=1000)
+    assert middle <= set(looked_at), "their bytes count"
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(client: redis.Redis, tmp_path: Path) -> None:
+    class Stubborn(ArtifactStore):
+        def remove_inspection(self, inspection_id: str) -> None:
+            if inspection_id in stuck:
+                raise ArtifactsUnavailable("no right to remove it")
+            super().remove_inspection(inspection_id)
+
+    store = Stubborn(tmp_path)
+    names = [made_ago(client, hours) for hours in (50, 40, 30)]
+    for name in names:
+        store.put(name, "image", b"1234")
+    stuck = {names[0]}
+    assert sweep(client, store) == Swept(too_old=2, bytes=8)
+    assert left(store) == stuck
+    many = [made_ago(client, 30) for _ in range(30)]
+    for name in many:
+        store.put(name, "image", b"1234")
+    stuck |= set(many)
+    with pytest.raises(ArtifactsUnavailable, match="no right to remove it"):
+        sweep(client, store)
+
+
+def test_a_slow_sweep_keeps_its_turn(client: redis.Redis, tmp_path: Path) -> None:
+    class Slow(ArtifactStore):
+        """Each removal takes 25 s."""
+
+        def remove_inspection(self, inspection_id: str) -> None:
+            left_ms.append(int(str(client.pttl(keys.SWEEPER))))
+            client.pexpire(keys.SWEEPER, left_ms[-1] - 25_000)
+            now[0] += 25.0
+            super().remove_inspection(inspection_id)
+
+    left_ms, now, store = list[int](), [0.0], Slow(tmp_path)
+    for _ in range(5):
+        store.put(made_ago(client, 30), "image", b"1")
+    limits = ArtifactLimits(DAY_S)
+    assert Sweeper(client, store, limits, clock=lambda: now[0]).sweep() == Swept(too_old=5, bytes=5)
+    assert min(left_ms) > 30_000
+
+
 def test_a_dead_letter_keeps_its_image_for_a_replay(client: redis.Redis, store: ArtifactStore, put: Put) -> None:
     name = put(2, state=None, pictures=False)
     client.xadd(keys.PoolKeys("other").dead, {"id": name, "job": "{}", "reason": "r"})
@@ -125,13 +214,10 @@ def test_a_redis_that_was_set_up_anew_takes_nothing_of_its_predecessor_for_an_or
 
 def test_other_files_in_the_store_are_not_touched(client: redis.Redis, store: ArtifactStore, put: Put) -> None:
     put(100)
-    if not store.root.startswith("memory"):
-        other = Path(store.root) / "archive" / "2020-01-01" / "x.jsonl"
-        other.parent.mkdir(parents=True)
-        other.write_text("kept")
+    others = store.folder("archive/2020-01-01")
+    others.put("x.jsonl", b"kept")
     assert sweep(client, store).too_old == 1
-    if not store.root.startswith("memory"):
-        assert other.read_text() == "kept"
+    assert others.get("x.jsonl") == b"kept"
 
 
 def test_of_many_at_once_one_sweeps_and_the_others_pass(client: redis.Redis, store: ArtifactStore, put: Put) -> None:
@@ -175,6 +261,18 @@ async def test_an_image_is_safe_from_its_acceptance_to_its_end(
     assert swept() == Swept(too_old=1, bytes=1)
 
 
+async def test_what_nobody_expected_ends_no_sweeping(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path
+) -> None:
+    store = ArtifactStore(tmp_path / "data" / "artifacts")
+    old = store.put("019abc12-3456-7def-8123-456789abcdef", "image", b"of 2025")
+    client.set(keys.BORN, "no number")
+    await start_app(shared_redis.url, sweep_every_s=0.05)
+    await asyncio.to_thread(eventually, lambda: client.exists(keys.SWEEPER) == 1)
+    client.delete(keys.BORN, keys.SWEEPER)
+    await asyncio.to_thread(eventually, lambda: old.split("/")[1] not in left(store))
+
+
 async def test_the_api_sweeps_in_the_background(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path
 ) -> None:
@@ -206,5 +304,7 @@ def test_a_file_where_a_day_or_an_inspection_should_be_is_passed_over(tmp_path: 
     store.put(str(uuid6.uuid7()), "image", b"1")
     (day,) = store.days()
     (tmp_path / day / "notes.txt").write_text("left by hand")
+    (tmp_path / "2026-02-99").mkdir()
+    assert store.days() == [day]
     assert len(list(store.kept(day))) == 1
     assert list(store.kept("2001-01-01")) == []

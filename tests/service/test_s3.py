@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import signal
-import socket
+import re
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from urllib.parse import unquote
 
 import fsspec
 import pytest
@@ -19,111 +17,113 @@ from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavaila
 from service.contract import new_inspection_id
 from service.queue import keys
 from service.retention import ArtifactLimits, Sweeper, Swept
-from tests.support.processes import eventually
-
-pytest.importorskip("s3fs", reason="pip install 'glad-inspect[s3]'")
-pytest.importorskip("moto.server", reason="pip install 'glad-inspect[dev]'")
+from tests.service.conftest import Running, StartApp
+from tests.support.line import picture
+from tests.support.object_store import ObjectStore
+from tests.support.redis_server import RedisServer
+from tests.support.wire import Wire
 
 OLD = "019abc12-3456-7def-8123-456789abcdef"  # of 2025-11-25: see test_artifacts.py
+URL = "/v1/products/toy/inspections"
 
 
-class ObjectStore:
-    """The server, which can be stopped as a whole."""
-
-    def __init__(self, log: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
-                stdout=output, stderr=output,
-            )  # fmt: skip
-        eventually(self._answers)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A server of its own, named by the environment as a deployment names it."""
-    server = ObjectStore(tmp_path / "s3.log")
-    environment = {
-        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server.url, "AWS_MAX_ATTEMPTS": "1",
-    }  # fmt: skip
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield server
-    server.kill()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
-@pytest.fixture
-def store(server: ObjectStore) -> ArtifactStore:
-    """In a bucket of its own."""
-    bucket = f"glad-{uuid.uuid4().hex}"
-    fsspec.filesystem("s3").mkdir(bucket)
-    return ArtifactStore(f"s3://{bucket}/line")
-
-
-def test_files_are_put_got_listed_replaced_and_removed(store: ArtifactStore) -> None:
-    ref = store.put(OLD, "image", b"one")
-    store.put(OLD, "image", b"second")
-    store.put(OLD, "map.npy", b"m")
-    assert store.get(ref) == b"second"
-    assert store.days() == ["2025-11-25"]
-    (kept,) = store.kept("2025-11-25")
+def test_files_are_put_got_listed_replaced_and_removed(bucket: ArtifactStore) -> None:
+    ref = bucket.put(OLD, "image", b"one")
+    bucket.put(OLD, "image", b"second")
+    bucket.put(OLD, "map.npy", b"m")
+    assert bucket.get(ref) == b"second"
+    assert bucket.days() == ["2025-11-25"]
+    (kept,) = bucket.kept("2025-11-25")
     assert (kept.inspection_id, kept.names, kept.bytes) == (OLD, frozenset({"image", "map.npy"}), 7)
-    store.remove(ref)
-    store.remove(ref)
+    bucket.remove(ref)
+    bucket.remove(ref)
     with pytest.raises(ArtifactNotFound):
-        store.get(ref)
-    store.remove_inspection(OLD)
-    assert list(store.kept("2025-11-25")) == []
-    store.probe()
+        bucket.get(ref)
+    bucket.remove_inspection(OLD)
+    assert list(bucket.kept("2025-11-25")) == []
+    bucket.probe()
 
 
-def test_the_archive_folder_is_listed_and_kept_apart(store: ArtifactStore) -> None:
-    archive = store.folder("archive")
+def test_the_archive_folder_is_listed_and_kept_apart(bucket: ArtifactStore) -> None:
+    archive = bucket.folder("archive")
     assert archive.names() == []
     archive.put("a.jsonl", json.dumps({"a": 1}).encode())
     assert archive.names() == ["a.jsonl"]
     assert archive.get("a.jsonl") == b'{"a": 1}'
-    assert store.days() == []
+    assert bucket.days() == []
 
 
-def test_the_old_go_and_what_is_queued_or_young_stays(store: ArtifactStore, client: redis.Redis) -> None:
+def test_the_old_go_and_what_is_queued_or_young_stays(bucket: ArtifactStore, client: redis.Redis) -> None:
     young, queued = new_inspection_id(), "019abc12-3456-7def-8123-456789abcd00"
     for name in (OLD, young, queued):
-        store.put(name, "image", b"1234")
+        bucket.put(name, "image", b"1234")
     client.hset(keys.inspection(queued), "state", "queued")
-    assert Sweeper(client, store, ArtifactLimits(max_age_s=86_400)).sweep() == Swept(too_old=1, bytes=4)
-    left = {one.inspection_id for day in store.days() for one in store.kept(day)}
+    assert Sweeper(client, bucket, ArtifactLimits(max_age_s=86_400)).sweep() == Swept(too_old=1, bytes=4)
+    left = {one.inspection_id for day in bucket.days() for one in bucket.kept(day)}
     assert left == {young, queued}
 
 
-def test_another_process_sees_what_was_written_meanwhile(store: ArtifactStore) -> None:
-    assert store.days() == []
-    script = f"from service.artifacts import ArtifactStore; ArtifactStore({store.root!r}).put({OLD!r}, 'image', b'x')"
+def test_another_process_sees_what_was_written_meanwhile(bucket: ArtifactStore) -> None:
+    assert bucket.days() == []
+    script = f"from service.artifacts import ArtifactStore; ArtifactStore({bucket.root!r}).put({OLD!r}, 'image', b'x')"
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert store.days() == ["2025-11-25"]
-    assert [one.inspection_id for one in store.kept("2025-11-25")] == [OLD]
+    assert bucket.days() == ["2025-11-25"]
+    assert [one.inspection_id for one in bucket.kept("2025-11-25")] == [OLD]
 
 
-def test_a_store_that_is_away_is_unavailable(store: ArtifactStore, server: ObjectStore) -> None:
-    ref = store.put(OLD, "image", b"x")
-    server.kill()
-    for call in (lambda: store.put(OLD, "image", b"y"), lambda: store.get(ref), store.days, store.probe):
+def test_a_day_is_listed_in_pieces_that_fit_into_memory(bucket: ArtifactStore, object_store: ObjectStore) -> None:
+    # 0x019abc12 and 0x019abd21 begin 17 minutes and more apart.
+    names = [f"019abc12-3456-7def-8123-{number:012x}" for number in range(3)]
+    names += [f"019abd21-3456-7def-8123-{number:012x}" for number in range(3)]
+    for name in reversed(names):
+        bucket.put(name, "image", b"1")
+        bucket.put(name, "map.npy", b"22")
+    seen = len(object_store.requests())
+    found = list(bucket.kept("2025-11-25"))
+    assert [one.inspection_id for one in found] == names
+    assert {(one.names, one.bytes) for one in found} == {(frozenset({"image", "map.npy"}), 3)}
+    listings = [unquote(path) for path in object_store.requests()[seen:] if "list-type=2" in path]
+    assert len(listings) == 84  # a day is 82.4 pieces of 2^20 ms, and begins within one
+    assert all(re.search(r"prefix=line/2025-11-25/[0-9a-f]{7}(&|$)", path) for path in listings)
+
+
+def test_a_store_that_is_away_is_unavailable_and_soon_said_to_be(bucket: ArtifactStore, s3_wire: Wire) -> None:
+    ref = bucket.put(OLD, "image", b"x")
+    s3_wire.cut()
+    for call in (lambda: bucket.put(OLD, "image", b"y"), lambda: bucket.get(ref), bucket.days, bucket.probe):
+        before = s3_wire.connections
         with pytest.raises(ArtifactsUnavailable):
             call()
+        assert s3_wire.connections - before < 10, "the libraries by themselves try 25 times, and a camera waits"
+    s3_wire.mend()
+    assert bucket.get(ref) == b"x"
+
+
+def test_a_bucket_that_is_not_there_is_not_made(bucket: ArtifactStore) -> None:
+    system = fsspec.filesystem("s3")
+    buckets = system.ls("")
+    with pytest.raises(ArtifactsUnavailable, match="could not be stored in s3://glad-missing/line"):
+        ArtifactStore("s3://glad-missing/line").put(OLD, "image", b"x")
+    system.invalidate_cache()
+    assert system.ls("") == buckets
+
+
+async def test_an_image_that_the_store_does_not_take_is_503_and_none_is_queued(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, bucket: ArtifactStore, s3_wire: Wire
+) -> None:
+    running: Running = await start_app(shared_redis.url, artifacts_url=bucket.root, retry_after_s=3)
+    accepted = (await running.http.post(URL, content=picture())).json()["id"]
+    s3_wire.cut()
+    for answer in (
+        await running.http.post(URL, content=picture(colour="red")),
+        await running.http.get(f"/v1/inspections/{accepted}/image"),
+        await running.http.get("/health/ready"),
+    ):
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["retry-after"] == "3"
+        assert bucket.root not in answer.text
+    assert list(client.scan_iter(f"{keys.INSPECTION_PREFIX}*")) == [keys.inspection(accepted)]
+    s3_wire.mend()
+    assert (await running.http.get(f"/v1/inspections/{accepted}/image")).content == picture()
+    assert (await running.http.post(URL, content=picture(colour="red"))).status_code == 202
+    assert len(await asyncio.to_thread(lambda: [one for day in bucket.days() for one in bucket.kept(day)])) == 2

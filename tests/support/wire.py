@@ -1,4 +1,4 @@
-"""The wire to a Redis, which a test may cut, silence, or rob of its replies."""
+"""The wire to a server, which a test may cut, silence, or rob of its replies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from urllib.parse import urlsplit
 
 
 class Wire:
-    """Carries bytes between a TCP port and a unix socket.
+    """Carries bytes between a TCP port and a server: a Redis's unix socket, or a TCP port.
 
     with Wire(server.url) as wire:
         queue = JobQueue(connect(wire.url))
         wire.cut()
     """
 
-    def __init__(self, redis_url: str) -> None:
-        self._target = urlsplit(redis_url).path
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
         self._lock = threading.Lock()
         self._ends: list[socket.socket] = []
+        self.connections = 0
+        """So many were made, those that were cut at once among them."""
         self._whole = True
         self._requests_pass = self._replies_pass = True
 
@@ -42,7 +44,8 @@ class Wire:
     @property
     def url(self) -> str:
         """What a client at this end connects to."""
-        return f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+        scheme = "redis" if self._target.scheme == "unix" else self._target.scheme
+        return f"{scheme}://127.0.0.1:{self._listening.getsockname()[1]}"
 
     def cut(self) -> None:
         """Every connection ends, and new ones end at once."""
@@ -80,11 +83,12 @@ class Wire:
             self._join(near)
 
     def _join(self, near: socket.socket) -> None:
-        far = socket.socket(socket.AF_UNIX)
+        far, address = self._far_end()
         with self._lock:
+            self.connections += 1
             self._ends += [near, far]
             try:
-                far.connect(self._target)
+                far.connect(address)
             except OSError:
                 near.close()
                 return
@@ -93,6 +97,11 @@ class Wire:
                 return
         for source, target, asking in ((near, far, True), (far, near, False)):
             threading.Thread(target=self._pump, args=(source, target, asking), daemon=True).start()
+
+    def _far_end(self) -> tuple[socket.socket, str | tuple[str, int]]:
+        if self._target.scheme == "unix":
+            return socket.socket(socket.AF_UNIX), self._target.path
+        return socket.socket(), (str(self._target.hostname), int(self._target.port or 0))
 
     def _pump(self, source: socket.socket, target: socket.socket, asking: bool) -> None:
         with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from model_store.files import hidden_sibling
-from service.artifacts import ArtifactFolder, ArtifactStore
+from service.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
 from service.contract import Result
 from service.outbox.archive import FOLDER, Archive
 from service.queue import keys
@@ -163,7 +163,9 @@ def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path
     for path, age_s in ((left, 3700), (under_way, 3500), (place / "notes.tmp", 3700)):
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age_s,) * 2)
-    sink.idle(MONDAY)
+    sink.idle(MONDAY + DAY - 1)
+    assert left.exists()
+    Archive(store.folder(FOLDER), client, every_s=0.0).idle(MONDAY)  # a new process looks at once
     assert sorted(path.name for path in place.iterdir()) == sorted(
         [f"2026-11-23.{MONDAY}-0_{MONDAY}-0.jsonl.gz", under_way.name, "notes.tmp"]
     )
@@ -181,7 +183,7 @@ def test_what_is_delivered_again_is_not_written_again(folder: ArtifactFolder, ar
     assert ids(folder) == [one.id for one in events]
 
 
-class Dies(Exception):
+class Dies(BaseException):
     """Stands for the end of the process."""
 
 
@@ -189,21 +191,16 @@ class Failing(ArtifactFolder):
     """A folder whose process dies before the n-th write or removal."""
 
     def __init__(self, real: ArtifactFolder, calls: int) -> None:
-        self._real, self._left = real, calls
-
-    def names(self) -> list[str]:
-        return self._real.names()
-
-    def get(self, name: str) -> bytes:
-        return self._real.get(name)
+        super().__init__(real._backend, real._root, real._name)
+        self._left = calls
 
     def put(self, name: str, content: bytes) -> None:
         self._count()
-        self._real.put(name, content)
+        super().put(name, content)
 
     def remove(self, name: str) -> None:
         self._count()
-        self._real.remove(name)
+        super().remove(name)
 
     def _count(self) -> None:
         if self._left == 0:
@@ -229,16 +226,83 @@ def test_a_crash_anywhere_loses_no_line_and_doubles_none_in_the_end(
     assert folder.names()[:2] == ["2026-11-23.jsonl.gz", "2026-11-24.jsonl.gz"]
 
 
-def test_a_part_that_cannot_be_read_stays_and_the_archive_goes_on(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+DAMAGED = {
+    "no gzip": b"not gzip",
+    "flipped": gzip.compress(b"")[:10] + b"\xff" * 20,
+    "cut off": gzip.compress(b'{"event_id":"1-0"}')[:-4],
+    "another's": gzip.compress(b'{"id":1}\n'),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_part_that_cannot_be_read_stays_and_is_told_and_the_archive_goes_on(
+    folder: ArtifactFolder, client: redis.Redis, content: bytes
 ) -> None:
-    sink = archive()
+    left: list[int] = []
+    sink = Archive(folder, client, 0.0, left.append)
     sink.deliver([event(MONDAY)])
     [broken] = folder.names()
-    folder.put(broken, b"not gzip")
+    whole = folder.get(broken)
+    folder.put(broken, content)
     assert sink.deliver([event(MONDAY + DAY)]) == []
+    sink.idle(MONDAY + DAY)
     assert folder.names()[0] == broken
     assert len(folder.names()) == 2
+    # Where the line never rests, the next part but one minute closes the day.
+    folder.put(broken, whole)
+    sink.deliver([event(MONDAY + DAY + 60_000)])
+    assert folder.names()[0] == "2026-11-23.jsonl.gz"
+    assert left == [0, 1, 0]
+
+
+class Counting(ArtifactFolder):
+    """A folder that counts how often it is listed."""
+
+    def __init__(self, real: ArtifactFolder) -> None:
+        super().__init__(real._backend, real._root, real._name)
+        self.listed = 0
+
+    def names(self) -> list[str]:
+        self.listed += 1
+        return super().names()
+
+
+def test_a_further_part_costs_no_look_at_those_before_it(folder: ArtifactFolder, client: redis.Redis) -> None:
+    counting = Counting(folder)
+    sink = Archive(counting, client, 0.0)
+    sink.deliver([event(MONDAY)])
+    before = counting.listed
+    for number in range(1, 50):
+        assert sink.deliver([event(MONDAY + number)]) == []
+    assert counting.listed == before
+    sink.deliver([event(MONDAY + 49), event(MONDAY + 50)])  # what was not acknowledged comes again
+    assert counting.listed == before
+    assert ids(folder) == [f"{MONDAY + number}-0" for number in range(51)]
+
+
+def test_what_another_process_wrote_meanwhile_is_not_written_again(
+    folder: ArtifactFolder, archive: Callable[[], Archive]
+) -> None:
+    one, other = archive(), archive()
+    one.deliver([event(MONDAY)])
+    other.deliver([event(MONDAY + 1)])  # and dies before it says so
+    one.deliver([event(MONDAY + 1), event(MONDAY + 2)])
+    other.deliver([event(MONDAY + 2), event(MONDAY + 3)])
+    assert ids(folder) == [f"{MONDAY + number}-0" for number in range(4)]
+
+
+def test_a_part_whose_write_only_seemed_to_fail_is_not_written_again(
+    folder: ArtifactFolder, client: redis.Redis
+) -> None:
+    class Forgetful(Counting):
+        def put(self, name: str, content: bytes) -> None:
+            super().put(name, content)
+            raise ArtifactsUnavailable("the answer was lost")
+
+    sink = Archive(Forgetful(folder), client, 0.0)
+    assert len(sink.deliver([event(MONDAY), event(MONDAY + 1)])) == 2
+    assert sink.deliver([event(MONDAY), event(MONDAY + 1)]) == []
+    assert ids(folder) == [f"{MONDAY}-0", f"{MONDAY + 1}-0"]
 
 
 def test_events_are_tried_again_while_the_disk_takes_nothing(

@@ -165,6 +165,19 @@ def test_metrics_and_health_are_told(
     assert outbox.stop() == 0
 
 
+def test_a_day_of_the_archive_that_is_left_in_parts_is_told(
+    client: redis.Redis, shared_redis: RedisServer, start: Start, tmp_path: Path
+) -> None:
+    damaged = "2026-11-23.1795392000000-0_1795392000001-0.jsonl.gz"
+    ArtifactStore(tmp_path / "data" / "artifacts").folder(FOLDER).put(damaged, b"not gzip")
+    outbox = start(shared_redis.url, GLAD_ARCHIVE="on")
+    outbox.wait_until_ready()
+    metrics = f"http://127.0.0.1:{outbox.port}/metrics"
+    eventually(lambda: 'glad_outbox_days_in_parts{sink="archive"} 1.0' in httpx.get(metrics).text)
+    assert '"day": "2026-11-23"' in outbox.text
+    assert outbox.stop() == 0
+
+
 def test_no_secret_comes_into_the_log(
     client: redis.Redis, shared_redis: RedisServer, start: Start, receiver: Receiver
 ) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client import CollectorRegistry
+from redis.exceptions import ResponseError
 
 from service.child import Backoff
+from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import (
     Policy,
+    Relay,
     Undelivered,
     after,
     due_now,
@@ -29,6 +32,7 @@ from service.stop import Stop
 from tests.service.outbox.conftest import MakeRelay, running, turns
 from tests.support.ended import end
 from tests.support.processes import eventually
+from tests.support.redis_server import RedisServer
 
 AT_ONCE = Backoff(first_s=0.0, most_s=0.0)
 
@@ -176,6 +180,19 @@ def test_a_fault_in_the_sink_delays_and_loses_nothing(client: redis.Redis, make_
     assert sink.got == ended
 
 
+def test_a_fault_in_what_can_wait_ends_nothing(client: redis.Redis, make_relay: MakeRelay) -> None:
+    class Faulty(Toy):
+        def idle(self, now_ms: int) -> None:
+            self.idled += 1
+            raise ZeroDivisionError
+
+    sink, stop = Faulty(), Stop()
+    with running(make_relay(sink, stop), stop):
+        eventually(lambda: sink.idled == 1)
+        ended = end(client, 1)
+        eventually(lambda: sink.got == ended)
+
+
 def test_events_wait_for_others_only_as_long_as_they_may(client: redis.Redis, make_relay: MakeRelay) -> None:
     sink = Toy(Policy(batch=4, linger_s=0.3, backoff=AT_ONCE))
     relay = make_relay(sink)
@@ -235,6 +252,19 @@ def test_a_place_that_was_removed_is_taken_anew_from_now_on(client: redis.Redis,
         eventually(lambda: sink.got == ended)
 
 
+def test_a_redis_that_dies_before_the_place_is_taken_anew_ends_no_loop(own_redis: RedisServer) -> None:
+    stop = Stop()
+    with own_redis.connect() as client:
+        place = Subscription(client, "toy")
+        relay = Relay(Toy(), place, OutboxMetrics(CollectorRegistry()), stop, lambda: True)
+        own_redis.kill()
+        stop.ask()  # so that it does not wait
+        relay._recover(ResponseError("NOGROUP No such key"))
+        own_redis.start()
+        relay._recover(ResponseError("NOGROUP No such key"))
+        assert [one.sink for one in Subscribers(client).all()] == ["toy"]
+
+
 def test_a_message_is_the_event_with_its_id_first() -> None:
     event = StoredEvent("17-3", '{"type":"inspection.done","station":"Süd"}')
     assert message(event) == '{"event_id":"17-3","type":"inspection.done","station":"Süd"}'
@@ -264,6 +294,12 @@ class TestPolicy:
         lingering = Pending("1-0", 200, None)
         assert wait_ms_of(self.standing(lingering), Policy(batch=8, linger_s=1.0)) == 800
         assert wait_ms_of(self.standing(), Policy(batch=8)) == 2000
+
+    def test_a_new_one_that_failed_ones_hold_up_is_not_waited_for(self) -> None:
+        held_up = self.standing(self.failed("1-0", 10_700), Pending("2-0", 5_000, None))
+        assert due_now(held_up, Policy(batch=8)) == []
+        assert wait_ms_of(held_up, Policy(batch=8)) == 700
+        assert wait_ms_of(held_up, Policy(batch=8, most_failed=2)) == 1
 
     def test_waits_double_up_to_the_most_and_the_first_failure_is_remembered(self) -> None:
         policy = Policy(batch=1, backoff=Backoff(first_s=5.0, most_s=12.0))
