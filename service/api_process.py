@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from service.api.patient_protocol import PatientProtocol
 from service.child import API_DRAIN_S, EXIT_CONFIG
 from service.settings import Settings
+from service.steady_memory import return_freed_memory
 
 
 class Server(uvicorn.Server):
@@ -66,6 +67,7 @@ def serve_on(server: socket.socket, settings: Settings) -> None:
     seconds."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    return_freed_memory()
     make_server(settings).run(sockets=[server])
 
 

@@ -1,0 +1,50 @@
+"""What an API process has freed it gives back, however large the images before were."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from service.steady_memory import return_freed_memory
+
+MAPPED = """
+import ctypes, sys
+from service.steady_memory import LARGE_BYTES, return_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+libc.mallinfo2.restype = Info
+if sys.argv[1] == "steady":
+    assert return_freed_memory()
+libc.free(libc.malloc(16 * LARGE_BYTES))
+before = libc.mallinfo2().hblks
+libc.malloc(4 * LARGE_BYTES)
+print(libc.mallinfo2().hblks - before)
+"""
+
+glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 or newer tells this")
+
+
+def mapped_on_its_own(how: str) -> int:
+    """Buffers that a new process maps for one large request, after a larger one was freed."""
+    told = subprocess.run([sys.executable, "-c", MAPPED, how], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
+@glibc
+def test_a_large_buffer_is_mapped_on_its_own_also_after_a_larger_one() -> None:
+    assert mapped_on_its_own("steady") == 1
+    assert mapped_on_its_own("as it is") == 0, "or the C library does so by itself now, and ours can go"
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert not return_freed_memory()
