@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -196,11 +197,13 @@ async def version_infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Mod
 
 
 async def _infer(site: Site, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
-    with rejections_counted(site):
-        asked, order = await asyncio.to_thread(_read, site, sent)
-        accepted = await _accept_all(site, caller, model, version, order)
-    results = await _finished(site, accepted, order)
-    return await asyncio.to_thread(_answered, site, asked, order, results)
+    with ExitStack() as held:
+        with rejections_counted(site):
+            asked, order = await asyncio.to_thread(_read, site, sent)
+            held.enter_context(site.held.holding(sum(map(len, order.images))))  # unpacked: a small body may bring much
+            accepted = await _accept_all(site, caller, model, version, order)
+        results = await _finished(site, accepted, order)
+        return await asyncio.to_thread(_answered, site, asked, order, results)
 
 
 def _read(site: Site, sent: Sent) -> tuple[InferRequest, Order]:
