@@ -118,8 +118,8 @@ class Settings(BaseSettings):
 
     @property
     def held_bytes(self) -> int:
-        """What bodies may take together: at least one has room."""
-        return max(self.max_held_bytes, self.max_body_bytes)
+        """What bodies may take together: at least one has room, and what it is unpacked to."""
+        return max(self.max_held_bytes, 2 * self.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:

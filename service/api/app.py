@@ -132,8 +132,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     def refused(slug: str) -> None:
         app.state.site.metrics.rejected(slug)
 
-    limits = Limits(settings.max_body_bytes, settings.body_timeout_s, settings.retry_after_s)
-    app.add_middleware(BodyLimit, limits=limits, held=Held(settings.held_bytes), refused=refused)
+    limits = Limits(settings.max_body_bytes, settings.body_timeout_s)
+    app.add_middleware(BodyLimit, limits=limits, held=lambda: app.state.site.held, refused=refused)
     open_paths = OPEN | ({"/metrics"} if settings.metrics_open else set())
     app.add_middleware(Door, guard=lambda: app.state.site.guard, open_paths=open_paths, refused=refused)
     if settings.cors_origins:
@@ -184,6 +184,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=artifacts,
                 decoder=decoder,
+                held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),
                 metrics=ApiMetrics(
                     CollectorRegistry(),
                     takt_s=settings.takt_s,

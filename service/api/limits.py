@@ -31,8 +31,6 @@ class Limits:
     """Of one body that holds images; others may have `MAX_JSON_BYTES`."""
     patience_s: float
     """A body may keep us waiting so long, and longer by what it has brought at SLOWEST_BYTES_PER_S."""
-    retry_after_s: int
-    """When to come back, if there was no room."""
 
     def of(self, path: str) -> int:
         """The most bytes that a body sent to this path may have."""
@@ -46,8 +44,8 @@ class _Refused(Exception):
 class BodyLimit:
     """ASGI middleware: counts the bytes that really arrive, and the time that they keep us waiting: 413, 429, 408."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, held: Held, refused: Callable[[str], None]) -> None:
-        """`held`: shared by all requests. `refused`: told the slug of every refusal."""
+    def __init__(self, app: ASGIApp, limits: Limits, held: Callable[[], Held], refused: Callable[[str], None]) -> None:
+        """`held`: what the process holds, once it has started. `refused`: told the slug of every refusal."""
         self._app, self._limits, self._held, self._refused = app, limits, held, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +53,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._limits, self._held, self._limits.of(scope["path"]))
+        held = self._held()
+        body = _Body(receive, self._limits, held, self._limits.of(scope["path"]))
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > body.max_bytes:
             await self._refuse(scope, receive, send, body.too_large(f"{announced} bytes"))
@@ -63,7 +62,7 @@ class BodyLimit:
         try:
             await self._read(scope, body, send)
         finally:
-            self._held.give_back(body.received)
+            held.give_back(body.received)
 
     async def _read(self, scope: Scope, body: _Body, send: Send) -> None:
         answering = False
@@ -111,8 +110,10 @@ class _Body:
     def _keep(self, count: int) -> None:
         if self.received + count > self.max_bytes:
             self._refuse(self.too_large("more"))
-        if not self._held.take(count):
-            self._refuse(self._no_room())
+        try:
+            self._held.take(count)
+        except TooManyUploads as error:
+            self._refuse(error)
         self.received += count
 
     async def _in_time(self) -> Message:
@@ -137,13 +138,6 @@ class _Body:
             else "send a smaller image, or raise GLAD_MAX_IMAGE_BYTES"
         )
         return BodyTooLarge(f"the body has {given}; at most {self.max_bytes} bytes are allowed: {way_out}")
-
-    def _no_room(self) -> ServiceError:
-        return TooManyUploads(
-            f"{self._held.bytes} bytes of images are being taken now; the limit is {self._held.most}: send it again "
-            "later, or raise GLAD_MAX_HELD_BYTES",
-            retry_after_s=self._limits.retry_after_s,
-        )
 
     def _too_slow(self) -> ServiceError:
         return BodyTooSlow(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
 from service.api import health
 from service.api.acceptance import Accepted, accept, pin
@@ -23,6 +23,7 @@ from service.api.artifacts import load_artifact
 from service.api.documents import oip as documents
 from service.api.images import Upload
 from service.api.measured import rejections_counted
+from service.api.oip_views import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
 from service.api.site import Site, SiteOf
 from service.contract import Result, State
 from service.errors import (
@@ -39,7 +40,6 @@ from service.oip.model import (
     OUTPUTS,
     Inspected,
     Order,
-    TensorMetadata,
     read_map,
     read_order,
     write_outputs,
@@ -77,43 +77,6 @@ async def _sent(
 
 
 SentOf = Annotated[Sent, Depends(_sent)]
-
-
-class ServerMetadata(BaseModel):
-    """Who answers."""
-
-    name: Literal["glad-inspect"] = "glad-inspect"
-    version: str
-    extensions: list[str] = ["binary_tensor_data"]
-
-
-class ServerLive(BaseModel):
-    """The process answers."""
-
-    live: bool = True
-
-
-class ServerReady(BaseModel):
-    """An image sent now would be accepted and kept."""
-
-    ready: bool
-
-
-class ModelReady(BaseModel):
-    """The product has a usable bundle."""
-
-    name: str = Field(examples=["bracket"])
-    ready: bool = True
-
-
-class ModelMetadata(BaseModel):
-    """What goes in and what comes out."""
-
-    name: str = Field(examples=["bracket"])
-    versions: list[str] = Field(description="the active one", examples=[["1"]])
-    platform: Literal["glad"] = "glad"
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
 
 
 @router.get("/v2", summary="Describe the server", responses=documents.SERVER)
@@ -196,11 +159,13 @@ async def version_infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Mod
 
 
 async def _infer(site: Site, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
-    with rejections_counted(site):
-        asked, order = await asyncio.to_thread(_read, site, sent)
-        accepted = await _accept_all(site, caller, model, version, order)
-    results = await _finished(site, accepted, order)
-    return await asyncio.to_thread(_answered, site, asked, order, results)
+    with ExitStack() as held:
+        with rejections_counted(site):
+            asked, order = await asyncio.to_thread(_read, site, sent)
+            held.enter_context(site.held.holding(sum(map(len, order.images))))  # unpacked: a small body may bring much
+            accepted = await _accept_all(site, caller, model, version, order)
+        results = await _finished(site, accepted, order)
+        return await asyncio.to_thread(_answered, site, asked, order, results)
 
 
 def _read(site: Site, sent: Sent) -> tuple[InferRequest, Order]:

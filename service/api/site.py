@@ -9,6 +9,7 @@ import redis.asyncio
 from fastapi import Depends, Request
 
 from model_store.store import Store
+from service.api.held import Held
 from service.api.images import Decoder
 from service.artifacts import ArtifactStore
 from service.metrics.api import ApiMetrics
@@ -38,6 +39,7 @@ class Site:
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder
+    held: Held
     metrics: ApiMetrics
     tracing: Tracing
     guard: Guard

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
+import json
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +18,9 @@ import redis
 from service.api.limits import MAX_JSON_BYTES
 from service.contract import Priority
 from service.queue import keys
+from service.queue.jobs import JobQueue
 from tests.service.conftest import Running, StartApp
-from tests.support.line import picture
+from tests.support.line import picture, result_of
 from tests.support.redis_server import RedisServer
 
 URL = "/v1/products/toy/inspections"
@@ -186,7 +190,8 @@ async def test_bodies_that_come_at_the_same_time_have_a_limit_together(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
 ) -> None:
     image = picture() + bytes(40_000)
-    running: Running = await start_app(shared_redis.url, max_image_bytes=50_000, max_held_bytes=130_000)
+    running: Running = await start_app(shared_redis.url, max_image_bytes=41_000, max_held_bytes=1)
+    assert running.settings.held_bytes == 2 * (41_000 + 65_536)  # always two bodies: five images here
     halves, go_on = asyncio.Queue[None](), asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -195,7 +200,7 @@ async def test_bodies_that_come_at_the_same_time_have_a_limit_together(
         await go_on.wait()
         yield bytes(100)
 
-    slow = [asyncio.create_task(running.http.post(URL, content=slowly())) for _ in range(3)]
+    slow = [asyncio.create_task(running.http.post(URL, content=slowly())) for _ in range(5)]
     for _ in slow:
         await halves.get()
     refused = await running.http.post(URL, content=image)
@@ -203,10 +208,33 @@ async def test_bodies_that_come_at_the_same_time_have_a_limit_together(
     assert refused.headers["retry-after"] == "2"
     assert (await running.http.post(URL, content=picture())).status_code == 202  # there is room for a small one
     go_on.set()
-    assert [answer.status_code for answer in await asyncio.gather(*slow)] == [202] * 3
+    assert [answer.status_code for answer in await asyncio.gather(*slow)] == [202] * 5
     assert (await running.http.post(URL, content=image)).status_code == 202  # what was held is given back
     text = (await running.http.get("/metrics")).text
     assert 'glad_inspections_rejected_total{reason="too-many-uploads"} 1.0' in text
+
+
+async def test_what_a_packed_body_becomes_counts_too(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
+) -> None:
+    running: Running = await start_app(shared_redis.url, max_image_bytes=41_000, max_held_bytes=200_000)
+    image = base64.b64encode(picture() + bytes(38_000)).decode()
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [2], "data": [image] * 2}]
+    packed = gzip.compress(json.dumps({"inputs": inputs}).encode())
+    assert len(packed) < 2000
+
+    def infer() -> Awaitable[httpx.Response]:
+        return running.http.post("/v2/models/toy/infer", content=packed, headers={"Content-Encoding": "gzip"})
+
+    waiting = [asyncio.ensure_future(infer()) for _ in range(2)]
+    queue = JobQueue(client, lease_ms=60_000)
+    claimed = [one for _ in range(4) for one in await asyncio.to_thread(queue.claim, 1, 20_000)]
+    refused = await infer()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+    assert "GLAD_MAX_HELD_BYTES" in refused.json()["error"]
+    for one in claimed:
+        queue.complete(one, result_of(one))
+    assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
 
 async def test_one_pixel_beyond_the_cap_is_422_and_the_cap_itself_is_accepted(

@@ -21,8 +21,7 @@ def test_what_no_worker_has_fails_once_it_was_tried_for_a_minute(plant: Plant, t
     [waiting] = plant.accept([png(1)])
     if gone == "image_unavailable":
         plant.artifacts.remove(ArtifactStore.ref(waiting, IMAGE))
-    store = tmp_path / "empty" if gone == "bundle_unavailable" else plant.store
-    plant.worker(GLAD_STORE=str(store))
+    plant.worker(GLAD_STORE=str(tmp_path / "empty" if gone == "bundle_unavailable" else plant.store))
     eventually(lambda: plant.results([waiting])[0].attempts >= 1)
     assert plant.count_ended([waiting]) == 0, "it is handed back first"
     record = keys.inspection(waiting)
