@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from model_store.files import HALF_WRITTEN, make_folder, replace_file
+from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
 
 UNFINISHED_AFTER_S = 3600.0
 """No write takes so long: a hidden file that has not changed since then was left by a killed process."""
@@ -46,6 +46,7 @@ class LocalFolder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._durable = ""
 
     def names(self, folder: str) -> list[str]:
         place = self._root / folder
@@ -56,6 +57,13 @@ class LocalFolder:
         path = self._root / ref
         make_folder(path.parent)
         replace_file(path, content)
+        self._keep_day(ref.partition("/")[0])
+
+    def _keep_day(self, day: str) -> None:
+        """Another process may have made the day's folder a moment ago, and not have it on disk yet."""
+        if day != self._durable:
+            sync_folder(self._root)
+            self._durable = day
 
     def read(self, ref: str) -> bytes:
         return (self._root / ref).read_bytes()
