@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from service.artifact_backends import Backend, Disk, LocalFolder, RemoteStore, local_folder
+from service.artifact_backends import Backend, Disk, LocalFolder, local_folder
 from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName, parse_inspection_id
+from service.remote_store import RemoteStore
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 

@@ -1,22 +1,20 @@
-"""`glad serve`, `glad worker`; and `glad camera`, from its own file. Each imports what it needs when it is called."""
+"""`glad serve`, `glad worker`, `glad camera`: each imports what it needs when it is called."""
 
 from __future__ import annotations
 
 import sys
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from model_store.command import give_up
-from service.camera_cli import camera
 
 if TYPE_CHECKING:
     from service.settings import Settings
     from service.supervisor import Address
-
-
-__all__ = ["camera", "serve", "worker"]
 
 
 def serve(
@@ -54,6 +52,56 @@ def worker() -> None:
     from service.worker.main import run
 
     raise SystemExit(run(settings))
+
+
+def camera(  # noqa: PLR0917 - typer hands options over by name
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images; subfolders too.")],
+    product: Annotated[str | None, typer.Option(help="Product to inspect them as; else the station's.")] = None,
+    station: Annotated[str | None, typer.Option(help="Where they are taken; without --product, its address.")] = None,
+    field: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of every image: lot=L-42.")] = None,
+    name_pattern: Annotated[str | None, typer.Option(help="Fields from each name: '(?P<serial>SN[0-9]+)'.")] = None,
+    rate: Annotated[float, typer.Option(min=0.01, help="Images per second.")] = 2.0,
+    url: Annotated[str, typer.Option(help="The service.", envvar="GLAD_URL")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, typer.Option(help="API key: submit, read.", envvar="GLAD_API_KEY")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for every result.")] = True,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for one result.")] = 600.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Post only so many images.")] = None,
+    again: Annotated[bool, typer.Option(help="Inspect anew what was posted before.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this file.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and post what appears in the folder.")] = False,
+    move_to: Annotated[Path | None, typer.Option(help="With --watch: move posted files there.")] = None,
+    settle: Annotated[float, typer.Option(min=0, help="With --watch: seconds without change.")] = 1.0,
+) -> None:
+    """Post a folder as a line camera would, at a fixed rate, and print the verdicts as they come."""
+    from service.camera import Camera, find_images, report
+    from service.camera_watch import addressee_of, refuse_unknown, shown
+    from service.camera_watch import watch as watch_folder
+    from service.client import Client
+
+    addressee = addressee_of(product, station, field or [], name_pattern)
+    if watch:
+        if limit is not None or again or json is not None:
+            give_up("--watch goes on without end: leave out --limit, --again and --json")
+        watch_folder(folder, addressee, url, key, patience if wait else None, move_to=move_to, settle_s=settle)
+        return
+    if move_to is not None:
+        give_up("--move-to moves what a hot folder has posted: give --watch with it")
+    try:
+        files = find_images(folder, limit)
+    except ValueError as error:
+        give_up(error)
+    refuse_unknown(url, key, product)
+    with Client(url, api_key=key) as client:
+        line = Camera(client, addressee, rate, run=str(uuid.uuid4()) if again else "")
+        began = time.monotonic()
+        shots = shown(line.shoot(folder, files, patience if wait else None), len(files))
+        found = report(line, shots, time.monotonic() - began)
+    if json is not None:
+        json.write_text(found.model_dump_json(indent=2) + "\n")
+    done = found.results if wait else sum(shot.is_accepted for shot in shots)
+    print(f"\n{done} of {found.images} images {'inspected' if wait else 'accepted'} in {found.seconds:.1f} s")
+    if done < found.images:
+        raise SystemExit(1)
 
 
 def _serve_api(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.addressee import Addressee
+from service.addressee import Addressee, Labels
 from service.camera import Camera, Shot, find_images, header, report, row
 from service.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
 from service.contract import (
@@ -167,6 +167,15 @@ def test_fields_and_the_wish_to_wait_are_sent(server: Server, client: Client) ->
     assert headers["prefer"] == "wait=5"
 
 
+def test_a_station_is_an_address_where_no_product_is_named(server: Server, client: Client) -> None:
+    server.answers = [Answer(200, inspection().to_json())]
+    client.submit(None, b"image", station="line 3/a", fields={"serial": "SN 1"})
+    assert server.asked[0][1] == "/v1/stations/line%203%2Fa/inspections?serial=SN+1"
+    for product, station in ((None, None), ("bracket", "line-3")):
+        with pytest.raises(ValueError, match="give a product, or None and a station"):
+            client.submit(product, b"image", station=station)
+
+
 def test_a_wait_that_the_service_would_refuse_is_refused_here(client: Client) -> None:
     with pytest.raises(ValueError, match="wait_s is 31; it must be 0 to 30"):
         client.submit("bracket", b"image", wait_s=31)
@@ -298,6 +307,22 @@ class TestCamera:
                 )
         keys = [headers["idempotency-key"] for _, _, headers in server.asked]
         assert keys[0] == keys[1] != keys[2]
+
+    def test_fields_are_sent_with_each_image_and_one_whose_name_lacks_them_is_not(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        server.answers = [Answer(200, inspection().to_json())]
+        for name in ("SN1.png", "x.png"):
+            (tmp_path / name).write_bytes(b"image")
+        labels = Labels.parse(["lot=L-42"], "(?P<serial>SN[0-9]+)")
+        with Client(server.url) as client:
+            camera = Camera(client, Addressee("bracket", "line-3", labels), 1000)
+            sent, unsent = camera.shoot(tmp_path, find_images(tmp_path), wait_s=None)
+            assert report(camera, [sent], seconds=1.0).station == "line-3"
+        assert sent.is_accepted
+        assert unsent.error == "not sent: its name does not match '(?P<serial>SN[0-9]+)'"
+        paths = [path for _, path, _ in server.asked]
+        assert paths == ["/v1/products/bracket/inspections?station=line-3&lot=L-42&serial=SN1"]
 
     def test_a_row_tells_verdict_score_step_and_latency(self) -> None:
         words = row(Shot(file="good/1.png", inspection=inspection())).split()

@@ -231,8 +231,8 @@ class TestHotFolder:
         with Meanwhile(url) as service:
             assert len(list(settled_at_once(service, folder, done).look())) == 1
         assert (folder / "a.png").read_bytes() == picture(colour="red")
-        with Client(url) as later:
-            (shot,) = settled_at_once(later, folder, done).look()
+        with Client(url) as again:
+            (shot,) = settled_at_once(again, folder, done).look()
         assert shot.is_accepted
         assert (done / "a.png").read_bytes() == picture(colour="red")
 

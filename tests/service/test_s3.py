@@ -13,6 +13,7 @@ import fsspec
 import pytest
 import redis
 
+from service import remote_store
 from service.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 from service.contract import new_inspection_id
 from service.queue import keys
@@ -97,6 +98,34 @@ def test_a_store_that_is_away_is_unavailable_and_soon_said_to_be(bucket: Artifac
         assert s3_wire.connections - before < 10, "the libraries by themselves try 25 times, and a camera waits"
     s3_wire.mend()
     assert bucket.get(ref) == b"x"
+
+
+@pytest.mark.usefixtures("client")
+async def test_a_store_that_is_silent_keeps_one_call_waiting_and_no_other(
+    shared_redis: RedisServer,
+    start_app: StartApp,
+    bucket: ArtifactStore,
+    s3_wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running: Running = await start_app(shared_redis.url, artifacts_url=bucket.root)
+    assert (await running.http.post(URL, content=picture())).status_code == 202
+    s3_wire.silence()
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_store, "WRITE_S", 0.5)
+        first = await running.http.post(URL, content=picture())
+        assert (first.status_code, "retry-after" in first.headers) == (503, True)
+        asked = s3_wire.connections
+        many = [running.http.post(URL, content=picture()) for _ in range(100)]
+        assert {answer.status_code for answer in await asyncio.gather(*many)} == {503}
+        assert s3_wire.connections - asked < 20, "one asks whether it is back, and no other"
+    s3_wire.mend()
+
+    async def accepted() -> bool:
+        return (await running.http.post(URL, content=picture())).status_code == 202
+
+    while not await accepted():
+        await asyncio.sleep(0.1)
 
 
 def test_a_bucket_that_is_not_there_is_not_made(bucket: ArtifactStore) -> None:
