@@ -23,7 +23,7 @@ class _Refused(Exception):
 class BodyLimit:
     """ASGI middleware: counts the bytes that really arrive, and the time that they keep us waiting: 413, 408."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, patience_s: float, refused: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, patience_s: float, refused: Callable[[str, Scope], None]) -> None:
         """`patience_s`: a body may keep us waiting so long, and longer by what it has brought at
         SLOWEST_BYTES_PER_S. `refused`: told the slug of every refusal."""
         self._app, self._max_bytes, self._patience_s, self._refused = app, max_bytes, patience_s, refused
@@ -71,7 +71,7 @@ class BodyLimit:
         )
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
-        self._refused(error.slug)
+        self._refused(error.slug, scope)
         answer = problem_answer(error, scope["path"])
         answer.headers["Connection"] = "close"  # the rest of the body is not read
         await answer(scope, receive, send)

@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis.exceptions import RedisError
+
 from service.api.site import Site
-from service.errors import ServiceError
+from service.errors import QueueUnavailable, ServiceError
 
 
 @contextmanager
@@ -17,6 +19,9 @@ def rejections_counted(site: Site) -> Iterator[None]:
         yield
     except ServiceError as error:
         site.metrics.rejected(error.slug)
+        raise
+    except RedisError:  # on its way to become that answer: service.api.problems
+        site.metrics.rejected(QueueUnavailable.slug)
         raise
 
 

@@ -17,8 +17,9 @@ import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.child import Child
-from service.metrics.plant import PlantCollector, Sight
+from service.metrics.plant import Limits, PlantCollector, Sight
 from service.queue.redis_state import RedisState
+from service.settings import Settings
 from tests.support.manifests import ROOT, composed
 from tests.support.processes import eventually, free_port
 from tests.support.receiver import Receiver, receiving
@@ -93,7 +94,7 @@ def is_ready(url: str) -> bool:
 def metrics_port() -> Iterator[int]:
     """An API's gauges where two images were given up."""
     registry, port = CollectorRegistry(), free_port()
-    plant = PlantCollector(takt_s=10, max_backlog=1000, max_events=1000)
+    plant = PlantCollector(Limits.of(Settings()))
     plant.sight = Sight(redis=RedisState(1, 2, 1, True, {"dead": 2}))
     registry.register(plant)
     server, thread = start_http_server(port, "127.0.0.1", registry)

@@ -13,19 +13,13 @@ import yaml
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
-from prometheus_client import CollectorRegistry
 
 from scripts.dashboards import DASHBOARDS, TARGET, text_of
-from service.metrics.api import ApiMetrics
-from service.metrics.worker import WorkerMetrics
-from service.outbox.metrics import OutboxMetrics
-from service.worker.pulse import Pulse
-from service.worker.vitals import Vitals
+from tests.support.exported import SUFFIXES, families
 from tests.support.promql import names_in
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(TARGET.glob("*.json"))
-SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
 
 
 def panels() -> Iterator[Any]:
@@ -36,15 +30,7 @@ def panels() -> Iterator[Any]:
 
 def exported(kinds: Collection[str] = ("histogram", "counter", "gauge")) -> set[str]:
     """The series names of API, worker and outbox."""
-    registry = CollectorRegistry()
-    ApiMetrics(registry, takt_s=1, max_backlog=1, max_events=1)
-    of_worker = CollectorRegistry()
-    WorkerMetrics(of_worker)
-    of_worker.register(Vitals(Pulse(1), "cpu"))
-    of_outbox = CollectorRegistry()
-    OutboxMetrics(of_outbox)
-    families = [*registry.collect(), *of_worker.collect(), *of_outbox.collect()]
-    return {family.name + suffix for family in families if family.type in kinds for suffix in SUFFIXES[family.type]}
+    return {family.name + suffix for family in families() if family.type in kinds for suffix in SUFFIXES[family.type]}
 
 
 def recorded() -> set[str]:
