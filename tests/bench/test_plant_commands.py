@@ -80,7 +80,7 @@ def test_the_simulation_is_held_against_a_real_service(tmp_path: Path, parts: Pa
     told = run(
         "plant-check", bundle, "--data", parts, "--steps", steps, "--seconds", 10, "--images", 3, "--json", check
     )
-    found = json.loads(check.read_text(encoding="utf-8"))
+    found = json.loads(check.read_text(encoding="utf-8"))["figures"]
     plan, figures = found["plan"], found["figures"]
     assert figures["images"] == len(poisson(CheckPlan(**plan))) > 0
     assert plan["lanes"] == 2

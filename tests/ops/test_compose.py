@@ -98,7 +98,7 @@ def test_a_line_in_the_env_file_reaches_every_process_of_ours_and_moves_no_port(
         "GLAD_TAKT_S=2.5\nGLAD_LANES=8\nGLAD_ENGINE=onnx\nGLAD_PORT=9\nGLAD_WORKER_PORT=9\n"
     )
     options = [word for profile in PROFILES for word in ("--profile", profile)]
-    command = ("--env-file", tmp_path / "own.env", *options, "config", "--format", "json")
+    command = ["--env-file", str(tmp_path / "own.env"), *options, "config", "--format", "json"]
     outcome = run("docker-compose", *command, GLAD_ENV=str(tmp_path / "own.env"))
     assert outcome.returncode == 0, outcome.stderr
     services = json.loads(outcome.stdout)["services"]
