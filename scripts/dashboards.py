@@ -40,6 +40,8 @@ class Panel:
     """Series name -> colour."""
     inspections: str = ""
     """Filter of the history that its data link opens, such as verdict=fail; empty: no link."""
+    most: float | None = None
+    """Drawn as a line: beyond it something is wrong."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ LINE = Dashboard(
             "reqps",
             (Query(f"sum by (product) ({rate('glad_inspections_completed_total', PRODUCT)})", "{{product}}"),),
             "Verdicts given a second.",
-            inspections="state=done",
+            inspections="state=done&product=${__field.labels.product}",
         ),
         Panel(
             "Verdicts",
@@ -262,6 +264,7 @@ SERVICE = Dashboard(
             "percentunit",
             (Query("glad:error_ratio:rate5m", "5 min"), Query("glad:error_ratio:rate1h", "1 h")),
             "Of those sent: refused for want of room or by a fault, or ended without one. Objective: 0.1 %.",
+            most=0.001,
         ),
         Panel(
             "Refused submissions",
@@ -501,13 +504,14 @@ def panel_of(panel: Panel) -> dict[str, Any]:
     """One panel without its place."""
     stacking = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
     links = [inspections_link(panel.inspections)] if panel.inspections else []
+    line, limit = limit_line(panel.most)
     return {
         "type": panel.kind,
         "title": panel.title,
         "description": panel.told,
         "datasource": DATASOURCE,
         "fieldConfig": {
-            "defaults": {"unit": panel.unit, "custom": stacking, "links": links},
+            "defaults": {"unit": panel.unit, "custom": {**stacking, **line}, "links": links, **limit},
             "overrides": [coloured(name, colour) for name, colour in panel.colours.items()],
         },
         "options": {"calculate": False, "yAxis": {"unit": panel.unit}} if panel.kind == "heatmap" else {},
@@ -520,6 +524,14 @@ def inspections_link(wanted: str) -> dict[str, Any]:
     time = "since=${__from:date:iso}&until=${__to:date:iso}"
     url = f"${{api:raw}}/v1/inspections?{wanted}&order=newest&{time}"
     return {"title": "Inspections", "url": url, "targetBlank": True}
+
+
+def limit_line(most: float | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How a panel draws its limit, and where; nothing without one."""
+    if most is None:
+        return {}, {}
+    steps = [{"color": "green", "value": None}, {"color": "red", "value": most}]
+    return {"thresholdsStyle": {"mode": "line"}}, {"thresholds": {"mode": "absolute", "steps": steps}}
 
 
 def coloured(name: str, colour: str) -> dict[str, Any]:

@@ -23,8 +23,18 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.requirements import requirements  # noqa: E402 - this script is run by its path
 
-IMAGES = {"api": ("otel",), "worker-cpu": ("cpu", "otel"), "worker": ("gpu", "otel"), "train": ("train",)}
+IMAGES = {
+    "api": ("otel", "s3"),
+    "worker-cpu": ("cpu", "otel", "s3"),
+    "worker": ("gpu", "otel", "s3"),
+    "train": ("train",),
+    "camera": ("sample",),
+}
 CUDA_IMAGES = {"worker", "train"}
+FOREIGN = re.compile(r"== *[\"'](win32|Windows|Darwin|darwin|emscripten)[\"']")
+"""In the marker of what another system needs."""
+PYTHON_MINOR = 11
+"""Of the base image's Python 3."""
 BASE_MB = 130
 """python:3.11-slim-bookworm unpacked, as its publisher shows it; not measured here."""
 
@@ -92,7 +102,8 @@ def wheel_requirements(wheel: zipfile.ZipFile) -> list[str]:
 def needed(line: str) -> Iterator[str]:
     """The name in a requirement, unless it is one of an extra, of another Python or of another system."""
     name, _, marker = line.partition(";")
-    if "extra ==" in marker or re.search(r"win32|Windows|Darwin|darwin|python_(full_)?version *<|emscripten", marker):
+    older = re.search(r"python_(?:full_)?version *< *[\"']3\.(\d+)", marker)
+    if "extra ==" in marker or FOREIGN.search(marker) or (older and int(older[1]) <= PYTHON_MINOR):
         return
     found = re.match(r"\s*([A-Za-z0-9._-]+)", name)
     if found:

@@ -1,4 +1,4 @@
-"""`glad queue`: the dead letters, and how to try them again."""
+"""`glad queue`: the dead letters, how to try them again, and how to be done with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Look at jobs that were given up (dead letters) and replay them.", no_args_is_help=True, add_completion=False
+    help="Look at jobs that were given up (dead letters), replay or discard them.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
@@ -43,6 +45,23 @@ def replay(
     from service.settings import Settings
 
     typer.echo(_run(_replay(Settings(), inspection)))
+
+
+@app.command()
+def discard(
+    inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection among the dead letters.")],
+) -> None:
+    """Drop its dead letter: somebody has seen to it. The inspection stays failed."""
+    from service.settings import Settings
+
+    _run(_discard(Settings(), inspection))
+    typer.echo(f"{inspection} discarded")
+
+
+async def _discard(settings: Settings, inspection_id: str) -> None:
+    async with _opened(settings) as replayer:
+        if not await replayer.letters.remove(inspection_id):
+            give_up(f"{inspection_id[:100]!r} is not among the dead letters: `glad queue dead` lists them")
 
 
 async def _list(settings: Settings) -> tuple[DeadLetter, ...]:

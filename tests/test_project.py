@@ -129,6 +129,20 @@ def test_a_broken_link_and_a_missing_heading_are_found(tmp_path: Path, monkeypat
     assert broken_links(page) == ["page.md: no such file: gone.md", "page.md: no such heading: #none"]
 
 
+def conflicted(folder: Path) -> list[str]:
+    """Files that git knows, or would add, in which a merge was left undecided."""
+    command = ["git", "grep", "--untracked", "-lE", "^(<{7}|>{7}) "]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_no_merge_was_left_undecided(tmp_path: Path) -> None:
+    assert conflicted(ROOT) == []
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "page.md").write_text(f"{'<' * 7} HEAD\none\n{'=' * 7}\nother\n{'>' * 7} branch\n")
+    (tmp_path / "fine.md").write_text("see <<<<<<< HEAD\n")
+    assert conflicted(tmp_path) == ["page.md"]
+
+
 def test_every_import_is_a_declared_requirement() -> None:
     missing = {}
     for package in (*PACKAGES, "tests", "scripts"):

@@ -10,6 +10,7 @@ import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import (
@@ -38,6 +39,7 @@ from service.api.site import Site
 from service.api.traced import Traced
 from service.artifacts import ArtifactStore
 from service.metrics.api import ApiMetrics
+from service.metrics.plant import Limits as PlantLimits
 from service.oip.wire import HEADER_LENGTH
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
@@ -52,7 +54,7 @@ from service.security.door import Door, Guard, Rules
 from service.security.headers import SecurityHeaders
 from service.security.key_ring import SharedKeys
 from service.security.rate import RateLimiter
-from service.security.scopes import OPEN
+from service.security.scopes import OPEN, is_submission
 from service.settings import Settings
 from service.sweeping import sweeping
 from service.telemetry import configure_logging, package_version
@@ -129,8 +131,9 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """From the innermost to the outermost: a request meets the last one first."""
 
-    def refused(slug: str) -> None:
-        app.state.site.metrics.rejected(slug)
+    def refused(slug: str, scope: Scope) -> None:
+        if is_submission(scope["method"], scope["path"]):
+            app.state.site.metrics.rejected(slug)
 
     limits = Limits(settings.max_body_bytes, settings.body_timeout_s)
     app.add_middleware(BodyLimit, limits=limits, held=lambda: app.state.site.held, refused=refused)
@@ -185,12 +188,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 artifacts=artifacts,
                 decoder=decoder,
                 held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),
-                metrics=ApiMetrics(
-                    CollectorRegistry(),
-                    takt_s=settings.takt_s,
-                    max_backlog=settings.max_backlog,
-                    max_events=settings.max_events,
-                ),
+                metrics=ApiMetrics(CollectorRegistry(), PlantLimits.of(settings)),
                 tracing=tracing,
                 guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),
             )

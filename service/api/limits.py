@@ -44,7 +44,9 @@ class _Refused(Exception):
 class BodyLimit:
     """ASGI middleware: counts the bytes that really arrive, and the time that they keep us waiting: 413, 429, 408."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, held: Callable[[], Held], refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, held: Callable[[], Held], refused: Callable[[str, Scope], None]
+    ) -> None:
         """`held`: what the process holds, once it has started. `refused`: told the slug of every refusal."""
         self._app, self._limits, self._held, self._refused = app, limits, held, refused
 
@@ -82,7 +84,7 @@ class BodyLimit:
                 await self._refuse(scope, body.receive, send, body.refusal)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
-        self._refused(error.slug)
+        self._refused(error.slug, scope)
         answer = problem_answer(error, scope["path"])
         answer.headers["Connection"] = "close"  # the rest of the body is not read
         await answer(scope, receive, send)

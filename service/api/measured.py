@@ -20,7 +20,7 @@ def rejections_counted(site: Site) -> Iterator[None]:
     except ServiceError as error:
         site.metrics.rejected(error.slug)
         raise
-    except RedisError:  # which is answered as this
+    except RedisError:  # on its way to become that answer: service.api.problems
         site.metrics.rejected(QueueUnavailable.slug)
         raise
 

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from service.metrics.buckets import SECONDS
 from service.metrics.labels import Bounded
-from service.metrics.plant import PlantCollector, Sight
+from service.metrics.plant import Limits, PlantCollector, Sight
 from service.metrics.shared import stage_durations
 from service.telemetry import build_info
 
@@ -14,8 +14,7 @@ from service.telemetry import build_info
 class ApiMetrics:
     """Counters of the process, and its last look at what all processes share."""
 
-    def __init__(self, registry: CollectorRegistry, *, takt_s: float, max_backlog: int, max_events: int) -> None:
-        """`takt_s`: seconds per part of the fastest line, for dashboards and alerts to compare with."""
+    def __init__(self, registry: CollectorRegistry, limits: Limits) -> None:
         self.registry = registry
         self._stations = Bounded()
         self._submitted = Counter(
@@ -39,7 +38,7 @@ class ApiMetrics:
         )
         self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
         self._stages = stage_durations(registry)
-        self._plant = PlantCollector(takt_s=takt_s, max_backlog=max_backlog, max_events=max_events)
+        self._plant = PlantCollector(limits)
         registry.register(self._plant)
         ProcessCollector(registry=registry)
         build_info(registry)

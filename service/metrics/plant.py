@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,6 +17,7 @@ from service.artifact_backends import Disk
 from service.contract import Thresholds
 from service.queue.redis_state import RedisState
 from service.queue.stats import QueueStats
+from service.settings import Settings
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a gauge's labels, and of the gauge."""
@@ -42,12 +44,28 @@ class Sight:
     active: tuple[ActiveBundle, ...] = ()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Settings that dashboards and alerts compare with."""
+
+    takt_s: float
+    """Seconds per part of the fastest line."""
+    max_backlog: int
+    max_events: int
+    min_free_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        return cls(settings.takt_s, settings.max_backlog, settings.max_events, settings.min_free_bytes)
+
+
 class PlantCollector(Collector):
     """The last sight as gauges."""
 
-    def __init__(self, *, takt_s: float, max_backlog: int, max_events: int) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.sight = Sight()
-        self._takt_s, self._max_backlog, self._max_events = takt_s, max_backlog, max_events
+        self._limits = limits
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked of anybody when the collector is registered."""
@@ -56,14 +74,20 @@ class PlantCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One gauge after the other; without samples where nothing was seen."""
         sight = self.sight
-        yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(self._takt_s))
-        yield _gauge("glad_queue_limit", "Jobs beyond which images are refused", _one(self._max_backlog))
-        limit = "Events beyond which the oldest are lost, though a reader lags: twice GLAD_MAX_EVENTS"
-        yield _gauge("glad_events_limit", limit, _one(2 * self._max_events))
+        yield from _of_limits(self._limits)
         yield from _of_queue(sight.queue)
         yield from _of_redis(sight.redis)
         yield from _of_disk(sight.disk)
         yield from _of_products(sight.active)
+
+
+def _of_limits(limits: Limits) -> Iterator[Metric]:
+    yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(limits.takt_s))
+    yield _gauge("glad_queue_limit", "Jobs beyond which images are refused", _one(limits.max_backlog))
+    events = "Events beyond which the oldest are lost, though a reader lags: twice GLAD_MAX_EVENTS"
+    yield _gauge("glad_events_limit", events, _one(2 * limits.max_events))
+    free = "Free space of the artifacts' disk below which images are refused: GLAD_MIN_FREE_BYTES"
+    yield _gauge("glad_artifacts_disk_least_free_bytes", free, _one(limits.min_free_bytes))
 
 
 def _of_queue(seen: QueueStats | None) -> Iterator[Metric]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from model_store.manifest import Calibration
-from service.contract import Result
-from service.metrics.bands import Bands
+from service.contract import Result, Verdict
+from service.metrics.bands import BANDS, Bands
 from service.metrics.buckets import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
 from service.metrics.labels import NONE, Bounded
 from service.metrics.shared import stage_durations
@@ -74,6 +74,8 @@ class InspectionMetrics:
         """From now on this bundle's scores are told by their bands."""
         if calibration is not None and (bands := Bands.of(calibration)) is not None:
             self._bands[product, version] = bands
+            for band in BANDS:  # a counter that is born with its first score would hide that one from every rate
+                self._banded.labels(product, version, band)
 
     def ended(self, result: Result) -> None:
         """An inspection ended, and its result was recorded."""
@@ -83,6 +85,8 @@ class InspectionMetrics:
             return
         station = self._stations.label(result.station)
         self._completed.labels(result.product, version, station).inc()
+        for verdict in Verdict:  # all from the first part on: no failed part yet is a share of 0, not of nothing
+            self._verdicts.labels(result.product, version, station, verdict.value)
         self._verdicts.labels(result.product, version, station, result.verdict.value).inc()
         self._stopped(result, version)
         if result.score is not None:

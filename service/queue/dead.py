@@ -1,4 +1,4 @@
-"""Dead letters: jobs that were given up, with the reason, until somebody replays them."""
+"""Dead letters: jobs that were given up, with the reason, until somebody replays or discards them."""
 
 from __future__ import annotations
 
@@ -63,11 +63,10 @@ class DeadLetters:
                 return Ended(State.FAILED, letter.job)
         return None
 
-    async def remove(self, inspection_id: str) -> None:
-        """Removes its letters: it was replayed."""
+    async def remove(self, inspection_id: str) -> int:
+        """Removes its letters, so many: it was replayed, or somebody has seen to it."""
         entries = [letter.entry for letter in await self.list() if letter.inspection_id == inspection_id]
-        if entries:
-            await cast("Any", self._redis.xdel(self._stream, *entries))
+        return await cast("Any", self._redis.xdel(self._stream, *entries)) if entries else 0
 
 
 def _read_letter(entry: str, fields: dict[str, str]) -> DeadLetter:

@@ -162,9 +162,13 @@ class Door:
     """ASGI middleware: a request passes with its caller in `request.state.caller`, or is answered here."""
 
     def __init__(
-        self, app: ASGIApp, guard: Callable[[], Guard], open_paths: frozenset[str], refused: Callable[[str], None]
+        self,
+        app: ASGIApp,
+        guard: Callable[[], Guard],
+        open_paths: frozenset[str],
+        refused: Callable[[str, Scope], None],
     ) -> None:
-        """`guard`: the process's guard, once it has started. `refused`: told the slug of every refusal."""
+        """`guard`: the process's guard, once it has started. `refused`: told every refusal's slug, and its request."""
         self._app, self._guard, self._open_paths, self._refused = app, guard, open_paths, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,7 +186,7 @@ class Door:
         await self._app(scope, receive, send)
 
     def _refuse(self, error: ServiceError, scope: Scope) -> None:
-        self._refused(error.slug)
+        self._refused(error.slug, scope)
         if not isinstance(error, RateExceeded):  # whoever floods the door shall not flood the log
             status, address = int(error.status), address_of(scope.get("client"))
             log.info("refused at the door", type=error.type, status=status, path=scope["path"][:200], address=address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
@@ -58,3 +59,13 @@ OPEN = frozenset(_PROBES | _DOCUMENTS)
 def needed_scope(method: str, path: str) -> Scope:
     """The scope that a call takes. One that the table does not name takes `admin`: a forgotten line lets nobody in."""
     return NEEDED.get((method, path), Scope.ADMIN)
+
+
+_SUBMISSIONS = tuple(
+    re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for (_, path), scope in NEEDED.items() if scope is Scope.SUBMIT
+)
+
+
+def is_submission(method: str, path: str) -> bool:
+    """Whether a request, by its path as it came, brings images."""
+    return method == "POST" and any(one.fullmatch(path) for one in _SUBMISSIONS)

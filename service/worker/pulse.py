@@ -63,6 +63,11 @@ class Pulse:
             return self._lanes
 
     @property
+    def stuck_after_s(self) -> float:
+        """Beyond this age it is not alive."""
+        return self._stuck_after_s
+
+    @property
     def age_s(self) -> float:
         """Seconds since the last sign of life."""
         with self._lock:

@@ -50,6 +50,8 @@ class Vitals(Collector):
         """One gauge after the other."""
         silence = "Seconds since the last completed step or, idle, since the last answered claim"
         yield GaugeMetricFamily("glad_worker_silence_seconds", silence, value=self._pulse.age_s)
+        limit = "Silence beyond which the worker is not alive: GLAD_STUCK_AFTER_S"
+        yield GaugeMetricFamily("glad_worker_stuck_after_seconds", limit, value=self._pulse.stuck_after_s)
         ready = "1: takes jobs; 0: its models are not all warm yet, or it was asked to stop"
         yield GaugeMetricFamily("glad_worker_ready", ready, value=float(self._pulse.ready()))
         used = GaugeMetricFamily("glad_device_memory_used_bytes", "Memory in use on the device", labels=["device"])

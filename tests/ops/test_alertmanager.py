@@ -17,8 +17,9 @@ import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.child import Child
-from service.metrics.plant import PlantCollector, Sight
+from service.metrics.plant import Limits, PlantCollector, Sight
 from service.queue.redis_state import RedisState
+from service.settings import Settings
 from tests.support.manifests import ROOT, composed
 from tests.support.processes import eventually, free_port
 from tests.support.receiver import Receiver, receiving
@@ -61,9 +62,11 @@ def test_what_stops_the_line_calls_people_sooner(severity: str, receiver: str) -
 def test_what_redis_takes_with_it_is_named_by_its_alerts_own_names() -> None:
     rules = [rule for file in (PROMETHEUS / "rules").glob("*.yml") for rule in _rules(file)]
     names = {rule["alert"] for rule in rules if "alert" in rule}
-    [inhibited] = yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
-    matchers = [*inhibited["source_matchers"], *inhibited["target_matchers"]]
-    assert {name for text in matchers for name in text.partition('"')[2].strip('"').split("|")} <= names
+    inhibited = yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
+    matchers = [text for rule in inhibited for text in (*rule["source_matchers"], *rule["target_matchers"])]
+    named = [text.partition('"')[2].strip('"').split("|") for text in matchers if text.startswith("alertname")]
+    assert len(named) == 2 * len(inhibited)
+    assert {name for words in named for name in words} <= names
 
 
 def _rules(file: Path) -> list[dict[str, Any]]:
@@ -93,7 +96,7 @@ def is_ready(url: str) -> bool:
 def metrics_port() -> Iterator[int]:
     """An API's gauges where two images were given up."""
     registry, port = CollectorRegistry(), free_port()
-    plant = PlantCollector(takt_s=10, max_backlog=1000, max_events=1000)
+    plant = PlantCollector(Limits.of(Settings()))
     plant.sight = Sight(redis=RedisState(1, 2, 1, True, {"dead": 2}))
     registry.register(plant)
     server, thread = start_http_server(port, "127.0.0.1", registry)

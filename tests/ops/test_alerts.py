@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from service.errors import ServiceError
+
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "docker" / "prometheus" / "rules"
+PROMETHEUS = ROOT / "docker" / "prometheus"
+RULES = PROMETHEUS / "rules"
 TESTS = sorted(Path(__file__).parent.glob("*.test.yml"))
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is missing")
 
@@ -37,7 +40,7 @@ def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should_not() -
 @needs_promtool
 def test_an_alert_with_another_threshold_is_caught(tmp_path: Path) -> None:
     for file in RULES.glob("*.yml"):
-        text = file.read_text().replace("glad_worker_silence_seconds > 120", "glad_worker_silence_seconds > 1200")
+        text = file.read_text().replace("0.4 * glad_worker_stuck_after", "4 * glad_worker_stuck_after")
         (tmp_path / file.name).write_text(text)
     [cases] = [yaml.safe_load(file.read_text()) for file in TESTS if file.name == "glad.rules.test.yml"]
     # Of all cases the one that should notice: the others take a day of samples each.
@@ -54,6 +57,43 @@ def test_an_alert_with_another_threshold_is_caught(tmp_path: Path) -> None:
 def test_the_rules_are_well_formed(file: Path) -> None:
     outcome = promtool("check", "rules", file)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@needs_promtool
+def test_a_rule_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yml"
+    bad.write_text((RULES / "glad-targets.yml").read_text().replace("== 1)", "== 1"))
+    outcome = promtool("check", "rules", bad)
+    assert outcome.returncode != 0
+    assert "unclosed left parenthesis" in outcome.stdout + outcome.stderr
+
+
+@needs_promtool
+def test_prometheus_understands_its_configuration_and_no_misspelt_one(tmp_path: Path) -> None:
+    shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
+    config = tmp_path / "prometheus" / "prometheus.yml"
+    good = promtool("check", "config", config)
+    assert good.returncode == 0, good.stdout + good.stderr
+    config.write_text(config.read_text().replace("scrape_interval:", "scrape_intervall:"))
+    bad = promtool("check", "config", config)
+    assert bad.returncode != 0
+    assert "scrape_intervall" in bad.stdout + bad.stderr
+
+
+def test_refusals_and_failures_that_rules_name_are_the_services_own() -> None:
+    text = "".join(file.read_text() for file in RULES.glob("*.yml"))
+    kinds = {error.slug: int(error.status) for error in subclasses(ServiceError)}
+    (reasons,) = set(re.findall(r'reason=~"([^"]+)"', text))
+    assert {kinds[reason] for reason in reasons.split("|")} == {429, 503}
+    (codes,) = set(re.findall(r'code!~"([^"]+)"', text))
+    source = (ROOT / "service" / "worker" / "codecs.py").read_text()
+    assert all(f'"{code}"' in source for code in codes.split("|"))
+
+
+def subclasses(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -90,6 +91,23 @@ def test_every_setting_of_ours_exists() -> None:
     for name, service in composed(*PROFILES)["services"].items():
         given = {key for key in service.get("environment", {}) if key.startswith("GLAD_")}
         assert given <= known, name
+
+
+def test_a_line_in_the_env_file_reaches_every_process_of_ours_and_moves_no_port(tmp_path: Path) -> None:
+    (tmp_path / "own.env").write_text(
+        "GLAD_TAKT_S=2.5\nGLAD_LANES=8\nGLAD_ENGINE=onnx\nGLAD_PORT=9\nGLAD_WORKER_PORT=9\n"
+    )
+    options = [word for profile in PROFILES for word in ("--profile", profile)]
+    command = ["--env-file", str(tmp_path / "own.env"), *options, "config", "--format", "json"]
+    outcome = run("docker-compose", *command, GLAD_ENV=str(tmp_path / "own.env"))
+    assert outcome.returncode == 0, outcome.stderr
+    services = json.loads(outcome.stdout)["services"]
+    for name in ("api", "worker", "worker-cpu", "outbox"):
+        assert services[name]["environment"]["GLAD_TAKT_S"] == "2.5", name
+    assert {services[name]["environment"]["GLAD_ENGINE"] for name in ("worker", "worker-cpu")} == {"onnx"}
+    assert services["worker-cpu"]["environment"]["GLAD_LANES"] == "8"
+    assert services["api"]["environment"]["GLAD_PORT"] == "8000"
+    assert services["worker"]["environment"]["GLAD_WORKER_PORT"] == "9100"
 
 
 def test_a_stop_waits_longer_than_work_takes_to_end() -> None:

@@ -8,24 +8,21 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
-from prometheus_client import CollectorRegistry
 
 from scripts.dashboards import DASHBOARDS, TARGET, text_of
-from service.metrics.api import ApiMetrics
-from service.metrics.worker import WorkerMetrics
-from service.outbox.metrics import OutboxMetrics
-from service.worker.pulse import Pulse
-from service.worker.vitals import Vitals
+from service.api.app import create_app
+from service.settings import Settings
+from tests.support.exported import SUFFIXES, families
 from tests.support.promql import names_in
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(TARGET.glob("*.json"))
-SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
 
 
 def panels() -> Iterator[Any]:
@@ -36,15 +33,7 @@ def panels() -> Iterator[Any]:
 
 def exported(kinds: Collection[str] = ("histogram", "counter", "gauge")) -> set[str]:
     """The series names of API, worker and outbox."""
-    registry = CollectorRegistry()
-    ApiMetrics(registry, takt_s=1, max_backlog=1, max_events=1)
-    of_worker = CollectorRegistry()
-    WorkerMetrics(of_worker)
-    of_worker.register(Vitals(Pulse(1), "cpu"))
-    of_outbox = CollectorRegistry()
-    OutboxMetrics(of_outbox)
-    families = [*registry.collect(), *of_worker.collect(), *of_outbox.collect()]
-    return {family.name + suffix for family in families if family.type in kinds for suffix in SUFFIXES[family.type]}
+    return {family.name + suffix for family in families() if family.type in kinds for suffix in SUFFIXES[family.type]}
 
 
 def recorded() -> set[str]:
@@ -141,12 +130,41 @@ def test_no_two_panels_lie_over_each_other(dashboard: Any) -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_verdicts_lead_to_the_inspections_behind_them() -> None:
-    links = [
+def links() -> list[str]:
+    """Where the panels lead."""
+    return [
         link["url"]
         for dashboard in DASHBOARDS
         for panel in json.loads(text_of(dashboard))["panels"]
         for link in panel["fieldConfig"]["defaults"]["links"]
     ]
-    assert len(links) == 6
-    assert all(link.startswith("${api:raw}/v1/inspections?") for link in links)
+
+
+def followed(link: str) -> str:
+    """As Grafana fills it in, for the product `toy`, the station `line-3` and failed parts."""
+    times = {"${__from:date:iso}": "2026-11-27T06:00:00.000Z", "${__to:date:iso}": "2026-11-27T14:00:00.000Z"}
+    values = {"product": "toy", "station": "line-3", "verdict": "fail"}
+    places = times | {f"${{__field.labels.{name}}}": value for name, value in values.items()}
+    for place, value in places.items():
+        link = link.replace(place, value)
+    return link.removeprefix("${api:raw}")
+
+
+async def test_panels_lead_to_the_inspections_behind_them(tmp_path: Path) -> None:
+    assert len(links()) == 6
+    assert all(link.startswith("${api:raw}/v1/inspections?") for link in links())
+    app = create_app(Settings(redis_url="redis://127.0.0.1:1/0", data_dir=tmp_path, auth="off"))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://glad") as http:
+        for link in links():
+            assert "$" not in followed(link)
+            # Redis is away: 503 where the filter is understood.
+            assert (await http.get(followed(link))).status_code == 503, link
+            assert (await http.get(followed(link).replace("since=", "sinse="))).status_code == 422, link
+
+
+def test_a_panel_of_an_objective_draws_it() -> None:
+    (panel,) = [panel.values[0] for panel in panels() if panel.values[0]["title"] == "Images without a verdict"]
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["thresholds"]["steps"][-1]["value"] == 0.001
+    assert defaults["custom"]["thresholdsStyle"] == {"mode": "line"}

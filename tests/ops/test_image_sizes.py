@@ -46,6 +46,9 @@ def test_an_installed_package_counts_with_its_files_but_no_compiled_python() -> 
         ("colorama; platform_system == 'Windows'", []),
         ("pytest; extra == 'test'", []),
         ("uvloop>=0.15; sys_platform != 'cygwin'", ["uvloop"]),
+        ("httpcore2==2.16.2; sys_platform != 'emscripten'", ["httpcore2"]),
+        ("jsfetch; sys_platform == 'emscripten' and python_version >= '3.12'", []),
+        ("typing-extensions>=4.5; python_version < '3.13'", ["typing-extensions"]),
     ],
 )
 def test_what_another_system_python_or_extra_needs_does_not_count(line: str, names: list[str]) -> None:

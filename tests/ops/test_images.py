@@ -10,7 +10,7 @@ import pytest
 from scripts.requirements import main, requirements
 from tests.support.manifests import DOCKERFILE, ROOT, image_stages, run
 
-IMAGES = ("api", "worker", "worker-cpu", "train")
+IMAGES = ("api", "worker", "worker-cpu", "train", "camera")
 
 
 def test_hadolint_finds_nothing_in_the_image_file() -> None:
@@ -52,8 +52,14 @@ def test_every_image_carries_its_bill_of_materials() -> None:
 def test_the_api_image_has_no_torch_and_what_serves_can_be_traced() -> None:
     stages = image_stages()
     asked = {image: re.findall(r"requirements\.py ([\w ]*) >", stages[f"build-{image}"]) for image in IMAGES}
-    assert asked == {"api": ["otel"], "worker": ["gpu otel"], "worker-cpu": ["cpu otel"], "train": ["train"]}
-    assert not [line for line in requirements(["otel"]) if line.startswith(("torch", "diffusers"))]
+    assert asked == {
+        "api": ["otel s3"],
+        "worker": ["gpu otel s3"],
+        "worker-cpu": ["cpu otel s3"],
+        "train": ["train"],
+        "camera": ["sample"],
+    }
+    assert not [line for line in requirements(["otel", "s3", "sample"]) if line.startswith(("torch", "diffusers"))]
 
 
 def test_requirements_of_an_extra_include_those_of_the_extras_in_it() -> None:

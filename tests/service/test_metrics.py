@@ -98,6 +98,20 @@ def test_clients_cannot_make_labels_without_end() -> None:
     ]
 
 
+def test_the_first_failed_part_is_seen_to_come() -> None:
+    """A rate needs a growth: a counter that is born with 1 shows none."""
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
+    metrics.loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3))
+    metrics.ended(Result.done(make_job(station="line-3"), findings(0.25), started_at=AT, attempts=1))
+    assert {
+        'glad_verdicts_total{product="toy",station="line-3",verdict="pass",version="1"} 1.0',
+        'glad_verdicts_total{product="toy",station="line-3",verdict="review",version="1"} 0.0',
+        'glad_verdicts_total{product="toy",station="line-3",verdict="fail",version="1"} 0.0',
+        'glad_score_band_total{band="above_max",product="toy",version="1"} 0.0',
+    } <= lines_of(registry)
+
+
 async def test_the_api_shows_queue_redis_disk_and_products(api: Running, client: redis.Redis) -> None:
     for _ in range(2):
         await api.http.post(f"{URL}?station=line-3", content=picture())
@@ -115,6 +129,7 @@ async def test_the_api_shows_queue_redis_disk_and_products(api: Running, client:
         'glad_redis_stream_length{stream="dead"} 0.0',
         "glad_takt_seconds 10.0",
         "glad_queue_limit 1000.0",
+        "glad_artifacts_disk_least_free_bytes 5.36870912e+08",
         'glad_bundle_active{product="toy",version="1"} 1.0',
         'glad_threshold{product="toy",threshold="fail",version="1"} 1.0',
         'glad_calibration_score{product="toy",quantile="1",version="1"} 0.2',
@@ -154,18 +169,35 @@ async def test_requests_are_counted_by_route_and_never_by_path(api: Running) -> 
     }
 
 
+async def test_an_image_that_redis_could_not_take_is_a_refused_submission_and_a_poll_is_none(
+    own_redis: RedisServer, start_app: StartApp
+) -> None:
+    running: Running = await start_app(own_redis.url)
+    assert (await running.http.post(URL, content=picture())).status_code == 202
+    own_redis.kill()
+    assert (await running.http.post(URL, content=picture())).status_code == 503
+    assert (await running.http.post("/v1/stations/line-3/inspections", content=picture())).status_code == 503
+    assert (await running.http.get("/v1/inspections/x")).status_code in {404, 503}
+    assert (await running.http.get("/v1/inspections")).status_code == 503
+    refused = {line for line in await scraped(running) if line.startswith("glad_inspections_rejected_total{")}
+    assert refused == {'glad_inspections_rejected_total{reason="queue-unavailable"} 2.0'}
+
+
+async def test_at_the_door_only_images_count_as_refused_submissions(
+    shared_redis: RedisServer, start_app: StartApp
+) -> None:
+    running: Running = await start_app(shared_redis.url, auth="keys")
+    paths = (URL, f"{URL}:batch", "/v1/stations/line-3/inspections", "/v2/models/toy/infer")
+    for path in (*paths, "/v2/models/toy/versions/1/infer", "/v1/inspections/x/review"):
+        assert (await running.http.post(path, content=picture())).status_code == 401
+    assert (await running.http.get("/v1/inspections")).status_code == 401
+    assert 'glad_inspections_rejected_total{reason="unauthorized"} 5.0' in await scraped(running)
+
+
 async def test_what_the_door_refuses_is_counted_too(shared_redis: RedisServer, start_app: StartApp) -> None:
     running: Running = await start_app(shared_redis.url, auth="keys")
     await running.http.post(URL, content=picture())
     assert 'glad_http_requests_total{method="POST",route="none",status="401"} 1.0' in await scraped(running)
-
-
-def test_every_metric_has_a_help_text_and_the_projects_prefix() -> None:
-    registry = CollectorRegistry()
-    WorkerMetrics(registry)
-    for family in registry.collect():
-        assert family.name.startswith("glad_")
-        assert family.documentation
 
 
 async def scraped(running: Running) -> set[str]:

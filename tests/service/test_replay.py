@@ -134,6 +134,20 @@ async def test_the_command_lists_and_replays(api: Running, client: redis.Redis, 
     assert (await asyncio.to_thread(glad_queue, "dead")).stdout == ""
 
 
+async def test_a_letter_that_was_seen_to_is_discarded_and_its_inspection_stays_failed(
+    api: Running, client: redis.Redis, glad_queue: RunCli
+) -> None:
+    old, other = await given_up(api, client), await given_up(api, client)
+    done = await asyncio.to_thread(glad_queue, "discard", old)
+    assert (done.exit_code, done.stdout) == (0, f"{old} discarded\n")
+    assert other in (await asyncio.to_thread(glad_queue, "dead")).stdout
+    assert 'glad_redis_stream_length{stream="dead"} 1.0' in (await api.http.get("/metrics")).text
+    assert (await api.http.get(f"/v1/inspections/{old}")).json()["state"] == "failed"
+    again = await asyncio.to_thread(glad_queue, "discard", old)
+    assert again.exit_code == 1
+    assert "is not among the dead letters" in again.stderr
+
+
 async def test_the_command_says_why_it_cannot(api: Running, client: redis.Redis, glad_queue: RunCli) -> None:
     unknown = await asyncio.to_thread(glad_queue, "replay", new_inspection_id())
     assert unknown.exit_code == 1

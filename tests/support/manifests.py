@@ -70,7 +70,9 @@ def pods(found: Sequence[Document]) -> Iterator[tuple[str, Any]]:
 def composed(*profiles: str) -> Any:
     """The compose file as Docker Compose reads it, with nothing set in the environment."""
     options = [word for profile in profiles for word in ("--profile", profile)]
-    outcome = run("docker-compose", "--env-file", os.devnull, *options, "config", "--format", "json")
+    outcome = run(
+        "docker-compose", "--env-file", os.devnull, *options, "config", "--format", "json", GLAD_ENV=os.devnull
+    )
     assert outcome.returncode == 0, outcome.stderr
     return json.loads(outcome.stdout)
 

@@ -1,0 +1,37 @@
+"""What each process shows on /metrics before anything has happened: the names, texts and labels are all there."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Metric
+
+from service.metrics.api import ApiMetrics
+from service.metrics.plant import Limits
+from service.metrics.worker import WorkerMetrics
+from service.outbox.metrics import OutboxMetrics
+from service.settings import Settings
+from service.worker.pulse import Pulse
+from service.worker.vitals import Vitals
+
+SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
+"""Kind -> the ends of its series' names."""
+
+
+def registries() -> dict[str, CollectorRegistry]:
+    """Process -> what its port shows."""
+    found = {name: CollectorRegistry() for name in ("api", "worker", "outbox")}
+    ApiMetrics(found["api"], Limits.of(Settings()))
+    WorkerMetrics(found["worker"])
+    found["worker"].register(Vitals(Pulse(1), "cpu"))
+    OutboxMetrics(found["outbox"])
+    return found
+
+
+def families() -> list[Metric]:
+    """Of all processes, without Prometheus's own of the process."""
+    shown = [family for registry in registries().values() for family in registry.collect()]
+    return [family for family in shown if family.name.startswith("glad")]
+
+
+def name_of(family: Metric) -> str:
+    """As documents and dashboards write it: a counter with its `_total`."""
+    return f"{family.name}_total" if family.type == "counter" else str(family.name)
