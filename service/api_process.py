@@ -16,11 +16,16 @@ from starlette.types import ASGIApp
 from service.api.patient_protocol import PatientProtocol
 from service.child import API_DRAIN_S, EXIT_CONFIG
 from service.settings import Settings
-from service.steady_memory import return_freed_memory
+from service.steady_memory import return_freed_memory, set_startup_aside
 
 
 class Server(uvicorn.Server):
     """Ends the followed events before it waits for open connections: else they would last until it gives up."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, and listens."""
+        await super().startup(sockets)
+        set_startup_aside()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains."""

@@ -31,6 +31,7 @@ from service.port import Port
 from service.queue.connection import connect
 from service.queue.outbox import Holder, Subscribers, Subscription
 from service.queue.schema import SchemaTooNew, check, refuse_newer
+from service.steady_memory import set_startup_aside
 from service.stop import Stop
 from service.telemetry import configure_logging
 
@@ -54,6 +55,7 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
         return EXIT_CONFIG
     with outbox.stop.on_signals(), port:
         outbox.take_places()
+        set_startup_aside()
         if not outbox.stop.draining():
             _tell_ready(ready_fd, port.number)
             log.info("outbox ready", port=port.number, sinks=[sink.name for sink in outbox.sinks])

@@ -33,6 +33,7 @@ from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
+from service.steady_memory import set_startup_aside
 from service.stop import Stop
 from service.telemetry import configure_logging
 from service.tracing import open_tracing
@@ -68,6 +69,7 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
     torch.set_num_threads(torch_threads(settings.torch_threads))
     with stop.on_signals(), port, _told(ready_fd) as tell:
         tell({"port": port.number, "pid": os.getpid()})
+        set_startup_aside()
         workplace.warm()
         if not stop.draining():
             tell({"warm": True})

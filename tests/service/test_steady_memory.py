@@ -48,3 +48,39 @@ def test_a_large_buffer_is_mapped_on_its_own_also_after_a_larger_one() -> None:
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not return_freed_memory()
+
+
+ROUNDS = """
+import gc, sys
+from collections import deque
+from service.steady_memory import set_startup_aside
+
+started = [[number] for number in range(800_000)]  # as imported modules do: many objects that stay
+gc.collect()
+if sys.argv[1] == "aside":
+    set_startup_aside()
+found = 0
+
+def count(phase, info):
+    global found
+    found += phase == "start" and info["generation"] == 2
+
+gc.callbacks.append(count)
+under_way = deque(maxlen=3000)
+for number in range(100_000):  # requests, each with a cycle that lives for a while
+    request = [number]
+    request.append(request)
+    under_way.append(request)
+print(found)
+"""
+
+
+def full_searches(how: str) -> int:
+    """How often a new process looks among all that has lived for a while, during some thousand requests."""
+    told = subprocess.run([sys.executable, "-c", ROUNDS, how], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
+def test_garbage_of_requests_is_looked_for_soon_whatever_was_imported() -> None:
+    assert full_searches("aside") >= 1
+    assert full_searches("as it is") == 0, "or Python looks by itself now, and ours can go"
