@@ -1,7 +1,7 @@
 """Memory that a process no longer needs goes back to the system, so that its size says what it holds.
 
-CPython looks for cycles among what has lived for a while only once that has grown by a quarter since the last time. With
-half a million objects of imported modules that is a matter of hours, in which a process gains megabytes.
+CPython looks for cycles among what has lived for a while only once that has grown by a quarter since the last time.
+With half a million objects of imported modules that takes hours, in which a process gains megabytes.
 
 glibc raises the size from which a buffer is mapped on its own to the largest one freed, and gives each thread an arena:
 after some thousand images the buffers of decoding lie in many half-empty arenas, and the process looks as if it leaked,
