@@ -39,7 +39,7 @@ from service.tracing import open_tracing
 from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
-from service.worker.models import BundleCache, Load
+from service.worker.models import BundleCache, Load, first_to_warm
 from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
@@ -168,11 +168,6 @@ class Workplace:
             self._jobs.retire()
         except (RedisError, OSError) as error:
             log.warning("not signed off", error=str(error))
-
-
-def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
-    """At most so many of the store's products: those that were served last, then the store's first."""
-    return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
 
 
 def job_queue(settings: Settings) -> JobQueue:
