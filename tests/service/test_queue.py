@@ -236,6 +236,21 @@ async def test_renewal_keeps_a_lease_even_one_that_has_ended_unnoticed(
     assert other.reclaim().suspects == ()
 
 
+async def test_for_a_lease_after_redis_has_started_nobody_is_called_dead(own_redis: RedisServer) -> None:
+    async with connect_async(own_redis.url) as async_client:
+        [inspection_id] = await submit(JobSubmitter(async_client))
+    with own_redis.connect() as client:
+        [claimed] = JobQueue(client).claim(1)
+        own_redis.kill()
+        own_redis.start()
+        end_leases(client)  # it was away for longer than that
+        assert JobQueue(client, lease_ms=3_600_000).reclaim().suspects == ()
+        assert stored(client, inspection_id, "owner") == claimed.owner
+        assert survivor(
+            lambda name, **options: JobQueue(client, worker_id=name, **options), client
+        ).reclaim().suspects == (inspection_id,)
+
+
 async def test_a_suspect_waits_for_an_empty_worker_and_has_it_alone(
     submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
 ) -> None:
