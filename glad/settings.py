@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -276,8 +277,7 @@ class MethodSettings(Frozen):
     @property
     def grid(self) -> tuple[int, ...]:
         """The steps walked, descending: t_i = 1 + i * floor(T / N), i = N-1 ... 0."""
-        stride = self.start // self.steps
-        return tuple(1 + i * stride for i in reversed(range(self.steps)))
+        return _grid(self.start, self.steps)
 
     @property
     def start_step(self) -> int:
@@ -294,3 +294,10 @@ class MethodSettings(Frozen):
     def trigger_layer(self) -> int:
         """The feature block that the trigger compares by."""
         return self.trigger.layer if self.trigger.layer is not None else self.score.layers[-1]
+
+
+@lru_cache(maxsize=256)
+def _grid(start: int, steps: int) -> tuple[int, ...]:
+    """Asked several times a step of every lane; not kept in the settings, whose copies may have other steps."""
+    stride = start // steps
+    return tuple(1 + i * stride for i in reversed(range(steps)))

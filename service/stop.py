@@ -1,4 +1,4 @@
-"""How a worker is asked to stop: once, to finish what it has begun; twice, or too long ago, to hand it back at once."""
+"""How a process is asked to stop: once, to finish what it has begun; twice, or too long ago, to leave it at once."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Stop:
                 self._changed.wait(min(left_s, LOOK_AGAIN_S))
 
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask; afterwards they do what they did before."""
+    def on_signals(self, *more: signal.Signals) -> Iterator[None]:
+        """SIGTERM, SIGINT and `more` ask; afterwards they do what they did before."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             self.ask()
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT, *more)}
         try:
             yield
         finally:

@@ -14,13 +14,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -30,6 +27,7 @@ from service.listening import listen
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
 from service.queue.connection import connect
 from service.security.opening import Auth, check_may_start
+from service.stop import Stop
 from service.watch import Probing, ReadyPipe, WorkerWatch, alive
 
 POLL_S = 0.1
@@ -129,8 +127,7 @@ class Supervisor:
     def __init__(self, plan: Plan, say: Callable[[str], None], banner: Callable[[Address], str]) -> None:
         """`say` prints a line for the person at the terminal; `banner` words what is served once all is ready."""
         self._plan, self._say, self._banner = plan, say, banner
-        self._asked = 0
-        self._wake = threading.Event()
+        self._asked = Stop()
         self._kept: dict[str, Kept] = {}
         self._ready = {name: ReadyPipe() for name in ("worker", "outbox")}
         self._watched = {
@@ -140,7 +137,11 @@ class Supervisor:
     def run(self) -> None:
         """Serves until SIGINT or SIGTERM. StartError if it cannot; by then everything is stopped again."""
         binary = find_redis(self._plan.redis_bin)
-        with DataDirLock(self._plan.data_dir), listen(self._plan.host, self._plan.port) as server, self._signals():
+        with (
+            DataDirLock(self._plan.data_dir),
+            listen(self._plan.host, self._plan.port) as server,
+            self._asked.on_signals(signal.SIGHUP),
+        ):
             address = Address(self._plan.host, int(server.getsockname()[1]))
             environment = self._environment(address)
             try:
@@ -160,19 +161,6 @@ class Supervisor:
             finally:
                 server.close()  # from here on a new connection is refused, not kept waiting
                 self._drain()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def ask(number: int, frame: FrameType | None) -> None:
-            self._asked += 1
-            self._wake.set()
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _environment(self, address: Address) -> dict[str, str]:
         return {
@@ -232,8 +220,8 @@ class Supervisor:
         return kept
 
     def _tend_and_pause(self) -> None:
-        self._wake.wait(POLL_S)
-        if self._asked:
+        self._asked.wait(POLL_S)
+        if self._asked.draining():
             raise Stopped
         for kept in self._kept.values():
             kept.tend(time.monotonic())
@@ -274,7 +262,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 log.warning("child does not stop and is killed", child=child.name)
                 break
-            if self._asked > 1 and not hurried:
+            if self._asked.at_once() and not hurried:
                 hurried = True
                 child.signal(signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + self._plan.patience.hand_back_s)

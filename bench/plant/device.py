@@ -11,12 +11,13 @@ from bench.plant.steps import StepTimes
 from bench.plant.timeline import LocalClock
 from glad.lane import Lane, Phase, Trigger, TriggerReason
 from service.worker.least_used import LeastUsed
+from service.worker.models import first_to_warm
 from service.worker.runner import Stepped
 
 
 @dataclass
 class Spent:
-    """What a node's device has done. Mutated by the device only."""
+    """What a node has done. Mutated by its device and its queue only."""
 
     device_s: float = 0.0
     load_s: float = 0.0
@@ -25,6 +26,11 @@ class Spent:
     stepped_lanes: int = 0
     lane_s: float = 0.0
     """Occupied lanes, times how long."""
+    claims: int = 0
+    """Calls for jobs that gave some."""
+    choices: int = 0
+    """Of these, the ones that left others to wait: only there another order was possible. Jobs of a lost node count as
+    waiting."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(*(own + its for own, its in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -101,9 +107,9 @@ class SimulatedBundles:
         self._capacity = capacity
         self._kept: LeastUsed[Loaded] = LeastUsed(capacity)
 
-    def warm(self) -> None:
-        """As a worker before it takes jobs: the store's first products, as many as are kept. It takes no time."""
-        for product in sorted(self._groups)[: self._capacity]:
+    def warm(self, served: Sequence[str]) -> None:
+        """As a worker before it takes jobs. `served`: what its pool inspected last. It takes no time."""
+        for product in first_to_warm(served, sorted(self._groups), self._capacity):
             self._kept.get(bundle_hash(product), partial(Loaded, self._groups[product]))
 
     def holds(self, digest: str) -> bool:

@@ -85,6 +85,10 @@ class PlantFigures:
     load_share: float
     """Time in loading bundles, likewise."""
     loads: int
+    claims: int
+    """Calls for jobs that gave some."""
+    choices: int
+    """Of these, the ones that left others to wait; those of a lost node count as waiting."""
     lanes_per_step: float
     held_at_loss: int
     recovery_s: float | None
@@ -123,6 +127,8 @@ def figures(
         device_use=spent.device_s / node_s,
         load_share=spent.load_s / node_s,
         loads=spent.loads,
+        claims=spent.claims,
+        choices=spent.choices,
         lanes_per_step=spent.stepped_lanes / spent.steps if spent.steps else math.nan,
         held_at_loss=len(story.held_at_loss),
         recovery_s=_recovery(story, shift),

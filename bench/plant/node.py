@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -49,8 +48,8 @@ class Board:
 class PatientQueue:
     """The queue as the engine claims from it. It cannot wait in virtual time, so it says that it would have waited."""
 
-    def __init__(self, queue: JobQueue, board: Board) -> None:
-        self._queue, self._board = queue, board
+    def __init__(self, queue: JobQueue, board: Board, spent: Spent) -> None:
+        self._queue, self._board, self._spent = queue, board, spent
         self.patience_s = 0.0
         """How long the last claim would have waited for a job; 0: it had one, or would not have waited."""
 
@@ -59,6 +58,8 @@ class PatientQueue:
     ) -> list[ClaimedJob]:
         """As `JobQueue.claim`, without the waiting, and without asking Redis for what it cannot have."""
         found = self._queue.claim(count, 0, idle=idle, wanted=wanted) if self._board.waiting else []
+        self._spent.claims += bool(found)
+        self._spent.choices += 0 < len(found) < self._board.waiting
         self._board.waiting -= len(found)
         self.patience_s = 0.0 if found else block_ms / 1000
         return found
@@ -88,7 +89,7 @@ class Node:
         self._settings, self._timeline, self._came_back = settings, timeline, came_back
         self._clock = LocalClock(timeline.now)
         self._queue = JobQueue(client, pool, name, lease_ms=settings.lease_ms)
-        self._patient = PatientQueue(self._queue, board)
+        self._patient = PatientQueue(self._queue, board, self.spent)
         metrics = WorkerMetrics(CollectorRegistry())
         self._leases = LeaseKeeper(self._queue, metrics)
         threads = SimulatedThreads(
@@ -102,21 +103,18 @@ class Node:
             ended=ended,
         )
         self._bundles = SimulatedBundles(times, settings.max_bundles, self._clock, self.spent, groups)
-        ours: dict[str, Any] = {
-            "jobs": self._patient,
-            "runner": SimulatedRunner(times, settings.lanes, self._clock, self.spent),
-            "bundles": self._bundles,
-            "codecs": threads,
-        }
         ahead = settings.lanes + settings.decode_buffer
         self._engine = Engine(
+            jobs=self._patient,
+            runner=SimulatedRunner(times, settings.lanes, self._clock, self.spent),
+            bundles=self._bundles,
+            codecs=threads,
             scheduler=Scheduler(settings.lanes, settings.decode_buffer, leaving=ahead),
             leases=self._leases,
             metrics=metrics,
             pulse=Pulse(STUCK_AFTER_S, self._clock),
             stop=Stop(),
             clock=self._clock,
-            **ours,
         )
         self._idle: object | None = None
         self._still = 0
@@ -133,7 +131,7 @@ class Node:
 
     def start(self, first_renewal_s: float) -> None:
         """Warm and ready for jobs from now on. `first_renewal_s`: from now; nodes do not renew in step."""
-        self._bundles.warm()
+        self._bundles.warm(self._queue.recently_served())
         self._timeline.at(self._timeline.now, self._round)
         self._timeline.at(self._timeline.now + first_renewal_s, self._renew)
 

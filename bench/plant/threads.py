@@ -12,7 +12,7 @@ from glad.lane import Lane
 from service.contract import Failure, Findings, Result, State, Timings
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.worker.codecs import Gone, Ready
+from service.worker.parts import Gone, Ready
 
 Ended = Callable[[str, State], None]
 """Told the inspection and its end, when its result became the visible one."""
@@ -36,10 +36,10 @@ class SimulatedThreads:
         self._queue, self._times, self._clock, self._timeline = queue, times, clock, timeline
         self._part_of, self._alive, self._ended = part_of, alive, ended
         self._free_at = [0.0] * threads
-        self._inbox: list[tuple[float, int, Ready | Gone]] = []
+        self._inbox: list[tuple[float, int, Ready[Decoded] | Gone]] = []
         self._told = 0
 
-    def hear(self, wait_s: float = 0.0) -> Ready | Gone | None:
+    def hear(self, wait_s: float = 0.0) -> Ready[Decoded] | Gone | None:
         """The next thing that has happened; waits at most so long for one."""
         until = self._clock() + wait_s
         if self._inbox and self._inbox[0][0] <= until:
@@ -51,8 +51,8 @@ class SimulatedThreads:
 
     def prepare(self, claimed: ClaimedJob, bundle: Loaded, began_at: float) -> None:
         """Reads and decodes; ends in Ready: every image is fit for inspection."""
-        decoded: object = Decoded(bundle, self._part_of(claimed.id).denoising_step)
-        self._tell(self._task(self._times.decode_s), Ready(claimed, decoded))  # type: ignore[arg-type]
+        decoded = Decoded(bundle, self._part_of(claimed.id).denoising_step)
+        self._tell(self._task(self._times.decode_s), Ready(claimed, decoded))
 
     def conclude(self, claimed: ClaimedJob, prepared: Decoded, found: Lane, began_at: float) -> None:
         """Draws, stores, completes; ends in Gone."""
@@ -63,6 +63,18 @@ class SimulatedThreads:
         """Ends without a verdict; ends in Gone."""
         result = Result.ended(claimed.job, state, failure, started_at=claimed.started_at, attempts=claimed.attempt)
         self._end(claimed, result, self._task(0.0))
+
+    def retry_or_fail(self, claimed: ClaimedJob, failure: Failure) -> None:
+        """Never asked: bundles are always there, and the device never fails."""
+        raise RuntimeError(f"{claimed.id} cannot be tried again: {failure.detail}")
+
+    def hand_back(self, claimed: ClaimedJob) -> None:
+        """Never asked: nodes are lost, not stopped."""
+        raise RuntimeError(f"{claimed.id} cannot be handed back")
+
+    def let_go(self) -> None:
+        """Never asked, likewise."""
+        raise RuntimeError("a node cannot be stopped")
 
     def _end(self, claimed: ClaimedJob, result: Result, at: float) -> None:
         def write() -> None:
@@ -78,7 +90,7 @@ class SimulatedThreads:
         heapq.heappush(self._free_at, at)
         return at
 
-    def _tell(self, at: float, message: Ready | Gone) -> None:
+    def _tell(self, at: float, message: Ready[Decoded] | Gone) -> None:
         heapq.heappush(self._inbox, (at, self._told, message))
         self._told += 1
 

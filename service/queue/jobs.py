@@ -225,6 +225,11 @@ class JobQueue:
         Every worker calls it each third of `lease_ms`; any may, at any time."""
         return self._takeover.reclaim()
 
+    def recently_served(self) -> tuple[str, ...]:
+        """The products of which this pool inspected images, the last one first; at most a hundred."""
+        self._know_schema()
+        return tuple(cast("list[str]", self._redis.zrevrange(self._keys.served, 0, -1)))
+
     def retire(self) -> None:
         """Says goodbye: this process no longer counts as a living worker. Hand back or complete everything before."""
         self._redis.zrem(self._keys.workers, self.owner)

@@ -14,6 +14,7 @@
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
 | `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
 | `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
+| `glad:v1:served:{pool}` | sorted set | product -> when an image of it was last inspected, ms; the last hundred |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
@@ -167,6 +168,11 @@ class PoolKeys:
     def pace(self) -> str:
         """How fast jobs are completed."""
         return f"{PREFIX}pace:{self.pool}"
+
+    @property
+    def served(self) -> str:
+        """Which products were inspected last."""
+        return f"{PREFIX}served:{self.pool}"
 
     @property
     def wake(self) -> str:

@@ -72,6 +72,7 @@ class Completer:
                 self._keys.dead,
                 keys.HISTORY,
                 self._keys.pace,
+                self._keys.served,
             ],
             args=[
                 result.id,

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -30,6 +29,7 @@ from service.queue.jobs import JobQueue
 from service.tracing import Tracing
 from service.worker.codec import Prepared, Rendered, prepare, render
 from service.worker.models import LoadedBundle
+from service.worker.parts import Gone, Ready
 from service.worker.runner import Inspected
 
 T = TypeVar("T")
@@ -39,21 +39,6 @@ RETRY_ELSEWHERE_MS = 60_000
 RETRY_DELAY_MS = 2_000
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """An image is decoded."""
-
-    claimed: ClaimedJob
-    prepared: Prepared
-
-
-@dataclass(frozen=True, eq=False)
-class Gone:
-    """A job is completed, failed, handed back, or somebody else's by now."""
-
-    claimed: ClaimedJob
 
 
 class LetGo(Exception):
@@ -76,10 +61,10 @@ class Codecs:
         self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
         self._metrics, self._tracing = metrics, tracing
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
-        self._inbox: queue.SimpleQueue[Ready | Gone | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Ready[Prepared] | Gone | BaseException] = queue.SimpleQueue()
         self._let_go = threading.Event()
 
-    def hear(self, wait_s: float = 0.0) -> Ready | Gone | None:
+    def hear(self, wait_s: float = 0.0) -> Ready[Prepared] | Gone | None:
         """The next thing that happened; waits at most so long. Raises what ended a thread's task unexpectedly."""
         try:
             message = self._inbox.get(block=wait_s > 0, timeout=wait_s or None)
@@ -120,7 +105,7 @@ class Codecs:
         """Waits for what is under way."""
         self._pool.shutdown()
 
-    def _submit(self, claimed: ClaimedJob, task: Callable[[], Ready | Gone]) -> None:
+    def _submit(self, claimed: ClaimedJob, task: Callable[[], Ready[Prepared] | Gone]) -> None:
         def run() -> None:
             try:
                 self._inbox.put(task())
@@ -131,7 +116,7 @@ class Codecs:
 
         self._pool.submit(run)
 
-    def _prepare(self, claimed: ClaimedJob, bundle: LoadedBundle, began_at: float) -> Ready | Gone:
+    def _prepare(self, claimed: ClaimedJob, bundle: LoadedBundle, began_at: float) -> Ready[Prepared] | Gone:
         try:
             data = self._artifacts.get(claimed.job.image_ref)
         except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic
 
 import structlog
 import torch
@@ -16,14 +17,12 @@ from redis.exceptions import RedisError
 from service.contract import Failure, State
 from service.metrics.worker import WorkerMetrics
 from service.queue.claims import ClaimedJob
-from service.queue.jobs import JobQueue
 from service.stop import Stop
-from service.worker.codec import Prepared
-from service.worker.codecs import Codecs, Ready
 from service.worker.leases import LeaseKeeper
-from service.worker.models import BundleCache, BundleUnavailable
+from service.worker.models import BundleUnavailable
+from service.worker.parts import Bundle, Bundles, Device, Found, Image, Queue, Ready, Threads
 from service.worker.pulse import Pulse
-from service.worker.runner import NotFinite, Runner
+from service.worker.runner import NotFinite
 from service.worker.scheduler import Place, Scheduler
 
 BLOCK_MS = 1000
@@ -39,13 +38,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Guest:
+class Guest(Generic[Image]):
     """A job in the house."""
 
     claimed: ClaimedJob
     began_at: float
     """The engine's clock at the claim, in seconds."""
-    prepared: Prepared | None = None
+    prepared: Image | None = None
     switching: bool = False
     """Its bundle was loaded for it, and it has not made a step yet."""
 
@@ -59,17 +58,17 @@ class Guest:
         return Failure(code="deadline_passed", detail=detail)
 
 
-class Engine:
+class Engine(Generic[Bundle, Image, Found]):
     """Runs until told to stop. An exception that is no single image's fault ends it, and with it the process."""
 
     def __init__(
         self,
         *,
-        jobs: JobQueue,
+        jobs: Queue,
         scheduler: Scheduler,
-        runner: Runner,
-        bundles: BundleCache,
-        codecs: Codecs,
+        runner: Device[Image, Found],
+        bundles: Bundles[Bundle],
+        codecs: Threads[Bundle, Image, Found],
         leases: LeaseKeeper,
         metrics: WorkerMetrics,
         pulse: Pulse,
@@ -80,7 +79,7 @@ class Engine:
         self._clock = clock
         self._jobs, self._scheduler, self._runner, self._bundles = jobs, scheduler, runner, bundles
         self._codecs, self._leases, self._metrics, self._pulse, self._stop = codecs, leases, metrics, pulse, stop
-        self._guests: dict[str, Guest] = {}
+        self._guests: dict[str, Guest[Image]] = {}
         self._told = False
         self._look_again_at = 0.0
 

@@ -40,7 +40,7 @@ from service.tracing import open_tracing
 from service.worker.codecs import Codecs
 from service.worker.engine import Engine
 from service.worker.leases import LeaseKeeper
-from service.worker.models import BundleCache, BundleUnavailable, Load
+from service.worker.models import BundleCache, Load, first_to_warm
 from service.worker.pulse import Pulse
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
@@ -122,23 +122,36 @@ class Workplace:
             refuse_newer(self._redis_url)
 
     def warm(self) -> None:
-        """Loads the products' active bundles, as many as are kept, and calls their models in every shape once."""
-        for product in self._store.products()[: self._max_bundles]:
+        """Loads the active bundles of the products that come first, as many as are kept, and calls their models in
+        every shape once. One that cannot be used is passed over: other products' images do not wait for it."""
+        for product in first_to_warm(self._served(), self._store.products(), self._max_bundles):
             if self._stop.draining():
                 return
             try:
-                reference = self._store.resolve(product)
-                bundle = self._bundles.get(product, reference.version, reference.hash)
-            except (StoreError, BundleUnavailable) as error:
+                self._warm(product)
+            except Exception as error:
+                self._runner.check_device()
                 log.warning("bundle not warmed", product=product, error=str(error))
-                continue
-            began = time.perf_counter()
-            for _ in self._runner.warm(bundle):
-                self._pulse.warming()
-                if self._stop.draining():
-                    return
-            log.info("bundle warmed", product=product, ms=round((time.perf_counter() - began) * 1e3))
-        self._pulse.warm()
+        if not self._stop.draining():
+            self._pulse.warm()
+
+    def _served(self) -> tuple[str, ...]:
+        """What this worker's pool inspected last; nothing is known of it without Redis."""
+        try:
+            return self._jobs.recently_served()
+        except (RedisError, OSError) as error:
+            log.warning("not known what the pool served last", error=str(error))
+            return ()
+
+    def _warm(self, product: str) -> None:
+        reference = self._store.resolve(product)
+        bundle = self._bundles.get(product, reference.version, reference.hash)
+        began = time.perf_counter()
+        for _ in self._runner.warm(bundle):
+            self._pulse.warming()
+            if self._stop.draining():
+                return
+        log.info("bundle warmed", product=product, ms=round((time.perf_counter() - began) * 1e3))
 
     def work(self) -> None:
         """Runs the engine; afterwards no job is held and no thread is left."""

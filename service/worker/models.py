@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -132,6 +132,11 @@ class BundleCache:
             features=kept(f"features {loaded.identities['features']}", models.features),
             condition=models.condition,
         )
+
+
+def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
+    """At most so many of the store's products: those that were served last, then the store's first."""
+    return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
 
 
 def _group(bundle: Bundle, loaded: Loaded) -> str:

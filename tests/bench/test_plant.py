@@ -72,6 +72,7 @@ def is_sound(story: Story) -> bool:
 def test_parts_that_never_meet_take_what_the_hand_adds_up() -> None:
     story = simulate(one_product(10.0), Fleet(1, FOUR), Shift(60.0), MEASURED)
     assert [end.took_s for end in story.ends] == pytest.approx([ALONE_S] * 6)
+    assert [(spent.claims, spent.choices) for spent in story.spent.values()] == [(6, 0)]
 
 
 def test_two_pictures_at_once_take_the_ways_that_the_engine_gives_them() -> None:
@@ -117,6 +118,7 @@ def test_what_was_accepted_ends_once_though_the_plant_is_overloaded() -> None:
     assert is_sound(story)
     assert found.refused["full"] > 0
     assert (found.unended, found.double) == (0, 0)
+    assert 0 < found.choices <= found.claims <= found.accepted  # one node: what it leaves waits
     assert found.accepted == found.done + found.expired
 
 

@@ -114,6 +114,12 @@ def test_the_grid_of_750_and_25_runs_from_721_to_1() -> None:
     assert (grid[0], grid[1], grid[-2], grid[-1], len(grid)) == (721, 691, 31, 1, 25)
 
 
+def test_the_grid_is_made_once_and_a_copy_with_other_steps_has_its_own() -> None:
+    made = settings(750, 25)
+    assert made.grid is made.grid is settings(750, 25).grid
+    assert len(made.model_copy(update={"steps": 5}).grid) == 5
+
+
 def test_the_grid_floors_its_stride() -> None:
     assert settings(500, 15).grid[:2] == (463, 430)  # stride floor(500 / 15) = 33: 1 + 14 * 33, 1 + 13 * 33
 

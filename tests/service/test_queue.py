@@ -18,6 +18,7 @@ from service.queue.claims import ClaimedJob
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.results import Results, Retention
+from service.queue.scripts import load
 from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
 from tests.support.processes import eventually
@@ -235,6 +236,21 @@ async def test_renewal_keeps_a_lease_even_one_that_has_ended_unnoticed(
     assert other.reclaim().suspects == ()
 
 
+async def test_for_a_lease_after_redis_has_started_nobody_is_called_dead(own_redis: RedisServer) -> None:
+    async with connect_async(own_redis.url) as async_client:
+        [inspection_id] = await submit(JobSubmitter(async_client))
+    with own_redis.connect() as client:
+        [claimed] = JobQueue(client).claim(1)
+        own_redis.kill()
+        own_redis.start()
+        end_leases(client)  # it was away for longer than that
+        assert JobQueue(client, lease_ms=3_600_000).reclaim().suspects == ()
+        assert stored(client, inspection_id, "owner") == claimed.owner
+        assert survivor(
+            lambda name, **options: JobQueue(client, worker_id=name, **options), client
+        ).reclaim().suspects == (inspection_id,)
+
+
 async def test_a_suspect_waits_for_an_empty_worker_and_has_it_alone(
     submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
 ) -> None:
@@ -301,6 +317,30 @@ async def test_three_deaths_alone_end_a_job_as_a_dead_letter(
     assert client.xlen(POOL.jobs(Priority.NORMAL)) == 0
     assert len(events(client)) == 1
     assert watch.claim(1) == []
+
+
+async def test_the_death_of_who_gives_a_job_up_is_not_the_jobs(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis, async_client: redis.asyncio.Redis
+) -> None:
+    [inspection_id] = await submit(submitter)
+    watch = survivor(make_queue, client)
+    for name in ("in-company", "alone"):
+        make_queue(name).claim(1)
+        end_leases(client)
+        watch.reclaim()
+    make_queue("alone-again").claim(1)
+    end_leases(client)
+    # Whoever takes the job to give it up dies before it writes the end.
+    undertaker = client.register_script(load("reclaim"))
+    args: list[str | int] = [keys.INSPECTION_PREFIX, keys.HELD_PREFIX, "undertaker", 1000, 2, 100]
+    _, given_up = undertaker(keys=[POOL.leases, POOL.suspects, POOL.wake, POOL.workers], args=args)
+    assert given_up[0] == inspection_id
+    end_leases(client)
+    assert make_queue("next", lease_ms=1000, max_deaths=2).reclaim().dead == (inspection_id,)
+    result = await Results(async_client).get(inspection_id)
+    assert result is not None
+    assert result.error is not None
+    assert result.error.detail.startswith("2 workers died")
 
 
 async def test_batch_mates_of_a_poisoned_job_are_not_blamed(
@@ -373,6 +413,22 @@ async def test_a_claim_whose_reply_was_lost_is_given_again(submitter: JobSubmitt
     assert queue.complete(again, result_of(again)) is True
 
 
+async def test_a_suspect_whose_reply_was_lost_waits_until_the_worker_is_idle(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    await submit(submitter)
+    make_queue("dead").claim(1)
+    end_leases(client)
+    queue = survivor(make_queue, client)
+    queue.reclaim()
+    queue.claim(1)
+    queue._held.clear()  # the process never saw the reply
+    await submit(submitter)
+    assert queue.claim(2, idle=False) == []  # nor anything beside it
+    [again] = queue.claim(2)
+    assert (again.alone, again.attempt) == (True, 3)
+
+
 async def test_a_job_that_could_not_be_handed_back_comes_again(own_redis: RedisServer) -> None:
     async with connect_async(own_redis.url) as async_client:
         [inspection_id] = await submit(JobSubmitter(async_client))
@@ -434,6 +490,24 @@ async def test_the_backlog_never_reads_zero_while_a_job_runs(submitter: JobSubmi
     assert (stats.backlog, stats.running, stats.oldest_age_s) == (0, 0, 0.0)
     queue.retire()
     assert (await submitter.stats()).workers == 0
+
+
+async def test_a_pool_knows_what_it_served_last_and_not_more_than_a_hundred_products(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    queue = make_queue()
+    assert queue.recently_served() == ()
+    for number in (*range(102), 50):
+        await submit(submitter, product=f"p{number:03}")
+        [claimed] = queue.claim(1)
+        if number == 101:
+            queue.fail(claimed, Failure(code="model_error", detail="as it happens"))  # nothing was served
+        else:
+            queue.complete(claimed, result_of(claimed))
+    served = queue.recently_served()
+    assert len(served) == 100
+    assert (served[0], served[-1]) == ("p050", "p001")
+    assert make_queue(pool="other").recently_served() == ()
 
 
 async def test_every_key_carries_the_schema_version(

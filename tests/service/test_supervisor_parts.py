@@ -123,6 +123,14 @@ class TestPrivateRedis:
         stop_orphan(path)  # nobody there: nothing to do
 
 
+class TestSignals:
+    def test_one_that_comes_while_the_supervisor_begins_to_wait_stops_it(self, tmp_path: Path) -> None:
+        run = [sys.executable, "-c", STOPPED_AS_IT_WAITS, str(tmp_path / "data")]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "stopping (once more: at once)"
+
+
 class TestChild:
     def test_it_has_a_process_group_of_its_own(self) -> None:
         child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
@@ -149,6 +157,21 @@ class TestChild:
         assert describe_exit(3) == "with status 3"
         assert describe_exit(-9) == "by SIGKILL"
 
+
+STOPPED_AS_IT_WAITS = """
+import signal, sys, threading
+from pathlib import Path
+from service.supervisor import Plan, Supervisor
+
+def watch(frame, event, argument):
+    # Its lock is held here: a handler that wants the same lock waits for itself.
+    if frame.f_code is threading.Condition.wait.__code__ and threading.current_thread() is threading.main_thread():
+        sys.settrace(None)
+        signal.raise_signal(signal.SIGTERM)
+
+sys.settrace(watch)
+Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0), print, str).run()
+"""
 
 PARENT = """
 import sys, time

@@ -2,6 +2,8 @@
 
 white   kills the process          red    raises
 black   gives NaN                  other  as the bundle has it
+
+A bundle of the product ALLERGIC raises for every image.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from glad.models import Autoencoder
 from model_store.bundle import Bundle
 from model_store.engines.choice import Loaded, load
 
+ALLERGIC = "allergic"
+
 
 @dataclass(frozen=True, eq=False)
 class OddAutoencoder:
     """An autoencoder with three allergies."""
 
     inner: Autoencoder
+    allergic: bool = False
 
     @property
     def latent_channels(self) -> int:
@@ -37,6 +42,8 @@ class OddAutoencoder:
 
     def encode(self, images: Tensor) -> Tensor:
         """Looks at the colour first."""
+        if self.allergic:
+            raise RuntimeError("allergic to everything")
         darkest, brightest = images.amin((2, 3)), images.amax((2, 3))
         if bool((darkest > 0.99).all()):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -54,7 +61,8 @@ class OddAutoencoder:
 def load_odd_models(bundle: Bundle, device: str) -> Loaded:
     """The bundle's models with the odd autoencoder."""
     loaded = load(bundle, device)
-    return replace(loaded, models=replace(loaded.models, autoencoder=OddAutoencoder(loaded.models.autoencoder)))
+    odd = OddAutoencoder(loaded.models.autoencoder, allergic=bundle.manifest.product == ALLERGIC)
+    return replace(loaded, models=replace(loaded.models, autoencoder=odd))
 
 
 if __name__ == "__main__":

@@ -40,14 +40,15 @@ local function take(id, alone)
 end
 
 -- What this worker holds without knowing, because the reply to a claim was lost, or because it failed to hand it back,
--- is given again, as a new attempt: whatever is still done with the old one is stale.
+-- is given again, as a new attempt: whatever is still done with the old one is stale. A suspect waits until the worker
+-- is idle, as at its first claim.
 local function give_lost_replies(known)
   local holding, alone = 0, false
   for _, id in ipairs(redis.call('SMEMBERS', held)) do
     local f = redis.call('HMGET', prefix .. id, 'attempt', 'alone')
     holding = holding + 1
     alone = alone or f[2] == '1'
-    if not known[id .. ':' .. (f[1] or '')] and #jobs < count then
+    if not known[id .. ':' .. (f[1] or '')] and #jobs < count and (idle or f[2] ~= '1') then
       redis.call('HINCRBY', prefix .. id, 'attempt', 1)
       lease(id)
       give(id)

@@ -1,13 +1,21 @@
 -- Ends an inspection: result, event, history and acknowledgement in one step, by the holder of the claim and once.
--- KEYS  inspection, stream, leases, held, events, dead, history, pace
+-- KEYS  inspection, stream, leases, held, events, dead, history, pace, served
 -- ARGV  id, owner, attempt, group, state, result, event, time to live ms, longest event stream, reason (dead letter) or
 --       '', outcome, most results, inspection prefix, prefix of a part's unfinished inspections
 -- -> recorded, repeated (this claim recorded it before), stale (another has the job)
-local inspection, stream, leases, held, events, dead, history, pace = unpack(KEYS)
+local inspection, stream, leases, held, events, dead, history, pace, served = unpack(KEYS)
 local id, owner, attempt, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local state, result, event, ttl_ms = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local max_events, reason = tonumber(ARGV[9]), ARGV[10]
 local outcome, max_results, prefix, unfinished = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
+
+-- Which products the pool serves: of the last ones, for a worker that starts.
+local MOST_SERVED = 100
+
+local function note_served(products, product)
+  redis.call('ZADD', products, now_ms(), product)
+  redis.call('ZREMRANGEBYRANK', products, 0, -MOST_SERVED - 1)
+end
 
 local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job', 'submitted_ms')
 if not holds(fields, owner, attempt) then
@@ -20,6 +28,7 @@ local told = cjson.decode(result) -- not the job, which may be what nobody can r
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
 if state == 'done' then
   note_completion(pace, fields[7])
+  note_served(served, told.product)
 end
 add_event(events, id, event, max_events)
 if reason ~= '' then

@@ -30,7 +30,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
     local deaths = redis.call('HINCRBY', key, 'deaths', f[2] == '1' and 1 or 0)
     if deaths >= max_deaths then
       local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-      redis.call('HSET', key, 'owner', undertaker)
+      redis.call('HSET', key, 'owner', undertaker, 'alone', 0) -- the undertaker's own death is not the job's
       redis.call('ZADD', leases, now + lease_ms, id)
       exhausted[#exhausted + 1] = {id, f[4], tostring(attempt), f[5] or tostring(now), f[6] or tostring(now),
         tostring(deaths), f[7], tostring(now), '1'}

@@ -17,6 +17,8 @@ from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Result, State, Verdict
 from service.queue import keys, schema
 from tests.service.worker.conftest import RedisServer, png
+from tests.support.nursery import Worker
+from tests.support.odd_models import ALLERGIC
 from tests.support.plant import Plant
 from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -127,6 +129,39 @@ def test_a_model_that_raises_fails_the_image_and_not_the_worker(plant: Plant) ->
     assert (red.error.code, red.error.detail) == ("model_error", "allergic to red")
     assert after.state is State.DONE
     assert worker.running
+
+
+def test_a_bundle_whose_models_raise_fails_its_own_images_and_does_not_keep_the_worker_from_starting(
+    plant: Plant, tmp_path: Path
+) -> None:
+    plant.store = tmp_path / "store"
+    make_tiny_bundle(plant.store, product=ALLERGIC, seed=1)  # other weights: equal ones are held once
+    make_tiny_bundle(plant.store)
+    worker = plant.worker(odd=True)
+    (sick,) = plant.ended(plant.accept([png(1)], product=ALLERGIC))
+    (well,) = plant.ended(plant.accept([png(1)]))
+    assert (sick.state, sick.verdict, well.state) == (State.FAILED, None, State.DONE)
+    assert sick.error is not None
+    assert sick.error.code == "model_error"
+    assert worker.running
+
+
+def test_a_worker_warms_what_its_pool_served_last_and_then_the_stores_first(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    for product in ("a", "b", "c"):
+        make_tiny_bundle(plant.store, product=product)
+
+    def warmed(worker: Worker) -> list[str]:
+        eventually(lambda: worker.log.exists() and "worker ready" in worker.log.read_text())
+        lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+        worker.kill()
+        return [line["product"] for line in lines if line["event"] == "bundle warmed"]
+
+    first = plant.worker(GLAD_MAX_BUNDLES="2")
+    plant.ended(plant.accept([png(1)], product="c"))
+    assert warmed(first) == ["a", "b"]  # nothing was served yet
+    assert warmed(plant.worker(GLAD_MAX_BUNDLES="2")) == ["c", "a"]
+    assert warmed(plant.worker(GLAD_MAX_BUNDLES="2", GLAD_POOL="other")) == ["a", "b"]
 
 
 def test_an_image_that_does_not_decode_fails_with_the_reason(plant: Plant) -> None:
