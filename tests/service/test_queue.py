@@ -246,9 +246,8 @@ async def test_for_a_lease_after_redis_has_started_nobody_is_called_dead(own_red
         end_leases(client)  # it was away for longer than that
         assert JobQueue(client, lease_ms=3_600_000).reclaim().suspects == ()
         assert stored(client, inspection_id, "owner") == claimed.owner
-        assert survivor(
-            lambda name, **options: JobQueue(client, worker_id=name, **options), client
-        ).reclaim().suspects == (inspection_id,)
+        later = survivor(lambda name, **options: JobQueue(client, worker_id=name, **options), client)
+        assert later.reclaim().suspects == (inspection_id,)
 
 
 async def test_a_suspect_waits_for_an_empty_worker_and_has_it_alone(
