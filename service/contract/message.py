@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Message(BaseModel):
-    """Base of what is stored and exchanged: immutable; unknown fields of a newer version are ignored."""
+    """Base of what is stored and exchanged: immutable; unknown fields of a newer version are ignored.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    Ids and times come once and never again: Pydantic's cache of strings would only keep the last 16,000 of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, cache_strings="keys")

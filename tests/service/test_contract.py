@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from datetime import datetime, timedelta, timezone
 
@@ -12,6 +13,7 @@ from service.contract import (
     MAX_REGIONS,
     Event,
     Failure,
+    Job,
     JobTooLarge,
     Region,
     Result,
@@ -64,6 +66,15 @@ def test_a_result_survives_its_json() -> None:
     done = Result.done(make_job(serial="SN ü 1", metadata={"a": [1, None]}), findings(1.25), started_at=AT, attempts=1)
     assert Result.model_validate_json(done.to_json()) == done
     assert (done.verdict, done.calibrated_score) == (Verdict.FAIL, 1.25 / 2.25)
+
+
+def test_reading_ever_new_ids_and_times_keeps_none_of_them() -> None:
+    lines = [make_job().model_dump_json() for _ in range(2000)]
+    Job.model_validate_json(lines[0])
+    before = sys.getallocatedblocks()
+    for line in lines:
+        Job.model_validate_json(line)
+    assert sys.getallocatedblocks() - before < len(lines)
 
 
 def test_a_result_links_only_the_pictures_that_were_stored() -> None:
