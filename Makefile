@@ -51,7 +51,7 @@ bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$
 rules: ## write the alert rules again as PrometheusRule objects, into k8s/components/monitoring
 	@$(PYTHON) scripts/prometheus_rules.py
 
-dashboards: ## write the Grafana dashboards again, into docker/grafana/dashboards
+dashboards: ## write the Grafana dashboards again, into docker/grafana and k8s/components/monitoring
 	@$(PYTHON) scripts/dashboards.py
 
 sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbom.cdx.json; each image has its own inside

@@ -1,4 +1,4 @@
-"""Writes the Grafana dashboards of docker/grafana/dashboards: `make dashboards`. One list of panels, four files."""
+"""Writes the Grafana dashboards: `make dashboards`. One list of panels, four files, for Compose and for Kubernetes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docker" / "grafana" / "dashboards"
+CLUSTER_TARGET = ROOT / "k8s" / "components" / "monitoring" / "dashboards"
+"""The same files again: kustomize reads none outside of its own folder."""
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS, HEIGHT = 24, 8
 PRODUCT = 'product=~"$product"'
@@ -436,9 +438,10 @@ DASHBOARDS = (LINE, ENGINE, SERVICE, MODELS)
 
 def main() -> int:
     """Writes the files anew."""
-    TARGET.mkdir(parents=True, exist_ok=True)
-    for dashboard in DASHBOARDS:
-        (TARGET / f"{dashboard.name}.json").write_text(text_of(dashboard), encoding="utf-8")
+    for folder in (TARGET, CLUSTER_TARGET):
+        folder.mkdir(parents=True, exist_ok=True)
+        for dashboard in DASHBOARDS:
+            (folder / f"{dashboard.name}.json").write_text(text_of(dashboard), encoding="utf-8")
     return 0
 
 

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
+from scripts.dashboards import DASHBOARDS
 from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
 from service.api.health import router as health
 from service.child import API_DRAIN_S
@@ -279,3 +280,26 @@ def test_what_is_to_be_traced_reaches_the_collector() -> None:
     assert urlsplit(endpoint).hostname == "otel-collector.observability.svc"
     [egress] = named(found, "NetworkPolicy", "tracing")["spec"]["egress"]
     assert [one["port"] for one in egress["ports"]] == [urlsplit(endpoint).port]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_grafanas_sidecar_finds_every_dashboard(overlay: str) -> None:
+    found = named(documents(overlay), "ConfigMap", "glad-dashboards")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    titles = {json.loads(text)["title"] for text in found["data"].values()}
+    assert titles == {dashboard.title for dashboard in DASHBOARDS}
+
+
+def test_whoever_keeps_or_reads_artifacts_knows_the_object_store_and_gets_there() -> None:
+    everything = documents(EVERYTHING)
+    policy = named(everything, "NetworkPolicy", "object-store")
+    allowed = policy["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    (way,) = policy["spec"]["egress"]
+    assert way["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert way["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
+    for name in ("glad-api", "glad-worker", "glad-outbox"):
+        template = named(everything, "Deployment", name)["spec"]["template"]
+        assert {"secretRef": {"name": "glad-object-store"}} in template["spec"]["containers"][0]["envFrom"]
+        assert template["metadata"]["labels"]["app.kubernetes.io/name"] in allowed
+    settings = next(one for one in everything if one["metadata"]["name"].startswith("glad-settings"))
+    assert settings["data"]["GLAD_ARTIFACTS_URL"].startswith("s3://")
