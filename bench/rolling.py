@@ -84,7 +84,7 @@ def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None, olde
     with Project(found, folder / "logs") as project:
         if older is not None:
             for name in OURS:
-                project.change(name, PYTHONPATH=str(older))
+                project.change(name, PYTHONPATH=str(older), PYTHONSAFEPATH="1")  # -m would look here first
         api = project.containers["api-1"].environment
         for version in ("1", NEW_BUNDLE):
             store = Path(api["GLAD_DATA_DIR"]) / "store"
@@ -246,6 +246,7 @@ class _Run:
             suspects=ledger.suspected(),
             bundles=dict(Counter(f"{one.product}/{one.bundle.version}" for one in results if one.bundle is not None)),
             repinned=ledger.repinned(results),
+            unreadable=self._unreadable(),
             widest_score_spread=ledger.widest_score_spread(results),
             events_read=len(notes.read),
             events_missed=len(ledger.accepted.keys() - read.keys()),
@@ -258,6 +259,10 @@ class _Run:
             seconds=round(seconds, 1),
             **watched,
         )
+
+    def _unreadable(self) -> int:
+        with Client(self._apis[0], api_key=self._key) as client:
+            return sum(not client.get(one).state.final for one in self._ledger.accepted)
 
     @contextmanager
     def _prometheus(self) -> Iterator[Prometheus]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,14 +30,16 @@ def rolling(
     """Restart the compose file's processes one by one while cameras post: is anything lost, or anybody refused? From a
     checkout, with docker-compose (which needs no Docker here), redis-server and prometheus."""
     from bench.rolling import run
-    from bench.rolling_report import Trial
+    from bench.rolling_report import OURS, Trial
     from bench.versions import check_out, name_of
 
     with tempfile.TemporaryDirectory(prefix="glad-rolling-") as scratch:
         folder = Path(scratch)
         try:
             tree = None if older is None else check_out(older, folder / "older")
-            trial = Trial(count, cameras, rounds, older=None if older is None else name_of(older))
+            trial = Trial(count, cameras, rounds)
+            if older is not None:
+                trial = replace(trial, older=name_of(older), newer=name_of("HEAD"), rolled=OURS)
             report = run(trial, folder, lambda line: typer.echo(line, err=True), older=tree)
         except RuntimeError as error:
             typer.echo(f"glad bench rolling: {error}", err=True)
@@ -56,6 +58,7 @@ def rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "taken up again; taken for a dead worker's", f"{report.taken_up_again}; {report.suspects}"
     yield "by bundle", ", ".join(f"{count} x {name}" for name, count in sorted(report.bundles.items()))
     yield "by another bundle than was told at acceptance", str(report.repinned)
+    yield "results that cannot be read at the end", str(report.unreadable)
     yield "events that a reader missed, read twice", f"{report.events_missed}, {report.events_twice}"
     yield "answers", ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
     yield "answers that no absence explains", str(len(report.unexpected))

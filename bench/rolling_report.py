@@ -36,6 +36,8 @@ class Trial:
     """Prometheus's interval; None: as shipped."""
     older: str | None = None
     """The version that all begin on: each round is an upgrade from it, and the way back. None: one version only."""
+    newer: str | None = None
+    """The version of this checkout, with `older`."""
 
     @property
     def moves(self) -> Iterator[tuple[str, str]]:
@@ -91,6 +93,8 @@ class Report:
     repinned: int
     """Inspected by another bundle than was told at acceptance."""
     widest_score_spread: float
+    unreadable: int
+    """Results that the first API does not give at the end, with `older` one of that version."""
     events_read: int
     """By a client that follows /v1/events over all restarts."""
     events_missed: int
@@ -114,6 +118,7 @@ class Report:
     def sound(self) -> bool:
         """Nothing lost, double, left behind or refused without need, and nobody was called."""
         counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects, self.repinned)
+        counts += (self.unreadable,)
         read = (self.events_missed, self.events_twice, len(self.unexpected))
         return (
             not any(counts + read)

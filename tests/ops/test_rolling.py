@@ -39,7 +39,7 @@ def test_everything_accepted_ends_once_with_its_verdict(report: Report) -> None:
 
 
 def test_each_image_is_inspected_by_the_bundle_that_was_active_when_it_was_accepted(report: Report) -> None:
-    assert report.repinned == 0
+    assert (report.repinned, report.unreadable) == (0, 0)
     quick = {name: count for name, count in report.bundles.items() if name.startswith("quick/")}
     assert set(quick) == {"quick/1", "quick/2"}, "a version was activated and rolled back meanwhile"
 
@@ -82,6 +82,7 @@ def test_the_run_is_sound_and_one_in_which_anything_went_wrong_is_not(report: Re
         {"ended": report.ended - 1},
         {"events_twice": 1},
         {"repinned": 1},
+        {"unreadable": 1},
         {"unexpected": ("500",)},
         {"waited": (503,)},
         {"rolls": (killed,)},
