@@ -118,8 +118,7 @@ class Report:
     def sound(self) -> bool:
         """Nothing lost, double, left behind or refused without need, and nobody was called."""
         counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects, self.repinned)
-        counts += (self.unreadable,)
-        read = (self.events_missed, self.events_twice, len(self.unexpected))
+        read = (self.events_missed, self.events_twice, self.unreadable, len(self.unexpected))
         return (
             not any(counts + read)
             and self.accepted == self.ended == self.states.get(State.DONE.value)
