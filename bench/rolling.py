@@ -35,7 +35,7 @@ from bench.rolling_report import (
     Trial,
 )
 from service.client import Client
-from service.contract import Result
+from service.contract import Result, State
 from service.queue.connection import connect
 
 if TYPE_CHECKING:
@@ -261,8 +261,10 @@ class _Run:
         )
 
     def _unreadable(self) -> int:
-        with Client(self._apis[0], api_key=self._key) as client:
-            return sum(not client.get(one).state.final for one in self._ledger.accepted)
+        """As JSON: an older API leaves out what it does not know, and our client would miss that."""
+        found = (f"/v1/inspections/{one}" for one in self._ledger.accepted)
+        with httpx.Client(base_url=self._apis[0], headers={"Authorization": f"Bearer {self._key}"}) as http:
+            return sum(not State(http.get(path).raise_for_status().json()["state"]).final for path in found)
 
     @contextmanager
     def _prometheus(self) -> Iterator[Prometheus]:
