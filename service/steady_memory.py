@@ -4,8 +4,7 @@ CPython looks for cycles among what has lived for a while only once that has gro
 With half a million objects of imported modules that takes hours, in which a process gains megabytes.
 
 glibc raises the size from which a buffer is mapped on its own to the largest one freed, and gives each thread an arena:
-after some thousand images the buffers of decoding lie in many half-empty arenas, and the process looks as if it leaked,
-by 2 MiB at a time.
+the buffers of decoded images then stay in arenas after they were freed.
 """
 
 from __future__ import annotations
