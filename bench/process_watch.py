@@ -24,7 +24,7 @@ class Sample:
     process: str
     at_s: float
     memory_mib: float
-    """Its own: what would be free if it ended (USS)."""
+    """Anonymous: what it has written itself, without the pages of files and libraries."""
     files: int
     """Open descriptors."""
     threads: int
@@ -76,13 +76,23 @@ class ProcessWatch:
                     yield Sample(
                         process=role(process, self._supervisor),
                         at_s=at_s,
-                        memory_mib=process.memory_full_info().uss / MIB,
+                        memory_mib=anonymous_mib(process.pid),
                         files=process.num_fds(),
                         threads=process.num_threads(),
                         cpu_s=times.user + times.system,
                     )
-            except psutil.NoSuchProcess:
+            except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
                 continue
+
+
+def anonymous_mib(pid: int) -> float:
+    """USS would jump whenever another process maps the same libraries, or ends.
+
+    FileNotFoundError or ProcessLookupError if the process has ended.
+    """
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kib = next(line.split()[1] for line in text.splitlines() if line.startswith("Anonymous:"))
+    return int(kib) / 1024
 
 
 def role(process: psutil.Process, supervisor: psutil.Process) -> str:
