@@ -34,6 +34,7 @@ from bench.rolling_report import (
     Roll,
     Trial,
 )
+from bench.versions import CHECKOUT
 from service.client import Client
 from service.contract import Result, State
 from service.queue.connection import connect
@@ -96,7 +97,7 @@ def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None, olde
             project.run("api-1", "glad", "bundle", "publish", str(_shipped(older)))
         key = project.run("api-1", "glad", "key", "create", "line-3", "--scope", "submit,read").strip()
         with connect(api["GLAD_REDIS_URL"]) as client:
-            versions = {NEWER: str(Path(__file__).resolve().parents[1]), OLDER: str(older)}
+            versions = {NEWER: str(CHECKOUT), OLDER: str(older)}
             return _Run(trial, project, Ledger(client), versions, key=key, say=say).run()
 
 

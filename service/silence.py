@@ -48,5 +48,5 @@ class Silence:
             self._asking = self._asking and not asks
             if silent:
                 self._silent, self._until = True, self._clock() + REST_S
-            elif asks or not self._silent:
+            elif asks:
                 self._silent = False

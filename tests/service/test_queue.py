@@ -375,14 +375,20 @@ async def test_jobs_handed_back_are_claimed_again_and_never_counted(
     assert [(one.attempt, one.alone, one.deaths) for one in claims] == [(6, False, 0)] * 2
 
 
-async def test_a_suspect_handed_back_stays_a_suspect(
-    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
-) -> None:
+async def who_took_over(submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis) -> JobQueue:
+    """A living worker, who has found the one job of a dead one: it is a suspect."""
     await submit(submitter)
     make_queue("dead").claim(1)
     end_leases(client)
     queue = survivor(make_queue, client)
     queue.reclaim()
+    return queue
+
+
+async def test_a_suspect_handed_back_stays_a_suspect(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    queue = await who_took_over(submitter, make_queue, client)
     [claimed] = queue.claim(1)
     queue.hand_back(claimed)
     [again] = queue.claim(1)
@@ -415,11 +421,7 @@ async def test_a_claim_whose_reply_was_lost_is_given_again(submitter: JobSubmitt
 async def test_a_suspect_whose_reply_was_lost_waits_until_the_worker_is_idle(
     submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
 ) -> None:
-    await submit(submitter)
-    make_queue("dead").claim(1)
-    end_leases(client)
-    queue = survivor(make_queue, client)
-    queue.reclaim()
+    queue = await who_took_over(submitter, make_queue, client)
     queue.claim(1)
     queue._held.clear()  # the process never saw the reply
     await submit(submitter)
