@@ -86,13 +86,13 @@ class ProcessWatch:
 
 
 def anonymous_mib(pid: int) -> float:
-    """USS would jump whenever another process maps the same libraries, or ends.
+    """What a process has written itself, in memory or swapped out.
 
+    USS would jump whenever another process maps the same libraries, or ends.
     FileNotFoundError or ProcessLookupError if the process has ended.
     """
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    kib = next(line.split()[1] for line in text.splitlines() if line.startswith("Anonymous:"))
-    return int(kib) / 1024
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Anonymous:", "Swap:"))) / 1024
 
 
 def role(process: psutil.Process, supervisor: psutil.Process) -> str:
