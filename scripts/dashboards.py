@@ -145,8 +145,11 @@ LINE = Dashboard(
         Panel(
             "Oldest image",
             "s",
-            (Query("max(glad_queue_oldest_age_seconds)", "oldest"), Query("max(glad_takt_seconds)", "takt")),
-            "The image that has waited longest for its result.",
+            (
+                Query("max by (pool) (glad_queue_oldest_age_seconds)", "{{pool}}"),
+                Query("max(glad_takt_seconds)", "takt"),
+            ),
+            "The image of each pool that has waited longest for its result.",
         ),
         Panel(
             "Scores over time",
@@ -210,24 +213,25 @@ ENGINE = Dashboard(
             "Queue",
             "none",
             (
-                Query("max(glad_queue_depth)", "queued or running"),
-                Query("max(glad_queue_inflight)", "running"),
-                Query("max(glad_queue_suspects)", "suspects"),
+                Query("max by (pool) (glad_queue_depth)", "{{pool}} queued or running"),
+                Query("max by (pool) (glad_queue_inflight)", "{{pool}} running"),
+                Query("max by (pool) (glad_queue_suspects)", "{{pool}} suspects"),
                 Query("max(glad_queue_limit)", "limit"),
             ),
+            "Of each pool; beyond the limit its images are refused.",
         ),
         Panel(
             "Queue age",
             "s",
             (
-                Query("max(glad_queue_oldest_age_seconds)", "oldest"),
+                Query("max by (pool) (glad_queue_oldest_age_seconds)", "{{pool}} oldest"),
                 Query(quantile(0.95, "glad_queue_wait_seconds", "priority"), "wait, {{priority}}, 95 %"),
             ),
         ),
         Panel(
             "Workers",
             "none",
-            (Query("max(glad_workers_seen)", "seen"), Query("sum(glad_worker_ready)", "ready")),
+            (Query("max by (pool) (glad_workers_seen)", "{{pool}} seen"), Query("sum(glad_worker_ready)", "ready")),
         ),
         Panel(
             "Silence",

@@ -66,7 +66,7 @@ async def _discard(settings: Settings, inspection_id: str) -> None:
 
 async def _list(settings: Settings) -> tuple[DeadLetter, ...]:
     async with _opened(settings) as replayer:
-        return await replayer.letters.list()
+        return await replayer.letters.all()
 
 
 async def _replay(settings: Settings, inspection_id: str) -> str:
@@ -93,12 +93,11 @@ async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
     with borrowed_redis(settings) as url:
         async with connect_async(url) as client:
             yield Replayer(
-                jobs=JobSubmitter(
-                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
-                ),
-                letters=DeadLetters(client, settings.pool),
+                jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+                letters=DeadLetters(client, settings.pool_names),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
                 artifacts=ArtifactStore(settings.artifacts),
+                pool_of=settings.pool_of,
                 retry_after_s=settings.retry_after_s,
             )
 
@@ -126,10 +125,11 @@ def _described(letter: DeadLetter) -> dict[str, str | None]:
         "product": job.product if job else None,
         "serial": job.serial if job else None,
         "station": job.station if job else None,
+        "pool": letter.pool,
         "reason": letter.reason,
     }
 
 
 def _line(letter: DeadLetter) -> str:
     product = letter.job.product if letter.job else "(unreadable)"
-    return f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.inspection_id}  {product}  {letter.reason}"
+    return f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.inspection_id}  {product}  {letter.pool}  {letter.reason}"

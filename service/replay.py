@@ -7,6 +7,7 @@ the old deadline. An inspection has one replay, however often it is asked for; a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from model_store.errors import StoreError
@@ -30,6 +31,8 @@ class Replayer:
     letters: DeadLetters
     store: Store
     artifacts: ArtifactStore
+    pool_of: Callable[[str], str]
+    """product -> the pool that inspects it now."""
     retry_after_s: int
 
     async def replay(self, inspection_id: str) -> tuple[Job, Submission]:
@@ -90,6 +93,7 @@ class Replayer:
                 "image_ref": ArtifactStore.ref(inspection_id, IMAGE),
                 "accepted_at": now(),
                 "deadline_ms": None,
+                "pool": self.pool_of(old.product),
                 "replay_of": old.id,
             }
         )

@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
-from service.contract import LONGEST_INFER_WAIT_S
+from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
+from service.pools import FORM, Pools, pool_of
 
 
 def default_data_dir() -> Path:
@@ -59,7 +60,8 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
     artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
-    pool: Name = Field("default", description="the worker pool whose queue is used")
+    pool: Name = Field(DEFAULT_POOL, description="a worker's pool; for the API, the pool of what GLAD_POOLS leaves out")
+    pools: Pools = Field({}, description=f"pools of some products: {FORM}")
 
     auth: Literal["auto", "keys", "off"] = Field("auto", description="who needs an API key: see docs/security.md")
     rate_per_s: float | None = Field(None, gt=0, description="calls a second of one key or address; default: no limit")
@@ -115,6 +117,15 @@ class Settings(BaseSettings):
     def artifacts(self) -> str:
         """Where images and pictures are kept."""
         return self.artifacts_url or str(self.data_dir / "artifacts")
+
+    def pool_of(self, product: str) -> str:
+        """The pool whose workers inspect it."""
+        return pool_of(product, self.pools, self.pool)
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """All pools that images may go to, each once."""
+        return tuple(dict.fromkeys((self.pool, *self.pools)))
 
     @property
     def held_bytes(self) -> int:

@@ -66,7 +66,7 @@ def bundle_hash(product: str) -> str:
     return sha256(product.encode()).hexdigest()
 
 
-def job_of(part: Part) -> Job:
+def job_of(part: Part, pool: str) -> Job:
     """The job as the API would submit it."""
     product = part.line.product.name
     return Job(
@@ -85,4 +85,5 @@ def job_of(part: Part) -> Job:
         accepted_at=datetime.fromtimestamp(EPOCH_MS / 1000 + part.at_s, UTC),
         priority=part.line.priority,
         deadline_ms=part.line.deadline_ms,
+        pool=pool,
     )

@@ -133,9 +133,8 @@ class _Plant:
         self._rng = random.Random(f"plant {shift.seed}")
         self._groups = {product.name: product.group for product in plant.products}
         self._pool_of = pool_of_groups(plant, fleet.pools)
-        pools = sorted(set(self._pool_of.values()))
-        self._boards = {pool: Board() for pool in pools}
-        self._submitters = {pool: self._submitter(pool) for pool in pools}
+        self._boards = {pool: Board() for pool in sorted(set(self._pool_of.values()))}
+        self._submitter = self._make_submitter()
         self._nodes: dict[str, Node] = {}
         self._lives: list[Node] = []
         self._parts: dict[str, Part] = {}
@@ -178,10 +177,9 @@ class _Plant:
             return False
         return len(self._ends) >= len(self._accepted) or now > shift.seconds + LONGEST_TAIL_S
 
-    def _submitter(self, pool: str) -> JobSubmitter:
+    def _make_submitter(self) -> JobSubmitter:
         api: Any = Awaited(self._client)
-        fleet = self._fleet
-        return JobSubmitter(api, pool=pool, max_backlog=fleet.max_backlog, max_wait_s=fleet.max_wait_s)
+        return JobSubmitter(api, max_backlog=self._fleet.max_backlog, max_wait_s=self._fleet.max_wait_s)
 
     def _start(self, name: str, pool: str) -> None:
         settings = self._fleet.settings
@@ -231,7 +229,7 @@ class _Plant:
         part = Part(part_id(len(self._parts), picture.at_s), line, picture.at_s, picture.denoising_step)
         self._parts[part.id] = part
         pool = self._pool_of[line.product.group]
-        submitted = answer(self._submitters[pool].submit(job_of(part)))
+        submitted = answer(self._submitter.submit(job_of(part, pool)))
         if submitted.outcome is Outcome.ACCEPTED:
             self._accepted.append(part)
             self._boards[pool].waiting += 1

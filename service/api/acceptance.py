@@ -56,10 +56,11 @@ async def accept(
     pinned = await asyncio.to_thread(pin, site.store, product)
     given = read_fields(upload.fields)
     fields = given if origin is None else with_defaults(upload.fields, origin)
-    await refuse_without_room(site, fields, may_be_a_repeat=idempotency_key is not None)
+    pool = site.settings.pool_of(product)
+    await refuse_without_room(site, pool, fields, may_be_a_repeat=idempotency_key is not None)
     with stage(site, "accept_decode"):
         image = await site.decoder.describe(upload.content)
-    job = _make_job(pinned, fields, upload, image, pool=site.settings.pool)
+    job = _make_job(pinned, fields, upload, image, pool=pool)
     key = SubmissionKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await keep_and_submit(site, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
@@ -114,6 +115,7 @@ def _described(job: Job) -> dict[str, Any]:
         "inspection_id": job.id,
         "product": job.product,
         "bundle": job.bundle_version,
+        "pool": job.pool,
         "station": job.station,
         "serial": job.serial,
         "image_bytes": job.image_bytes,

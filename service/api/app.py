@@ -176,9 +176,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
             yield Site(
                 settings=settings,
                 redis=client,
-                jobs=JobSubmitter(
-                    client, pool=settings.pool, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s
-                ),
+                jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
                 results=results,
                 history=History(client),
                 feed=feed,

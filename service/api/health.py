@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from service.api.documents import operations as documents
 from service.api.sight import look
 from service.api.site import Site, SiteOf
+from service.contract import DEFAULT_POOL
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -47,7 +48,9 @@ class Check(BaseModel):
 class Readiness(BaseModel):
     """Whether an image posted now would be accepted and kept."""
 
-    status: Literal["ready", "degraded", "unavailable"] = Field(description="degraded: accepts, but no worker is seen")
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="degraded: accepts, but a pool has no worker"
+    )
     checks: dict[str, Check]
 
 
@@ -123,7 +126,13 @@ def _check_products(site: Site) -> str:
 
 async def _check_worker(site: Site) -> str:
     seen_s = site.settings.lease_ms / 1000
-    workers = (await site.jobs.stats(worker_seen_s=seen_s)).workers
-    if not workers:
+    queues = await site.jobs.stats(site.settings.pool_names, worker_seen_s=seen_s)
+    without = [pool for pool, queue in queues.items() if not queue.workers]
+    if without == [DEFAULT_POOL] == list(queues):
         raise LookupError(f"no worker was heard of in the last {seen_s:g} s: start one with `glad worker`")
-    return f"{workers} seen in the last {seen_s:g} s"
+    if without:
+        raise LookupError(
+            f"no worker of pool {', '.join(map(repr, without))} was heard of in the last {seen_s:g} s: start one with "
+            f"GLAD_POOL={without[0]} and `glad worker`"
+        )
+    return f"{sum(queue.workers for queue in queues.values())} seen in the last {seen_s:g} s"

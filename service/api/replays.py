@@ -34,9 +34,10 @@ async def replay(site: SiteOf, inspection_id: InspectionPath) -> Response:
     """
     replayer = Replayer(
         jobs=site.jobs,
-        letters=DeadLetters(site.redis, site.settings.pool),
+        letters=DeadLetters(site.redis, site.settings.pool_names),
         store=site.store,
         artifacts=site.artifacts,
+        pool_of=site.settings.pool_of,
         retry_after_s=site.settings.retry_after_s,
     )
     try:

@@ -15,13 +15,13 @@ from service.errors import BacklogFull, DeadlineUnreachable, ServiceError, Stora
 from service.queue.admission import Outlook, Room
 
 
-async def refuse_without_room(site: Site, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
-    """Before anything costs: is Redis there, and is there room? The submit script decides again, and finally.
+async def refuse_without_room(site: Site, pool: str, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
+    """Before anything costs: is Redis there, and has the pool room? The submit script decides again, and finally.
 
     A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
     """
     try:
-        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms)
+        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms, pool=pool)
     except RedisError as error:
         raise queue_unavailable(site, error) from error
     if outlook.room is not Room.OPEN and not may_be_a_repeat:

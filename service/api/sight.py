@@ -27,13 +27,13 @@ log = structlog.get_logger(__name__)
 
 async def look(site: Site) -> Sight:
     """What can be seen now."""
-    queue, redis, disk, active = await asyncio.gather(
-        _seen("queue", site.jobs.stats(worker_seen_s=site.settings.lease_ms / 1000)),
-        _seen("redis", read_redis_state(site.redis, site.settings.pool)),
+    queues, redis, disk, active = await asyncio.gather(
+        _seen("queues", site.jobs.stats(site.settings.pool_names, worker_seen_s=site.settings.lease_ms / 1000)),
+        _seen("redis", read_redis_state(site.redis, site.settings.pool_names)),
         _seen("disk", asyncio.to_thread(site.artifacts.disk)),
         _seen("products", asyncio.to_thread(active_bundles, site.store)),
     )
-    return Sight(queue, redis, disk, active or ())
+    return Sight(queues or {}, redis, disk, active or ())
 
 
 async def _seen(what: str, sight: Awaitable[T]) -> T | None:

@@ -9,7 +9,7 @@ from service.contract.artifacts import ARTIFACT_NAMES, IMAGE, ArtifactName, arti
 from service.contract.event import Event
 from service.contract.findings import Failure, Findings, Region, Timings
 from service.contract.ids import InspectionId, new_inspection_id, parse_inspection_id
-from service.contract.job import MAX_JOB_BYTES, Job, JobTooLarge, Priority, Thresholds, Traceability
+from service.contract.job import DEFAULT_POOL, MAX_JOB_BYTES, Job, JobTooLarge, Priority, Thresholds, Traceability
 from service.contract.message import Message
 from service.contract.metadata import MAX_METADATA_BYTES, Metadata
 from service.contract.quality import Quality, QualityReason
@@ -21,6 +21,7 @@ from service.contract.waits import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
 
 __all__ = [
     "ARTIFACT_NAMES",
+    "DEFAULT_POOL",
     "FINAL_STATES",
     "IMAGE",
     "LONGEST_INFER_WAIT_S",

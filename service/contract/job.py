@@ -16,6 +16,7 @@ from service.contract.texts import Text
 from service.contract.times import Timestamp
 
 MAX_JOB_BYTES = 2048
+DEFAULT_POOL = "default"
 
 
 class JobTooLarge(ValueError):
@@ -68,7 +69,7 @@ class Job(Traceability):
     accepted_at: Timestamp
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
-    pool: Name = "default"
+    pool: Name = DEFAULT_POOL
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     traceparent: str | None = Field(
         None, max_length=64, description="the W3C trace context of the request, where traces are collected"

@@ -6,8 +6,8 @@ that Redis is away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -38,7 +38,8 @@ class ActiveBundle:
 class Sight:
     """What was seen; None and empty: could not be."""
 
-    queue: QueueStats | None = None
+    queues: Mapping[str, QueueStats] = field(default_factory=dict)
+    """pool -> its queue."""
     redis: RedisState | None = None
     disk: Disk | None = None
     active: tuple[ActiveBundle, ...] = ()
@@ -75,7 +76,7 @@ class PlantCollector(Collector):
         """One gauge after the other; without samples where nothing was seen."""
         sight = self.sight
         yield from _of_limits(self._limits)
-        yield from _of_queue(sight.queue)
+        yield from _of_queues(sight.queues)
         yield from _of_redis(sight.redis)
         yield from _of_disk(sight.disk)
         yield from _of_products(sight.active)
@@ -83,26 +84,24 @@ class PlantCollector(Collector):
 
 def _of_limits(limits: Limits) -> Iterator[Metric]:
     yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(limits.takt_s))
-    yield _gauge("glad_queue_limit", "Jobs beyond which images are refused", _one(limits.max_backlog))
+    yield _gauge("glad_queue_limit", "Jobs of a pool beyond which its images are refused", _one(limits.max_backlog))
     events = "Events beyond which the oldest are lost, though a reader lags: twice GLAD_MAX_EVENTS"
     yield _gauge("glad_events_limit", events, _one(2 * limits.max_events))
     free = "Free space of the artifacts' disk below which images are refused: GLAD_MIN_FREE_BYTES"
     yield _gauge("glad_artifacts_disk_least_free_bytes", free, _one(limits.min_free_bytes))
 
 
-def _of_queue(seen: QueueStats | None) -> Iterator[Metric]:
-    yield _gauge("glad_queue_depth", "Jobs queued or running", _one(None if seen is None else seen.backlog))
-    yield _gauge("glad_queue_inflight", "Jobs in the hands of a worker", _one(None if seen is None else seen.running))
+def _of_queues(seen: Mapping[str, QueueStats]) -> Iterator[Metric]:
+    def of_pools(name: str, told: str, value: Callable[[QueueStats], float]) -> Metric:
+        return _gauge(name, told, [((pool,), float(value(queue))) for pool, queue in seen.items()], ["pool"])
+
+    yield of_pools("glad_queue_depth", "Jobs queued or running", lambda queue: queue.backlog)
+    yield of_pools("glad_queue_inflight", "Jobs in the hands of a worker", lambda queue: queue.running)
     oldest = "Age of the oldest job that has not ended; 0: none"
-    yield _gauge("glad_queue_oldest_age_seconds", oldest, _one(None if seen is None else seen.oldest_age_s))
-    yield _gauge(
-        "glad_queue_suspects",
-        "Jobs whose worker died, to be retried alone",
-        _one(None if seen is None else seen.suspects),
-    )
-    yield _gauge(
-        "glad_workers_seen", "Workers that claimed or renewed lately", _one(None if seen is None else seen.workers)
-    )
+    yield of_pools("glad_queue_oldest_age_seconds", oldest, lambda queue: queue.oldest_age_s)
+    suspects = "Jobs whose worker died, to be retried alone"
+    yield of_pools("glad_queue_suspects", suspects, lambda queue: queue.suspects)
+    yield of_pools("glad_workers_seen", "Workers that claimed or renewed lately", lambda queue: queue.workers)
 
 
 def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
@@ -116,7 +115,12 @@ def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
     writes = "1: Redis's last write of its append-only file succeeded; 0: it did not"
     yield _gauge("glad_redis_append_ok", writes, _one(None if seen is None else int(seen.append_ok)))
     lengths = [] if seen is None else [((name,), float(length)) for name, length in seen.stream_lengths.items()]
-    yield _gauge("glad_redis_stream_length", "Entries of a stream: jobs, events, dead letters", lengths, ["stream"])
+    yield _gauge(
+        "glad_redis_stream_length",
+        "Entries of a stream, of all pools together: jobs, events, dead letters",
+        lengths,
+        ["stream"],
+    )
 
 
 def _of_disk(seen: Disk | None) -> Iterator[Metric]:

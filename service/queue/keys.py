@@ -15,6 +15,7 @@
 | `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
 | `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
 | `glad:v1:served:{pool}` | sorted set | product -> when an image of it was last inspected, ms; the last hundred |
+| `glad:v1:pools` | set | names of the pools that ever had a job |
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
@@ -65,6 +66,7 @@ OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
 """Of the sinks' consumer groups on the event stream."""
 STATIONS = f"{PREFIX}stations"
+POOLS = f"{PREFIX}pools"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
 

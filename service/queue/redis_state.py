@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import redis.asyncio
 
 from service.contract import Priority
 from service.queue import keys
+from service.queue.stats import pools_known
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,28 @@ class RedisState:
     append_ok: bool
     """The last write of the append-only file succeeded, or there is no such file."""
     stream_lengths: Mapping[str, int]
-    """jobs_high, jobs_normal, events, dead, outbox_dead -> entries."""
+    """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
 
 
-async def read_redis_state(client: redis.asyncio.Redis, pool: str) -> RedisState:
-    """How it is now. RedisError if Redis is away."""
+async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str]) -> RedisState:
+    """How it is now. `configured`: the pools of the settings; others are known to Redis. RedisError if it is away."""
+    pools = [keys.PoolKeys(pool) for pool in await pools_known(client, configured)]
     streams = {
-        **{f"jobs_{priority.value}": keys.PoolKeys(pool).jobs(priority) for priority in Priority},
-        "events": keys.EVENTS,
-        "dead": keys.PoolKeys(pool).dead,
-        "outbox_dead": keys.OUTBOX_DEAD,
+        **{f"jobs_{priority.value}": [pool.jobs(priority) for pool in pools] for priority in Priority},
+        "events": [keys.EVENTS],
+        "dead": [pool.dead for pool in pools],
+        "outbox_dead": [keys.OUTBOX_DEAD],
     }
     async with client.pipeline(transaction=False) as pipe:
         pipe.info()
-        for stream in streams.values():
+        for stream in chain.from_iterable(streams.values()):
             pipe.xlen(stream)
-        info, *lengths = await pipe.execute()
+        info, *replies = await pipe.execute()
+    lengths = iter(replies)
     return RedisState(
         memory_used_bytes=int(info["used_memory"]),
         memory_limit_bytes=int(info.get("maxmemory") or info.get("total_system_memory") or 0),
         clients=int(info["connected_clients"]),
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
-        stream_lengths=dict(zip(streams, lengths, strict=True)),
+        stream_lengths={name: sum(islice(lengths, len(of_pools))) for name, of_pools in streams.items()},
     )

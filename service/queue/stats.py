@@ -1,11 +1,13 @@
-"""The queue at one moment, as its numbers show it."""
+"""The queues of the pools at one moment, as their numbers show them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis.asyncio
+from redis.asyncio.client import Pipeline
 
 from service.contract import Priority
 from service.queue import keys
@@ -13,7 +15,7 @@ from service.queue import keys
 
 @dataclass(frozen=True)
 class QueueStats:
-    """The queue at one moment."""
+    """One pool's queue at one moment."""
 
     backlog: int
     """Queued and running: never zero while a job runs. Autoscalers use this."""
@@ -26,25 +28,44 @@ class QueueStats:
     """Worker processes that claimed or renewed lately."""
 
 
-async def read_stats(client: redis.asyncio.Redis, pool_keys: keys.PoolKeys, worker_seen_s: float) -> QueueStats:
-    """One pool's queue now. A worker counts as alive if it was heard of in the last `worker_seen_s`."""
-    streams = [pool_keys.jobs(priority) for priority in Priority]
+async def pools_known(client: redis.asyncio.Redis, configured: Sequence[str]) -> tuple[str, ...]:
+    """The pools of the settings, then those that ever had a job. RedisError if Redis is away."""
+    return tuple(dict.fromkeys((*configured, *sorted(await cast("Any", client.smembers(keys.POOLS))))))
+
+
+async def read_stats(
+    client: redis.asyncio.Redis, configured: Sequence[str], worker_seen_s: float
+) -> dict[str, QueueStats]:
+    """Each pool's queue now; a pool that the settings no longer name is there while it has a job.
+
+    A worker counts as alive if it was heard of in the last `worker_seen_s`. RedisError if Redis is away."""
+    pools = await pools_known(client, configured)
     seconds, micros = await cast("Any", client.time())
     now_ms = seconds * 1000 + micros // 1000
     async with client.pipeline(transaction=False) as pipe:
-        for stream in streams:
-            pipe.xlen(stream)
-            pipe.xrange(stream, count=1)
-        pipe.zcard(pool_keys.leases)
-        pipe.zcard(pool_keys.suspects)
-        pipe.xlen(pool_keys.dead)
-        pipe.zcount(pool_keys.workers, now_ms - worker_seen_s * 1000, "+inf")
-        reply = await pipe.execute()
-    lengths, firsts = reply[0 : 2 * len(streams) : 2], reply[1 : 2 * len(streams) : 2]
-    running, suspects, dead, workers = reply[2 * len(streams) :]
-    oldest = [int(first[0][0].split("-")[0]) for first in firsts if first]
+        for pool in pools:
+            _ask(pipe, keys.PoolKeys(pool), now_ms - worker_seen_s * 1000)
+        replies = await pipe.execute()
+    each = len(replies) // len(pools)
+    found = {pool: _told(replies[at * each : (at + 1) * each], now_ms) for at, pool in enumerate(pools)}
+    return {pool: seen for pool, seen in found.items() if pool in configured or seen.backlog}
+
+
+def _ask(pipe: Pipeline, pool: keys.PoolKeys, alive_from_ms: float) -> None:
+    for priority in Priority:
+        pipe.xlen(pool.jobs(priority))
+        pipe.xrange(pool.jobs(priority), count=1)
+    pipe.zcard(pool.leases)
+    pipe.zcard(pool.suspects)
+    pipe.xlen(pool.dead)
+    pipe.zcount(pool.workers, alive_from_ms, "+inf")
+
+
+def _told(reply: list[Any], now_ms: int) -> QueueStats:
+    *of_streams, running, suspects, dead, workers = reply
+    oldest = [int(first[0][0].split("-")[0]) for first in of_streams[1::2] if first]
     return QueueStats(
-        backlog=sum(lengths),
+        backlog=sum(of_streams[::2]),
         running=running,
         suspects=suspects,
         dead=dead,

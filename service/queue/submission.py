@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
 import redis.asyncio
 
-from service.contract import Job, Priority
+from service.contract import DEFAULT_POOL, Job, Priority
 from service.queue import keys, schema
 from service.queue.admission import Limits, Outlook, Room
 from service.queue.claims import DEFAULT_LEASE_MS
@@ -46,12 +47,10 @@ class Submission:
 class JobSubmitter:
     """The API's side of the queue."""
 
-    def __init__(
-        self, client: redis.asyncio.Redis, *, pool: str = "default", max_backlog: int = 1000, max_wait_s: float = 3600
-    ) -> None:
-        """`max_backlog` and `max_wait_s` (expected, by the measured pace): beyond either, jobs are refused."""
+    def __init__(self, client: redis.asyncio.Redis, *, max_backlog: int = 1000, max_wait_s: float = 3600) -> None:
+        """`max_backlog` and `max_wait_s` (expected, by the measured pace): beyond either in its pool, a job is
+        refused."""
         self._redis = client
-        self._keys = keys.PoolKeys(pool)
         self.limits = Limits(max_backlog, max_wait_s)
         self._submit, self._ask = (client.register_script(load("admission", name)) for name in ("submit", "ask"))
         self._schema_known = False
@@ -65,20 +64,22 @@ class JobSubmitter:
         client_name: str = "",
         scope: str | None = None,
     ) -> Submission:
-        """Queues the job, once however often it is called. `fingerprint` tells requests with one key apart; `scope` is
-        where the key is one, by default the product.
+        """Queues the job in its pool, once however often it is called. `fingerprint` tells requests with one key apart;
+        `scope` is where the key is one, by default the product.
 
         RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
         """
         await self._know_schema()
+        pool = keys.PoolKeys(job.pool)
         reply = await cast(
             "Any",
             self._submit(
                 keys=[
                     keys.inspection(job.id),
-                    self._keys.jobs(job.priority),
+                    pool.jobs(job.priority),
                     keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
-                    *self._admission_keys(),
+                    *_admission_keys(pool),
+                    keys.POOLS,
                 ],
                 args=[
                     job.id,
@@ -87,6 +88,7 @@ class JobSubmitter:
                     int(idempotency_key is not None),
                     *self._admission_args(job.priority, job.deadline_ms),
                     "" if job.serial is None else keys.unfinished(job.serial),
+                    job.pool,
                 ],
             ),
         )
@@ -94,25 +96,19 @@ class JobSubmitter:
         room = Room(outcome) if outcome in set(Room) else Room.OPEN
         return Submission(Outcome(outcome), inspection_id, Outlook.read(room, found))
 
-    async def ask(self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None) -> Outlook:
-        """What a submission would find now. RedisError if Redis is away."""
+    async def ask(
+        self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
+    ) -> Outlook:
+        """What a submission to this pool would find now. RedisError if Redis is away."""
         await self._know_schema()
         args = self._admission_args(priority, deadline_ms)
-        room, *found = await cast("Any", self._ask(keys=self._admission_keys(), args=args))
+        room, *found = await cast("Any", self._ask(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
         return Outlook.read(Room(room), found)
 
     async def _know_schema(self) -> None:
         if not self._schema_known:
             await schema.check_async(self._redis)
             self._schema_known = True
-
-    def _admission_keys(self) -> list[str]:
-        return [
-            self._keys.jobs(Priority.HIGH),
-            self._keys.jobs(Priority.NORMAL),
-            self._keys.leases,
-            self._keys.pace,
-        ]
 
     def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:
         max_wait_ms, deadline = self.limits.max_wait_s * 1000, "" if deadline_ms is None else deadline_ms
@@ -122,6 +118,14 @@ class JobSubmitter:
         """RedisError if Redis is away."""
         await cast("Any", self._redis.ping())
 
-    async def stats(self, *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000) -> QueueStats:
-        """The queue now. A worker counts as alive if it was heard of in the last `worker_seen_s`."""
-        return await read_stats(self._redis, self._keys, worker_seen_s)
+    async def stats(
+        self, pools: Sequence[str] = (DEFAULT_POOL,), *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000
+    ) -> dict[str, QueueStats]:
+        """The queues of these pools now, and of any other that has a job.
+
+        A worker counts as alive if it was heard of in the last `worker_seen_s`."""
+        return await read_stats(self._redis, pools, worker_seen_s)
+
+
+def _admission_keys(pool: keys.PoolKeys) -> list[str]:
+    return [pool.jobs(Priority.HIGH), pool.jobs(Priority.NORMAL), pool.leases, pool.pace]

@@ -73,7 +73,9 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
         workplace.warm()
         if not stop.draining():
             tell({"warm": True})
-            log.info("worker ready", port=port.number, device=workplace.device, lanes=workplace.lanes)
+            log.info(
+                "worker ready", port=port.number, pool=settings.pool, device=workplace.device, lanes=workplace.lanes
+            )
         workplace.work()
     log.info("worker stopped")
     return 0
@@ -84,6 +86,7 @@ class Workplace:
 
     def __init__(self, settings: Settings, *, stop: Stop, pulse: Pulse, load: Load | None) -> None:
         """ValueError, OSError or StoreError if the settings cannot be used. Connects to nothing yet."""
+        self._settings = settings
         self.device = device = choose_device(settings.device)
         self.lanes = settings.lanes or default_lanes(device)
         self._stop, self._pulse, metrics = stop, pulse, WorkerMetrics()
@@ -114,7 +117,6 @@ class Workplace:
             pulse=pulse,
             stop=stop,
         )
-        self._max_bundles = settings.max_bundles
 
     def refuse_newer_schema(self) -> None:
         """SchemaTooNew if this Redis holds what only a newer version understands."""
@@ -124,7 +126,7 @@ class Workplace:
     def warm(self) -> None:
         """Loads the active bundles of the products that come first, as many as are kept, and calls their models in
         every shape once. One that cannot be used is passed over: other products' images do not wait for it."""
-        for product in first_to_warm(self._served(), self._store.products(), self._max_bundles):
+        for product in first_to_warm(self._served(), self._products(), self._settings.max_bundles):
             if self._stop.draining():
                 return
             try:
@@ -134,6 +136,10 @@ class Workplace:
                 log.warning("bundle not warmed", product=product, error=str(error))
         if not self._stop.draining():
             self._pulse.warm()
+
+    def _products(self) -> list[str]:
+        """The store's products that come to this worker's pool, as far as GLAD_POOLS says."""
+        return [name for name in self._store.products() if self._settings.pool_of(name) == self._settings.pool]
 
     def _served(self) -> tuple[str, ...]:
         """What this worker's pool inspected last; nothing is known of it without Redis."""

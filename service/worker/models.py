@@ -135,7 +135,7 @@ class BundleCache:
 
 
 def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
-    """At most so many of the store's products: those that were served last, then the store's first."""
+    """At most so many of the pool's products: those that were served last, then the store's first."""
     return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
 
 

@@ -120,9 +120,9 @@ async def test_the_api_shows_queue_redis_disk_and_products(api: Running, client:
     shown = await scraped(api)
     assert {
         'glad_inspections_submitted_total{priority="normal",product="toy",station="line-3"} 2.0',
-        "glad_queue_depth 2.0",
-        "glad_queue_inflight 1.0",
-        "glad_workers_seen 1.0",
+        'glad_queue_depth{pool="default"} 2.0',
+        'glad_queue_inflight{pool="default"} 1.0',
+        'glad_workers_seen{pool="default"} 1.0',
         "glad_redis_up 1.0",
         "glad_redis_append_ok 1.0",
         'glad_redis_stream_length{stream="jobs_normal"} 2.0',
@@ -143,11 +143,11 @@ async def test_the_api_shows_queue_redis_disk_and_products(api: Running, client:
 
 async def test_without_redis_metrics_say_so_and_show_no_old_queue(own_redis: RedisServer, start_app: StartApp) -> None:
     running: Running = await start_app(own_redis.url)
-    assert {"glad_redis_up 1.0", "glad_queue_depth 0.0"} <= await scraped(running)
+    assert {"glad_redis_up 1.0", 'glad_queue_depth{pool="default"} 0.0'} <= await scraped(running)
     own_redis.kill()
     shown = await scraped(running)
     assert "glad_redis_up 0.0" in shown
-    assert not any(line.startswith("glad_queue_depth ") for line in shown)
+    assert not any(line.startswith("glad_queue_depth{") for line in shown)
     assert 'glad_bundle_active{product="toy",version="1"} 1.0' in shown
 
 

@@ -8,6 +8,7 @@ import redis
 import redis.asyncio
 
 from service.contract import Priority
+from service.queue.admission import Room
 from service.queue.jobs import JobQueue
 from service.queue.submission import JobSubmitter, Outcome
 from tests.support.line import make_job, result_of
@@ -77,13 +78,15 @@ async def test_what_was_handed_back_keeps_its_priority_and_its_place_before_new_
 
 
 async def test_pools_share_nothing(async_client: redis.asyncio.Redis, client: redis.Redis) -> None:
-    fast, slow = (JobSubmitter(async_client, pool=pool, max_backlog=1) for pool in ("fast", "slow"))
+    submitter = JobSubmitter(async_client, max_backlog=1)
     jobs = [make_job(pool="fast"), make_job(pool="slow")]
-    assert (await fast.submit(jobs[0])).outcome is Outcome.ACCEPTED
-    assert (await slow.submit(jobs[1])).outcome is Outcome.ACCEPTED  # the other's backlog does not count
-    assert (await fast.submit(make_job())).outcome is Outcome.FULL
+    for job in jobs:
+        assert (await submitter.submit(job)).outcome is Outcome.ACCEPTED  # the other's backlog does not count
+    assert (await submitter.submit(make_job(pool="fast"))).outcome is Outcome.FULL
+    assert ((await submitter.ask(pool="fast")).room, (await submitter.ask(pool="third")).room) == (Room.FULL, Room.OPEN)
     queues = [JobQueue(client, pool=pool) for pool in ("fast", "slow")]
     claimed = [queue.claim(5) for queue in queues]
     assert [[one.id for one in ones] for ones in claimed] == [[job.id] for job in jobs]
     assert queues[0].complete(claimed[0][0], result_of(claimed[0][0]))
-    assert ((await fast.stats()).backlog, (await slow.stats()).backlog) == (0, 1)
+    seen = await submitter.stats(("fast",))
+    assert {pool: queue.backlog for pool, queue in seen.items()} == {"fast": 0, "slow": 1}

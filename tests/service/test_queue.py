@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from service.contract import Event, Failure, Job, Priority, Result, State
+from service.contract import DEFAULT_POOL, Event, Failure, Job, Priority, Result, State
 from service.queue import keys, schema
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect_async
@@ -25,7 +25,7 @@ from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 
 MakeQueue = Callable[..., JobQueue]
-POOL = keys.PoolKeys("default")
+POOL = keys.PoolKeys(DEFAULT_POOL)
 
 
 async def submit(submitter: JobSubmitter, count: int = 1, **fields: Any) -> list[str]:
@@ -483,14 +483,14 @@ async def test_the_backlog_never_reads_zero_while_a_job_runs(submitter: JobSubmi
     await submit(submitter, 2)
     queue = make_queue()
     claims = queue.claim(2)
-    stats = await submitter.stats()
+    stats = (await submitter.stats())[DEFAULT_POOL]
     assert (stats.backlog, stats.running, stats.suspects, stats.workers) == (2, 2, 0, 1)
     for claimed in claims:
         queue.complete(claimed, result_of(claimed))
-    stats = await submitter.stats()
+    stats = (await submitter.stats())[DEFAULT_POOL]
     assert (stats.backlog, stats.running, stats.oldest_age_s) == (0, 0, 0.0)
     queue.retire()
-    assert (await submitter.stats()).workers == 0
+    assert (await submitter.stats())[DEFAULT_POOL].workers == 0
 
 
 async def test_a_pool_knows_what_it_served_last_and_not_more_than_a_hundred_products(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.contract import Priority, State
+from service.contract import DEFAULT_POOL, Priority, State
 from service.private_redis import redis_command, redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect, connect_async
@@ -68,5 +68,5 @@ async def test_the_whole_way_of_a_job_works_on_redis_6_2(redis_6_2: str) -> None
             assert queue.complete(again, result_of(again))
         ended = [await results.wait(job.id, 10) for job in jobs]
         assert [one.state for one in ended if one] == [State.FAILED, State.DONE, State.DONE]
-        stats = await submitter.stats()
+        stats = (await submitter.stats())[DEFAULT_POOL]
         assert (stats.backlog, stats.running, stats.dead) == (0, 0, 1)

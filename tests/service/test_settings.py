@@ -45,6 +45,11 @@ def test_store_and_artifacts_lie_in_the_data_folder_unless_named(tmp_path: Path)
         ("GLAD_MAX_PIXELS", "0"),
         ("GLAD_ENGINE", "tf"),
         ("GLAD_POOL", "A B"),
+        ("GLAD_POOLS", "slow=a,b fast=b"),
+        ("GLAD_POOLS", "slow=a slow=b"),
+        ("GLAD_POOLS", "slow=a, b"),
+        ("GLAD_POOLS", "slow"),
+        ("GLAD_POOLS", "Slow=a"),
         ("GLAD_MAX_WAIT_S", "inf"),
         ("GLAD_RATE_PER_S", "nan"),
     ],
@@ -53,3 +58,21 @@ def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_product_has_the_pool_that_names_it_and_else_that_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAD_POOLS", "slow=casting,gear fast=lid")
+    settings = Settings(pool="rest")
+    assert [settings.pool_of(name) for name in ("casting", "gear", "lid", "toy")] == ["slow", "slow", "fast", "rest"]
+    assert settings.pool_names == ("rest", "slow", "fast")
+    assert Settings(pool="slow").pool_names == ("slow", "fast")
+    monkeypatch.delenv("GLAD_POOLS")
+    assert (Settings().pool_of("casting"), Settings().pool_names) == ("default", ("default",))
+
+
+def test_pools_that_cannot_be_understood_say_how_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAD_POOLS", "slow: casting")
+    with pytest.raises(ValidationError, match="'slow:' is no pool with its products: write pool=product,product"):
+        Settings()
+    with pytest.raises(ValidationError, match="product 'b' is in pools 'slow' and 'fast': choose one"):
+        Settings(pools={"slow": ("a", "b"), "fast": ("b",)})

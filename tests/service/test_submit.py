@@ -342,8 +342,8 @@ async def test_metrics_count_what_happened(api: Running, client: redis.Redis) ->
     text = (await api.http.get("/metrics")).text
     assert 'glad_inspections_submitted_total{priority="normal",product="toy",station="none"} 1.0' in text
     assert 'glad_inspections_rejected_total{reason="unknown-format"} 1.0' in text
-    assert "glad_queue_depth 1.0" in text
-    assert "glad_queue_inflight 0.0" in text
+    assert 'glad_queue_depth{pool="default"} 1.0' in text
+    assert 'glad_queue_inflight{pool="default"} 0.0' in text
     assert "glad_build_info{" in text
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from service.contract import Event, Job, Priority, Result, State
+from service.contract import DEFAULT_POOL, Event, Job, Priority, Result, State
 from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.queue.results import Results
@@ -67,7 +67,7 @@ async def test_it_becomes_a_failed_inspection_and_a_dead_letter_and_its_neighbou
 
     for one in claimed:
         assert queue.complete(one, result_of(one))
-    stats = await submitter.stats()
+    stats = (await submitter.stats())[DEFAULT_POOL]
     assert (stats.backlog, stats.running, stats.dead) == (0, 0, 1)
     assert client.smembers(keys.held(queue.owner)) == set()
 

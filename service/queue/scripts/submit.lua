@@ -1,7 +1,7 @@
 -- Accepts a job, once: a repeated call, or a second one with the same idempotency key, changes nothing.
--- KEYS  inspection, stream, idempotency, then as ask.lua: high, normal, leases, pace
+-- KEYS  inspection, stream, idempotency, then as ask.lua: high, normal, leases, pace; and the set of pools
 -- ARGV  id, job, fingerprint, idempotency in use (0/1), then as ask.lua: priority, backlog limit, longest wait ms,
---       deadline ms or ''; and the part's unfinished set or ''
+--       deadline ms or ''; and the part's unfinished set or '', the pool
 -- -> {outcome, id, backlog, jobs ahead, mean interval in ms or ''}
 -- outcome: accepted, same, conflict, or why there is no room: full, slow, late
 local inspection, stream, idempotency = KEYS[1], KEYS[2], KEYS[3]
@@ -41,4 +41,5 @@ end
 if ARGV[9] ~= '' then
   redis.call('SADD', ARGV[9], id)
 end
+redis.call('SADD', KEYS[8], ARGV[10])
 return {'accepted', id, room[2] + 1, room[3], room[4]}

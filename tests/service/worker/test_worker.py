@@ -162,6 +162,21 @@ def test_a_worker_warms_what_its_pool_served_last_and_then_the_stores_first(plan
     assert warmed(first) == ["a", "b"]  # nothing was served yet
     assert warmed(plant.worker(GLAD_MAX_BUNDLES="2")) == ["c", "a"]
     assert warmed(plant.worker(GLAD_MAX_BUNDLES="2", GLAD_POOL="other")) == ["a", "b"]
+    assert warmed(plant.worker(GLAD_MAX_BUNDLES="2", GLAD_POOLS="slow=b")) == ["c", "a"]
+    assert warmed(plant.worker(GLAD_MAX_BUNDLES="2", GLAD_POOLS="slow=b", GLAD_POOL="slow")) == ["b"]
+
+
+def test_workers_take_what_comes_to_their_pool_and_leave_the_rest(plant: Plant, tmp_path: Path) -> None:
+    plant.store = tmp_path / "store"
+    for product in ("a", "b"):
+        make_tiny_bundle(plant.store, product=product)
+    plant.worker(GLAD_POOL="slow")
+    others = plant.accept([png(seed) for seed in range(2)], product="a")
+    slow = plant.accept([png(seed) for seed in range(3)], product="b", pool="slow")
+    assert {result.state for result in plant.ended(slow)} == {State.DONE}
+    assert {result.state for result in plant.results(others)} == {State.QUEUED}
+    plant.worker()
+    assert {result.state for result in plant.ended(others)} == {State.DONE}
 
 
 def test_an_image_that_does_not_decode_fails_with_the_reason(plant: Plant) -> None:
