@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from service.outbox.settings import OutboxSettings
 from service.private_redis import redis_command
 from service.settings import Settings
 from service.supervisor import Patience
-from tests.support.manifests import ROOT, composed, run
+from tests.support.manifests import ROOT, composed, run, snippet
 
 PROFILES = ("cpu", "gpu", "camera", "outbox", "alerts")
 
@@ -136,3 +138,14 @@ def test_prometheus_looks_where_all_of_ours_listen() -> None:
     for worker in ("worker", "worker-cpu"):
         assert services[worker]["networks"]["metrics"]["aliases"] == ["workers"]
         assert services[worker]["environment"]["GLAD_WORKER_PORT"] == "9100"
+
+
+def test_the_second_pool_of_the_deployment_page_is_a_worker_like_the_first(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    (tmp_path / "docker-compose.override.yml").write_text(snippet("docs/deploy.md", "worker-slow:"))
+    outcome = run("docker-compose", "--profile", "cpu", "config", "--format", "json", cwd=tmp_path, GLAD_ENV=os.devnull)
+    assert outcome.returncode == 0, outcome.stderr
+    services = json.loads(outcome.stdout)["services"]
+    first, second = services["worker-cpu"], services["worker-slow"]
+    assert (first["environment"].pop("GLAD_POOL"), second["environment"].pop("GLAD_POOL")) == ("default", "slow")
+    assert second == first

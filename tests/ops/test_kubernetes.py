@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,18 @@ from service.outbox.main import DRAIN_S
 from service.queue.keys import PoolKeys
 from service.settings import Settings
 from service.supervisor import Patience
-from tests.support.manifests import EVERYTHING, KUSTOMIZATIONS, OVERLAYS, documents, named, pods, rendered, run
+from tests.support.manifests import (
+    EVERYTHING,
+    KUSTOMIZATIONS,
+    OVERLAYS,
+    ROOT,
+    documents,
+    named,
+    pods,
+    rendered,
+    run,
+    snippet,
+)
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """JSON Schemas of the custom resources: KEDA 2.16.1 and the Prometheus operator 0.80.1, taken from the models in
@@ -131,6 +143,40 @@ def test_keda_counts_the_entries_of_every_stream_that_workers_read(overlay: str)
     for one in triggers:
         assert one["type"] == "redis-streams"
         assert "consumerGroup" not in one["metadata"], "with it KEDA would count what is pending or lags, not XLEN"
+
+
+def test_a_second_pool_has_its_own_workers_and_its_own_streams() -> None:
+    found = documents(EVERYTHING)
+    settings = named(found, "ConfigMap", settings_map(found))["data"]
+    assert Settings(pools=settings["GLAD_POOLS"]).pool_of("casting") == "slow"
+    worker = named(found, "Deployment", "glad-worker-slow")["spec"]["template"]["spec"]["containers"][0]
+    sources = [one["configMapRef"]["name"] for one in worker["envFrom"] if "configMapRef" in one]
+    data = [named(found, "ConfigMap", name)["data"] for name in sources]
+    assert [one.get("GLAD_POOL") for one in data] == ["default", "slow"], "of two maps the last one counts"
+    scaled = named(found, "ScaledObject", "glad-worker-slow")["spec"]
+    assert scaled["scaleTargetRef"]["name"] == "glad-worker-slow"
+    assert [one["metadata"]["stream"] for one in scaled["triggers"]] == [
+        PoolKeys("slow").jobs(priority) for priority in (Priority.NORMAL, Priority.HIGH)
+    ]
+    asked = {one["authenticationRef"]["name"] for one in scaled["triggers"]}
+    assert asked == {one["metadata"]["name"] for one in found if one["kind"] == "TriggerAuthentication"}
+
+
+@pytest.mark.parametrize("kustomization", [*OVERLAYS, EVERYTHING])
+def test_no_two_workloads_and_no_two_budgets_choose_the_same_pods(kustomization: str) -> None:
+    found = documents(kustomization)
+    workloads = [one for one in found if one["kind"] in {"Deployment", "StatefulSet"}]
+    for one in workloads:
+        labels = one["spec"]["template"]["metadata"]["labels"].items()
+        for kind in ("Deployment", "StatefulSet", "PodDisruptionBudget", "Service"):
+            choosing = [other for other in found if other["kind"] == kind and _chosen(other).items() <= labels]
+            assert len(choosing) <= 1, [other["metadata"]["name"] for other in choosing]
+    assert len(workloads) >= 3
+
+
+def _chosen(one: Any) -> Any:
+    selector = one["spec"]["selector"]
+    return selector.get("matchLabels", selector)
 
 
 def settings_map(found: Any) -> str:
@@ -303,3 +349,18 @@ def test_whoever_keeps_or_reads_artifacts_knows_the_object_store_and_gets_there(
         assert template["metadata"]["labels"]["app.kubernetes.io/name"] in allowed
     settings = next(one for one in everything if one["metadata"]["name"].startswith("glad-settings"))
     assert settings["data"]["GLAD_ARTIFACTS_URL"].startswith("s3://")
+
+
+def test_the_second_pool_of_the_deployment_page_can_be_applied(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    mine = tmp_path / "k8s" / "overlays" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(snippet("docs/deploy.md", "../../pools/slow"))
+    outcome = run("kubectl", "kustomize", mine)
+    assert outcome.returncode == 0, outcome.stderr
+    found = [one for one in yaml.safe_load_all(outcome.stdout) if one]
+    assert (
+        Settings(pools=named(found, "ConfigMap", settings_map(found))["data"]["GLAD_POOLS"]).pool_of("casting")
+        == "slow"
+    )
+    assert named(found, "Deployment", "glad-worker-slow")

@@ -54,6 +54,13 @@ def documents(kustomization: str) -> list[Document]:
     return [document for document in yaml.safe_load_all(rendered(kustomization)) if document]
 
 
+def snippet(page: str, word: str) -> str:
+    """The one fenced block of a page that holds this word."""
+    blocks: list[str] = re.findall(r"^```\w*\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
 def named(found: Sequence[Document], kind: str, name: str) -> Any:
     """The one object of this kind and name."""
     return next(one for one in found if one["kind"] == kind and one["metadata"]["name"] == name)
