@@ -312,6 +312,8 @@ SERVICE = Dashboard(
             (
                 Query("max(glad_redis_up)", "answers"),
                 Query("max(glad_redis_append_ok)", "writes"),
+                Query("min(glad_redis_append_only)", "has an append-only file"),
+                Query("max(glad_redis_evicts)", "drops keys when full"),
                 Query("max(glad_redis_clients)", "connections"),
             ),
         ),

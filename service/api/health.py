@@ -1,8 +1,9 @@
 """Probes and metrics.
 
-`/health/live`: the event loop answers. `/health/ready`: an image posted now would be accepted and kept: Redis answers,
-the artifact store can be written, and there is a product. A worker is reported but not required: without one, images
-wait in the bounded queue, and taking the cameras' address away would lose them. Alarms watch `glad_workers_seen`.
+`/health/live`: the event loop answers. `/health/ready`: an image posted now would be accepted and kept: Redis answers
+and drops no job, the artifact store can be written, and there is a product. A worker is reported but not required:
+without one, images wait in the bounded queue, and taking the cameras' address away would lose them. So is a Redis that
+a restart empties. Alarms watch both.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from service.api.documents import operations as documents
 from service.api.sight import look
 from service.api.site import Site, SiteOf
 from service.contract import DEFAULT_POOL
+from service.queue.keeping import read_keeping
 
 PROBE_TIMEOUT_S = 3.0
 
-CheckName = Literal["redis", "artifacts", "products", "worker"]
+CheckName = Literal["redis", "durability", "artifacts", "products", "worker"]
 AWAY: dict[CheckName, str] = {
     "redis": "Redis does not answer, or refuses",
+    "durability": "Redis, which was asked how it keeps its data, does not answer, or refuses",
     "artifacts": "the image store cannot be written, or is out of reach",
     "products": "the store of bundles cannot be read",
     "worker": "Redis, which knows of the workers, does not answer, or refuses",
@@ -49,7 +52,7 @@ class Readiness(BaseModel):
     """Whether an image posted now would be accepted and kept."""
 
     status: Literal["ready", "degraded", "unavailable"] = Field(
-        description="degraded: accepts, but a pool has no worker"
+        description="degraded: accepts, but something is amiss: see checks"
     )
     checks: dict[str, Check]
 
@@ -69,18 +72,26 @@ async def live() -> Liveness:
 @router.get("/health/ready", summary="Readiness probe", responses=documents.READY_RESPONSES)
 async def ready(site: SiteOf, response: Response) -> Readiness:
     """200 if an image posted now would be accepted and kept, else 503; `checks` says why. A missing worker degrades."""
-    redis, artifacts, products, worker = await asyncio.gather(
+    redis, durability, artifacts, products, worker = await asyncio.gather(
         _checked("redis", _check_redis(site)),
+        _checked("durability", _check_durability(site), required=False),
         _checked("artifacts", asyncio.to_thread(_check_artifacts, site)),
         _checked("products", asyncio.to_thread(_check_products, site)),
         _checked("worker", _check_worker(site), required=False),
     )
-    checks = {"redis": redis, "artifacts": artifacts, "products": products, "worker": worker}
+    checks = {
+        "redis": redis,
+        "durability": durability,
+        "artifacts": artifacts,
+        "products": products,
+        "worker": worker,
+    }
     if not all(check.ok for check in checks.values() if check.required):
         response.status_code = 503
         response.headers["Retry-After"] = str(site.settings.retry_after_s)
         return Readiness(status="unavailable", checks=checks)
-    return Readiness(status="ready" if worker.ok else "degraded", checks=checks)
+    well = all(check.ok for check in checks.values())
+    return Readiness(status="ready" if well else "degraded", checks=checks)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
@@ -106,7 +117,17 @@ async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = T
 
 async def _check_redis(site: Site) -> str:
     await site.jobs.ping()
+    keeping = await read_keeping(site.redis)
+    if keeping.drops_jobs:
+        raise LookupError(keeping.flaws)
     return "answers"
+
+
+async def _check_durability(site: Site) -> str:
+    keeping = await read_keeping(site.redis)
+    if keeping.flaws:
+        raise LookupError(keeping.flaws)
+    return "keeps what it is given"
 
 
 def _check_artifacts(site: Site) -> str:

@@ -114,6 +114,10 @@ def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
     yield _gauge("glad_redis_clients", "Connections to Redis", _one(None if seen is None else seen.clients))
     writes = "1: Redis's last write of its append-only file succeeded; 0: it did not"
     yield _gauge("glad_redis_append_ok", writes, _one(None if seen is None else int(seen.append_ok)))
+    append_only = "1: Redis has an append-only file; 0: a restart loses accepted images"
+    yield _gauge("glad_redis_append_only", append_only, _one(None if seen is None else int(seen.keeping.append_only)))
+    evicts = "1: Redis drops keys when its memory is full, where it should refuse; 0: it does not"
+    yield _gauge("glad_redis_evicts", evicts, _one(None if seen is None else int(seen.keeping.evicts)))
     lengths = [] if seen is None else [((name,), float(length)) for name, length in seen.stream_lengths.items()]
     yield _gauge(
         "glad_redis_stream_length",

@@ -10,6 +10,7 @@ import redis.asyncio
 
 from service.contract import Priority
 from service.queue import keys
+from service.queue.keeping import Keeping
 from service.queue.stats import pools_known
 
 
@@ -23,6 +24,7 @@ class RedisState:
     clients: int
     append_ok: bool
     """The last write of the append-only file succeeded, or there is no such file."""
+    keeping: Keeping
     stream_lengths: Mapping[str, int]
     """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
 
@@ -47,5 +49,6 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
         memory_limit_bytes=int(info.get("maxmemory") or info.get("total_system_memory") or 0),
         clients=int(info["connected_clients"]),
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
+        keeping=Keeping.read(info),
         stream_lengths={name: sum(islice(lengths, len(of_pools))) for name, of_pools in streams.items()},
     )

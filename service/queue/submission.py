@@ -8,13 +8,17 @@ from enum import StrEnum
 from typing import Any, cast
 
 import redis.asyncio
+import structlog
 
 from service.contract import DEFAULT_POOL, Job, Priority
 from service.queue import keys, schema
 from service.queue.admission import Limits, Outlook, Room
 from service.queue.claims import DEFAULT_LEASE_MS
+from service.queue.keeping import read_keeping
 from service.queue.scripts import load
 from service.queue.stats import QueueStats, read_stats
+
+log = structlog.get_logger(__name__)
 
 
 class Outcome(StrEnum):
@@ -108,6 +112,8 @@ class JobSubmitter:
     async def _know_schema(self) -> None:
         if not self._schema_known:
             await schema.check_async(self._redis)
+            if flaws := (await read_keeping(self._redis)).flaws:
+                log.warning("Redis may lose what it was given", flaws=flaws)
             self._schema_known = True
 
     def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:

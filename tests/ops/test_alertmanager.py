@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from service.child import Child
 from service.metrics.plant import Limits, PlantCollector, Sight
+from service.queue.keeping import Keeping
 from service.queue.redis_state import RedisState
 from service.settings import Settings
 from tests.support.manifests import ROOT, composed
@@ -97,7 +98,7 @@ def metrics_port() -> Iterator[int]:
     """An API's gauges where two images were given up."""
     registry, port = CollectorRegistry(), free_port()
     plant = PlantCollector(Limits.of(Settings()))
-    plant.sight = Sight(redis=RedisState(1, 2, 1, True, {"dead": 2}))
+    plant.sight = Sight(redis=RedisState(1, 2, 1, True, Keeping(True, "noeviction"), {"dead": 2}))
     registry.register(plant)
     server, thread = start_http_server(port, "127.0.0.1", registry)
     yield port

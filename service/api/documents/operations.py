@@ -8,6 +8,7 @@ from service.api.documents.responses import RETRY_AFTER, Responses, shown
 
 _CHECKS: dict[str, Any] = {
     "redis": {"ok": True, "required": True, "detail": "answers"},
+    "durability": {"ok": True, "required": False, "detail": "keeps what it is given"},
     "artifacts": {"ok": True, "required": True, "detail": "can be written"},
     "products": {"ok": True, "required": True, "detail": "1 with a usable bundle"},
     "worker": {"ok": True, "required": False, "detail": "2 seen in the last 30 s"},
