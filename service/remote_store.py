@@ -26,6 +26,8 @@ WRITE_BYTES_PER_S = 1_000_000
 """The slowest way to a store that an image is sent on."""
 SILENT = frozenset({"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError"})
 """Errors of the libraries that are no TimeoutError, and mean one."""
+NO_BUCKET = "NoSuchBucket"
+"""Nothing of a bucket that is gone, or out of reach by its name, is known to be gone: no file is missing there."""
 S3 = frozenset({"s3", "s3a"})
 S3_ATTEMPTS = 2
 S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
@@ -136,7 +138,15 @@ def _answered(system: AbstractFileSystem, name: str, limit_s: float | None, *giv
     except Exception as error:
         if isinstance(error, TimeoutError) or type(error).__name__ in SILENT:
             raise TimeoutError(f"it did not answer in time ({type(error).__name__})") from error
+        if _code(error) == NO_BUCKET:
+            raise OSError("there is no such bucket: make it, or set GLAD_ARTIFACTS_URL to one that exists") from error
         raise
+
+
+def _code(error: Exception) -> str:
+    """What an S3 server calls its refusal, behind the error that s3fs makes of it; empty for others."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 async def _within(call: Callable[..., Any], limit_s: float, *given: Any) -> Any:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from service.errors import InvalidFields, QueueUnavailable, ServiceError
 from service.problem_details import Problem, error_body, field_problems
 from service.security.headers import ALWAYS
+from service.security.scopes import is_submission
 
 LONGEST_SHOWN_PATH = 200
 
@@ -33,12 +34,18 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
         assert isinstance(error, RequestValidationError)
         problems = field_problems(list(error.errors()))
         detail = "; ".join(f"{one.field}: {one.message}" for one in problems)
-        return await refused(request, InvalidFields(detail[:1000], errors=problems))
+        return await unread(request, InvalidFields(detail[:1000], errors=problems))
+
+    async def unread(request: Request, error: InvalidFields) -> Response:
+        """Refused by FastAPI, before our own code could count it."""
+        if is_submission(request.method, request.url.path):
+            request.app.state.site.metrics.rejected(error.slug)
+        return await refused(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:  # FastAPI's word for a body
-            return await refused(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
+            return await unread(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
         status = HTTPStatus(error.status_code)
         detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
         return _plain(request, status, detail, dict(error.headers or {}))

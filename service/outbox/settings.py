@@ -102,7 +102,7 @@ class OutboxSettings(Settings):
         (), description="networks that are not public and may be delivered to: 10.20.0.0/16,..."
     )
     webhook_ca_file: Folder | None = Field(None, description="certificates to trust instead of the public ones")
-    webhook_timeout_s: float = Field(10, gt=0, le=60, description="for each part of one attempt")
+    webhook_timeout_s: float = Field(10, gt=0, le=60, description="for each part of an attempt; all of it: 3 times")
     webhook_give_up_after_s: float = Field(86_400, ge=0, description="from the first failure to the dead letter")
 
     mqtt_url: Annotated[str, AfterValidator(_check_mqtt_url)] | None = Field(

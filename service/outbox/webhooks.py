@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,9 @@ from service.telemetry import package_version
 AT_A_TIME = 8
 MOST_FAILED = 100
 MOST_ANSWER_BYTES = 64 << 10
+PARTS = 3
+"""Connecting, sending, the answer: an attempt may take so many times what each of them may. A receiver that sends a
+byte at a time keeps to the limit of each read, and would keep us for ever."""
 
 
 def sink_name(url: str) -> str:
@@ -45,34 +48,41 @@ class Webhook:
         )
         self._url, self._keys, self._allowed = httpx.URL(url), settings.webhook_keys, settings.webhook_allow
         self._timeout_s = settings.webhook_timeout_s
-        self._http = httpx.Client(
+        self._loop = asyncio.Runner()  # what waits can be cancelled, which a thread cannot
+        self._http = httpx.AsyncClient(
             verify=ssl.create_default_context(cafile=settings.webhook_ca_file),
             timeout=settings.webhook_timeout_s,
             follow_redirects=False,
             trust_env=False,  # a proxy would look the name up again, by itself
             headers={"User-Agent": f"glad-inspect/{package_version()}", "Content-Type": "application/json"},
         )
-        self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="webhook")
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Posts these at the same time; returns those that were not answered with a 2xx."""
-        return [failed for failed in self._pool.map(self._post, events) if failed is not None]
+        return [failed for failed in self._loop.run(self._posted(events)) if failed is not None]
 
     def idle(self, now_ms: int) -> None:
         """Nothing waits here."""
 
     def close(self) -> None:
-        """Lets connections and threads go."""
-        self._pool.shutdown()
-        self._http.close()
+        """Lets connections go."""
+        self._loop.run(self._http.aclose())
+        self._loop.close()
 
-    def _post(self, event: StoredEvent) -> Undelivered | None:
+    async def _posted(self, events: Sequence[StoredEvent]) -> list[Undelivered | None]:
+        return await asyncio.gather(*map(self._post, events))
+
+    async def _post(self, event: StoredEvent) -> Undelivered | None:
+        most_s = PARTS * self._timeout_s
         try:
-            answer = self._http.send(self._request(event), stream=True)
-            try:
-                self._drain(answer)
-            finally:
-                answer.close()
+            async with asyncio.timeout(most_s):
+                answer = await self._http.send(await self._request(event), stream=True)
+                try:
+                    await self._drain(answer)
+                finally:
+                    await answer.aclose()
+        except TimeoutError:
+            return Undelivered(event.id, f"no whole answer within {most_s:g} s")
         except AddressRefused as error:
             return Undelivered(event.id, str(error))
         except (httpx.HTTPError, OSError) as error:
@@ -83,10 +93,10 @@ class Webhook:
         reason = f"answered {answer.status_code} {answer.reason_phrase}"[:100]
         return Undelivered(event.id, reason + told, _retry_after_s(answer))
 
-    def _request(self, event: StoredEvent) -> httpx.Request:
+    async def _request(self, event: StoredEvent) -> httpx.Request:
         """To the address that was checked, in the name that was set: for the certificate, and for the receiver."""
         host = self._url.raw_host.decode()
-        address = resolve(host, self._url.port or 443, self._allowed)
+        address = await asyncio.to_thread(resolve, host, self._url.port or 443, self._allowed)
         body = message(event).encode()
         return self._http.build_request(
             "POST",
@@ -96,10 +106,10 @@ class Webhook:
             extensions={"sni_hostname": host},
         )
 
-    def _drain(self, answer: httpx.Response) -> None:
+    async def _drain(self, answer: httpx.Response) -> None:
         """Reads the answer, so that the connection can be used again; but not for ever."""
         seen, deadline = 0, time.monotonic() + self._timeout_s
-        for chunk in answer.iter_raw():
+        async for chunk in answer.aiter_raw():
             seen += len(chunk)
             if seen > MOST_ANSWER_BYTES or time.monotonic() > deadline:
                 return

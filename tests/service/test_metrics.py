@@ -218,3 +218,12 @@ def calibration(*scores: float) -> Calibration:
     return Calibration(
         review=0.5, fail=1.0, pixel=1.0, pixel_quantile=0.99, good_images=max(1, len(scores)), good_scores=scores
     )
+
+
+async def test_what_fastapi_itself_refuses_is_counted_once(api: Running) -> None:
+    long_key = await api.http.post(URL, content=picture(), headers={"Idempotency-Key": "k" * 1000})
+    assert (long_key.status_code, long_key.json()["type"]) == (422, "urn:glad:problem:invalid-fields")
+    unknown_field = await api.http.post(f"{URL}?seriel=1", content=picture())
+    assert unknown_field.status_code == 422
+    await api.http.get("/v1/inspections?limit=many")
+    assert 'glad_inspections_rejected_total{reason="invalid-fields"} 2.0' in await scraped(api)

@@ -137,6 +137,16 @@ def test_a_bucket_that_is_not_there_is_not_made(bucket: ArtifactStore) -> None:
     assert system.ls("") == buckets
 
 
+def test_in_a_bucket_that_is_gone_no_image_is_said_to_be_missing(bucket: ArtifactStore) -> None:
+    ref = bucket.put(OLD, "image", b"x")
+    bucket.remove(ref)
+    with pytest.raises(ArtifactNotFound):
+        bucket.get(ref)
+    fsspec.filesystem("s3").rmdir(bucket.root.split("/")[2])
+    with pytest.raises(ArtifactsUnavailable, match="there is no such bucket: make it, or set GLAD_ARTIFACTS_URL"):
+        bucket.get(ref)
+
+
 async def test_an_image_that_the_store_does_not_take_is_503_and_none_is_queued(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, bucket: ArtifactStore, s3_wire: Wire
 ) -> None:

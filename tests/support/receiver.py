@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ class Answer:
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    pause_s: float = 0.0
+    """Before each byte of a header that follows the others."""
 
 
 class Receiver:
@@ -73,6 +76,11 @@ def receiving(authority: trustme.CA, *names: str, port: int = 0) -> Iterator[Rec
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
+            if answer.pause_s:
+                self.flush_headers()
+                for byte in b"X-Slow: " + b"y" * 1000:
+                    time.sleep(answer.pause_s)
+                    self.wfile.write(bytes([byte]))
             self.end_headers()
             self.wfile.write(answer.body)
 

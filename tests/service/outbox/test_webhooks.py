@@ -122,6 +122,15 @@ def test_a_receiver_that_hangs_is_given_up_on_after_the_timeout(receiver: Receiv
     let_go.set()
 
 
+def test_a_receiver_that_answers_a_byte_at_a_time_is_given_up_on_too(receiver: Receiver, webhook: MakeWebhook) -> None:
+    receiver.answer = lambda request: Answer(pause_s=0.05)
+    sink = webhook(receiver.url, webhook_timeout_s=0.2)
+    [slow, other] = sink.deliver([EVENT, EVENT])
+    assert (slow.reason, other.reason) == ("no whole answer within 0.6 s",) * 2
+    receiver.answer = lambda request: Answer()
+    assert sink.deliver([EVENT]) == []
+
+
 def test_a_huge_answer_is_not_read_to_its_end(receiver: Receiver, webhook: MakeWebhook) -> None:
     receiver.answer = lambda request: Answer(200, body=b"x" * (4 << 20))
     assert webhook(receiver.url).deliver([EVENT, EVENT]) == []
