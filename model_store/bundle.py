@@ -40,6 +40,7 @@ from model_store.manifest import (
     bundle_hash,
 )
 from model_store.sharing import Held, held_files, link_or_copy
+from model_store.signature import NOBODY, TrustedKeys, bring_signature
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     hash: str
+    keys: TrustedKeys = NOBODY
+    """Whose signature it has; its exports need one too."""
 
     def component(self, name: ComponentName) -> Path:
         """The component's folder."""
@@ -86,24 +89,27 @@ class Bundle:
         }
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, keys: TrustedKeys = NOBODY) -> Bundle:
     """Verifies every file of a bundle and returns it, or raises the BundleError that says what is wrong."""
     path = folder.resolve()
-    manifest, hash_ = read_manifest(path)
+    manifest, hash_ = read_manifest(path, keys)
     check_files_present(path, manifest)
     refuse_unknown(path, manifest)
     for name, entry in manifest.files.items():
         check_hash(path / name, hash_file(path / name), entry)
     for name, component in manifest.components.items():
         check_component(path / name, component)
-    return Bundle(path, manifest, hash_)
+    return Bundle(path, manifest, hash_, keys)
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """The manifest and the bundle's hash, from `manifest.json` alone; BadManifest, MissingFile or SymlinkFound."""
+def read_manifest(folder: Path, keys: TrustedKeys = NOBODY) -> tuple[Manifest, str]:
+    """The manifest and the bundle's hash, from `manifest.json` and its signature alone.
+
+    BadManifest, MissingFile, SymlinkFound, or NotSigned by any of the keys, if there are some."""
     path = folder / MANIFEST_NAME
     require_file(path, "a bundle's manifest", "name the folder of a bundle: it holds manifest.json")
     content = read_json_bytes(path, BadManifest)
+    keys.check(path, content)
     try:
         return Manifest.model_validate_json(content), bundle_hash(content)
     except ValidationError as error:
@@ -128,13 +134,15 @@ def write_bundle(target: Path, parts: BundleParts, components: Mapping[Component
     return _install(target, manifest.to_bytes(), manifest, files)
 
 
-def copy_bundle(source: Path, target: Path) -> Bundle:
-    """Verifies the bundle in `source` and publishes it, byte for byte, as `target`; errors as in `write_bundle`."""
-    bundle = open_bundle(source)
+def copy_bundle(source: Path, target: Path, keys: TrustedKeys = NOBODY) -> Bundle:
+    """Verifies the bundle in `source` and publishes it, byte for byte, as `target`; errors as in `write_bundle`, and
+    NotSigned."""
+    bundle = open_bundle(source, keys)
     content = (bundle.path / MANIFEST_NAME).read_bytes()
     if bundle_hash(content) != bundle.hash:
         raise HashMismatch(bundle.path / MANIFEST_NAME, expected=bundle.hash, found=bundle_hash(content), fix=REPUBLISH)
     made = _install(target, content, bundle.manifest, {name: bundle.path / name for name in bundle.manifest.files})
+    bring_signature(bundle.path / MANIFEST_NAME, made.path / MANIFEST_NAME)
     _bring_exports(bundle.path, made.path)
     return made
 

@@ -22,6 +22,7 @@ from model_store.manifest import (
     Kind,
     Manifest,
 )
+from model_store.signature import SUFFIX
 
 MAX_JSON_BYTES = 8 << 20
 
@@ -111,9 +112,10 @@ def _check_weights(path: Path, dtype: Dtype) -> None:
 def refuse_unknown(folder: Path, manifest: Manifest) -> None:
     """Nothing may lie in a bundle that its manifest does not name, and no link.
 
-    But for what engines made of it, in `engines/`: it has manifests of its own, see `model_store.engines.exported`.
+    But for the manifest's signature, and for what engines made of the bundle, in `engines/`: that has manifests of its
+    own, see `model_store.engines.exported`.
     """
-    files = {MANIFEST_NAME, *manifest.files}
+    files = {MANIFEST_NAME, MANIFEST_NAME + SUFFIX, *manifest.files}
     for path in _walk(folder):
         if path.relative_to(folder).parts[0] == EXPORTS and not path.is_symlink():
             continue

@@ -18,14 +18,17 @@ from model_store.bundle import Bundle, open_bundle, read_manifest
 from model_store.command import explained
 from model_store.errors import NotCalibrated
 from model_store.importing.cli import import_command
+from model_store.manifest import MANIFEST_NAME
 from model_store.product import ProductState
+from model_store.signature import signature_of
+from model_store.signing import make_key, sign_bundle
 from model_store.store import BundleRef, Store
 from model_store.store_options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
 from model_store.thresholds import Thresholds
 
 app = typer.Typer(
     name="bundle",
-    help="Import, list, verify, publish and activate model bundles.",
+    help="Import, list, verify, sign, publish and activate model bundles.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -108,6 +111,36 @@ def verify(
     files = checked.manifest.files
     total = sum(entry.bytes for entry in files.values())
     typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
+    if checked.keys.any:
+        typer.echo("signed by a key of GLAD_BUNDLE_KEYS")
+    elif signature_of(checked.path / MANIFEST_NAME).exists():
+        typer.echo("its signature was not checked: GLAD_BUNDLE_KEYS names no key")
+
+
+@app.command("key")
+def make_a_key(
+    file: Annotated[Path, typer.Argument(help="The new secret key. Keep it off the line's machines.", dir_okay=False)],
+    *,
+    password: Annotated[bool, typer.Option("--password/--no-password", help="Ask for one that encrypts it.")] = True,
+) -> None:
+    """Makes a key that signs bundles (minisign's format), and prints the public one for GLAD_BUNDLE_KEYS."""
+    word = typer.prompt("Password of the new key", hide_input=True, confirmation_prompt=True) if password else ""
+    with explained(ValueError):
+        typer.echo(make_key(file, word))
+
+
+@app.command()
+def sign(
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    *,
+    key: Annotated[Path, typer.Option(help="The secret key: of `glad bundle key`, or of minisign.", dir_okay=False)],
+) -> None:
+    """Verifies a bundle and signs it, and the exports that lie in it."""
+    with explained(ValueError):
+        signed, public = sign_bundle(folder, key, lambda: str(typer.prompt(f"Password of {key}", hide_input=True)))
+    for file in signed:
+        typer.echo(f"signed: {file}")
+    typer.echo(f"by {public}")
 
 
 @app.command()
@@ -199,7 +232,7 @@ def gate(
 def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
     folder = Path(bundle)
     if version is None and folder.is_dir():
-        return open_bundle(folder)
+        return open_bundle(folder, store.keys)
     return store.resolve(bundle, version).open()
 
 

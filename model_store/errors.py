@@ -16,6 +16,7 @@ BundleError
  ├── UnknownFile     a file or folder is there that the manifest does not name
  ├── SymlinkFound    a link stands where a file or folder should
  ├── HashMismatch    a file's bytes are not the ones that were published
+ ├── NotSigned       no trusted key has signed it, where some are named
  ├── ForeignFormat   a file is neither a JSON configuration nor safetensors of the declared kind
  └── BundleExists    another bundle already has this product and version
 """
@@ -108,6 +109,10 @@ class SymlinkFound(BundleError):
 
 class HashMismatch(BundleError):
     """A file's bytes are not the ones that were published."""
+
+
+class NotSigned(BundleError):
+    """No trusted key has signed it, where GLAD_BUNDLE_KEYS names some."""
 
 
 class ForeignFormat(BundleError):

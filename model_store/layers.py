@@ -16,6 +16,9 @@ from model_store.checks import check_files_present
 from model_store.errors import BadManifest, BrokenBundle, BundleError, SymlinkFound
 from model_store.manifest import MANIFEST_NAME, Manifest, check_name
 from model_store.ref import BundleRef, Problem
+from model_store.signature import NOBODY, TrustedKeys, signature_of
+
+Status = tuple[int, int, int]
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +26,10 @@ log = structlog.get_logger(__name__)
 class Layers:
     """The bundles of several folders, the upper layers first."""
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
-        self._roots = roots
-        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest, str]] = {}
+    def __init__(self, roots: tuple[Path, ...], keys: TrustedKeys = NOBODY) -> None:
+        """`keys`: whose signature each bundle needs, if any are named."""
+        self._roots, self._keys = roots, keys
+        self._manifests: dict[Path, tuple[tuple[Status | None, ...], Manifest, str]] = {}
         self._logged: set[Problem] = set()
 
     def products(self) -> list[str]:
@@ -81,18 +85,17 @@ class Layers:
                 fix=f"move the bundle to {manifest.product}/{manifest.version}",
             )
         check_files_present(folder, manifest)
-        return BundleRef(manifest.product, manifest.version, hash_, folder, manifest)
+        return BundleRef(manifest.product, manifest.version, hash_, folder, manifest, self._keys)
 
     def _manifest(self, folder: Path) -> tuple[Manifest, str]:
-        """Parsed once per change of the file: the API resolves a product for every image."""
+        """Parsed once per change of the file or its signature: the API resolves a product for every image."""
         path = folder / MANIFEST_NAME
         if not path.exists():
-            return read_manifest(folder)  # raises the error that says so
-        status = path.lstat()
-        signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+            return read_manifest(folder, self._keys)  # raises the error that says so
+        status = (_status(path), _status(signature_of(path)) if self._keys.any else None)
         cached = self._manifests.get(path)
-        if cached is None or cached[0] != signature:
-            cached = self._manifests[path] = (signature, *read_manifest(folder))
+        if cached is None or cached[0] != status:
+            cached = self._manifests[path] = (status, *read_manifest(folder, self._keys))
         return cached[1], cached[2]
 
     def shadowed(self, product: str) -> Iterator[Problem]:
@@ -102,6 +105,15 @@ class Layers:
             upper = used.setdefault(entry.path.name, entry)
             if isinstance(upper, BundleRef) and isinstance(entry, BundleRef) and entry.hash != upper.hash:
                 yield Problem(entry.path, f"{entry.path}: covered by another bundle of the same version: {upper.path}")
+
+
+def _status(path: Path) -> Status | None:
+    """What changes with a file; None if there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _created_at(ref: BundleRef) -> datetime:

@@ -8,6 +8,7 @@ from pathlib import Path
 from model_store.bundle import Bundle, open_bundle
 from model_store.errors import HashMismatch
 from model_store.manifest import MANIFEST_NAME, Manifest
+from model_store.signature import NOBODY, TrustedKeys
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class BundleRef:
     hash: str
     path: Path
     manifest: Manifest
+    keys: TrustedKeys = NOBODY
+    """Whose signature it needs."""
 
     @property
     def calibrated(self) -> bool:
@@ -27,7 +30,7 @@ class BundleRef:
 
     def open(self) -> Bundle:
         """Verifies every file; BundleError if one is not what was published, or the bundle is another one by now."""
-        bundle = open_bundle(self.path)
+        bundle = open_bundle(self.path, self.keys)
         if bundle.hash != self.hash:
             raise HashMismatch(
                 self.path / MANIFEST_NAME,

@@ -27,6 +27,7 @@ from model_store.layers import Layers
 from model_store.manifest import check_name
 from model_store.product import ProductState, ThresholdOverrides, read_state, write_state
 from model_store.ref import BundleRef, Problem
+from model_store.signature import NOBODY, TrustedKeys
 from model_store.thresholds import Thresholds
 
 __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Problem", "Store"]
@@ -38,10 +39,11 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 class Store:
     """The bundles and product states of one root, over the shipped ones."""
 
-    def __init__(self, root: Path | str, shipped: Path | None = None) -> None:
+    def __init__(self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NOBODY) -> None:
+        """`keys`: whose signature every bundle needs, shipped or not; where there are none, no bundle needs one."""
         self.root = _local_folder(root)
-        self._shipped = shipped
-        self._layers = Layers((self.root,) if shipped is None else (self.root, shipped))
+        self._shipped, self.keys = shipped, keys
+        self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
 
     def products(self) -> tuple[str, ...]:
         """Names of the products that have a usable bundle, sorted."""
@@ -93,9 +95,9 @@ class Store:
     def publish(self, folder: Path) -> BundleRef:
         """Verifies a bundle and adds it, in one step; what is there already is left as it is.
 
-        BundleError if the bundle is unsound, BundleExists if its version is taken by another one.
+        BundleError if the bundle is unsound or unsigned, BundleExists if its version is taken by another one.
         """
-        manifest, hash_ = read_manifest(folder)
+        manifest, hash_ = read_manifest(folder, self.keys)
         if self._shipped is not None:
             shipped = self._shipped / manifest.product / manifest.version
             if shipped.exists() and read_manifest(shipped)[1] != hash_:
@@ -105,8 +107,8 @@ class Store:
                     found=f"version {manifest.version} with other content",
                     fix="publish yours under a new version",
                 )
-        bundle = copy_bundle(folder, self._folder(manifest.product) / manifest.version)
-        return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest)
+        bundle = copy_bundle(folder, self._folder(manifest.product) / manifest.version, self.keys)
+        return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest, self.keys)
 
     def state(self, product: str) -> ProductState:
         """What was chosen for the product; revision 0 where nothing was."""

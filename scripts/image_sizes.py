@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 from scripts.requirements import requirements  # noqa: E402 - this script is run by its path
 
 IMAGES = {
-    "api": ("otel", "s3"),
-    "worker-cpu": ("cpu", "otel", "s3"),
-    "worker": ("gpu", "otel", "s3"),
-    "train": ("train",),
+    "api": ("otel", "s3", "signing"),
+    "worker-cpu": ("cpu", "otel", "s3", "signing"),
+    "worker": ("gpu", "otel", "s3", "signing"),
+    "train": ("train", "signing"),
     "camera": ("sample",),
 }
 CUDA_IMAGES = {"worker", "train"}

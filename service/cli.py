@@ -165,7 +165,7 @@ def _banner(address: Address, settings: Settings) -> str:
     """What is served, to whom, how to use it, how to stop it."""
     from model_store.store import SHIPPED_BUNDLES, Store
 
-    products = tuple(Store(settings.store_url, shipped=SHIPPED_BUNDLES).products())
+    products = tuple(Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys).products())
     names = ", ".join(products) if products else "none yet: glad bundle publish FOLDER"
     example = products[0] if products else "PRODUCT"
     return "\n".join(

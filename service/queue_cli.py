@@ -95,7 +95,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
             yield Replayer(
                 jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
                 letters=DeadLetters(client, settings.pool_names),
-                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=ArtifactStore(settings.artifacts),
                 pool_of=settings.pool_of,
                 retry_after_s=settings.retry_after_s,

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.wanted import Wanted
 from model_store.manifest import Name
+from model_store.signature import TrustedKeys, check_keys, split_keys
 from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
 from service.pools import FORM, Pools, pool_of
 
@@ -41,6 +42,7 @@ def check_origins(given: tuple[str, ...]) -> tuple[str, ...]:
 
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins), AfterValidator(check_origins)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+BundleKeys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_keys), AfterValidator(check_keys)]
 EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
 
@@ -55,6 +57,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
     data_dir: Folder = Field(default_factory=default_data_dir, description="everything that one machine keeps")
     store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
+    bundle_keys: BundleKeys = Field((), description="public keys: of bundles, only what one of them signed is used")
     engine: EngineChoice = Field("auto", description="auto, torch, onnx or tensorrt; exceptions: torch,unet=onnx")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
     redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
@@ -112,6 +115,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where bundles and product states are."""
         return self.store or str(self.data_dir / "store")
+
+    @property
+    def trusted_keys(self) -> TrustedKeys:
+        """Whose signature a bundle needs."""
+        return TrustedKeys(self.bundle_keys)
 
     @property
     def artifacts(self) -> str:

@@ -78,7 +78,8 @@ def load(
 def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> Loaded:
     kind = torch.device(device).type
     runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, runner.asked}]
-    exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind))  # hashes gigabytes at full size
+    # Once: it hashes gigabytes at full size.
+    exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind, bundle.keys))
     refused: list[str] = []
     usable: list[Loaded] = []
     for runner in runners:

@@ -17,8 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from glad.frozen import Frozen
 from glad.settings import MethodSettings
+from model_store.errors import NotSigned
 from model_store.files import hash_file
 from model_store.manifest import EXPORTS, FileEntry, Sha256
+from model_store.signature import NOBODY, TrustedKeys
 
 ExportEngine = Literal["onnx", "tensorrt"]
 Part = Literal["encoder", "unet", "decoder", "features", "scoring_features"]
@@ -137,15 +139,20 @@ def shapes_for(settings: MethodSettings, **models: int | bool) -> ExportShapes:
     )
 
 
-def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine) -> OpenExport:
-    """Verifies every file of an export. EngineUnusable if there is none, or it is another's, broken or unproven."""
+def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: TrustedKeys = NOBODY) -> OpenExport:
+    """Verifies every file of an export. EngineUnusable if there is none, or it is another's, broken, unproven, or not
+    signed by any of the keys, if there are some."""
     folder = export_folder(bundle, engine)
     path = folder / EXPORT_NAME
     make = f"run `glad export {bundle} --to {engine} --data DIR`"
     if folder.is_symlink() or not path.is_file():
         raise EngineUnusable(f"{bundle} has no {engine} export: {make}")
     try:
-        manifest = Export.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        keys.check(path, content)
+        manifest = Export.model_validate_json(content)
+    except NotSigned as error:
+        raise EngineUnusable(str(error)) from error
     except (ValidationError, OSError) as error:
         told = str(error).splitlines()[0]
         raise EngineUnusable(f"{path} is not the manifest of an export ({told}): {make}") from error

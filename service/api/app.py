@@ -182,7 +182,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
                 stations=Stations(client),
-                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES),
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
                 decoder=decoder,
                 held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),

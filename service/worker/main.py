@@ -91,7 +91,7 @@ class Workplace:
         self.lanes = settings.lanes or default_lanes(device)
         self._stop, self._pulse, metrics = stop, pulse, WorkerMetrics()
         metrics.registry.register(Vitals(pulse, device))
-        self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES)
+        self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys)
         loader = load or fastest(Wanted.parse(settings.engine), self.lanes)
         self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
         self._runner = Runner(device, self.lanes)

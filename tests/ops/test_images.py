@@ -53,13 +53,15 @@ def test_the_api_image_has_no_torch_and_what_serves_can_be_traced() -> None:
     stages = image_stages()
     asked = {image: re.findall(r"requirements\.py ([\w ]*) >", stages[f"build-{image}"]) for image in IMAGES}
     assert asked == {
-        "api": ["otel s3"],
-        "worker": ["gpu otel s3"],
-        "worker-cpu": ["cpu otel s3"],
-        "train": ["train"],
+        "api": ["otel s3 signing"],
+        "worker": ["gpu otel s3 signing"],
+        "worker-cpu": ["cpu otel s3 signing"],
+        "train": ["train signing"],
         "camera": ["sample"],
     }
-    assert not [line for line in requirements(["otel", "s3", "sample"]) if line.startswith(("torch", "diffusers"))]
+    assert not [
+        line for line in requirements(["otel", "s3", "signing", "sample"]) if line.startswith(("torch", "diffusers"))
+    ]
 
 
 def test_requirements_of_an_extra_include_those_of_the_extras_in_it() -> None:
