@@ -132,6 +132,8 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         port=settings.port,
         redis_bin=redis_bin,
         auth=settings.auth,
+        pools=settings.pool_names,
+        worker_port=settings.worker_port,
         delivers=_delivers(),
         patience=Patience(worker_drain_s=settings.drain_s),
         # A person at a terminal reads the banner; what collects logs reads the log.

@@ -1,8 +1,8 @@
-"""Redis, API, worker and, if there is anything to deliver, outbox on one machine: started in order, restarted with
-backoff, drained in order.
+"""Redis, API, a worker for each pool and, if there is anything to deliver, outbox on one machine: started in order,
+restarted with backoff, drained in order.
 
-    lock the data folder → listen → Redis → API → outbox → worker → watch …
-    … → API stops accepting → worker finishes → outbox → Redis
+    lock the data folder → listen → Redis → API → outbox → workers → watch …
+    … → API stops accepting → workers finish → outbox → Redis
 
 The supervisor opens the listening socket itself: a port in use is found before anything starts, port 0 is known at
 once, and a restarted API misses no connection.
@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from service.child import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
+from service.contract import DEFAULT_POOL
 from service.data_dir import DataDirLock
 from service.listening import listen
 from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
@@ -63,6 +64,10 @@ class Plan:
     port: int
     redis_bin: Path | None = None
     auth: Auth = "auto"
+    pools: tuple[str, ...] = (DEFAULT_POOL,)
+    """Each has a worker here."""
+    worker_port: int = 0
+    """Of the first worker; the others have the next ones. 0: any free ones."""
     delivers: bool = False
     """Events go somewhere: an outbox runs too."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -129,7 +134,8 @@ class Supervisor:
         self._plan, self._say, self._banner = plan, say, banner
         self._asked = Stop()
         self._kept: dict[str, Kept] = {}
-        self._ready = {name: ReadyPipe() for name in ("worker", "outbox")}
+        self._workers = dict(_workers(plan))
+        self._ready = {name: ReadyPipe() for name in (*self._workers, "outbox")}
         self._watched = {
             name: WorkerWatch(plan.host, pipe, plan.patience.probing) for name, pipe in self._ready.items()
         }
@@ -152,8 +158,9 @@ class Supervisor:
                     self._say("starting the outbox")
                     own = {**environment, **self._plan.outbox_environment}
                     self._start_watched("outbox", "service.outbox.main", own)
-                self._say("starting the worker (it loads and warms the models)")
-                self._start_watched("worker", "service.worker.main", environment)
+                for name, own in self._workers.items():
+                    self._say(f"starting the {name} (it loads and warms the models)")
+                    self._start_watched(name, "service.worker.main", {**environment, **own})
                 self._say(self._banner(address))
                 self._watch()
             except Stopped:
@@ -242,31 +249,42 @@ class Supervisor:
             self._tend_and_pause()
 
     def _drain(self) -> None:
-        """API stops accepting → worker finishes → outbox → Redis. What is not yet begun stays in Redis."""
+        """API stops accepting → workers finish → outbox → Redis. What is not yet begun stays in Redis."""
         patience = self._plan.patience
-        for name, seconds in (
-            ("api", patience.api_drain_s),
-            ("worker", patience.worker_drain_s + patience.hand_back_s),
-            ("outbox", patience.outbox_drain_s),
-            ("redis", patience.redis_drain_s),
+        for names, seconds in (
+            (("api",), patience.api_drain_s),
+            (tuple(self._workers), patience.worker_drain_s + patience.hand_back_s),
+            (("outbox",), patience.outbox_drain_s),
+            (("redis",), patience.redis_drain_s),
         ):
-            if name in self._kept:
-                self._stop(self._kept[name].child, seconds)
+            self._stop([self._kept[name].child for name in names if name in self._kept], seconds)
         for pipe in self._ready.values():
             pipe.close()
 
-    def _stop(self, child: Child, seconds: float) -> None:
-        child.signal(signal.SIGTERM)
+    def _stop(self, children: Sequence[Child], seconds: float) -> None:
+        """All of them at the same time."""
+        for child in children:
+            child.signal(signal.SIGTERM)
         hurried, deadline = False, time.monotonic() + seconds
-        while not child.wait(POLL_S):
+        while running := [child for child in children if not child.wait(POLL_S)]:
             if time.monotonic() > deadline:
-                log.warning("child does not stop and is killed", child=child.name)
+                log.warning("child does not stop and is killed", child=", ".join(child.name for child in running))
                 break
             if self._asked.at_once() and not hurried:
                 hurried = True
-                child.signal(signal.SIGTERM)
+                for child in running:
+                    child.signal(signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + self._plan.patience.hand_back_s)
-        child.kill()
+        for child in children:
+            child.kill()
+
+
+def _workers(plan: Plan) -> Iterator[tuple[str, dict[str, str]]]:
+    """Their names, and what is each one's own in the environment."""
+    for at, pool in enumerate(plan.pools):
+        name = "worker" if len(plan.pools) == 1 else f"worker of pool {pool}"
+        port = plan.worker_port + at if plan.worker_port else 0
+        yield name, {"GLAD_POOL": pool, "GLAD_WORKER_PORT": str(port)}
 
 
 def _tail(path: Path, lines: int = 12) -> str:

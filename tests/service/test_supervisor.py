@@ -168,6 +168,25 @@ def test_what_was_accepted_outlives_a_stop_and_no_process_does(tmp_path: Path) -
     assert not any(map(is_running, second.known))
 
 
+def test_each_pool_has_a_worker_of_its_own(tmp_path: Path) -> None:
+    for product in ("toy", "casting"):
+        make_tiny_bundle(tmp_path / "data" / "store", product=product)
+    served = serve(tmp_path, GLAD_POOLS="slow=casting")
+    try:
+        served.wait_for_banner()
+        assert len(served.known) == 4
+        assert "starting the worker of pool default" in served.text
+        assert "starting the worker of pool slow" in served.text
+        with Client(served.url) as client:
+            results = [client.submit(product, png(1), wait_s=30) for product in ("toy", "casting")]
+        assert [result.state for result in results] == [State.DONE, State.DONE]
+        ready = httpx.get(f"{served.url}/health/ready").json()
+        assert (ready["status"], ready["checks"]["worker"]["detail"][:6]) == ("ready", "2 seen")
+    finally:
+        assert served.stop() == 0, served.text
+    assert not any(map(is_running, served.known))
+
+
 def test_no_process_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     served = serve(tmp_path)
     eventually(lambda: len(children_of(served.process.pid)) == 3 or served.process.poll() is not None)
