@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from bench import engine_commands, gate_command, load_command, reliability_command, rolling_command, soak_command
+from bench import (
+    call_memory_command,
+    engine_commands,
+    gate_command,
+    load_command,
+    reliability_command,
+    rolling_command,
+    soak_command,
+)
 from bench.plant import command as plant_command
 from bench.plant import steps_command
 from bench.show import JsonFile, shown, table, write
@@ -26,6 +34,7 @@ app.command()(reliability_command.reliability)
 app.command()(rolling_command.rolling)
 app.command()(gate_command.gate)
 app.command()(soak_command.soak)
+app.command()(call_memory_command.calls)
 app.command()(load_command.load)
 app.command()(steps_command.steps)
 app.command()(plant_command.plant)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from bench.flatness import Trend, Verdict, trend
 from bench.process_watch import ProcessWatch, RedisSample, Sample
-from bench.served import served
+from bench.served import Service, served
 from bench.soak_load import Line, Seen
 from bench.toys import toy_bundle
 
@@ -75,7 +75,7 @@ def run(plan: Plan, folder: Path, say: Say) -> Report:
     """Runs the soak with a store in this folder. RuntimeError outside a checkout; NotServed."""
     bundle = toy_bundle(folder)
     with served(bundle, "torch", _settings()) as service:
-        watch, line = ProcessWatch(service.pid, service.data_dir), Line(service.url, service.product, plan.rate)
+        watch, line = ProcessWatch(service.pid, service.data_dir), _line(service, plan)
         load = threading.Thread(target=lambda: asyncio.run(line.run(plan.minutes * 60)), name="line")
         began = time.monotonic()
         load.start()
@@ -83,6 +83,11 @@ def run(plan: Plan, folder: Path, say: Say) -> Report:
         seconds = time.monotonic() - began
         watch.close()
     return report(plan, samples, redis, line.seen, seconds)
+
+
+def _line(service: Service, plan: Plan) -> Line:
+    seconds = plan.minutes * 60
+    return Line(service.url, service.product, plan.rate, bursts_s=plan.warm_up * seconds)
 
 
 def _settings() -> dict[str, str]:

@@ -28,6 +28,9 @@ LOOK_S = 3.0
 BROKEN, REPEATED = 0.05, 0.05
 """Shares of all shots."""
 SETTLE_S = 120.0
+BURST, BETWEEN_BURSTS = 8, 20
+"""While all warms up, each twentieth arrival is eight images at once: pools of connections and threads get as large as
+chance would make them in some later minute."""
 
 
 @dataclass
@@ -54,9 +57,10 @@ class Seen:
 class Line:
     """Cameras, a page and an MES at one service."""
 
-    def __init__(self, url: str, product: str, rate: float, seed: int = 0) -> None:
-        """rate: images per second."""
+    def __init__(self, url: str, product: str, rate: float, seed: int = 0, *, bursts_s: float = 0.0) -> None:
+        """rate: arrivals per second; bursts_s: for so long some of them are bursts."""
         self._url, self._product, self._rate = url, product, rate
+        self._bursts_s = bursts_s
         self._rng = random.Random(seed)
         self._images = jpegs(IMAGES, seed)
         self.seen = Seen()
@@ -75,12 +79,14 @@ class Line:
 
     async def _shoot(self, client: AsyncClient, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        began, due, number = loop.time(), 0.0, 0
+        began, due, arrival, number = loop.time(), 0.0, 0, 0
         async with asyncio.TaskGroup() as shots:
             while (due := due + self._rng.expovariate(self._rate)) < seconds:
                 await asyncio.sleep(began + due - loop.time())
-                number += 1
-                shots.create_task(self._shot(client, number))
+                arrival += 1
+                for _ in range(BURST if due < self._bursts_s and arrival % BETWEEN_BURSTS == 0 else 1):
+                    number += 1
+                    shots.create_task(self._shot(client, number))
 
     async def _shot(self, client: AsyncClient, number: int) -> None:
         image, chance = self._images[number % len(self._images)], self._rng.random()

@@ -29,8 +29,7 @@ Glad = Callable[..., Any]
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A secret key without a password."""
-    make_key(tmp_path / "line.key", "")
-    return tmp_path / "line.key"
+    return new_key(tmp_path / "line.key")
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def trusted(key: Path) -> TrustedKeys:
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
     """A key that nobody trusts."""
-    make_key(tmp_path / "other.key", "")
-    return tmp_path / "other.key"
+    return new_key(tmp_path / "other.key")
 
 
 @pytest.fixture
@@ -52,6 +50,12 @@ def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
     monkeypatch.delenv("GLAD_STORE", raising=False)
     monkeypatch.setenv("GLAD_DATA_DIR", str(tmp_path / "data"))
     return lambda *words, **given: CliRunner().invoke(app, [str(word) for word in words], **given)
+
+
+def new_key(path: Path) -> Path:
+    """Without a password."""
+    make_key(path, "")
+    return path
 
 
 def public_of(key: Path) -> str:
