@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         """The pool whose workers inspect it."""
         return pool_of(product, self.pools, self.pool)
 
+    def takes(self, product: str) -> bool:
+        """Whether a worker of this pool is sent its images, as far as GLAD_POOLS says."""
+        if self.pool in self.pools:
+            return product in self.pools[self.pool]
+        return not any(product in products for products in self.pools.values())
+
     @property
     def pool_names(self) -> tuple[str, ...]:
         """All pools that images may go to, each once."""

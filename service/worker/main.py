@@ -139,7 +139,7 @@ class Workplace:
 
     def _products(self) -> list[str]:
         """The store's products that come to this worker's pool, as far as GLAD_POOLS says."""
-        return [name for name in self._store.products() if self._settings.pool_of(name) == self._settings.pool]
+        return [name for name in self._store.products() if self._settings.takes(name)]
 
     def _served(self) -> tuple[str, ...]:
         """What this worker's pool inspected last; nothing is known of it without Redis."""

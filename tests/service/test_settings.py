@@ -66,6 +66,10 @@ def test_a_product_has_the_pool_that_names_it_and_else_that_of_the_rest(monkeypa
     assert [settings.pool_of(name) for name in ("casting", "gear", "lid", "toy")] == ["slow", "slow", "fast", "rest"]
     assert settings.pool_names == ("rest", "slow", "fast")
     assert Settings(pool="slow").pool_names == ("slow", "fast")
+    taken = [
+        [name for name in ("casting", "lid", "toy") if Settings(pool=pool).takes(name)] for pool in ("slow", "rest")
+    ]
+    assert taken == [["casting"], ["toy"]]
     monkeypatch.delenv("GLAD_POOLS")
     assert (Settings().pool_of("casting"), Settings().pool_names) == ("default", ("default",))
 
