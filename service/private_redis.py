@@ -68,7 +68,8 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def redis_command(binary: Path, data_dir: Path, socket: Path) -> list[str]:
-    """The call of a private server: no TCP port, every write on disk before it is answered."""
+    """The call of a private server: no TCP port, every write on disk before it is answered, a backup's snapshot at
+    once: Redis would wait 5 s for other replicas to ask for it too."""
     folder = data_dir / "redis"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     options = {
@@ -80,6 +81,7 @@ def redis_command(binary: Path, data_dir: Path, socket: Path) -> list[str]:
         "--appendfsync": "always",
         "--save": "",
         "--maxmemory-policy": "noeviction",
+        "--repl-diskless-sync-delay": "0",
         "--daemonize": "no",
         "--loglevel": "notice",
     }
