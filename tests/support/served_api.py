@@ -17,8 +17,10 @@ from service.settings import Settings
 @contextmanager
 def served(settings: Settings) -> Iterator[tuple[str, int]]:
     """Serves on a free port of the loopback; gives host and port."""
+    # Its thread also logs while no test is under way and nothing captures.
+    quiet = settings.model_copy(update={"log_level": "warning"})
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(server_config(create_app(settings)))
+        server = uvicorn.Server(server_config(create_app(quiet)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
