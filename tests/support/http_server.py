@@ -15,7 +15,8 @@ from service.settings import Settings
 def server_on(settings: Settings, port: int = 0) -> Iterator[str]:
     """The URL of a server that ends as at SIGTERM: it drains first."""
     with socket.create_server(("127.0.0.1", port)) as listening:
-        server = make_server(settings)
+        # Its thread also logs while no test is under way and nothing captures.
+        server = make_server(settings.model_copy(update={"log_level": "warning"}))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
