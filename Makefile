@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 DATA ?= data/bracket
 VERSION ?= 4
 PYTEST_ARGS ?=
-TEST_JOBS ?= 3
+TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test check format bundle rules dashboards sbom checkov audit sizes clean python

@@ -179,6 +179,8 @@ def s3_wire(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Itera
     with Wire(object_store.url) as wire:
         for name, value in credentials(wire.url).items():
             monkeypatch.setenv(name, value)
+        # As a deployment would say it: on a busy machine a connection to itself has taken more than two seconds.
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"connect_timeout": 20}})
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield wire
         fsspec.get_filesystem_class("s3").clear_instance_cache()
