@@ -8,22 +8,22 @@ of its own, some at a time, as cameras come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 
-from bench.process_watch import anonymous_mib, role
+from bench.process_watch import ProcessWatch
 from bench.served import Service, served
 from bench.soak_load import IMAGES, jpegs
-from bench.toys import toy_bundle
+from bench.toys import SMALL, toy_bundle
 
 AT_A_TIME = 4
 FOLLOWED_S = 0.15
-KEPT = 300
+PROCESSES = frozenset({"API", "worker"})
+"""Those that the calls reach."""
 
 Call = Callable[[httpx.AsyncClient, int], Awaitable[None]]
 Say = Callable[[str], None]
@@ -64,14 +64,7 @@ class Left:
 
 def measure(plan: Plan, folder: Path, say: Say) -> tuple[Batch, ...]:
     """Serves a toy from this folder and calls it. RuntimeError outside a checkout; NotServed."""
-    settings = {
-        "GLAD_DEVICE": "cpu",
-        "GLAD_TORCH_THREADS": "1",
-        "GLAD_MAX_RESULTS": str(KEPT),
-        "GLAD_MAX_EVENTS": str(KEPT),
-        "GLAD_ARTIFACTS_MAX_BYTES": str(64 << 20),
-    }
-    with served(toy_bundle(folder), "torch", settings) as service:
+    with served(toy_bundle(folder), "torch", SMALL) as service:
         return tuple(asyncio.run(_rounds(plan, service, say)))
 
 
@@ -89,36 +82,28 @@ def _left(process: str, call: str, batches: Sequence[Batch]) -> Left:
 
 
 async def _rounds(plan: Plan, service: Service, say: Say) -> list[Batch]:
-    processes, found = dict(_processes(service.pid)), []
+    watch, found = ProcessWatch(service.pid, service.data_dir), []
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
         kinds = _kinds(service.product)
         for number in range(plan.rounds):
             for name, (share, call) in kinds.items():
                 count = max(AT_A_TIME, round(plan.calls * share))
-                before = {process: anonymous_mib(pid) for process, pid in processes.items()}
+                before = _memory(watch)
                 for at in range(0, count, AT_A_TIME):
                     await asyncio.gather(*(call(client, number * count + at + one) for one in range(AT_A_TIME)))
                 await asyncio.sleep(plan.quiet_s)
-                found += [
-                    Batch(number, name, count, process, before[process], anonymous_mib(pid))
-                    for process, pid in processes.items()
-                ]
-            say(f"round {number + 1} of {plan.rounds}: " + ", ".join(_levels(found, processes)))
+                after = _memory(watch)
+                found += [Batch(number, name, count, one, before[one], after[one]) for one in after]
+            levels = ", ".join(f"{process} {mib:.2f} MiB" for process, mib in after.items())
+            say(f"round {number + 1} of {plan.rounds}: {levels}")
+    watch.close()
     return found
 
 
-def _levels(batches: Sequence[Batch], processes: dict[str, int]) -> Iterator[str]:
-    for process in processes:
-        last = [one for one in batches if one.process == process][-1]
-        yield f"{process} {last.after_mib:.2f} MiB"
-
-
-def _processes(supervisor: int) -> Iterator[tuple[str, int]]:
-    head = psutil.Process(supervisor)
-    for child in head.children():
-        if (name := role(child, head)) in {"API", "worker"}:
-            yield name, child.pid
+def _memory(watch: ProcessWatch) -> dict[str, float]:
+    """Process -> MiB."""
+    return {one.process: one.memory_mib for one in watch.sample(0) if one.process in PROCESSES}
 
 
 def _kinds(product: str) -> dict[str, tuple[float, Call]]:

@@ -21,10 +21,7 @@ from bench.flatness import Trend, Verdict, trend
 from bench.process_watch import ProcessWatch, RedisSample, Sample
 from bench.served import Service, served
 from bench.soak_load import Line, Seen
-from bench.toys import toy_bundle
-
-KEPT = 300
-"""Results and events."""
+from bench.toys import SMALL, toy_bundle
 
 Say = Callable[[str], None]
 
@@ -92,14 +89,10 @@ def _line(service: Service, plan: Plan) -> Line:
 
 def _settings() -> dict[str, str]:
     return {
-        "GLAD_DEVICE": "cpu",
-        "GLAD_TORCH_THREADS": "1",
+        **SMALL,
         "GLAD_ARCHIVE": "true",
         "GLAD_ARCHIVE_EVERY_S": "20",
         "GLAD_SWEEP_EVERY_S": "30",
-        "GLAD_ARTIFACTS_MAX_BYTES": str(64 << 20),
-        "GLAD_MAX_RESULTS": str(KEPT),
-        "GLAD_MAX_EVENTS": str(KEPT),
         "GLAD_RESULT_TTL_S": "600",
     }
 

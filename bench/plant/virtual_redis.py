@@ -103,7 +103,7 @@ class Awaited:
         """GET."""
         return self._client.get(key)
 
-    async def info(self, section: str) -> dict[str, Any]:
+    async def info(self) -> dict[str, Any]:
         """INFO: nothing is lost here, and nothing told."""
         return {}
 
