@@ -132,9 +132,8 @@ class Settings(BaseSettings):
 
     def takes(self, product: str) -> bool:
         """Whether a worker of this pool is sent its images, as far as GLAD_POOLS says."""
-        if self.pool in self.pools:
-            return product in self.pools[self.pool]
-        return not any(product in products for products in self.pools.values())
+        rest = "" if self.pool in self.pools else self.pool  # where the API sends the rest, a named pool is not told
+        return pool_of(product, self.pools, rest) == self.pool
 
     @property
     def pool_names(self) -> tuple[str, ...]:

@@ -48,5 +48,4 @@ class Keeping:
 
 async def read_keeping(client: redis.asyncio.Redis) -> Keeping:
     """How it is set now. RedisError if it is away."""
-    memory, persistence = [await cast("Any", client.info(section)) for section in ("memory", "persistence")]
-    return Keeping.read(memory | persistence)
+    return Keeping.read(await cast("Any", client.info()))
