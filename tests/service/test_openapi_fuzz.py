@@ -24,9 +24,9 @@ from schemathesis.specs.openapi.checks import (
 
 from service.settings import Settings
 from tests.service.conftest import write_toy
+from tests.support.http_server import server_on
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
-from tests.support.served_api import served
 
 CHECKS = [
     not_a_server_error,
@@ -48,8 +48,8 @@ def url(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("fuzz")
     write_toy(folder / "store" / "toy" / "1")  # a store of its own: its thresholds will be changed
     chosen = Settings(redis_url=shared_redis.url, data_dir=folder, max_backlog=100_000)
-    with served(chosen) as (host, port):
-        yield f"http://{host}:{port}"
+    with server_on(chosen) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import redis
 
 from service.api.patient_protocol import MAX_HEAD_BYTES, PatientProtocol
 from service.settings import Settings
+from tests.support.http_server import server_on
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
-from tests.support.served_api import served
 
 URL = "/v1/products/toy/inspections"
 
@@ -27,8 +27,9 @@ def address(
     """A service that waits half a second for a body, and as long for a head."""
     monkeypatch.setattr(PatientProtocol, "head_timeout_s", 0.5)
     settings = Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path, body_timeout_s=0.5)
-    with served(settings) as found:
-        yield found
+    with server_on(settings) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        yield host, int(port)
 
 
 def said(address: tuple[str, int], *sent: bytes) -> bytes:
