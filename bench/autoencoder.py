@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glad.imaging import to_model
-from glad.models import Autoencoder
-from glad.placement import fit
+from glad.image_codec import to_model
+from glad.images.placement import fit
+from glad.protocols import Autoencoder
 from model_store.bundle import open_bundle
 from model_store.engines.torch import load_models
-from training.data import TestImage, read_pixels, read_truth, test_images
+from training.data.dataset import TestImage, read_pixels, read_truth, test_images
 from training.progress import Count
 
 

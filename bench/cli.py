@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from bench import (
+from bench.accuracy import gate_command
+from bench.endurance import (
     call_memory_command,
-    engine_commands,
-    gate_command,
     load_command,
     reliability_command,
     rolling_command,
@@ -20,7 +19,8 @@ from bench import (
 )
 from bench.plant import command as plant_command
 from bench.plant import steps_command
-from bench.show import JsonFile, shown, table, write
+from bench.speed import engine_commands
+from bench.support.show import JsonFile, shown, table, write
 
 app = typer.Typer(
     help="Measure engines, autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
@@ -69,7 +69,7 @@ def history(
     json_file: JsonFile = None,
 ) -> None:
     """How fast the history answers, and an inspection ends, with so many results kept. Runs a Redis of its own."""
-    from bench.history import measure_history
+    from bench.endurance.history import measure_history
 
     with shown("results") as progress:
         found = measure_history(results, repeats, progress)
@@ -89,7 +89,7 @@ def memory(
     json_file: JsonFile = None,
 ) -> None:
     """Redis's memory of an inspection: while it waits, after its end, its event, a station's change."""
-    from bench.redis_memory import measure_redis_memory
+    from bench.endurance.redis_memory import measure_redis_memory
 
     with shown("ended") as progress:
         found = measure_redis_memory(inspections, progress)
@@ -114,8 +114,8 @@ def settings_choice(
 ) -> None:
     """What `glad calibrate` chose, beside the bundle's own settings and the best that these very images allow."""
     from bench.settings_choice import beside_the_best
-    from training.choose import named
-    from training.outcomes import Candidate
+    from training.calibration.outcomes import Candidate
+    from training.calibration.search import named
     from training.progress import named_bars
 
     told = json.loads(report.read_text(encoding="utf-8"))["settings"]
@@ -174,7 +174,7 @@ def fullsize(
     json_file: JsonFile = None,
 ) -> None:
     """Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: seconds, memory and parameters of one step."""
-    from bench.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
+    from bench.speed.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
 
     built = random_models(NARROW if narrow else FULL)
     sides = side or [512, 256]

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.gate import Asked, spoiled
-from bench.images import spread as evenly
-from bench.spoiled import SPOILINGS
-from glad.gate import VIEW_SIDE, Check
+from bench.accuracy.gate import Asked, spoiled
+from bench.accuracy.spoiled import SPOILINGS
+from bench.support.images import spread as evenly
+from glad.images.placement import fit
 from glad.light import grey_of
-from glad.placement import fit
-from glad.quality import MOST_SHIFT
-from glad.sharpness import sharpness
-from training.gate import SHARPNESS_MARGIN, UNLIKENESS_MARGIN, factor_above, factor_below
-from training.pool import spread
+from glad.quality_gate.limits import VIEW_SIDE, Check
+from glad.quality_gate.measure import MOST_SHIFT
+from glad.quality_gate.sharpness import sharpness
+from training.process_pool import spread
 from training.progress import Count
+from training.quality_gate import SHARPNESS_MARGIN, UNLIKENESS_MARGIN, factor_above, factor_below
 
 Grey = NDArray[np.float32]
 CREASE = 9
@@ -119,7 +119,7 @@ def _lost(grey: Grey, axis: int) -> float:
 
 
 def mean_frequency(grey: Grey) -> float:
-    """The quality gate's own: `glad.sharpness`."""
+    """The quality gate's own: `glad.quality_gate.sharpness`."""
     return sharpness([(grey, np.ones(grey.shape, dtype=np.bool_))])
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.estimates import multiplicities
-from training.pixel_metrics import TOUCHING, pixel_metrics, pro, pro_estimate, rank_pixels, region_weights
+from training.metrics.bootstrap import multiplicities
+from training.metrics.pixel_metrics import TOUCHING, pixel_metrics, pro, pro_estimate, rank_pixels, region_weights
 from training.progress import Count
 
 Found = TypeVar("Found")

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from glad.layout import lay_out
-from glad.placement import Placement
-from glad.settings import MethodSettings
+from glad.images.placement import Placement
+from glad.images.tiling import lay_out
+from glad.settings.method import MethodSettings
 from model_store.bundle import open_bundle
-from training.choose import Outcome, best_of, try_settings
-from training.data import TestImage, read_pixels, read_truth, test_images
-from training.outcomes import Candidate
-from training.probes import Probe
+from training.calibration.outcomes import Candidate
+from training.calibration.search import Outcome, best_of, try_settings
+from training.data.dataset import TestImage, read_pixels, read_truth, test_images
 from training.progress import Progress
+from training.synthesis.probes import Probe
 
 
 @dataclass(frozen=True)

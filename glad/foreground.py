@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glad.settings import Foreground, ScoreSettings
+from glad.settings.method import Foreground, ScoreSettings
 from glad.smoothing import smooth_counted
 
 LUMA = (0.299, 0.587, 0.114)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from glad.models import Condition
-from glad.schedule import FINAL_STEP, NoiseSchedule, add_noise, noise_schedule
-from glad.settings import MethodSettings
+from glad.noise_schedule import FINAL_STEP, NoiseSchedule, add_noise, noise_schedule
+from glad.protocols import Condition
+from glad.settings.method import MethodSettings
 
 if TYPE_CHECKING:
     from glad.step import StepOutcome

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.compare import Comparator, ImageComparator
+from glad.batching import CallShapes, in_buckets
+from glad.comparator import Comparator, ImageComparator
 from glad.lane import Lane, LaneBlock
-from glad.models import Autoencoder, Models
-from glad.settings import MethodSettings
-from glad.shapes import CallShapes, in_buckets
+from glad.protocols import Autoencoder, Models
+from glad.settings.method import MethodSettings
 from glad.step import step
 
 
@@ -40,8 +40,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstruct images (Secs. 3.3 and 3.4), all of them side by side.
 
-    images: (B, 3, H, W) in [-1, 1]; noise: (B, C, h, w), each image's own (`glad.noise.image_noise`); valid: (B, h, w)
-    bool, false on padding (`glad.placement.in_patches`). Without a comparator, the paper's: by images.
+    images: (B, 3, H, W) in [-1, 1]; noise: (B, C, h, w), each image's own (`glad.seeded_noise.image_noise`); valid:
+    (B, h, w) bool, false on padding (`glad.images.placement.in_patches`). Without a comparator, the paper's: by images.
     """
     shapes = shapes or CallShapes()
     comparator = comparator or ImageComparator(models.autoencoder, models.features)

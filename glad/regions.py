@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from glad.placement import Box, Placement
+from glad.images.placement import Box, Placement
 
 
 @dataclass(frozen=True)

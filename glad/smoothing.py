@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from glad.settings import Length
+from glad.settings.method import Length
 
 BAND = 1024
 """Rows smoothed in one product. A matrix of all rows of a large map would not fit the memory; no model image reaches

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.compare import Comparator, Observation
-from glad.fuse import Adapted, adapt
-from glad.guidance import Told, predict_noise
+from glad.batching import CallShapes
+from glad.comparator import Comparator, Observation
+from glad.fusion import Adapted, adapt
 from glad.lane import Lane, LaneBlock
-from glad.models import Models
-from glad.schedule import add_noise, ddim_step, predict_x0
-from glad.shapes import CallShapes
+from glad.noise_prediction import Told, predict_noise
+from glad.noise_schedule import add_noise, ddim_step, predict_x0
+from glad.protocols import Models
 
 __all__ = ["CallShapes", "StepOutcome", "step"]
 

@@ -11,20 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from glad.gate import QualityGate
-from glad.settings import MethodSettings
-from model_store.checks import (
-    REPUBLISH,
-    check_component,
-    check_files_present,
-    check_hash,
-    foreign_file,
-    read_json_bytes,
-    refuse_unknown,
-    require_file,
-)
+from glad.quality_gate.limits import QualityGate
+from glad.settings.method import MethodSettings
 from model_store.errors import BadManifest, BundleError, BundleExists, HashMismatch
 from model_store.files import copy_file, hash_file, hidden_sibling, make_folder, sync_folder, write_file
+from model_store.hard_links import Held, held_files, link_or_copy
 from model_store.manifest import (
     CONFIG_NAME,
     EXPORTS,
@@ -39,8 +30,17 @@ from model_store.manifest import (
     Provenance,
     bundle_hash,
 )
-from model_store.sharing import Held, held_files, link_or_copy
-from model_store.signature import NOBODY, TrustedKeys, bring_signature
+from model_store.signing import NOBODY, TrustedKeys, bring_signature
+from model_store.verification import (
+    REPUBLISH,
+    check_component,
+    check_files_present,
+    check_hash,
+    foreign_file,
+    read_json_bytes,
+    refuse_unknown,
+    require_file,
+)
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.compare import Comparator
-from glad.framed import Framed, Square, frame
-from glad.imaging import from_model
+from glad.comparator import Comparator
+from glad.image_codec import from_model
+from glad.images.framed import Framed, Square, frame
+from glad.images.mosaic import Mosaic, reduced
+from glad.images.placement import Placement
+from glad.images.rendering import contact_sheet, heatmap, overlay
+from glad.images.stitching import Stitching
+from glad.images.tiling import Tile
 from glad.lane import Lane, together
-from glad.layout import Tile
-from glad.models import Models
-from glad.mosaic import Mosaic, reduced
-from glad.pictures import contact_sheet, heatmap, overlay
-from glad.placement import Placement
+from glad.protocols import Models
 from glad.reconstruct import reconstruct
-from glad.score import Evidence, gather_evidence, judge
-from glad.settings import MethodSettings
-from glad.stitch import Stitching
+from glad.scoring import Evidence, gather_evidence, judge
+from glad.settings.method import MethodSettings
 from model_store.thresholds import Thresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")
@@ -39,8 +39,8 @@ class Inspected:
     """What the method found.
 
     score: higher is worse; map: float32, of the placement's plane (S, S), or (rows, columns) of a tiled image, zero
-    where nothing counts; input, reconstruction: uint8 (…, 3), the plane too, at most `glad.mosaic.LONGEST_PX` long;
-    lane: how it got there, all its tiles together (`glad.lane.together`).
+    where nothing counts; input, reconstruction: uint8 (…, 3), the plane too, at most `glad.images.mosaic.LONGEST_PX`
+    long; lane: how it got there, all its tiles together (`glad.lane.together`).
     """
 
     score: float
@@ -114,7 +114,7 @@ def inspect(
     """Inspect upright RGB images (H, W, 3); what is found in one does not depend on the others.
 
     Model images, of which a tiled image has many, go through the models `tiles_at_once` together, and exist only so
-    long. `device` is the models'. ValueError: see `glad.framed.frame`.
+    long. `device` is the models'. ValueError: see `glad.images.framed.frame`.
     """
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)

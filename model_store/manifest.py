@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-from glad.frozen import Frozen
-from glad.gate import QualityGate
-from glad.settings import MethodSettings
+from glad.quality_gate.limits import QualityGate
+from glad.settings.base import Frozen
+from glad.settings.method import MethodSettings
 from model_store.errors import NotCalibrated
 from model_store.thresholds import Thresholds
 
@@ -29,7 +29,8 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 EXPORTS = "engines"
-"""Folder of what engines made of a bundle, beside what the manifest names: see `model_store.engines.exported`."""
+"""Folder of what engines made of a bundle, beside what the manifest names: see
+`model_store.engines.export_manifest`."""
 REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),

@@ -1,64 +1,115 @@
-"""Signing a bundle, and making the key for it: minisign's formats, so that its own tool may do either. No torch."""
+"""Who made a bundle: minisign signatures (Ed25519) beside its manifest, and beside those of its exports. No torch.
+
+A manifest names every file with its SHA-256, so that its signature is one over all of them. Where GLAD_BUNDLE_KEYS
+names public keys, a store uses nothing that none of them has signed; where it names none, nobody looks.
+https://jedisct1.github.io/minisign
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from model_store.bundle import open_bundle
-from model_store.engines.exported import EXPORT_NAME
-from model_store.files import replace_file, sync_folder
-from model_store.manifest import EXPORTS, MANIFEST_NAME
-from model_store.signature import library, signature_of
+from model_store.errors import NotSigned
+from model_store.files import replace_file
 
-
-def make_key(path: Path, password: str) -> str:
-    """Writes a new secret key to `path`, readable by its owner alone, and its public key beside it as `.pub`; returns
-    the public key. An empty password leaves the secret key open. FileExistsError; ValueError without the library."""
-    pair = library().KeyPair.generate()
-    public: str = pair.public_key.to_base64().decode()
-    if password:
-        pair.secret_key.encrypt(password)
-    for file, content, mode in (
-        (path, bytes(pair.secret_key), 0o600),
-        (path.with_name(path.name + ".pub"), bytes(pair.public_key), 0o644),
-    ):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    sync_folder(path.parent)
-    return public
+SUFFIX = ".minisig"
+MOST_BYTES = 4096
 
 
-def sign_bundle(folder: Path, key: Path, ask: Callable[[], str]) -> tuple[list[Path], str]:
-    """Verifies a bundle, then signs its manifest and those of its exports; returns the signatures and the public key.
+@dataclass(frozen=True)
+class TrustedKeys:
+    """The public keys whose signatures count, as minisign writes them: `RWQ…`."""
 
-    `ask`: for the key's password, if it has one. BundleError if a file is not as published; OSError; ValueError for
-    what is no secret key, a wrong password, or without the library.
-    """
-    bundle = open_bundle(folder)
-    secret = _open_key(key, ask)
-    told = f"glad bundle {bundle.manifest.product} {bundle.manifest.version}"
-    signed = []
-    for file in (bundle.path / MANIFEST_NAME, *sorted((bundle.path / EXPORTS).glob(f"[!.]*/{EXPORT_NAME}"))):
-        signature = secret.sign(file.read_bytes(), trusted_comment=f"{told} {file.relative_to(bundle.path)}")
-        replace_file(signature_of(file), bytes(signature) + b"\n")
-        signed.append(signature_of(file))
-    return signed, secret.get_public_key().to_base64().decode()
+    keys: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """ValueError for what is no public key, or where signatures cannot be checked here."""
+        for key in self.keys:
+            _public_key(key)
 
-def _open_key(path: Path, ask: Callable[[], str]) -> Any:
-    try:
-        secret = library().SecretKey.from_bytes(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no secret key of minisign ({error}): `glad bundle key FILE` makes one") from error
-    if secret.is_encrypted():
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """From one text with commas between the keys; ValueError."""
+        return cls(tuple(word.strip() for word in text.split(",") if word.strip()))
+
+    @property
+    def any(self) -> bool:
+        """Whether signatures are asked for at all."""
+        return bool(self.keys)
+
+    def check(self, path: Path, content: bytes) -> None:
+        """NotSigned unless one of the keys has signed this content of the file, or none is asked for."""
+        if not self.keys:
+            return
+        beside, minisign = signature_of(path), library()
         try:
-            secret.decrypt(ask())
-        except ValueError as error:
-            raise ValueError(f"{path}: wrong password ({error})") from error
-    return secret
+            given = _read(beside)
+        except OSError as error:
+            raise self._refusal(path, f"no {beside.name} ({error.strerror})") from error
+        for key in self.keys:
+            try:
+                _public_key(key).verify(content, minisign.Signature.from_bytes(given))
+            except ValueError as error:  # minisign's errors are of this kind
+                last = error
+                continue
+            return
+        raise self._refusal(path, f"a signature that none of them has made ({last})") from last
+
+    def _refusal(self, path: Path, found: str) -> NotSigned:
+        return NotSigned(
+            path,
+            expected=f"a signature by a key of GLAD_BUNDLE_KEYS ({', '.join(key[:12] + '…' for key in self.keys)})",
+            found=found,
+            fix="have whoever made the bundle sign it (`glad bundle sign`) and publish it again, or name their key",
+        )
+
+
+NOBODY = TrustedKeys()
+"""No signature is asked for."""
+
+
+def split_keys(given: object) -> object:
+    """Public keys apart, of one text with commas between."""
+    return TrustedKeys.of(given).keys if isinstance(given, str) else given
+
+
+def check_keys(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys, if they can be used; else ValueError."""
+    return TrustedKeys(given).keys
+
+
+def signature_of(path: Path) -> Path:
+    """Where the signature of a file lies."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def bring_signature(source: Path, target: Path) -> None:
+    """Copies the signature of one file to another of the same content, if there is one."""
+    given, place = signature_of(source), signature_of(target)
+    if source != target and given.is_file() and not given.is_symlink():
+        replace_file(place, _read(given))
+
+
+def _read(path: Path) -> bytes:
+    if path.is_symlink():
+        raise OSError(None, "a symbolic link")
+    with path.open("rb") as stream:
+        return stream.read(MOST_BYTES)
+
+
+def _public_key(text: str) -> Any:
+    try:
+        return library().PublicKey.from_base64(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:60]!r} is no public key of minisign, such as RWQf6LRC… ({error})") from error
+
+
+def library() -> Any:
+    """The module `minisign`; ValueError where it is not installed."""
+    try:
+        import minisign
+    except ImportError as error:
+        raise ValueError("signatures need a library: pip install 'glad-inspect[signing]'") from error
+    return minisign

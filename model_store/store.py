@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model_store.bundle import copy_bundle, read_manifest
+from model_store.bundle_ref import BundleRef, Problem
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
@@ -23,11 +24,10 @@ from model_store.errors import (
     UnknownVersion,
     UnsupportedStore,
 )
-from model_store.layers import Layers
 from model_store.manifest import check_name
-from model_store.product import ProductState, ThresholdOverrides, read_state, write_state
-from model_store.ref import BundleRef, Problem
-from model_store.signature import NOBODY, TrustedKeys
+from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
+from model_store.signing import NOBODY, TrustedKeys
+from model_store.store_layers import Layers
 from model_store.thresholds import Thresholds
 
 __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Problem", "Store"]

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from glad.frozen import Frozen
+from glad.settings.base import Frozen
 
 
 class Verdict(StrEnum):

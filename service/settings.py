@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_store.engines.wanted import Wanted
+from model_store.engines.engine_spec import Wanted
 from model_store.manifest import Name
-from model_store.signature import TrustedKeys, check_keys, split_keys
+from model_store.signing import TrustedKeys, check_keys, split_keys
 from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
 from service.pools import FORM, Pools, pool_of
 

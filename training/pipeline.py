@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from model_store.bundle import Bundle
-from training.data import Split, good_split
+from training.data.dataset import Split, good_split
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.finetune.vae import train_autoencoder
-from training.gate import learn_gate
-from training.pairs import PairSet, make_pairs
 from training.progress import named_bars, progress_bar
 from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
+from training.quality_gate import learn_gate
 from training.recipe import Recipe
+from training.synthesis.pairs import PairSet, make_pairs
 
 Say = Callable[[str], None]
 STAGES = (
@@ -115,7 +115,7 @@ def train(
     """Train, calibrate and publish.
 
     Args:
-        data: folder of good images, see `training.data`.
+        data: folder of good images, see `training.data.dataset`.
         run: checkpoints lie here; calling again with the same folder resumes.
         target: the new bundle's folder.
         workers: processes for pairs and calibration; None: one per core; 1: all in this one.

@@ -14,16 +14,16 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DModel
 from transformers import ViTModel
 
-from glad.settings import MethodSettings
+from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
-from training.calibrate import calibrate, choose_delta, least_count
-from training.data import Split
-from training.gate import Learned
+from training.calibration.thresholds import calibrate, choose_delta, least_count
+from training.data.dataset import Split
+from training.parallel_inspection import scan, trigger_peaks
 from training.progress import Progress
+from training.quality_gate import Learned
 from training.recipe import CalibrationRecipe, Recipe
-from training.scan import scan, trigger_peaks
 
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 

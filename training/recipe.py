@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from glad.frozen import Frozen
-from glad.settings import MethodSettings
+from glad.settings.base import Frozen
+from glad.settings.method import MethodSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
 ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel

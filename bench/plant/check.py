@@ -16,8 +16,8 @@ from bench.plant.lines import Habits, Line, Picture, Plant, Product
 from bench.plant.node import NodeSettings
 from bench.plant.simulation import Fleet, Measured, Shift, Story, simulate
 from bench.plant.steps import StepTimes
-from bench.served import served
-from service.client import Client
+from bench.support.served import served
+from service.client.client import Client
 from service.contract import Priority, Result
 from training.progress import Progress
 

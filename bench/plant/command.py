@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from bench.engine_commands import BundleFolder
-from bench.show import JsonFile, table, write
-from model_store.command import explained
+from bench.speed.engine_commands import BundleFolder
+from bench.support.show import JsonFile, table, write
+from model_store.cli.common import explained
 
 if TYPE_CHECKING:
     from bench.plant.figures import PlantFigures
@@ -173,10 +173,10 @@ def plant_check(
 
     --steps: measured just before, on this machine, of this bundle. GLAD_TORCH_THREADS and the like are passed on.
     """
-    from bench.images import some_images
     from bench.plant.check import CheckPlan, NoVerdict, measure_check
     from bench.plant.steps import read_steps
-    from bench.served import NotServed
+    from bench.support.images import some_images
+    from bench.support.served import NotServed
     from training.progress import named_bars
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

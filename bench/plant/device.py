@@ -10,8 +10,8 @@ from bench.plant.parts import Decoded, Loaded, bundle_hash
 from bench.plant.steps import StepTimes
 from bench.plant.timeline import LocalClock
 from glad.lane import Lane, Phase, Trigger, TriggerReason
+from service.worker.bundle_cache import first_to_warm
 from service.worker.least_used import LeastUsed
-from service.worker.models import first_to_warm
 from service.worker.runner import Stepped
 
 
@@ -97,7 +97,7 @@ def _triggered(seat: Seat) -> Trigger | None:
 
 
 class SimulatedBundles:
-    """As `service.worker.models.BundleCache`: the least used leaves first, and a load takes its measured time."""
+    """As `service.worker.bundle_cache.BundleCache`: the least used leaves first, and a load takes its measured time."""
 
     def __init__(
         self, times: StepTimes, capacity: int, clock: LocalClock, spent: Spent, groups: dict[str, str]

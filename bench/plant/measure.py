@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from bench.device_memory import with_memory
-from bench.interleaved import settle
 from bench.plant.steps import Clock, StepTimes
-from model_store.engines.wanted import Wanted
+from bench.support.device_memory import with_memory
+from bench.support.interleaved import settle
+from model_store.engines.engine_spec import Wanted
 from model_store.store import BundleRef, Store
-from service.artifacts import ArtifactStore
 from service.contract import new_inspection_id
 from service.settings import Settings
-from service.worker.codec import Prepared, prepare, render
+from service.storage.artifacts import ArtifactStore
+from service.worker.bundle_cache import BundleCache, LoadedBundle
 from service.worker.main import fastest
-from service.worker.models import BundleCache, LoadedBundle
+from service.worker.picture_codec import Prepared, prepare, render
 from service.worker.runner import Inspected, Runner
 from training.progress import Count
 

@@ -13,13 +13,13 @@ from bench.plant.steps import StepTimes
 from bench.plant.threads import Ended, SimulatedThreads
 from bench.plant.timeline import LocalClock, Timeline
 from bench.plant.virtual_redis import VirtualRedis
-from service.metrics.worker import WorkerMetrics
+from service.host.shutdown import Stop
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
-from service.stop import Stop
+from service.telemetry.metrics.worker import WorkerMetrics
 from service.worker.engine import Engine
-from service.worker.leases import LeaseKeeper
-from service.worker.pulse import Pulse
+from service.worker.heartbeat import Pulse
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.scheduler import Scheduler
 
 STUCK_AFTER_S = 300.0

@@ -11,7 +11,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from bench.plant.figures import PlantFigures, Times
 from bench.plant.simulation import End, Shift, Story
 from service.contract import State
-from training.plots import DEFECT_COLOUR, GOOD_COLOUR, INK, as_png
+from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK, as_png
 
 SLICES = 60
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bench.own_redis import own_redis
 from bench.plant.device import Spent
 from bench.plant.lines import Line, Outcomes, Picture, Plant, pictures
 from bench.plant.node import Board, Node, NodeSettings
@@ -17,8 +16,9 @@ from bench.plant.pools import nodes_of_pools, pool_of_groups
 from bench.plant.steps import StepTimes
 from bench.plant.timeline import Timeline
 from bench.plant.virtual_redis import Awaited, VirtualRedis, answer
+from bench.support.own_redis import own_redis
 from service.contract import State
-from service.queue.submission import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter, Outcome
 from training.progress import Count
 
 LONGEST_TAIL_S = 24 * 3600.0

@@ -9,8 +9,8 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from glad.frozen import Frozen
-from glad.settings import MethodSettings
+from glad.settings.base import Frozen
+from glad.settings.method import MethodSettings
 
 
 class Clock(StrEnum):

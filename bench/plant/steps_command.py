@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from bench.engine_commands import BundleFolder, Device
-from bench.show import JsonFile, shown, table, write
-from model_store.command import explained
+from bench.speed.engine_commands import BundleFolder, Device
+from bench.support.show import JsonFile, shown, table, write
+from model_store.cli.common import explained
 
 if TYPE_CHECKING:
     from bench.plant.steps import StepTimes
@@ -34,9 +34,9 @@ def steps(
     """Seconds of every part of a worker's loop, by the number of lanes: what `glad bench plant` runs on."""
     import torch
 
-    from bench.images import some_images
     from bench.plant.measure import StepsPlan, measure_steps
     from bench.plant.steps import Clock
+    from bench.support.images import some_images
     from model_store.devices import choose_device
     from service.worker.main import default_lanes, torch_threads
 

@@ -19,7 +19,7 @@ Ended = Callable[[str, State], None]
 
 
 class SimulatedThreads:
-    """As `service.worker.codecs.Codecs`. Results are written at their time on the plant's clock."""
+    """As `service.worker.codec_threads.Codecs`. Results are written at their time on the plant's clock."""
 
     def __init__(
         self,

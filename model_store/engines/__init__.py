@@ -1,1 +1,1 @@
-"""The Protocols of glad.models, one backend per module. Importing this package loads none of them."""
+"""The Protocols of glad.protocols, one backend per module. Importing this package loads none of them."""

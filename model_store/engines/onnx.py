@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glad.models import Condition, Models
-from model_store.engines.exported import EngineFailed, EngineUnusable, ExportShapes, Part
-from model_store.engines.parts import models_of, needed_parts, refuse_missing
+from glad.protocols import Condition, Models
+from model_store.engines.export_manifest import EngineFailed, EngineUnusable, ExportShapes, Part
+from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS: Mapping[Provider, str] = {

@@ -15,11 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from glad.models import Condition, Models
-from glad.shapes import in_buckets
-from model_store.engines.exported import EngineFailed, EngineUnusable, Export, ExportShapes, Part, remake
-from model_store.engines.parts import models_of, needed_parts, refuse_missing
-from model_store.engines.tensorrt_api import Context, CudaEngine, TensorRt, installed_tensorrt, shape_of
+from glad.batching import in_buckets
+from glad.protocols import Condition, Models
+from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Export, ExportShapes, Part, remake
+from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
+from model_store.engines.tensorrt_protocols import Context, CudaEngine, TensorRt, installed_tensorrt, shape_of
 
 _REBUILD = "build it here with `glad export BUNDLE --to tensorrt --data DIR`"
 

@@ -11,10 +11,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import nn
 from transformers import ViTModel
 
-from glad.models import Condition, Models
-from glad.settings import MethodSettings
+from glad.protocols import Condition, Models
+from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, ComponentSource
-from model_store.engines.torch_files import (
+from model_store.compatibility import ModelShapes, check_fit
+from model_store.engines.torch_io import (
     ModelLoadError,
     load_condition,
     load_module,
@@ -28,7 +29,6 @@ from model_store.engines.torch_modules import (
     TorchFeatures,
 )
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName, Dtype, Kind
-from model_store.shapes import ModelShapes, check_fit
 
 __all__ = [
     "ModelLoadError",

@@ -1,4 +1,4 @@
-"""The Protocols of glad.models on modules of diffusers and transformers.
+"""The Protocols of glad.protocols on modules of diffusers and transformers.
 
 Everything runs in inference mode: the tensors returned may be read and copied from, but neither written in place nor
 differentiated.
@@ -18,7 +18,7 @@ from transformers import ViTModel
 
 @dataclass(frozen=True)
 class TorchAutoencoder:
-    """glad.models.Autoencoder on diffusers' AutoencoderKL."""
+    """glad.protocols.Autoencoder on diffusers' AutoencoderKL."""
 
     module: AutoencoderKL
 
@@ -59,7 +59,7 @@ class TorchAutoencoder:
 
 @dataclass(frozen=True)
 class TorchDenoiser:
-    """glad.models.Denoiser on diffusers' unconditional UNet2DModel."""
+    """glad.protocols.Denoiser on diffusers' unconditional UNet2DModel."""
 
     module: UNet2DModel
 
@@ -77,7 +77,7 @@ class TorchDenoiser:
 
 @dataclass(frozen=True)
 class TorchConditionalDenoiser:
-    """glad.models.Denoiser on diffusers' text-conditioned UNet2DConditionModel (Stable Diffusion 1.x)."""
+    """glad.protocols.Denoiser on diffusers' text-conditioned UNet2DConditionModel (Stable Diffusion 1.x)."""
 
     module: UNet2DConditionModel
 
@@ -96,7 +96,7 @@ class TorchConditionalDenoiser:
 
 @dataclass(frozen=True)
 class TorchFeatures:
-    """glad.models.Features on transformers' ViTModel: computes no block beyond the deepest one asked for."""
+    """glad.protocols.Features on transformers' ViTModel: computes no block beyond the deepest one asked for."""
 
     module: ViTModel
 

@@ -15,8 +15,8 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
-from glad.settings import ScheduleSettings
-from model_store.engines.torch_files import ModelLoadError, load_pretrained, quiet
+from glad.settings.method import ScheduleSettings
+from model_store.engines.torch_io import ModelLoadError, load_pretrained, quiet
 from model_store.importing.checkpoints import ImportRefused, check_names, read_tensors
 from model_store.importing.names import autoencoder_weights, unet_weights, vit_weights
 

@@ -15,10 +15,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import ViTModel
 
-from glad.settings import MethodSettings
+from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import models_from_modules, save_components
-from model_store.engines.torch_files import DTYPES, round_to_stored_precision, save_condition
+from model_store.engines.torch_io import DTYPES, round_to_stored_precision, save_condition
 from model_store.files import hash_file, make_folder
 from model_store.importing.base import Base, autoencoder_of, check_schedule, features_of, unet_of
 from model_store.importing.checkpoints import ImportRefused, checkpoint_file

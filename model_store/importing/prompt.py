@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from glad.models import Condition
-from model_store.engines.torch_files import quiet
+from glad.protocols import Condition
+from model_store.engines.torch_io import quiet
 from model_store.importing.base import Base
 from model_store.importing.checkpoints import ImportRefused
 

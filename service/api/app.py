@@ -13,52 +13,56 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import (
+from service.api import problems
+from service.api.dependencies import Site
+from service.api.middleware.body_limits import BodyLimit, Limits
+from service.api.middleware.request_metrics import Observed
+from service.api.middleware.request_tracing import Traced
+from service.api.middleware.security_headers import SecurityHeaders
+from service.api.oip import routes as oip
+from service.api.oip.wire import HEADER_LENGTH
+from service.api.openapi import docs_page
+from service.api.openapi.document import document_of
+from service.api.routes import (
     artifacts,
     batch,
     events,
-    gates,
     health,
     history,
     inspections,
-    oip,
     parts,
-    problems,
-    product_changes,
     products,
     replays,
     reviews,
     stations,
 )
-from service.api.held import Held
-from service.api.images import Decoder
-from service.api.limits import BodyLimit, Limits
-from service.api.observed import Observed
-from service.api.openapi import document_of
-from service.api.site import Site
-from service.api.traced import Traced
-from service.artifacts import ArtifactStore
-from service.metrics.api import ApiMetrics
-from service.metrics.plant import Limits as PlantLimits
-from service.oip.wire import HEADER_LENGTH
+from service.api.routes import (
+    product_admin as product_changes,
+)
+from service.api.routes import (
+    quality_gate as gates,
+)
+from service.api.uploads.decoding import Decoder
+from service.api.uploads.memory_budget import Held
+from service.auth.caller import authorize
+from service.auth.guard import Door, Guard, Rules
+from service.auth.key_cache import SharedKeys
+from service.auth.rate_limit import RateLimiter
+from service.auth.scopes import OPEN, is_submission
+from service.maintenance.sweeper import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.results import Results
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
-from service.queue.submission import JobSubmitter
-from service.security import docs_page
-from service.security.caller import authorize
-from service.security.door import Door, Guard, Rules
-from service.security.headers import SecurityHeaders
-from service.security.key_ring import SharedKeys
-from service.security.rate import RateLimiter
-from service.security.scopes import OPEN, is_submission
+from service.queue.submitter import JobSubmitter
 from service.settings import Settings
-from service.sweeping import sweeping
-from service.telemetry import configure_logging, package_version
-from service.tracing import open_tracing
+from service.storage.artifacts import ArtifactStore
+from service.telemetry.logs import configure_logging, package_version
+from service.telemetry.metrics.api import ApiMetrics
+from service.telemetry.metrics.fleet import Limits as PlantLimits
+from service.telemetry.tracing import open_tracing
 
 DESCRIPTION = """
 Finds defects on factory products. Post an image of a part; get a verdict, a score, defect regions and a heatmap.

@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from service.api.middleware.security_headers import ALWAYS
+from service.auth.scopes import is_submission
 from service.errors import InvalidFields, QueueUnavailable, ServiceError
 from service.problem_details import Problem, error_body, field_problems
-from service.security.headers import ALWAYS
-from service.security.scopes import is_submission
 
 LONGEST_SHOWN_PATH = 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from redis.exceptions import RedisError
 
-from service.api.site import Site
+from service.api.dependencies import Site
 from service.errors import QueueUnavailable, UnknownInspection
 
 log = structlog.get_logger(__name__)

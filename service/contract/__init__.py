@@ -10,13 +10,13 @@ from service.contract.event import Event
 from service.contract.findings import Failure, Findings, Region, Timings
 from service.contract.ids import InspectionId, new_inspection_id, parse_inspection_id
 from service.contract.job import DEFAULT_POOL, MAX_JOB_BYTES, Job, JobTooLarge, Priority, Thresholds, Traceability
-from service.contract.message import Message
 from service.contract.metadata import MAX_METADATA_BYTES, Metadata
 from service.contract.quality import Quality, QualityReason
 from service.contract.result import FINAL_STATES, MAX_REGIONS, BundleId, Result, State, Verdict
 from service.contract.review import Decision, Review
 from service.contract.texts import Note, Text
 from service.contract.times import Timestamp, now, rfc3339
+from service.contract.types import Message
 from service.contract.waits import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from service.contract.artifacts import ArtifactName
-from service.contract.message import Message
 from service.contract.quality import Quality
+from service.contract.types import Message
 
 
 class Region(Message):

@@ -10,10 +10,10 @@ from pydantic import ConfigDict, Field
 from model_store import thresholds
 from model_store.manifest import Name, Sha256
 from service.contract.ids import InspectionId
-from service.contract.message import Message
 from service.contract.metadata import Metadata
 from service.contract.texts import Text
 from service.contract.times import Timestamp
+from service.contract.types import Message
 
 MAX_JOB_BYTES = 2048
 DEFAULT_POOL = "default"

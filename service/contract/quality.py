@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import Field
 
-from glad.gate import Check, Unfit
-from service.contract.message import Message
+from glad.quality_gate.limits import Check, Unfit
+from service.contract.types import Message
 
 
 class QualityReason(Message):

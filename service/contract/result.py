@@ -14,10 +14,10 @@ from service.contract.artifacts import IMAGE, ArtifactName, artifact_links
 from service.contract.findings import Failure, Findings, Region, Timings
 from service.contract.ids import InspectionId
 from service.contract.job import Job, Priority, Thresholds, Traceability
-from service.contract.message import Message
 from service.contract.quality import Quality
 from service.contract.review import Review
 from service.contract.times import Timestamp, now
+from service.contract.types import Message
 
 Verdict = thresholds.Verdict
 MAX_REGIONS = 256

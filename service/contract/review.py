@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from service.contract.message import Message
 from service.contract.texts import Note, Text
 from service.contract.times import Timestamp
+from service.contract.types import Message
 
 
 class Decision(StrEnum):

@@ -21,8 +21,7 @@ from typing import Any, cast
 import redis
 import structlog
 
-from service.artifacts import ArtifactFolder
-from service.child import Backoff
+from service.host.child_process import Backoff
 from service.outbox.archive_days import close_days
 from service.outbox.archive_parts import Part, day_at, day_of, parts_in
 from service.outbox.archive_written import Written
@@ -31,6 +30,7 @@ from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import added_ms
 from service.queue.results import RESULT_FIELDS, read_result
+from service.storage.artifacts import ArtifactFolder
 
 FOLDER = "archive"
 DAY_MS = 86_400_000

@@ -10,8 +10,8 @@ from itertools import groupby
 
 import structlog
 
-from service.artifacts import ArtifactFolder
 from service.outbox.archive_parts import SUFFIX, Part, place
+from service.storage.artifacts import ArtifactFolder
 
 log = structlog.get_logger(__name__)
 

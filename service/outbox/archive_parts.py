@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from service.artifacts import ArtifactFolder
 from service.queue.outbox import added_ms
+from service.storage.artifacts import ArtifactFolder
 
 SUFFIX = ".jsonl.gz"
 _PART = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d+-\d+)_(\d+-\d+)\.jsonl\.gz")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import redis
 
-from service.artifacts import ArtifactFolder
 from service.outbox.archive_parts import Part, parts_in, place
 from service.queue import keys
 from service.queue.events import StoredEvent
+from service.storage.artifacts import ArtifactFolder
 
 
 class Written:

@@ -18,8 +18,10 @@ import structlog
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from service.artifacts import ArtifactStore
-from service.child import EXIT_CONFIG
+from service.host.child_process import EXIT_CONFIG
+from service.host.health_server import Port
+from service.host.memory import set_startup_aside
+from service.host.shutdown import Stop
 from service.outbox.archive import FOLDER, Archive
 from service.outbox.keeper import Keeper
 from service.outbox.metrics import OutboxMetrics
@@ -27,13 +29,11 @@ from service.outbox.mqtt import Mqtt
 from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings, describe
 from service.outbox.webhooks import Webhook
-from service.port import Port
 from service.queue.connection import connect
 from service.queue.outbox import Holder, Subscribers, Subscription
 from service.queue.schema import SchemaTooNew, check, refuse_newer
-from service.steady_memory import set_startup_aside
-from service.stop import Stop
-from service.telemetry import configure_logging
+from service.storage.artifacts import ArtifactStore
+from service.telemetry.logs import configure_logging
 
 PAUSE_S = 1.0
 DRAIN_S = 20.0

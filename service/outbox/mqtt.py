@@ -20,7 +20,7 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from service.child import Backoff
+from service.host.child_process import Backoff
 from service.outbox.relay import Policy, Undelivered, message
 from service.outbox.settings import OutboxSettings
 from service.queue.events import StoredEvent

@@ -20,12 +20,12 @@ from typing import Protocol
 import structlog
 from redis.exceptions import RedisError
 
-from service.child import Backoff
+from service.host.child_process import Backoff
+from service.host.shutdown import Stop
 from service.outbox.metrics import OutboxMetrics
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.events import StoredEvent
 from service.queue.outbox import Pending, Retry, Standing, Subscription
-from service.stop import Stop
 
 PAUSE_S = 1.0
 """Between an error of Redis, or a look at who holds the sink, and the next."""

@@ -13,13 +13,13 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from service.child import Backoff
+from service.host.child_process import Backoff
 from service.outbox import signature
 from service.outbox.addresses import AddressRefused, resolve
 from service.outbox.relay import Policy, Undelivered, message
 from service.outbox.settings import OutboxSettings
 from service.queue.events import StoredEvent
-from service.telemetry import package_version
+from service.telemetry.logs import package_version
 
 AT_A_TIME = 8
 MOST_FAILED = 100

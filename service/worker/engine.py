@@ -15,13 +15,13 @@ import torch
 from redis.exceptions import RedisError
 
 from service.contract import Failure, State
-from service.metrics.worker import WorkerMetrics
+from service.host.shutdown import Stop
 from service.queue.claims import ClaimedJob
-from service.stop import Stop
-from service.worker.leases import LeaseKeeper
-from service.worker.models import BundleUnavailable
+from service.telemetry.metrics.worker import WorkerMetrics
+from service.worker.bundle_cache import BundleUnavailable
+from service.worker.heartbeat import Pulse
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.parts import Bundle, Bundles, Device, Found, Image, Queue, Ready, Threads
-from service.worker.pulse import Pulse
 from service.worker.runner import NotFinite
 from service.worker.scheduler import Place, Scheduler
 

@@ -19,29 +19,29 @@ from redis.exceptions import RedisError
 
 from model_store.bundle import Bundle
 from model_store.devices import choose_device
-from model_store.engines.choice import Loaded
-from model_store.engines.choice import load as load_engine
-from model_store.engines.pace import seconds_per_image
-from model_store.engines.wanted import Wanted
+from model_store.engines.engine_spec import Wanted
+from model_store.engines.loading import Loaded
+from model_store.engines.loading import load as load_engine
+from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.artifacts import ArtifactStore
-from service.metrics.worker import WorkerMetrics
-from service.port import Port
+from service.host.health_server import Port
+from service.host.memory import set_startup_aside
+from service.host.shutdown import Stop
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
-from service.steady_memory import set_startup_aside
-from service.stop import Stop
-from service.telemetry import configure_logging
-from service.tracing import open_tracing
-from service.worker.codecs import Codecs
+from service.storage.artifacts import ArtifactStore
+from service.telemetry.logs import configure_logging
+from service.telemetry.metrics.worker import WorkerMetrics
+from service.telemetry.tracing import open_tracing
+from service.worker.bundle_cache import BundleCache, Load, first_to_warm
+from service.worker.codec_threads import Codecs
 from service.worker.engine import Engine
-from service.worker.leases import LeaseKeeper
-from service.worker.models import BundleCache, Load, first_to_warm
-from service.worker.pulse import Pulse
+from service.worker.heartbeat import Pulse
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
 from service.worker.vitals import Vitals

@@ -81,7 +81,7 @@ class Queue(Protocol):
 
 
 class Bundles(Protocol[_BundleOut_co]):
-    """What is loaded: `service.worker.models.BundleCache`."""
+    """What is loaded: `service.worker.bundle_cache.BundleCache`."""
 
     def holds(self, bundle_hash: str, /) -> bool:
         """`get` would give it at once."""
@@ -91,8 +91,8 @@ class Bundles(Protocol[_BundleOut_co]):
 
 
 class Threads(Protocol[_BundleIn_contra, Image, _FoundIn_contra]):
-    """What happens before and after the device: `service.worker.codecs.Codecs`. Every call but the first two is told in
-    the end by `hear`."""
+    """What happens before and after the device: `service.worker.codec_threads.Codecs`. Every call but the first two
+    is told in the end by `hear`."""
 
     def hear(self, wait_s: float = 0.0) -> Ready[Image] | Gone | None:
         """The next thing that happened; waits at most so long."""

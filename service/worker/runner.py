@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.framed import Square
-from glad.guidance import Told, predict_noise
-from glad.imaging import Pixels
+from glad.batching import call_shapes
+from glad.image_codec import Pixels
+from glad.images.framed import Square
+from glad.images.tiling import Tile
 from glad.lane import Lane, LaneBlock, Phase
-from glad.layout import Tile
+from glad.noise_prediction import Told, predict_noise
 from glad.reconstruct import decode, encode
-from glad.score import at_side, gather_evidence
-from glad.shapes import call_shapes
+from glad.scoring import at_side, gather_evidence
 from glad.step import step
 from model_store.inspection import Unfinished, Walked
-from service.worker.codec import Prepared
-from service.worker.models import LoadedBundle
+from service.worker.bundle_cache import LoadedBundle
+from service.worker.picture_codec import Prepared
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Inspected:
     map: NDArray[np.float32]
     """(rows, columns) of the placement's plane, 0 where nothing counts."""
     reconstruction: Pixels
-    """The plane too, at most `glad.mosaic.LONGEST_PX` long: (…, 3) uint8."""
+    """The plane too, at most `glad.images.mosaic.LONGEST_PX` long: (…, 3) uint8."""
     encode_ms: float
     denoise_ms: float
     score_ms: float

@@ -11,7 +11,7 @@ import torch
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.worker.pulse import Pulse
+from service.worker.heartbeat import Pulse
 
 
 @dataclass(frozen=True)

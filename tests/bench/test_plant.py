@@ -18,7 +18,7 @@ from bench.plant.search import smallest
 from bench.plant.simulation import Fleet, Loss, Measured, Shift, Story, simulate
 from bench.plant.steps import Clock, StepTimes
 from bench.plant.timeline import LocalClock, Timeline
-from glad.settings import MethodSettings
+from glad.settings.method import MethodSettings
 from service.contract import Priority, State
 
 TIMES = StepTimes(

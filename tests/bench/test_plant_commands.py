@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.endurance.redis_memory import measure_redis_memory
 from bench.plant.check import CheckPlan, poisson
 from bench.plant.steps import read_steps
-from bench.redis_memory import measure_redis_memory
 from tests.support.tiny_bundle import make_tiny_bundle
 
 CHECKED: dict[str, Any] = {"steps": 4, "t_min": 100, "trigger": {"delta": 0.05}}

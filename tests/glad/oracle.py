@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glad.models import Models
-from glad.settings import Direction, MaskForm, MethodSettings, Renoise, StartLevel
+from glad.protocols import Models
+from glad.settings.method import Direction, MaskForm, MethodSettings, Renoise, StartLevel
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glad.imaging import UndecodableImage, decode_image
+from glad.image_codec import UndecodableImage, decode_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 """Colour types of the PNG standard."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from glad.foreground import foreground_mask, grey_of, otsu_threshold
-from glad.settings import Foreground, Length, ScoreSettings
+from glad.settings.method import Foreground, Length, ScoreSettings
 
 BLUR = {"smoothing": Length(value=2), "taps": Length(value=5)}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glad.imaging import SURE, Checked, ImageError, check_image, decode_image
+from glad.image_codec import SURE, Checked, ImageError, check_image, decode_image
 from tests.support import hostile
 from tests.support.hostile import Files
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.compare import ImageComparator
+from glad.batching import CallShapes, call_shapes, in_buckets
+from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock, Phase
-from glad.models import Models
+from glad.protocols import Models
 from glad.reconstruct import reconstruct
-from glad.settings import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings
-from glad.shapes import CallShapes, call_shapes, in_buckets
+from glad.settings.method import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings
 from glad.step import step
 from tests.glad.toys import (
     PixelFeatures,

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from glad.pictures import CONTOUR, colour_scale, contact_sheet, heatmap, lightness, mask, overlay
+from glad.images.rendering import CONTOUR, colour_scale, contact_sheet, heatmap, lightness, mask, overlay
 
 
 def test_the_scale_rises_evenly_in_lightness_from_black_to_cream() -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from glad.lane import Phase, TriggerReason
-from glad.models import Condition
+from glad.protocols import Condition
 from glad.reconstruct import Reconstruction, reconstruct
-from glad.settings import (
+from glad.settings.method import (
     Direction,
     FusionSettings,
     MaskForm,

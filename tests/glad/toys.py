@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from glad.models import Models
+from glad.protocols import Models
 
 
 @dataclass(frozen=True)

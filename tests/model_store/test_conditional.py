@@ -11,14 +11,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from glad.models import Condition, Models
-from glad.noise import image_noise
+from glad.batching import CallShapes
+from glad.protocols import Condition, Models
 from glad.reconstruct import reconstruct
-from glad.settings import MethodSettings
-from glad.shapes import CallShapes
+from glad.seeded_noise import image_noise
+from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
+from model_store.compatibility import ModelsDoNotFit, check_fit
 from model_store.engines.torch import ModelLoadError, load_models, models_from_modules, shapes_of
-from model_store.shapes import ModelsDoNotFit, check_fit
 from tests.support.bundles import agree
 from tests.support.tiny_bundle import TINY_SETTINGS, make_tiny_bundle, tiny_condition, tiny_modules
 

@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
     "modules",
     [
         "model_store.manifest",
-        "model_store.store, model_store.product, model_store.bundle, model_store.shapes, model_store.engines",
-        "model_store.cli",
-        "model_store.command",
-        "model_store.inspect_command",
-        "model_store.store_options",
+        "model_store.store, model_store.product_state, model_store.bundle, model_store.compatibility",
+        "model_store.engines",
+        "model_store.cli.bundle",
+        "model_store.cli.common",
+        "model_store.cli.inspect",
+        "model_store.cli.options",
     ],
 )
 def test_the_store_imports_neither_torch_nor_its_libraries(modules: str) -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.imaging import Pixels
+from glad.image_codec import Pixels
+from glad.images.mosaic import LONGEST_PX
+from glad.images.placement import Box
 from glad.lane import Lane, Trigger, TriggerReason, together
-from glad.models import Models
-from glad.mosaic import LONGEST_PX
-from glad.placement import Box
-from glad.schedule import noise_schedule
-from glad.settings import MethodSettings, ScheduleSettings
+from glad.noise_schedule import noise_schedule
+from glad.protocols import Models
+from glad.settings.method import MethodSettings, ScheduleSettings
 from model_store.inspection import Inspected, inspect
 from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glad.settings import MethodSettings
+from glad.settings.method import MethodSettings
 from model_store.errors import NotCalibrated
 from model_store.manifest import MANIFEST_NAME, Component, Manifest, bundle_hash, calibration_digest, check_name
 from model_store.store import SHIPPED_BUNDLES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from glad.settings import MethodSettings
-from model_store.shapes import ModelsDoNotFit, ModelShapes, check_fit
+from glad.settings.method import MethodSettings
+from model_store.compatibility import ModelsDoNotFit, ModelShapes, check_fit
 
 SHAPES = ModelShapes(
     image_channels=3, latent_channels=4, factor=8, unet_in_channels=4, unet_out_channels=4, unet_stride=2,

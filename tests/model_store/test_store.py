@@ -24,7 +24,7 @@ from model_store.errors import (
     UnsupportedStore,
 )
 from model_store.manifest import MANIFEST_NAME
-from model_store.product import STATE_NAME, ThresholdOverrides
+from model_store.product_state import STATE_NAME, ThresholdOverrides
 from model_store.store import SHIPPED_BUNDLES, Store
 from model_store.thresholds import Thresholds
 from tests.support.bundles import new_version

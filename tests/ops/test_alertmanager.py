@@ -16,11 +16,11 @@ import trustme
 import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
-from service.child import Child
-from service.metrics.plant import Limits, PlantCollector, Sight
+from service.host.child_process import Child
 from service.queue.keeping import Keeping
-from service.queue.redis_state import RedisState
+from service.queue.redis_health import RedisState
 from service.settings import Settings
+from service.telemetry.metrics.fleet import Limits, PlantCollector, Sight
 from tests.support.manifests import ROOT, composed
 from tests.support.processes import eventually, free_port
 from tests.support.receiver import Receiver, receiving

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.child import API_DRAIN_S
+from service.host.child_process import API_DRAIN_S
+from service.host.private_redis import redis_command
+from service.host.supervisor import Patience
 from service.outbox.main import DRAIN_S
 from service.outbox.settings import OutboxSettings
-from service.private_redis import redis_command
 from service.settings import Settings
-from service.supervisor import Patience
 from tests.support.manifests import ROOT, composed, run, snippet
 
 PROFILES = ("cpu", "gpu", "camera", "outbox", "alerts")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.child import Child
 from service.contract import Priority
+from service.host.child_process import Child
 from service.queue.connection import connect
 from service.queue.keys import PoolKeys
 from service.settings import Settings

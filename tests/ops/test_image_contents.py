@@ -111,10 +111,16 @@ def imports(image: str, modules: Sequence[str]) -> subprocess.CompletedProcess[s
     [
         (
             "api",
-            ("service.api.app", "service.api_process", "service.outbox.main", "service.backup.cli", "service.otel"),
+            (
+                "service.api.app",
+                "service.api.server",
+                "service.outbox.main",
+                "service.cli.backup",
+                "service.telemetry.otel",
+            ),
         ),
-        ("worker-cpu", ("service.worker.main", "service.otel", "onnxruntime")),
-        ("train", ("training.pipeline", "training.evaluate", "training.export.make")),
+        ("worker-cpu", ("service.worker.main", "service.telemetry.otel", "onnxruntime")),
+        ("train", ("training.pipeline", "training.evaluation.evaluate", "training.export.make")),
     ],
 )
 def test_what_an_image_is_for_can_be_imported_in_it(image: str, modules: Sequence[str]) -> None:

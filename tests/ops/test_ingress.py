@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.app import create_app
-from service.security.scopes import OPEN
+from service.auth.scopes import OPEN
 from service.settings import Settings
 from tests.support.manifests import OVERLAYS, documents, named
 

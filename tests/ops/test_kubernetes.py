@@ -16,13 +16,13 @@ import yaml
 
 from scripts.dashboards import DASHBOARDS
 from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
-from service.api.health import router as health
-from service.child import API_DRAIN_S
+from service.api.routes.health import router as health
 from service.contract import Priority
+from service.host.child_process import API_DRAIN_S
+from service.host.supervisor import Patience
 from service.outbox.main import DRAIN_S
 from service.queue.keys import PoolKeys
 from service.settings import Settings
-from service.supervisor import Patience
 from tests.support.manifests import (
     EVERYTHING,
     KUSTOMIZATIONS,

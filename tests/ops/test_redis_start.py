@@ -13,7 +13,7 @@ import pytest
 import redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
-from service.child import Child
+from service.host.child_process import Child
 from tests.support.manifests import OVERLAYS, composed, documents, named, tool
 from tests.support.processes import eventually, free_port
 

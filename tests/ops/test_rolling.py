@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench.rolling import run
-from bench.rolling_command import rows
-from bench.rolling_report import NEWER, OLDER, Report, Trial
+from bench.endurance.rolling import run
+from bench.endurance.rolling_command import rows
+from bench.endurance.rolling_report import NEWER, OLDER, Report, Trial
 from tests.support.manifests import tool
 
 ROLLED = ("worker-cpu-1", "api-1", "api-2", "redis-1", "prometheus-1")

@@ -16,16 +16,16 @@ import pytest_asyncio
 import redis
 import redis.asyncio
 
-from glad.gate import QualityGate
+from glad.quality_gate.limits import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
-from service.api.site import Site
-from service.artifacts import ArtifactStore
+from service.api.dependencies import Site
+from service.auth.key_cache import SharedKeys
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
-from service.queue.submission import JobSubmitter
-from service.security.key_ring import SharedKeys
+from service.queue.submitter import JobSubmitter
 from service.settings import Settings
+from service.storage.artifacts import ArtifactStore
 from tests.support.line import AT, THRESHOLDS
 from tests.support.object_store import ObjectStore, credentials
 from tests.support.redis_server import RedisServer

@@ -16,7 +16,7 @@ import pytest
 import trustme
 from paho.mqtt.enums import CallbackAPIVersion
 
-from service.child import Child
+from service.host.child_process import Child
 from tests.support.processes import eventually, free_port
 
 

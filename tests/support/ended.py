@@ -10,7 +10,7 @@ import redis
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
-from service.queue.submission import JobSubmitter
+from service.queue.submitter import JobSubmitter
 from tests.support.line import make_job, result_of
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Metric
 
-from service.metrics.api import ApiMetrics
-from service.metrics.plant import Limits
-from service.metrics.worker import WorkerMetrics
 from service.outbox.metrics import OutboxMetrics
 from service.settings import Settings
-from service.worker.pulse import Pulse
+from service.telemetry.metrics.api import ApiMetrics
+from service.telemetry.metrics.fleet import Limits
+from service.telemetry.metrics.worker import WorkerMetrics
+from service.worker.heartbeat import Pulse
 from service.worker.vitals import Vitals
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}

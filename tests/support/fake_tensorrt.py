@@ -1,4 +1,4 @@
-"""A `tensorrt` that computes on the CPU's own addresses, as far as model_store.engines.tensorrt_api goes.
+"""A `tensorrt` that computes on the CPU's own addresses, as far as model_store.engines.tensorrt_protocols goes.
 
 A "network file" is JSON: {"inputs": {name: [type, shape]}, "outputs": {name: [type, shape, scale]},
 "errors": [text]}. An "engine file" is the same with "buckets" and "version". Every element of an output's row is
@@ -26,7 +26,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from model_store.engines import tensorrt_api as api
+from model_store.engines import tensorrt_protocols as api
 from model_store.engines.tensorrt import Place
 
 __version__ = "10.16.1.11"

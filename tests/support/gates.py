@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.gate import VIEW_SIDE, QualityGate
+from glad.quality_gate.limits import VIEW_SIDE, QualityGate
 
 SIDE = 96
 

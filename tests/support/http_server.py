@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.api_process import make_server
+from service.api.server import make_server
 from service.settings import Settings
 
 

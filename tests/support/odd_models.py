@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from glad.models import Autoencoder
+from glad.protocols import Autoencoder
 from model_store.bundle import Bundle
-from model_store.engines.choice import Loaded, load
+from model_store.engines.loading import Loaded, load
 
 ALLERGIC = "allergic"
 

@@ -11,12 +11,12 @@ from typing import Any
 import redis
 
 from model_store.store import Store
-from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Event, Job, Result, Thresholds, new_inspection_id, now
 from service.queue import keys
 from service.queue.connection import connect_async
 from service.queue.results import Results
-from service.queue.submission import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter, Outcome
+from service.storage.artifacts import ArtifactStore
 from tests.support.nursery import Nursery, Worker
 from tests.support.processes import eventually
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.child import Child
+from service.host.child_process import Child
 from tests.support.containers import Container
 from tests.support.processes import eventually
 

@@ -1,6 +1,8 @@
-"""Records a small installation as a backup, for later versions to restore: see tests/service/test_recorded.py.
+"""Records a small installation as a backup, for later versions to restore: see
+tests/service/maintenance/test_recorded.py.
 
-    python -m tests.support.record_installation tests/service/recorded/schema-1 --redis-bin PATH/TO/redis-server
+    python -m tests.support.record_installation \\
+        tests/service/maintenance/recorded/schema-1 --redis-bin PATH/TO/redis-server
 
 Made anew only for a new schema; what an older version wrote is never made again. The Redis should be the oldest that is
 supported, 6.2: every later one reads its snapshots. Results are kept for 30 years, since Redis drops what has expired
@@ -19,8 +21,8 @@ from typing import Any
 import httpx
 import psutil
 
-from service.client import Client
-from tests.service.test_supervisor import Served, serve
+from service.client.client import Client
+from tests.service.host.test_supervisor import Served, serve
 from tests.service.worker.conftest import png
 from tests.support.shell import glad
 from tests.support.tiny_bundle import QUICK, make_tiny_bundle

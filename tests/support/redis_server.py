@@ -6,8 +6,8 @@ from pathlib import Path
 
 import redis
 
-from service.child import Child
-from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.child_process import Child
+from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
 from service.queue.connection import connect
 from tests.support.processes import eventually
 

@@ -17,12 +17,12 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from transformers import ViTConfig, ViTModel
 
-from glad.gate import QualityGate
-from glad.models import Condition
-from glad.settings import MethodSettings
+from glad.protocols import Condition
+from glad.quality_gate.limits import QualityGate
+from glad.settings.method import MethodSettings
 from model_store.bundle import BundleParts, write_bundle
 from model_store.engines.torch import save_components
-from model_store.engines.torch_files import save_condition
+from model_store.engines.torch_io import save_condition
 from model_store.manifest import Calibration, Provenance
 
 LATENT_CHANNELS = 4

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from service.artifacts import ArtifactStore
 from service.contract import Failure, Result
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.settings import Settings
+from service.storage.artifacts import ArtifactStore
 from tests.support.line import findings, picture
 
 MAP = np.arange(600, dtype=np.float32).reshape(20, 30) / 600

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from model_store.bundle import Bundle, open_bundle
 from model_store.manifest import calibration_digest
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
-from training.evaluate import evaluate
+from training.evaluation.evaluate import evaluate
+from training.evaluation.tables import as_markdown
 from training.pipeline import RunMismatch, train
 from training.publish import Naming
 from training.recipe import Recipe
-from training.tables import as_markdown
 
 
 @pytest.fixture(scope="module")

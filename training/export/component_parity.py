@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glad.framed import frame
-from glad.matching import feature_input
-from glad.models import Condition, Models
-from glad.schedule import add_noise, noise_schedule, predict_x0
-from glad.score import at_side
-from glad.settings import MethodSettings
-from glad.shapes import in_buckets
-from training.image_files import read_pixels
-from training.probes import Probe
+from glad.batching import in_buckets
+from glad.images.framed import frame
+from glad.noise_schedule import add_noise, noise_schedule, predict_x0
+from glad.patch_matching import feature_input
+from glad.protocols import Condition, Models
+from glad.scoring import at_side
+from glad.settings.method import MethodSettings
+from training.data.image_files import read_pixels
+from training.synthesis.probes import Probe
 
 Call = Callable[..., tuple[Tensor, ...]]
 TIMESTEPS = 5

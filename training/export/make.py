@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glad.models import Models
-from glad.schedule import NoiseSchedule, add_noise
-from glad.score import at_side
-from glad.settings import MethodSettings
-from glad.shapes import call_shapes
+from glad.batching import call_shapes
+from glad.noise_schedule import NoiseSchedule, add_noise
+from glad.protocols import Models
+from glad.scoring import at_side
+from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
-from model_store.engines.exported import (
+from model_store.engines.backends import FindPlace, Runner, open_files
+from model_store.engines.export_manifest import (
     EngineFailed,
     ExportedPart,
     ExportEngine,
@@ -29,21 +30,20 @@ from model_store.engines.exported import (
     export_folder,
 )
 from model_store.engines.onnx import Provider
-from model_store.engines.runners import FindPlace, Runner, open_files
 from model_store.engines.tensorrt import tensorrt_place
 from model_store.engines.torch import load_models
 from model_store.files import hidden_sibling, make_folder
-from training.data import good_split
+from training.calibration.recalibrate import recipe_of
+from training.data.dataset import good_split
 from training.export.component_parity import inputs
 from training.export.onnx import ExportFailed, export_onnx, shapes_of
 from training.export.parity import Parity, compare
 from training.export.published import Origin, finish, replace, tell
 from training.export.tensorrt import TIMING_CACHE, build_parts
 from training.export.tolerances import Tolerances, tolerances_for
-from training.probes import Probe, make_probes
 from training.progress import Progress
-from training.recalibrate import recipe_of
-from training.squares import of_one_square
+from training.synthesis.probes import Probe, make_probes
+from training.synthesis.squares import of_one_square
 
 CALIBRATION_SAMPLES = 16
 """Inputs of each model by which int8 finds its ranges."""
@@ -122,8 +122,9 @@ def make_export(
 ) -> Made:
     """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
-    folder: the bundle's; data: good images, see `training.data`; report: where parity.json and its pages go, passed or
-    not. BundleError, DataError, ExportFailed, EngineUnusable, ValueError; a bundle's older export stays until then.
+    folder: the bundle's; data: good images, see `training.data.dataset`; report: where parity.json and its pages go,
+    passed or not. BundleError, DataError, ExportFailed, EngineUnusable, ValueError; a bundle's older export stays
+    until then.
     """
     for precision in plan.precisions:
         plan.tolerances(precision)

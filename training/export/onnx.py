@@ -14,9 +14,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from glad.models import Models
-from glad.settings import MethodSettings
-from model_store.engines.exported import ExportedPart, ExportShapes, Part, Precision, shapes_for
+from glad.protocols import Models
+from glad.settings.method import MethodSettings
+from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision, shapes_for
 from model_store.engines.torch import TorchAutoencoder, TorchFeatures
 from model_store.engines.torch_modules import TorchConditionalDenoiser, TorchDenoiser
 from model_store.files import hash_file

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.models import Models
-from glad.settings import MethodSettings
-from model_store.engines.exported import Precision, Proof
-from model_store.engines.runners import Runner
+from glad.protocols import Models
+from glad.settings.method import MethodSettings
+from model_store.engines.backends import Runner
+from model_store.engines.export_manifest import Precision, Proof
 from model_store.inspection import Inspected, inspect
 from model_store.manifest import Manifest
 from model_store.thresholds import Thresholds
+from training.data.image_files import read_pixels
 from training.export.component_parity import ComponentRow, in_units, measured, trials
 from training.export.tolerances import Tolerances
-from training.image_files import read_pixels
-from training.probes import Probe
 from training.progress import Progress
-from training.squares import of_one_square
+from training.synthesis.probes import Probe
+from training.synthesis.squares import of_one_square
 
 COMPONENT_IMAGES = 8
 """Images by which the models are compared one by one; all images are inspected end to end."""
@@ -203,8 +203,8 @@ def compare(
 ) -> Parity:
     """Every model by itself, then every image end to end, under the bundle's settings and thresholds.
 
-    images: of `training.probes.make_probes`, inspected as one model image each; runner: what the candidate runs on;
-    device: of both models' tensors.
+    images: of `training.synthesis.probes.make_probes`, inspected as one model image each; runner: what the candidate
+    runs on; device: of both models' tensors.
     ValueError without images, or if an output has another shape than the reference's.
     """
     if not images:

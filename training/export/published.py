@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from model_store.bundle import Bundle
-from model_store.engines.exported import (
+from model_store.engines.backends import FindPlace
+from model_store.engines.export_manifest import (
     EXPORT_NAME,
     PARITY_NAME,
     EngineUnusable,
@@ -21,7 +22,6 @@ from model_store.engines.exported import (
     ExportEngine,
     ExportShapes,
 )
-from model_store.engines.runners import FindPlace
 from model_store.files import hash_file, hidden_sibling, sync_folder, write_file
 from training.export.parity import Parity
 from training.export.parity_page import Compared, verdict, write_page

@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from glad.shapes import CallShapes
-from model_store.engines.exported import ExportedPart
+from glad.batching import CallShapes
+from model_store.engines.export_manifest import ExportedPart
 from model_store.engines.tensorrt import Place
-from model_store.engines.tensorrt_api import Builder, Config, Network, Parser, Profile, TensorRt, TimingCache, shape_of
+from model_store.engines.tensorrt_protocols import (
+    Builder,
+    Config,
+    Network,
+    Parser,
+    Profile,
+    TensorRt,
+    TimingCache,
+    shape_of,
+)
 from model_store.files import hash_file, replace_file
 from training.export.onnx import ExportFailed
 

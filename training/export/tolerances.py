@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from glad.frozen import Frozen
-from model_store.engines.exported import Precision
+from glad.settings.base import Frozen
+from model_store.engines.export_manifest import Precision
 
 
 class Tolerances(Frozen):

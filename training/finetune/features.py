@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ViTConfig, ViTModel
 
-from glad.schedule import NoiseSchedule, add_noise, predict_x0
-from glad.settings import MethodSettings
+from glad.noise_schedule import NoiseSchedule, add_noise, predict_x0
+from glad.settings.method import MethodSettings
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
-from training.pairs import PairSet, to_unit
 from training.progress import progress_bar
 from training.recipe import FeaturesRecipe
+from training.synthesis.pairs import PairSet, to_unit
 
 CLEAR = 0.02  # a patch with less of its area changed is normal
 DAMAGED = 0.15  # a patch with more of its area changed is anomalous; in between it is left out of the loss

@@ -12,12 +12,12 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional
 
-from glad.schedule import NoiseSchedule, add_noise, atp_target
-from glad.settings import MethodSettings
+from glad.noise_schedule import NoiseSchedule, add_noise, atp_target
+from glad.settings.method import MethodSettings
 from training.finetune.stage import Stage
-from training.pairs import PairSet, to_unit
 from training.progress import progress_bar
 from training.recipe import UnetRecipe
+from training.synthesis.pairs import PairSet, to_unit
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.finetune.stage import Stage
-from training.pairs import PairSet, to_unit
 from training.recipe import VaeRecipe
+from training.synthesis.pairs import PairSet, to_unit
 
 
 def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:

@@ -13,11 +13,11 @@ import redis
 import trustme
 from prometheus_client import CollectorRegistry
 
+from service.host.shutdown import Stop
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings
 from service.queue.outbox import Subscription
-from service.stop import Stop
 from tests.support.receiver import Receiver, receiving
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

@@ -14,12 +14,12 @@ import pytest
 import redis
 
 from model_store.files import hidden_sibling
-from service.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
 from service.contract import Result
 from service.outbox.archive import FOLDER, Archive
 from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
+from service.storage.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
 from tests.service.outbox.conftest import MakeRelay, turns
 from tests.support.ended import end
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from service.outbox.cli import app
+from service.cli.outbox import app
 from service.outbox.webhooks import Webhook, sink_name
 from service.queue.outbox import DeadLetter, DeadLetters, Subscribers
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns

@@ -18,11 +18,11 @@ import httpx
 import pytest
 import redis
 
-from service.artifacts import ArtifactStore
 from service.outbox.archive import FOLDER
 from service.outbox.webhooks import sink_name
 from service.queue import keys
 from service.queue.outbox import Subscribers
+from service.storage.artifacts import ArtifactStore
 from tests.service.outbox.conftest import SECRET
 from tests.support.broker import Subscriber, broker, subscribed
 from tests.support.ended import end

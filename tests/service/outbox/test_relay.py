@@ -12,7 +12,8 @@ import redis
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from service.child import Backoff
+from service.host.child_process import Backoff
+from service.host.shutdown import Stop
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import (
     Policy,
@@ -28,7 +29,6 @@ from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import DeadLetters, Pending, Retry, Standing, Subscribers, Subscription
 from service.queue.results import Retention
-from service.stop import Stop
 from tests.service.outbox.conftest import MakeRelay, running, turns
 from tests.support.ended import end
 from tests.support.processes import eventually

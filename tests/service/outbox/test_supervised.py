@@ -8,11 +8,11 @@ import os
 import signal
 from pathlib import Path
 
-from service.artifacts import ArtifactStore
-from service.client import Client
+from service.client.client import Client
 from service.contract import State
 from service.outbox.archive import FOLDER
-from tests.service.test_supervisor import serve
+from service.storage.artifacts import ArtifactStore
+from tests.service.host.test_supervisor import serve
 from tests.service.worker.conftest import png
 from tests.support.processes import children_of, eventually, is_running
 from tests.support.tiny_bundle import make_tiny_bundle

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from model_store.store import Store
-from service.child import Child
-from service.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.child_process import Child
+from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
 from service.queue.connection import connect
-from service.worker.models import BundleCache, LoadedBundle
+from service.worker.bundle_cache import BundleCache, LoadedBundle
 from tests.support.nursery import Nursery
 from tests.support.plant import Plant
 from tests.support.processes import eventually

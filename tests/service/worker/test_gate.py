@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glad.gate import Check
-from glad.imaging import to_png
+from glad.image_codec import to_png
+from glad.quality_gate.limits import Check
 from model_store.store import Store
 from service.contract import Result, State, Verdict
 from tests.support.gates import a_gate, a_part

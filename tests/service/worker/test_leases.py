@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from service.metrics.worker import WorkerMetrics
 from service.queue import keys
 from service.queue.jobs import JobQueue
-from service.worker.leases import LeaseKeeper
+from service.telemetry.metrics.worker import WorkerMetrics
+from service.worker.lease_keeper import LeaseKeeper
 from tests.support.plant import Plant
 from tests.support.processes import eventually
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from service.child import Child
+from service.host.child_process import Child
 from service.settings import Settings
 from tests.service.worker.conftest import png
 from tests.support.http_server import server_on

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.stop import Stop
-from service.worker.pulse import Pulse
+from service.host.shutdown import Stop
+from service.worker.heartbeat import Pulse
 
 
 @dataclass

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.imaging import MAX_PIXELS
-from glad.models import Condition, Denoiser, Models
+from glad.image_codec import MAX_PIXELS
+from glad.protocols import Condition, Denoiser, Models
 from glad.reconstruct import reconstruct
-from glad.score import anomaly_map, image_scores
-from model_store.engines.choice import load
+from glad.scoring import anomaly_map, image_scores
+from model_store.engines.loading import load
 from model_store.store import Store
-from service.worker.codec import Prepared, prepare, render
-from service.worker.models import BundleCache, BundleUnavailable, LoadedBundle, _group
+from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
+from service.worker.picture_codec import Prepared, prepare, render
 from service.worker.runner import Inspected, NotFinite, Runner
 from tests.service.worker.conftest import png
 from tests.support.tiny_bundle import make_tiny_bundle

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from service.artifacts import ArtifactStore
 from service.contract import State
 from service.queue import keys
+from service.storage.artifacts import ArtifactStore
 from tests.service.worker.conftest import png
 from tests.support.nursery import Worker
 from tests.support.object_store import credentials

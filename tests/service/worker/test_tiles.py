@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from glad.imaging import MAX_PIXELS, decode_image
-from glad.models import Models
+from glad.image_codec import MAX_PIXELS, decode_image
+from glad.protocols import Models
 from model_store.inspection import inspect
 from model_store.store import Store
 from service.contract import State
 from service.queue import keys
-from service.worker.codec import Prepared, prepare, render
-from service.worker.models import BundleCache, LoadedBundle
+from service.worker.bundle_cache import BundleCache, LoadedBundle
+from service.worker.picture_codec import Prepared, prepare, render
 from service.worker.runner import Inspected, NotFinite, Runner
 from service.worker.scheduler import Scheduler
 from tests.service.worker.conftest import png

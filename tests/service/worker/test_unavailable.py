@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.artifacts import ArtifactStore
 from service.contract import IMAGE, State
 from service.queue import keys
-from service.worker.codecs import RETRY_ELSEWHERE_MS
+from service.storage.artifacts import ArtifactStore
+from service.worker.codec_threads import RETRY_ELSEWHERE_MS
 from tests.service.worker.conftest import png
 from tests.support.plant import Plant
 from tests.support.processes import eventually

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.artifacts import ArtifactStore
 from service.contract import ArtifactName, Result, State, Verdict
 from service.queue import keys, schema
+from service.storage.artifacts import ArtifactStore
 from tests.service.worker.conftest import RedisServer, png
 from tests.support.nursery import Worker
 from tests.support.odd_models import ALLERGIC

@@ -1,0 +1,1 @@
+"""How well verdicts and the quality gate hold on spoiled and synthetic images."""

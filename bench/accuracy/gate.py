@@ -1,0 +1,101 @@
+"""What the quality gate stops: of good parts, of defects, and of images that are spoiled on purpose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.accuracy.spoiled import SPOILINGS
+from bench.support.images import spread as evenly
+from glad.image_codec import Pixels
+from glad.quality_gate.check import find_unfit
+from glad.quality_gate.limits import Check, QualityGate
+from glad.quality_gate.measure import Measured, measure_quality
+from glad.settings.method import MethodSettings
+from training.data.dataset import TestImage, read_pixels
+from training.evaluation.rows import GOOD
+from training.process_pool import spread
+from training.progress import Count
+from training.sample_product import render_empty
+
+EMPTY = 50
+"""Pictures of the sample product's empty fixture."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """One set of images at the gate."""
+
+    name: str
+    expected: str | None
+    """The check that should stop them; None: none should."""
+    images: int
+    stopped: int
+    reasons: Mapping[str, int]
+    """The first reason of each that was stopped."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image to put before the gate."""
+
+    path: Path
+    spoiling: int = 0
+    """Which of `SPOILINGS`; the first one leaves it as it is."""
+
+
+def at_the_gate(
+    gate: QualityGate, settings: MethodSettings, labelled: Sequence[TestImage], count: int, progress: Count
+) -> list[Stopped]:
+    """All labelled images as they are, then so many good ones spoiled in every way."""
+    good = [image.path for image in labelled if image.defect == GOOD]
+    kinds = sorted({image.defect for image in labelled} - {GOOD})
+    sets: list[tuple[str, Check | None, list[Asked]]] = [("good", None, [Asked(path) for path in good])]
+    sets += [(kind, None, [Asked(image.path) for image in labelled if image.defect == kind]) for kind in kinds]
+    some = evenly(good, count)
+    sets += [
+        (spoiling.name, spoiling.expected, [Asked(path, number) for path in some])
+        for number, spoiling in enumerate(SPOILINGS)
+        if number > 0
+    ]
+    todo = [asked for _, _, of in sets for asked in of]
+    measured = []
+    for done, one in enumerate(spread(partial(_measured, settings=settings), todo, chunk=4), start=1):
+        measured.append(one)
+        progress(done, len(todo))
+    rest = iter(measured)
+    return [told(gate, name, expected, [next(rest) for _ in of]) for name, expected, of in sets]
+
+
+def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[Measured]) -> Stopped:
+    """What the gate says of a set."""
+    reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
+    return Stopped(name, expected, len(measured), reasons.total(), dict(reasons))
+
+
+def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> Stopped:
+    """Images of another part."""
+    return told(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
+
+
+def empty_fixture(gate: QualityGate, settings: MethodSettings) -> Stopped:
+    """The sample product's fixture without a part."""
+    measured = [measure_quality(render_empty(seed), settings) for seed in range(EMPTY)]
+    return told(gate, "the fixture without a part", Check.NO_PART, measured)
+
+
+def spoiled(path: Path, number: int) -> Pixels:
+    """An image under one of `SPOILINGS`; the same again for the same file's name."""
+    seed = [number, *path.name.encode()]
+    return SPOILINGS[number].apply(
+        read_pixels(path), np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    )
+
+
+def _measured(asked: Asked, settings: MethodSettings) -> Measured:
+    return measure_quality(spoiled(asked.path, asked.spoiling), settings)

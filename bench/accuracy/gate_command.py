@@ -1,0 +1,118 @@
+"""`glad bench gate`: what the quality gate stops, and what other measures would."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.support.show import JsonFile, shown, table, write
+
+if TYPE_CHECKING:
+    from bench.accuracy.gate import Stopped
+    from bench.gate_candidates import Told
+
+CELL_PX = 116
+ABREAST = 7
+
+
+def gate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled images: DIR/test/good, DIR/test/<defect>.")],
+    learn: Annotated[
+        Path | None, typer.Option(help="Good images to learn the gate from. Default: the bundle's own gate.")
+    ] = None,
+    other: Annotated[list[Path] | None, typer.Option(help="Folder of images of another part; may be repeated.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Good images that are spoiled, and at most so many others.")] = 60,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also other measures of blur and presence; needs --learn.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Also one image spoiled in every way, as a JPEG.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """What the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
+    from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
+    from bench.gate_candidates import compare as compare_measures
+    from bench.support.images import some_images
+    from model_store.bundle import open_bundle
+    from model_store.cli.common import explained
+    from training.data.dataset import good_split, test_images
+    from training.quality_gate import learn_gate
+
+    with explained(ValueError), shown("images") as progress:
+        manifest = open_bundle(bundle).manifest
+        settings, limits, labelled = manifest.settings, manifest.gate, test_images(data)
+        split = None if learn is None else good_split(learn, 0.2, 0)
+        if split is not None:
+            limits = learn_gate(split, settings, progress=progress).gate
+        if limits is None:
+            raise ValueError(f"{bundle} has no quality gate: give one with `glad gate`, or good images with --learn")
+        found = at_the_gate(limits, settings, labelled, count, progress)
+        if (data / "sample.json").is_file():
+            found.append(empty_fixture(limits, settings))
+        found += [
+            other_parts(limits, settings, f"{one.name}: another part", some_images(one, count)) for one in other or ()
+        ]
+        told = []
+        if compare and split is not None:
+            good = [image.path for image in labelled if image.defect == "good"]
+            told = compare_measures(split.train, good, settings.resolution, count, progress)
+        if sheet is not None:
+            _draw(sheet, next(image.path for image in labelled if image.defect == "good"))
+    _show(found)
+    _show_candidates(told)
+    figures = {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]}
+    write(json_file, {**figures, "candidates": [asdict(one) for one in told]})
+
+
+def _show(found: list[Stopped]) -> None:
+    rows = [
+        (
+            one.name,
+            str(one.images),
+            one.expected or "nothing",
+            f"{one.stopped / one.images:.1%}",
+            ", ".join(f"{reason} {number}" for reason, number in sorted(one.reasons.items())) or "–",
+        )
+        for one in found
+    ]
+    table(("images", "number", "expected", "stopped", "first reason"), rows)
+
+
+def _show_candidates(told: list[Told]) -> None:
+    """One table for each family: what is spoiled, by candidate."""
+    from bench.gate_candidates import LIKENESS, SHARPNESS
+
+    for family in (SHARPNESS, LIKENESS):
+        of = {(one.name, one.candidate): one for one in told if one.candidate in family}
+        names = dict.fromkeys(name for name, _ in of)
+        rows = [
+            (name, *(f"{of[name, one].stopped:.0%} ({of[name, one].inside:.2f})" for one in family)) for name in names
+        ]
+        if rows:
+            typer.echo("")
+            table(("stopped (median over the limit)", *family), rows)
+
+
+def _draw(file: Path, path: Path) -> None:
+    """One image spoiled in every way, each with its name above."""
+    import numpy as np
+    from PIL import Image
+
+    from bench.accuracy.gate import spoiled
+    from bench.accuracy.spoiled import SPOILINGS
+    from glad.images.rendering import contact_sheet
+
+    lines = []
+    for start in range(0, len(SPOILINGS), ABREAST):
+        names = [spoiling.name for spoiling in SPOILINGS[start : start + ABREAST]]
+        pictures = [spoiled(path, start + place) for place in range(len(names))]
+        lines.append(contact_sheet([pictures], cell=CELL_PX, titles=[name[:18] for name in names]))
+    width = max(line.shape[1] for line in lines)
+    padded = [
+        np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=line[0, 0, 0]) for line in lines
+    ]
+    Image.fromarray(np.concatenate(padded)).save(file, "JPEG", quality=80)

@@ -1,0 +1,1 @@
+"""Whole services under load, for long, through kills and upgrades."""

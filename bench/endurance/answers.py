@@ -1,0 +1,72 @@
+"""What cameras are answered while the service is restarted under them, and which of it may be."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from service.client.client import Client
+from service.client.retries import Outcome, Pause, Send
+
+Absences = Mapping[str, Sequence[tuple[float, float]]]
+"""Address of a process -> from when to when it was away, by time.monotonic."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request."""
+
+    address: str
+    began: float
+    ended: float
+    status: int | None
+    """None: refused, or cut."""
+    retry_after: bool
+    error: str = ""
+
+    def within(self, absences: Sequence[tuple[float, float]]) -> bool:
+        """At least a part of it."""
+        return any(self.began <= back and self.ended >= gone for gone, back in absences)
+
+
+class Camera(Client):
+    """The client as it is, with a note of every answer. It knows several addresses of the service, and goes on to the
+    next where one refuses."""
+
+    def __init__(self, addresses: Sequence[str], notes: list[Answer], *, api_key: str, patience_s: float) -> None:
+        super().__init__(addresses[0], api_key=api_key, patience_s=patience_s)
+        self._addresses, self._notes = itertools.cycle(addresses), notes
+        self._address = next(self._addresses)
+
+    def _step(self, step: Send | Pause) -> Outcome:
+        began, outcome = time.monotonic(), super()._step(step)
+        if isinstance(outcome, httpx.Response):
+            self._note(began, outcome.status_code, retry_after="Retry-After" in outcome.headers)
+        elif outcome is not None:
+            self._note(began, None, error=repr(outcome))
+            self._address = next(self._addresses)
+            self._http.base_url = self._address
+        return outcome
+
+    def _note(self, began: float, status: int | None, *, retry_after: bool = False, error: str = "") -> None:
+        self._notes.append(Answer(self._address, began, time.monotonic(), status, retry_after, error))
+
+
+def unexpected(answers: Sequence[Answer], absences: Absences, redis: str) -> list[Answer]:
+    """Those that no absence explains: of a process, that it refuses or is cut; of Redis, a 503 that says when to ask
+    again."""
+    return [one for one in answers if not _explained(one, absences, redis)]
+
+
+def _explained(answer: Answer, absences: Absences, redis: str) -> bool:
+    match answer.status:
+        case None:
+            return answer.within(absences.get(answer.address, ()))
+        case 503:
+            return answer.retry_after and answer.within(absences.get(redis, ()))
+        case status:
+            return 200 <= status < 300

@@ -1,0 +1,241 @@
+"""The long run: cameras post while workers and Redis are killed; every accepted image must end, once.
+
+Real processes (Redis, API, workers) with the toy models of the tests, so that thousands of inspections run in minutes.
+Only a checkout has those: an installed package says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.exceptions import RedisError
+
+from bench.support.ledger import Ends, Ledger
+from bench.support.processes import web_server
+from bench.support.toys import toy_bundle
+from service.client.client import Client
+from service.contract import FINAL_STATES
+from service.queue import keys
+
+if TYPE_CHECKING:
+    from tests.support.nursery import Nursery, Worker
+    from tests.support.redis_server import RedisServer
+
+PRODUCT = "toy"
+IMAGES = 20
+REDIS_DOWN_S = 1.0
+PATIENCE_S = 900.0
+"""Without a single end for so long, the run gives up and reports what is missing."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is done to the service."""
+
+    inspections: int = 10_000
+    cameras: int = 8
+    workers: int = 2
+    kill_every_s: float = 4.0
+    redis_kills: int = 2
+    lease_ms: int = 3000
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it. `lost` and `double` must be 0, and `ended` equal `accepted`."""
+
+    accepted: int
+    ended: int
+    lost: int
+    double: int
+    states: dict[str, int]
+    failures: dict[str, int]
+    """Codes of those that ended without a verdict."""
+    left_in_queue: int
+    """Entries, leases, suspects and handed-back jobs once all has ended."""
+    widest_score_spread: float
+    """Largest relative difference of two scores of one image."""
+    redelivered: int
+    """Inspections that a worker took up more than once."""
+    worker_kills: int
+    redis_kills: int
+    worker_recovery_s: tuple[float, ...]
+    """Per kill of a worker that held images: until all of them had ended."""
+    redis_recovery_s: tuple[float, ...]
+    """Per kill of Redis: until the next inspection ended; it was down for 1 s by design."""
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Nothing lost, nothing double, nothing left."""
+        return self.lost == self.double == self.left_in_queue == 0 and self.ended == self.accepted
+
+
+def run(trial: Trial, folder: Path, say: Say) -> Report:
+    """Runs the trial in this folder, and counts. RuntimeError outside a checkout."""
+    try:
+        from tests.support.nursery import Nursery
+        from tests.support.redis_server import RedisServer
+    except ModuleNotFoundError as error:
+        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
+    toy_bundle(folder / "store")
+    server = RedisServer(folder / "redis")
+    server.start()
+    try:
+        api = web_server("service.api.server", _environment(folder, server.url), folder / "api.log")
+        with Nursery() as nursery, api as found:
+            return _Run(trial, folder, server=server, nursery=nursery, url=found.url, say=say).run()
+    finally:
+        server.kill()
+
+
+def _environment(folder: Path, redis_url: str) -> dict[str, str]:
+    return {
+        "GLAD_REDIS_URL": redis_url,
+        "GLAD_STORE": str(folder / "store"),
+        "GLAD_DATA_DIR": str(folder),
+        "GLAD_DEVICE": "cpu",
+        "GLAD_TORCH_THREADS": "1",
+        "GLAD_LOG_LEVEL": "warning",
+    }
+
+
+@dataclass
+class Kills:
+    """When what was killed, seconds since 1970."""
+
+    of_workers: list[tuple[float, frozenset[str]]] = field(default_factory=list)
+    """With the images that the worker held."""
+    of_redis: list[float] = field(default_factory=list)
+
+
+class _Run:
+    """One trial under way."""
+
+    def __init__(
+        self, trial: Trial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say
+    ) -> None:
+        self._trial, self._folder, self._server, self._nursery, self._url = trial, folder, server, nursery, url
+        self._say, self._client = say, server.connect()
+        self._ledger, self._kills = Ledger(self._client), Kills()
+        self._started = itertools.count(1)
+
+    def run(self) -> Report:
+        """Cameras in threads, the killing in this one."""
+        began = time.monotonic()
+        with self._ledger.following(), ThreadPoolExecutor(self._trial.cameras) as pool:
+            cameras = [pool.submit(self._camera, number) for number in range(self._trial.cameras)]
+            self._kill_until_all_ended(lambda: all(camera.done() for camera in cameras))
+            for camera in cameras:
+                camera.result()
+            seconds = time.monotonic() - began
+        return self._report(seconds)
+
+    def _camera(self, number: int) -> None:
+        from tests.support.line import picture
+
+        colours = [f"hsl({360 * image // IMAGES}, 60%, 50%)" for image in range(IMAGES)]
+        images = [picture(32, 32, colour=colour) for colour in colours]
+        with Client(self._url, patience_s=PATIENCE_S) as client:
+            for shot in range(number, self._trial.inspections, self._trial.cameras):
+                image = shot % IMAGES
+                accepted = client.submit(PRODUCT, images[image], idempotency_key=f"shot-{shot}")
+                self._ledger.accept(accepted, image)
+
+    def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
+        workers = [self._worker() for _ in range(self._trial.workers)]
+        marks = [
+            self._trial.inspections * (n + 1) // (self._trial.redis_kills + 1) for n in range(self._trial.redis_kills)
+        ]
+        seen, progress_at, kill_at = 0, time.monotonic(), time.monotonic() + self._trial.kill_every_s
+        while not (posted() and len(self._ledger.ends) >= len(self._ledger.accepted)):
+            time.sleep(0.1)
+            now, ended = time.monotonic(), len(self._ledger.ends)
+            if ended > seen:
+                seen, progress_at = ended, now
+            if now - progress_at > PATIENCE_S:
+                self._say("nothing ends any more: giving up")
+                return
+            if marks and ended >= marks[0]:
+                marks.pop(0)
+                self._kill_redis()
+            if now >= kill_at and (victim := self._at_work(workers)) is not None:
+                kill_at = now + self._trial.kill_every_s
+                workers = [worker for worker in workers if worker is not victim] + [self._replaced(victim)]
+                self._say(f"{ended} of {len(self._ledger.accepted)} accepted have ended")
+
+    def _at_work(self, workers: Sequence[Worker]) -> Worker | None:
+        """The longest living worker that holds images: killing one that still warms up would prove nothing."""
+        return next((worker for worker in workers if self._held(worker.pid)), None)
+
+    def _worker(self) -> Worker:
+        settings = {**_environment(self._folder, self._server.url), "GLAD_LANES": "4"}
+        settings["GLAD_LEASE_MS"] = str(self._trial.lease_ms)
+        return self._nursery.start(settings, self._folder / f"worker-{next(self._started)}.log")
+
+    def _replaced(self, worker: Worker) -> Worker:
+        held = self._held(worker.pid)
+        self._kills.of_workers.append((time.time(), held))
+        worker.kill()
+        return self._worker()
+
+    def _held(self, pid: int) -> frozenset[str]:
+        try:
+            found = list(self._client.scan_iter(match=f"{keys.HELD_PREFIX}*-{pid}/*"))
+            return frozenset(one for key in found for one in _members(self._client, key))
+        except (RedisError, OSError):
+            return frozenset()
+
+    def _kill_redis(self) -> None:
+        self._say("Redis is killed")
+        self._kills.of_redis.append(time.time())
+        self._server.kill()
+        time.sleep(REDIS_DOWN_S)
+        self._server.start()
+
+    def _report(self, seconds: float) -> Report:
+        ledger, results = self._ledger, self._ledger.results()
+        return Report(
+            accepted=len(ledger.accepted),
+            ended=sum(one.state in FINAL_STATES for one in results),
+            lost=ledger.lost,
+            double=ledger.double,
+            states=dict(Counter(one.state.value for one in results)),
+            failures=dict(Counter(one.error.code for one in results if one.error is not None)),
+            left_in_queue=ledger.left_in_queue(),
+            widest_score_spread=ledger.widest_score_spread(results),
+            redelivered=sum(one.attempts > 1 for one in results),
+            worker_kills=len(self._kills.of_workers),
+            redis_kills=len(self._kills.of_redis),
+            worker_recovery_s=tuple(
+                _recovered(ledger.ends, at, held) for at, held in self._kills.of_workers if held & ledger.ends.keys()
+            ),
+            redis_recovery_s=tuple(_next_end(ledger.ends, at) for at in self._kills.of_redis),
+            seconds=round(seconds, 1),
+        )
+
+
+def _members(client: redis.Redis, key: str) -> frozenset[str]:
+    found: Any = client.smembers(key)
+    return frozenset(found)
+
+
+def _recovered(ends: Ends, at: float, held: frozenset[str]) -> float:
+    """Seconds from the kill until the last of what the worker held had ended."""
+    return round(max((ends[one][0] - at for one in held if one in ends), default=0.0), 2)
+
+
+def _next_end(ends: Ends, at: float) -> float:
+    """Seconds from the kill until the next end of an inspection by the new server."""
+    later = [times[0] - at for times in ends.values() if times[0] > at + REDIS_DOWN_S]
+    return round(min(later, default=float("nan")), 2)

@@ -1,0 +1,220 @@
+"""`glad bench engines`, `serving`, `export`: what runs a bundle's models, against each other in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.support.show import JsonFile, table, write
+from model_store.cli.common import explained, numbers
+
+if TYPE_CHECKING:
+    from bench.speed.engines import EngineFigures
+    from bench.speed.export import ExportFigures
+    from bench.speed.serving import Run
+    from bench.support.device_memory import DeviceMemory
+
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with its export in engines/.")]
+Engines = Annotated[str, typer.Option(help="As GLAD_ENGINE has them; the first is what the others are compared with.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", envvar="GLAD_DEVICE")]
+
+
+def engines(
+    bundle: BundleFolder,
+    *,
+    engines: Engines = "torch,onnx",
+    device: Device = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Images for the whole way: labelled ones (test/), or any folder of images.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="So many of them.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Each engine's turns; the figures are their medians.")] = 5,
+    lanes: Annotated[int | None, typer.Option(min=1, help="As GLAD_LANES. Default: the worker's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a call. Default: torch's; a worker leaves a core.")] = (
+        None
+    ),
+    json_file: JsonFile = None,
+) -> None:
+    """Images per second of each engine: every component by itself, and with --data whole images; timed in turn."""
+    import torch
+
+    from bench.speed.engines import EnginePlan, measure_engines
+    from bench.support.images import some_images
+    from bench.support.names import engine_names
+    from model_store.devices import choose_device
+    from service.worker.main import default_lanes
+    from training.progress import named_bars
+
+    with explained(ValueError), named_bars() as show:
+        place = choose_device(device)
+        plan = EnginePlan(engine_names(engines), place, rounds, lanes or default_lanes(place))
+        if threads is not None:
+            torch.set_num_threads(threads)
+        files = some_images(data, images) if data is not None else ()
+        found = measure_engines(bundle, files, plan, show)
+    _show_engines(found)
+    write(json_file, {**_setting(place), "lanes": plan.lanes, **asdict(found)})
+
+
+def _show_engines(found: EngineFigures) -> None:
+    loaded = [
+        (one.wanted, one.engine, f"{one.load_s:.1f}", *_gigabytes(one.memory), "; ".join(one.passed_over))
+        for one in found.engines
+    ]
+    table(("wanted", "runs on", "loaded in s", "torch's peak, GB", "device memory, GB", "passed over"), loaded)
+    first, *others = [one.wanted for one in found.engines]
+    rows = [
+        (
+            one.what,
+            *(f"{one.images_per_s(name):.3g}" for name in (first, *others)),
+            *(f"{one.ratio(name):.2f}" for name in others),
+        )
+        for one in found.timings
+    ]
+    per_s = (f"{name}, images/s" for name in (first, *others))
+    typer.echo()
+    table(("what", *per_s, *(f"{name} / {first}" for name in others)), rows)
+
+
+def serving(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    engines: Engines = "torch,onnx",
+    images: Annotated[int, typer.Option(min=1, help="So many, evenly spread over all that there are.")] = 200,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Images per second that are posted. Default: all at once.")
+    ] = None,
+    passes: Annotated[int, typer.Option(min=1, help="Each engine's turns; with two, A, B, A, B.")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """The same images through `glad serve` on one engine after another: images per second, and what differs.
+
+    GLAD_DEVICE, GLAD_LANES, GLAD_TORCH_THREADS, GLAD_CODEC_THREADS and GLAD_DECODE_BUFFER are passed on.
+    """
+    from bench.speed.serving import AT_ONCE, NoVerdict, ServingPlan, measure_serving, throughput
+    from bench.support.images import some_images
+    from bench.support.names import engine_names
+    from bench.support.served import NotServed, settings_passed
+    from training.progress import named_bars
+
+    with explained(ValueError, NotServed, NoVerdict), named_bars() as show:
+        plan = ServingPlan(engine_names(engines), passes, rate or AT_ONCE)
+        runs = measure_serving(bundle, some_images(data, images), plan, show)
+    _show_runs(runs)
+    speeds = {name: throughput(runs, name) for name in plan.engines}
+    first = plan.engines[0]
+    for name, speed in speeds.items():
+        typer.echo(f"{name}: {speed:.3g} images/s, {speed / speeds[first]:.2f} x {first}")
+    told = [{**asdict(run), "images_per_s": run.images_per_s} for run in runs]
+    write(json_file, {"settings": settings_passed(), "images_per_s": speeds, "runs": told})
+
+
+def _show_runs(runs: Sequence[Run]) -> None:
+    rows = [
+        (
+            f"{run.wanted}, turn {run.turn}",
+            run.engine,
+            str(run.images),
+            f"{run.images_per_s:.3g}",
+            " / ".join(str(count) for count in run.verdicts.values()),
+            str(run.difference.verdict_flips),
+            f"{run.difference.largest_score_difference:.2g} ({run.difference.largest_of_fail:.2g} of fail)",
+            f"{run.difference.mean_score_difference:.2g}",
+            str(run.difference.differing_steps),
+        )
+        for run in runs
+    ]
+    compared = ("verdict flips", "largest score difference", "mean", "other denoising step")
+    table(("run", "engine", "images", "images/s", "pass / review / fail", *compared), rows)
+    typer.echo(f"differences are from {runs[0].wanted}, turn {runs[0].turn}")
+
+
+def export(
+    *,
+    side: Annotated[list[int] | None, typer.Option(help="Of the model image in pixels; again for more.")] = None,
+    precision: Annotated[str, typer.Option(help="Of the ONNX files: float32, float16, or both.")] = "float32",
+    torch_dtype: Annotated[str, typer.Option(help="In which torch computes: float32, float16, bfloat16.")] = "float32",
+    device: Device = "cpu",
+    provider: Annotated[
+        str, typer.Option(help="Of ONNX Runtime: cpu, cuda, tensorrt. Default: cpu; on a GPU cuda.")
+    ] = "",
+    batch: Annotated[str, typer.Option(help="Rows in a call, such as 1,2,4,8.")] = "1",
+    rounds: Annotated[int, typer.Option(min=1, help="Each engine's turns; the figures are their medians.")] = 3,
+    narrow: Annotated[
+        bool, typer.Option(hidden=True, help="The same depth at a small width, to try the bench.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Stable Diffusion 1.5 and DINO ViT-B/8 with random weights as ONNX files: what the export costs, and both engines.
+
+    On a GPU, say: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
+    """
+    import torch
+
+    from bench.speed.export import DTYPES, PRECISIONS, PROVIDERS, ExportPlan, measure_export
+    from bench.speed.fullsize import FULL, NARROW, fullsize_settings, random_modules
+    from bench.support.names import one_of, some_of
+    from model_store.devices import choose_device
+    from training.export.onnx import ExportFailed
+
+    with explained(ValueError, ExportFailed):
+        place = choose_device(device)
+        precisions = some_of("--precision", precision, PRECISIONS)
+        providers = some_of("--provider", provider or torch.device(place).type, PROVIDERS)
+        dtype = one_of("--torch-dtype", torch_dtype, DTYPES)
+        batches = numbers("--batch", batch, int) or (1,)
+        plan = ExportPlan(precisions, dtype, place, providers, batches, rounds)
+        width = NARROW if narrow else FULL
+        found = [
+            measure_export(random_modules(width), fullsize_settings(one), plan, say=typer.echo) for one in side or [512]
+        ]
+    for figures in found:
+        show_export(figures)
+    write(json_file, {**_setting(place), "sides": [asdict(figures) for figures in found]})
+
+
+def show_export(found: ExportFigures) -> None:
+    """Prints what an export cost and how both engines ran."""
+    typer.echo(f"\n{found.side}²: the process's peak memory was {found.export_peak_gb:.1f} GB when all was exported\n")
+    files = [(made.part, made.precision, f"{made.megabytes:.0f}", f"{made.seconds:.0f}") for made in found.files]
+    table(("file", "precision", "MB", "seconds"), files)
+    typer.echo()
+    loaded = [
+        (one.name, f"{one.load_s:.1f}", *_gigabytes(one.memory), f"{one.process_peak_gb:.1f}")
+        for one in found.candidates
+    ]
+    table(("engine", "loaded in s", "torch's peak, GB", "device memory, GB", "process's peak so far, GB"), loaded)
+    typer.echo()
+    rows = [
+        (
+            f"{row.component}, {row.batch} at once",
+            name,
+            f"{rounds.median:.3g}",
+            f"{row.images_per_s(name):.3g}",
+            f"{row.ratio(name):.2f}",
+            f"{row.errors[name]:.2g}" if name in row.errors else "",
+        )
+        for row in found.rows
+        for name, rounds in row.rounds.items()
+    ]
+    table(("what", "engine", "seconds a call", "images/s", "x torch", "largest error / RMS"), rows)
+
+
+def _gigabytes(memory: DeviceMemory | None) -> tuple[str, str]:
+    return ("-", "-") if memory is None else (f"{memory.torch_peak_gb:.2f}", f"{memory.device_gb:.2f}")
+
+
+def _setting(device: str) -> dict[str, Any]:
+    """On what it was measured."""
+    import torch
+
+    return {
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "",
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,153 @@
+"""One bundle on several engines, timed in turn: each component by itself, and whole images alone and in lanes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
+from bench.speed.model_calls import ModelCall, model_calls
+from bench.support.device_memory import DeviceMemory, with_memory
+from bench.support.interleaved import ROUND_S, Rounds, interleaved
+from glad.batching import call_shapes
+from glad.protocols import Models
+from model_store.bundle import Bundle, open_bundle
+from model_store.engines.engine_spec import Wanted
+from model_store.engines.loading import Loaded, load
+from model_store.inspection import inspect
+from training.data.image_files import read_pixels
+from training.progress import Progress
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What to time."""
+
+    engines: tuple[str, ...]
+    """As GLAD_ENGINE has them; the first is what the others are compared with."""
+    device: str = "cpu"
+    rounds: int = 5
+    lanes: int = 4
+    round_s: float = ROUND_S
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine came to when it was loaded and every component was called once in every batch size."""
+
+    wanted: str
+    engine: str
+    passed_over: tuple[str, ...]
+    load_s: float
+    memory: DeviceMemory | None
+    """None on a CPU."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One kind of work on every engine."""
+
+    what: str
+    images: int
+    """In one call of a component, or in one round of whole images."""
+    rounds: Mapping[str, Rounds]
+    """By the engine as it was wanted."""
+
+    def images_per_s(self, engine: str) -> float:
+        """By the median round."""
+        return self.images / self.rounds[engine].median
+
+    def ratio(self, engine: str) -> float:
+        """How many times as fast it is as the first engine."""
+        return self.rounds[next(iter(self.rounds))].median / self.rounds[engine].median
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is timed on every engine."""
+
+    what: str
+    images: int
+    runs: Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class EngineFigures:
+    """A whole measurement."""
+
+    engines: tuple[Engine, ...]
+    timings: tuple[Timing, ...]
+
+
+def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, progress: Progress) -> EngineFigures:
+    """Time a bundle's engines; whole images only where there are images.
+
+    BundleError, EngineUnusable for an engine that cannot serve the bundle, ValueError.
+    """
+    opened = open_bundle(bundle)
+    calls = _calls(opened, plan)
+    engines, models = [], {}
+    for name in plan.engines:
+        engine, own = _loaded(opened, name, calls, plan.device)
+        engines.append(engine)
+        models[name] = own
+    works = [*_calling(calls, models), *(_inspecting(opened, images, models, plan) if images else ())]
+    timings = []
+    for done, work in enumerate(works, start=1):
+        rounds = interleaved(work.runs, plan.rounds, plan.device, round_s=plan.round_s)
+        timings.append(Timing(work.what, work.images, rounds))
+        progress("engines", done, len(works))
+    return EngineFigures(tuple(engines), tuple(timings))
+
+
+def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
+    """The calls that a worker with so many lanes makes; their inputs come from the bundle's own weights."""
+    own = load(bundle, plan.device, Wanted("torch")).models
+    return tuple(model_calls(own, bundle.manifest.settings, call_shapes(plan.device, plan.lanes), plan.device))
+
+
+def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[Engine, Models]:
+    def work() -> tuple[Loaded, float]:
+        began = time.perf_counter()
+        loaded = load(bundle, device, Wanted.parse(name))
+        load_s = time.perf_counter() - began
+        for call in calls:
+            call.run(loaded.models)
+        return loaded, load_s
+
+    (loaded, load_s), memory = with_memory(work, device)
+    return Engine(name, loaded.engine, loaded.passed_over, load_s, memory), loaded.models
+
+
+def _calling(calls: Sequence[ModelCall], models: Mapping[str, Models]) -> Iterator[_Work]:
+    for call in calls:
+        yield _Work(
+            f"{call.component}, {call.batch} at once",
+            call.batch,
+            {name: partial(call.run, own) for name, own in models.items()},
+        )
+
+
+def _inspecting(
+    bundle: Bundle, images: Sequence[Path], models: Mapping[str, Models], plan: EnginePlan
+) -> Iterator[_Work]:
+    """Whole images, as `glad inspect` takes them one after the other, and as a worker's lanes take them together."""
+    settings, pixels = bundle.manifest.settings, [read_pixels(path) for path in images]
+    files = [path.read_bytes() for path in images]
+
+    def one_by_one(own: Models) -> None:
+        for one in pixels:
+            inspect([one], own, settings, device=plan.device)
+
+    def together(own: Models) -> Callable[[], object]:
+        return partial(in_lanes, prepared_images(files, loaded_bundle(bundle, own)), plan.device, plan.lanes)
+
+    yield _Work("images one by one", len(images), {name: partial(one_by_one, own) for name, own in models.items()})
+    yield _Work(
+        f"images in {plan.lanes} lanes, decoded before",
+        len(images),
+        {name: together(own) for name, own in models.items()},
+    )

@@ -1,0 +1,1 @@
+"""What the measurements share: services of their own, ledgers, processes, pictures of results."""

@@ -1,0 +1,128 @@
+"""A real `glad serve` with one bundle, in a folder and on a port of its own, for as long as a measurement lasts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from model_store.store import BundleRef, Store
+from service.host.child_process import Child
+
+PASSED = ("GLAD_DEVICE", "GLAD_LANES", "GLAD_TORCH_THREADS", "GLAD_CODEC_THREADS", "GLAD_DECODE_BUFFER")
+"""Settings that say how to serve; those that say where are the measurement's own."""
+START_S = 600.0
+STOP_S = 60.0
+POLL_S = 0.1
+SHOWN = 12
+"""Lines of the log that an error shows."""
+
+
+class NotServed(Exception):
+    """The service did not start, or its worker does not serve the bundle; says why."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One that is ready."""
+
+    pid: int
+    """Of `glad serve` itself."""
+    data_dir: Path
+    url: str
+    product: str
+    engine: str
+    """What the worker's metric says that the bundle runs on."""
+
+
+@contextmanager
+def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Serves the bundle on this engine; stops at the end of the block, whatever happens. NotServed, StoreError.
+
+    settings: further GLAD_*.
+    """
+    with tempfile.TemporaryDirectory(prefix="glad-bench-") as scratch:
+        data, log = Path(scratch) / "data", Path(scratch) / "serve.log"
+        store = Store(data / "store")
+        reference = store.publish(bundle)
+        store.activate(reference.product, reference.version, by="glad bench")
+        command = [sys.executable, "-m", "glad", "serve", "--port", "0", "--data-dir", str(data)]
+        child = Child("glad serve", command, env={**_environment(engine), **(settings or {})}, log=log)
+        child.start()
+        try:
+            port = _worker_port(child, log)
+            in_use = _engine_in_use(port, reference, log)
+            yield Service(child.pid or 0, data, _url(log), reference.product, in_use)
+        finally:
+            child.signal(signal.SIGTERM)
+            child.wait(STOP_S)
+            child.kill()
+
+
+def settings_passed() -> dict[str, str]:
+    """The environment's settings that the service is given."""
+    return {name: os.environ[name] for name in PASSED if name in os.environ}
+
+
+def _environment(engine: str) -> Mapping[str, str]:
+    foreign = {name for name in os.environ if name.startswith("GLAD_")} - set(PASSED)
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    return kept | {"GLAD_ENGINE": engine, "GLAD_HOST": "127.0.0.1"}
+
+
+def _worker_port(child: Child, log: Path) -> int:
+    """Waits until the worker is warm."""
+    deadline = time.monotonic() + START_S
+    while (ready := next(_events(log, "worker ready"), None)) is None or not _says(log, "glad serves at"):
+        if child.exit_status is not None or time.monotonic() > deadline:
+            raise NotServed(f"`glad serve` did not start; the end of its log:\n{_tail(log)}")
+        time.sleep(POLL_S)
+    return int(ready["port"])
+
+
+def _url(log: Path) -> str:
+    line = next(line for line in _lines(log) if line.startswith("glad serves at"))
+    return line.removeprefix("glad serves at").strip()
+
+
+def _engine_in_use(port: int, reference: BundleRef, log: Path) -> str:
+    """The label of `glad_engine_info`. NotServed if the worker could not load the bundle: it says so in its log."""
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            if sample.name == "glad_engine_info" and sample.labels["product"] == reference.product:
+                return str(sample.labels["engine"])
+    said = (event["error"] for event in _events(log, "bundle not warmed") if event["product"] == reference.product)
+    raise NotServed(f"the worker does not serve {reference.product}: {next(said, _tail(log))}")
+
+
+def _events(log: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The log's structured events of this name."""
+    for line in _lines(log):
+        if line.startswith("{") and line.endswith("}"):
+            event = json.loads(line)
+            if event.get("event") == name:
+                yield event
+
+
+def _says(log: Path, words: str) -> bool:
+    return any(line.startswith(words) for line in _lines(log))
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(_lines(log)[-SHOWN:])

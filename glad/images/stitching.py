@@ -1,0 +1,60 @@
+"""The tiles of an image put together without seams: blended where they overlap."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from glad.images.tiling import Layout, Tile
+from glad.scoring import Evidence
+
+
+class Stitching:
+    """One image's evidence, growing tile by tile; in any order, up to the last bits of a sum."""
+
+    def __init__(self, layout: Layout, scoring_side: int) -> None:
+        self._layout, self._side = layout, scoring_side
+        self._whole: Evidence | None = None
+
+    def add(self, tile: Tile, evidence: Evidence) -> None:
+        """Take in what a tile shows: (r, r) each, r the scoring side."""
+        if self._whole is None:
+            rows, columns = (self._scaled(n) for n in (self._layout.placement.rows, self._layout.placement.columns))
+            self._whole = evidence.each(lambda part: part.new_zeros(rows, columns))
+        column, row = tile.index % len(self._layout.xs), tile.index // len(self._layout.xs)
+        down = self._weights(self._layout.ys)[row].to(evidence.found)
+        across = self._weights(self._layout.xs)[column].to(evidence.found)
+        top, left = self._scaled(tile.y), self._scaled(tile.x)
+        place = slice(top, top + self._side), slice(left, left + self._side)
+        weights = down[:, None] * across
+        for whole, part in zip(self._whole.parts, evidence.parts, strict=True):
+            whole[place] += weights * part
+
+    @property
+    def whole(self) -> Evidence:
+        """The image's evidence so far: (rows, columns) each at the scoring resolution. ValueError before any tile."""
+        if self._whole is None:
+            raise ValueError("no tile was added yet: a map needs at least one")
+        return self._whole
+
+    def _scaled(self, length: int) -> int:
+        """A length of whole scoring units in the plane -> at the scoring resolution."""
+        return length * self._side // self._layout.side
+
+    def _weights(self, starts: tuple[int, ...]) -> Tensor:
+        return blend_weights(tuple(self._scaled(start) for start in starts), self._side)
+
+
+@lru_cache(maxsize=16)
+def blend_weights(starts: tuple[int, ...], side: int) -> Tensor:
+    """What tiles that begin at `starts` along a line weigh there: (tiles, side) float32.
+
+    Each weight falls linearly to its tile's border, and at every pixel of the line all weights together are 1.
+    """
+    ramp = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1)).double()
+    total = torch.zeros(starts[-1] + side, dtype=torch.float64)
+    for start in starts:
+        total[start : start + side] += ramp
+    return torch.stack([ramp / total[start : start + side] for start in starts]).float()

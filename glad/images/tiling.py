@@ -1,0 +1,128 @@
+"""Which square model images an original becomes under a framing, and what each of them shows. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glad.image_codec import Pixels
+from glad.images.placement import Placement, Size, centred, letterbox, padded, resample, stretched
+from glad.images.zone_mask import counted_pixels
+from glad.settings.framing import Letterbox, Stretch, Tiles
+from glad.settings.method import MethodSettings
+from glad.settings.zones import Zones
+
+MAX_PLANE_PIXELS = 64_000_000
+
+
+class PlaneTooLarge(ValueError):
+    """Tiles so much enlarged that their common map would not fit the memory."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One square of a layout."""
+
+    index: int
+    """Row by row from the top left; part of the noise's seed."""
+    x: int
+    """Its first column in the plane."""
+    y: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The squares of one original, and the plane that they cover together."""
+
+    side: int
+    """Of a square, in pixels."""
+    placement: Placement
+    """Where the original lies in the plane."""
+    xs: tuple[int, ...]
+    """First columns of the squares, ascending; every one meets every row."""
+    ys: tuple[int, ...]
+    via: int | None = None
+    """The side to which the original is stretched before all else."""
+    how: Image.Resampling = Image.Resampling.LANCZOS
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The squares, row by row."""
+        places = [(x, y) for y in self.ys for x in self.xs]
+        return tuple(Tile(index, x, y) for index, (x, y) in enumerate(places))
+
+    def square(self, pixels: Pixels, tile: Tile) -> Pixels:
+        """What a tile shows of the upright original (H, W, 3): (side, side, 3), padding included."""
+        place = self.placement
+        top, bottom = max(tile.y, place.top), min(tile.y + self.side, place.top + place.content_height)
+        left, right = max(tile.x, place.left), min(tile.x + self.side, place.left + place.content_width)
+        source = pixels if self.via is None else resample(pixels, _whole(pixels), self.via, self.via, self.how)
+        across, down = source.shape[1], source.shape[0]
+        box = (
+            (left - place.left) * across / place.content_width,
+            (top - place.top) * down / place.content_height,
+            (right - place.left) * across / place.content_width,
+            (bottom - place.top) * down / place.content_height,
+        )
+        content = resample(source, box, right - left, bottom - top, self.how)
+        inside = slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x)
+        return padded(content, self.side, inside)
+
+    def span(self, tile: Tile) -> tuple[slice, slice]:
+        """A tile's rows and columns in the plane."""
+        return slice(tile.y, tile.y + self.side), slice(tile.x, tile.x + self.side)
+
+    def counted(self, zones: Zones) -> NDArray[np.bool_]:
+        """(rows, columns) of the plane: true where the image shows and its zones let it count."""
+        counted = self.placement.valid_pixels()
+        if not zones.everywhere:
+            place = self.placement
+            counted[place.content] &= counted_pixels(zones, place.content_width, place.content_height)
+        return counted
+
+
+def lay_out(width: int, height: int, settings: MethodSettings) -> Layout:
+    """The layout of an original of this size. PlaneTooLarge for tiles that would be enlarged beyond all measure."""
+    side = settings.resolution
+    match settings.framing:
+        case Letterbox():
+            return Layout(side, letterbox(width, height, side), (0,), (0,))
+        case Stretch(via=via):
+            return Layout(side, stretched(width, height, side), (0,), (0,), via, Image.Resampling.BILINEAR)
+        case Tiles() as tiles:
+            return _tiled(width, height, side, tiles, settings.scoring_unit)
+
+
+def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> Layout:
+    """The whole image at the scale at which a tile fills a square, cut into squares.
+
+    The plane is whole steps of `unit` wide and high, so that tiles meet at whole pixels of the scoring resolution too;
+    an image smaller than a tile is padded, not enlarged to it.
+    """
+    scale = side / tiles.side
+    content = [max(unit, round(length * scale / unit) * unit) for length in (width, height)]
+    columns, rows = (max(side, length) for length in content)
+    if rows * columns > MAX_PLANE_PIXELS:
+        raise PlaneTooLarge(
+            f"tiles of {tiles.side} px become {side}, and the whole image {columns}×{rows} = {columns * rows} pixels; "
+            f"the limit is {MAX_PLANE_PIXELS}: give the bundle tiles of a larger side"
+        )
+    overlap = min(math.ceil(tiles.overlap * scale / unit) * unit, side - unit)
+    xs, ys = (_starts(length, side, overlap, unit) for length in (columns, rows))
+    return Layout(side, centred(Size(columns, rows), Size(*content), Size(width, height)), xs, ys)
+
+
+def _starts(length: int, side: int, overlap: int, unit: int) -> tuple[int, ...]:
+    """Where squares begin that cover a length, the first at 0 and the last ending with it, evenly spread between."""
+    if length == side:
+        return (0,)
+    count = math.ceil((length - overlap) / (side - overlap))
+    return tuple((length - side) // unit * index // (count - 1) * unit for index in range(count))
+
+
+def _whole(pixels: Pixels) -> tuple[float, float, float, float]:
+    return 0, 0, pixels.shape[1], pixels.shape[0]

@@ -1,0 +1,64 @@
+"""Whether an image is fit for inspection: its measures beside its product's limits. NumPy; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glad.light import Light
+from glad.quality_gate.limits import VIEW_SIDE, Check, QualityGate, Unfit
+from glad.quality_gate.measure import Measured, likeness
+
+MOSTLY = 0.5
+"""From this share of black or of white on it is the light that fails, whatever may lie in front of the camera."""
+
+
+def find_unfit(gate: QualityGate, measured: Measured) -> tuple[Unfit, ...]:
+    """Why this image is unfit, what to put right first; () for one that is fit.
+
+    Whether a part is sharp is asked only where it is there and lit, and whether it is there only where enough can be
+    seen: one fault is told as one.
+    """
+    light = tuple(_light(gate, measured.light))
+    if light and max(measured.light.black_share, measured.light.white_share) >= MOSTLY:
+        return light
+    return (*_part(gate, measured), *light) or tuple(_focus(gate, measured.sharpness))
+
+
+def _light(gate: QualityGate, light: Light) -> Iterator[Unfit]:
+    dark, bright = "check lamp, exposure and lens cap", "check lamp, exposure and reflections"
+    if light.brightness < gate.darkest:
+        detail = f"too dark: brightness {light.brightness:.0f} of 255, at least {gate.darkest:.0f}: {dark}"
+        yield Unfit(Check.TOO_DARK, "darkest", light.brightness, gate.darkest, detail)
+    elif light.black_share > gate.black_share:
+        detail = f"too dark: {light.black_share:.0%} of it is black, at most {gate.black_share:.0%}: {dark}"
+        yield Unfit(Check.TOO_DARK, "black_share", light.black_share, gate.black_share, detail)
+    if light.brightness > gate.brightest:
+        detail = f"too bright: brightness {light.brightness:.0f} of 255, at most {gate.brightest:.0f}: {bright}"
+        yield Unfit(Check.TOO_BRIGHT, "brightest", light.brightness, gate.brightest, detail)
+    elif light.white_share > gate.white_share:
+        detail = f"too bright: {light.white_share:.0%} of it is white, at most {gate.white_share:.0%}: {bright}"
+        yield Unfit(Check.TOO_BRIGHT, "white_share", light.white_share, gate.white_share, detail)
+
+
+def _part(gate: QualityGate, measured: Measured) -> Iterator[Unfit]:
+    found = likeness(measured.view, _expected(gate))
+    if gate.likeness is not None and found < gate.likeness:
+        detail = (
+            f"no part, or another one: likeness to good images {found:.2f}, at least {gate.likeness:.2f}: "
+            "check the part, its place and the product that is chosen"
+        )
+        yield Unfit(Check.NO_PART, "likeness", found, gate.likeness, detail)
+
+
+def _focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
+    if sharpness < gate.sharpness:
+        detail = f"blurred: sharpness {sharpness:.3f}, at least {gate.sharpness:.3f}: check focus, lens and motion"
+        yield Unfit(Check.BLURRED, "sharpness", sharpness, gate.sharpness, detail)
+
+
+def _expected(gate: QualityGate) -> NDArray[np.float32]:
+    """The view of good images: (VIEW_SIDE, VIEW_SIDE), 0 ... 255."""
+    return np.frombuffer(gate.view_levels, dtype=np.uint8).reshape(VIEW_SIDE, VIEW_SIDE).astype(np.float32)

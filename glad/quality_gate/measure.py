@@ -1,0 +1,114 @@
+"""What the quality gate measures of an image: its light, its sharpness, and what is to be seen. No torch.
+
+Light and view are those of the whole image at a small fixed size, sharpness that of the squares that the models see: so
+the camera's resolution matters as little as it does to the score. What zones ignore is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glad.image_codec import Pixels
+from glad.images.placement import fit, letterbox, resample
+from glad.images.tiling import lay_out
+from glad.images.zone_mask import counted_pixels
+from glad.light import Light, grey_of, measure_light
+from glad.quality_gate.limits import VIEW_SIDE
+from glad.quality_gate.sharpness import sharpness
+from glad.settings.method import MethodSettings
+from glad.settings.zones import Zones
+
+LIGHT_SIDE = 128
+"""Longer side at which light is measured, in pixels."""
+MOST_SHIFT = 3
+"""Pixels of a view that a part may lie aside, along each axis: 6 % of the longer side."""
+LEAST_CONTRAST = 0.5
+"""Standard deviation, in grey levels, below which there is only rounding."""
+_SHIFTS = range(2 * MOST_SHIFT + 1)
+MOST_SQUARES = 16
+"""Of an image of many tiles, evenly spread, are measured for sharpness."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An image so small that it only shows what it is of."""
+
+    grey: NDArray[np.float32]
+    """(VIEW_SIDE, VIEW_SIDE), 0 ... 255, letterboxed."""
+    counted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One image's measures."""
+
+    light: Light
+    sharpness: float
+    """Cycles per pixel of the model image: see `glad.quality_gate.sharpness`."""
+    view: View
+
+
+def measure_quality(pixels: Pixels, settings: MethodSettings) -> Measured:
+    """Upright RGB (H, W, 3) under its bundle's framing and zones -> its measures. PlaneTooLarge: see `lay_out`."""
+    zones = settings.zones
+    return Measured(_light(pixels, zones), sharpness(_squares(pixels, settings)), _view(pixels, zones))
+
+
+def likeness(view: View, expected: NDArray[np.float32]) -> float:
+    """The correlation, -1 ... 1, of what counts of a view with the expected one, the best over small shifts; 0 where
+    either shows nothing.
+
+    Normalised cross-correlation (J. P. Lewis, "Fast normalized cross-correlation", 1995): light and contrast cancel,
+    and so does the play of a fixture. Without shifts a part that lies 2 % aside looks as strange as one upside down.
+    """
+    size = VIEW_SIDE - 2 * MOST_SHIFT
+    inner = expected[MOST_SHIFT:-MOST_SHIFT, MOST_SHIFT:-MOST_SHIFT]
+    places = [(slice(y, y + size), slice(x, x + size)) for y in _SHIFTS for x in _SHIFTS]
+    return max(_correlation(view.grey[place], inner, view.counted[place]) for place in places)
+
+
+def _correlation(grey: NDArray[np.float32], expected: NDArray[np.float32], counted: NDArray[np.bool_]) -> float:
+    if not counted.any():
+        return 0.0
+    own, other = (values[counted] - values[counted].mean() for values in (grey, expected))
+    length, both = float(np.linalg.norm(own)), float(np.linalg.norm(own) * np.linalg.norm(other))
+    shown = length > LEAST_CONTRAST * len(own) ** 0.5
+    return float(own @ other) / both if shown and both > 0 else 0.0
+
+
+def _light(pixels: Pixels, zones: Zones) -> Light:
+    height, width = pixels.shape[:2]
+    place = letterbox(width, height, LIGHT_SIDE)
+    size = place.content_width, place.content_height
+    small = resample(pixels, (0, 0, width, height), *size, how=Image.Resampling.BOX)
+    return measure_light(grey_of(small), _counted(zones, *size))
+
+
+def _view(pixels: Pixels, zones: Zones) -> View:
+    fitted = fit(pixels, VIEW_SIDE)
+    place = fitted.placement
+    counted = place.valid_pixels()
+    counted[place.content] &= _counted(zones, place.content_width, place.content_height)
+    return View(grey_of(fitted.pixels), counted)
+
+
+def _counted(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
+    """(height, width): what counts; all of it where zones are too narrow to leave anything at this size."""
+    counted = counted_pixels(zones, width, height)
+    return counted if counted.any() else np.ones_like(counted)
+
+
+def _squares(pixels: Pixels, settings: MethodSettings) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Grey and what counts of the squares that models see; of many, some from all over the image."""
+    height, width = pixels.shape[:2]
+    layout = lay_out(width, height, settings)
+    counted = layout.counted(settings.zones)
+    tiles = [tile for tile in layout.tiles if counted[layout.span(tile)].any()]
+    for place in np.linspace(0, len(tiles) - 1, min(len(tiles), MOST_SQUARES)).round().astype(int):
+        tile = tiles[place]
+        yield grey_of(layout.square(pixels, tile)), counted[layout.span(tile)]

@@ -1,0 +1,1 @@
+"""The commands that work on bundles and stores: `glad bundle`, `glad inspect`."""

@@ -1,0 +1,320 @@
+"""`glad bundle`: look into a store and change what is active; loads no model."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from model_store.bundle import Bundle, open_bundle, read_manifest
+from model_store.cli.common import explained
+from model_store.cli.import_ import import_command
+from model_store.cli.options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
+from model_store.errors import NotCalibrated
+from model_store.manifest import MANIFEST_NAME
+from model_store.product_state import ProductState
+from model_store.sign_command import make_key, sign_bundle
+from model_store.signing import signature_of
+from model_store.store import BundleRef, Store
+from model_store.thresholds import Thresholds
+
+app = typer.Typer(
+    name="bundle",
+    help="Import, list, verify, sign, publish and activate model bundles.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+By = Annotated[str, typer.Option(help="Who changes it. Default: the user that runs this command.")]
+Note = Annotated[str, typer.Option(help="Why, for the history.")]
+Product = Annotated[str, typer.Argument(help="The product's name.")]
+Version = Annotated[str | None, typer.Argument(help="A version. Default: the active one.")]
+
+app.command("import")(import_command)
+
+
+@app.callback()
+def _log_to_stderr() -> None:
+    structlog.reset_defaults()  # where a service has run in this process, its processors want another kind of logger
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+@app.command("list")
+def list_bundles(
+    *, store: StoreFolder = None, data_dir: DataFolder = DEFAULT_DATA_FOLDER, as_json: Json = False
+) -> None:
+    """Every product's versions, newest first; the active one is marked. Then what is broken, and why."""
+    opened = chosen_store(store, data_dir)
+    with explained():
+        rows = [row for product in opened.products() for row in _rows(opened, product)]
+    drafts, problems = opened.drafts(), opened.problems()
+    if as_json:
+        waiting = [{"product": ref.product, "version": ref.version, "path": str(ref.path)} for ref in drafts]
+        told = [{"path": str(p.path), "reason": p.reason} for p in problems]
+        _print_json({"bundles": rows, "not_calibrated": waiting, "problems": told})
+        return
+    for row in rows:
+        mark = "*" if row["active"] else " "
+        typer.echo(f"{mark} {row['product']:<24} {row['version']:<24} {row['created_at']}  {str(row['hash'])[:12]}")
+    if not rows:
+        typer.echo(f"no bundles in {opened.root}: publish one with `glad bundle publish FOLDER`")
+    for ref in drafts:
+        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
+    for problem in problems:
+        typer.secho(f"not used: {problem.reason}", fg=typer.colors.YELLOW, err=True)
+
+
+@app.command()
+def show(
+    product: Product,
+    version: Version = None,
+    *,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """One bundle: settings, thresholds in force, where it comes from, measured quality."""
+    opened = chosen_store(store, data_dir)
+    with explained():
+        ref = opened.resolve(product, version)
+        thresholds = opened.thresholds(ref) if ref.calibrated else None
+        state = opened.state(product)
+    if as_json:
+        limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
+        told = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "gate_on": opened.gated(ref)}
+        _print_json({**told, "manifest": manifest})
+        return
+    _print_summary(ref, thresholds, state)
+    _print_history(state)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a product's name.")],
+    version: Version = None,
+    *,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Reads every byte and compares it with the manifest; ends with 1 if anything differs."""
+    with explained():
+        checked = _opened(bundle, version, chosen_store(store, data_dir))
+    files = checked.manifest.files
+    total = sum(entry.bytes for entry in files.values())
+    typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
+    if checked.keys.any:
+        typer.echo("signed by a key of GLAD_BUNDLE_KEYS")
+    elif signature_of(checked.path / MANIFEST_NAME).exists():
+        typer.echo("its signature was not checked: GLAD_BUNDLE_KEYS names no key")
+
+
+@app.command("key")
+def make_a_key(
+    file: Annotated[Path, typer.Argument(help="The new secret key. Keep it off the line's machines.", dir_okay=False)],
+    *,
+    password: Annotated[bool, typer.Option("--password/--no-password", help="Ask for one that encrypts it.")] = True,
+) -> None:
+    """Makes a key that signs bundles (minisign's format), and prints the public one for GLAD_BUNDLE_KEYS."""
+    word = typer.prompt("Password of the new key", hide_input=True, confirmation_prompt=True) if password else ""
+    with explained(ValueError):
+        typer.echo(make_key(file, word))
+
+
+@app.command()
+def sign(
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    *,
+    key: Annotated[Path, typer.Option(help="The secret key: of `glad bundle key`, or of minisign.", dir_okay=False)],
+) -> None:
+    """Verifies a bundle and signs it, and the exports that lie in it."""
+    with explained(ValueError):
+        signed, public = sign_bundle(folder, key, lambda: str(typer.prompt(f"Password of {key}", hide_input=True)))
+    for file in signed:
+        typer.echo(f"signed: {file}")
+    typer.echo(f"by {public}")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    *,
+    activate_it: Annotated[bool, typer.Option("--activate", help="Make it active as well.")] = False,
+    by: By = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verifies a bundle and adds it to the store in one step."""
+    opened = chosen_store(store, data_dir)
+    with explained():
+        if activate_it:
+            _refuse_draft(folder)
+        ref = opened.publish(folder)
+        if activate_it:
+            opened.activate(ref.product, ref.version, by=by or _user())
+        active = opened.resolve(ref.product).version if opened.versions(ref.product) else "none"
+    typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active}")
+    if not ref.calibrated:
+        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
+    elif active != ref.version:
+        typer.echo(f"to use it: glad bundle activate {ref.product} {ref.version}")
+
+
+@app.command()
+def activate(
+    product: Product,
+    version: Annotated[str, typer.Argument(help="The version to use from now on.")],
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verifies a version and makes it the one that new inspections use."""
+    with explained():
+        state = chosen_store(store, data_dir).activate(product, version, by=by or _user(), note=note)
+    typer.echo(f"{product}: active version is {state.active}")
+
+
+@app.command()
+def rollback(
+    product: Product,
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Makes the version that was active before the present one active again."""
+    with explained():
+        state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
+    typer.echo(f"{product}: active version is {state.active}")
+
+
+class Switch(StrEnum):
+    """Of the quality gate."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@app.command()
+def gate(
+    product: Product,
+    switch: Annotated[
+        Switch, typer.Argument(help="Whether images that are unfit for inspection go to people at once.")
+    ],
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Switches a product's quality gate, whatever its version; what waits already stays as it was accepted."""
+    opened = chosen_store(store, data_dir)
+    with explained():
+        opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)
+        ref = opened.resolve(product)
+    typer.echo(f"{product}: quality gate is {switch}")
+    if switch is Switch.ON and ref.manifest.gate is None:
+        learn = shlex.join(["glad", "gate", str(ref.path)])
+        typer.secho(f"version {ref.version} has none yet: {learn} --data DIR", fg=typer.colors.YELLOW, err=True)
+
+
+def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
+    folder = Path(bundle)
+    if version is None and folder.is_dir():
+        return open_bundle(folder, store.keys)
+    return store.resolve(bundle, version).open()
+
+
+def _rows(store: Store, product: str) -> list[dict[str, object]]:
+    chosen = store.state(product).active
+    refs = store.versions(product)
+    active = chosen if chosen is not None else refs[0].version
+    return [
+        {
+            "product": product,
+            "version": ref.version,
+            "active": ref.version == active,
+            "created_at": ref.manifest.provenance.created_at.isoformat(timespec="seconds"),
+            "hash": ref.hash,
+            "path": str(ref.path),
+        }
+        for ref in refs
+    ]
+
+
+def _refuse_draft(folder: Path) -> None:
+    """NotCalibrated before anything is copied."""
+    manifest, _ = read_manifest(folder)
+    if manifest.calibration is None:
+        raise NotCalibrated.of(manifest.product, manifest.version)
+
+
+def _to_calibrate(ref: BundleRef) -> str:
+    return f"{ref.product} {ref.version}: {shlex.join(['glad', 'calibrate', str(ref.path)])} --data DIR"
+
+
+def _in_force(ref: BundleRef, thresholds: Thresholds | None) -> str:
+    calibration = ref.manifest.calibration
+    if thresholds is None or calibration is None:
+        return f"none: not calibrated; {_to_calibrate(ref)}"
+    shown = f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}"
+    return f"{shown}  (from {calibration.good_images} good images)"
+
+
+def _gate(ref: BundleRef, state: ProductState) -> str:
+    if ref.manifest.gate is None:
+        return "none: every image is inspected"
+    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images)"
+    if switch is None:
+        return f"on  {learned}"
+    when = switch.at.isoformat(timespec="seconds")
+    return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
+
+
+def _print_summary(ref: BundleRef, thresholds: Thresholds | None, state: ProductState) -> None:
+    manifest, settings = ref.manifest, ref.manifest.settings
+    lines = {
+        "bundle": f"{ref.product} {ref.version}  {manifest.title}",
+        "hash": ref.hash,
+        "folder": str(ref.path),
+        "made": f"{manifest.provenance.created_at.isoformat(timespec='seconds')} by `{manifest.provenance.command}`",
+        "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
+        f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
+        "thresholds": _in_force(ref, thresholds),
+        "gate": _gate(ref, state),
+    }
+    for role, component in manifest.components.items():
+        megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
+        lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
+    for figure_name, figure in manifest.quality.items():
+        lines[figure_name] = json.dumps(figure)
+    for name, line in lines.items():
+        typer.echo(f"{name:<12} {line}")
+
+
+def _print_history(state: ProductState) -> None:
+    for entry in reversed(state.history):
+        when = entry.at.isoformat(timespec="seconds")
+        typer.echo(f"{'history':<12} {when} {entry.kind} {entry.version} by {entry.by} {entry.note}".rstrip())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"uid {os.getuid()}"
+
+
+def _print_json(content: object) -> None:
+    typer.echo(json.dumps(content, indent=2))

@@ -1,0 +1,88 @@
+"""`glad inspect`: verdicts and pictures of image files, without a server. Imports torch when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glad.quality_gate.limits import QualityGate
+from model_store.bundle import Bundle, open_bundle
+from model_store.cli.common import explained
+from model_store.cli.options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
+from model_store.compatibility import ModelsDoNotFit
+from model_store.manifest import MANIFEST_NAME
+from model_store.store import Store
+from model_store.thresholds import Thresholds, Verdict
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a product's name.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, BMP, TIFF, WebP.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
+    from glad.image_codec import ImageError, decode_image, to_png
+    from glad.quality_gate.check import find_unfit
+    from glad.quality_gate.measure import measure_quality
+    from model_store.devices import device_of_environment
+    from model_store.engines.engine_spec import wanted_offline
+    from model_store.engines.loading import load
+    from model_store.engines.torch import ModelLoadError
+    from model_store.inspection import inspect as inspect_images
+    from model_store.inspection import overview as draw_overview
+    from model_store.inspection import sheet
+
+    with explained(ModelLoadError, ModelsDoNotFit, ValueError):
+        opened, limits, gate = _opened_to_judge(bundle, chosen_store(store, data_dir))
+        device = device_of_environment()
+        loaded = load(opened, device, wanted_offline())
+        out.mkdir(parents=True, exist_ok=True)
+    settings = opened.manifest.settings
+    typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
+    typer.echo(f"fail from {limits.fail:.4f}; engine {loaded.engine}")
+    seen, failed = [], 0
+    for number, path in enumerate(images, start=1):
+        try:
+            pixels = decode_image(path.read_bytes()).pixels
+            if gate is not None and (unfit := find_unfit(gate, measure_quality(pixels, settings))):
+                _tell(Verdict.REVIEW, f"not inspected: {'; '.join(one.detail for one in unfit)}  {path}")
+                continue
+            (found,) = inspect_images([pixels], loaded.models, settings, device=device)
+            verdict = limits.verdict(found.score)
+            picture = out / f"{number:03d}_{path.stem}.png"
+            picture.write_bytes(to_png(sheet(found, limits)))
+        except (ImageError, OSError, ValueError) as error:
+            failed += 1
+            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
+            continue
+        if overview is not None:
+            seen.append(found)
+        _tell(verdict, f"score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
+    if overview is not None and seen:
+        with explained():
+            overview.write_bytes(to_png(draw_overview(seen, limits)))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _tell(verdict: Verdict, found: str) -> None:
+    colours = {Verdict.PASS: typer.colors.GREEN, Verdict.REVIEW: typer.colors.YELLOW, Verdict.FAIL: typer.colors.RED}
+    typer.secho(f"{verdict:<7}", fg=colours[verdict], nl=False)
+    typer.echo(f" {found}")
+
+
+def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds, QualityGate | None]:
+    """A folder is judged as it was made; a product of the store as the service judges it: overrides of its thresholds
+    included, and without the quality gate where that is switched off."""
+    folder = Path(bundle)
+    if (folder / MANIFEST_NAME).is_file():
+        opened = open_bundle(folder)
+        return opened, opened.manifest.thresholds, opened.manifest.gate
+    ref = store.resolve(bundle)
+    return ref.open(), store.thresholds(ref), ref.manifest.gate if store.gated(ref) else None

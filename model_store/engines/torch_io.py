@@ -1,0 +1,169 @@
+"""Modules and conditions to and from folders in Hugging Face layout. Safetensors only; a bundle never downloads.
+
+Weights lie as float16 on disk and are computed in float32, or what the caller asks for.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import ViTModel
+from transformers.utils import logging as transformers_logging
+
+from glad.protocols import Condition
+from model_store.bundle import Bundle, ComponentSource
+from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName, Dtype, Kind
+
+DTYPES: Mapping[Dtype, torch.dtype] = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
+
+_CLASSES: Mapping[Kind, Any] = {
+    "autoencoder_kl": AutoencoderKL,
+    "unet2d": UNet2DModel,
+    "unet2d_condition": UNet2DConditionModel,
+    "vit": ViTModel,
+}
+
+
+class ModelLoadError(Exception):
+    """A folder from which this engine can make no model."""
+
+
+def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
+    """A component's module, in evaluation mode. Reads only the bundle's folder; ModelLoadError."""
+    return load_pretrained(bundle.manifest.components[name].kind, bundle.component(name), dtype)
+
+
+def load_pretrained(
+    kind: Kind, place: Path | str, dtype: torch.dtype, *, local: bool = True, ignored: str = "", **where: Any
+) -> Any:
+    """A module from a folder, or, if not `local`, from a hub id, in evaluation mode.
+
+    ignored: prefix of weights that may lie there and are not used. ModelLoadError if anything else is missing or
+    left over, or if there is no safetensors file.
+    """
+    named = "/".join([str(place), *filter(None, [where.get("subfolder")])])
+    try:
+        with quiet():
+            module, info = _CLASSES[kind].from_pretrained(
+                place,
+                local_files_only=local,
+                use_safetensors=True,
+                output_loading_info=True,
+                **_options(kind, dtype),
+                **where,
+            )
+    except Exception as error:  # the libraries raise whatever a wrong configuration happens to break
+        raise ModelLoadError(f"{named}: {kind} does not load: {error}. Save it again with save_components") from error
+    # Left alone, a missing weight would stay random and an unexpected one be ignored, both silently.
+    found = {problem: sorted(map(str, names)) for problem, names in info.items()}
+    if ignored:
+        found["unexpected_keys"] = [key for key in found["unexpected_keys"] if not key.startswith(ignored)]
+    if wrong := {problem: names for problem, names in found.items() if names}:
+        raise ModelLoadError(f"{named}: weights and configuration differ: {wrong}. Save both together")
+    return module.eval()
+
+
+def load_condition(folder: Path, device: str | torch.device = "cpu") -> Condition:
+    """The embedded prompts of a bundle, float32 on a device. ModelLoadError unless they are two of one shape (L, D)."""
+    path = folder / WEIGHTS_NAME["text_condition"]
+    try:
+        tensors = load_file(path, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise ModelLoadError(f"{path}: the condition does not load: {error}. Import the bundle again") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
+    if list(shapes) != ["empty", "product"] or len(set(shapes.values())) != 1 or len(shapes["empty"]) != 2:
+        raise ModelLoadError(
+            f"{path}: tensors are {shapes}; a condition is 'product' and 'empty' of one shape (L, D): import it again"
+        )
+    return Condition(tensors["product"].float(), tensors["empty"].float())
+
+
+def save_condition(condition: Condition, folder: Path, about: Mapping[str, Any], *, licence: str) -> ComponentSource:
+    """Saves embedded prompts as float32, which costs half a megabyte; `about`: prompt, tokenizer and text encoder."""
+    folder.mkdir(parents=True)
+    tensors = {"product": condition.product, "empty": condition.empty}
+    stored = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
+    save_file(stored, folder / WEIGHTS_NAME["text_condition"], metadata={"format": "pt"})
+    tokens, width = condition.product.shape
+    config = {**about, "tokens": tokens, "width": width}
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return ComponentSource(folder, "text_condition", "float32", licence)
+
+
+def save_module(module: nn.Module, folder: Path, kind: Kind, dtype: Dtype, *, licence: str) -> ComponentSource:
+    """Saves one module in Hugging Face layout; it stays as it is. ValueError if a weight is not finite in `dtype`."""
+    return ComponentSource(_save(module, folder, dtype), kind, dtype, licence)
+
+
+@torch.no_grad()
+def round_to_stored_precision(module: nn.Module, dtype: Dtype = "float16") -> None:
+    """Rounds every weight in place to what the bundle will hold, so that calibration sees what inference will load.
+
+    ValueError if a weight is not finite in `dtype`.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(_rounded(name, tensor, dtype))
+
+
+def _rounded(name: str, tensor: Tensor, dtype: Dtype) -> Tensor:
+    rounded = tensor.to(DTYPES[dtype])
+    if not torch.isfinite(rounded).all():
+        largest = tensor.abs().max().item()
+        limit = torch.finfo(DTYPES[dtype]).max
+        raise ValueError(f"weight {name} reaches {largest:g}; {dtype} holds at most {limit:g}: use bfloat16 or float32")
+    return rounded
+
+
+def _save(module: nn.Module, folder: Path, dtype: Dtype) -> Path:
+    state = {
+        name: _rounded(name, tensor, dtype).contiguous() if tensor.is_floating_point() else tensor
+        for name, tensor in module.state_dict().items()
+    }
+    # nn.Module.to: diffusers' own warns of modules to keep in float32 even where there are none.
+    stored: Any = nn.Module.to(copy.deepcopy(module), dtype=DTYPES[dtype])
+    stored.to(memory_format=torch.contiguous_format)
+    stored.load_state_dict(state)
+    with quiet():
+        stored.save_pretrained(folder)
+    _drop_origin(folder / CONFIG_NAME)
+    return folder
+
+
+def _drop_origin(config: Path) -> None:
+    """Removes the folder a model was once loaded from: equal models shall have equal bytes."""
+    content = json.loads(config.read_text())
+    content.pop("_name_or_path", None)
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _options(kind: Kind, dtype: torch.dtype) -> Mapping[str, Any]:
+    if kind == "vit":
+        return {"dtype": dtype, "add_pooling_layer": False, "attn_implementation": "sdpa"}
+    return {"torch_dtype": dtype}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars: a worker's log is not a terminal."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,197 @@
+"""A product's state beside its immutable bundles: which version is active, threshold overrides, who, when. No torch.
+
+States are values: every change returns a new one with the next revision. `write_state` puts it on disk only if nobody
+else has changed the product since the revision that the change was made from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
+
+from glad.settings.base import Frozen
+from model_store.errors import BadProductState, NothingToRollBack, StateConflict
+from model_store.files import make_folder, replace_file
+from model_store.manifest import Calibration, Name
+from model_store.thresholds import Thresholds
+
+STATE_NAME = "_product.json"
+"""The underscore keeps it apart from versions: no version's name may start with one."""
+
+_LOCK_NAME = "._product.lock"
+_HISTORY_KEPT = 200
+
+
+class ThresholdOverrides(Frozen):
+    """Thresholds that replace the calibrated ones; None keeps what calibration found."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    review: float | None = None
+    fail: float | None = Field(None, gt=0)
+    pixel: float | None = Field(None, gt=0)
+
+    def over(self, calibration: Calibration) -> Thresholds:
+        """The thresholds in force; ValueError if review would lie above fail."""
+        return Thresholds(
+            review=calibration.review if self.review is None else self.review,
+            fail=calibration.fail if self.fail is None else self.fail,
+            pixel=calibration.pixel if self.pixel is None else self.pixel,
+        )
+
+
+class ActivationKind(StrEnum):
+    """How a version came to be active."""
+
+    DEFAULT = "default"
+    """It was the newest when somebody first chose another."""
+    ACTIVATE = "activate"
+    ROLLBACK = "rollback"
+
+
+class Activation(Frozen):
+    """One change of the active version."""
+
+    version: Name
+    kind: ActivationKind
+    by: str
+    at: AwareDatetime
+    note: str = ""
+
+
+class GateSwitch(Frozen):
+    """Somebody switched the product's quality gate."""
+
+    on: bool
+    by: str
+    at: AwareDatetime
+    note: str = ""
+
+
+class ProductState(Frozen):
+    """The whole of a product's state file. Overrides belong to a version: another model has another scale of scores."""
+
+    format: Literal[1] = 1
+    product: Name
+    revision: int = Field(0, ge=0)
+    active: Name | None = Field(None, description="None: the newest version")
+    overrides: dict[Name, ThresholdOverrides] = Field(default_factory=dict)
+    gate: GateSwitch | None = Field(None, description="None: on, where the bundle has one")
+    history: tuple[Activation, ...] = ()
+    changed_by: str | None = None
+    changed_at: AwareDatetime | None = None
+
+    def thresholds(self, version: str, calibration: Calibration) -> Thresholds:
+        """The thresholds in force for a version: calibrated, unless overridden."""
+        return self.overrides.get(version, ThresholdOverrides()).over(calibration)
+
+    def activate(
+        self, version: str, *, by: str, at: AwareDatetime, note: str = "", instead_of: str | None = None
+    ) -> ProductState:
+        """This version is active from now on. `instead_of`: what was active while nobody had chosen yet."""
+        earlier = self.history
+        if not earlier and instead_of is not None and instead_of != version:
+            earlier = (Activation(version=instead_of, kind=ActivationKind.DEFAULT, by=by, at=at),)
+        return self._activated(
+            earlier, Activation(version=version, kind=ActivationKind.ACTIVATE, by=by, at=at, note=note)
+        )
+
+    def roll_back(self, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
+        """The version before the active one is active again; a second call goes one further back, not forth."""
+        path = self._path()
+        if len(path) < 2:
+            raise NothingToRollBack(
+                f"product {self.product}: no version was active before {self.active or 'the newest'}; "
+                f"activate one by name: glad bundle activate {self.product} VERSION"
+            )
+        return self._activated(
+            self.history, Activation(version=path[-2], kind=ActivationKind.ROLLBACK, by=by, at=at, note=note)
+        )
+
+    def override(self, version: str, overrides: ThresholdOverrides, *, by: str, at: AwareDatetime) -> ProductState:
+        """These overrides replace the version's earlier ones; empty ones restore the calibration."""
+        others = {name: kept for name, kept in self.overrides.items() if name != version}
+        chosen = {} if overrides == ThresholdOverrides() else {version: overrides}
+        return self._changed(by, at, overrides={**others, **chosen})
+
+    def switch_gate(self, *, on: bool, by: str, at: AwareDatetime, note: str = "") -> ProductState:
+        """Whether the quality gate of whatever version inspects is asked, from now on."""
+        return self._changed(by, at, gate=GateSwitch(on=on, by=by, at=at, note=note))
+
+    @property
+    def gate_on(self) -> bool:
+        """Whether the gate is asked, where a bundle has one: nobody has switched it off."""
+        return self.gate is None or self.gate.on
+
+    def refuse_other_than(self, revision: int) -> None:
+        """StateConflict unless this is the state of that revision."""
+        if self.revision != revision:
+            raise StateConflict(
+                f"product {self.product}: state is at revision {self.revision}, changed by {self.changed_by}; "
+                f"yours was made from revision {revision}: read it again and repeat the change"
+            )
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the state file. Where nobody switched the gate, also what knows none can read them."""
+        absent = {"gate"} if self.gate is None else None
+        return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
+
+    def _path(self) -> list[str]:
+        """The versions that led to the active one: an activation goes a step forth, a rollback a step back."""
+        path: list[str] = []
+        for activation in self.history:
+            if activation.kind is ActivationKind.ROLLBACK:
+                path = path[:-1]
+            elif path[-1:] != [activation.version]:
+                path.append(activation.version)
+        return path
+
+    def _activated(self, earlier: tuple[Activation, ...], activation: Activation) -> ProductState:
+        history = (*earlier, activation)[-_HISTORY_KEPT:]
+        return self._changed(activation.by, activation.at, active=activation.version, history=history)
+
+    def _changed(self, by: str, at: AwareDatetime, **changes: object) -> ProductState:
+        fields = {**dict(self), **changes, "revision": self.revision + 1, "changed_by": by, "changed_at": at}
+        return ProductState.model_validate(fields)
+
+
+def read_state(folder: Path, product: str) -> ProductState:
+    """The product's state; of revision 0 where nobody has changed anything. BadProductState if unreadable."""
+    path = folder / STATE_NAME
+    try:
+        state = ProductState.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return ProductState(product=product)
+    except (OSError, ValidationError) as error:
+        raise BadProductState(
+            f"{path}: not a readable product state: {error}. Restore it, or remove it to go back to the newest version"
+        ) from error
+    if state.product != product:
+        raise BadProductState(f"{path}: state of product {state.product!r} in the folder of {product!r}: move it back")
+    return state
+
+
+def write_state(folder: Path, state: ProductState) -> None:
+    """Replaces the state on disk, durably. StateConflict unless it still is the revision just before `state`'s."""
+    make_folder(folder)
+    with _locked(folder):
+        read_state(folder, state.product).refuse_other_than(state.revision - 1)
+        replace_file(folder / STATE_NAME, state.to_bytes())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time, across processes; the lock ends with the process that holds it."""
+    descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

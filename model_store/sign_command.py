@@ -1,0 +1,64 @@
+"""Signing a bundle, and making the key for it: minisign's formats, so that its own tool may do either. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model_store.bundle import open_bundle
+from model_store.engines.export_manifest import EXPORT_NAME
+from model_store.files import replace_file, sync_folder
+from model_store.manifest import EXPORTS, MANIFEST_NAME
+from model_store.signing import library, signature_of
+
+
+def make_key(path: Path, password: str) -> str:
+    """Writes a new secret key to `path`, readable by its owner alone, and its public key beside it as `.pub`; returns
+    the public key. An empty password leaves the secret key open. FileExistsError; ValueError without the library."""
+    pair = library().KeyPair.generate()
+    public: str = pair.public_key.to_base64().decode()
+    if password:
+        pair.secret_key.encrypt(password)
+    for file, content, mode in (
+        (path, bytes(pair.secret_key), 0o600),
+        (path.with_name(path.name + ".pub"), bytes(pair.public_key), 0o644),
+    ):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    sync_folder(path.parent)
+    return public
+
+
+def sign_bundle(folder: Path, key: Path, ask: Callable[[], str]) -> tuple[list[Path], str]:
+    """Verifies a bundle, then signs its manifest and those of its exports; returns the signatures and the public key.
+
+    `ask`: for the key's password, if it has one. BundleError if a file is not as published; OSError; ValueError for
+    what is no secret key, a wrong password, or without the library.
+    """
+    bundle = open_bundle(folder)
+    secret = _open_key(key, ask)
+    told = f"glad bundle {bundle.manifest.product} {bundle.manifest.version}"
+    signed = []
+    for file in (bundle.path / MANIFEST_NAME, *sorted((bundle.path / EXPORTS).glob(f"[!.]*/{EXPORT_NAME}"))):
+        signature = secret.sign(file.read_bytes(), trusted_comment=f"{told} {file.relative_to(bundle.path)}")
+        replace_file(signature_of(file), bytes(signature) + b"\n")
+        signed.append(signature_of(file))
+    return signed, secret.get_public_key().to_base64().decode()
+
+
+def _open_key(path: Path, ask: Callable[[], str]) -> Any:
+    try:
+        secret = library().SecretKey.from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no secret key of minisign ({error}): `glad bundle key FILE` makes one") from error
+    if secret.is_encrypted():
+        try:
+            secret.decrypt(ask())
+        except ValueError as error:
+            raise ValueError(f"{path}: wrong password ({error})") from error
+    return secret

@@ -1,0 +1,54 @@
+"""What one API process works with, put together once and reached through `app.state`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis.asyncio
+from fastapi import Depends, Request
+
+from model_store.store import Store
+from service.api.uploads.decoding import Decoder
+from service.api.uploads.memory_budget import Held
+from service.auth.guard import Guard
+from service.queue.events import EventFeed
+from service.queue.history import History
+from service.queue.results import Results
+from service.queue.reviews import Reviews
+from service.queue.stations import Stations
+from service.queue.submitter import JobSubmitter
+from service.settings import Settings
+from service.storage.artifacts import ArtifactStore
+from service.telemetry.metrics.api import ApiMetrics
+from service.telemetry.tracing import Tracing
+
+
+@dataclass(frozen=True)
+class Site:
+    """The parts of one API process."""
+
+    settings: Settings
+    redis: redis.asyncio.Redis
+    jobs: JobSubmitter
+    results: Results
+    history: History
+    feed: EventFeed
+    reviews: Reviews
+    stations: Stations
+    store: Store
+    artifacts: ArtifactStore
+    decoder: Decoder
+    held: Held
+    metrics: ApiMetrics
+    tracing: Tracing
+    guard: Guard
+
+
+def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+SiteOf = Annotated[Site, Depends(_site)]
+"""A path function's `site` argument."""

@@ -1,0 +1,58 @@
+"""Looking at what all processes share, for /metrics: queue, Redis, disk, products. Never slower than a scrape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+from redis.exceptions import RedisError
+
+from model_store.errors import StoreError
+from model_store.store import Store
+from service.api.dependencies import Site
+from service.contract import Thresholds
+from service.metrics.bands import quantiles
+from service.queue.redis_health import read_redis_state
+from service.telemetry.metrics.fleet import ActiveBundle, Sight
+
+T = TypeVar("T")
+
+PATIENCE_S = 3.0
+"""For each of them; Prometheus gives up after ten seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+async def look(site: Site) -> Sight:
+    """What can be seen now."""
+    queues, redis, disk, active = await asyncio.gather(
+        _seen("queues", site.jobs.stats(site.settings.pool_names, worker_seen_s=site.settings.lease_ms / 1000)),
+        _seen("redis", read_redis_state(site.redis, site.settings.pool_names)),
+        _seen("disk", asyncio.to_thread(site.artifacts.disk)),
+        _seen("products", asyncio.to_thread(active_bundles, site.store)),
+    )
+    return Sight(queues or {}, redis, disk, active or ())
+
+
+async def _seen(what: str, sight: Awaitable[T]) -> T | None:
+    try:
+        return await asyncio.wait_for(sight, PATIENCE_S)
+    except (RedisError, OSError, StoreError) as error:  # TimeoutError is an OSError
+        log.debug("not seen", what=what, error=str(error) or type(error).__name__)
+        return None
+
+
+def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
+    """The bundle of each product's next image; a product that cannot be inspected has none."""
+    found = []
+    for product in store.products():
+        try:
+            ref = store.resolve(product)
+            limits = store.thresholds(ref)
+        except (StoreError, ValueError):
+            continue
+        thresholds = Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+        found.append(ActiveBundle(product, ref.version, thresholds, quantiles(ref.manifest.thresholds)))
+    return tuple(found)

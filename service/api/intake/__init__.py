@@ -1,0 +1,1 @@
+"""The way of an image into the queue: fields, capacity, storing, enqueueing."""

@@ -1,0 +1,36 @@
+"""How long the stages of a submission took, and why it was refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.exceptions import RedisError
+
+from service.api.dependencies import Site
+from service.errors import QueueUnavailable, ServiceError
+
+
+@contextmanager
+def rejections_counted(site: Site) -> Iterator[None]:
+    """Every refusal inside is counted by its kind."""
+    try:
+        yield
+    except ServiceError as error:
+        site.metrics.rejected(error.slug)
+        raise
+    except RedisError:  # on its way to become that answer: service.api.problems
+        site.metrics.rejected(QueueUnavailable.slug)
+        raise
+
+
+@contextmanager
+def stage(site: Site, name: str) -> Iterator[None]:
+    """What is inside counts as this stage: a span, and its seconds."""
+    began = time.perf_counter()
+    try:
+        with site.tracing.span(name):
+            yield
+    finally:
+        site.metrics.stage(name, time.perf_counter() - began)

@@ -1,0 +1,1 @@
+"""What every request passes: authentication, body limits, metrics, traces, security headers."""

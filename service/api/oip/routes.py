@@ -1,0 +1,254 @@
+"""`/v2`: the Open Inference Protocol, for clients that speak it. A product is a model, its active bundle the version.
+
+It is another face of the same queue: an image goes the way of `POST …/inspections`, and its inspection is seen by
+history, events and page like every other. What differs is that the answer waits for the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from numpy.typing import NDArray
+
+from service.api.dependencies import Site, SiteOf
+from service.api.intake.acceptance import Accepted, accept, pin
+from service.api.intake.stage_timing import rejections_counted
+from service.api.oip import openapi as documents
+from service.api.oip.schemas import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
+from service.api.oip.tensors import INPUTS, MAP, OUTPUTS, Inspected, Order, read_map, read_order, write_outputs
+from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
+from service.api.routes import health
+from service.api.routes.answers import standing
+from service.api.routes.artifacts import load_artifact
+from service.api.uploads.decoding import Upload
+from service.auth.caller import Caller, CallerOf
+from service.contract import Result, State
+from service.errors import (
+    InspectionFailed,
+    InspectionUnfinished,
+    MalformedInference,
+    ServiceError,
+    UnknownArtifact,
+    VersionNotActive,
+)
+from service.telemetry.logs import package_version
+
+COME_BACK_S = 1
+
+router = APIRouter(tags=["open inference protocol"])
+
+Model = Annotated[str, Path(description="the product's name", examples=["bracket"])]
+Version = Annotated[str, Path(description="the active version: another one is refused", examples=["1"])]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request as it came."""
+
+    body: bytes
+    header_length: str | None
+    encoding: str
+
+
+async def _sent(
+    request: Request,
+    header_length: Annotated[
+        str | None,
+        Header(alias=HEADER_LENGTH, description="bytes of JSON before the raw tensors of the binary extension"),
+    ] = None,
+    content_encoding: Annotated[str, Header(alias="Content-Encoding", description="gzip or deflate")] = "",
+) -> Sent:
+    return Sent(await request.body(), header_length, content_encoding)
+
+
+SentOf = Annotated[Sent, Depends(_sent)]
+
+
+@router.get("/v2", summary="Describe the server", responses=documents.SERVER)
+async def server() -> ServerMetadata:
+    """Name, version and extensions of the protocol."""
+    return ServerMetadata(version=package_version())
+
+
+@router.get("/v2/health/live", summary="Liveness, in the protocol's form", responses=documents.LIVE)
+async def live() -> ServerLive:
+    """200 while the event loop answers."""
+    return ServerLive()
+
+
+@router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=documents.READY)
+async def ready(site: SiteOf, response: Response) -> ServerReady:
+    """200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
+    found = await health.ready(site, response)
+    return ServerReady(ready=found.status != "unavailable")
+
+
+@router.get("/v2/models/{model}", summary="Describe a model", responses=documents.METADATA)
+async def metadata(site: SiteOf, model: Model) -> ModelMetadata:
+    """The product's tensors, and the version that is active."""
+    active = await _active(site, model)
+    return ModelMetadata(name=model, versions=[active], inputs=list(INPUTS), outputs=list(OUTPUTS))
+
+
+@router.get("/v2/models/{model}/versions/{version}", summary="Describe a model's version", responses=documents.METADATA)
+async def version_metadata(site: SiteOf, model: Model, version: Version) -> ModelMetadata:
+    """As without the version, which must be the active one."""
+    _check_version(model, version, await _active(site, model))
+    return await metadata(site, model)
+
+
+@router.get("/v2/models/{model}/ready", summary="Is a model ready?", responses=documents.MODEL_READY)
+async def model_ready(site: SiteOf, model: Model) -> ModelReady:
+    """200 if images of the product would be accepted."""
+    await _active(site, model)
+    return ModelReady(name=model)
+
+
+@router.get(
+    "/v2/models/{model}/versions/{version}/ready",
+    summary="Is a model's version ready?",
+    responses=documents.MODEL_READY,
+)
+async def version_ready(site: SiteOf, model: Model, version: Version) -> ModelReady:
+    """200 if it is the active version."""
+    _check_version(model, version, await _active(site, model))
+    return ModelReady(name=model)
+
+
+@router.post(
+    "/v2/models/{model}/infer",
+    summary="Inspect, and wait for the result",
+    response_class=Response,
+    responses=documents.INFER,
+    openapi_extra=documents.INFER_BODY,
+)
+async def infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model) -> Response:
+    """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
+    of the same request harmless: it is the same inspection, and goes on waiting for it.
+
+    An answer that takes longer than `GLAD_OIP_WAIT_S` is 504 and names the inspection, which goes on.
+    """
+    return await _infer(site, caller, sent, model, None)
+
+
+@router.post(
+    "/v2/models/{model}/versions/{version}/infer",
+    summary="Inspect with the active version",
+    response_class=Response,
+    responses=documents.INFER,
+    openapi_extra=documents.INFER_BODY,
+)
+async def version_infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model, version: Version) -> Response:
+    """As without the version; refused if the version is not the active one."""
+    return await _infer(site, caller, sent, model, version)
+
+
+async def _infer(site: Site, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
+    with ExitStack() as held:
+        with rejections_counted(site):
+            asked, order = await asyncio.to_thread(_read, site, sent)
+            held.enter_context(site.held.holding(sum(map(len, order.images))))  # unpacked: a small body may bring much
+            accepted = await _accept_all(site, caller, model, version, order)
+        results = await _finished(site, accepted, order)
+        return await asyncio.to_thread(_answered, site, asked, order, results)
+
+
+def _read(site: Site, sent: Sent) -> tuple[InferRequest, Order]:
+    """The request, as it was sent and as it is meant; MalformedInference."""
+    try:
+        asked = read_request(decompress(sent.body, sent.encoding, site.settings.max_body_bytes), sent.header_length)
+        return asked, read_order(asked, site.settings.max_pixels)
+    except WireError as error:
+        raise MalformedInference(str(error)) from error
+
+
+async def _accept_all(
+    site: Site, caller: Caller, model: str, version: str | None, order: Order
+) -> tuple[Accepted, ...]:
+    """Every image, in order, on the way that all images go. The refusal of one names those accepted before it."""
+    if version is not None:
+        _check_version(model, version, await _active(site, model))
+    accepted: list[Accepted] = []
+    for image, key in zip(order.images, order.keys, strict=True):
+        try:
+            accepted.append(await accept(site, caller, model, Upload(image, order.fields), key))
+        except ServiceError as error:
+            raise _of_one(error, order, accepted) from error
+    return tuple(accepted)
+
+
+def _of_one(error: ServiceError, order: Order, before: Sequence[Accepted]) -> ServiceError:
+    if len(order.images) == 1:
+        return error
+    ids = ", ".join(one.submission.inspection_id for one in before) or "none"
+    detail = f"image {len(before)} of {len(order.images)}: {error.detail}; accepted before it: {ids}"
+    return type(error)(detail, errors=error.errors, retry_after_s=error.retry_after_s)
+
+
+async def _finished(site: Site, accepted: Sequence[Accepted], order: Order) -> list[Result]:
+    """All inspections with their verdicts. InspectionUnfinished, or InspectionFailed: each names them."""
+    wait_s = site.settings.oip_wait_s
+    if order.patience_s is not None:
+        wait_s = min(wait_s, order.patience_s)
+    results = await asyncio.gather(*(standing(site, one, wait_s) for one in accepted))
+    if waiting := [result for result in results if not result.state.final]:
+        raise InspectionUnfinished(
+            f"{_named(waiting)} after {wait_s:g} s; it goes on: GET /v1/inspections/{waiting[0].id} asks for it, or "
+            "repeat the request with the same id to wait on",
+            retry_after_s=COME_BACK_S,
+        )
+    if expired := [result for result in results if result.state is State.EXPIRED]:
+        raise InspectionUnfinished(f"{_named(expired)}: {_reason(expired[0])}")
+    if failed := [result for result in results if result.state is State.FAILED]:
+        raise InspectionFailed(f"{_named(failed)}: {_reason(failed[0])}")
+    return results
+
+
+def _named(results: Sequence[Result]) -> str:
+    return ", ".join(f"inspection {result.id} is {result.state.value}" for result in results)
+
+
+def _reason(result: Result) -> str:
+    return f"{result.error.code}: {result.error.detail}" if result.error else "no reason is kept"
+
+
+def _answered(site: Site, asked: InferRequest, order: Order, results: Sequence[Result]) -> Response:
+    found = [Inspected(result, _map(site, result) if MAP in order.outputs else None) for result in results]
+    head = {"model_name": results[0].product}
+    if results[0].bundle is not None:
+        head["model_version"] = results[0].bundle.version
+    if asked.id:
+        head["id"] = asked.id
+    answer = write_answer(head, write_outputs(order, found), asked)
+    if answer.header_length is None:
+        return Response(answer.body, media_type="application/json")
+    headers = {HEADER_LENGTH: str(answer.header_length)}
+    return Response(answer.body, media_type="application/octet-stream", headers=headers)
+
+
+def _map(site: Site, result: Result) -> NDArray[np.float32]:
+    if result.unfit:
+        return np.zeros((0, 0), dtype=np.float32)
+    if "map.npy" not in result.artifacts:
+        raise UnknownArtifact(f"inspection {result.id} has no map: ask without the output {MAP!r}")
+    return read_map(load_artifact(site, result.id, "map.npy"))
+
+
+async def _active(site: Site, model: str) -> str:
+    """The active version; UnknownProduct, or ProductUnusable."""
+    pinned = await asyncio.to_thread(pin, site.store, model)
+    return pinned.bundle.version
+
+
+def _check_version(model: str, version: str, active: str) -> None:
+    if version != active:
+        raise VersionNotActive(
+            f"version {version[:100]!r} of {model!r} is not active; {active!r} is: leave the version out, or activate "
+            "that one"
+        )

@@ -1,0 +1,1 @@
+"""One file per group of calls of the REST contract."""

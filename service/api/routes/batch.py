@@ -1,0 +1,150 @@
+"""`POST /v1/products/{product}/inspections:batch`: several images in one call, each with its own outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from service.api.dependencies import Site, SiteOf
+from service.api.intake.acceptance import accept, pin
+from service.api.intake.fields import InspectionFields
+from service.api.intake.stage_timing import rejections_counted
+from service.api.openapi import inspections as documents
+from service.api.openapi.bodies import batch_body
+from service.api.routes.answers import standing
+from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText
+from service.api.uploads.decoding import BatchUpload, Upload
+from service.auth.caller import Caller, CallerOf
+from service.contract import Result
+from service.errors import InvalidFields, ServiceError
+from service.problem_details import FieldProblem, Problem, field_problems
+
+MOST_IMAGES = 32
+ITEMS_FIELD = "items"
+KEY_FIELD = "idempotency_key"
+_ITEMS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
+_KEY: TypeAdapter[str | None] = TypeAdapter(IdempotencyKeyText | None)
+
+router = APIRouter(tags=["inspections"])
+
+
+class BatchItem(BaseModel):
+    """What became of one image."""
+
+    index: int = Field(description="place of the image in the form, from 0")
+    status: int = Field(
+        description="as if the image had come alone: 202, 200 where it has ended already, or an error's"
+    )
+    inspection: Result | None = Field(None, description="of an accepted image")
+    problem: Problem | None = Field(None, description="of a refused one")
+
+
+class BatchAnswer(BaseModel):
+    """What became of each image, in the order of the form."""
+
+    items: list[BatchItem]
+
+
+@router.post(
+    "/v1/products/{product}/inspections:batch",
+    summary="Submit several images",
+    status_code=202,
+    response_model=BatchAnswer,
+    responses=documents.BATCH_RESPONSES,
+    openapi_extra=batch_body(InspectionFields),
+)
+async def batch(
+    request: Request,
+    site: SiteOf,
+    caller: CallerOf,
+    *,
+    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Takes up to 32 images as the parts `image` of one form. Plain fields are for all of them; `items` is a JSON array
+    with one object of fields for each image, in order, which win over those.
+
+    Each image is accepted or refused by itself: look at every `status`. With an `Idempotency-Key` the whole call may be
+    repeated: the image at place N has the key `{key}:{N}`, unless its item names an `idempotency_key` of its own.
+    """
+    with rejections_counted(site):
+        await asyncio.to_thread(pin, site.store, product)
+        images = _split(await site.decoder.batch(request, MOST_IMAGES), idempotency_key)
+    answer = BatchAnswer(items=await _submit_all(site, caller, product, images, request.url.path))
+    return Response(answer.model_dump_json(), 202, media_type="application/json")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image of a batch, as if it had come alone."""
+
+    upload: Upload
+    idempotency_key: object
+    """Not checked yet."""
+
+
+def _split(batch: BatchUpload, idempotency_key: str | None) -> list[_Image]:
+    """The common fields under each image's own."""
+    common = {name: value for name, value in batch.fields.items() if name != ITEMS_FIELD}
+    own = _read_items(batch.fields.get(ITEMS_FIELD), len(batch.images))
+    return [
+        _Image(
+            upload=Upload(image, common | {name: value for name, value in fields.items() if name != KEY_FIELD}),
+            idempotency_key=fields.get(KEY_FIELD, None if idempotency_key is None else f"{idempotency_key}:{index}"),
+        )
+        for index, (image, fields) in enumerate(zip(batch.images, own, strict=True))
+    ]
+
+
+def _read_items(text: str | None, count: int) -> list[dict[str, Any]]:
+    if text is None:
+        return [{} for _ in range(count)]
+    try:
+        items = _ITEMS.validate_json(text)
+    except ValidationError as error:
+        reason = field_problems(list(error.errors()))[0].message
+        raise _refused(
+            ITEMS_FIELD, f'is no JSON array of objects ({reason}): send such as [{{"view": "top"}}, {{"view": "side"}}]'
+        ) from error
+    if len(items) != count:
+        raise _refused(ITEMS_FIELD, f"has {len(items)} entries for {count} images: give one for each, in order")
+    return items
+
+
+async def _submit_all(site: Site, caller: Caller, product: str, images: list[_Image], path: str) -> list[BatchItem]:
+    """One after the other, so that they wait in this order. After a 503 the rest is not tried: it would wait long to
+    hear the same."""
+    items: list[BatchItem] = []
+    away: ServiceError | None = None
+    for index, image in enumerate(images):
+        try:
+            if away is not None:
+                raise away
+            items.append(await _submit(site, caller, product, index, image))
+        except ServiceError as error:
+            away = error if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            items.append(BatchItem(index=index, status=int(error.status), problem=error.problem(path)))
+    return items
+
+
+async def _submit(site: Site, caller: Caller, product: str, index: int, image: _Image) -> BatchItem:
+    with rejections_counted(site):
+        accepted = await accept(site, caller, product, image.upload, _checked_key(image.idempotency_key))
+    result = await standing(site, accepted)
+    return BatchItem(index=index, status=200 if result.state.final else 202, inspection=result)
+
+
+def _checked_key(key: object) -> str | None:
+    try:
+        return _KEY.validate_python(key)
+    except ValidationError as error:
+        raise _refused(KEY_FIELD, field_problems(list(error.errors()))[0].message) from error
+
+
+def _refused(name: str, message: str) -> InvalidFields:
+    return InvalidFields(f"{name}: {message}", errors=[FieldProblem(field=name, message=message)])

@@ -1,0 +1,111 @@
+"""`GET /v1/inspections`: ended inspections in the order in which they ended, a page at a time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from model_store.manifest import Name
+from service.api.dependencies import SiteOf
+from service.api.openapi import history as documents
+from service.contract import Result, State, Text, Timestamp, Verdict
+from service.queue.history import HistoryFilter
+
+MOST_PER_PAGE = 500
+_MARK = "h1:"
+"""Before the position inside a cursor: another kind of cursor is not taken for one."""
+
+router = APIRouter(tags=["history"])
+
+
+def write_cursor(position: int) -> str:
+    """A position as clients carry it: opaque, safe in a URL."""
+    return base64.urlsafe_b64encode(f"{_MARK}{position}".encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str) -> int:
+    """The position; ValueError if this service never made the cursor."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(_NOT_A_CURSOR) from error
+    digits = text.removeprefix(_MARK)
+    if not (text.startswith(_MARK) and digits.isdecimal() and int(digits) < 2**53):
+        raise ValueError(_NOT_A_CURSOR)
+    return int(digits)
+
+
+_NOT_A_CURSOR = "is no cursor of this call: send `next` of an earlier page as it came, or leave it out"
+
+
+def _check_cursor(cursor: str) -> str:
+    read_cursor(cursor)
+    return cursor
+
+
+class HistoryQuery(BaseModel):
+    """What is asked for; several filters must all hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: Name | None = Field(None, examples=["bracket"])
+    serial: Text | None = Field(None, description="the part's serial number", examples=["SN-000123"])
+    lot: Text | None = Field(None, description="production lot", examples=["L-42"])
+    station: Text | None = Field(None, description="where the image was taken", examples=["line-3"])
+    verdict: Verdict | None = None
+    state: Literal["done", "failed", "expired"] | None = Field(None, description="what has not ended is in no history")
+    since: Timestamp | None = Field(None, description="ended at this time or later", examples=["2026-11-23T06:00:00Z"])
+    until: Timestamp | None = Field(None, description="ended before this time", examples=["2026-11-23T14:00:00Z"])
+    order: Literal["oldest", "newest"] = Field("oldest", description="which end of the history comes first")
+    after: Annotated[str, Field(max_length=64), AfterValidator(_check_cursor)] | None = Field(
+        None, description="`next` of an earlier page: go on behind it"
+    )
+    limit: int = Field(50, ge=1, le=MOST_PER_PAGE)
+
+    def filter(self) -> HistoryFilter:
+        """The filters among the parameters."""
+        return HistoryFilter(
+            product=self.product,
+            serial=self.serial,
+            lot=self.lot,
+            station=self.station,
+            verdict=self.verdict,
+            state=State(self.state) if self.state else None,
+            since=self.since,
+            until=self.until,
+        )
+
+
+class HistoryAnswer(BaseModel):
+    """One page of the history."""
+
+    inspections: list[Result]
+    next: str = Field(description="send it as `after`: the page behind this one, now or later")
+    more: bool = Field(description="false: nothing more for now; poll again with `next`")
+
+
+@router.get(
+    "/v1/inspections",
+    summary="Read the history",
+    response_model=HistoryAnswer,
+    responses=documents.HISTORY_RESPONSES,
+)
+async def history(site: SiteOf, query: Annotated[HistoryQuery, Query()]) -> Response:
+    """Ended inspections, in the order in which they ended: an image that took long comes behind those that overtook it,
+    so a reader who keeps `next` sees each inspection once and misses none.
+
+    A page may hold fewer than `limit`, or none, and still have `more`: two filters that hardly meet are searched a part
+    at a time. Times are of the end, by the queue's clock.
+    """
+    page = await site.history.page(
+        query.filter(),
+        after=None if query.after is None else read_cursor(query.after),
+        limit=query.limit,
+        newest_first=query.order == "newest",
+    )
+    answer = HistoryAnswer(inspections=list(page.results), next=write_cursor(page.position), more=page.more)
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,126 @@
+"""The products that can be inspected: their bundles, and the thresholds in force."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, Field
+
+from model_store.errors import StoreError
+from model_store.errors import UnknownProduct as NoSuchProduct
+from model_store.store import BundleRef, Store
+from service.api.dependencies import SiteOf
+from service.api.openapi import products as documents
+from service.api.routes.etags import tag
+from service.api.routes.quality_gate_view import GateView, view_gate
+from service.contract import Thresholds, Timestamp
+from service.errors import ProductUnusable, UnknownProduct
+
+router = APIRouter(tags=["products"])
+log = structlog.get_logger(__name__)
+
+
+class BundleView(BaseModel):
+    """One version of a product."""
+
+    version: str = Field(examples=["1"])
+    hash: str = Field(description="SHA-256 of the manifest")
+    title: str
+    created_at: Timestamp
+    resolution: int = Field(description="side of the square model image, in pixels")
+    thresholds: Thresholds
+    quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
+
+
+class ProductView(BaseModel):
+    """A product with a usable bundle."""
+
+    product: str = Field(examples=["bracket"])
+    revision: int = Field(
+        description="grows with every change of what is active, of thresholds and gate; also the `ETag`"
+    )
+    active: BundleView = Field(description="inspects what is submitted now")
+    versions: list[BundleView] = Field(description="all usable bundles, newest first")
+    gate: GateView = Field(description="what is checked of an image before it is inspected")
+
+
+class ProductList(BaseModel):
+    """All products."""
+
+    products: list[ProductView]
+
+
+@router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
+async def products(site: SiteOf) -> ProductList:
+    """Every product that has a usable bundle."""
+    return await asyncio.to_thread(_list, site.store)
+
+
+@router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
+async def product(
+    site: SiteOf,
+    response: Response,
+    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+) -> ProductView:
+    """The product's active bundle, all its versions, and the thresholds in force. The `ETag` is its revision: sent as
+    `If-Match` with a change, it keeps that from overwriting somebody else's."""
+    shown = await asyncio.to_thread(_describe, site.store, product)
+    tag(response, shown.revision)
+    return shown
+
+
+def _list(store: Store) -> ProductList:
+    found = []
+    for name in store.products():
+        try:
+            found.append(_view(store, name))
+        except StoreError:  # its state file broke, or its active version did: it cannot be inspected
+            continue
+    return ProductList(products=found)
+
+
+def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
+    """Why this product cannot be inspected. Paths of this machine stay in its log."""
+    if isinstance(error, NoSuchProduct):
+        known = store.products()
+        names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
+        return UnknownProduct(f"no product {name[:100]!r}; known: {names}")
+    log.error("product unusable", product=name, reason=str(error))
+    return ProductUnusable(
+        f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
+    )
+
+
+def _describe(store: Store, name: str) -> ProductView:
+    try:
+        return _view(store, name)
+    except StoreError as error:
+        raise refusal(store, name, error) from error
+
+
+def _view(store: Store, name: str) -> ProductView:
+    revision = store.state(name).revision  # before the rest: what is shown is of this revision or newer
+    active = store.resolve(name)
+    return ProductView(
+        product=name,
+        revision=revision,
+        active=_bundle_view(store, active),
+        versions=[_bundle_view(store, ref) for ref in store.versions(name)],
+        gate=view_gate(active, store.state(name)),
+    )
+
+
+def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
+    limits = store.thresholds(ref)
+    return BundleView(
+        version=ref.version,
+        hash=ref.hash,
+        title=ref.manifest.title,
+        created_at=ref.manifest.provenance.created_at,
+        resolution=ref.manifest.settings.resolution,
+        thresholds=Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel),
+        quality=ref.manifest.quality,
+    )

@@ -1,0 +1,152 @@
+"""Stations: a camera knows one address; the MES says what it looks at."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.dependencies import Site, SiteOf
+from service.api.intake.acceptance import accept, pin
+from service.api.intake.fields import InspectionFields, Origin
+from service.api.intake.stage_timing import rejections_counted
+from service.api.openapi import stations as documents
+from service.api.openapi.bodies import submit_body
+from service.api.routes.answers import answer
+from service.api.routes.parameters import IdempotencyKey, Prefer, wait_seconds
+from service.auth.caller import CallerOf
+from service.contract import Result, Text, Timestamp, now
+from service.errors import UnknownStation
+from service.queue.stations import StationChange, StationSettings
+
+router = APIRouter(tags=["stations"])
+log = structlog.get_logger(__name__)
+
+StationName = Annotated[Text, Path(description="the station's name", examples=["line-3"])]
+
+
+class StationFields(StationSettings):
+    """What the MES sends at a changeover. What it leaves out is the default, not what was before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Text | None = Field(None, description="who changes it; default: the name of the API key", examples=["mes"])
+
+
+class StationView(StationSettings):
+    """A station as it is set now."""
+
+    station: str = Field(examples=["line-3"])
+    changed_at: Timestamp
+    changed_by: str | None
+
+
+class StationHistory(StationView):
+    """A station, and how it came to be so."""
+
+    changes: list[StationChange] = Field(description="the latest first; at most a thousand")
+
+
+class StationList(BaseModel):
+    """All stations."""
+
+    stations: list[StationView]
+
+
+@router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)
+async def stations(site: SiteOf) -> StationList:
+    """Every station that is set."""
+    names = await site.stations.names()
+    changes = [await site.stations.last_change(name) for name in names]
+    shown = [_view(name, change) for name, change in zip(names, changes, strict=True) if change]
+    return StationList(stations=[one for one in shown if one is not None])
+
+
+@router.get("/v1/stations/{station}", summary="Describe a station", responses=documents.STATION_RESPONSES)
+async def station(site: SiteOf, station: StationName) -> StationHistory:
+    """The station as it is set now, and all its changes."""
+    changes = await site.stations.changes(station)
+    shown = _view(station, changes[0]) if changes else None
+    if shown is None:
+        raise _unknown(station)
+    return StationHistory(**shown.model_dump(), changes=list(changes))
+
+
+@router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
+async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: StationFields) -> StationView:
+    """Sets what the station's camera looks at from now on. Images that were accepted before stay as they are. The whole
+    of the settings is replaced; every change is kept, with its time and who made it."""
+    await asyncio.to_thread(pin, site.store, fields.product)
+    settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
+    change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
+    await site.stations.change(station, change)
+    log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
+    return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
+
+
+@router.delete(
+    "/v1/stations/{station}",
+    summary="Remove a station",
+    status_code=204,
+    responses=documents.STATION_DELETE_RESPONSES,
+)
+async def delete(
+    site: SiteOf,
+    caller: CallerOf,
+    station: StationName,
+    by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
+) -> Response:
+    """From now on the station's address takes no images. Its changes are kept."""
+    await _settings(site, station)
+    await site.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
+    log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/stations/{station}/inspections",
+    summary="Submit an image of a station",
+    status_code=202,
+    response_model=Result,
+    responses=documents.STATION_SUBMIT_RESPONSES,
+    openapi_extra=submit_body(InspectionFields),
+)
+async def submit(
+    request: Request,
+    site: SiteOf,
+    caller: CallerOf,
+    *,
+    station: StationName,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """As a submission to the station's product, with the station's settings for fields that the image does not name.
+
+    An `Idempotency-Key` belongs to the station: a retry after a changeover is still the image of before.
+    """
+    with rejections_counted(site):
+        settings = await _settings(site, station)
+        upload = await site.decoder.upload(request)
+        origin = Origin(station, settings.defaults)
+        accepted = await accept(site, caller, settings.product, upload, idempotency_key, origin=origin)
+    return await answer(site, accepted, wait_seconds(prefer))
+
+
+async def _settings(site: Site, station: str) -> StationSettings:
+    change = await site.stations.last_change(station)
+    if change is None or change.settings is None:
+        raise _unknown(station)
+    return change.settings
+
+
+def _view(station: str, change: StationChange) -> StationView | None:
+    if change.settings is None:
+        return None
+    return StationView(**change.settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
+
+
+def _unknown(station: str) -> UnknownStation:
+    return UnknownStation(f"no station {station!r}: set its product with PUT /v1/stations/{{station}}")

@@ -1,0 +1,1 @@
+"""Bytes of uploads: how many may be held in memory, and how they are decoded."""

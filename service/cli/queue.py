@@ -1,0 +1,135 @@
+"""`glad queue`: the dead letters, how to try them again, and how to be done with them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from model_store.cli.common import give_up
+
+if TYPE_CHECKING:
+    from service.queue.dead_letters import DeadLetter
+    from service.queue.replay import Replayer
+    from service.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Look at jobs that were given up (dead letters), replay or discard them.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command()
+def dead(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """List the dead letters, the oldest first."""
+    from service.settings import Settings
+
+    for letter in _run(_list(Settings())):
+        typer.echo(json.dumps(_described(letter)) if as_json else _line(letter))
+
+
+@app.command()
+def replay(
+    inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection that failed or expired.")],
+) -> None:
+    """Inspect again, as a new inspection with the bundle in force now; prints the new inspection's id."""
+    from service.settings import Settings
+
+    typer.echo(_run(_replay(Settings(), inspection)))
+
+
+@app.command()
+def discard(
+    inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection among the dead letters.")],
+) -> None:
+    """Drop its dead letter: somebody has seen to it. The inspection stays failed."""
+    from service.settings import Settings
+
+    _run(_discard(Settings(), inspection))
+    typer.echo(f"{inspection} discarded")
+
+
+async def _discard(settings: Settings, inspection_id: str) -> None:
+    async with _opened(settings) as replayer:
+        if not await replayer.letters.remove(inspection_id):
+            give_up(f"{inspection_id[:100]!r} is not among the dead letters: `glad queue dead` lists them")
+
+
+async def _list(settings: Settings) -> tuple[DeadLetter, ...]:
+    async with _opened(settings) as replayer:
+        return await replayer.letters.all()
+
+
+async def _replay(settings: Settings, inspection_id: str) -> str:
+    from service.queue.admission import Room
+
+    async with _opened(settings) as replayer:
+        _, submission = await replayer.replay(inspection_id)
+    if submission.outlook.room is not Room.OPEN:
+        give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
+    return submission.inspection_id
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
+    """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's data folder."""
+    from model_store.store import SHIPPED_BUNDLES, Store
+    from service.host.command_redis import borrowed_redis
+    from service.queue.connection import connect_async
+    from service.queue.dead_letters import DeadLetters
+    from service.queue.replay import Replayer
+    from service.queue.submitter import JobSubmitter
+    from service.storage.artifacts import ArtifactStore
+
+    with borrowed_redis(settings) as url:
+        async with connect_async(url) as client:
+            yield Replayer(
+                jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+                letters=DeadLetters(client, settings.pool_names),
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
+                artifacts=ArtifactStore(settings.artifacts),
+                pool_of=settings.pool_of,
+                retry_after_s=settings.retry_after_s,
+            )
+
+
+def _run(work: Coroutine[None, None, T]) -> T:
+    """Does it, or says in one line why not."""
+    from redis.exceptions import RedisError
+
+    from service.errors import ServiceError
+    from service.host.child_process import StartError
+
+    try:
+        return asyncio.run(work)
+    except ServiceError as error:
+        give_up(error.detail)
+    except (StartError, RedisError, OSError) as error:
+        give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`")
+
+
+def _described(letter: DeadLetter) -> dict[str, str | None]:
+    job = letter.job
+    return {
+        "id": letter.inspection_id,
+        "at": letter.at.isoformat(timespec="milliseconds"),
+        "product": job.product if job else None,
+        "serial": job.serial if job else None,
+        "station": job.station if job else None,
+        "pool": letter.pool,
+        "reason": letter.reason,
+    }
+
+
+def _line(letter: DeadLetter) -> str:
+    product = letter.job.product if letter.job else "(unreadable)"
+    return f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.inspection_id}  {product}  {letter.pool}  {letter.reason}"

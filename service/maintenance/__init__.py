@@ -1,0 +1,1 @@
+"""What runs beside the flow of images: retention, sweeping, backup."""

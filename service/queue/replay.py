@@ -1,0 +1,113 @@
+"""Replay: an image whose inspection ended without a verdict is inspected again, as a new inspection.
+
+The new one names the old one in `replay_of`, and runs with the bundle and thresholds that are in force now, and without
+the old deadline. An inspection has one replay, however often it is asked for; a replay that fails too has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from model_store.errors import StoreError
+from model_store.store import Store
+from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id, now
+from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
+from service.queue.dead_letters import DeadLetters
+from service.queue.pinning import pin_now
+from service.queue.submitter import JobSubmitter, Outcome, Submission
+from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
+
+CLIENT = "replay"
+"""Its idempotency keys are apart from everybody else's."""
+
+
+@dataclass(frozen=True)
+class Replayer:
+    """What a replay needs; the API and `glad queue replay` put it together."""
+
+    jobs: JobSubmitter
+    letters: DeadLetters
+    store: Store
+    artifacts: ArtifactStore
+    pool_of: Callable[[str], str]
+    """product -> the pool that inspects it now."""
+    retry_after_s: int
+
+    async def replay(self, inspection_id: str) -> tuple[Job, Submission]:
+        """The new job, and what became of it: accepted, the same as before, or refused for want of room.
+
+        UnknownInspection, NotReplayable, StorageUnavailable; RedisError if Redis is away.
+        """
+        old = await self._ended(inspection_id)
+        content = await asyncio.to_thread(self._image, old)
+        job = await asyncio.to_thread(self._pinned_anew, old)
+        await asyncio.to_thread(self._keep, job, content)
+        submission = await self.jobs.submit(
+            job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT
+        )
+        if submission.outcome is not Outcome.ACCEPTED:
+            await asyncio.to_thread(self.artifacts.remove, job.image_ref)
+        if submission.outcome in {Outcome.ACCEPTED, Outcome.SAME}:
+            await self.letters.remove(inspection_id)
+        return job, submission
+
+    async def _ended(self, inspection_id: str) -> Job:
+        found = await self.letters.find(inspection_id)
+        if found is None:
+            raise UnknownInspection(
+                f"no ended inspection {inspection_id[:100]!r}: it was never accepted, is no longer kept, or still runs"
+            )
+        if found.state not in {State.FAILED, State.EXPIRED}:
+            raise NotReplayable(f"inspection {inspection_id} has a verdict: only failed and expired ones are replayed")
+        if found.job is None:
+            raise NotReplayable(
+                f"the job of inspection {inspection_id} cannot be read by this version: replay it with the version "
+                "that wrote it, or send the image again"
+            )
+        return found.job
+
+    def _image(self, old: Job) -> bytes:
+        try:
+            return self.artifacts.get(old.image_ref)
+        except ArtifactNotFound as error:
+            raise NotReplayable(
+                f"the image of inspection {old.id} is no longer kept: send it again from the camera"
+            ) from error
+        except ArtifactsUnavailable as error:
+            raise self._storage_away(f"the image of inspection {old.id} cannot be read now") from error
+
+    def _pinned_anew(self, old: Job) -> Job:
+        try:
+            pinned = pin_now(self.store, old.product)
+        except (StoreError, ValueError) as error:
+            raise NotReplayable(
+                f"product {old.product!r} has no usable bundle now: publish or activate one, then replay"
+            ) from error
+        inspection_id = new_inspection_id()
+        job = old.model_copy(
+            update={
+                "id": inspection_id,
+                **pinned.job_fields,
+                "image_ref": ArtifactStore.ref(inspection_id, IMAGE),
+                "accepted_at": now(),
+                "deadline_ms": None,
+                "pool": self.pool_of(old.product),
+                "replay_of": old.id,
+            }
+        )
+        try:
+            job.to_json()
+        except JobTooLarge as error:
+            raise NotReplayable(f"the replay of inspection {old.id} cannot be queued: {error}") from error
+        return job
+
+    def _keep(self, job: Job, content: bytes) -> None:
+        try:
+            self.artifacts.put(job.id, IMAGE, content)
+        except ArtifactsUnavailable as error:
+            raise self._storage_away("the image could not be stored again") from error
+
+    def _storage_away(self, what: str) -> StorageUnavailable:
+        return StorageUnavailable(f"{what}: try again later", retry_after_s=self.retry_after_s)

@@ -1,0 +1,160 @@
+"""Artifacts in any fsspec file system.
+
+Inspections' ids begin with the time in ms, 48 bits in hex: seven digits of them are one piece of 2^20 ms, 17 minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.asyn import sync
+from fsspec.spec import AbstractFileSystem
+
+from service.storage.circuit_breaker import Silence
+from service.storage.local import Disk
+
+DAY_MS = 86_400_000
+WRITE_S = 20.0
+WRITE_BYTES_PER_S = 1_000_000
+"""The slowest way to a store that an image is sent on."""
+SILENT = frozenset({"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError"})
+"""Errors of the libraries that are no TimeoutError, and mean one."""
+NO_BUCKET = "NoSuchBucket"
+"""Nothing of a bucket that is gone, or out of reach by its name, is known to be gone: no file is missing there."""
+S3 = frozenset({"s3", "s3a"})
+S3_ATTEMPTS = 2
+S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
+"""A store that is away is told within half a minute, and usually in two seconds: a camera waits for the answer, and a
+thread is held. The libraries' own repetitions, five times five, take minutes."""
+
+
+class RemoteStore:
+    """Any fsspec file system; its libraries are loaded at the first call."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._silence = Silence()
+
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        protocol = urlsplit(self._url).scheme
+        system, root = fsspec.core.url_to_fs(self._url, **_impatience(protocol))
+        if protocol in S3:
+            system.retries = S3_ATTEMPTS  # s3fs has no option for it
+        return system, str(root).rstrip("/")
+
+    def _place(self, ref: str) -> tuple[AbstractFileSystem, str]:
+        system, root = self._open()
+        return system, f"{root}/{ref}"
+
+    def names(self, folder: str) -> list[str]:
+        system, path = self._place(folder)
+        system.invalidate_cache(path)  # another process may have written since
+        try:
+            return sorted(str(name).rpartition("/")[2] for name in system.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+
+    def write(self, ref: str, content: bytes) -> None:
+        with self._silence.respected():
+            self._write(ref, content)
+
+    def _write(self, ref: str, content: bytes) -> None:
+        system, path = self._place(ref)
+        limit_s = WRITE_S + len(content) / WRITE_BYTES_PER_S
+        try:
+            _answered(system, "pipe_file", limit_s, path, content)
+        except FileNotFoundError:  # a file system with real folders
+            if urlsplit(self._url).scheme in S3:
+                raise  # else a wrong name would become a new bucket
+            system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            system.pipe_file(path, content)
+
+    def read(self, ref: str) -> bytes:
+        system, path = self._place(ref)
+        with self._silence.respected():
+            return bytes(_answered(system, "cat_file", None, path))
+
+    def remove(self, ref: str) -> None:
+        system, path = self._place(ref)
+        with self._silence.respected():
+            _answered(system, "rm_file", None, path)
+
+    def folders(self) -> list[str]:
+        system, root = self._open()
+        system.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            return [str(name).rstrip("/").rpartition("/")[2] for name in system.ls(root, detail=False)]
+        return []
+
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """Folders in their names' order, each with its files' sizes. Where the store can, a day is listed in pieces: it
+        may have a million files, and fsspec holds all that it lists."""
+        system, path = self._place(day)
+        for options in self._pieces(day):
+            found = system.find(path, detail=True, **options)
+            sizes = ((name.rsplit("/", 2), int(info["size"] or 0)) for name, info in found.items())
+            for folder, ones in groupby(sorted(sizes), lambda one: one[0][-2]):
+                yield folder, {parts[-1]: size for parts, size in ones}
+
+    def _pieces(self, day: str) -> list[dict[str, str]]:
+        if urlsplit(self._url).scheme not in S3:
+            return [{}]
+        first = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        return [{"prefix": f"{piece:07x}"} for piece in range(first >> 20, (first + DAY_MS - 1 >> 20) + 1)]
+
+    def remove_folder(self, folder: str) -> None:
+        system, path = self._place(folder)
+        system.rm(path, recursive=True)
+
+    def sweep_unfinished(self, folder: str) -> int:
+        return 0  # written in one step: nothing is ever half there
+
+    def disk(self) -> Disk | None:
+        return None
+
+    def probe(self, name: str) -> None:
+        self.write(name, b"glad")
+        self.read(name)  # a right of its own
+        self.remove(name)
+
+
+def _answered(system: AbstractFileSystem, name: str, limit_s: float | None, *given: Any) -> Any:
+    """The answer to a call of the file system; TimeoutError if there is none in time.
+
+    `limit_s`: the call is cancelled after so long, where it can be. aiohttp waits without end for a server's word that
+    an upload may begin.
+    """
+    try:
+        if limit_s is None or not system.async_impl:
+            return getattr(system, name)(*given)
+        return sync(system.loop, _within, getattr(system, f"_{name}"), limit_s, *given)
+    except Exception as error:
+        if isinstance(error, TimeoutError) or type(error).__name__ in SILENT:
+            raise TimeoutError(f"it did not answer in time ({type(error).__name__})") from error
+        if _code(error) == NO_BUCKET:
+            raise OSError("there is no such bucket: make it, or set GLAD_ARTIFACTS_URL to one that exists") from error
+        raise
+
+
+def _code(error: Exception) -> str:
+    """What an S3 server calls its refusal, behind the error that s3fs makes of it; empty for others."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+async def _within(call: Callable[..., Any], limit_s: float, *given: Any) -> Any:
+    return await asyncio.wait_for(call(*given), limit_s)
+
+
+def _impatience(protocol: str) -> dict[str, Any]:
+    """Options of a file system, under those of the deployment: FSSPEC_S3='{"config_kwargs": {…}}'."""
+    if protocol not in S3:
+        return {}
+    return {"config_kwargs": S3_TIMEOUTS | fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})}

@@ -1,0 +1,187 @@
+"""What a worker process counts. Its port shows the default registry."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from model_store.manifest import Calibration
+from service.contract import Result, Verdict
+from service.metrics.bands import BANDS, Bands
+from service.metrics.buckets import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
+from service.metrics.shared import stage_durations
+from service.queue.takeover import Reclaimed
+from service.telemetry.logs import build_info
+from service.telemetry.metrics.common import NONE, Bounded
+
+STAGES = ("decode", "encode", "denoise", "score")
+VERSION = ["product", "version"]
+
+
+class InspectionMetrics:
+    """What results say."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stations = Bounded()
+        self._bands: dict[tuple[str, str], Bands] = {}
+        self._completed = Counter(
+            "glad_inspections_completed_total", "Verdicts given", [*VERSION, "station"], registry=registry
+        )
+        self._failed = Counter(
+            "glad_inspections_failed_total", "Inspections without a verdict", [*VERSION, "code"], registry=registry
+        )
+        self._verdicts = Counter("glad_verdicts_total", "Verdicts", [*VERSION, "station", "verdict"], registry=registry)
+        self._gated = Counter(
+            "glad_quality_gated_total",
+            "Images unfit for inspection, by the first reason; each is a verdict review without a score",
+            [*VERSION, "reason"],
+            registry=registry,
+        )
+        self._wait = Histogram(
+            "glad_queue_wait_seconds", "From acceptance to the claim", ["priority"], buckets=SECONDS, registry=registry
+        )
+        self._duration = Histogram(
+            "glad_inspection_duration_seconds",
+            "From acceptance to the result",
+            ["product"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._stages = stage_durations(registry)
+        self._step = Histogram(
+            "glad_denoising_step",
+            "Step at which the trigger fired",
+            ["product"],
+            buckets=STEPS,
+            registry=registry,
+        )
+        self._evaluations = Histogram(
+            "glad_unet_evaluations",
+            "UNet evaluations of one inspection",
+            ["product"],
+            buckets=EVALUATIONS,
+            registry=registry,
+        )
+        self._score = Histogram("glad_anomaly_score", "Raw scores", VERSION, buckets=SCORES, registry=registry)
+        self._banded = Counter(
+            "glad_score_band_total",
+            "Scores by where they lie among the good images' scores of the calibration: of good parts 10, 40, 40, 10 "
+            "and 0 % are expected",
+            [*VERSION, "band"],
+            registry=registry,
+        )
+
+    def calibrated(self, product: str, version: str, calibration: Calibration | None) -> None:
+        """From now on this bundle's scores are told by their bands."""
+        if calibration is not None and (bands := Bands.of(calibration)) is not None:
+            self._bands[product, version] = bands
+            for band in BANDS:  # a counter that is born with its first score would hide that one from every rate
+                self._banded.labels(product, version, band)
+
+    def ended(self, result: Result) -> None:
+        """An inspection ended, and its result was recorded."""
+        version = result.bundle.version if result.bundle else NONE
+        if result.verdict is None:
+            self._failed.labels(result.product, version, result.error.code if result.error else "unknown").inc()
+            return
+        station = self._stations.label(result.station)
+        self._completed.labels(result.product, version, station).inc()
+        for verdict in Verdict:  # all from the first part on: no failed part yet is a share of 0, not of nothing
+            self._verdicts.labels(result.product, version, station, verdict.value)
+        self._verdicts.labels(result.product, version, station, result.verdict.value).inc()
+        self._stopped(result, version)
+        if result.score is not None:
+            self._scored(result.product, version, result.score)
+        self._walked(result)
+        self._timed(result)
+
+    def _stopped(self, result: Result, version: str) -> None:
+        """By the first reason alone: the reasons add up to the images."""
+        if result.quality is not None and result.quality.reasons:
+            self._gated.labels(result.product, version, result.quality.reasons[0].check.value).inc()
+
+    def _scored(self, product: str, version: str, score: float) -> None:
+        self._score.labels(product, version).observe(score)
+        if bands := self._bands.get((product, version)):
+            self._banded.labels(product, version, bands.band(score)).inc()
+
+    def _walked(self, result: Result) -> None:
+        if result.denoising_step is not None:
+            self._step.labels(result.product).observe(result.denoising_step)
+        if result.unet_evaluations is not None and not result.unfit:
+            self._evaluations.labels(result.product).observe(result.unet_evaluations)
+
+    def _timed(self, result: Result) -> None:
+        if result.timings_ms is None:
+            return
+        self._wait.labels(result.priority.value).observe(result.timings_ms.queue / 1000)
+        self._duration.labels(result.product).observe(result.timings_ms.total / 1000)
+        for stage in STAGES[:1] if result.unfit else STAGES:
+            self._stages.labels(stage).observe(getattr(result.timings_ms, stage) / 1000)
+
+
+class WorkerMetrics:
+    """The engine's lanes and steps, the bundles, the queue's accidents, and what results say."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self._inspections = InspectionMetrics(registry)
+        self.ended = self._inspections.ended
+        self._redelivered = Counter(
+            "glad_inspections_redelivered_total", "Jobs taken over from a dead worker", registry=registry
+        )
+        self._dead = Counter("glad_inspections_dead_lettered_total", "Jobs given up", registry=registry)
+        self._batch = Histogram("glad_batch_size", "Lanes advanced by one step", buckets=LANES, registry=registry)
+        self._step = Histogram(
+            "glad_step_duration_seconds", "Duration of one step of a batch", buckets=SECONDS, registry=registry
+        )
+        self._lanes_used = Gauge("glad_lane_used", "Lanes occupied", registry=registry)
+        self._lanes_total = Gauge("glad_lane_total", "Lanes there are", registry=registry)
+        self._engine = Gauge(
+            "glad_engine_info", "1; what runs a loaded bundle's models", [*VERSION, "engine"], registry=registry
+        )
+        self._load = Histogram(
+            "glad_bundle_load_seconds",
+            "From the store to models that are ready on the device, hashes and choice of engine included",
+            VERSION,
+            buckets=LOADING,
+            registry=registry,
+        )
+        self._switch = Histogram(
+            "glad_bundle_switch_seconds",
+            "From the claim of a job whose bundle was not loaded to the end of its first step",
+            VERSION,
+            buckets=LOADING,
+            registry=registry,
+        )
+        build_info(registry)
+
+    def loaded(
+        self, product: str, version: str, engine: str, *, seconds: float, calibration: Calibration | None
+    ) -> None:
+        """A bundle's models are ready on this engine; that took so long."""
+        self._engine.labels(product, version, engine).set(1)
+        self._load.labels(product, version).observe(seconds)
+        self._inspections.calibrated(product, version, calibration)
+
+    def unloaded(self, product: str, version: str, engine: str) -> None:
+        """A bundle has left the memory."""
+        self._engine.remove(product, version, engine)
+
+    def switched(self, product: str, version: str, seconds: float) -> None:
+        """A job had to wait for its bundle; its first step ended so long after its claim."""
+        self._switch.labels(product, version).observe(seconds)
+
+    def lanes(self, used: int, total: int) -> None:
+        """How full the worker is."""
+        self._lanes_used.set(used)
+        self._lanes_total.set(total)
+
+    def stepped(self, lanes: int, seconds: float) -> None:
+        """One step advanced so many lanes, and took so long."""
+        self._batch.observe(lanes)
+        self._step.observe(seconds)
+
+    def reclaimed(self, reclaimed: Reclaimed) -> None:
+        """Jobs of dead workers were taken over or given up."""
+        self._redelivered.inc(len(reclaimed.suspects))
+        self._dead.inc(len(reclaimed.dead))

@@ -1,0 +1,155 @@
+"""The bundles in memory: verified when they are loaded, the least used leave first, equal weights are held once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+import torch
+
+from glad.comparator import Comparator, ImageComparator
+from glad.protocols import Models
+from glad.settings.method import MethodSettings
+from model_store.bundle import Bundle
+from model_store.compatibility import ModelsDoNotFit
+from model_store.engines.export_manifest import EngineUnusable
+from model_store.engines.loading import Loaded, load
+from model_store.engines.torch import ModelLoadError
+from model_store.errors import BundleError, StoreError
+from model_store.manifest import Manifest
+from model_store.store import Store
+from service.telemetry.metrics.worker import WorkerMetrics
+from service.worker.least_used import LeastUsed
+
+Load = Callable[[Bundle, str], Loaded]
+"""Makes a verified bundle's models on a device: `model_store.engines.loading.load`, with a worker's own wishes."""
+
+_UNUSABLE = (
+    StoreError,
+    BundleError,
+    EngineUnusable,
+    ModelLoadError,
+    ModelsDoNotFit,
+    OSError,
+    torch.OutOfMemoryError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class BundleUnavailable(Exception):
+    """This worker cannot use the bundle that the job was pinned to; another worker may."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBundle:
+    """A bundle whose models are ready on the device."""
+
+    hash: str
+    manifest: Manifest
+    models: Models
+    comparator: Comparator
+    engine: str
+    """What runs the models, such as onnx-cpu-float32."""
+    group: str
+    """Lanes of equal groups share calls: their models, sides and noise schedules are the same."""
+
+    @property
+    def settings(self) -> MethodSettings:
+        """The method's settings."""
+        return self.manifest.settings
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one image's latent."""
+        side = self.settings.resolution // self.models.autoencoder.factor
+        return self.models.autoencoder.latent_channels, side, side
+
+
+class BundleCache:
+    """Loads bundles from the store and keeps the last used ones. Belongs to the thread that owns the device."""
+
+    def __init__(
+        self, store: Store, device: str, capacity: int, load: Load = load, metrics: WorkerMetrics | None = None
+    ) -> None:
+        """`capacity`: bundles kept loaded when no lane needs them."""
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
+        self._store, self._device, self._load, self._metrics = store, device, load, metrics
+        self._loaded: LeastUsed[LoadedBundle] = LeastUsed(capacity, self._unloaded)
+        self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+    def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
+        """The bundle of exactly this hash; loaded if need be. BundleUnavailable if it is missing, changed or broken."""
+        return self._loaded.get(bundle_hash, lambda: self._open(product, version, bundle_hash))
+
+    def holds(self, bundle_hash: str) -> bool:
+        """It is loaded: `get` would give it at once."""
+        return bundle_hash in self._loaded
+
+    def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
+        named, began = f"bundle {product}/{version} ({bundle_hash[:12]})", time.perf_counter()
+        try:
+            reference = self._store.resolve(product, version)
+            if reference.hash != bundle_hash:
+                raise BundleUnavailable(f"{named}: the store has another bundle of that version, {reference.hash[:12]}")
+            bundle = reference.open()
+            loaded = self._load(bundle, self._device)
+            models = self._shared(loaded)
+        except _UNUSABLE as error:
+            raise BundleUnavailable(f"{named}: {error}") from error
+        named_so = {"product": product, "version": version, "hash": bundle_hash[:12]}
+        took_s = time.perf_counter() - began
+        ms = round(took_s * 1e3)
+        log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
+        if self._metrics is not None:
+            calibration = bundle.manifest.calibration
+            self._metrics.loaded(product, version, loaded.engine, seconds=took_s, calibration=calibration)
+        return LoadedBundle(
+            hash=bundle.hash,
+            manifest=bundle.manifest,
+            models=models,
+            comparator=ImageComparator(models.autoencoder, models.features),
+            engine=loaded.engine,
+            group=_group(bundle, loaded),
+        )
+
+    def _unloaded(self, left: LoadedBundle) -> None:
+        if self._metrics is not None:
+            self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
+
+    def _shared(self, loaded: Loaded) -> Models:
+        """The same models, with what another bundle has loaded already in place of what was loaded again."""
+        models, kept = loaded.models, self._components.setdefault
+        return Models(
+            autoencoder=kept(f"autoencoder {loaded.identities['autoencoder']}", models.autoencoder),
+            denoiser=kept(f"unet {loaded.identities['unet']}", models.denoiser),
+            features=kept(f"features {loaded.identities['features']}", models.features),
+            condition=models.condition,
+        )
+
+
+def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
+    """At most so many of the pool's products: those that were served last, then the store's first."""
+    return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
+
+
+def _group(bundle: Bundle, loaded: Loaded) -> str:
+    """What lanes must agree on to share a block: the weights, by content and not by name, what runs them, the side and
+    the schedule.
+
+    The condition is each lane's own, so that the products of one multi-class model share calls; only its shape counts.
+    """
+    settings, told = bundle.manifest.settings, loaded.models.condition
+    parts = [
+        *(f"{name}={digest}" for name, digest in sorted(loaded.identities.items()) if name != "condition"),
+        f"condition={None if told is None else tuple(told.product.shape)}",
+        f"side={settings.resolution}",
+        f"schedule={settings.schedule.model_dump_json()}",
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,102 @@
+"""Bytes to what a lane needs, and what a lane found to pictures. Pure functions for the codec threads: no device.
+
+Pillow and NumPy release the interpreter's lock in their heavy parts, so these run beside the device loop.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glad.image_codec import Pixels, decode_image, to_png
+from glad.images.framed import Framed, frame
+from glad.images.mosaic import reduced
+from glad.images.rendering import heatmap, mask, overlay
+from glad.quality_gate.check import find_unfit
+from glad.quality_gate.limits import QualityGate, Unfit
+from glad.quality_gate.measure import measure_quality
+from glad.regions import Region, defect_regions
+from service.contract import ArtifactName
+from service.worker.bundle_cache import LoadedBundle
+
+PREVIEW_SIDE_PX = 1024
+"""The longer side of the picture under the overlay: sharp enough to recognise the part, small enough to send."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image, decoded, and how it is framed: ready for its lanes."""
+
+    bundle: LoadedBundle
+    framed: Framed
+    preview: Pixels
+    """The upright original, at most `PREVIEW_SIDE_PX` a side."""
+    decode_ms: float
+    unfit: tuple[Unfit, ...] = ()
+    """Why the quality gate stops it; (): it is fit, or no gate was asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """What is kept of an inspection besides its numbers."""
+
+    regions: tuple[Region, ...]
+    pictures: dict[ArtifactName, bytes]
+    """Artifact name -> file."""
+
+
+def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None) -> Prepared:
+    """An image file -> what its lanes need. Raises ImageError, NothingCounts, PlaneTooLarge."""
+    began = time.perf_counter()
+    original = decode_image(data, max_pixels=max_pixels).pixels
+    framed = frame(original, bundle.settings, bundle.latent_shape)
+    unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
+    return Prepared(
+        bundle=bundle,
+        framed=framed,
+        preview=_preview(original),
+        decode_ms=(time.perf_counter() - began) * 1e3,
+        unfit=unfit,
+    )
+
+
+def render(prepared: Prepared, found: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float) -> Rendered:
+    """A map and a reconstruction, both of the plane -> regions and pictures, all in the original's aspect.
+
+    The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared. Pictures are
+    at most `glad.images.mosaic.LONGEST_PX` long; `map.npy` is the whole map.
+    """
+    placement, top = prepared.framed.layout.placement, prepared.bundle.manifest.thresholds.heatmap_top
+    own = np.ascontiguousarray(placement.restore(found))
+    shown = reduced(own)
+    return Rendered(
+        regions=tuple(defect_regions(own, pixel_threshold, placement)),
+        pictures={
+            "heatmap.png": to_png(heatmap(shown, top)),
+            "overlay.png": to_png(overlay(prepared.preview, shown, top, threshold=pixel_threshold)),
+            "reconstruction.png": to_png(np.ascontiguousarray(placement.restore(reconstruction))),
+            "mask.png": to_png(mask(shown, pixel_threshold)),
+            "map.npy": to_npy(own),
+        },
+    )
+
+
+def to_npy(values: NDArray[np.float32]) -> bytes:
+    """An array as a .npy file."""
+    target = io.BytesIO()
+    np.save(target, values, allow_pickle=False)
+    return target.getvalue()
+
+
+def _preview(original: Pixels) -> Pixels:
+    height, width = original.shape[:2]
+    scale = PREVIEW_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return original
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(original).resize(size, Image.Resampling.BOX))

@@ -1,0 +1,117 @@
+"""`glad bundle`, as an operator uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from model_store.cli.bundle import app
+from model_store.store import Store
+from tests.support.bundles import new_version
+from tests.support.gates import a_gate
+from tests.support.tiny_bundle import make_tiny_bundle
+
+Glad = Callable[..., Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "store"
+
+
+@pytest.fixture
+def glad(root: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    monkeypatch.delenv("GLAD_STORE", raising=False)
+    monkeypatch.setenv("GLAD_DATA_DIR", str(root.parent))
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_publish_activate_and_roll_back(glad: Glad, root: Path, sound_bundle: Path, tmp_path: Path) -> None:
+    newer = new_version(sound_bundle, tmp_path / "toy" / "2", created_at=datetime(2027, 1, 1, tzinfo=UTC))
+    assert "active: 1" in glad("publish", sound_bundle).output
+    assert glad("activate", "toy", "1", "--by", "ann").exit_code == 0
+    assert "glad bundle activate toy 2" in glad("publish", newer.path).output
+    assert glad("activate", "toy", "2", "--by", "ann", "--note", "better").exit_code == 0
+    assert "better" in glad("show", "toy").output
+    assert "active version is 1" in glad("rollback", "toy", "--by", "bob").output
+    assert Store(root).resolve("toy").version == "1"
+
+
+def test_list_as_json_names_versions_and_problems(glad: Glad, root: Path, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    (root / "broken" / "1").mkdir(parents=True)
+    result = glad("list", "--json")
+    listed = json.loads(result.stdout)
+    assert [(row["product"], row["active"]) for row in listed["bundles"] if row["product"] == "toy"] == [("toy", True)]
+    assert [problem["path"] for problem in listed["problems"]] == [str(root / "broken" / "1")]
+
+
+def test_show_as_json_has_the_thresholds_in_force(glad: Glad, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    shown = json.loads(glad("show", "toy", "--json").stdout)
+    assert shown["thresholds"] == {"review": 0.5, "fail": 1.0, "pixel": 1.0}
+
+
+def test_verify_takes_a_folder_or_a_product(glad: Glad, bundle_folder: Path) -> None:
+    glad("publish", bundle_folder)
+    assert "all as published" in glad("verify", bundle_folder).output
+    assert "all as published" in glad("verify", "toy").output
+    (bundle_folder / "unet/config.json").write_text("{}")
+    refused = glad("verify", bundle_folder)
+    assert refused.exit_code == 1
+    assert "unet/config.json" in refused.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "nope"), ("activate", "nope", "1"), ("rollback", "nope"), ("verify", "nope")]
+)
+def test_what_is_not_there_is_one_sentence_and_status_1(glad: Glad, arguments: tuple[str, ...]) -> None:
+    result = glad(*arguments)
+    assert result.exit_code == 1
+    assert "no product 'nope'" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_bundle_that_is_not_calibrated_is_published_but_not_activated(
+    glad: Glad, root: Path, sound_bundle: Path, tmp_path: Path
+) -> None:
+    draft = new_version(sound_bundle, tmp_path / "toy" / "draft", calibration=None).path
+    refused = glad("publish", draft, "--activate")
+    assert refused.exit_code == 1
+    assert "glad calibrate" in refused.output
+    assert not (root / "toy").exists()
+
+    published = glad("publish", draft)
+    assert published.exit_code == 0, published.output
+    assert "active: none" in published.output
+    assert "no bundles" not in glad("list").output
+    assert f"not calibrated: toy draft: glad calibrate {root / 'toy' / 'draft'} --data DIR" in glad("list").output
+    assert "none: not calibrated" in glad("show", "toy", "draft").output
+    assert json.loads(glad("show", "toy", "draft", "--json").stdout)["thresholds"] is None
+    assert glad("activate", "toy", "draft").exit_code == 1
+    assert glad("show", "toy").exit_code == 1
+
+
+def test_the_gate_is_switched_for_the_product_and_shown(glad: Glad, root: Path) -> None:
+    make_tiny_bundle(root, product="gated", gate=a_gate())
+    make_tiny_bundle(root, product="plain")
+    assert "on  (from 100 good images)" in glad("show", "gated").output
+    off = glad("gate", "gated", "off", "--by", "ann", "--note", "new lamp")
+    assert off.exit_code == 0, off.output
+    store = Store(root)
+    assert not store.gated(store.resolve("gated"))
+    shown = glad("show", "gated").output
+    assert "off since" in shown
+    assert "by ann new lamp" in shown
+    assert json.loads(glad("show", "gated", "--json").output)["gate_on"] is False
+    assert glad("gate", "gated", "on").exit_code == 0
+    assert store.gated(store.resolve("gated"))
+    assert "has none yet: glad gate" in glad("gate", "plain", "on").output
+    assert not store.gated(store.resolve("plain"))
+    assert glad("gate", "nothing", "off").exit_code == 1

@@ -1,0 +1,106 @@
+"""`glad inspect`: verdicts and pictures without a server, judged as the service would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from model_store.cli.inspect import inspect
+from model_store.product_state import ThresholdOverrides
+from model_store.store import Store
+from tests.support.gates import a_gate, a_part
+from tests.support.tiny_bundle import make_tiny_bundle
+
+Glad = Callable[..., Any]
+
+
+@pytest.fixture
+def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    """`glad inspect`, called in an empty folder whose store has the product `toy`."""
+    monkeypatch.delenv("GLAD_STORE", raising=False)
+    monkeypatch.setenv("GLAD_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    make_tiny_bundle(tmp_path / "data" / "store", thresholds=(1e-9, 1e9, 1.0))
+    app = typer.Typer()
+    app.command()(inspect)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    pixels = np.random.Generator(np.random.Philox(1)).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as opened:
+        return opened.size
+
+
+def test_a_product_and_its_folder_are_both_a_bundle_to_inspect_with(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    by_name, by_folder = glad("toy", photo), glad(tmp_path / "data/store/toy/1", photo)
+    assert by_name.exit_code == by_folder.exit_code == 0, by_name.output
+    assert by_name.output == by_folder.output
+    assert by_name.output.splitlines()[1].startswith("review")
+    assert _size(tmp_path / "inspected/001_photo.png")[0] > 4 * 90
+
+
+def test_a_folder_that_only_has_the_products_name_is_not_taken_for_a_bundle(glad: Glad, photo: Path) -> None:
+    Path("toy").mkdir()
+    assert glad("toy", photo).exit_code == 0
+
+
+def test_a_product_is_judged_by_the_thresholds_in_force(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "data/store")
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    store.override("toy", "1", ThresholdOverrides(review=1e-10, fail=1e-9), by="ann", at=at)
+    assert glad("toy", photo).output.splitlines()[1].startswith("fail")
+    by_folder = glad(tmp_path / "data/store/toy/1", photo)
+    assert by_folder.output.splitlines()[1].startswith("review")  # a folder stands for itself, as calibrated
+
+
+def test_a_bad_file_is_told_and_the_others_are_inspected(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    done = glad("toy", bad, photo, "--overview", "all.png")
+    assert done.exit_code == 1
+    assert f"error   {bad}" in done.output
+    assert (tmp_path / "inspected/002_photo.png").is_file()
+    assert _size(tmp_path / "all.png")[0] > 4 * 64  # one image, four pictures of the model's side
+
+
+def test_an_unknown_product_is_told_in_a_sentence(glad: Glad, photo: Path) -> None:
+    done = glad("unheard-of", photo)
+    assert done.exit_code == 1
+    assert "unheard-of" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_bundle_that_is_not_calibrated_gives_no_verdict(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    draft = make_tiny_bundle(tmp_path, version="draft", thresholds=None)
+    done = glad(draft, photo)
+    assert done.exit_code == 1
+    assert "run `glad calibrate BUNDLE --data DIR`" in done.output
+    assert not Path("inspected").exists()
+
+
+def test_an_unfit_image_is_for_review_with_the_reason_unless_the_gate_is_off(glad: Glad, tmp_path: Path) -> None:
+    store = tmp_path / "data" / "store"
+    make_tiny_bundle(store, product="gated", gate=a_gate())
+    Image.fromarray(a_part(level=20)).save(tmp_path / "dark.png")
+    stopped = glad("gated", "dark.png")
+    assert stopped.exit_code == 0, stopped.output
+    assert "review  not inspected: too dark: brightness" in stopped.output
+    assert "score" not in stopped.output
+    Store(store).switch_gate("gated", on=False, by="ann")
+    assert "score" in glad("gated", "dark.png").output

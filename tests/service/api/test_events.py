@@ -1,0 +1,324 @@
+"""The events: in order, resumable, kept for the slowest reader, and no burden on those who submit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+import redis.asyncio
+
+from service.client.client import AsyncClient, Client, Unreachable
+from service.client.sse import read_events
+from service.queue import keys
+from service.queue.connection import connect
+from service.queue.events import BEGINNING, EventFeed
+from service.queue.jobs import JobQueue
+from service.queue.results import Retention
+from service.queue.submitter import JobSubmitter
+from service.settings import Settings
+from tests.support.ended import end
+from tests.support.http_server import server_on
+from tests.support.line import make_job, picture, result_of
+from tests.support.redis_server import RedisServer
+
+MakeQueue = Callable[..., JobQueue]
+URL = "/v1/events"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One event as it came."""
+
+    id: str | None
+    event: str | None
+    data: Any
+
+
+def frames(lines: Iterator[str], count: int) -> list[Frame]:
+    """The next frames that dispatch an event, or are a heartbeat."""
+    found: list[Frame] = []
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if line:
+            fields[name] = value
+        elif "data" in fields or ("id" in fields and "retry" not in fields):
+            data = json.loads(fields["data"]) if "data" in fields else None
+            found.append(Frame(fields.get("id"), fields.get("event"), data))
+        fields = fields if line else {}
+        if len(found) == count:
+            return found
+    return found
+
+
+def opened(lines: Iterator[str]) -> list[str]:
+    """The head of a stream: when to come back, and the id from which it goes on, which is left out here."""
+    return ["id" if line.startswith("id: ") else line for line in iter(lambda: next(lines), "")]
+
+
+@pytest.fixture
+def settings(shared_redis: RedisServer, toy_store: Path, tmp_path: Path) -> Settings:
+    """A service on the shared Redis."""
+    return Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path)
+
+
+def test_events_come_as_inspections_end_in_that_order(client: redis.Redis, settings: Settings) -> None:
+    end(client)  # before the reader came: not told
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http, http.stream("GET", URL) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        assert opened(lines) == ["retry: 2000", "id"]
+        ended = end(client, 3, station="s1")
+        found = frames(lines, 3)
+    assert [frame.data["inspection_id"] for frame in found] == ended
+    assert {frame.event for frame in found} == {"inspection.done"}
+    assert found[0].data["station"] == "s1"
+    assert found[0].data["verdict"] == "pass"
+
+
+def test_a_reader_that_was_cut_off_gets_what_it_missed(client: redis.Redis, settings: Settings) -> None:
+    ended = end(client, 3)
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+        with http.stream("GET", URL, params={"after": "0"}) as stream:
+            [first] = frames(stream.iter_lines(), 1)
+        assert first.data["inspection_id"] == ended[0]
+        with http.stream("GET", URL, headers={"Last-Event-ID": str(first.id)}) as stream:
+            lines = stream.iter_lines()
+            ended += end(client)
+            rest = frames(lines, 3)
+    assert [frame.data["inspection_id"] for frame in rest] == ended[1:]
+
+
+def test_only_what_is_asked_for_comes_and_a_heartbeat_moves_past_the_rest(
+    client: redis.Redis, settings: Settings
+) -> None:
+    wanted = end(client, station="s1")
+    end(client, station="s2")
+    end(client, station="s1", product="other")
+    quick = settings.model_copy(update={"heartbeat_s": 0.05})
+    with server_on(quick) as url, httpx.Client(base_url=url, timeout=30) as http:
+        params = {"after": "0", "station": "s1", "product": "toy"}
+        with http.stream("GET", URL, params=params) as stream:
+            event, heartbeat = frames(stream.iter_lines(), 2)
+    assert [event.data["inspection_id"]] == wanted
+    newest: Any = client.xrevrange(keys.EVENTS, count=1)
+    assert (heartbeat.id, heartbeat.data) == (newest[0][0], None)
+
+
+def test_a_reader_that_was_away_too_long_is_told_where_the_gap_is(client: redis.Redis, settings: Settings) -> None:
+    ended = end(client, 3)
+    entries: Any = client.xrange(keys.EVENTS)
+    client.xtrim(keys.EVENTS, maxlen=1, approximate=False)
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+        with http.stream("GET", URL, headers={"Last-Event-ID": entries[0][0]}) as stream:
+            reset, event = frames(stream.iter_lines(), 2)
+        assert reset.event == "reset"
+        assert (reset.data["asked"], reset.data["oldest"]) == (entries[0][0], entries[2][0])
+        gap = http.get(reset.data["history"]).json()["inspections"]
+        assert [one["id"] for one in gap] == ended
+        assert event.data["inspection_id"] == ended[2]
+        # An id from a Redis that is no more:
+        with http.stream("GET", URL, params={"after": "99999999999999-0"}) as stream:
+            reset, event = frames(stream.iter_lines(), 2)
+        assert (reset.event, reset.data["history"]) == ("reset", "/v1/inspections")
+        # Up to date is no gap:
+        with http.stream("GET", URL, params={"after": entries[2][0]}) as stream:
+            lines = stream.iter_lines()
+            then = end(client)
+            assert [frame.data["inspection_id"] for frame in frames(lines, 1)] == then
+
+
+def test_many_silent_readers_hold_no_connection_and_a_server_that_ends_ends_them(
+    client: redis.Redis, settings: Settings
+) -> None:
+    with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=50)) as http:
+        with server_on(settings) as url:
+            streams = [http.stream("GET", url + URL) for _ in range(20)]
+            answers = [stream.__enter__() for stream in streams]
+            lines = [answer.iter_lines() for answer in answers]
+            assert [opened(one) for one in lines] == [["retry: 2000", "id"]] * 20
+            ended = end(client)
+            assert [frames(one, 1)[0].data["inspection_id"] for one in lines] == ended * 20
+            metrics = http.get(f"{url}/metrics").text
+            assert {'glad_redis_stream_length{stream="events"} 1.0', "glad_event_streams 20.0"} <= set(
+                metrics.splitlines()
+            )
+            clients: Any = client.client_list()
+            # The feed's blocking read, and what short calls at the same moment opened: not one for each reader.
+            assert sum(one["cmd"].startswith("xread") for one in clients) == 1
+            assert http.post(f"{url}/v1/products/toy/inspections", content=picture()).status_code == 202
+        assert [list(one) for one in lines] == [[]] * 20
+        for stream in streams:
+            stream.__exit__(None, None, None)
+
+
+def test_more_readers_than_allowed_are_refused_until_one_leaves(client: redis.Redis, settings: Settings) -> None:
+    one = settings.model_copy(update={"max_event_streams": 1, "heartbeat_s": 0.05})
+    with server_on(one) as url, httpx.Client(base_url=url, timeout=30) as http:
+        with http.stream("GET", URL) as stream:
+            lines = stream.iter_lines()  # dropping it would close the stream
+            opened(lines)
+            assert _status(http) == 429
+        deadline = time.monotonic() + 30
+        while (status := _status(http)) != 200:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
+
+
+def _status(http: httpx.Client) -> int:
+    with http.stream("GET", URL) as stream:
+        return stream.status_code
+
+
+def test_a_reader_outlives_a_killed_and_restarted_redis(
+    own_redis: RedisServer, toy_store: Path, tmp_path: Path
+) -> None:
+    settings = Settings(redis_url=own_redis.url, store=str(toy_store), data_dir=tmp_path / "data")
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=60) as http, http.stream("GET", URL) as stream:
+        lines = stream.iter_lines()
+        opened(lines)
+        with connect(own_redis.url) as client:
+            first = end(client)
+        assert [frame.data["inspection_id"] for frame in frames(lines, 1)] == first
+        own_redis.kill()
+        time.sleep(0.3)
+        own_redis.start()
+        with connect(own_redis.url) as client:
+            second = end(client)
+        assert [frame.data["inspection_id"] for frame in frames(lines, 1)] == second
+
+
+@pytest.mark.parametrize("given", ["x", "12x", "-", "1-2-3", "99999999999999999999999-0"])
+def test_what_is_no_event_id_is_refused(client: redis.Redis, settings: Settings, given: str) -> None:
+    with server_on(settings) as url, httpx.Client(base_url=url) as http:
+        for answer in (http.get(URL, params={"after": given}), http.get(URL, headers={"Last-Event-ID": given})):
+            assert answer.status_code == 422
+            assert answer.json()["type"] == "urn:glad:problem:invalid-fields"
+
+
+async def test_a_reader_that_waits_is_woken(
+    async_client: redis.asyncio.Redis, submitter: JobSubmitter, make_queue: MakeQueue
+) -> None:
+    async with EventFeed(async_client) as feed:
+        with feed.reading():
+            generation = feed.generation
+            await feed.changed(generation, 60)  # the follower has begun
+            await submitter.submit(make_job())
+            queue = make_queue()
+            [claimed] = queue.claim(1)
+            generation = feed.generation
+            waiting = asyncio.create_task(feed.changed(generation, 60))
+            queue.complete(claimed, result_of(claimed))
+            await waiting
+            assert [event.fields["inspection_id"] for event in await feed.after(BEGINNING)] == [claimed.id]
+
+
+def test_without_readers_the_stream_keeps_the_newest(client: redis.Redis) -> None:
+    client.config_set("stream-node-max-entries", 1)
+    end(client, 10, Retention(max_events=3))
+    assert client.xlen(keys.EVENTS) == 3
+    client.config_set("stream-node-max-entries", 100)
+
+
+def test_the_stream_is_trimmed_only_below_its_slowest_reader(client: redis.Redis) -> None:
+    client.config_set("stream-node-max-entries", 1)
+    retention = Retention(max_events=4)
+    end(client, 4, retention)
+    for group in ("fast", "slow"):
+        client.xgroup_create(keys.EVENTS, group, id="0")
+    read: Any = client.xreadgroup("fast", "c", {keys.EVENTS: ">"})
+    client.xack(keys.EVENTS, "fast", *[entry for entry, _ in read[0][1]])
+    slow: Any = client.xreadgroup("slow", "c", {keys.EVENTS: ">"}, count=3)
+    taken = [entry for entry, _ in slow[0][1]]
+    client.xack(keys.EVENTS, "slow", taken[0])
+    # fast would let go of 4, slow of what lies before its first unacknowledged entry: the second.
+    end(client, 2, retention)
+    kept: Any = client.xrange(keys.EVENTS)
+    assert (len(kept), kept[0][0]) == (5, taken[1])
+    # At twice the length the reader loses: an endless stream would stop the whole service.
+    end(client, 8, retention)
+    assert client.xlen(keys.EVENTS) == 8
+    client.config_set("stream-node-max-entries", 100)
+
+
+def test_the_client_follows_events_across_a_restart_of_the_service(client: redis.Redis, settings: Settings) -> None:
+    first = end(client)
+    with server_on(settings) as url:
+        port = int(url.rpartition(":")[2])
+        follower = Client(url, patience_s=60)
+        events = follower.events(last_event_id="0")
+        seen = [next(events)]
+    missed = end(client, 2)
+    with server_on(settings, port), follower:
+        seen += [next(events) for _ in missed]
+    assert [one.event.inspection_id for one in seen] == first + missed
+    assert seen[0].type == "inspection.done"
+
+
+def test_the_client_reads_the_whole_history_and_polls_from_its_end(client: redis.Redis, settings: Settings) -> None:
+    ended = end(client, 3, lot="L-1")
+    end(client, 1)
+    with server_on(settings) as url, Client(url) as reader:
+        assert [one.id for one in reader.history(filters={"lot": "L-1"})] == ended
+        page = reader.history_page(limit=2)
+        assert ([one.id for one in page.inspections], page.more) == (ended[:2], True)
+        page = reader.history_page(after=page.next)
+        assert (len(page.inspections), page.more) == (2, False)
+        then = end(client)
+        assert [one.id for one in reader.history(after=page.next)] == then
+
+
+def test_a_client_without_a_service_loses_its_patience(client: redis.Redis) -> None:
+    with Client("http://127.0.0.1:9", patience_s=0.2) as reader, pytest.raises(Unreachable, match="ConnectError"):
+        next(reader.events())
+
+
+def test_a_stream_is_read_however_it_is_cut_into_pieces() -> None:
+    text = (
+        'retry: 1\nid: 1-0\n\nid: 2-0\nevent: inspection.done\ndata: {"note": "a\u2028b"}\n\nid: 3-0\n: heartbeat\n\n'
+    )
+    text += 'event: reset\ndata: {}\n\nid: 9-0\ndata: {"cut'
+    whole = list(read_events([text]))
+    assert [(one.id, one.type) for one in whole] == [
+        ("1-0", ""),
+        ("2-0", "inspection.done"),
+        ("3-0", ""),
+        ("3-0", "reset"),
+    ]
+    assert whole[1].data == {"note": "a\u2028b"}
+    assert list(read_events(list(text))) == whole
+
+
+async def test_the_async_client_reads_history_and_events_alike(client: redis.Redis, settings: Settings) -> None:
+    ended = await asyncio.to_thread(end, client, 3)
+    with server_on(settings) as url:
+        async with AsyncClient(url, patience_s=60) as reader:
+            assert [one.id async for one in reader.history()] == ended
+            async with aclosing(reader.events(last_event_id="0")) as events:
+                assert [(await anext(events)).event.inspection_id for _ in ended] == ended
+
+
+async def test_the_async_client_follows_events_across_a_restart(client: redis.Redis, settings: Settings) -> None:
+    first = await asyncio.to_thread(end, client)
+    async with AsyncClient("http://127.0.0.1:9", patience_s=0.2) as nowhere:
+        with pytest.raises(Unreachable, match="ConnectError"):
+            await anext(nowhere.events())
+    with server_on(settings) as url:
+        port = int(url.rpartition(":")[2])
+        follower = AsyncClient(url, patience_s=60)
+        events = follower.events(last_event_id="0")
+        seen = [await anext(events)]
+    missed = await asyncio.to_thread(end, client, 2)
+    with server_on(settings, port):
+        async with follower, aclosing(events):
+            seen += [await anext(events) for _ in missed]
+    assert [one.event.inspection_id for one in seen] == first + missed

@@ -1,0 +1,57 @@
+"""What an older version wrote is read, served and finished by this one. Each schema's recording stays for good.
+
+Made by `python -m tests.support.record_installation`; see there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.client.client import Client
+from service.contract import State
+from service.queue.schema import VERSION
+from tests.service.host.test_supervisor import serve
+from tests.support.record_installation import SETTINGS, STATION
+from tests.support.shell import glad
+
+RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
+
+
+def test_the_schema_of_now_is_recorded() -> None:
+    """A new schema needs a recording of its own, and a way from the older ones."""
+    assert f"schema-{VERSION}" in [one.name for one in RECORDED]
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one.name)
+def test_what_was_queued_then_ends_now_and_what_had_ended_reads_as_it_did(
+    recorded: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    expected: dict[str, Any] = json.loads((recorded / "expected.json").read_text())
+    restored = glad("restore", str(recorded / "backup"), "--data-dir", str(tmp_path / "data"))
+    assert restored.returncode == 0, restored.stderr
+    served = serve(tmp_path, **SETTINGS)
+    request.addfinalizer(served.process.kill)
+    served.wait_for_banner()
+    bearer = {"Authorization": f"Bearer {expected['key']}"}
+    with (
+        httpx.Client(base_url=served.url, headers=bearer) as http,
+        Client(served.url, api_key=expected["key"]) as client,
+    ):
+        for then in expected["ended"]:
+            now = http.get(f"/v1/inspections/{then['id']}").json()
+            assert {name: now[name] for name in then} == then  # fields may have come, none may have gone or changed
+            assert client.artifact(then["id"], "heatmap.png").startswith(b"\x89PNG")
+        for name in expected["queued"]:
+            ended = client.wait(name, 120)
+            assert ended.state is State.DONE
+            assert ended.verdict is not None
+        history = [one.id for one in client.history()]
+        station = http.get("/v1/stations/line-1").json()
+    assert sorted(history) == sorted([*(one["id"] for one in expected["ended"]), *expected["queued"]])
+    assert {name: station[name] for name in STATION} == STATION
+    assert served.stop() == 0, served.text

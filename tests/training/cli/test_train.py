@@ -1,0 +1,163 @@
+"""`glad train`, `evaluate` and `sample` as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from accelerate import Accelerator
+from typer.testing import CliRunner
+
+from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_recipe import TINY_TOML, draw_parts
+from training.cli import measure as measure_cli
+from training.cli import train as cli
+
+Glad = Callable[..., Any]
+
+
+@pytest.fixture
+def glad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    """Calls a command in an empty working folder."""
+    (tmp_path / "tiny.toml").write_text(TINY_TOML, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def call(command: Callable[..., None], *words: object) -> Any:
+        app = typer.Typer()
+        app.command()(command)
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return call
+
+
+def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "Ramp 7")
+    done = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "bundles/ramp-7/1/manifest.json").is_file()  # the data folder's name, made fit for a URL
+    assert "glad evaluate bundles/ramp-7/1 --data 'Ramp 7'" in done.output
+    assert "glad bundle publish bundles/ramp-7/1 --activate" in done.output
+    again = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
+    assert again.exit_code == 1
+    assert "exists already, and bundles never change: give --version another name" in again.output
+
+
+def test_an_interrupted_training_says_how_it_goes_on(
+    glad: Glad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_parts(tmp_path / "ramp")
+    backward = Accelerator.backward
+
+    def interrupted(self: Accelerator, loss: Any, **others: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        backward(self, loss, **others)
+
+    monkeypatch.setattr(Accelerator, "backward", interrupted)
+    done = glad(cli.train, "tiny.toml", "--data", "ramp")
+    assert done.exit_code == 130
+    assert "the same command goes on where it stopped" in done.output
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(glad: Glad, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = glad(cli.train, "tiny.toml", "--data", "empty")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "empty holds 0 images" in done.output
+    done = glad(cli.train, "nanno", "--data", "empty")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "shipped names: nano" in done.output
+
+
+def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
+    done = glad(
+        measure_cli.evaluate,
+        bundle,
+        "--data",
+        "ramp",
+        "--json",
+        "deep/er/figures.json",
+        "--repeatability",
+        "--repeats",
+        "2",
+        "--worst",
+        "2",
+    )
+    assert done.exit_code == 0, done.output
+    assert "5 images, 2 times each, under camera noise" in done.output
+    assert "| hole | – | 2 |" in done.output
+    figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
+    assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
+    lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 5
+    assert figures["repeatability"]["repeats"] == 2
+    assert "| hole | – | 2 |" in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
+    assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
+
+
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad) -> None:
+    done = glad(measure_cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
+    assert done.exit_code == 1
+    assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
+
+
+def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
+    (tmp_path / "file").touch()
+    done = glad(measure_cli.evaluate, bundle, "--data", "ramp", "--json", "file/figures.json")
+    assert done.exit_code == 1
+    assert "inspecting" not in done.output
+
+
+def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_path: Path) -> None:
+    done = glad(
+        cli.sample, "parts", "--seed", "3", "--train", "2", "--calibration", "1", "--good", "1", "--defects", "1"
+    )
+    assert done.exit_code == 0, done.output
+    assert "22 images" in done.output  # 2 + 1 + 1 + 6 defects in 3 severities
+    assert len(list((tmp_path / "parts/test").glob("*/*.png"))) == 19
+    assert len(list((tmp_path / "parts/ground_truth").glob("*/*_mask.png"))) == 18
+    assert glad(cli.sample, "none").exit_code == 2  # no call at all: it does not say what to render
+
+
+def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    words = ["store/toy/1", "--data", "parts", "--out", "made", "--version", "2", "--images", 4]
+    done = glad(cli.calibrate, *words, "--start", 500, "--t-min", 250, "--json", "tried/report.json")
+    assert done.exit_code == 0, done.output
+    assert "**chosen**" in done.output
+    assert "no adaptation" in done.output
+    assert (tmp_path / "made/toy/2/manifest.json").is_file()
+    assert json.loads((tmp_path / "tried/report.json").read_text())["settings"]["tried"]
+    assert "5 good images; the 98% promise takes at least 49" in done.output
+    again = glad(cli.calibrate, *words)
+    assert again.exit_code == 1
+    assert "bundles never change: give --version another name" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--start", "3OO"), "--start is '3OO': give numbers separated by commas, such as 300,400,500"),
+        (("--start", "1200"), "start (T) is 1200; the schedule has 1000 steps: lower start"),
+        (("--images", "2"), "2 images to try settings on; give at least 4: raise --images"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_at_once(
+    glad: Glad, tmp_path: Path, words: tuple[str, str], told: str
+) -> None:
+    make_tiny_bundle(tmp_path / "store")
+    draw_parts(tmp_path / "parts")
+    done = glad(cli.calibrate, "store/toy/1", "--data", "parts", *words)
+    assert done.exit_code == 1
+    assert told in " ".join(done.output.split())
+    assert not (tmp_path / "bundles").exists()

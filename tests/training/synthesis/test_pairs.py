@@ -1,0 +1,65 @@
+"""Pairs are the same ones whatever makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glad.settings.method import MethodSettings
+from training.recipe import SynthesisRecipe
+from training.synthesis.pairs import PairSet, make_pairs, to_unit
+
+RECIPE = SynthesisRecipe(pairs=20)
+SETTINGS = MethodSettings.model_validate({"resolution": 32, "trigger": {"delta": 0.5}})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    rng = np.random.Generator(np.random.Philox(0))
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (20, 32, 3), dtype=np.uint8)).save(file)
+    return files
+
+
+def _equal(one: PairSet, other: PairSet) -> bool:
+    names = ("normal", "anomalous", "mask", "valid")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_pairs_do_not_depend_on_the_number_of_processes(images: list[Path]) -> None:
+    assert _equal(
+        make_pairs(images, SETTINGS, RECIPE, 1, workers=1), make_pairs(images, SETTINGS, RECIPE, 1, workers=2)
+    )
+
+
+def test_pairs_depend_on_the_seed_and_more_of_them_begin_with_the_same_ones(images: list[Path]) -> None:
+    pairs, other = (
+        make_pairs(images, SETTINGS, RECIPE, 1, workers=1),
+        make_pairs(images, SETTINGS, RECIPE, 2, workers=1),
+    )
+    assert not _equal(pairs, other)
+    more = make_pairs(images, SETTINGS, RECIPE.model_copy(update={"pairs": 24}), 1, workers=1)
+    assert torch.equal(more.anomalous[:20], pairs.anomalous)
+
+
+def test_pairs_have_the_stated_shapes_and_change_only_the_part(images: list[Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    pairs = make_pairs(images, SETTINGS, RECIPE, 1, progress=lambda done, total: seen.append((done, total)), workers=1)
+    assert seen == [(done, 20) for done in range(1, 21)]
+    assert len(pairs) == 20
+    assert pairs.normal.shape == pairs.anomalous.shape == (20, 3, 32, 32)
+    assert pairs.mask.shape == pairs.valid.shape == (20, 32, 32)
+    assert pairs.valid.sum() == 20 * 20 * 32  # 20 rows of the letterbox hold the picture
+    assert not (pairs.mask & ~pairs.valid).any()
+    changed = (pairs.normal != pairs.anomalous).any(dim=1)
+    assert not (changed & ~pairs.valid).any()
+    assert (pairs.mask & ~changed).sum() == 0
+
+
+def test_bytes_become_values_from_minus_one_to_one() -> None:
+    assert to_unit(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]

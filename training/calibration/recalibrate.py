@@ -1,0 +1,147 @@
+"""`glad calibrate`: settings and thresholds for a bundle's weights, as a new version of it. No weight changes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from glad.settings.method import MethodSettings
+from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
+from model_store.manifest import Provenance, calibration_digest
+from training.calibration.search import Choice, Ranges, as_rows, choose_settings
+from training.calibration.settings_file import overlaid
+from training.data.dataset import Split, good_split
+from training.progress import Progress
+from training.publish import find_thresholds, software
+from training.quality_gate import learn_gate
+from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
+from training.synthesis.probes import make_probes
+from training.synthesis.squares import of_one_square
+
+LEAST_PROBED = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to calibrate, and how thoroughly."""
+
+    ranges: Ranges | None
+    """What is tried for T, t_min and delta; None: the bundle's own stay, only the thresholds are found."""
+    images: int = 40
+    """Good images of which probes are made."""
+    overlay: Path | None = None
+    """A file of settings laid over the bundle's own, see `training.calibration.settings_file`."""
+    confidence: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < LEAST_PROBED:
+            raise ValueError(f"{self.images} images to try settings on; give at least {LEAST_PROBED}: raise --images")
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The new version, and how its settings were chosen."""
+
+    bundle: Bundle
+    choice: Choice | None
+    report: Mapping[str, Any]
+
+
+def recalibrate(
+    folder: Path,
+    data: Path,
+    target: Path,
+    plan: Plan,
+    *,
+    command: str,
+    progress: Progress,
+    workers: int | None = None,
+) -> Recalibrated:
+    """Choose settings on good images and synthetic anomalies, find thresholds on other good images, publish.
+
+    folder: the bundle, calibrated or not; data: good images, see `training.data.dataset`; target: the new version's
+    folder. DataError, BundleError or ValueError before anything long begins.
+    """
+    bundle = open_bundle(folder)
+    recipe, synthesis, seed = recipe_of(bundle.manifest.provenance, plan.confidence, plan.seed)
+    split = good_split(data, recipe.holdout, seed)
+    own = bundle.manifest.settings
+    base = own if plan.overlay is None else overlaid(own, plan.overlay)
+    choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
+    settings = base if choice is None else choice.chosen.candidate.settings(base)
+    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    if choice is not None:
+        report["settings"] = {
+            "probed_images": min(plan.images, len(split.train)),
+            "chosen": asdict(choice.chosen.candidate),
+            "tried": as_rows(choice.tried),
+        }
+    learned = learn_gate(split, settings, progress=partial(progress, "quality gate"), workers=workers)
+    belongs = calibration_digest(settings, bundle.manifest.components)
+    parts = BundleParts(
+        bundle.manifest.product,
+        target.name,
+        settings,
+        found.model_copy(update={"calibrated_for": belongs}),
+        _origin(bundle, data, split, command),
+        title=bundle.manifest.title,
+        quality={"calibration": report, "gate": learned.report},
+        gate=learned.gate,
+    )
+    return Recalibrated(write_bundle(target, parts, bundle.sources()), choice, report)
+
+
+def recipe_of(
+    origin: Provenance, confidence: float | None = None, seed: int = 0
+) -> tuple[CalibrationRecipe, SynthesisRecipe, int]:
+    """The recipe that trained the bundle, so that images are split as they were; else the defaults, and this seed."""
+    try:
+        recipe = Recipe.model_validate(origin.recipe)
+    except ValidationError:
+        return CalibrationRecipe(confidence=confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), seed
+    calibration = recipe.calibration.model_copy(update={"confidence": confidence})
+    return calibration, recipe.synthesis, recipe.seed
+
+
+def _choose(
+    bundle: Bundle,
+    base: MethodSettings,
+    split: Split,
+    synthesis: SynthesisRecipe,
+    plan: Plan,
+    *,
+    progress: Progress,
+    workers: int | None,
+) -> Choice | None:
+    if plan.ranges is None:
+        return None
+    order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(split.train))
+    chosen = [split.train[i] for i in sorted(order[: plan.images])]
+    with tempfile.TemporaryDirectory(prefix="glad-probes-") as folder:
+        probes = make_probes(chosen, base, synthesis, Path(folder), seed=plan.seed)
+        framed = of_one_square(base)
+        return choose_settings(bundle.path, framed, probes, plan.ranges, progress=progress, workers=workers)
+
+
+def _origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
+    """The weights' own origin, with what was done to their settings and thresholds."""
+    own = bundle.manifest.provenance
+    about = {**own.data, "calibrated_on": {"folder": data.name, "calibration": split.how}, "weights_of": bundle.hash}
+    about.setdefault("trained_by", own.command)
+    return own.model_copy(
+        update={
+            "created_at": datetime.now(UTC).replace(microsecond=0),
+            "command": command,
+            "data": about,
+            "software": software(),
+        }
+    )

@@ -1,0 +1,231 @@
+"""T, t_min and delta without hand-tuning: every choice is tried on good images and synthetic anomalies of them.
+
+No real defect and no test image is looked at. What is maximised is the mean of I-AUROC and PRO on the probes; among
+settings that differ by less than `TIE` the one with the fewest comparisons wins, because comparisons are what an
+inspection pays for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glad.settings.method import MethodSettings
+from training.calibration.outcomes import NEVER, Candidate, Result, Walks, peaks_until, walk_endings, walk_untriggered
+from training.calibration.thresholds import conformal_quantile
+from training.evaluation.tables import Table
+from training.metrics import counts
+from training.metrics.image_metrics import image_auroc
+from training.metrics.pixel_metrics import PRO_LIMIT, rank_pixels
+from training.progress import Progress
+from training.synthesis.probes import Probe
+
+START_SHARES = (0.6, 0.8, 1.0)
+"""T as shares of the bundle's own: never above it, because the UNet may not have been trained further up."""
+T_MIN_SHARES = (0.3, 0.5, 0.7)
+"""t_min as shares of T."""
+DELTA_QUANTILES = (0.5, 0.8, 0.9, 0.95, 1.0)
+"""delta as quantiles of good probes' largest trigger scores on their way to t_min."""
+TIE = 0.001
+FAIL_QUANTILE = 0.98
+
+
+CandidatesOf = Callable[[Walks, Sequence[int], int], Sequence[Candidate]]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is tried. None: shares of the bundle's own T, and of each T."""
+
+    starts: tuple[int, ...] | None = None
+    t_mins: tuple[int, ...] | None = None
+    deltas: tuple[float, ...] | None = None
+    """None: quantiles of the good probes' trigger scores, no adaptation (0), and never."""
+
+    def starts_of(self, base: MethodSettings) -> tuple[int, ...]:
+        """Every T to try. ValueError for one, or for a t_min under it, that does not fit the settings."""
+        starts = self.starts or tuple(sorted({max(base.steps, round(share * base.start)) for share in START_SHARES}))
+        for start in starts:
+            for t_min in self.t_mins_of(start):
+                Candidate(start, t_min, 0.0).settings(base)
+        return starts
+
+    def t_mins_of(self, start: int) -> tuple[int, ...]:
+        """Every t_min to try under this T."""
+        return self.t_mins or tuple(round(share * start) for share in T_MIN_SHARES)
+
+    def candidates(self, walks: Walks, good: Sequence[int], start: int) -> tuple[Candidate, ...]:
+        """Every choice under this T; delta = 0 (no adaptation) once, because t_min means nothing to it."""
+        found: list[Candidate] = [Candidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
+        for t_min in self.t_mins_of(start):
+            deltas = self.deltas or _quantiles(peaks_until(walks, good, t_min))
+            found += [Candidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
+        return tuple(found)
+
+
+def _quantiles(peaks: Sequence[float]) -> tuple[float, ...]:
+    return (*(float(np.quantile(peaks, q)) for q in DELTA_QUANTILES), NEVER)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one choice led to on the probes."""
+
+    candidate: Candidate
+    image_auroc: float
+    pixel_auroc: float
+    pro: float
+    missed: float
+    """Share of anomalies that score below the conformal 98 % quantile of the good probes: what a user would lose."""
+    good_triggered: float
+    """Share of good probes that triggered by their score."""
+    comparisons: float
+    """Mean per good probe: what an inspection pays."""
+
+    @property
+    def merit(self) -> float:
+        """What is maximised."""
+        return (self.image_auroc + self.pro) / 2
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen settings, and everything that was tried."""
+
+    chosen: Outcome
+    tried: tuple[Outcome, ...]
+
+    def around(self) -> Mapping[str, tuple[Outcome, ...]]:
+        """For each of T, t_min and delta: what other values would have cost, each T and t_min with its best rest."""
+        own = self.chosen.candidate
+        same_grid = [o for o in self.tried if o.candidate.start == own.start]
+        neighbours = [o for o in same_grid if o.candidate.t_min == own.t_min or o.candidate.delta == 0]
+        return {
+            "T": _best_by(self.tried, lambda o: o.candidate.start),
+            "t_min": _best_by([o for o in same_grid if o.candidate.delta > 0], lambda o: o.candidate.t_min),
+            "delta": tuple(sorted(neighbours, key=lambda o: o.candidate.delta)),
+        }
+
+
+def choose_settings(
+    bundle: Path,
+    base: MethodSettings,
+    probes: Sequence[Probe],
+    ranges: Ranges,
+    *,
+    progress: Progress,
+    workers: int | None = None,
+) -> Choice:
+    """Try every choice on the probes and take the best.
+
+    bundle: a bundle's folder, whose models are used; base: every other setting. ValueError without good or without
+    defective probes, or for ranges that do not fit the settings.
+    """
+    starts = ranges.starts_of(base)
+    tried = try_settings(bundle, base, probes, starts, ranges.candidates, progress=progress, workers=workers)
+    return Choice(best_of(tried), tried)
+
+
+def try_settings(
+    bundle: Path,
+    base: MethodSettings,
+    probes: Sequence[Probe],
+    starts: Sequence[int],
+    candidates_of: CandidatesOf,
+    *,
+    progress: Progress,
+    workers: int | None = None,
+) -> tuple[Outcome, ...]:
+    """What every choice leads to on these images.
+
+    candidates_of: the choices under one T, from the untriggered walks, which of them are good, and that T. ValueError
+    without good or without defective images.
+    """
+    good = [i for i, probe in enumerate(probes) if not probe.defective]
+    if not good or len(good) == len(probes):
+        raise ValueError(
+            f"{len(good)} of {len(probes)} probes are good: give at least one good and one defective image"
+        )
+    tried: list[Outcome] = []
+    for start in starts:
+        walks = walk_untriggered(bundle, base, start, probes, progress=progress, workers=workers)
+        candidates = candidates_of(walks, good, start)
+        walks = walk_endings(bundle, walks, candidates, progress=progress, workers=workers)
+        tried += [_measure(candidate, walks, probes) for candidate in candidates]
+    return tuple(tried)
+
+
+def best_of(tried: Iterable[Outcome]) -> Outcome:
+    """The largest merit; within `TIE` of it the fewest comparisons, then the larger delta."""
+    outcomes = list(tried)
+    top = max(outcome.merit for outcome in outcomes)
+    near = [outcome for outcome in outcomes if outcome.merit >= top - TIE]
+    return min(near, key=lambda o: (round(o.comparisons, 2), -o.candidate.delta))
+
+
+def _measure(candidate: Candidate, walks: Walks, probes: Sequence[Probe]) -> Outcome:
+    results = [walks.result(image, candidate) for image in range(len(probes))]
+    defect = [probe.defective for probe in probes]
+    ranks = rank_pixels([r.map for r in results], [probe.truth for probe in probes]).ranks
+    good = [result for result, bad in zip(results, defect, strict=True) if not bad]
+    fail = conformal_quantile([result.score for result in good], FAIL_QUANTILE)
+    missed = [result.score <= fail for result, bad in zip(results, defect, strict=True) if bad]
+    return Outcome(
+        candidate=candidate,
+        image_auroc=image_auroc([result.score for result in results], defect),
+        pixel_auroc=float(counts.auroc(ranks.by_pixel)),
+        pro=float(counts.area_to(ranks.by_region, PRO_LIMIT)),
+        missed=float(np.mean(missed)),
+        good_triggered=_mean(good, lambda r: r.triggered),
+        comparisons=_mean(good, lambda r: r.comparisons),
+    )
+
+
+def _mean(results: Sequence[Result], value: Callable[[Result], float]) -> float:
+    return float(np.mean([value(result) for result in results]))
+
+
+def _best_by(outcomes: Iterable[Outcome], key: Callable[[Outcome], int]) -> tuple[Outcome, ...]:
+    grouped: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        grouped.setdefault(key(outcome), []).append(outcome)
+    return tuple(best_of(group) for _, group in sorted(grouped.items()))
+
+
+def as_rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Outcomes for JSON."""
+    return [asdict(outcome) for outcome in outcomes]
+
+
+def told(choice: Choice) -> str:
+    """What was chosen and what each other choice costs, as Markdown."""
+    own = choice.chosen
+    header = ("choice", "I-AUROC", "P-AUROC", "PRO", "anomalies missed", "good parts triggered")
+    rows = (_told(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
+    return (
+        f"chosen: {named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes\n\n"
+        + Table((*header, "comparisons per good part"), tuple(rows)).as_markdown()
+    )
+
+
+def _told(name: str, outcome: Outcome, own: Outcome) -> tuple[str, ...]:
+    mark = " **chosen**" if outcome is own else ""
+    return (
+        f"{name}: {named(outcome.candidate)}{mark}",
+        *(f"{value:.3f}" for value in (outcome.image_auroc, outcome.pixel_auroc, outcome.pro)),
+        *(f"{share:.0%}" for share in (outcome.missed, outcome.good_triggered)),
+        f"{outcome.comparisons:.1f}",
+    )
+
+
+def named(candidate: Candidate) -> str:
+    """A choice in words."""
+    if candidate.delta == 0:
+        return f"T {candidate.start}, no adaptation"
+    if candidate.delta == NEVER:
+        return f"T {candidate.start}, t_min {candidate.t_min}, δ never reached"
+    return f"T {candidate.start}, t_min {candidate.t_min}, δ {candidate.delta:.3f}"

@@ -1,0 +1,1 @@
+"""The offline commands: `glad train`, `calibrate`, `gate`, `evaluate`, `export` and more."""

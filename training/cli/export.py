@@ -1,0 +1,108 @@
+"""`glad export`. Imports its needs when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from model_store.cli.common import command_line, explained
+from model_store.engines.export_manifest import PARTS
+
+SHOWN = 12
+"""Problems told on the terminal; the report has all."""
+PRECISIONS = {"onnx": ("float32", "float16", "int8"), "tensorrt": ("float32", "float16", "bfloat16")}
+PROVIDERS = ("cpu", "cuda", "tensorrt")
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder; the export becomes part of it.")],
+    *,
+    to: Annotated[Literal["onnx", "tensorrt"], typer.Option(help="The engine. TensorRT: for the GPU of this machine.")],
+    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`: equality is shown on them.")],
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Such as float32,float16,int8; TensorRT: bfloat16, no int8. Default: float32; on a GPU float16 too."
+        ),
+    ] = "",
+    provider: Annotated[
+        str, typer.Option(help="Of ONNX Runtime: cpu, cuda, tensorrt; several with commas. Default: the device's.")
+    ] = "",
+    keep_float32: Annotated[
+        str, typer.Option(help=f"Models that stay float32 in every precision, of {', '.join(PARTS)}.")
+    ] = "",
+    lanes: Annotated[
+        int, typer.Option(min=1, max=256, envvar="GLAD_LANES", help="TensorRT: the worker's lanes: batch sizes.")
+    ] = 16,
+    images: Annotated[int, typer.Option(min=2, help="Good images to compare on, and as many with an anomaly.")] = 20,
+    tolerance: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another limit; again for more.")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="Folder for parity.json and its pages, passed or not.")] = Path("parity"),
+    seed: Annotated[int, typer.Option(help="Of the synthetic anomalies.")] = 0,
+) -> None:
+    """A bundle's models for another engine, compared with its own weights; over tolerance nothing is published."""
+    from model_store.devices import device_of_environment
+    from training.export.make import Plan, make_export
+    from training.export.onnx import ExportFailed
+    from training.export.published import told
+    from training.progress import named_bars
+
+    with explained(ValueError, ExportFailed), named_bars() as show:
+        device = device_of_environment()
+        on_gpu = device != "cpu"
+        plan = Plan(
+            engine=to,
+            precisions=_chosen("precision", precision or ("float32,float16" if on_gpu else "float32"), PRECISIONS[to]),  # type: ignore[arg-type]
+            providers=_providers(provider, to, device),
+            exact=_chosen("keep-float32", keep_float32, PARTS) if keep_float32 else (),  # type: ignore[arg-type]
+            lanes=lanes,
+            images=images,
+            tolerance=tuple(tolerance or ()),
+            device=device,
+            seed=seed,
+        )
+        made = make_export(bundle, data, report, plan, command=command_line(), progress=show, say=typer.echo)
+    for parity in made.parities:
+        typer.echo(told(parity))
+    if made.folder is None:
+        _tell_problems(made.problems, report)
+        raise typer.Exit(1)
+    typer.echo(f"{made.folder}: {to} export; the report: {report}")
+
+
+def _tell_problems(problems: tuple[str, ...], report: Path) -> None:
+    for problem in problems[:SHOWN]:
+        typer.secho(f"glad: {problem}", fg=typer.colors.RED, err=True)
+    typer.secho(
+        f"glad: not equal in {len(problems)} places, so nothing was published; all of them: {report}. What exceeds its "
+        "limit in one model may stay float32: --keep-float32 MODEL",
+        fg=typer.colors.RED,
+        err=True,
+    )
+
+
+def _chosen(option: str, given: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(given.split(",")))
+    if unknown := [name for name in names if name not in allowed]:
+        raise ValueError(f"--{option} is {given!r}: {', '.join(unknown)} is none; choose of {', '.join(allowed)}")
+    return names
+
+
+def _providers(given: str, engine: str, device: str) -> tuple[Literal["cpu", "cuda", "tensorrt"], ...]:
+    """ValueError for providers of TensorRT's own engines, and for those of another kind of device."""
+    if given and engine != "onnx":
+        raise ValueError(
+            f"--provider is {given!r}, and --to is {engine}: only ONNX Runtime has providers; leave it out"
+        )
+    kind = device.partition(":")[0]
+    allowed = ("cpu",) if kind == "cpu" else ("cuda", "tensorrt")
+    names = _chosen("provider", given or kind, PROVIDERS)
+    if foreign := [name for name in names if name not in allowed]:
+        raise ValueError(
+            f"--provider is {given!r}, and the device is {device!r}: {', '.join(foreign)} runs on another; choose of "
+            f"{', '.join(allowed)}, or set GLAD_DEVICE"
+        )
+    return names  # type: ignore[return-value]

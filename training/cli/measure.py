@@ -1,0 +1,151 @@
+"""`glad evaluate`, `glad ablate`, `glad reproduce`: what measures bundles. Each imports its needs when called."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_store.cli.common import command_line, explained, numbers
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set."),
+    ],
+    json_file: Annotated[
+        Path, typer.Option("--json", help="Figures and every image's row; .csv, .md and .html lie beside it.")
+    ] = Path("evaluation.json"),
+    worst: Annotated[int, typer.Option(min=0, help="Worst misses that the page shows.")] = 12,
+    repeatability: Annotated[
+        bool, typer.Option("--repeatability", help="Inspect each image again and again under camera noise.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=2, help="How often, with --repeatability.")] = 10,
+) -> None:
+    """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
+    from model_store.bundle import open_bundle
+    from training.evaluation.evaluate import evaluate
+    from training.evaluation.misses import look_at_worst
+    from training.evaluation.repeatability import repeat, with_repeatability
+    from training.evaluation.report import write_report
+    from training.evaluation.tables import as_markdown
+    from training.progress import named_bars
+    from training.synthesis.camera_noise import CameraNoise
+
+    with explained(ValueError):
+        if json_file.suffix in {".csv", ".md", ".html"}:
+            raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.touch()  # a place that cannot be written shows before the long part, not after it
+    with explained(ValueError), named_bars() as show:
+        limits = open_bundle(bundle).manifest.calibration
+        outcome = evaluate(bundle, data, progress=show, command=command_line())
+        misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
+        if repeatability:
+            camera = CameraNoise()
+            found = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
+            outcome = with_repeatability(outcome, found, camera, limits)
+        files = write_report(outcome, misses, limits, json_file)
+    typer.echo(as_markdown(outcome.figures))
+    typer.echo(f"all figures: {files.json}; table: {files.markdown}; page: {files.page}")
+
+
+def ablate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    train_data: Annotated[
+        Path | None, typer.Option(help="What the bundle was trained on. Default: the labelled folder.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
+    without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
+    unadapted: Annotated[
+        bool,
+        typer.Option("--unadapted", help="Features trained without reconstructions, for all rows."),
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="Checkpoints of a training. Default: runs/PRODUCT-without-atp, -unadapted.")
+    ] = None,
+    fixed: Annotated[
+        str,
+        typer.Option(
+            help="Fixed steps to compare with, such as 200,300. Default: 350, 550, 750 of 750, as shares of T."
+        ),
+    ] = "",
+    json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
+) -> None:
+    """What adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired intervals."""
+    from model_store.bundle import open_bundle
+    from training.data.dataset import test_images
+    from training.progress import named_bars
+    from training.studies.ablation import as_json, as_markdown, compare, fixed_steps, measure, variants
+    from training.studies.retrained import train_plain, train_unadapted
+
+    with explained(ValueError), named_bars() as show:
+        opened = open_bundle(bundle)
+        settings = opened.manifest.settings
+        images = test_images(data)
+        steps = numbers("--fixed", fixed, int) or fixed_steps(settings)
+        if settings.trigger.delta == 0:
+            raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")
+        variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        baseline, weights = None, opened.path
+        if unadapted:
+            if without_atp is not None:
+                raise ValueError("--unadapted and --without-atp exclude each other: two parts would differ")
+            folder = run or Path("runs") / f"{opened.manifest.product}-unadapted"
+            weights, delta = train_unadapted(opened, train_data or data, folder, progress=show)
+            settings = settings.with_delta(delta)
+        elif without_atp is not None:
+            other = open_bundle(without_atp)
+            baseline = other.path, other.manifest.settings.trigger.delta
+        elif plain:
+            folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
+            baseline = train_plain(opened, train_data or data, folder, progress=show)
+        chosen = variants(weights, settings, baseline, steps)
+        rows = compare(chosen, measure(chosen, images, progress=show), images)
+        json_file.write_text(
+            json.dumps({"command": command_line(), "bundle": opened.hash, **as_json(rows, images)}, indent=2) + "\n",
+            encoding="utf-8",
+        )
+    typer.echo(as_markdown(rows))
+
+
+def reproduce(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="mvtec-ad, mpdd, visa or pcb-bank.")],
+    *,
+    data: Annotated[Path, typer.Option(help="The data set's folder, with a folder per class.")],
+    base: Annotated[str, typer.Option(help="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id.")],
+    dino: Annotated[str, typer.Option(help="DINO's ViT: a folder in Hugging Face layout, or a hub id.")],
+    licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifests.")],
+    unet: Annotated[str | None, typer.Option(help="Fine-tuned UNet; {class} stands for the class.")] = None,
+    vae: Annotated[str | None, typer.Option(help="Fine-tuned autoencoder; {class} stands for the class.")] = None,
+    features: Annotated[str | None, typer.Option(help="Fine-tuned DINO; {class} stands for the class.")] = None,
+    multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
+    classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. Default: all.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Bundles, a report per class, and table.md. Default: reproduced/DATASET.")
+    ] = None,
+) -> None:
+    """The table of a published data set from published weights: import, evaluate and report every class."""
+    from training.progress import named_bars
+    from training.studies.reproduce import Weights, plan
+    from training.studies.reproduce import reproduce as run
+
+    with explained(ValueError):
+        weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
+        chosen = tuple(name for name in classes.split(",") if name)
+        plans = plan(dataset, data, weights, chosen, multi=multi)
+        folder = out or Path("reproduced") / (f"{dataset}-multi" if multi else dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        with named_bars() as show:
+            table = run(plans, weights, folder, command=command_line(), progress=show, say=typer.echo)
+    typer.echo(table.as_markdown())
+    typer.echo(f"the table: {folder / 'table.md'}; each class: {folder}/CLASS.html")

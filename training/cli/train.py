@@ -1,0 +1,183 @@
+"""`glad sample`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles.
+
+Each imports its needs when called.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_store.cli.common import command_line, explained, new_bundle_folder, numbers, version_of_now
+
+
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the images go; an interrupted run goes on.")],
+    *,
+    seed: Annotated[int, typer.Option(help="Another seed, other parts.")] = 0,
+    train: Annotated[int, typer.Option(min=0, help="Good images in train/good.")] = 0,
+    calibration: Annotated[int, typer.Option(min=0, help="Good images in calibration/good.")] = 0,
+    good: Annotated[int, typer.Option(min=0, help="Good images in test/good.")] = 0,
+    defects: Annotated[int, typer.Option(min=0, help="Images of each defect and severity in test/.")] = 0,
+) -> None:
+    """Render the sample product: good parts, six defects in three severities, exact masks."""
+    if train + calibration + good + defects == 0:
+        raise typer.BadParameter("nothing to render: give --train, --calibration, --good or --defects")
+    from training.sample_product import write_dataset
+
+    with explained(ValueError), typer.progressbar(length=100, label="rendering") as bar:
+        shown = 0
+
+        def show(done: int, total: int) -> None:
+            nonlocal shown
+            bar.update(100 * done // total - shown)
+            shown = 100 * done // total
+
+        count = write_dataset(
+            folder, seed=seed, train=train, calibration=calibration, good=good, defects=defects, progress=show
+        )
+    typer.echo(f"{count} images in {folder}")
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file or a shipped name, such as nano.")],
+    *,
+    data: Annotated[
+        Path, typer.Option(help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.")
+    ],
+    product: Annotated[str, typer.Option(help="Name of the product; default: the data folder's.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the bundle; default: the time, such as 20261123-2359.")] = "",
+    title: Annotated[str, typer.Option(help="What people call the product.")] = "",
+    run: Annotated[
+        Path | None, typer.Option(help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+) -> None:
+    """Train a product's models on good images, calibrate them and publish a bundle."""
+    from training.pipeline import train as train_bundle
+    from training.publish import Naming
+    from training.recipe import load_recipe
+
+    with explained(ValueError):
+        naming = Naming(product or _slug(data.resolve().name), version or version_of_now(), title)
+        target = new_bundle_folder(out, naming.product, naming.version)
+        checkpoints = run or Path("runs") / naming.product
+        try:
+            bundle = train_bundle(
+                load_recipe(recipe), data, checkpoints, target, naming, command=command_line(), say=typer.echo
+            )
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            raise typer.Exit(130) from None
+    found = bundle.manifest.thresholds
+    typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
+    typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+    to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
+    to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
+    typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, calibrated or not.")],
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds."
+        ),
+    ],
+    version: Annotated[
+        str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    keep_settings: Annotated[bool, typer.Option("--keep-settings", help="Find only the thresholds.")] = False,
+    start: Annotated[
+        str, typer.Option(help="Values of T to try, such as 300,400,500. Default: shares of its own.")
+    ] = "",
+    t_min: Annotated[str, typer.Option(help="Values of t_min to try. Default: shares of T.")] = "",
+    delta: Annotated[
+        str, typer.Option(help="Values of δ to try; 0: no adaptation. Default: found on good images.")
+    ] = "",
+    settings: Annotated[
+        Path | None, typer.Option(exists=True, help="TOML or JSON: zones, framing, foreground and more.")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
+    ] = 40,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: on average."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Everything that was tried, as JSON.")] = None,
+) -> None:
+    """Choose T, t_min and δ from good images and synthetic anomalies, find the thresholds, publish a new version."""
+    from model_store.bundle import open_bundle
+    from training.calibration.recalibrate import Plan, recalibrate
+    from training.calibration.search import Ranges, told
+    from training.progress import named_bars
+
+    with explained(ValueError):
+        target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        ranges = Ranges(
+            numbers("--start", start, int), numbers("--t-min", t_min, int), numbers("--delta", delta, float)
+        )
+        plan = Plan(None if keep_settings else ranges, images, settings, confidence, seed)
+        with named_bars() as show:
+            made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show)
+        if json_file is not None:
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
+    if made.choice is not None:
+        typer.echo(told(made.choice))
+    if warning := made.report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    found = made.bundle.manifest.thresholds
+    typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
+    typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+
+
+def gate(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with a quality gate or without.")
+    ],
+    *,
+    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
+    version: Annotated[
+        str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+) -> None:
+    """Learn from good images which ones are fit for inspection, and publish a version with that quality gate."""
+    from model_store.bundle import open_bundle
+    from training.progress import named_bars
+    from training.relearn_gate import regate
+
+    with explained(ValueError):
+        target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        with named_bars() as show:
+            made = regate(bundle, data, target, command=command_line(), progress=show)
+    typer.echo(f"{made.path}  hash {made.hash[:12]}")
+    found, report = made.manifest.gate, made.manifest.quality["gate"]
+    assert found is not None, "a gate was just learned"
+    like = "not asked" if found.likeness is None else f"from {found.likeness:.3f}"
+    typer.echo(
+        f"brightness {found.darkest:.0f} to {found.brightest:.0f}, at most {found.black_share:.0%} black and "
+        f"{found.white_share:.0%} white, sharpness from {found.sharpness:.3f}, likeness {like}"
+    )
+    typer.echo(
+        f"learned from {found.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
+        "parts are gated, as long as they come from the same line"
+    )
+    if warning := report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name.lower())

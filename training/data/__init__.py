@@ -1,0 +1,1 @@
+"""Folders of images in the layouts of the field: reading, splitting, grouping."""

@@ -1,0 +1,207 @@
+"""The data of one class, whatever its layout: what trains, calibrates, is labelled. Checked before anything runs.
+
+docs/data.md draws the layouts. In every layout there may also be:
+
+DIR/calibration/good/*      good images for the thresholds
+DIR/groups.csv, DIR/<anything>_groups.csv, or one beside DIR: columns `file` and one that ends in `group`
+
+Images are checked by their headers: readable, not too large, a mask of the image's size. What is checked is what is
+asked for: a broken test/ does not stop training.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from training.data import mvtec, visa
+from training.data.image_files import (
+    SUFFIXES,
+    DataError,
+    check_image,
+    check_mask,
+    images_in,
+    read_mask,
+    read_pixels,
+    read_truth,
+    refuse_shared,
+    refuse_unsupported,
+)
+from training.data.layouts import Layout, TestImage, detect_layout, list_classes, look_alike
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Layout",
+    "Split",
+    "TestImage",
+    "good_split",
+    "images_in",
+    "list_classes",
+    "open_dataset",
+    "read_groups",
+    "read_mask",
+    "read_pixels",
+    "read_truth",
+    "test_images",
+]
+
+LEAST_GOOD = 10  # good images without which no training begins
+LEAST_TRAIN = 4  # of them, after some were held out for calibration
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one class's folder holds, all of it checked."""
+
+    root: Path
+    layout: Layout
+    train: tuple[Path, ...]
+    """Good images to learn from."""
+    calibration: tuple[Path, ...]
+    """Good images for the thresholds; () where a share of `train` is to be held out."""
+    test: tuple[TestImage, ...]
+    """Labelled images with their masks; () where there are none."""
+    groups: Mapping[str, str]
+    """File, relative to the root -> group; empty without a groups file."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Good images to train on and, disjoint from them, to calibrate on."""
+
+    train: tuple[Path, ...]
+    calibration: tuple[Path, ...]
+    how: str
+
+
+def open_dataset(root: Path) -> Dataset:
+    """All that one class's folder holds, every file checked by its header.
+
+    Raises:
+        DataError: the first file that is missing, unreadable or does not fit, what was expected, and what to do.
+    """
+    layout = detect_layout(root)
+    train, calibration = _good_images(root, layout, at_least=1)
+    has_test = layout is Layout.VISA or (root / "test").exists()
+    return Dataset(root, layout, train, calibration, test_images(root) if has_test else (), read_groups(root))
+
+
+def good_split(root: Path, holdout: float, seed: int) -> Split:
+    """Training and calibration images: calibration/good where it exists, else a held-out share, whole groups together.
+
+    Args:
+        root: the folder of one class, or of good images.
+        holdout: share of the training images held out when there is no calibration/good.
+
+    Raises:
+        DataError: an image that cannot be used, or too few to train on or to hold any out.
+    """
+    layout = detect_layout(root)
+    train, calibration = _good_images(root, layout, at_least=LEAST_GOOD)
+    if calibration:
+        return Split(train, calibration, f"{len(calibration)} images of calibration/good")
+    groups = read_groups(root)
+    held = _hold_out(root, train, groups, holdout, seed)
+    kept = tuple(p for p in train if p not in held)
+    if len(kept) < LEAST_TRAIN:
+        raise DataError(
+            f"holding out whole groups for calibration leaves {len(kept)} of {len(train)} images to train on, at least "
+            f"{LEAST_TRAIN} are needed: put good images of other groups into {root / 'calibration' / 'good'}"
+        )
+    source = "the split train" if layout is Layout.VISA else "train/good"
+    how = f"{len(held)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
+    return Split(kept, tuple(sorted(held)), how)
+
+
+def _hold_out(
+    root: Path, train: Sequence[Path], groups: Mapping[str, str], holdout: float, seed: int
+) -> frozenset[Path]:
+    """Whole groups, drawn until they hold the share `holdout` of the images; an image without one is its own."""
+    by_group: dict[str, list[Path]] = {}
+    for path in train:
+        name = path.relative_to(root).as_posix()
+        by_group.setdefault(groups.get(name, name), []).append(path)
+    names = sorted(by_group)
+    held: list[Path] = []
+    for index in np.random.Generator(np.random.Philox(seed)).permutation(len(names)):
+        if len(held) >= holdout * len(train):
+            break
+        held.extend(by_group[names[index]])
+    return frozenset(held)
+
+
+def test_images(root: Path) -> tuple[TestImage, ...]:
+    """All labelled images with their masks, good ones and each kind of defect together, checked by their headers.
+
+    A folder with good images alone will do: it measures false rejects. A defect may have image labels only.
+
+    Raises:
+        DataError: no good images, an unreadable image, a mask missing or of another size, or an image that also trains.
+    """
+    layout = detect_layout(root)
+    found = visa.labelled_images(root) if layout is Layout.VISA else mvtec.labelled_images(root)
+    for image in found:
+        header = check_image(image.path)
+        if image.mask is not None:
+            check_mask(image.mask, image.path, header)
+    good = (*_training_images(root, layout), *_calibration_images(root))
+    refuse_shared(good, [image.path for image in found], "training or calibration and in the test")
+    groups = read_groups(root)
+    return tuple(replace(image, group=groups.get(image.path.relative_to(root).as_posix())) for image in found)
+
+
+def _good_images(root: Path, layout: Layout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Training and calibration images, checked."""
+    train, calibration = _training_images(root, layout), _calibration_images(root)
+    place = root / "Data" / "Images" if layout is Layout.VISA else mvtec.good_folder(root)
+    refuse_unsupported(place)
+    if len(train) < at_least:
+        raise DataError(
+            f"{place} holds {len(train)} images to train on ({', '.join(sorted(SUFFIXES))}); "
+            f"at least {at_least} good ones are needed{look_alike(place)}"
+        )
+    for path in (*train, *calibration):
+        check_image(path)
+    refuse_shared(train, calibration, "training and in the calibration")
+    return train, calibration
+
+
+def _training_images(root: Path, layout: Layout) -> tuple[Path, ...]:
+    return visa.training_images(root) if layout is Layout.VISA else images_in(mvtec.good_folder(root))
+
+
+def _calibration_images(root: Path) -> tuple[Path, ...]:
+    return images_in(root / "calibration" / "good")
+
+
+def read_groups(root: Path) -> dict[str, str]:
+    """File (relative to the root, forward slashes) -> group; {} where no groups file lies in or beside the root.
+
+    Raises:
+        DataError: a column or a value is missing, or not one of the files that it names exists.
+    """
+    candidates = [root / "groups.csv", *sorted(root.glob("*_groups.csv")), root.parent / f"{root.name}_groups.csv"]
+    path = next((p for p in candidates if p.is_file()), None)
+    if path is None:
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        column = next((name for name in rows.fieldnames or () if name.endswith("group")), None)
+        if column is None or "file" not in (rows.fieldnames or ()):
+            raise DataError(f"{path} has columns {rows.fieldnames}; it needs `file` and one that ends in `group`")
+        groups: dict[str, str] = {}
+        for row in rows:
+            if not row["file"] or not row[column]:
+                raise DataError(f"line {rows.line_num} of {path} lacks a file or its {column}: {row}")
+            groups[row["file"]] = row[column]
+    if groups and not any((root / name).is_file() for name in groups):
+        raise DataError(
+            f"{path} names {next(iter(groups))!r}, and neither that nor any other of its files lies in {root}: "
+            "its paths are relative to that folder, such as train/good/000.png"
+        )
+    return groups

@@ -1,0 +1,192 @@
+"""Image files of a data folder: which files count, what their headers say, their pixels, and the truth in a mask."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
+
+from glad.image_codec import MAX_PIXELS, ImageError, decode_image, sniff_format
+from glad.images.placement import Placement
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+UNSUPPORTED = {".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".pnm", ".tga", ".heic", ".avif"}
+"""Images to people, but not to `glad.image_codec`: named in an error where they lie, not passed over."""
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+MASK_FORMATS = ("PNG", "BMP", "TIFF")
+"""Lossless: JPEG leaves small values around a defect, and any value above 0 counts as defective."""
+SIGNATURE_BYTES = 16
+ON_ITS_SIDE = {5, 6, 7, 8}
+"""EXIF orientations that swap width and height."""
+
+
+class DataError(ValueError):
+    """A data folder that cannot be used; names the first bad path, what was expected and the fix."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image file say; width and height are those of the upright image."""
+
+    width: int
+    height: int
+    format: str
+    mode: str
+
+
+def images_in(folder: Path) -> tuple[Path, ...]:
+    """The image files directly in a folder, by name. Hidden files, such as macOS's `._000.png`, are passed over."""
+    if not folder.is_dir():
+        return ()
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return tuple(sorted(p for p in found if p.is_file()))
+
+
+def refuse_unsupported(folder: Path) -> None:
+    """Raises DataError if a folder holds an image of a format that is not read, which would else be missed silently."""
+    if not folder.is_dir():
+        return
+    odd = sorted(p for p in folder.iterdir() if p.suffix.lower() in UNSUPPORTED and not p.name.startswith("."))
+    if odd:
+        raise DataError(f"{odd[0]}: {odd[0].suffix} is not read, only {_known()}: convert it to PNG or move it away")
+
+
+def _known() -> str:
+    return ", ".join(sorted(SUFFIXES))
+
+
+def subfolders(folder: Path) -> tuple[Path, ...]:
+    """The folders directly in a folder, by name, hidden ones left out; () where there is no such folder."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+
+
+def read_header(path: Path) -> Header:
+    """Format, size and mode of an image file, from its header: no pixel is decoded.
+
+    Raises:
+        DataError: the file is absent, empty, of no known signature, or its header is damaged. A file that is cut off
+            behind its header passes here, and is named when its pixels are read.
+    """
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own pixel cap; ours is in check_image
+            signature = file.read(SIGNATURE_BYTES)
+            if not signature:
+                raise DataError(f"{path} has 0 bytes: copy it again, or remove it")
+            name = sniff_format(signature)
+            file.seek(0)
+            with Image.open(file, formats=[name]) as image:
+                width, height = _upright_size(image, name)
+                return Header(width, height, name, image.mode)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except DataError:
+        raise
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
+    except Exception as error:  # damaged headers raise all kinds: each means that this file will not do
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path}: the header cannot be read ({reason}): copy it again, or remove it") from error
+
+
+def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
+    width, height = image.size
+    if name == "TIFF":  # Pillow gives the upright size of these already
+        return width, height
+    return (height, width) if _orientation(image) in ON_ITS_SIDE else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        # The base class's method: PNG's own decodes the pixels, to look for what may stand behind them.
+        return int(Image.Image.getexif(image).get(Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block does not spoil the pixels
+        return 1
+
+
+def check_image(path: Path) -> Header:
+    """The header of an image that can be inspected. Raises DataError as `read_header`, or when it is too large."""
+    header = read_header(path)
+    if header.width * header.height > MAX_PIXELS:
+        raise DataError(
+            f"{path} is {header.width}×{header.height} pixels; the limit is {MAX_PIXELS}: crop or downscale it"
+        )
+    if header.mode in ("I", "F"):
+        raise DataError(f"{path} is 32-bit grey, which has no defined range: store it with 8 or 16 bit")
+    return header
+
+
+def check_mask(mask: Path, image: Path, header: Header) -> None:
+    """Raises DataError unless a mask can be read exactly and is as large as its image, whose header is given."""
+    found = read_header(mask)
+    if found.format not in MASK_FORMATS:
+        raise DataError(
+            f"{mask} is {found.format}, which changes values near edges; a mask is exact, and any value above 0 is a "
+            f"defect: make it again as {', '.join(MASK_FORMATS)}"
+        )
+    if (found.width, found.height) != (header.width, header.height):
+        raise DataError(
+            f"{mask} is {found.width}×{found.height}, its image {image} is {header.width}×{header.height} (upright, "
+            "EXIF applied): a mask has its image's size"
+        )
+
+
+def refuse_shared(first: Iterable[Path], second: Iterable[Path], roles: str) -> None:
+    """Raises DataError if a file is in both lists, be it through a link. roles: what the lists are, for the message."""
+    known = {os.path.realpath(path): path for path in first}
+    for path in second:
+        if twin := known.get(os.path.realpath(path)):
+            raise DataError(f"{path} is the same file as {twin}, so it would be in {roles}: remove it from one of them")
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """An image file -> upright RGB (H, W, 3). Raises DataError naming the file."""
+    try:
+        return decode_image(path.read_bytes()).pixels
+    except (ImageError, OSError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """A ground-truth mask -> (H, W), upright, True on the defect: wherever the mask is not black.
+
+    So both kinds of published masks are read alike: 0 and 255 (MVTec-AD, MPDD), and small class numbers from 1 (VisA,
+    PCB-Bank). The grey rim of an antialiased mask counts as defect, which grows it by less than a pixel. Colours
+    count by their largest channel, palettes by their colours, transparency not at all. Lossy formats are refused: see
+    `check_mask`.
+
+    Raises:
+        DataError: not a readable PNG, BMP or TIFF; names the file.
+    """
+    try:
+        with Image.open(path, formats=MASK_FORMATS) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            shown = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
+            values, bands = np.asarray(shown), shown.getbands()
+    except Exception as error:  # hostile bytes raise all kinds: each means that this mask cannot be used
+        raise DataError(f"{path} cannot be read as a mask ({error}): save it as {', '.join(MASK_FORMATS)}") from error
+    if values.ndim == 3:
+        values = values[..., [band != "A" for band in bands]].max(axis=-1)
+    return np.asarray(values > 0, dtype=np.bool_)
+
+
+def read_truth(mask: Path | None, placement: Placement) -> NDArray[np.bool_]:
+    """A mask at its image's model scale: (placement.height, placement.width); all False where there is no mask.
+
+    A pixel is defective when any part of it is, however small the defect and strong the scaling: in float, since 8 bit
+    round a single defective pixel among 32 × 32 to nothing.
+    """
+    size = (placement.width, placement.height)
+    if mask is None:
+        return np.zeros(size[::-1], dtype=np.bool_)
+    share = Image.fromarray(read_mask(mask).astype(np.float32)).resize(size, Image.Resampling.BOX)
+    return np.asarray(np.asarray(share) > 0, dtype=np.bool_)

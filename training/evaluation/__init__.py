@@ -1,0 +1,1 @@
+"""A bundle measured on labelled images: rows, tables, plots and pages."""

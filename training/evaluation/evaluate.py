@@ -1,0 +1,113 @@
+"""`glad evaluate`: inspects a labelled folder with a bundle and measures what came out."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model_store.bundle import open_bundle
+from model_store.thresholds import Thresholds, Verdict
+from training.data.dataset import TestImage, read_truth, test_images
+from training.evaluation.figures import measure
+from training.evaluation.rows import GOOD, Evaluation, Located, Row, defects_of
+from training.parallel_inspection import Scanned, scan
+from training.progress import Progress, silent
+from training.quality_gate import first_checks
+
+
+def evaluate(
+    bundle_folder: Path,
+    data: Path,
+    *,
+    progress: Progress = silent,
+    command: str = "",
+    workers: int | None = None,
+) -> Evaluation:
+    """Inspect every image of `data`/test and measure. Raises DataError or BundleError before anything long begins."""
+    bundle = open_bundle(bundle_folder)
+    settings, limits = bundle.manifest.settings, bundle.manifest.calibration
+    labelled = test_images(data)
+    scanned = list(
+        scan(
+            bundle_folder,
+            settings,
+            [image.path for image in labelled],
+            keep_maps=True,
+            progress=partial(progress, "inspecting"),
+            workers=workers,
+        )
+    )
+    gate = bundle.manifest.gate
+    checks = [""] * len(labelled)
+    if gate is not None:
+        paths, show = [image.path for image in labelled], partial(progress, "quality gate")
+        checks = first_checks(gate, settings, paths, progress=show, workers=workers)
+    rows = tuple(
+        row_of(image, found, data, limits, check) for image, found, check in zip(labelled, scanned, checks, strict=True)
+    )
+    outcome = measure(rows, _located(labelled, scanned), limits, partial(progress, "measuring"))
+    figures = {
+        **outcome.figures,
+        **({} if gate is None else {"gate": gate_figures(rows)}),
+        "bundle": {
+            "product": bundle.manifest.product,
+            "version": bundle.manifest.version,
+            "hash": bundle.hash,
+            "delta": settings.trigger.delta,
+        },
+        "measured": {
+            "command": command,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        },
+    }
+    return Evaluation(figures, outcome.rows, outcome.curves)
+
+
+def gate_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """How many images of each set the quality gate stops, and why."""
+    return {
+        kind: {
+            "images": sum(row.defect == kind for row in rows),
+            "gated": sum(row.defect == kind and row.gated != "" for row in rows),
+            "reasons": dict(sorted(Counter(row.gated for row in rows if row.defect == kind and row.gated).items())),
+        }
+        for kind in (GOOD, *defects_of(rows))
+    }
+
+
+def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | None, gated: str = "") -> Row:
+    """An image's row. Without thresholds it has no verdict; what the gate stops is for review, whatever its score."""
+    by_score = None if limits is None else limits.verdict(found.score)
+    file = image.path.relative_to(data).as_posix()
+    return Row(
+        file=file,
+        defect=image.defect,
+        severity=severity_of(image.path) if image.defect != GOOD else None,
+        group=image.group or file,
+        score=found.score,
+        verdict=by_score if by_score is None or not gated else Verdict.REVIEW,
+        denoising_step=found.denoising_step,
+        triggered=found.triggered,
+        gated=gated,
+    )
+
+
+def severity_of(path: Path) -> int | None:
+    """The severity in a sample product's file name (`s2_0007.png`), or None."""
+    head = path.stem.split("_")[0]
+    return int(head[1:]) if head[:1] == "s" and head[1:].isdigit() else None
+
+
+def _located(labelled: Sequence[TestImage], scanned: Sequence[Scanned]) -> list[Located]:
+    """Defects without a mask are left out: nobody knows which of their pixels are good."""
+    return [
+        Located(index, found.placement.restore(found.map), read_truth(image.mask, found.placement))
+        for index, (image, found) in enumerate(zip(labelled, scanned, strict=True))
+        if found.map is not None and (image.defect == GOOD or image.mask is not None)
+    ]

@@ -1,0 +1,126 @@
+"""From rows and maps to figures: overall and by defect and severity, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from model_store.thresholds import Thresholds
+from training.evaluation.rows import Curves, Evaluation, Located, Row, thinned
+from training.metrics import counts
+from training.metrics.aupimo import aupimo
+from training.metrics.bootstrap import multiplicities, rate_estimate
+from training.metrics.image_metrics import image_auroc_estimate, image_counts, image_metrics
+from training.metrics.pixel_metrics import Ranked, pixel_auroc, pixel_metrics, pro, rank_pixels
+from training.progress import Count
+
+VERDICTS = ("pass", "review", "fail")
+
+
+def measure(
+    rows: Sequence[Row],
+    located: Sequence[Located],
+    limits: Thresholds | None,
+    progress: Count,
+) -> Evaluation:
+    """All figures and curves. limits: the bundle's thresholds; None: what rests on verdicts is left out."""
+    kinds = sorted({(row.defect, row.severity or 0) for row in rows if not row.is_good})
+    good = sum(row.is_good for row in rows)
+    figures: dict[str, Any] = {
+        "images": {"good": good, "defect": len(rows) - good},
+        **_verdict_figures(rows, limits),
+        "denoising_step": {kind: _mean_step(rows, kind) for kind in sorted({row.defect for row in rows})},
+    }
+    progress(0, 1 + len(kinds))
+    ranked = _ranked(located)
+    if kinds:
+        figures["image"] = asdict(image_metrics(_scores(rows), _defective(rows), [row.group for row in rows]))
+    if ranked is not None:
+        figures["pixel"] = _pixel_figures(rows, located, ranked)
+    curves = _curves(rows, ranked)
+    figures["by_defect"] = []
+    for done, (defect, severity) in enumerate(kinds, start=1):
+        progress(done, 1 + len(kinds))
+        figures["by_defect"].append(_of_kind(rows, located, defect, severity))
+    progress(1 + len(kinds), 1 + len(kinds))
+    return Evaluation(figures, tuple(rows), curves)
+
+
+def _verdict_figures(rows: Sequence[Row], limits: Thresholds | None) -> dict[str, Any]:
+    """Everything overall that rests on verdicts."""
+    if limits is None:
+        return {}
+    good = [row for row in rows if row.is_good]
+    sides = {"good": good, "defect": [row for row in rows if not row.is_good]}
+    return {
+        "thresholds": {"review": limits.review, "fail": limits.fail, "pixel": limits.pixel},
+        "false_reject_rate": asdict(rate_estimate(sum(row.verdict == "fail" for row in good), len(good))),
+        "verdicts": {side: {v: sum(r.verdict == v for r in of) for v in VERDICTS} for side, of in sides.items()},
+    }
+
+
+def _pixel_figures(rows: Sequence[Row], located: Sequence[Located], ranked: Ranked) -> dict[str, Any]:
+    draws = multiplicities([rows[one.row].group for one in located])
+    figures = asdict(pixel_metrics(ranked, draws))
+    marked = [one.truth.any() for one in located]
+    if not all(marked):
+        found = aupimo([one.map for one in located], [one.truth for one in located], draws)
+        figures["aupimo"] = {**asdict(found.mean), "finest_rate": found.finest_rate}
+    return figures
+
+
+def _curves(rows: Sequence[Row], ranked: Ranked | None) -> Curves:
+    image = None
+    if any(not row.is_good for row in rows):
+        image = thinned(counts.curve(image_counts(_scores(rows), _defective(rows), np.ones(len(rows)))))
+    if ranked is None:
+        return Curves(image, None, None)
+    return Curves(image, thinned(counts.curve(ranked.ranks.by_pixel)), thinned(counts.curve(ranked.ranks.by_region)))
+
+
+def _of_kind(rows: Sequence[Row], located: Sequence[Located], defect: str, severity: int) -> dict[str, Any]:
+    """One defect in one severity against all good images."""
+    member = [row.is_good or (row.defect == defect and (row.severity or 0) == severity) for row in rows]
+    chosen = [row for row, is_member in zip(rows, member, strict=True) if is_member]
+    positives = [row for row in chosen if not row.is_good]
+    places = [one for one in located if member[one.row]]
+    groups = [row.group for row in chosen]
+    entry: dict[str, Any] = {
+        "defect": defect,
+        "severity": severity or None,
+        "images": len(positives),
+        "image_auroc": asdict(image_auroc_estimate(_scores(chosen), _defective(chosen), groups)),
+        "denoising_step": float(np.mean([row.denoising_step for row in positives])),
+    }
+    if all(row.verdict is not None for row in positives):
+        entry["failed"] = sum(row.verdict == "fail" for row in positives)
+        entry["passed"] = sum(row.verdict == "pass" for row in positives)
+    if (ranked := _ranked(places)) is not None:
+        entry["pixel_auroc"] = asdict(pixel_auroc(ranked, multiplicities([rows[one.row].group for one in places])))
+        entry["pro"] = pro(ranked)
+    return entry
+
+
+def _ranked(located: Sequence[Located]) -> Ranked | None:
+    if not any(one.truth.any() for one in located):
+        return None
+    return rank_pixels([one.map for one in located], [one.truth for one in located])
+
+
+def _mean_step(rows: Sequence[Row], defect: str) -> dict[str, float]:
+    chosen = [row for row in rows if row.defect == defect]
+    return {
+        "mean": float(np.mean([row.denoising_step for row in chosen])),
+        "triggered_share": float(np.mean([row.triggered for row in chosen])),
+    }
+
+
+def _scores(rows: Sequence[Row]) -> list[float]:
+    return [row.score for row in rows]
+
+
+def _defective(rows: Sequence[Row]) -> list[bool]:
+    return [not row.is_good for row in rows]

@@ -1,0 +1,119 @@
+"""Does the same part get the same verdict twice? Each image inspected again and again under simulated camera noise.
+
+The method's own noise is seeded by the pixels, so every repeat draws new noise too: the whole chain is measured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_store.bundle import open_bundle
+from model_store.thresholds import Thresholds
+from training.evaluation.figures import VERDICTS
+from training.evaluation.rows import Evaluation, Row
+from training.metrics.bootstrap import rate_estimate
+from training.parallel_inspection import scan_exposures
+from training.progress import Count
+from training.synthesis.camera_noise import CameraNoise, Exposure
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """One image's scores, one per exposure, beside its row without noise."""
+
+    row: Row
+    scores: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        """The scores' standard deviation (n - 1)."""
+        return float(np.std(self.scores, ddof=1))
+
+
+def repeat(
+    bundle_folder: Path,
+    data: Path,
+    rows: Sequence[Row],
+    count: int,
+    camera: CameraNoise,
+    *,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> tuple[Repeats, ...]:
+    """Inspect each row's image `count` times, each time as the camera would show it. ValueError below 2."""
+    if count < 2:
+        raise ValueError(f"{count} repeats: agreement takes at least 2, raise --repeats")
+    exposures = [(data / row.file, Exposure(camera, row.file, number)) for row in rows for number in range(count)]
+    settings = open_bundle(bundle_folder).manifest.settings
+    scanned = scan_exposures(bundle_folder, settings, exposures, progress=progress, workers=workers)
+    scores = [found.score for found in scanned]
+    return tuple(Repeats(row, tuple(scores[i * count : (i + 1) * count])) for i, row in enumerate(rows))
+
+
+def with_repeatability(
+    outcome: Evaluation, repeats: Sequence[Repeats], camera: CameraNoise, limits: Thresholds | None
+) -> Evaluation:
+    """The evaluation with its figures' `repeatability`."""
+    found = repeatability_figures(repeats, camera, limits)
+    return replace(outcome, figures={**outcome.figures, "repeatability": found})
+
+
+def repeatability_figures(repeats: Sequence[Repeats], camera: CameraNoise, limits: Thresholds | None) -> dict[str, Any]:
+    """How steady scores are and, where there are thresholds, verdicts; plain JSON."""
+    spreads = [one.spread for one in repeats]
+    return {
+        "images": len(repeats),
+        "repeats": len(repeats[0].scores),
+        "camera": camera.model_dump(),
+        "score_std": {"median": float(np.median(spreads)), "largest": float(np.max(spreads))},
+        **({} if limits is None else _agreement(repeats, limits)),
+    }
+
+
+def _agreement(repeats: Sequence[Repeats], limits: Thresholds) -> dict[str, Any]:
+    verdicts = [Counter(str(limits.verdict(score)) for score in one.scores) for one in repeats]
+    flips = [_flip(one, counted) for one, counted in zip(repeats, verdicts, strict=True) if len(counted) > 1]
+    ratios = [_std_over_distance(one, limits) for one in repeats]
+    return {
+        "never_changes": asdict(rate_estimate(len(repeats) - len(flips), len(repeats))),
+        "pairwise_agreement": float(np.mean([_pairs_that_agree(counted) for counted in verdicts])),
+        "std_over_distance": {
+            "median": float(np.median(ratios)),
+            "q95": float(np.quantile(ratios, 0.95, method="inverted_cdf")),
+        },
+        "flips": flips,
+    }
+
+
+def _pairs_that_agree(verdicts: Counter[str]) -> float:
+    """Share of an image's pairs of repeats that have the same verdict."""
+    total = verdicts.total()
+    return sum(n * (n - 1) for n in verdicts.values()) / (total * (total - 1))
+
+
+def _std_over_distance(one: Repeats, limits: Thresholds) -> float:
+    """The scores' standard deviation over the distance of their mean from the nearer threshold.
+
+    A mean that lies on the threshold counts as the smallest distance there is: the ratio is huge, not infinite.
+    """
+    mean = float(np.mean(one.scores))
+    distance = min(abs(mean - limits.review), abs(mean - limits.fail))
+    return one.spread / max(distance, float(np.spacing(limits.fail)))
+
+
+def _flip(one: Repeats, verdicts: Counter[str]) -> dict[str, Any]:
+    return {
+        "file": one.row.file,
+        "defect": one.row.defect,
+        "score": one.row.score,
+        "verdict": one.row.verdict,
+        "mean_score": float(np.mean(one.scores)),
+        "score_std": one.spread,
+        "verdicts": {name: verdicts[name] for name in VERDICTS},
+    }

@@ -1,0 +1,103 @@
+"""The files of an evaluation: JSON, CSV, Markdown, and a page with curves and the worst misses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from model_store.thresholds import Thresholds
+from training.evaluation import tables
+from training.evaluation.misses import Miss
+from training.evaluation.pages import embedded, render
+from training.evaluation.plots import roc_curves, score_histograms
+from training.evaluation.rows import Evaluation
+
+TEMPLATE = "evaluation.html.j2"
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files that were written."""
+
+    json: Path
+    csv: Path
+    markdown: Path
+    page: Path
+
+
+def write_report(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresholds | None, json_file: Path) -> Report:
+    """Writes figures and rows as JSON, and beside it, under the same name, the rows as CSV, Markdown and a page."""
+    files = Report(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
+    content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
+    whole = files.json.with_name(f".{files.json.name}")  # a reader never meets half a report
+    whole.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    whole.replace(files.json)
+    _write_csv(evaluation, files.csv)
+    heading = f"# {title_of(evaluation.figures)}\n\n{origin_of(evaluation.figures)}\n\n"
+    files.markdown.write_text(heading + tables.as_markdown(evaluation.figures) + "\n", encoding="utf-8")
+    files.page.write_text(page(evaluation, misses, limits), encoding="utf-8")
+    return files
+
+
+def page(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresholds | None) -> str:
+    """The page as one self-contained HTML text: pictures are embedded."""
+    figures = evaluation.figures
+    repeated = figures.get("repeatability")
+    return render(
+        TEMPLATE,
+        title=title_of(figures),
+        origin=origin_of(figures),
+        summaries=_summaries(figures),
+        notes=tables.notes(figures),
+        defects=tables.defect_table(figures),
+        histograms=embedded("png", score_histograms(evaluation.rows, limits)),
+        curves=embedded("png", roc_curves(evaluation.curves)) if evaluation.curves.image else None,
+        repeatability=tables.repeatability_lines(repeated) if repeated else [],
+        flips=tables.flip_table(repeated) if repeated else None,
+        limits=limits,
+        missed=[(miss.row, _jpeg(miss)) for miss in misses if not miss.row.is_good],
+        alarms=[(miss.row, _jpeg(miss)) for miss in misses if miss.row.is_good],
+    )
+
+
+def title_of(figures: dict[str, Any]) -> str:
+    """Which bundle was measured."""
+    return f"Evaluation of {figures['bundle']['product']} {figures['bundle']['version']}"
+
+
+def origin_of(figures: dict[str, Any]) -> str:
+    """How many images, when, where and by which command."""
+    images, measured = figures["images"], figures["measured"]
+    return (
+        f"{images['good']} good and {images['defect']} defective images, {measured['at']}, {measured['machine']}. "
+        f"Bundle {figures['bundle']['hash'][:12]}. {measured['command']}"
+    ).strip()
+
+
+def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
+    found = [tables.paper_table(figures)] if "image" in figures else []
+    found.append(tables.interval_table(figures))
+    if "verdicts" in figures:
+        found.append(tables.verdict_table(figures))
+    return [*found, tables.gate_table(figures)] if "gate" in figures else found
+
+
+def _write_csv(evaluation: Evaluation, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(asdict(evaluation.rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in evaluation.rows)
+
+
+def _jpeg(miss: Miss) -> str:
+    buffer = BytesIO()
+    Image.fromarray(miss.strip).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return embedded("jpeg", buffer.getvalue())

@@ -1,0 +1,165 @@
+"""The figures as Markdown: the paper's table, the intervals, the table by defect, the repeatability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.metrics.aupimo import LOWER
+from training.metrics.bootstrap import Estimate
+
+IMAGE = {"I-AUROC": "auroc", "I-AP": "ap", "I-F1-max": "f1_max"}
+PIXEL = {"P-AUROC": "auroc", "P-AP": "ap", "P-F1-max": "f1_max", "PRO": "pro"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, each row as long as the header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_markdown(self) -> str:
+        """With `|`, one line per row."""
+        lines = [self.header, ("---",) * len(self.header), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def paper_table(figures: dict[str, Any]) -> Table:
+    """Table 5's form: a line for detection, a line for localization, in percent; then AUPIMO."""
+    bundle = figures.get("bundle", {})
+    lines = []
+    if "image" in figures:
+        lines.append(_paper_line(IMAGE, figures["image"]))
+    if "pixel" in figures:
+        lines.append(_paper_line(PIXEL, figures["pixel"]))
+    if "aupimo" in figures.get("pixel", {}):
+        lines.append(_paper_line({"AUPIMO": "aupimo"}, figures["pixel"]))
+    return Table(("", f"{bundle.get('product', '')} {bundle.get('version', '')}".strip()), tuple(lines))
+
+
+def interval_table(figures: dict[str, Any]) -> Table:
+    """Each metric with its 95 % interval, in percent."""
+    found = [(name, figures["image"][key]) for name, key in IMAGE.items() if "image" in figures]
+    pixel = figures.get("pixel", {})
+    found += [(name, pixel[key]) for name, key in {**PIXEL, "AUPIMO": "aupimo"}.items() if key in pixel]
+    if "false_reject_rate" in figures:
+        found.append((f"false rejects of {figures['images']['good']} good", figures["false_reject_rate"]))
+    rows = [(name, f"{100 * e['value']:.1f}", f"{100 * e['low']:.1f} – {100 * e['high']:.1f}") for name, e in found]
+    return Table(("metric", "%", "95 % interval"), tuple(rows))
+
+
+def defect_table(figures: dict[str, Any]) -> Table:
+    """One row per defect and severity, against all good images; verdicts only where there are any."""
+    rows = figures["by_defect"]
+    judged = any("failed" in row for row in rows)
+    verdicts = ("fail", "pass") if judged else ()
+    header = ("defect", "severity", "images", "I-AUROC", "P-AUROC", "PRO", *verdicts)
+    return Table((*header, "mean denoising step"), tuple(_defect_row(row, judged) for row in rows))
+
+
+def verdict_table(figures: dict[str, Any]) -> Table:
+    """How many good and defective images got which verdict."""
+    sides: dict[str, dict[str, int]] = figures["verdicts"]
+    names = tuple(sides["good"])
+    return Table(("images", *names), tuple((side, *(str(of[name]) for name in names)) for side, of in sides.items()))
+
+
+def gate_table(figures: dict[str, Any]) -> Table:
+    """How many images of each set the quality gate would stop."""
+    sets: dict[str, dict[str, Any]] = figures["gate"]
+    rows = (
+        (name, str(of["images"]), str(of["gated"]), ", ".join(f"{why} {n}" for why, n in of["reasons"].items()) or "–")
+        for name, of in sets.items()
+    )
+    return Table(("images", "all", "stopped by the quality gate", "why"), tuple(rows))
+
+
+def repeatability_lines(found: dict[str, Any]) -> list[str]:
+    """The repeatability in words and figures, a line each."""
+    camera = found["camera"]
+    lines = [
+        f"{found['images']} images, {found['repeats']} times each, under camera noise: gain {camera['gain']} 8-bit "
+        f"values per electron, read noise {camera['read_noise']}.",
+        f"Standard deviation of the score: median {found['score_std']['median']:.4f}, "
+        f"largest {found['score_std']['largest']:.4f}.",
+    ]
+    if "never_changes" in found:
+        ratio = found["std_over_distance"]
+        lines += [
+            f"Verdict never changes: {Estimate(**found['never_changes'])} of the images. "
+            f"Two repeats of an image agree: {found['pairwise_agreement']:.4f} on average.",
+            f"Standard deviation over the distance from the nearer threshold: median {ratio['median']:.3f}, "
+            f"95 % quantile {ratio['q95']:.3f}.",
+        ]
+    return lines
+
+
+def flip_table(found: dict[str, Any]) -> Table:
+    """The images whose verdict changes; empty where none does or there are no verdicts."""
+    flips: Sequence[dict[str, Any]] = found.get("flips", ())
+    names = tuple(flips[0]["verdicts"]) if flips else ()
+    rows = (
+        (one["file"], one["defect"], f"{one['score']:.4f}", f"{one['mean_score']:.4f} ± {one['score_std']:.4f}",
+         *(str(one["verdicts"][name]) for name in names))
+        for one in flips
+    )  # fmt: skip
+    return Table(("file", "defect", "score", "repeated", *names), tuple(rows))
+
+
+def notes(figures: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the figures."""
+    found = figures.get("pixel", {}).get("aupimo")
+    gated = sum(of["gated"] for of in figures.get("gate", {}).values())
+    told = []
+    if gated:
+        told.append(
+            f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "
+            "on scores, count them all the same."
+        )
+    if found is None or found["finest_rate"] <= LOWER:
+        return told
+    return [
+        *told,
+        "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can show "
+        f"is {found['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
+        "positive counts. Add good images.",
+    ]
+
+
+def as_markdown(figures: dict[str, Any]) -> str:
+    """All tables, a blank line between them."""
+    parts = []
+    if "image" in figures:
+        parts.append(paper_table(figures).as_markdown())
+    parts += [interval_table(figures).as_markdown(), *notes(figures)]
+    if "verdicts" in figures:
+        parts.append(verdict_table(figures).as_markdown())
+    if "gate" in figures:
+        parts.append(gate_table(figures).as_markdown())
+    if figures["by_defect"]:
+        parts.append(defect_table(figures).as_markdown())
+    if "repeatability" in figures:
+        parts += ["\n".join(repeatability_lines(figures["repeatability"]))]
+        if (flips := flip_table(figures["repeatability"])).rows:
+            parts.append(flips.as_markdown())
+    return "\n\n".join(parts)
+
+
+def _paper_line(names: dict[str, str], found: dict[str, Any]) -> tuple[str, str]:
+    return "/".join(names), "/".join(f"{100 * found[key]['value']:.1f}" for key in names.values())
+
+
+def _defect_row(row: dict[str, Any], judged: bool) -> tuple[str, ...]:
+    pixel, region = row.get("pixel_auroc"), row.get("pro")
+    start = (
+        row["defect"],
+        str(row["severity"] or "–"),
+        str(row["images"]),
+        str(Estimate(**row["image_auroc"])),
+        "–" if pixel is None else str(Estimate(**pixel)),
+        "–" if region is None else f"{region:.3f}",
+    )
+    verdicts = (str(row["failed"]), str(row["passed"])) if judged else ()
+    return (*start, *verdicts, f"{row['denoising_step']:.0f}")

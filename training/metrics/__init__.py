@@ -1,0 +1,1 @@
+"""Image and pixel metrics: AUROC, average precision, PRO, AUPIMO, counts, with bootstrap intervals."""

@@ -1,0 +1,217 @@
+"""Many images through one set of models, on all cores: one process per core, one image at a time in each.
+
+On a CPU a decode or a feature pass gains nothing from batching or from a second thread, so images, not threads, run in
+parallel: a worker process computes with one thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glad.comparator import Comparator, Comparison, ImageComparator, Observation
+from glad.images.placement import Placement
+from glad.protocols import Models
+from glad.settings.method import MethodSettings
+from model_store.bundle import open_bundle
+from model_store.devices import device_of_environment
+from model_store.engines.engine_spec import Wanted, wanted_offline
+from model_store.engines.loading import load
+from model_store.inspection import Inspected, inspect
+from model_store.manifest import MANIFEST_NAME, bundle_hash
+from training.data.dataset import read_pixels
+from training.process_pool import spread
+from training.progress import Count
+from training.synthesis.camera_noise import Exposure, exposed
+
+Result = TypeVar("Result")
+
+
+FEW = 8
+"""Images for which starting processes, each of which imports torch, takes longer than it spares."""
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
+
+    path: Path
+    score: float
+    map_peak: float
+    trace: tuple[tuple[int, float], ...]
+    denoising_step: int
+    triggered: bool
+    placement: Placement
+    map: NDArray[np.float16] | None = None
+
+    @property
+    def trigger_peak(self) -> float:
+        """The largest trigger score seen on the way; 0 without a comparison, NaN if one was NaN."""
+        return float(np.max([0.0, *(score for _, score in self.trace)]))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image's pictures, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
+
+    path: Path
+    score: float
+    input: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8]
+    map: NDArray[np.float32]
+    placement: Placement
+
+
+@dataclass
+class TracingComparator:
+    """A comparator that remembers at which step it found which score."""
+
+    inner: Comparator
+    trace: list[tuple[int, float]] = field(default_factory=list)
+
+    def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
+        """As the inner comparator."""
+        comparisons = self.inner(observations, buckets)
+        self.trace += [(seen.timestep, found.score) for seen, found in zip(observations, comparisons, strict=True)]
+        return comparisons
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker process needs for one image."""
+
+    bundle: Path
+    settings: MethodSettings
+    path: Path
+    keep_map: bool = False
+    exposure: Exposure | None = None
+
+
+@lru_cache(maxsize=1)
+def _models(bundle: Path, digest: str, device: str, wanted: Wanted) -> Models:
+    """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
+    if parent_process() is not None:
+        torch.set_num_threads(1)
+    return load(open_bundle(bundle), device, wanted).models
+
+
+def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
+    """What was found, and the step and score of every comparison on the way."""
+    device = device_of_environment()
+    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, wanted_offline())
+    comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
+    pixels = read_pixels(task.path)
+    if task.exposure is not None:
+        pixels = exposed(pixels, task.exposure)
+    (found,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
+    return found, tuple(comparator.trace)
+
+
+def _scan_one(task: Task) -> Scanned:
+    found, trace = _inspect(task)
+    return Scanned(
+        path=task.path,
+        score=found.score,
+        map_peak=float(found.map.max()),
+        trace=trace,
+        denoising_step=found.lane.denoising_step or 0,
+        triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
+        placement=found.placement,
+        map=found.map.astype(np.float16) if task.keep_map else None,
+    )
+
+
+def _look_at_one(task: Task) -> Seen:
+    found, _ = _inspect(task)
+    return Seen(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
+
+
+def scan(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    keep_maps: bool = False,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """Inspect images in order with a bundle's weights under the given settings (not the bundle's own).
+
+    workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
+    """
+    walks = [(path, settings) for path in paths]
+    return scan_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
+
+
+def scan_each(
+    bundle: Path,
+    walks: Sequence[tuple[Path, MethodSettings]],
+    *,
+    keep_maps: bool = False,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image under settings of its own."""
+    tasks = [Task(bundle, settings, path, keep_maps) for path, settings in walks]
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def look(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> Iterator[Seen]:
+    """As `scan`, with the pictures: for a few images, since each one's are large."""
+    yield from _all(_look_at_one, [Task(bundle, settings, path) for path in paths], progress, workers)
+
+
+def scan_exposures(
+    bundle: Path,
+    settings: MethodSettings,
+    exposures: Sequence[tuple[Path, Exposure]],
+    *,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> Iterator[Scanned]:
+    """As `scan`, each image as one exposure of a noisy camera shows it."""
+    tasks = [Task(bundle, settings, path, exposure=exposure) for path, exposure in exposures]
+    yield from _all(_scan_one, tasks, progress, workers)
+
+
+def _all(
+    call: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    progress: Count | None,
+    workers: int | None,
+) -> Iterator[Result]:
+    alone = len(tasks) <= FEW or device_of_environment() != "cpu"  # a GPU holds one copy of the models
+    processes = 1 if alone else workers
+    for done, result in enumerate(spread(call, tasks, workers=processes, chunk=2), start=1):
+        if progress is not None:
+            progress(done, len(tasks))
+        yield result
+
+
+def trigger_peaks(
+    bundle: Path,
+    settings: MethodSettings,
+    paths: Sequence[Path],
+    *,
+    progress: Count | None = None,
+    workers: int | None = None,
+) -> list[float]:
+    """Each image's largest trigger score on the way to t_min when nothing triggers before."""
+    never = settings.with_delta(math.inf)
+    return [s.trigger_peak for s in scan(bundle, never, paths, progress=progress, workers=workers)]

@@ -1,0 +1,1 @@
+"""Studies over several bundles or settings: ablation, reproduction of published results, retraining."""

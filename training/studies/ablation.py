@@ -1,0 +1,226 @@
+"""`glad ablate`: what adaptive steps, fusion and ATP gain on one product (the paper's Tables 6 and 7).
+
+All variants inspect the same images with the same noise, autoencoder and features; so the differences are paired, and
+their intervals come from bootstrap rounds that draw the same images for both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glad.settings.method import MethodSettings
+from training.calibration.outcomes import Candidate
+from training.data.dataset import TestImage, read_truth
+from training.evaluation.tables import Table
+from training.metrics import counts
+from training.metrics.bootstrap import Estimate, bootstrap, multiplicities
+from training.metrics.counts import Counts, Weights
+from training.metrics.image_metrics import image_counts
+from training.metrics.pixel_metrics import PRO_LIMIT, Ranked, rank_pixels
+from training.parallel_inspection import scan
+from training.progress import Progress
+
+FULL = "ADS + ATP with SAFF (all)"
+HEADER = ("variant", "I-AUROC", "against all", "P-AUROC", "against all", "PRO", "against all", "mean step")
+FIXED_SHARES = (350 / 750, 550 / 750, 1.0)
+"""The fixed steps of Table 7, as shares of its T = 750."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: a bundle's weights under settings of its own."""
+
+    name: str
+    table: int
+    bundle: Path
+    settings: MethodSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a variant found, reduced to what figures and their bootstrap need."""
+
+    scores: NDArray[np.float64]
+    ranked: Ranked
+    denoising_step: float
+
+    def figures(self, defect: Sequence[bool], times: Weights) -> Mapping[str, Weights]:
+        """I-AUROC, P-AUROC and PRO per bootstrap round: times (rounds, images) -> (rounds,) each."""
+        bins = self.ranked.histograms
+        negative = times @ bins.negative
+        return {
+            "image_auroc": counts.auroc(image_counts(self.scores, defect, times)),
+            "pixel_auroc": counts.auroc(Counts(times @ bins.pixels, negative)),
+            "pro": counts.area_to(Counts(times @ bins.regions, negative), PRO_LIMIT),
+        }
+
+    def exact(self, defect: Sequence[bool]) -> Mapping[str, float]:
+        """The same figures over all images, not binned."""
+        once = np.ones(len(self.scores))
+        return {
+            "image_auroc": float(counts.auroc(image_counts(self.scores, defect, once))),
+            "pixel_auroc": float(counts.auroc(self.ranked.ranks.by_pixel)),
+            "pro": float(counts.area_to(self.ranked.ranks.by_region, PRO_LIMIT)),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant's figures, and by how much each differs from the whole method's (paired)."""
+
+    name: str
+    table: int
+    figures: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+    denoising_step: float
+    scores: tuple[float, ...]
+    """Of every image, in their order: for questions that the figures do not answer, such as by severity."""
+
+
+def variants(
+    bundle: Path, settings: MethodSettings, plain: tuple[Path, float] | None, fixed: Sequence[int]
+) -> tuple[Variant, ...]:
+    """Every row of both tables; each that needs a UNet without ATP only where there is one.
+
+    settings: the bundle's own; plain: the bundle without ATP and its delta; fixed: steps of Table 7. ValueError for a
+    fixed step above T, which the UNet may never have been trained for.
+    """
+    if above := [step for step in fixed if step > settings.start]:
+        raise ValueError(f"fixed steps {above} lie above the bundle's T of {settings.start}: give smaller ones")
+    unfused = settings.changed(fusion={**settings.fusion.model_dump(), "enabled": False})
+    rows = []
+    if plain is not None:
+        folder, delta = plain
+        adaptive = Candidate(settings.start, settings.t_min, delta).settings(unfused)
+        rows += [
+            Variant("baseline", 6, folder, fixed_at(settings, settings.start)),
+            Variant("baseline + ADS", 6, folder, adaptive),
+        ]
+    rows += [
+        Variant("baseline + ATP", 6, bundle, fixed_at(settings, settings.start)),
+        Variant("ADS + ATP without SAFF", 6, bundle, unfused),
+        *(Variant(f"fixed {step}", 7, bundle, fixed_at(settings, step)) for step in fixed),
+        Variant(FULL, 6, bundle, settings),
+    ]
+    return tuple(rows)
+
+
+def fixed_steps(settings: MethodSettings) -> tuple[int, ...]:
+    """Table 7's 350, 550 and 750 of T = 750, at the same shares of this T."""
+    return tuple(round(share * settings.start) for share in FIXED_SHARES)
+
+
+def fixed_at(settings: MethodSettings, step: int) -> MethodSettings:
+    """Plain DDIM from one step, the same for every image."""
+    return Candidate(step, 0, 0.0).settings(settings)
+
+
+def measure(
+    chosen: Sequence[Variant],
+    images: Sequence[TestImage],
+    *,
+    progress: Progress,
+    workers: int | None = None,
+) -> dict[str, Measured]:
+    """Inspect every image under every variant; variants with equal weights and settings are walked once.
+
+    ValueError for a defect without a mask: its pixels would count as good ones.
+    """
+    if unmasked := [image.path for image in images if image.defect != "good" and image.mask is None]:
+        raise ValueError(
+            f"{unmasked[0]} has no mask ({len(unmasked)} of {len(images)} images): the tables compare pixel figures, "
+            "give masks in ground_truth/<defect>"
+        )
+    found: dict[tuple[Path, str], Measured] = {}
+    for variant in chosen:
+        key = variant.bundle, variant.settings.model_dump_json()
+        if key not in found:
+            found[key] = _measure_one(variant, images, progress, workers)
+    return {variant.name: found[variant.bundle, variant.settings.model_dump_json()] for variant in chosen}
+
+
+def _measure_one(
+    variant: Variant,
+    images: Sequence[TestImage],
+    progress: Progress,
+    workers: int | None,
+) -> Measured:
+    paths = [image.path for image in images]
+    found = list(
+        scan(
+            variant.bundle,
+            variant.settings,
+            paths,
+            keep_maps=True,
+            progress=partial(progress, variant.name),
+            workers=workers,
+        )
+    )
+    maps = [one.placement.restore(one.map) for one in found if one.map is not None]
+    truths = [read_truth(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
+    steps = float(np.mean([one.denoising_step for one in found]))
+    return Measured(np.array([one.score for one in found]), rank_pixels(maps, truths), steps)
+
+
+def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Sequence[TestImage]) -> tuple[Row, ...]:
+    """Each variant's figures with intervals, and its paired differences to the whole method."""
+    defect = [image.defect != "good" for image in images]
+    draws = multiplicities([image.group or str(image.path) for image in images])
+    whole = found[FULL]
+
+    def estimate(name: str, one: Measured) -> Estimate:
+        return bootstrap(one.exact(defect)[name], lambda times: one.figures(defect, times)[name], draws)
+
+    def difference(name: str, one: Measured) -> Estimate:
+        value = one.exact(defect)[name] - whole.exact(defect)[name]
+        return bootstrap(
+            value, lambda times: one.figures(defect, times)[name] - whole.figures(defect, times)[name], draws
+        )
+
+    names = tuple(whole.exact(defect))
+    return tuple(
+        Row(
+            variant.name,
+            variant.table,
+            {name: estimate(name, found[variant.name]) for name in names},
+            {name: difference(name, found[variant.name]) for name in names},
+            found[variant.name].denoising_step,
+            tuple(found[variant.name].scores.tolist()),
+        )
+        for variant in chosen
+    )
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Tables 6 and 7, each figure beside its paired difference to the whole method: below zero where it is worse."""
+    parts = []
+    for table, title in ((6, "Components (Table 6)"), (7, "Fixed steps against adaptive (Table 7)")):
+        shown = [row for row in rows if row.table == table or row.name == FULL]
+        parts += [title, Table(HEADER, tuple(_cells(row) for row in shown)).as_markdown()]
+    return "\n\n".join(parts)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    cells = [row.name]
+    for name, figure in row.figures.items():
+        gap = row.differences[name]
+        cells += [
+            f"{figure.value:.3f}",
+            "–" if row.name == FULL else f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
+        ]
+    return (*cells, f"{row.denoising_step:.0f}")
+
+
+def as_json(rows: Sequence[Row], images: Sequence[TestImage]) -> dict[str, Any]:
+    """Rows for JSON; each row's scores are those of `images`, in this order."""
+    return {
+        "images": [f"{image.defect}/{image.path.name}" for image in images],
+        "rows": [asdict(row) for row in rows],
+    }

@@ -1,0 +1,191 @@
+"""`glad reproduce`: a published data set's table from the published weights, class by class, with one command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glad.settings.presets import SINGLE_CLASS, Preset, preset
+from model_store.bundle import Bundle, open_bundle
+from model_store.importing.bundle import Origins, Wanted, import_bundle
+from training.data.dataset import test_images
+from training.evaluation.evaluate import evaluate
+from training.evaluation.misses import look_at_worst
+from training.evaluation.report import write_report
+from training.evaluation.rows import GOOD
+from training.evaluation.tables import IMAGE, PIXEL, Table
+from training.progress import Progress
+
+VERSION = "published"
+CLASS = "{class}"
+"""What stands for the class's name in a checkpoint's path."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the published models lie. `{class}` in a checkpoint's path stands for the class's name."""
+
+    base: str
+    dino: str
+    licence: str
+    unet: str | None = None
+    vae: str | None = None
+    features: str | None = None
+
+    def origins(self, product: str) -> Origins:
+        """The class's own. ValueError for a checkpoint that is not there."""
+        return Origins(
+            self.base,
+            self.dino,
+            unet=_existing("unet", self.unet, product),
+            vae=_existing("vae", self.vae, product),
+            features=_existing("features", self.features, product),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One class: its settings, images and weights, all found before anything runs."""
+
+    product: str
+    preset: Preset
+    data: Path
+    origins: Origins
+
+
+def plan(dataset: str, root: Path, weights: Weights, classes: Sequence[str], *, multi: bool) -> tuple[Plan, ...]:
+    """Every class's plan, checked whole: folders, labels, masks, checkpoints.
+
+    dataset: a name of `glad.settings.presets`; root: the folder that holds the classes' folders; classes: some of
+    them, or none for all; multi: the settings of the one model for all classes. ValueError or DataError names the
+    first wrong one.
+    """
+    if dataset not in SINGLE_CLASS:
+        raise ValueError(f"no data set {dataset!r}: give one of {', '.join(SINGLE_CLASS)}")
+    known = SINGLE_CLASS[dataset][1]
+    if unknown := [name for name in classes if name not in known]:
+        raise ValueError(f"{dataset} has no class {unknown[0]!r}: its classes are {', '.join(known)}")
+    plans = []
+    for product in classes or known:
+        folder = root / product
+        if not folder.is_dir():
+            raise ValueError(
+                f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
+            )
+        defects = [image for image in test_images(folder) if image.defect != GOOD]
+        if unmasked := [image.path for image in defects if image.mask is None]:
+            raise ValueError(
+                f"{unmasked[0]} has no mask: the table needs one for every defect in ground_truth/<defect>"
+            )
+        if not defects:
+            raise ValueError(f"{folder} holds no defects: the table needs labelled ones in test/<defect>")
+        chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
+        plans.append(Plan(product, chosen, folder, weights.origins(product)))
+    return tuple(plans)
+
+
+def reproduce(
+    plans: Sequence[Plan],
+    weights: Weights,
+    out: Path,
+    *,
+    command: str,
+    progress: Progress,
+    say: Say,
+    worst: int = 12,
+    workers: int | None = None,
+) -> Table:
+    """Import, evaluate and report each class; what is there already is not done again.
+
+    Writes OUT/bundles/CLASS/published, OUT/CLASS.json (with table, page and rows beside it), OUT/table.md -> the table.
+    ValueError where OUT holds another run's: of other settings, weights or images.
+    """
+    _claim(out, plans, weights)
+    figures = {}
+    for one in plans:
+        bundle = _bundle(one, weights, out, command, say)
+        figures[one.product] = _figures(
+            one, bundle, out, command=command, progress=progress, worst=worst, workers=workers
+        )
+        say(f"{one.product}: {_cells(figures[one.product])[0]}")
+    table = paper_table(figures)
+    (out / "table.md").write_text(table.as_markdown() + "\n", encoding="utf-8")
+    return table
+
+
+def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Classes down, detection and localization across, in percent with one decimal; the average last."""
+    header = ("class", "/".join(IMAGE), "/".join(PIXEL), "AUPIMO")
+    rows = [(product, *_cells(found)) for product, found in figures.items()]
+    average = {
+        group: {key: {"value": float(np.mean([of[group][key]["value"] for of in figures.values()]))} for key in keys}
+        for group, keys in (("image", IMAGE.values()), ("pixel", (*PIXEL.values(), "aupimo")))
+    }
+    return Table(header, (*rows, ("average", *_cells(average))))
+
+
+def _claim(out: Path, plans: Sequence[Plan], weights: Weights) -> None:
+    """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later."""
+    identity = {
+        one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
+        for one in plans
+    }
+    mark = out / "run.json"
+    known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+    if other := [product for product, own in identity.items() if known.get(product, own) != own]:
+        raise ValueError(
+            f"{out} holds class {other[0]} of another run, with other settings, weights or images: give another --out"
+        )
+    mark.write_text(json.dumps({**known, **identity}, indent=2) + "\n", encoding="utf-8")
+
+
+def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    def line(group: str, keys: Sequence[str]) -> str:
+        return "/".join(f"{100 * figures[group][key]['value']:.1f}" for key in keys)
+
+    return line("image", [*IMAGE.values()]), line("pixel", [*PIXEL.values()]), line("pixel", ["aupimo"])
+
+
+def _bundle(one: Plan, weights: Weights, out: Path, command: str, say: Say) -> Bundle:
+    target = out / "bundles" / one.product / VERSION
+    if target.exists():
+        return open_bundle(target)
+    say(f"{one.product}: importing")
+    wanted = Wanted(one.product, VERSION, one.preset.settings, one.preset.prompt, weights.licence)
+    return import_bundle(target, one.origins, wanted, command=command, say=lambda stage: None)
+
+
+def _figures(
+    one: Plan, bundle: Bundle, out: Path, *, command: str, progress: Progress, worst: int, workers: int | None
+) -> dict[str, Any]:
+    """What was measured before, of exactly this bundle, or measured now."""
+    report = out / f"{one.product}.json"
+    if report.is_file():
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        if found["bundle"]["hash"] == bundle.hash:
+            return found
+
+    def show(stage: str, done: int, total: int) -> None:
+        progress(f"{one.product}: {stage}", done, total)
+
+    outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
+    misses = look_at_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
+    write_report(outcome, misses, None, report)
+    return outcome.figures
+
+
+def _existing(name: str, pattern: str | None, product: str) -> Path | None:
+    if pattern is None:
+        return None
+    path = Path(pattern.replace(CLASS, product))
+    if not path.exists():
+        raise ValueError(f"--{name} {pattern!r} gives {path} for class {product}: it does not exist")
+    return path

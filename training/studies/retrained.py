@@ -1,0 +1,145 @@
+"""A bundle with one component trained anew in another way, everything else the same: for the ablations."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from model_store.bundle import Bundle, BundleParts, write_bundle
+from model_store.engines.torch import load_models
+from model_store.engines.torch_io import save_module
+from model_store.engines.torch_modules import TorchAutoencoder
+from model_store.manifest import MANIFEST_NAME
+from training.data.dataset import Split, good_split
+from training.finetune.features import Reconstructions, train_features
+from training.finetune.unet import encode_pairs, train_unet
+from training.parallel_inspection import trigger_peaks
+from training.pipeline import claim_run, pairs_of
+from training.progress import Progress
+from training.publish import LICENCE
+from training.recipe import Recipe
+
+BUNDLE = "bundle"
+"""The new bundle's folder in the run."""
+
+
+def recipe_of(bundle: Bundle) -> Recipe:
+    """The recipe that trained a bundle. ValueError for one that was not trained from a recipe."""
+    try:
+        return Recipe.model_validate(bundle.manifest.provenance.recipe)
+    except ValidationError as error:
+        raise ValueError(
+            f"{bundle.path} does not say by which recipe it was trained: train a UNet without ATP by yourself and give "
+            "its bundle with --without-atp, or leave those rows out with --no-plain"
+        ) from error
+
+
+def train_plain(
+    bundle: Bundle,
+    data: Path,
+    run: Path,
+    *,
+    progress: Progress,
+    workers: int | None = None,
+) -> tuple[Path, float]:
+    """The UNet without ATP: good images only, and the added noise as its target. Resumes in the same run folder.
+
+    data: the images that the bundle was trained on -> the new bundle's folder, and a delta for it: at the same quantile
+    of good training images' trigger scores at which the bundle's own delta lies. ValueError as in `recipe_of`;
+    DataError, RunMismatch.
+    """
+    recipe = recipe_of(bundle)
+    change = {"unet": recipe.unet.model_copy(update={"anomaly_weight": "none"})}
+    return _retrained(bundle, recipe.model_copy(update=change), "unet", data, run, progress=progress, workers=workers)
+
+
+def train_unadapted(
+    bundle: Bundle,
+    data: Path,
+    run: Path,
+    *,
+    progress: Progress,
+    workers: int | None = None,
+) -> tuple[Path, float]:
+    """The features without adaptation to reconstructions: contrast between images only. As `train_plain` otherwise."""
+    recipe = recipe_of(bundle)
+    change = {"features": recipe.features.model_copy(update={"reconstructions": 0})}
+    changed = recipe.model_copy(update=change)
+    return _retrained(bundle, changed, "features", data, run, progress=progress, workers=workers)
+
+
+def _retrained(
+    bundle: Bundle,
+    recipe: Recipe,
+    part: Literal["unet", "features"],
+    data: Path,
+    run: Path,
+    *,
+    progress: Progress,
+    workers: int | None,
+) -> tuple[Path, float]:
+    split = good_split(data, recipe.calibration.holdout, recipe.seed)
+    claim_run(run, recipe, split)
+    folder = run / BUNDLE
+    if not (folder / MANIFEST_NAME).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        _train(bundle, recipe, part, split, run, workers=workers)
+    return folder, _same_quantile(bundle, folder, recipe, split, progress=progress, workers=workers)
+
+
+def _train(
+    bundle: Bundle,
+    recipe: Recipe,
+    part: Literal["unet", "features"],
+    split: Split,
+    run: Path,
+    *,
+    workers: int | None,
+) -> None:
+    models = load_models(bundle)
+    autoencoder, settings = models.autoencoder, recipe.settings
+    if not isinstance(autoencoder, TorchAutoencoder):
+        raise TypeError(f"the engine made {type(autoencoder).__name__}; torch is needed")
+    pairs = pairs_of(recipe, split, workers)
+    if part == "unet":
+        latents = encode_pairs(autoencoder.module, pairs)
+        unet = train_unet(latents, recipe.unet, settings, run, seed=recipe.seed)
+        source = save_module(unet, run / "components" / part, "unet2d", "float16", licence=LICENCE)
+    else:
+        none = Reconstructions(pairs.normal[:0], torch.arange(0))
+        features = train_features(pairs, none, recipe.features, settings, run, seed=recipe.seed)
+        source = save_module(features, run / "components" / part, "vit", "float16", licence=LICENCE)
+    manifest = bundle.manifest
+    parts = BundleParts(
+        manifest.product,
+        manifest.version,
+        manifest.settings,
+        None,
+        manifest.provenance,
+        title=f"{part} trained in another way, for an ablation only",
+    )
+    write_bundle(run / BUNDLE, parts, {**bundle.sources(), part: source})
+
+
+def _same_quantile(
+    bundle: Bundle,
+    changed: Path,
+    recipe: Recipe,
+    split: Split,
+    *,
+    progress: Progress,
+    workers: int | None,
+) -> float:
+    settings, images = bundle.manifest.settings, split.train[: recipe.calibration.delta_images]
+    peaks = {}
+    for name, folder in (("before", bundle.path), ("after", changed)):
+        show = partial(progress, f"trigger scores {name}")
+        peaks[name] = trigger_peaks(folder, settings, images, progress=show, workers=workers)
+    quantile = float(np.mean(np.array(peaks["before"]) <= settings.trigger.delta))
+    return float(np.quantile(peaks["after"], quantile))

@@ -1,0 +1,1 @@
+"""Synthetic anomalies on good images, for training and for calibration without defects."""
