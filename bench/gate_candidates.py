@@ -18,9 +18,8 @@ from bench.accuracy.gate import Asked, spoiled
 from bench.accuracy.spoiled import SPOILINGS
 from bench.support.images import spread as evenly
 from glad.images.placement import fit
-from glad.light import grey_of
 from glad.quality_gate.limits import VIEW_SIDE, Check
-from glad.quality_gate.measure import MOST_SHIFT
+from glad.quality_gate.measure import MOST_SHIFT, grey_of
 from glad.quality_gate.sharpness import sharpness
 from training.process_pool import spread
 from training.progress import Count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from torch import Tensor
 from glad.noise_schedule import FINAL_STEP, NoiseSchedule, add_noise, noise_schedule
 from glad.protocols import Condition
 from glad.settings.method import MethodSettings
-
-if TYPE_CHECKING:
-    from glad.step import StepOutcome
 
 
 class Phase(Enum):
@@ -132,6 +129,16 @@ def together(lanes: Sequence[Lane]) -> Lane:
         comparisons=sum(lane.comparisons for lane in lanes),
         unet_evaluations=sum(lane.unet_evaluations for lane in lanes),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutcome:
+    """What one step made, for `LaneBlock.write`."""
+
+    slots: tuple[int, ...]
+    generated: Tensor
+    """x^ at each lane's next step: (len(slots), C, h, w)."""
+    lanes: tuple[Lane, ...]
 
 
 @dataclass(eq=False)

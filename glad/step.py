@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,22 +10,10 @@ from torch import Tensor
 from glad.batching import CallShapes
 from glad.comparator import Comparator, Observation
 from glad.fusion import Adapted, adapt
-from glad.lane import Lane, LaneBlock
+from glad.lane import LaneBlock, StepOutcome
 from glad.noise_prediction import Told, predict_noise
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
 from glad.protocols import Models
-
-__all__ = ["CallShapes", "StepOutcome", "step"]
-
-
-@dataclass(frozen=True, eq=False)
-class StepOutcome:
-    """What one step made, for `LaneBlock.write`."""
-
-    slots: tuple[int, ...]
-    generated: Tensor
-    """x^ at each lane's next step: (len(slots), C, h, w)."""
-    lanes: tuple[Lane, ...]
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,43 @@ from model_store.engines.engine_spec import Wanted
 from model_store.manifest import Name
 from model_store.signing import TrustedKeys, check_keys, split_keys
 from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
-from service.pools import FORM, Pools, pool_of
+
+FORM = "pool=product,product pool=product ..."
+
+
+def split_pools(given: object) -> object:
+    """Pools and their products apart, of the environment's one text; ValueError if it has another form."""
+    if not isinstance(given, str):
+        return given
+    found: dict[str, list[str]] = {}
+    for word in given.split():
+        pool, equals, products = word.partition("=")
+        if not equals or not pool or not all(products.split(",")):
+            raise ValueError(f"{word!r} is no pool with its products: write {FORM}, without spaces at = and ,")
+        if pool in found:
+            raise ValueError(f"pool {pool!r} stands there twice: name all its products at once")
+        found[pool] = products.split(",")
+    return found
+
+
+def check_pools(given: dict[Name, tuple[Name, ...]]) -> dict[Name, tuple[Name, ...]]:
+    """Each product has one pool; else ValueError."""
+    pool_of: dict[str, str] = {}
+    for pool, products in given.items():
+        if not products:
+            raise ValueError(f"pool {pool!r} has no product: name at least one, or leave the pool out")
+        for product in products:
+            if pool_of.setdefault(product, pool) != pool:
+                raise ValueError(f"product {product!r} is in pools {pool_of[product]!r} and {pool!r}: choose one")
+    return given
+
+
+Pools = Annotated[dict[Name, tuple[Name, ...]], NoDecode, BeforeValidator(split_pools), AfterValidator(check_pools)]
+
+
+def pool_of(product: str, pools: Mapping[str, tuple[str, ...]], rest: str) -> str:
+    """The pool that inspects a product; `rest` inspects what no pool names."""
+    return next((pool for pool, products in pools.items() if product in products), rest)
 
 
 def default_data_dir() -> Path:

@@ -10,8 +10,7 @@ from bench.plant.parts import Decoded, Loaded, bundle_hash
 from bench.plant.steps import StepTimes
 from bench.plant.timeline import LocalClock
 from glad.lane import Lane, Phase, Trigger, TriggerReason
-from service.worker.bundle_cache import first_to_warm
-from service.worker.least_used import LeastUsed
+from service.worker.bundle_cache import LeastUsed, first_to_warm
 from service.worker.runner import Stepped
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.light import Light
 from glad.quality_gate.limits import VIEW_SIDE, Check, QualityGate, Unfit
-from glad.quality_gate.measure import Measured, likeness
+from glad.quality_gate.measure import Light, Measured, likeness
 
 MOSTLY = 0.5
 """From this share of black or of white on it is the light that fails, whatever may lie in front of the camera."""

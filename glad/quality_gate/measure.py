@@ -17,11 +17,39 @@ from glad.image_codec import Pixels
 from glad.images.placement import fit, letterbox, resample
 from glad.images.tiling import lay_out
 from glad.images.zone_mask import counted_pixels
-from glad.light import Light, grey_of, measure_light
 from glad.quality_gate.limits import VIEW_SIDE
 from glad.quality_gate.sharpness import sharpness
 from glad.settings.method import MethodSettings
 from glad.settings.zones import Zones
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+BLACK, WHITE = 8, 247
+"""Grey levels up to which, and from which, nothing can be told apart: noise and JPEG leave no pure 0 or 255."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """Of the pixels that count."""
+
+    brightness: float
+    """Mean grey, 0 ... 255."""
+    black_share: float
+    """0 ... 1: at most `BLACK`."""
+    white_share: float
+    """0 ... 1: at least `WHITE`."""
+
+
+def grey_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W, 3) -> (H, W), 0 ... 255."""
+    return np.asarray(pixels.astype(np.float32) @ LUMA)
+
+
+def measure_light(grey: NDArray[np.float32], counted: NDArray[np.bool_]) -> Light:
+    """grey, counted: (H, W) each; something must count. The mean and both tails of the grey histogram."""
+    levels = grey[counted]
+    return Light(float(levels.mean()), float((levels <= BLACK).mean()), float((levels >= WHITE).mean()))
+
 
 LIGHT_SIDE = 128
 """Longer side at which light is measured, in pixels."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
+from glad.batching import CallShapes
 from glad.noise_prediction import Told, predict_noise
 from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
-from glad.step import CallShapes
 
 ROUNDS = 3
 ENOUGH_S = 2.0

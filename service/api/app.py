@@ -15,6 +15,7 @@ from starlette.types import Scope
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
 from service.api.dependencies import Site
+from service.api.middleware.authentication import Door
 from service.api.middleware.body_limits import BodyLimit, Limits
 from service.api.middleware.request_metrics import Observed
 from service.api.middleware.request_tracing import Traced
@@ -45,7 +46,10 @@ from service.api.routes import (
 from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
 from service.auth.caller import authorize
-from service.auth.guard import Door, Guard, Rules
+from service.auth.guard import (
+    Guard,
+    Rules,
+)
 from service.auth.key_cache import SharedKeys
 from service.auth.rate_limit import RateLimiter
 from service.auth.scopes import OPEN, is_submission
@@ -62,7 +66,7 @@ from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging, package_version
 from service.telemetry.metrics.api import ApiMetrics
 from service.telemetry.metrics.fleet import Limits as PlantLimits
-from service.telemetry.tracing import open_tracing
+from service.telemetry.setup import open_tracing
 
 DESCRIPTION = """
 Finds defects on factory products. Post an image of a part; get a verdict, a score, defect regions and a heatmap.

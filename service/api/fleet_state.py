@@ -13,8 +13,8 @@ from model_store.errors import StoreError
 from model_store.store import Store
 from service.api.dependencies import Site
 from service.contract import Thresholds
-from service.metrics.bands import quantiles
 from service.queue.redis_health import read_redis_state
+from service.telemetry.metrics.common import quantiles
 from service.telemetry.metrics.fleet import ActiveBundle, Sight
 
 T = TypeVar("T")

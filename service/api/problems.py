@@ -10,10 +10,22 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from service.api.middleware.security_headers import ALWAYS
+from model_store.errors import StoreError
+from model_store.errors import UnknownProduct as NoSuchProduct
+from model_store.store import Store
+from service.api.dependencies import Site
 from service.auth.scopes import is_submission
-from service.errors import InvalidFields, QueueUnavailable, ServiceError
-from service.problem_details import Problem, error_body, field_problems
+from service.errors import (
+    InvalidFields,
+    Problem,
+    ProductUnusable,
+    QueueUnavailable,
+    ServiceError,
+    UnknownInspection,
+    UnknownProduct,
+    error_body,
+    field_problems,
+)
 
 LONGEST_SHOWN_PATH = 200
 
@@ -91,3 +103,43 @@ def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str,
 def _answer(problem: Problem, headers: dict[str, str]) -> Response:
     media_type, body = error_body(problem)
     return Response(body.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=media_type)
+
+
+log = structlog.get_logger(__name__)
+
+
+def queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+    """Redis is away, or refuses: logged, and 503."""
+    log.error("queue unavailable", error=str(error), kind=type(error).__name__)
+    return QueueUnavailable(
+        "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
+        retry_after_s=site.settings.retry_after_s,
+    )
+
+
+def unknown_inspection(inspection_id: str) -> UnknownInspection:
+    """Nothing is kept under this id."""
+    return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
+
+
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Set where the answer does not say otherwise itself."""
+
+
+def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
+    """Why this product cannot be inspected. Paths of this machine stay in its log."""
+    if isinstance(error, NoSuchProduct):
+        known = store.products()
+        names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
+        return UnknownProduct(f"no product {name[:100]!r}; known: {names}")
+    log.error("product unusable", product=name, reason=str(error))
+    return ProductUnusable(
+        f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
+    )

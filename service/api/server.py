@@ -3,20 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import socket
 import sys
+from asyncio.events import TimerHandle
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.patient_protocol import PatientProtocol
 from service.host.child_process import API_DRAIN_S, EXIT_CONFIG
 from service.host.memory import return_freed_memory, set_startup_aside
 from service.settings import Settings
+
+HEAD_TIMEOUT_S = 15.0
+MAX_HEAD_BYTES = 64 << 10
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """Closes a connection whose request line and headers are not whole in time, or too long to be meant well."""
+
+    head_timeout_s = HEAD_TIMEOUT_S
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """From here on the first head is waited for."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def on_message_begin(self) -> None:
+        """The next head on a kept connection. Between two, uvicorn's own timeout counts."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_came()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser, and counts what a head has brought so far."""
+        super().data_received(data)
+        self._head_bytes += len(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._give_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more comes."""
+        self._head_came()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_came()
+        self.transport.close()
 
 
 class Server(uvicorn.Server):

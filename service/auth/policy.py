@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import RedisError
 
 from service.auth.api_keys import KeyStore
-from service.host.child_process import StartError
+from service.errors import StartError
 
 Auth = Literal["auto", "keys", "off"]
 

@@ -68,7 +68,7 @@ def _told(work: Callable[[], T]) -> T:
     """Does it, or says in one line why not."""
     from redis.exceptions import RedisError
 
-    from service.host.child_process import StartError
+    from service.errors import StartError
     from service.maintenance.backup.record import BackupError
 
     try:

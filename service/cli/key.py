@@ -104,7 +104,7 @@ def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeySto
     from pydantic import ValidationError
 
     from service.auth.api_keys import KeyStore
-    from service.host.child_process import StartError
+    from service.errors import StartError
     from service.host.command_redis import borrowed_client
     from service.settings import Settings
 

@@ -171,7 +171,7 @@ def _settings(data_dir: Path | None = None) -> OutboxSettings:
 
 @contextmanager
 def _redis(settings: OutboxSettings) -> Iterator[redis.Redis]:
-    from service.host.child_process import StartError
+    from service.errors import StartError
     from service.host.command_redis import borrowed_client
 
     try:

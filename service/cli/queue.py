@@ -106,8 +106,7 @@ def _run(work: Coroutine[None, None, T]) -> T:
     """Does it, or says in one line why not."""
     from redis.exceptions import RedisError
 
-    from service.errors import ServiceError
-    from service.host.child_process import StartError
+    from service.errors import ServiceError, StartError
 
     try:
         return asyncio.run(work)

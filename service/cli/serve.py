@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve inspections over HTTP: API, Redis and worker on this machine; with GLAD_REDIS_URL, the API alone."""
     settings = _settings(host=host, port=port, data_dir=data_dir, store=store)
-    from service.host.child_process import StartError
+    from service.errors import StartError
 
     try:
         if settings.redis_url is not None:

@@ -5,19 +5,37 @@ measured. A `Result` is the inspection as the REST contract shows it, in every s
 Stored JSON is read leniently (unknown fields are ignored), so that old and new processes can share a queue.
 """
 
-from service.contract.artifacts import ARTIFACT_NAMES, IMAGE, ArtifactName, artifact_links
 from service.contract.event import Event
-from service.contract.findings import Failure, Findings, Region, Timings
-from service.contract.ids import InspectionId, new_inspection_id, parse_inspection_id
-from service.contract.job import DEFAULT_POOL, MAX_JOB_BYTES, Job, JobTooLarge, Priority, Thresholds, Traceability
-from service.contract.metadata import MAX_METADATA_BYTES, Metadata
-from service.contract.quality import Quality, QualityReason
+from service.contract.findings import Decision, Failure, Findings, Quality, QualityReason, Region, Review, Timings
+from service.contract.job import (
+    DEFAULT_POOL,
+    MAX_JOB_BYTES,
+    MAX_METADATA_BYTES,
+    Job,
+    JobTooLarge,
+    Metadata,
+    Priority,
+    Thresholds,
+    Traceability,
+)
 from service.contract.result import FINAL_STATES, MAX_REGIONS, BundleId, Result, State, Verdict
-from service.contract.review import Decision, Review
-from service.contract.texts import Note, Text
-from service.contract.times import Timestamp, now, rfc3339
-from service.contract.types import Message
-from service.contract.waits import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
+from service.contract.types import (
+    ARTIFACT_NAMES,
+    IMAGE,
+    LONGEST_INFER_WAIT_S,
+    LONGEST_WAIT_S,
+    ArtifactName,
+    InspectionId,
+    Message,
+    Note,
+    Text,
+    Timestamp,
+    artifact_links,
+    new_inspection_id,
+    now,
+    parse_inspection_id,
+    rfc3339,
+)
 
 __all__ = [
     "ARTIFACT_NAMES",

@@ -7,14 +7,9 @@ from typing import Literal, Self
 from pydantic import Field
 
 from model_store.manifest import Name
-from service.contract.findings import Failure
-from service.contract.ids import InspectionId
-from service.contract.quality import Quality
+from service.contract.findings import Failure, Quality, Review
 from service.contract.result import Result, Verdict
-from service.contract.review import Review
-from service.contract.texts import Text
-from service.contract.times import Timestamp
-from service.contract.types import Message
+from service.contract.types import InspectionId, Message, Text, Timestamp
 
 
 class Event(Message):

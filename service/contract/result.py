@@ -10,14 +10,9 @@ from pydantic import Field, model_validator
 
 from model_store import thresholds
 from model_store.manifest import Name, Sha256
-from service.contract.artifacts import IMAGE, ArtifactName, artifact_links
-from service.contract.findings import Failure, Findings, Region, Timings
-from service.contract.ids import InspectionId
+from service.contract.findings import Failure, Findings, Quality, Region, Review, Timings
 from service.contract.job import Job, Priority, Thresholds, Traceability
-from service.contract.quality import Quality
-from service.contract.review import Review
-from service.contract.times import Timestamp, now
-from service.contract.types import Message
+from service.contract.types import IMAGE, ArtifactName, InspectionId, Message, Timestamp, artifact_links, now
 
 Verdict = thresholds.Verdict
 MAX_REGIONS = 256

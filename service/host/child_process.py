@@ -20,10 +20,6 @@ API_DRAIN_S = LONGEST_INFER_WAIT_S + 5
 _PR_SET_PDEATHSIG = 1
 
 
-class StartError(Exception):
-    """Why the service cannot start, and what to do, in words for the person at the terminal."""
-
-
 @dataclass(frozen=True)
 class Backoff:
     """How long to wait before a child is started again: doubling, and forgotten once it has lived for a while."""

@@ -10,7 +10,10 @@ from pathlib import Path
 import redis
 from redis.exceptions import RedisError
 
-from service.host.child_process import Child, StartError
+from service.errors import StartError
+from service.host.child_process import (
+    Child,
+)
 from service.host.data_dir import DataDirLock
 from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
 from service.queue.connection import connect

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.host.child_process import StartError
+from service.errors import StartError
 
 
 class DataDirLock:

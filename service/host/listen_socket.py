@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.host.child_process import StartError
+from service.errors import StartError
 
 
 @contextmanager

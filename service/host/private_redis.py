@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.host.child_process import StartError
+from service.errors import StartError
 
 MIN_VERSION = (6, 2)
 MAX_SOCKET_PATH_BYTES = 100

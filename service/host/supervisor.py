@@ -23,7 +23,14 @@ import structlog
 
 from service.auth.policy import Auth, check_may_start
 from service.contract import DEFAULT_POOL
-from service.host.child_process import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
+from service.errors import StartError
+from service.host.child_process import (
+    API_DRAIN_S,
+    EXIT_CONFIG,
+    Backoff,
+    Child,
+    describe_exit,
+)
 from service.host.data_dir import DataDirLock
 from service.host.listen_socket import listen
 from service.host.liveness import Probing, ReadyPipe, WorkerWatch, alive

@@ -13,24 +13,159 @@ are then removed; where that is cut off, it is made again. Only in between does 
 from __future__ import annotations
 
 import gzip
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import redis
 import structlog
 
 from service.host.child_process import Backoff
-from service.outbox.archive_days import close_days
-from service.outbox.archive_parts import Part, day_at, day_of, parts_in
-from service.outbox.archive_written import Written
 from service.outbox.relay import Policy, Undelivered
 from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import added_ms
 from service.queue.results import RESULT_FIELDS, read_result
 from service.storage.artifacts import ArtifactFolder
+
+
+class Written:
+    """The newest parts. They are listed once; then this process knows what it wrote itself.
+
+    Redis says whether another process has written since: then they are listed anew. So a further part costs as much as
+    the first one of its day.
+    """
+
+    def __init__(self, folder: ArtifactFolder, client: redis.Redis, sink: str) -> None:
+        self._folder, self._redis, self._key = folder, client, keys.outbox_writer(sink)
+        self._writer = uuid.uuid4().hex
+        self._parts: list[Part] | None = None
+
+    def missing(self, events: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """Those of these that no part holds. From now on this process is the one that writes. ArtifactsUnavailable."""
+        # Not SET with GET: repeated after a lost reply, it would name this process.
+        if self._redis.get(self._key) != self._writer:
+            self._parts = None
+            self._redis.set(self._key, self._writer)
+        found = parts_in(self._folder) if self._parts is None else self._parts
+        # The stream's order is kept: what came before these was acknowledged.
+        self._parts = [part for part in found if place(part.last) >= place(events[0].id)]
+        return [event for event in events if not any(part.holds(event.id) for part in self._parts)]
+
+    def add(self, part: Part) -> None:
+        """This process wrote it."""
+        if self._parts is not None:
+            self._parts.append(part)
+
+    def forget(self) -> None:
+        """A write failed, or seemed to: what stands there is looked up again."""
+        self._parts = None
+
+
+SUFFIX = ".jsonl.gz"
+_PART = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d+-\d+)_(\d+-\d+)\.jsonl\.gz")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file with the events of one day, from the first to the last."""
+
+    day: str
+    first: str
+    last: str
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return f"{self.day}.{self.first}_{self.last}{SUFFIX}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The part of this name; None for any other file."""
+        match = _PART.fullmatch(name)
+        return cls(*match.groups()) if match else None
+
+    def holds(self, event_id: str) -> bool:
+        """Parts hold all events from their first to their last: the stream's order is kept."""
+        return place(self.first) <= place(event_id) <= place(self.last)
+
+
+def parts_in(folder: ArtifactFolder) -> list[Part]:
+    """All parts, in the stream's order. ArtifactsUnavailable."""
+    found = (Part.parse(name) for name in folder.names())
+    return sorted((part for part in found if part), key=lambda part: place(part.first))
+
+
+def place(event_id: str) -> tuple[int, int]:
+    """An event's place in the stream."""
+    ms, _, sequence = event_id.partition("-")
+    return int(ms), int(sequence)
+
+
+def day_of(event_id: str) -> str:
+    """The day, in UTC, on which an event was added, by Redis's clock."""
+    return day_at(added_ms(event_id))
+
+
+def day_at(ms: int) -> str:
+    """The day, in UTC, at a time in ms since 1970."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
+log = structlog.get_logger(__name__)
+
+
+def close_days(folder: ArtifactFolder, parts: Iterable[Part]) -> tuple[str, ...]:
+    """Makes one file of each day's parts; returns the days that could not be made: they stay in parts, to be tried
+    again."""
+    in_order = sorted(parts, key=lambda part: (part.day, place(part.first)))
+    days = [(day, [part.name for part in of_day]) for day, of_day in groupby(in_order, lambda part: part.day)]
+    return tuple(day for day, names in days if not _is_closed(folder, day, names))
+
+
+def _is_closed(folder: ArtifactFolder, day: str, parts: Sequence[str]) -> bool:
+    try:
+        _close(folder, f"{day}{SUFFIX}", parts)
+    except Exception as error:  # a damaged file raises what it likes: zlib.error, EOFError, KeyError
+        log.error("day of the archive left in parts", day=day, error=str(error), kind=type(error).__name__)
+        return False
+    return True
+
+
+def _close(folder: ArtifactFolder, name: str, parts: Sequence[str]) -> None:
+    begun = [name] if name in folder.names() else []
+    whole = io.BytesIO()
+    with gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as target:
+        for line in _once(_lines(folder, file) for file in [*begun, *parts]):
+            target.write(line)
+    folder.put(name, whole.getvalue())
+    for part in parts:
+        folder.remove(part)
+    log.info("day of the archive written", file=name, parts=len(parts), bytes=whole.tell())
+
+
+def _lines(folder: ArtifactFolder, name: str) -> Iterator[bytes]:
+    """One by one: a day unpacked is ten times as large."""
+    with gzip.open(io.BytesIO(folder.get(name))) as file:
+        yield from file
+
+
+def _once(files: Iterable[Iterator[bytes]]) -> Iterator[bytes]:
+    """The lines of these files, each event once."""
+    seen: set[str] = set()
+    for lines in files:
+        for line in lines:
+            event_id = json.loads(line)["event_id"]
+            if event_id not in seen:
+                seen.add(event_id)
+                yield line
+
 
 FOLDER = "archive"
 DAY_MS = 86_400_000

@@ -3,23 +3,79 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import hmac
+import socket
 import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpx
 
 from service.host.child_process import Backoff
-from service.outbox import signature
-from service.outbox.addresses import AddressRefused, resolve
 from service.outbox.relay import Policy, Undelivered, message
-from service.outbox.settings import OutboxSettings
+from service.outbox.settings import Network, OutboxSettings
 from service.queue.events import StoredEvent
 from service.telemetry.logs import package_version
+
+
+def signature_headers(message_id: str, timestamp: int, body: bytes, keys: Sequence[bytes]) -> dict[str, str]:
+    """The headers of one attempt; `timestamp` in seconds. Each key signs: a receiver needs to know one of them."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    signatures = (base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+_NAT64 = ip_network("64:ff9b::/96")
+
+Address = IPv4Address | IPv6Address
+
+
+class AddressRefused(Exception):
+    """The name leads nowhere, or nowhere that may be called."""
+
+
+def resolve(host: str, port: int, allowed: Sequence[Network]) -> Address:
+    """The address to call for this host: public, or in an allowed network. AddressRefused says why there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise AddressRefused(f"{host} cannot be looked up: {error.strerror or error}") from error
+    addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    usable = next((address for address in addresses if is_allowed(address, allowed)), None)
+    if usable is None:
+        raise AddressRefused(
+            f"{host} is {', '.join(map(str, dict.fromkeys(addresses)))}, which is not public: allow its network with "
+            "GLAD_WEBHOOK_ALLOW, such as 10.20.0.0/16"
+        )
+    return usable
+
+
+def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
+    """Public, or in one of these networks."""
+    real = _inner(address)
+    if any(one.version == network.version and one in network for one in (address, real) for network in allowed):
+        return True
+    return real.is_global and not real.is_multicast
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    if not isinstance(address, IPv6Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
 
 AT_A_TIME = 8
 MOST_FAILED = 100
@@ -102,7 +158,7 @@ class Webhook:
             "POST",
             self._url.copy_with(host=str(address)),
             content=body,
-            headers={"Host": self._url.netloc.decode(), **signature.headers(event.id, _now_s(), body, self._keys)},
+            headers={"Host": self._url.netloc.decode(), **signature_headers(event.id, _now_s(), body, self._keys)},
             extensions={"sni_hostname": host},
         )
 

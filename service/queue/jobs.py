@@ -17,10 +17,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.contract import Failure, Priority, Result, State
 from service.queue import keys, schema
-from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob
+from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob, read_row
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.results import Completer, Retention
-from service.queue.rows import read_row
 from service.queue.scripts import load
 from service.queue.takeover import DEFAULT_MAX_DEATHS, Reclaimed, Takeover
 

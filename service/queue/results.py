@@ -17,9 +17,8 @@ from pydantic import ValidationError
 
 from service.contract import Event, Failure, Job, Priority, Result, Review, State
 from service.queue import keys
-from service.queue.claims import ClaimedJob, UnreadableJob
+from service.queue.claims import ClaimedJob, UnreadableJob, buried, remains
 from service.queue.connection import LONGEST_BLOCK_MS
-from service.queue.rows import buried, remains
 from service.queue.scripts import load
 
 PAUSE_S = 0.2

@@ -14,7 +14,7 @@ from service.contract import DEFAULT_POOL, Job, Priority
 from service.queue import keys, schema
 from service.queue.admission import Limits, Outlook, Room
 from service.queue.claims import DEFAULT_LEASE_MS
-from service.queue.keeping import read_keeping
+from service.queue.redis_health import read_keeping
 from service.queue.scripts import load
 from service.queue.stats import QueueStats, read_stats
 

@@ -9,9 +9,8 @@ import redis
 
 from service.contract import Failure
 from service.queue import keys
-from service.queue.claims import UnreadableJob
+from service.queue.claims import UnreadableJob, read_row
 from service.queue.results import Completer
-from service.queue.rows import read_row
 from service.queue.scripts import load
 
 DEFAULT_MAX_DEATHS = 3

@@ -6,7 +6,6 @@ as the W3C `traceparent` of the request's span.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
@@ -77,17 +76,3 @@ class NoTracing:
 
     def close(self) -> None:
         """Nothing."""
-
-
-def open_tracing(service: str) -> Tracing:
-    """As the environment says. ValueError if a collector is named and OpenTelemetry is not installed."""
-    named = [name for name in ENDPOINTS if os.environ.get(name)]
-    if not named:
-        return NoTracing()
-    try:
-        from service.telemetry.otel import OtelTracing
-    except ImportError as error:
-        raise ValueError(
-            f"{named[0]} is set, but {error.name} is not installed: pip install 'glad-inspect[otel]', or unset it"
-        ) from error
-    return OtelTracing(service)

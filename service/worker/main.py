@@ -36,15 +36,14 @@ from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.telemetry.tracing import open_tracing
+from service.telemetry.setup import open_tracing
 from service.worker.bundle_cache import BundleCache, Load, first_to_warm
 from service.worker.codec_threads import Codecs
 from service.worker.engine import Engine
-from service.worker.heartbeat import Pulse
+from service.worker.heartbeat import Pulse, Vitals
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
-from service.worker.vitals import Vitals
 
 EXIT_CONFIG = 78
 """The settings are wrong: starting again would not help (EX_CONFIG)."""

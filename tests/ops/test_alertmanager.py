@@ -17,8 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.host.child_process import Child
-from service.queue.keeping import Keeping
-from service.queue.redis_health import RedisState
+from service.queue.redis_health import Keeping, RedisState
 from service.settings import Settings
 from service.telemetry.metrics.fleet import Limits, PlantCollector, Sight
 from tests.support.manifests import ROOT, composed

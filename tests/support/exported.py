@@ -9,8 +9,7 @@ from service.settings import Settings
 from service.telemetry.metrics.api import ApiMetrics
 from service.telemetry.metrics.fleet import Limits
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.worker.heartbeat import Pulse
-from service.worker.vitals import Vitals
+from service.worker.heartbeat import Pulse, Vitals
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
 """Kind -> the ends of its series' names."""

@@ -22,11 +22,11 @@ from service.api.intake.capacity import refuse_without_room
 from service.api.intake.fields import InspectionFields, Origin, invalid_fields, read_fields, with_defaults
 from service.api.intake.stage_timing import stage
 from service.api.intake.store_and_enqueue import SubmissionKey, keep_and_submit
-from service.api.routes.products import refusal
+from service.api.problems import refusal
 from service.api.uploads.decoding import Described, Upload
 from service.auth.caller import Caller
 from service.contract import IMAGE, Job, JobTooLarge, Priority, State, Traceability, new_inspection_id, now
-from service.problem_details import FieldProblem
+from service.errors import FieldProblem
 from service.queue.pinning import Pinned, pin_now
 from service.queue.submitter import Outcome, Submission
 from service.storage.artifacts import ArtifactStore

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from service.api.dependencies import Site
 from service.api.intake.fields import InspectionFields
-from service.api.refusals import queue_unavailable
+from service.api.problems import queue_unavailable
 from service.contract import Priority
 from service.errors import BacklogFull, DeadlineUnreachable, ServiceError, StorageUnavailable, WaitTooLong
 from service.queue.admission import Outlook, Room

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from service.contract import Traceability
-from service.errors import InvalidFields
-from service.problem_details import FieldProblem, field_problems
+from service.errors import FieldProblem, InvalidFields, field_problems
 
 
 class InspectionFields(Traceability):

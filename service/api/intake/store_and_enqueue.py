@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from service.api.dependencies import Site
 from service.api.intake.capacity import no_room
 from service.api.intake.stage_timing import stage
-from service.api.refusals import queue_unavailable
+from service.api.problems import queue_unavailable
 from service.api.uploads.decoding import Upload
 from service.contract import IMAGE, Job
 from service.errors import KeyReused, StorageUnavailable

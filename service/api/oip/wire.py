@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictInt, ValidationError
 
 from service.contract import Message
-from service.problem_details import field_problems
+from service.errors import field_problems
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8 << 20

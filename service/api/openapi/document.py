@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from service.api.openapi.security import describe_security
-from service.problem_details import PROBLEM_JSON
+from service.errors import PROBLEM_JSON
 
 
 def document_of(app: FastAPI, calls: Iterable[BaseRoute]) -> dict[str, Any]:

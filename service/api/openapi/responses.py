@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.contract import Result
-from service.errors import ServiceError
-from service.problem_details import error_body
+from service.errors import ServiceError, error_body
 
 Responses = dict[int | str, dict[str, Any]]
 

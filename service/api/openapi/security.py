@@ -16,8 +16,8 @@ from service.errors import (
     ServiceError,
     TooManyUploads,
     Unauthorized,
+    error_body,
 )
-from service.problem_details import error_body
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key: `Authorization: Bearer glad_…`"},

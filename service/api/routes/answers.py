@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from service.api.dependencies import Site
 from service.api.intake.acceptance import Accepted
-from service.api.refusals import queue_unavailable, unknown_inspection
+from service.api.problems import queue_unavailable, unknown_inspection
 from service.contract import Result, parse_inspection_id
 from service.queue.submitter import Outcome
 

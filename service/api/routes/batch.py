@@ -21,8 +21,7 @@ from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText
 from service.api.uploads.decoding import BatchUpload, Upload
 from service.auth.caller import Caller, CallerOf
 from service.contract import Result
-from service.errors import InvalidFields, ServiceError
-from service.problem_details import FieldProblem, Problem, field_problems
+from service.errors import FieldProblem, InvalidFields, Problem, ServiceError, field_problems
 
 MOST_IMAGES = 32
 ITEMS_FIELD = "items"

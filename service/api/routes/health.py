@@ -22,7 +22,7 @@ from service.api.dependencies import Site, SiteOf
 from service.api.fleet_state import look
 from service.api.openapi import operations as documents
 from service.contract import DEFAULT_POOL
-from service.queue.keeping import read_keeping
+from service.queue.redis_health import read_keeping
 
 PROBE_TIMEOUT_S = 3.0
 

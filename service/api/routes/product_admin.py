@@ -16,12 +16,13 @@ from model_store.product_state import Activation, ProductState, ThresholdOverrid
 from model_store.store import BundleRef, Store
 from service.api.dependencies import Site, SiteOf
 from service.api.openapi import products as documents
+from service.api.problems import refusal
 from service.api.routes.etags import IfMatch, check_match, tag
-from service.api.routes.products import refusal
 from service.api.routes.threshold_effect import MOST_COMPARED, Effect, effect_on
 from service.auth.caller import CallerOf
 from service.contract import Note, Text, Thresholds
 from service.errors import (
+    FieldProblem,
     InvalidFields,
     ServiceError,
     StateChanged,
@@ -29,7 +30,6 @@ from service.errors import (
     UnknownVersion,
     VersionUnusable,
 )
-from service.problem_details import FieldProblem
 
 T = TypeVar("T")
 

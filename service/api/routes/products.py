@@ -10,14 +10,13 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from model_store.errors import StoreError
-from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import BundleRef, Store
 from service.api.dependencies import SiteOf
 from service.api.openapi import products as documents
+from service.api.problems import refusal
 from service.api.routes.etags import tag
 from service.api.routes.quality_gate_view import GateView, view_gate
 from service.contract import Thresholds, Timestamp
-from service.errors import ProductUnusable, UnknownProduct
 
 router = APIRouter(tags=["products"])
 log = structlog.get_logger(__name__)
@@ -80,18 +79,6 @@ def _list(store: Store) -> ProductList:
         except StoreError:  # its state file broke, or its active version did: it cannot be inspected
             continue
     return ProductList(products=found)
-
-
-def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
-    """Why this product cannot be inspected. Paths of this machine stay in its log."""
-    if isinstance(error, NoSuchProduct):
-        known = store.products()
-        names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
-        return UnknownProduct(f"no product {name[:100]!r}; known: {names}")
-    log.error("product unusable", product=name, reason=str(error))
-    return ProductUnusable(
-        f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
-    )
 
 
 def _describe(store: Store, name: str) -> ProductView:

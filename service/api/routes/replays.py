@@ -9,7 +9,7 @@ from service.api.dependencies import SiteOf
 from service.api.intake.acceptance import Accepted
 from service.api.intake.capacity import no_room
 from service.api.openapi import inspections as documents
-from service.api.refusals import queue_unavailable
+from service.api.problems import queue_unavailable
 from service.api.routes.answers import answer
 from service.api.routes.parameters import InspectionPath
 from service.contract import Result

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import SiteOf
 from service.api.openapi import history as documents
-from service.api.refusals import unknown_inspection
+from service.api.problems import unknown_inspection
 from service.api.routes.answers import find
 from service.api.routes.parameters import InspectionPath
 from service.auth.caller import CallerOf

@@ -18,6 +18,7 @@ from glad import image_codec
 from service.errors import (
     BodyTooLarge,
     EmptyImage,
+    FieldProblem,
     InvalidFields,
     MalformedForm,
     ServiceError,
@@ -25,7 +26,6 @@ from service.errors import (
     UndecodableImage,
     UnknownFormat,
 )
-from service.problem_details import FieldProblem
 
 IMAGE_FIELD = "image"
 MAX_PARTS = 32

@@ -6,7 +6,7 @@
 -- ARGV  inspection prefix, group, consumer, owner, count, lease ms, idle (0/1), then 'id:attempt' of what the worker
 --       knows that it holds
 -- -> {last id of high, of normal, of wake, job...}
--- job: {id, job, attempt, submitted, started, deaths, priority, now, alone}; see service/queue/rows.py
+-- job: {id, job, attempt, submitted, started, deaths, priority, now, alone}; see service/queue/claims.py
 local suspects, leases, held, workers, wake, draining = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local turns = KEYS[11]
 local prefix, group, consumer, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from service.metrics.buckets import SECONDS
-from service.metrics.shared import stage_durations
 from service.telemetry.logs import build_info
-from service.telemetry.metrics.common import Bounded
+from service.telemetry.metrics.common import SECONDS, Bounded, stage_durations
 from service.telemetry.metrics.fleet import Limits, PlantCollector, Sight
 
 

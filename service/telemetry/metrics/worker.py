@@ -6,12 +6,21 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from model_store.manifest import Calibration
 from service.contract import Result, Verdict
-from service.metrics.bands import BANDS, Bands
-from service.metrics.buckets import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
-from service.metrics.shared import stage_durations
 from service.queue.takeover import Reclaimed
 from service.telemetry.logs import build_info
-from service.telemetry.metrics.common import NONE, Bounded
+from service.telemetry.metrics.common import (
+    BANDS,
+    EVALUATIONS,
+    LANES,
+    LOADING,
+    NONE,
+    SCORES,
+    SECONDS,
+    STEPS,
+    Bands,
+    Bounded,
+    stage_durations,
+)
 
 STAGES = ("decode", "encode", "denoise", "score")
 VERSION = ["product", "version"]

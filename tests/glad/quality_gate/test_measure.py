@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from glad.light import grey_of, measure_light
 from glad.quality_gate.limits import VIEW_SIDE
-from glad.quality_gate.measure import MOST_SHIFT, Measured, View, likeness, measure_quality
+from glad.quality_gate.measure import MOST_SHIFT, Measured, View, grey_of, likeness, measure_light, measure_quality
 from glad.quality_gate.sharpness import sharpness
 from glad.settings.method import MethodSettings
 from glad.settings.zones import Polygon, Zones

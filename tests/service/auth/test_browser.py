@@ -13,8 +13,8 @@ import redis
 from pydantic import ValidationError
 
 from service.api.app import create_app
-from service.api.middleware.security_headers import ALWAYS
 from service.api.openapi import docs_page
+from service.api.problems import ALWAYS
 from service.auth.api_keys import KeyStore
 from service.auth.scopes import OPEN, Scope
 from service.settings import Settings

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from service.auth.api_keys import KeyNameTaken, KeyStore, NoSuchKey, split_key
 from service.auth.policy import check_may_start, is_loopback, needs_key
 from service.auth.scopes import NEEDED, OPEN, Scope
-from service.host.child_process import StartError
+from service.errors import StartError
 from service.queue import keys
 from tests.service.conftest import Running, StartApp
 from tests.support.line import picture

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from service.api.patient_protocol import MAX_HEAD_BYTES, PatientProtocol
+from service.api.server import MAX_HEAD_BYTES, PatientProtocol
 from service.settings import Settings
 from tests.support.http_server import server_on
 from tests.support.line import picture

@@ -17,7 +17,14 @@ import pytest
 import redis
 
 from service.contract import LONGEST_INFER_WAIT_S, LONGEST_WAIT_S
-from service.host.child_process import API_DRAIN_S, EXIT_CONFIG, Backoff, Child, StartError, describe_exit
+from service.errors import StartError
+from service.host.child_process import (
+    API_DRAIN_S,
+    EXIT_CONFIG,
+    Backoff,
+    Child,
+    describe_exit,
+)
 from service.host.data_dir import DataDirLock
 from service.host.listen_socket import listen
 from service.host.liveness import Probing, ReadyPipe, WorkerWatch, alive

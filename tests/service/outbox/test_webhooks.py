@@ -20,9 +20,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox import signature
-from service.outbox.addresses import AddressRefused, is_allowed, resolve
-from service.outbox.webhooks import Webhook, sink_name
+from service.outbox.webhooks import AddressRefused, Webhook, is_allowed, resolve, signature_headers, sink_name
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
@@ -64,7 +62,7 @@ def webhook(make_settings: MakeSettings) -> Iterator[MakeWebhook]:
 def test_the_signature_is_that_of_the_specifications_example() -> None:
     # Message, secret and signature stand in the Standard Webhooks reference implementations' tests.
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    made = signature.headers("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', [key])
+    made = signature_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', [key])
     assert made["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.queue.keeping import Keeping
+from service.queue.redis_health import Keeping
 from tests.service.conftest import Running, StartApp
 from tests.support.redis_server import RedisServer
 

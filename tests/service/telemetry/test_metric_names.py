@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
-from service.metrics.buckets import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
+from service.telemetry.metrics.common import EVALUATIONS, LANES, LOADING, SCORES, SECONDS, STEPS
 from tests.support.exported import families, name_of, registries
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "telemetry.md"

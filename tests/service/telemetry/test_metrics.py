@@ -7,10 +7,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from model_store.manifest import Calibration
 from service.contract import Failure, Result, State
-from service.metrics.bands import Bands, quantiles
 from service.queue.jobs import JobQueue
 from service.queue.takeover import Reclaimed
-from service.telemetry.metrics.common import Bounded
+from service.telemetry.metrics.common import Bands, Bounded, quantiles
 from service.telemetry.metrics.worker import WorkerMetrics
 from tests.service.conftest import Running, StartApp
 from tests.support.line import AT, findings, make_job, picture, result_of

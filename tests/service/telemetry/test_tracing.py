@@ -12,7 +12,7 @@ import redis
 
 from service.contract import Failure, Job, Result, State
 from service.queue.jobs import JobQueue
-from service.telemetry.tracing import open_tracing
+from service.telemetry.setup import open_tracing
 from tests.service.conftest import Running, StartApp
 from tests.support.line import AT, findings, make_job, picture
 from tests.support.redis_server import RedisServer
