@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,13 +15,11 @@ from bench.endurance import (
     rolling_command,
     soak_command,
 )
-from bench.plant import command as plant_command
-from bench.plant import steps_command
-from bench.speed import engine_commands
+from bench.speed import engine_commands, steps_command
 from bench.support.show import JsonFile, shown, table, write
 
 app = typer.Typer(
-    help="Measure engines, autoencoders, chosen settings, PRO and full-size models; figures as a table and as JSON.",
+    help="Measure engines, serving, load, endurance and full-size models; figures as a table and as JSON.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -37,28 +33,6 @@ app.command()(soak_command.soak)
 app.command()(call_memory_command.calls)
 app.command()(load_command.load)
 app.command()(steps_command.steps)
-app.command()(plant_command.plant)
-app.command()(plant_command.plant_check)
-
-
-@app.command()
-def autoencoder(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders of the bundles to compare.")],
-    *,
-    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
-    json_file: JsonFile = None,
-) -> None:
-    """What bundles' autoencoders keep: the error of a round trip, on good images and inside defects."""
-    from bench.autoencoder import measure_round_trips
-
-    found = {}
-    for bundle in bundles:
-        with shown(str(bundle)) as progress:
-            found[str(bundle)] = measure_round_trips(bundle, data, progress)
-    kinds = dict.fromkeys(trip.kind for trips in found.values() for trip in trips)
-    errors = {name: {trip.kind: trip.error for trip in trips} for name, trips in found.items()}
-    table(("kind", *found), [(kind, *(f"{errors[name][kind]:.4f}" for name in found)) for kind in kinds])
-    write(json_file, {name: [asdict(trip) for trip in trips] for name, trips in found.items()})
 
 
 @app.command()
@@ -101,64 +75,6 @@ def memory(
     }
     table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
     write(json_file, asdict(found))
-
-
-@app.command(name="settings")
-def settings_choice(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle that `glad calibrate` was given.")],
-    *,
-    report: Annotated[Path, typer.Option(help="The JSON that `glad calibrate --json` wrote.")],
-    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
-    count: Annotated[int, typer.Option(min=2, help="At most so many good and so many defective images.")] = 60,
-    json_file: JsonFile = None,
-) -> None:
-    """What `glad calibrate` chose, beside the bundle's own settings and the best that these very images allow."""
-    from bench.settings_choice import beside_the_best
-    from training.calibration.outcomes import Candidate
-    from training.calibration.search import named
-    from training.progress import named_bars
-
-    told = json.loads(report.read_text(encoding="utf-8"))["settings"]
-    candidates = [Candidate(**outcome["candidate"]) for outcome in told["tried"]]
-    with named_bars() as show:
-        found = beside_the_best(bundle, candidates, Candidate(**told["chosen"]), data, count=count, progress=show)
-    rows = [
-        (
-            name,
-            named(o.candidate),
-            f"{o.image_auroc:.3f}",
-            f"{o.pixel_auroc:.3f}",
-            f"{o.pro:.3f}",
-            f"{o.comparisons:.1f}",
-        )
-        for name, o in (("own", found.own), ("glad calibrate", found.chosen), ("best by these images", found.best))
-    ]
-    table(("settings", "values", "I-AUROC", "P-AUROC", "PRO", "comparisons per good part"), rows)
-    write(json_file, asdict(found))
-
-
-@app.command()
-def pro(
-    *,
-    maps: Annotated[int, typer.Option(min=2, help="Maps for the exact PRO.")] = 500,
-    side: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 512,
-    loop_maps: Annotated[int, typer.Option(min=2, help="Maps for the loop: so many of the same.")] = 4,
-    thresholds: Annotated[int, typer.Option(min=2, help="Thresholds of the loop.")] = 200,
-    json_file: JsonFile = None,
-) -> None:
-    """PRO with its interval, exact over all thresholds, against the usual loop over thresholds and regions."""
-    from bench.pro import measure_pro
-
-    with shown("the loop's thresholds") as progress:
-        found = measure_pro(maps, side, loop_maps, thresholds, progress)
-    parts = {"labels (a part of the ranks)": found.label_s, "ranks": found.rank_s, "PRO": found.pro_s}
-    parts |= {"its interval": found.interval_s, "total": found.total_s, "all four metrics": found.all_metrics_s}
-    table((f"{maps} maps of {side}²", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts.items()])
-    typer.echo(
-        f"the loop, {thresholds} thresholds on {loop_maps} maps: {found.loop_s:.1f} s, {found.ratio:.0f} x a map"
-    )
-    typer.echo(f"its PRO {found.loop_pro:.4f}, exact {found.ours_on_loop_maps:.4f}")
-    write(json_file, {**asdict(found), "total_s": found.total_s, "ratio": found.ratio})
 
 
 @app.command()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class CallShapes:
+class BatchSizes:
     """The batch sizes ("buckets") in which the models are called.
 
     The defaults are right for a CPU, where autoencoder and features gain nothing from a batch and the UNet does.
@@ -31,13 +31,13 @@ class CallShapes:
                 raise ValueError(f"{name} buckets are {buckets}; give ascending sizes, each once, such as (1, 2, 4)")
 
 
-def call_shapes(kind: str, lanes: int) -> CallShapes:
+def call_shapes(kind: str, lanes: int) -> BatchSizes:
     """The batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
 
     On a CPU only the denoiser gains from a batch.
     """
     sizes = tuple(2**power for power in range((lanes - 1).bit_length() + 1))
-    return CallShapes(denoiser=sizes, comparator=(1,) if kind == "cpu" else sizes)
+    return BatchSizes(denoiser=sizes, comparator=(1,) if kind == "cpu" else sizes)
 
 
 def in_buckets(

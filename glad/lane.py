@@ -114,7 +114,7 @@ class Lane:
         )
 
 
-def together(lanes: Sequence[Lane]) -> Lane:
+def merge_lanes(lanes: Sequence[Lane]) -> Lane:
     """The ways of an image's tiles told as one: the trigger at the largest step, and the sums of what they cost.
 
     Of triggers at one step the score's is told. One lane is itself. ValueError for none.

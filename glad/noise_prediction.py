@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.batching import CallShapes, in_buckets
+from glad.batching import BatchSizes, in_buckets
 from glad.protocols import Condition, Denoiser
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Conditioning:
     """What the UNet is told about each lane of a call."""
 
     conditions: Sequence[Condition | None]
@@ -21,7 +21,9 @@ class Told:
     """w of e_0 + w (e_c - e_0), per lane; 1: the product's condition alone, one evaluation instead of two."""
 
 
-def predict_noise(denoiser: Denoiser, latents: Tensor, timesteps: Tensor, told: Told, shapes: CallShapes) -> Tensor:
+def predict_noise(
+    denoiser: Denoiser, latents: Tensor, timesteps: Tensor, told: Conditioning, shapes: BatchSizes
+) -> Tensor:
     """e = eps_theta(x^_t, t) in few call shapes: (B, C, h, w), (B,) -> (B, C, h, w) float32.
 
     Guided lanes (classifier-free guidance, which the authors' code uses with w = 9) are evaluated twice, with their

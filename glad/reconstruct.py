@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.batching import CallShapes, in_buckets
+from glad.batching import BatchSizes, in_buckets
 from glad.comparator import Comparator, ImageComparator
 from glad.lane import Lane, LaneBlock
 from glad.protocols import Autoencoder, Models
@@ -36,14 +36,14 @@ def reconstruct(
     *,
     valid: Tensor | None = None,
     comparator: Comparator | None = None,
-    shapes: CallShapes | None = None,
+    shapes: BatchSizes | None = None,
 ) -> Reconstruction:
     """Reconstruct images (Secs. 3.3 and 3.4), all of them side by side.
 
     images: (B, 3, H, W) in [-1, 1]; noise: (B, C, h, w), each image's own (`glad.seeded_noise.image_noise`); valid:
     (B, h, w) bool, false on padding (`glad.images.placement.in_patches`). Without a comparator, the paper's: by images.
     """
-    shapes = shapes or CallShapes()
+    shapes = shapes or BatchSizes()
     comparator = comparator or ImageComparator(models.autoencoder, models.features)
     latents = encode(models.autoencoder, images, shapes)
     block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
@@ -59,11 +59,11 @@ def reconstruct(
     )
 
 
-def encode(autoencoder: Autoencoder, images: Tensor, shapes: CallShapes) -> Tensor:
+def encode(autoencoder: Autoencoder, images: Tensor, shapes: BatchSizes) -> Tensor:
     """images: (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) float32, in the comparator's call shapes."""
     return in_buckets(lambda rows: (autoencoder.encode(rows).float(),), (images,), shapes.comparator)[0]
 
 
-def decode(autoencoder: Autoencoder, latents: Tensor, shapes: CallShapes) -> Tensor:
+def decode(autoencoder: Autoencoder, latents: Tensor, shapes: BatchSizes) -> Tensor:
     """latents: (B, C, h, w) -> images (B, 3, H, W) float32, in the comparator's call shapes."""
     return in_buckets(lambda rows: (autoencoder.decode(rows).float(),), (latents,), shapes.comparator)[0]

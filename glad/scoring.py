@@ -44,7 +44,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ImageScore:
     """What the method says of one image."""
 
     map: Tensor
@@ -85,7 +85,7 @@ def gather_evidence(
 
 
 @torch.no_grad()
-def judge(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> Judged:
+def score_image(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> ImageScore:
     """One image's map and score from the evidence of all of it.
 
     evidence: (h, w) at the scoring resolution; valid: (rows, columns) bool, the filled rectangle that is not padding;
@@ -99,7 +99,7 @@ def judge(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSet
     found = torch.zeros_like(evidence.found)
     found[rectangle] = _finished(inside, counts[rectangle], settings, scoring_side)
     score = image_scores(found[None], settings, counts[None], side=scoring_side)[0]
-    return Judged(_at_model_scale(found, counts, counted, settings.resize), score)
+    return ImageScore(_at_model_scale(found, counts, counted, settings.resize), score)
 
 
 def anomaly_map(
@@ -117,7 +117,9 @@ def anomaly_map(
     gathered = gather_evidence(inputs, reconstructions, features, settings, valid_pixels)
     side = max(inputs.shape[2:])
     shown = torch.ones_like(inputs[:, 0], dtype=torch.bool) if valid_pixels is None else valid_pixels
-    return torch.stack([judge(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)])
+    return torch.stack(
+        [score_image(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)]
+    )
 
 
 def at_side(images: Tensor, side: int | None, resize: Resize = Resize.PIXEL_AREAS) -> Tensor:

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from glad.comparator import Comparator, Observation
 from glad.fusion import Adapted, adapt
 from glad.lane import LaneBlock, StepOutcome
-from glad.noise_prediction import Told, predict_noise
+from glad.noise_prediction import Conditioning, predict_noise
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
 from glad.protocols import Models
 
 
 @torch.no_grad()
 def step(
-    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, shapes: CallShapes
+    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, shapes: BatchSizes
 ) -> StepOutcome:
     """One UNet evaluation for every slot, one comparison for every lane that still adapts. Changes nothing.
 
@@ -34,7 +34,9 @@ def step(
     next_timesteps = torch.tensor([lane.next_timestep for lane in lanes], device=device)
 
     generated = block.generated[chosen]  # x^_t
-    told = Told(tuple(block.conditions[slot] for slot in chosen), tuple(lane.settings.guidance for lane in lanes))
+    told = Conditioning(
+        tuple(block.conditions[slot] for slot in chosen), tuple(lane.settings.guidance for lane in lanes)
+    )
     predicted = predict_noise(models.denoiser, generated, timesteps, told, shapes)  # e
     x0_generated = predict_x0(generated, predicted, timesteps, schedule)  # x^_{t->0}, Eq. 2
     direct = add_noise(block.latents[chosen], block.noise[chosen], timesteps, schedule)  # x_t, Eq. 1

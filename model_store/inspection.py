@@ -22,10 +22,10 @@ from glad.images.placement import Placement
 from glad.images.rendering import contact_sheet, heatmap, overlay
 from glad.images.stitching import Stitching
 from glad.images.tiling import Tile
-from glad.lane import Lane, together
+from glad.lane import Lane, merge_lanes
 from glad.protocols import Models
 from glad.reconstruct import reconstruct
-from glad.scoring import Evidence, gather_evidence, judge
+from glad.scoring import Evidence, gather_evidence, score_image
 from glad.settings.method import MethodSettings
 from model_store.thresholds import Thresholds
 
@@ -40,7 +40,7 @@ class Inspected:
 
     score: higher is worse; map: float32, of the placement's plane (S, S), or (rows, columns) of a tiled image, zero
     where nothing counts; input, reconstruction: uint8 (…, 3), the plane too, at most `glad.images.mosaic.LONGEST_PX`
-    long; lane: how it got there, all its tiles together (`glad.lane.together`).
+    long; lane: how it got there, all its tiles together (`glad.lane.merge_lanes`).
     """
 
     score: float
@@ -91,13 +91,13 @@ class Unfinished:
         framed, evidence = self._framed, self._stitching.whole
         placement, device = framed.layout.placement, evidence.found.device
         valid, counted = (torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.counted))
-        judged = judge(evidence, valid, counted, self._settings.score, framed.layout.side)
+        judged = score_image(evidence, valid, counted, self._settings.score, framed.layout.side)
         return Inspected(
             score=float(judged.score),
             map=judged.map.cpu().numpy(),
             input=self._input.picture,
             reconstruction=self._reconstruction.picture,
-            lane=together(self._lanes),
+            lane=merge_lanes(self._lanes),
             placement=placement,
         )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 from model_store.manifest import Name
 from model_store.signing import TrustedKeys, check_keys, split_keys
 from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
@@ -60,7 +60,7 @@ def default_data_dir() -> Path:
 
 def check_engine(text: str) -> str:
     """What GLAD_ENGINE says, if it can be understood; else ValueError."""
-    Wanted.parse(text)
+    EngineSpec.parse(text)
     return text
 
 

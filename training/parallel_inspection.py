@@ -24,7 +24,7 @@ from glad.protocols import Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import open_bundle
 from model_store.devices import device_of_environment
-from model_store.engines.engine_spec import Wanted, wanted_offline
+from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
 from model_store.engines.loading import load
 from model_store.inspection import Inspected, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
@@ -97,7 +97,7 @@ class Task:
 
 
 @lru_cache(maxsize=1)
-def _models(bundle: Path, digest: str, device: str, wanted: Wanted) -> Models:
+def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Models:
     """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
     if parent_process() is not None:
         torch.set_num_threads(1)
@@ -107,7 +107,9 @@ def _models(bundle: Path, digest: str, device: str, wanted: Wanted) -> Models:
 def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
     """What was found, and the step and score of every comparison on the way."""
     device = device_of_environment()
-    models = _models(task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, wanted_offline())
+    models = _models(
+        task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, offline_engine_spec()
+    )
     comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
     pixels = read_pixels(task.path)
     if task.exposure is not None:

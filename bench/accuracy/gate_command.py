@@ -1,4 +1,4 @@
-"""`glad bench gate`: what the quality gate stops, and what other measures would."""
+"""`glad bench gate`: what the quality gate stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bench.support.show import JsonFile, shown, table, write
 
 if TYPE_CHECKING:
     from bench.accuracy.gate import Stopped
-    from bench.gate_candidates import Told
 
 CELL_PX = 116
 ABREAST = 7
@@ -27,15 +26,11 @@ def gate(
     ] = None,
     other: Annotated[list[Path] | None, typer.Option(help="Folder of images of another part; may be repeated.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Good images that are spoiled, and at most so many others.")] = 60,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Also other measures of blur and presence; needs --learn.")
-    ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also one image spoiled in every way, as a JPEG.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """What the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
     from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
-    from bench.gate_candidates import compare as compare_measures
     from bench.support.images import some_images
     from model_store.bundle import open_bundle
     from model_store.cli.common import explained
@@ -56,16 +51,10 @@ def gate(
         found += [
             other_parts(limits, settings, f"{one.name}: another part", some_images(one, count)) for one in other or ()
         ]
-        told = []
-        if compare and split is not None:
-            good = [image.path for image in labelled if image.defect == "good"]
-            told = compare_measures(split.train, good, settings.resolution, count, progress)
         if sheet is not None:
             _draw(sheet, next(image.path for image in labelled if image.defect == "good"))
     _show(found)
-    _show_candidates(told)
-    figures = {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]}
-    write(json_file, {**figures, "candidates": [asdict(one) for one in told]})
+    write(json_file, {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]})
 
 
 def _show(found: list[Stopped]) -> None:
@@ -80,21 +69,6 @@ def _show(found: list[Stopped]) -> None:
         for one in found
     ]
     table(("images", "number", "expected", "stopped", "first reason"), rows)
-
-
-def _show_candidates(told: list[Told]) -> None:
-    """One table for each family: what is spoiled, by candidate."""
-    from bench.gate_candidates import LIKENESS, SHARPNESS
-
-    for family in (SHARPNESS, LIKENESS):
-        of = {(one.name, one.candidate): one for one in told if one.candidate in family}
-        names = dict.fromkeys(name for name, _ in of)
-        rows = [
-            (name, *(f"{of[name, one].stopped:.0%} ({of[name, one].inside:.2f})" for one in family)) for name in names
-        ]
-        if rows:
-            typer.echo("")
-            table(("stopped (median over the limit)", *family), rows)
 
 
 def _draw(file: Path, path: Path) -> None:

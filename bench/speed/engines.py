@@ -15,7 +15,7 @@ from bench.support.interleaved import ROUND_S, Rounds, interleaved
 from glad.batching import call_shapes
 from glad.protocols import Models
 from model_store.bundle import Bundle, open_bundle
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import Loaded, load
 from model_store.inspection import inspect
 from training.data.image_files import read_pixels
@@ -105,14 +105,14 @@ def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, prog
 
 def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
     """The calls that a worker with so many lanes makes; their inputs come from the bundle's own weights."""
-    own = load(bundle, plan.device, Wanted("torch")).models
+    own = load(bundle, plan.device, EngineSpec("torch")).models
     return tuple(model_calls(own, bundle.manifest.settings, call_shapes(plan.device, plan.lanes), plan.device))
 
 
 def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[Engine, Models]:
     def work() -> tuple[Loaded, float]:
         began = time.perf_counter()
-        loaded = load(bundle, device, Wanted.parse(name))
+        loaded = load(bundle, device, EngineSpec.parse(name))
         load_s = time.perf_counter() - began
         for call in calls:
             call.run(loaded.models)

@@ -21,7 +21,7 @@ from bench.speed.fullsize import Modules, peak_memory_gb
 from bench.speed.model_calls import ModelCall, model_calls
 from bench.support.device_memory import DeviceMemory, with_memory
 from bench.support.interleaved import ROUND_S, Rounds, interleaved
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from glad.protocols import Condition, Models
 from glad.settings.method import MethodSettings
 from model_store.engines import torch_io as torch_files
@@ -131,8 +131,8 @@ def measure_export(
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as folder:
         parts, files = _exported(exact, shapes, Path(folder), plan.precisions, say)
         export_peak_gb = peak_memory_gb()
-        expected = {call.component: call.run(exact) for call in model_calls(exact, settings, CallShapes((1,)))}
-        calls = tuple(model_calls(exact, settings, CallShapes(plan.batches, plan.batches), plan.device))
+        expected = {call.component: call.run(exact) for call in model_calls(exact, settings, BatchSizes((1,)))}
+        calls = tuple(model_calls(exact, settings, BatchSizes(plan.batches, plan.batches), plan.device))
         ways: dict[str, Callable[[], Models]] = {
             f"torch-{plan.dtype}": partial(_torch_models, modules, settings, plan.device, plan.dtype),
             **_onnx_ways(parts, shapes, Path(folder), modules.condition, plan),

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
 from bench.speed.stopwatch import Part, Stopwatch
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock
 from glad.protocols import Condition, Models
@@ -31,8 +31,8 @@ from glad.step import step
 from model_store.engines.torch import models_from_modules
 
 TOKENS = 77
-CLOSED_SHAPES = CallShapes(denoiser=(4,))
-OPEN_SHAPES = CallShapes(denoiser=(1, 2, 3))
+CLOSED_SHAPES = BatchSizes(denoiser=(4,))
+OPEN_SHAPES = BatchSizes(denoiser=(1, 2, 3))
 SEED = 20261124
 
 
@@ -119,7 +119,7 @@ def random_models(architecture: Architecture) -> Built:
 def measure_fullsize(built: Built, side: int) -> Cost:
     """Encode one image, one step with its comparison, decode, score. Guidance would double the UNet's part."""
     watch, settings = Stopwatch(), fullsize_settings(side)
-    models, shapes = watch.on(built.models), CallShapes()
+    models, shapes = watch.on(built.models), BatchSizes()
     image, noise = _image(side, 0), _noise(side, 0)
     began = time.perf_counter()
     block = LaneBlock.empty(1, 4, side // 8)
@@ -175,7 +175,7 @@ class _Scores:
         return self.known[key]
 
 
-def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], shapes: CallShapes) -> Tensor:
+def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], shapes: BatchSizes) -> Tensor:
     """The latents of these lanes after one step, lane i at the grid's step 5 i: (len(order), C, h, w)."""
     side = settings.resolution // 8
     block = LaneBlock.empty(len(order), 4, side)
@@ -187,7 +187,7 @@ def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], sha
     return step(block, slots, models, ImageComparator(models.autoencoder, models.features), shapes).generated
 
 
-def _score(models: Models, settings: MethodSettings, image: Tensor, latents: Tensor, shapes: CallShapes) -> float:
+def _score(models: Models, settings: MethodSettings, image: Tensor, latents: Tensor, shapes: BatchSizes) -> float:
     rebuilt = decode(models.autoencoder, latents, shapes)
     valid = torch.ones(1, settings.resolution, settings.resolution, dtype=torch.bool)
     found = anomaly_map(image, rebuilt, models.features, settings.score, valid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from glad.noise_schedule import add_noise, noise_schedule
 from glad.protocols import Models
 from glad.scoring import at_side
@@ -26,7 +26,7 @@ class ModelCall:
 
 @torch.no_grad()
 def model_calls(
-    models: Models, settings: MethodSettings, shapes: CallShapes, device: str = "cpu", seed: int = 0
+    models: Models, settings: MethodSettings, shapes: BatchSizes, device: str = "cpu", seed: int = 0
 ) -> Iterator[ModelCall]:
     """Every component in every batch size of `shapes`, on inputs that these models made of noise; they lie on `device`.
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from bench.support.served import Service, served
 from model_store.bundle import open_bundle
 from model_store.devices import device_of_environment
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import load
 from service.client.camera import Camera, Shot
 from service.client.client import Client
-from service.client.destination import Addressee
+from service.client.destination import Destination
 from service.contract import Result
 from training.progress import Count, Progress
 
@@ -134,7 +134,7 @@ def _refuse_unusable(bundle: Path, engines: Sequence[str]) -> None:
     """Loads every engine once, in this process: minutes of measuring shall not end at the second engine's start."""
     opened, device = open_bundle(bundle), device_of_environment()
     for name in engines:
-        load(opened, device, Wanted.parse(name))
+        load(opened, device, EngineSpec.parse(name))
 
 
 def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progress: Count) -> _Served:
@@ -152,7 +152,7 @@ def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progres
 def _results(service: Service, images: Sequence[Path], rate: float) -> Iterator[Result]:
     """Every image's result, in the images' order. NoVerdict."""
     with Client(service.url, patience_s=PATIENCE_S) as client:
-        camera = Camera(client, Addressee(service.product), rate, run=str(uuid.uuid4()))
+        camera = Camera(client, Destination(service.product), rate, run=str(uuid.uuid4()))
         for shot in camera.shoot(_common(images), images, PATIENCE_S):
             yield _verdict(shot)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 
 Name = TypeVar("Name", bound=str)
 
@@ -22,7 +22,7 @@ def engine_names(given: str) -> tuple[str, ...]:
         else:
             names.append(part)
     for name in names:
-        Wanted.parse(name)
+        EngineSpec.parse(name)
     if len(set(names)) < len(names):
         raise ValueError(f"--engines is {given!r}: name each engine once")
     return tuple(names)

@@ -47,12 +47,12 @@ def import_command(
         raise typer.BadParameter("give the method's settings: either --preset or --settings")
     if dtype not in get_args(Dtype):
         raise typer.BadParameter(f"dtype is {dtype!r}; use one of {', '.join(get_args(Dtype))}")
-    from model_store.importing.bundle import Origins, Wanted, import_bundle
+    from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 
     with explained(ValueError):
         chosen = _chosen(preset, settings)
         target = new_bundle_folder(out, product, version)
-        wanted = Wanted(
+        wanted = ImportSpec(
             product, version, chosen.settings, prompt or chosen.prompt, licence, title=title, dtype=_dtype(dtype)
         )
         with _stages() as say:

@@ -31,7 +31,7 @@ def inspect(
     from glad.quality_gate.check import find_unfit
     from glad.quality_gate.measure import measure_quality
     from model_store.devices import device_of_environment
-    from model_store.engines.engine_spec import wanted_offline
+    from model_store.engines.engine_spec import offline_engine_spec
     from model_store.engines.loading import load
     from model_store.engines.torch import ModelLoadError
     from model_store.inspection import inspect as inspect_images
@@ -41,7 +41,7 @@ def inspect(
     with explained(ModelLoadError, ModelsDoNotFit, ValueError):
         opened, limits, gate = _opened_to_judge(bundle, chosen_store(store, data_dir))
         device = device_of_environment()
-        loaded = load(opened, device, wanted_offline())
+        loaded = load(opened, device, offline_engine_spec())
         out.mkdir(parents=True, exist_ok=True)
     settings = opened.manifest.settings
     typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)

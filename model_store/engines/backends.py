@@ -53,7 +53,7 @@ ORDER: Mapping[str, tuple[Runner, ...]] = {
 }
 """What `auto` tries first, per kind of device: each is used only where its own parity was shown."""
 
-FindPlace = Callable[[str], Place]
+FindGpu = Callable[[str], Place]
 """Where TensorRT's engines run; EngineUnusable if nowhere."""
 
 
@@ -64,16 +64,16 @@ def open_files(
     device: str,
     condition: Condition | None = None,
     *,
-    find_place: FindPlace = tensorrt_place,
+    find_gpu: FindGpu = tensorrt_place,
 ) -> Models:
     """The models of exported files, run as `runner` says. EngineUnusable if that cannot be done here."""
     if runner.engine == "tensorrt":
-        return load_tensorrt(files, shapes, find_place(device), condition)
+        return load_tensorrt(files, shapes, find_gpu(device), condition)
     provider = runner.provider or "cpu"
     return load_onnx(files, shapes, RuntimeOptions(device, provider, cuda_graphs=provider == "cuda"), condition)
 
 
-def refuse_unproven(export: OpenExport, runner: Runner, device: str, find_place: FindPlace = tensorrt_place) -> None:
+def refuse_unproven(export: OpenExport, runner: Runner, device: str, find_gpu: FindGpu = tensorrt_place) -> None:
     """EngineUnusable unless this very way was shown equal, and its files run on this device."""
     manifest = export.manifest
     if not any(proof.runner == str(runner) and proof.passed for proof in manifest.proofs):
@@ -84,4 +84,4 @@ def refuse_unproven(export: OpenExport, runner: Runner, device: str, find_place:
             f"with GLAD_DEVICE={torch.device(device).type}"
         )
     if runner.engine == "tensorrt":
-        check_built_for(manifest, find_place(device))
+        check_built_for(manifest, find_gpu(device))

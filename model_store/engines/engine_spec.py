@@ -14,14 +14,14 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineSpec:
     """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
 
     engine: str = AUTO
     components: tuple[tuple[ComponentName, Engine], ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Wanted:
+    def parse(cls, text: str) -> EngineSpec:
         """`auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`. ValueError."""
         first, *others = (part.strip() for part in text.split(","))
         if first not in {AUTO, *ENGINES}:
@@ -36,10 +36,10 @@ class Wanted:
         return cls(first, tuple(pairs))  # type: ignore[arg-type]
 
 
-def wanted_offline() -> Wanted:
+def offline_engine_spec() -> EngineSpec:
     """What GLAD_ENGINE says to the commands that run models without a server; `torch` without it.
 
     Thresholds, figures and parity are told of the bundle's own weights, unless somebody asks for another engine.
-    ValueError as in `Wanted.parse`.
+    ValueError as in `EngineSpec.parse`.
     """
-    return Wanted.parse(os.environ.get("GLAD_ENGINE") or "torch")
+    return EngineSpec.parse(os.environ.get("GLAD_ENGINE") or "torch")

@@ -16,8 +16,8 @@ import torch
 
 from glad.protocols import Models
 from model_store.bundle import Bundle
-from model_store.engines.backends import ORDER, FindPlace, Runner, open_files, refuse_unproven
-from model_store.engines.engine_spec import AUTO, Wanted
+from model_store.engines.backends import ORDER, FindGpu, Runner, open_files, refuse_unproven
+from model_store.engines.engine_spec import AUTO, EngineSpec
 from model_store.engines.export_manifest import EngineUnusable, ExportEngine, OpenExport, open_export
 from model_store.engines.tensorrt import tensorrt_place
 from model_store.engines.torch import component_hashes, load_models
@@ -47,7 +47,7 @@ Measure = Callable[[Models], float]
 def load(
     bundle: Bundle,
     device: str = "cpu",
-    wanted: Wanted | None = None,
+    wanted: EngineSpec | None = None,
     *,
     measure: Measure | None = None,
 ) -> Loaded:
@@ -56,7 +56,7 @@ def load(
     measure: compare all usable engines by it instead of taking the first in `ORDER`.
     EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
     """
-    wanted = wanted or Wanted()
+    wanted = wanted or EngineSpec()
     main = _load(bundle, device, wanted.engine, measure)
     others = {name: _load(bundle, device, engine, None) for name, engine in wanted.components}
     if not others:
@@ -105,7 +105,7 @@ def load_runner(
     device: str,
     runner: Runner,
     exported: Callable[[ExportEngine], OpenExport],
-    find_place: FindPlace = tensorrt_place,
+    find_gpu: FindGpu = tensorrt_place,
 ) -> Loaded:
     """A bundle's models run in one way, from its own weights or from the verified export that `exported` opens.
 
@@ -115,11 +115,11 @@ def load_runner(
         identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
         return Loaded(load_models(bundle, device), str(runner), identities)
     export = exported(runner.engine)
-    refuse_unproven(export, runner, device, find_place)
+    refuse_unproven(export, runner, device, find_gpu)
     told = "condition" in bundle.manifest.components
     condition = load_condition(bundle.component("condition"), device) if told else None
     files = export.files(runner.precision)
-    models = open_files(runner, files, export.manifest.shapes, device, condition, find_place=find_place)
+    models = open_files(runner, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
     return Loaded(models, str(runner), dict(_identities(export, runner)))
 
 

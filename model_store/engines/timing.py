@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from glad.batching import CallShapes
-from glad.noise_prediction import Told, predict_noise
+from glad.batching import BatchSizes
+from glad.noise_prediction import Conditioning, predict_noise
 from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
@@ -29,8 +29,8 @@ def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, 
     latents = models.autoencoder.encode(images)
     many = latents.expand(lanes, -1, -1, -1).contiguous()
     steps = torch.full((lanes,), settings.t_min, dtype=torch.int64, device=place)
-    told = Told((models.condition,) * lanes, (settings.guidance,) * lanes)
-    shapes = CallShapes(denoiser=(lanes, 2 * lanes), comparator=(1,))
+    told = Conditioning((models.condition,) * lanes, (settings.guidance,) * lanes)
+    shapes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
     spent = {
         "encode": _seconds(lambda: models.autoencoder.encode(images), place),
         "decode": _seconds(lambda: models.autoencoder.decode(latents), place),

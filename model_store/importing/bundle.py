@@ -45,7 +45,7 @@ class Origins:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportSpec:
     """What the bundle shall be."""
 
     product: str
@@ -67,7 +67,7 @@ class Parts:
     embedded: Embedded
 
 
-def import_bundle(target: Path, origins: Origins, wanted: Wanted, *, command: str, say: Say) -> Bundle:
+def import_bundle(target: Path, origins: Origins, wanted: ImportSpec, *, command: str, say: Say) -> Bundle:
     """Writes the bundle, without thresholds, to `target`, and calls `say` as each of STAGES begins.
 
     ImportRefused if a part does not load, ModelsDoNotFit if they fit neither each other nor the settings, BundleError
@@ -92,7 +92,7 @@ def import_bundle(target: Path, origins: Origins, wanted: Wanted, *, command: st
         return write_bundle(target, about, sources)
 
 
-def _parts(origins: Origins, wanted: Wanted, say: Say) -> Parts:
+def _parts(origins: Origins, wanted: ImportSpec, say: Say) -> Parts:
     base = Base(origins.base)
     check_schedule(base, wanted.settings.schedule)
     say("prompt")
@@ -114,7 +114,7 @@ def _rounded(module: Any, dtype: Dtype) -> Any:
     return nn.Module.to(module, dtype=DTYPES[dtype])
 
 
-def _saved(parts: Parts, folder: Path, wanted: Wanted) -> Mapping[ComponentName, ComponentSource]:
+def _saved(parts: Parts, folder: Path, wanted: ImportSpec) -> Mapping[ComponentName, ComponentSource]:
     licence = wanted.licence
     modules = save_components(
         folder, parts.autoencoder, parts.unet, parts.features, licence=licence, dtype=wanted.dtype
@@ -126,7 +126,7 @@ def _saved(parts: Parts, folder: Path, wanted: Wanted) -> Mapping[ComponentName,
     }
 
 
-def _provenance(origins: Origins, wanted: Wanted, command: str) -> Provenance:
+def _provenance(origins: Origins, wanted: ImportSpec, command: str) -> Provenance:
     given = {"unet": origins.unet, "vae": origins.vae, "features": origins.features}
     checkpoints = {part: _identity(path) for part, path in given.items() if path is not None}
     names = ("glad-inspect", "torch", "diffusers", "transformers", "safetensors")

@@ -14,12 +14,12 @@ from starlette.types import Scope
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
-from service.api.dependencies import Site
-from service.api.middleware.authentication import Door
+from service.api.dependencies import Services
+from service.api.middleware.authentication import AuthenticationMiddleware
 from service.api.middleware.body_limits import BodyLimit, Limits
-from service.api.middleware.request_metrics import Observed
-from service.api.middleware.request_tracing import Traced
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.request_metrics import RequestMetricsMiddleware
+from service.api.middleware.request_tracing import TracingMiddleware
+from service.api.middleware.security_headers import SecurityHeadersMiddleware
 from service.api.oip import routes as oip
 from service.api.oip.wire import HEADER_LENGTH
 from service.api.openapi import docs_page
@@ -47,8 +47,8 @@ from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
 from service.auth.caller import authorize
 from service.auth.guard import (
-    Guard,
-    Rules,
+    Authenticator,
+    AuthPolicy,
 )
 from service.auth.key_cache import SharedKeys
 from service.auth.rate_limit import RateLimiter
@@ -110,8 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings)
-        async with _open_site(settings, redis_url) as site:
-            app.state.site = site
+        async with _open_site(settings, redis_url) as services:
+            app.state.services = services
             log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
             yield
         log.info("api stopped")
@@ -141,12 +141,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
     def refused(slug: str, scope: Scope) -> None:
         if is_submission(scope["method"], scope["path"]):
-            app.state.site.metrics.rejected(slug)
+            app.state.services.metrics.rejected(slug)
 
     limits = Limits(settings.max_body_bytes, settings.body_timeout_s)
-    app.add_middleware(BodyLimit, limits=limits, held=lambda: app.state.site.held, refused=refused)
+    app.add_middleware(BodyLimit, limits=limits, held=lambda: app.state.services.held, refused=refused)
     open_paths = OPEN | ({"/metrics"} if settings.metrics_open else set())
-    app.add_middleware(Door, guard=lambda: app.state.site.guard, open_paths=open_paths, refused=refused)
+    app.add_middleware(
+        AuthenticationMiddleware, guard=lambda: app.state.services.guard, open_paths=open_paths, refused=refused
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -165,13 +167,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             ],
             expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied", HEADER_LENGTH],
         )
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Traced, tracing=lambda: app.state.site.tracing)
-    app.add_middleware(Observed, metrics=lambda: app.state.site.metrics)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(TracingMiddleware, tracing=lambda: app.state.services.tracing)
+    app.add_middleware(RequestMetricsMiddleware, metrics=lambda: app.state.services.metrics)
 
 
 @asynccontextmanager
-async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
+async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     tracing = open_tracing("glad-api")
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
@@ -181,7 +183,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
             EventFeed(client) as feed,
             sweeping(settings, redis_url, artifacts),
         ):
-            yield Site(
+            yield Services(
                 settings=settings,
                 redis=client,
                 jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
@@ -196,7 +198,7 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Site]:
                 held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),
                 metrics=ApiMetrics(CollectorRegistry(), PlantLimits.of(settings)),
                 tracing=tracing,
-                guard=Guard(Rules.of(settings), SharedKeys(client), RateLimiter(client)),
+                guard=Authenticator(AuthPolicy.of(settings), SharedKeys(client), RateLimiter(client)),
             )
     finally:
         decoder.close()

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
-from service.auth.guard import Guard
+from service.auth.guard import Authenticator
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.results import Results
@@ -25,7 +25,7 @@ from service.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True)
-class Site:
+class Services:
     """The parts of one API process."""
 
     settings: Settings
@@ -42,13 +42,13 @@ class Site:
     held: Held
     metrics: ApiMetrics
     tracing: Tracing
-    guard: Guard
+    guard: Authenticator
 
 
-def _site(request: Request) -> Site:
-    site: Site = request.app.state.site
-    return site
+def _site(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-SiteOf = Annotated[Site, Depends(_site)]
-"""A path function's `site` argument."""
+ServicesDep = Annotated[Services, Depends(_site)]
+"""A path function's `services` argument."""

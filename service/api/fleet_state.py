@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 
 from model_store.errors import StoreError
 from model_store.store import Store
-from service.api.dependencies import Site
+from service.api.dependencies import Services
 from service.contract import Thresholds
 from service.queue.redis_health import read_redis_state
 from service.telemetry.metrics.common import quantiles
-from service.telemetry.metrics.fleet import ActiveBundle, Sight
+from service.telemetry.metrics.fleet import ActiveBundle, FleetState
 
 T = TypeVar("T")
 
@@ -25,15 +25,17 @@ PATIENCE_S = 3.0
 log = structlog.get_logger(__name__)
 
 
-async def look(site: Site) -> Sight:
+async def look(services: Services) -> FleetState:
     """What can be seen now."""
     queues, redis, disk, active = await asyncio.gather(
-        _seen("queues", site.jobs.stats(site.settings.pool_names, worker_seen_s=site.settings.lease_ms / 1000)),
-        _seen("redis", read_redis_state(site.redis, site.settings.pool_names)),
-        _seen("disk", asyncio.to_thread(site.artifacts.disk)),
-        _seen("products", asyncio.to_thread(active_bundles, site.store)),
+        _seen(
+            "queues", services.jobs.stats(services.settings.pool_names, worker_seen_s=services.settings.lease_ms / 1000)
+        ),
+        _seen("redis", read_redis_state(services.redis, services.settings.pool_names)),
+        _seen("disk", asyncio.to_thread(services.artifacts.disk)),
+        _seen("products", asyncio.to_thread(active_bundles, services.store)),
     )
-    return Sight(queues or {}, redis, disk, active or ())
+    return FleetState(queues or {}, redis, disk, active or ())
 
 
 async def _seen(what: str, sight: Awaitable[T]) -> T | None:

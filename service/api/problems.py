@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from model_store.errors import StoreError
 from model_store.errors import UnknownProduct as NoSuchProduct
 from model_store.store import Store
-from service.api.dependencies import Site
+from service.api.dependencies import Services
 from service.auth.scopes import is_submission
 from service.errors import (
     InvalidFields,
@@ -51,7 +51,7 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def unread(request: Request, error: InvalidFields) -> Response:
         """Refused by FastAPI, before our own code could count it."""
         if is_submission(request.method, request.url.path):
-            request.app.state.site.metrics.rejected(error.slug)
+            request.app.state.services.metrics.rejected(error.slug)
         return await refused(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
@@ -108,12 +108,12 @@ def _answer(problem: Problem, headers: dict[str, str]) -> Response:
 log = structlog.get_logger(__name__)
 
 
-def queue_unavailable(site: Site, error: RedisError) -> QueueUnavailable:
+def queue_unavailable(services: Services, error: RedisError) -> QueueUnavailable:
     """Redis is away, or refuses: logged, and 503."""
     log.error("queue unavailable", error=str(error), kind=type(error).__name__)
     return QueueUnavailable(
         "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
-        retry_after_s=site.settings.retry_after_s,
+        retry_after_s=services.settings.retry_after_s,
     )
 
 

@@ -25,7 +25,7 @@ HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = 64 << 10
 
 
-class PatientProtocol(HttpToolsProtocol):
+class HeaderTimeoutProtocol(HttpToolsProtocol):
     """Closes a connection whose request line and headers are not whole in time, or too long to be meant well."""
 
     head_timeout_s = HEAD_TIMEOUT_S
@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
         """Drains."""
         app = self.config.app
         assert isinstance(app, FastAPI)
-        app.state.site.feed.close()
+        app.state.services.feed.close()
         await super().shutdown(sockets)
 
 
@@ -115,7 +115,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
     return uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Rules:
+class AuthPolicy:
     """What the door goes by."""
 
     auth: Auth
@@ -48,10 +48,10 @@ class Rules:
         )
 
 
-class Guard:
+class Authenticator:
     """Decides who may pass."""
 
-    def __init__(self, rules: Rules, keys: SharedKeys, limiter: RateLimiter) -> None:
+    def __init__(self, rules: AuthPolicy, keys: SharedKeys, limiter: RateLimiter) -> None:
         self._rules, self._keys, self._limiter = rules, keys, limiter
 
     async def admit(self, headers: Headers, client: tuple[str, int] | None) -> Caller:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from model_store.cli.common import give_up
 
 if TYPE_CHECKING:
-    from service.client.destination import Addressee
+    from service.client.destination import Destination
 
 
 def watch(
     folder: Path,
-    addressee: Addressee,
+    addressee: Destination,
     url: str,
     key: str | None,
     wait_s: float | None,
@@ -57,14 +57,14 @@ def _row(shot: Any) -> Any:
     return Text(row(shot), style=colours.get(str(verdict), "") if verdict else "bold red")
 
 
-def addressee_of(product: str | None, station: str | None, fields: list[str], pattern: str | None) -> Addressee:
+def addressee_of(product: str | None, station: str | None, fields: list[str], pattern: str | None) -> Destination:
     """Whose images they are, and what is said of them; ends the command where that cannot be."""
-    from service.client.destination import Addressee, Labels
+    from service.client.destination import Destination, Labels
 
     if product is None and station is None:
         give_up("say what the images show: --product, or --station for the product that it is set to")
     try:
-        return Addressee(product, station, Labels.parse(fields, pattern))
+        return Destination(product, station, Labels.parse(fields, pattern))
     except ValueError as error:
         give_up(error)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service.client.client import Client, ClientError
-from service.client.destination import Addressee, Unlabelled
+from service.client.destination import Destination, NameDoesNotMatch
 from service.contract import Result, State
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -55,7 +55,7 @@ class Camera:
     """Posts images in an open loop: the next one goes at its time, however long the last one takes."""
 
     client: Client
-    addressee: Addressee
+    addressee: Destination
     rate: float
     """Images per second."""
     run: str = ""
@@ -86,7 +86,7 @@ class Camera:
             content = file.read_bytes()
             key = image_key(self.run, name, content)
             return Shot(file=name, inspection=self.addressee.post(self.client, name, content, key))
-        except (ClientError, Unlabelled, OSError) as error:
+        except (ClientError, NameDoesNotMatch, OSError) as error:
             return Shot(file=name, error=str(error))
 
     def _developed(self, shot: Shot, wait_s: float) -> Shot:

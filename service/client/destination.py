@@ -16,7 +16,7 @@ FIELDS = (*Traceability.model_fields, "priority", "deadline_ms")
 """What may be said of an image: see docs/api.md."""
 
 
-class Unlabelled(Exception):
+class NameDoesNotMatch(Exception):
     """A file's name does not say what it has to say."""
 
 
@@ -42,17 +42,17 @@ class Labels:
         return cls(fixed, compiled)
 
     def of(self, file: str) -> dict[str, str]:
-        """The fields of one file, by its path within the folder. Unlabelled."""
+        """The fields of one file, by its path within the folder. NameDoesNotMatch."""
         if self.pattern is None:
             return dict(self.fixed)
         found = self.pattern.search(file)
         if found is None:
-            raise Unlabelled(f"not sent: its name does not match {self.pattern.pattern!r}")
+            raise NameDoesNotMatch(f"not sent: its name does not match {self.pattern.pattern!r}")
         return {**self.fixed, **{name: value for name, value in found.groupdict().items() if value}}
 
 
 @dataclass(frozen=True)
-class Addressee:
+class Destination:
     """A product, a station, or a product's station; and the labels of its images."""
 
     product: str | None = None
@@ -61,7 +61,7 @@ class Addressee:
     labels: Labels = field(default_factory=Labels)
 
     def post(self, client: Client, file: str, image: bytes, key: str) -> Result:
-        """Posts one image. ClientError; Unlabelled."""
+        """Posts one image. ClientError; NameDoesNotMatch."""
         fields = self.labels.of(file)
         if self.product is None:
             return client.submit(None, image, station=self.station, idempotency_key=key, fields=fields)

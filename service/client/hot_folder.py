@@ -20,7 +20,7 @@ from pathlib import Path
 
 from service.client.camera import SUFFIXES, Shot, image_key
 from service.client.client import ApiError, Client, ClientError
-from service.client.destination import Addressee, Unlabelled
+from service.client.destination import Destination, NameDoesNotMatch
 from service.client.journal import JOURNAL, Journal, Sent, Stamp
 
 REFUSED = "refused"
@@ -75,7 +75,7 @@ class HotFolder:
     def __init__(
         self,
         client: Client,
-        addressee: Addressee,
+        addressee: Destination,
         folder: Path,
         *,
         move_to: Path | None = None,
@@ -154,7 +154,7 @@ class HotFolder:
                 self._finish(known.model_copy(update={"size": stamp.size, "modified_ns": stamp.modified_ns}))
                 return None
             return self._send(sent, content)
-        except Unlabelled as error:
+        except NameDoesNotMatch as error:
             return self._told_once(name, stamp, error)
         except (ClientError, OSError) as error:
             raise PutOff(name, str(error)) from error

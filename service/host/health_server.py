@@ -31,7 +31,7 @@ class Vitals(Protocol):
         ...
 
 
-class Port:
+class HealthServer:
     """Answers on a TCP port; 0 takes any free one. OSError if the port is in use."""
 
     def __init__(self, host: str, port: int, vitals: Vitals) -> None:

@@ -67,7 +67,7 @@ class ReadyPipe:
             self._reader = None
 
 
-class WorkerWatch:
+class LivenessProbe:
     """Says when a worker must be killed. Its `look` is called many times a second, and asks now and then."""
 
     def __init__(self, host: str, ready: ReadyPipe, probing: Probing) -> None:

@@ -14,7 +14,7 @@ LOOK_AGAIN_S = 1.0
 """A signal that comes just before a thread begins to sleep does not wake it: it looks again so soon."""
 
 
-class Stop:
+class Shutdown:
     """Counts the requests. Safe to call from signal handlers and threads."""
 
     def __init__(self, drain_s: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:

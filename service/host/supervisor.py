@@ -33,9 +33,9 @@ from service.host.child_process import (
 )
 from service.host.data_dir import DataDirLock
 from service.host.listen_socket import listen
-from service.host.liveness import Probing, ReadyPipe, WorkerWatch, alive
+from service.host.liveness import LivenessProbe, Probing, ReadyPipe, alive
 from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path, stop_orphan
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.queue.connection import connect
 
 POLL_S = 0.1
@@ -98,7 +98,7 @@ class Address:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-class Kept:
+class RestartingChild:
     """A child that is started again when it ends, each time a little later."""
 
     def __init__(self, child: Child, start: Callable[[], None], backoff: Backoff, most_failures: int) -> None:
@@ -109,7 +109,7 @@ class Kept:
         self._started_at = self._due_at = 0.0
         self._ended = True
 
-    def tend(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Starts the child if it is due; notes its end. StartError if it will never work."""
         if self._ended:
             if now >= self._due_at:
@@ -139,12 +139,12 @@ class Supervisor:
     def __init__(self, plan: Plan, say: Callable[[str], None], banner: Callable[[Address], str]) -> None:
         """`say` prints a line for the person at the terminal; `banner` words what is served once all is ready."""
         self._plan, self._say, self._banner = plan, say, banner
-        self._asked = Stop()
-        self._kept: dict[str, Kept] = {}
+        self._asked = Shutdown()
+        self._kept: dict[str, RestartingChild] = {}
         self._workers = dict(_workers(plan))
         self._ready = {name: ReadyPipe() for name in (*self._workers, "outbox")}
         self._watched = {
-            name: WorkerWatch(plan.host, pipe, plan.patience.probing) for name, pipe in self._ready.items()
+            name: LivenessProbe(plan.host, pipe, plan.patience.probing) for name, pipe in self._ready.items()
         }
 
     def run(self) -> None:
@@ -227,10 +227,10 @@ class Supervisor:
             self._tend_and_pause()
         kept.succeeded = True
 
-    def _keep(self, name: str, child: Child, start: Callable[[], None]) -> Kept:
-        kept = Kept(child, start, self._plan.backoff, self._plan.patience.starts_without_success)
+    def _keep(self, name: str, child: Child, start: Callable[[], None]) -> RestartingChild:
+        kept = RestartingChild(child, start, self._plan.backoff, self._plan.patience.starts_without_success)
         self._kept[name] = kept
-        kept.tend(time.monotonic())
+        kept.poll(time.monotonic())
         return kept
 
     def _tend_and_pause(self) -> None:
@@ -238,12 +238,12 @@ class Supervisor:
         if self._asked.draining():
             raise Stopped
         for kept in self._kept.values():
-            kept.tend(time.monotonic())
+            kept.poll(time.monotonic())
         for name, watch in self._watched.items():
             if name in self._kept:
                 self._kill_if_stuck(self._kept[name].child, watch)
 
-    def _kill_if_stuck(self, child: Child, watch: WorkerWatch) -> None:
+    def _kill_if_stuck(self, child: Child, watch: LivenessProbe) -> None:
         """One that no longer answers, says itself that it is stuck, or never comes up."""
         reason = watch.look(time.monotonic()) if child.running else None
         if reason is not None:

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.host.child_process import EXIT_CONFIG
-from service.host.health_server import Port
+from service.host.health_server import HealthServer
 from service.host.memory import set_startup_aside
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.outbox.archive import FOLDER, Archive
 from service.outbox.keeper import Keeper
 from service.outbox.metrics import OutboxMetrics
@@ -48,7 +48,7 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
     configure_logging(settings)
     try:
         outbox = Outbox(settings)
-        port = Port(settings.host, settings.outbox_port, outbox)
+        port = HealthServer(settings.host, settings.outbox_port, outbox)
         outbox.refuse_newer_schema()
     except (ValueError, OSError, SchemaTooNew) as error:
         print(f"glad outbox: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
@@ -76,7 +76,7 @@ class Outbox:
                 "there is nothing to deliver to: set GLAD_WEBHOOK_URLS and GLAD_WEBHOOK_SECRET, GLAD_MQTT_URL, or "
                 "GLAD_ARCHIVE=on"
             )
-        self.stop = Stop()
+        self.stop = Shutdown()
         self._redis_url, self._redis = settings.redis_url, connect(settings.redis_url)
         self._metrics = OutboxMetrics()
         self.sinks = make_sinks(settings, self._redis, self._metrics)

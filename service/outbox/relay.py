@@ -21,7 +21,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.host.child_process import Backoff
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.outbox.metrics import OutboxMetrics
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.events import StoredEvent
@@ -93,7 +93,7 @@ class Relay:
     """Delivers the event stream to one sink."""
 
     def __init__(
-        self, sink: Sink, subscription: Subscription, metrics: OutboxMetrics, stop: Stop, holds: Callable[[], bool]
+        self, sink: Sink, subscription: Subscription, metrics: OutboxMetrics, stop: Shutdown, holds: Callable[[], bool]
     ) -> None:
         """`holds`: whether this process is the one that delivers to the sink now."""
         self.sink = sink

@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class QueueEstimate:
     """The queue as a new job would find it."""
 
     room: Room
@@ -48,7 +48,7 @@ class Outlook:
     """Between two completions while the queue was busy; None before any was measured."""
 
     @classmethod
-    def read(cls, room: Room, reply: Sequence[str | int]) -> Outlook:
+    def read(cls, room: Room, reply: Sequence[str | int]) -> QueueEstimate:
         """From a script's backlog, jobs ahead and mean interval."""
         backlog, ahead, mean = reply
         return cls(room, int(backlog), int(ahead), float(mean) if mean != "" else None)

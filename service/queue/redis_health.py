@@ -15,7 +15,7 @@ from service.queue.stats import pools_known
 
 
 @dataclass(frozen=True)
-class Keeping:
+class Durability:
     """What Redis does with its data at a restart and when its memory is full."""
 
     append_only: bool
@@ -40,7 +40,7 @@ class Keeping:
         return self.eviction.startswith("allkeys")
 
     @property
-    def flaws(self) -> str:
+    def problems(self) -> str:
         """What is wrong, and what to set; empty: nothing."""
         told = []
         if self.evicts:
@@ -51,9 +51,9 @@ class Keeping:
         return "; ".join(told)
 
 
-async def read_keeping(client: redis.asyncio.Redis) -> Keeping:
+async def read_durability(client: redis.asyncio.Redis) -> Durability:
     """How it is set now. RedisError if it is away."""
-    return Keeping.read(await cast("Any", client.info()))
+    return Durability.read(await cast("Any", client.info()))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RedisState:
     clients: int
     append_ok: bool
     """The last write of the append-only file succeeded, or there is no such file."""
-    keeping: Keeping
+    keeping: Durability
     stream_lengths: Mapping[str, int]
     """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
 
@@ -91,6 +91,6 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
         memory_limit_bytes=int(info.get("maxmemory") or info.get("total_system_memory") or 0),
         clients=int(info["connected_clients"]),
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
-        keeping=Keeping.read(info),
+        keeping=Durability.read(info),
         stream_lengths={name: sum(islice(lengths, len(of_pools))) for name, of_pools in streams.items()},
     )

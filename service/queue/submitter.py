@@ -12,9 +12,9 @@ import structlog
 
 from service.contract import DEFAULT_POOL, Job, Priority
 from service.queue import keys, schema
-from service.queue.admission import Limits, Outlook, Room
+from service.queue.admission import Limits, QueueEstimate, Room
 from service.queue.claims import DEFAULT_LEASE_MS
-from service.queue.redis_health import read_keeping
+from service.queue.redis_health import read_durability
 from service.queue.scripts import load
 from service.queue.stats import QueueStats, read_stats
 
@@ -44,7 +44,7 @@ class Submission:
     outcome: Outcome
     inspection_id: str
     """The inspection that stands: the job's own, or the first one with its key."""
-    outlook: Outlook
+    outlook: QueueEstimate
     """The queue as it was found."""
 
 
@@ -98,22 +98,22 @@ class JobSubmitter:
         )
         outcome, inspection_id, *found = reply
         room = Room(outcome) if outcome in set(Room) else Room.OPEN
-        return Submission(Outcome(outcome), inspection_id, Outlook.read(room, found))
+        return Submission(Outcome(outcome), inspection_id, QueueEstimate.read(room, found))
 
     async def ask(
         self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
-    ) -> Outlook:
+    ) -> QueueEstimate:
         """What a submission to this pool would find now. RedisError if Redis is away."""
         await self._know_schema()
         args = self._admission_args(priority, deadline_ms)
         room, *found = await cast("Any", self._ask(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
-        return Outlook.read(Room(room), found)
+        return QueueEstimate.read(Room(room), found)
 
     async def _know_schema(self) -> None:
         if not self._schema_known:
             await schema.check_async(self._redis)
-            if flaws := (await read_keeping(self._redis)).flaws:
-                log.warning("Redis may lose what it was given", flaws=flaws)
+            if problems := (await read_durability(self._redis)).problems:
+                log.warning("Redis may lose what it was given", problems=problems)
             self._schema_known = True
 
     def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:

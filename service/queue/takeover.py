@@ -41,7 +41,7 @@ class Takeover:
         max_deaths: int,
     ) -> None:
         self._keys, self._completer = pool_keys, completer
-        self._undertaker = f"{owner}/reclaim"
+        self._reaper = f"{owner}/reclaim"
         self._lease_ms, self._max_deaths = lease_ms, max_deaths
         self._reclaim = client.register_script(load("reclaim"))
 
@@ -54,7 +54,7 @@ class Takeover:
                 args=[
                     keys.INSPECTION_PREFIX,
                     keys.HELD_PREFIX,
-                    self._undertaker,
+                    self._reaper,
                     self._lease_ms,
                     self._max_deaths,
                     MOST_PER_RECLAIM,
@@ -64,7 +64,7 @@ class Takeover:
         return Reclaimed(tuple(suspects), tuple(self._give_up(row) for row in exhausted))
 
     def _give_up(self, row: list[str | None]) -> str:
-        claimed = read_row(row, self._undertaker)
+        claimed = read_row(row, self._reaper)
         if isinstance(claimed, UnreadableJob):
             self._completer.bury(claimed)
             return claimed.id

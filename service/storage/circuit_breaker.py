@@ -11,7 +11,7 @@ REST_S = 5.0
 """How long nobody asks, after one who got no answer."""
 
 
-class Silence:
+class CircuitBreaker:
     """Remembers that calls got no answer in time. Safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class Silence:
         self._until = 0.0
 
     @contextmanager
-    def respected(self) -> Iterator[None]:
+    def guard(self) -> Iterator[None]:
         """A call. TimeoutError at once while the last one got no answer, but for one caller after each rest."""
         asks = self._begin()
         try:

@@ -17,7 +17,7 @@ import fsspec
 from fsspec.asyn import sync
 from fsspec.spec import AbstractFileSystem
 
-from service.storage.circuit_breaker import Silence
+from service.storage.circuit_breaker import CircuitBreaker
 from service.storage.local import Disk
 
 DAY_MS = 86_400_000
@@ -40,7 +40,7 @@ class RemoteStore:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._silence = Silence()
+        self._silence = CircuitBreaker()
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
         protocol = urlsplit(self._url).scheme
@@ -62,7 +62,7 @@ class RemoteStore:
             return []
 
     def write(self, ref: str, content: bytes) -> None:
-        with self._silence.respected():
+        with self._silence.guard():
             self._write(ref, content)
 
     def _write(self, ref: str, content: bytes) -> None:
@@ -78,12 +78,12 @@ class RemoteStore:
 
     def read(self, ref: str) -> bytes:
         system, path = self._place(ref)
-        with self._silence.respected():
+        with self._silence.guard():
             return bytes(_answered(system, "cat_file", None, path))
 
     def remove(self, ref: str) -> None:
         system, path = self._place(ref)
-        with self._silence.respected():
+        with self._silence.guard():
             _answered(system, "rm_file", None, path)
 
     def folders(self) -> list[str]:

@@ -15,11 +15,11 @@ import torch
 from redis.exceptions import RedisError
 
 from service.contract import Failure, State
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.queue.claims import ClaimedJob
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.worker.bundle_cache import BundleUnavailable
-from service.worker.heartbeat import Pulse
+from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.parts import Bundle, Bundles, Device, Found, Image, Queue, Ready, Threads
 from service.worker.runner import NotFinite
@@ -71,8 +71,8 @@ class Engine(Generic[Bundle, Image, Found]):
         codecs: Threads[Bundle, Image, Found],
         leases: LeaseKeeper,
         metrics: WorkerMetrics,
-        pulse: Pulse,
-        stop: Stop,
+        pulse: Heartbeat,
+        stop: Shutdown,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`clock`: seconds that only grow; that of the codec threads."""

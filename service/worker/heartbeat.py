@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
-class Pulse:
+class Heartbeat:
     """Written by the engine, read by the health port."""
 
     def __init__(
@@ -115,7 +115,7 @@ def device_memory(device: str) -> DeviceMemory | None:
 class Vitals(Collector):
     """Gauges that are read at the moment of a scrape."""
 
-    def __init__(self, pulse: Pulse, device: str) -> None:
+    def __init__(self, pulse: Heartbeat, device: str) -> None:
         self._pulse, self._device = pulse, device
 
     def describe(self) -> Iterable[Metric]:

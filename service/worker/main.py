@@ -19,15 +19,15 @@ from redis.exceptions import RedisError
 
 from model_store.bundle import Bundle
 from model_store.devices import choose_device
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import Loaded
 from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.host.health_server import Port
+from service.host.health_server import HealthServer
 from service.host.memory import set_startup_aside
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
@@ -40,7 +40,7 @@ from service.telemetry.setup import open_tracing
 from service.worker.bundle_cache import BundleCache, Load, first_to_warm
 from service.worker.codec_threads import Codecs
 from service.worker.engine import Engine
-from service.worker.heartbeat import Pulse, Vitals
+from service.worker.heartbeat import Heartbeat, Vitals
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
@@ -56,11 +56,11 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = None) -> int:
     """Works until SIGTERM; returns the exit status. `ready_fd`: told the port, then that the models are warm."""
     configure_logging(settings)
-    stop = Stop(settings.drain_s)
-    pulse = Pulse(settings.stuck_after_s, leaving=stop.draining)
+    stop = Shutdown(settings.drain_s)
+    pulse = Heartbeat(settings.stuck_after_s, leaving=stop.draining)
     try:
         workplace = Workplace(settings, stop=stop, pulse=pulse, load=load)
-        port = Port(settings.host, settings.worker_port, pulse)
+        port = HealthServer(settings.host, settings.worker_port, pulse)
         workplace.refuse_newer_schema()
     except (ValueError, OSError, StoreError, SchemaTooNew) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
@@ -83,7 +83,7 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
 class Workplace:
     """The parts of one worker, put together."""
 
-    def __init__(self, settings: Settings, *, stop: Stop, pulse: Pulse, load: Load | None) -> None:
+    def __init__(self, settings: Settings, *, stop: Shutdown, pulse: Heartbeat, load: Load | None) -> None:
         """ValueError, OSError or StoreError if the settings cannot be used. Connects to nothing yet."""
         self._settings = settings
         self.device = device = choose_device(settings.device)
@@ -91,7 +91,7 @@ class Workplace:
         self._stop, self._pulse, metrics = stop, pulse, WorkerMetrics()
         metrics.registry.register(Vitals(pulse, device))
         self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys)
-        loader = load or fastest(Wanted.parse(settings.engine), self.lanes)
+        loader = load or fastest(EngineSpec.parse(settings.engine), self.lanes)
         self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
         self._runner = Runner(device, self.lanes)
         self._jobs, self._redis_url = job_queue(settings), settings.redis_url
@@ -190,7 +190,7 @@ def job_queue(settings: Settings) -> JobQueue:
     )
 
 
-def fastest(wanted: Wanted, lanes: int) -> Load:
+def fastest(wanted: EngineSpec, lanes: int) -> Load:
     """Loads a bundle on the fastest of the engines that are wanted, measured here with so many lanes."""
 
     def load(bundle: Bundle, device: str) -> Loaded:

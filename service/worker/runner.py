@@ -19,7 +19,7 @@ from glad.image_codec import Pixels
 from glad.images.framed import Square
 from glad.images.tiling import Tile
 from glad.lane import Lane, LaneBlock, Phase
-from glad.noise_prediction import Told, predict_noise
+from glad.noise_prediction import Conditioning, predict_noise
 from glad.reconstruct import decode, encode
 from glad.scoring import at_side, gather_evidence
 from glad.step import step
@@ -184,7 +184,7 @@ class Runner:
             yield f"images x {size}"
         for size in self._shapes.denoiser:
             latents = torch.zeros(size, *bundle.latent_shape, device=self._device)
-            told = Told((models.condition,) * size, (1.0,) * size)
+            told = Conditioning((models.condition,) * size, (1.0,) * size)
             steps = torch.ones(size, dtype=torch.int64, device=self._device)
             predict_noise(models.denoiser, latents, steps, told, self._shapes)
             yield f"denoiser x {size}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.batching import CallShapes, call_shapes, in_buckets
+from glad.batching import BatchSizes, call_shapes, in_buckets
 from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock, Phase
 from glad.protocols import Models
@@ -54,7 +54,7 @@ def convolving() -> Models:
     return Models(PlainAutoencoder(), ConvolvingDenoiser(), PixelFeatures())
 
 
-def staggered(models: Models, shapes: CallShapes, watched: int) -> tuple[Tensor, Lane]:
+def staggered(models: Models, shapes: BatchSizes, watched: int) -> tuple[Tensor, Lane]:
     """Image `watched` in a block of 8 that fills one lane per step, so that every call mixes eight different steps."""
     block = LaneBlock.empty(8, 3, SIDE)
     comparator = ImageComparator(models.autoencoder, models.features)
@@ -79,7 +79,7 @@ def staggered(models: Models, shapes: CallShapes, watched: int) -> tuple[Tensor,
 def test_a_lane_is_bit_equal_alone_and_among_eight_at_other_steps_where_the_call_shape_is_the_same(
     models: Models,
 ) -> None:
-    eight = CallShapes(denoiser=(8,))
+    eight = BatchSizes(denoiser=(8,))
     alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), shapes=eight)
     latent, lane = staggered(models, eight, watched=2)
     assert torch.equal(alone.latents[0], latent)
@@ -88,8 +88,8 @@ def test_a_lane_is_bit_equal_alone_and_among_eight_at_other_steps_where_the_call
 
 @pytest.mark.parametrize("models", [toy_models(), convolving()], ids=["arithmetic", "convolving"])
 def test_a_lane_is_the_same_within_rounding_in_other_call_shapes(models: Models) -> None:
-    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), shapes=CallShapes(denoiser=(1,)))
-    latent, lane = staggered(models, CallShapes(denoiser=(1, 2, 4, 8)), watched=2)
+    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), shapes=BatchSizes(denoiser=(1,)))
+    latent, lane = staggered(models, BatchSizes(denoiser=(1, 2, 4, 8)), watched=2)
     torch.testing.assert_close(alone.latents[0], latent, atol=1e-5, rtol=0)
     assert (alone.lanes[0].denoising_step, alone.lanes[0].comparisons) == (lane.denoising_step, lane.comparisons)
 
@@ -104,10 +104,10 @@ def test_the_order_of_images_changes_nothing() -> None:
 def test_a_batch_mate_that_is_not_a_number_spoils_only_itself() -> None:
     spoiled = IMAGES[:2].clone()
     spoiled[1] = float("nan")
-    together = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), shapes=CallShapes(denoiser=(2,)))
-    alone = reconstruct(spoiled[:1], NOISE[:1], toy_models(), settings(), shapes=CallShapes(denoiser=(2,)))
-    assert torch.equal(together.latents[0], alone.latents[0])
-    assert together.latents[1].isnan().any()
+    merge_lanes = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
+    alone = reconstruct(spoiled[:1], NOISE[:1], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
+    assert torch.equal(merge_lanes.latents[0], alone.latents[0])
+    assert merge_lanes.latents[1].isnan().any()
 
 
 def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_threshold() -> None:
@@ -118,7 +118,7 @@ def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_
         block.admit(slot, Lane(method), IMAGES[slot], NOISE[slot])
     comparator = ImageComparator(models.autoencoder, models.features)
     while active := block.active_slots():
-        block.write(step(block, active, models, comparator, CallShapes()))
+        block.write(step(block, active, models, comparator, BatchSizes()))
     for slot, method in enumerate((long, short)):
         alone = reconstruct(IMAGES[slot : slot + 1], NOISE[slot : slot + 1], models, method)
         torch.testing.assert_close(block.generated[slot], alone.latents[0], atol=1e-6, rtol=0)
@@ -137,11 +137,11 @@ def test_lanes_that_read_other_layers_or_ranges_are_compared_apart_and_answered_
     )
     for slot, trigger in enumerate(triggers):
         block.admit(slot, Lane(settings().model_copy(update={"trigger": trigger, "t_min": 750})), IMAGES[0], NOISE[0])
-    outcome = step(block, (0, 1, 2), models, comparator, CallShapes(comparator=(8,)))
-    together = [lane.trigger for lane in outcome.lanes]
-    alone = [step(block, (i,), models, comparator, CallShapes(comparator=(8,))).lanes[0].trigger for i in range(3)]
-    assert together == alone
-    assert len({trigger.score for trigger in together if trigger}) == 3
+    outcome = step(block, (0, 1, 2), models, comparator, BatchSizes(comparator=(8,)))
+    merge_lanes = [lane.trigger for lane in outcome.lanes]
+    alone = [step(block, (i,), models, comparator, BatchSizes(comparator=(8,))).lanes[0].trigger for i in range(3)]
+    assert merge_lanes == alone
+    assert len({trigger.score for trigger in merge_lanes if trigger}) == 3
 
 
 def test_what_lies_on_padding_changes_neither_trigger_nor_image() -> None:
@@ -164,7 +164,7 @@ def test_a_step_changes_nothing_until_it_is_written() -> None:
     block.admit(1, Lane(settings()), IMAGES[0], NOISE[0])
     before, lane = block.generated.clone(), block.lane(1)
     models = toy_models()
-    outcome = step(block, (1,), models, ImageComparator(models.autoencoder, models.features), CallShapes())
+    outcome = step(block, (1,), models, ImageComparator(models.autoencoder, models.features), BatchSizes())
     assert torch.equal(block.generated, before)
     assert block.lane(1) == lane
     block.write(outcome)
@@ -175,7 +175,7 @@ def test_a_step_changes_nothing_until_it_is_written() -> None:
 def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -> None:
     denoiser, features = ToyDenoiser(drifting), PixelFeatures()
     models = Models(PlainAutoencoder(), denoiser, features)
-    result = reconstruct(IMAGES[:3], NOISE[:3], models, settings(), shapes=CallShapes(denoiser=(4,)))
+    result = reconstruct(IMAGES[:3], NOISE[:3], models, settings(), shapes=BatchSizes(denoiser=(4,)))
     assert denoiser.batches == [4] * 25  # three lanes and one row of padding, at every step
     # one at a time on a CPU: two images per comparison, and of the trigger's layer only
     assert features.batches == [1] * 2 * sum(lane.comparisons for lane in result.lanes)
@@ -185,7 +185,7 @@ def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -
 def test_more_lanes_than_the_largest_bucket_are_split() -> None:
     denoiser = ToyDenoiser(drifting)
     models = Models(PlainAutoencoder(), denoiser, PixelFeatures())
-    reconstruct(IMAGES[:7], NOISE[:7], models, settings(0.0), shapes=CallShapes(denoiser=(1, 2, 4)))
+    reconstruct(IMAGES[:7], NOISE[:7], models, settings(0.0), shapes=BatchSizes(denoiser=(1, 2, 4)))
     assert denoiser.batches == [4, 4] * 25  # 4 and 3, and 3 needs a bucket of 4
 
 
@@ -197,7 +197,7 @@ def test_padding_of_a_call_is_dropped() -> None:
 @pytest.mark.parametrize("buckets", [(), (0, 1), (4, 2), (2, 2)])
 def test_buckets_that_do_not_ascend_are_refused(buckets: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="ascending"):
-        CallShapes(denoiser=buckets)
+        BatchSizes(denoiser=buckets)
 
 
 def test_a_lane_tells_its_phase_and_steps() -> None:
@@ -227,7 +227,7 @@ def test_a_block_refuses_what_does_not_belong_in_it() -> None:
     with pytest.raises(ValueError, match="slot 1 is free"):
         block.lane(1)
     with pytest.raises(ValueError, match="slot 1 is free"):
-        step(block, (1,), toy_models(), ImageComparator(PlainAutoencoder(), PixelFeatures()), CallShapes())
+        step(block, (1,), toy_models(), ImageComparator(PlainAutoencoder(), PixelFeatures()), BatchSizes())
 
 
 def test_call_shapes_are_few_and_cover_all_lanes() -> None:

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from glad.lane import Lane, LaneBlock
-from glad.noise_prediction import Told, predict_noise
+from glad.noise_prediction import Conditioning, predict_noise
 from glad.protocols import Condition
 from glad.reconstruct import reconstruct
 from glad.settings.method import MethodSettings, ScoreSettings, TriggerSettings
 from tests.glad.toys import ToyDenoiser, random_images, random_noise, toy_models
 
-SHAPES = CallShapes(denoiser=(1, 2, 4))
+SHAPES = BatchSizes(denoiser=(1, 2, 4))
 LATENTS = random_noise(3, 4)
 STEPS = torch.tensor([1, 300, 700])
 
@@ -33,14 +33,14 @@ def settings(guidance: float) -> MethodSettings:
 def test_the_guided_prediction_is_the_formula_by_hand() -> None:
     # The toy predicts 0 plus the mean of its prompt: e_c = 0.5, e_0 = 0.2; 0.2 + 9 (0.5 - 0.2) = 2.9.
     denoiser = ToyDenoiser(lambda latent, _: torch.zeros_like(latent))
-    told = Told((condition(0.5, 0.2),) * 3, (9.0,) * 3)
+    told = Conditioning((condition(0.5, 0.2),) * 3, (9.0,) * 3)
     guided = predict_noise(denoiser, LATENTS, STEPS, told, SHAPES)
     torch.testing.assert_close(guided, torch.full_like(LATENTS, 2.9))
 
 
 def test_without_guidance_a_lane_costs_one_evaluation_and_the_empty_prompt_is_never_asked() -> None:
     denoiser = ToyDenoiser(lambda latent, _: torch.zeros_like(latent))
-    told = Told((condition(0.5, torch.nan),) * 2, (1.0,) * 2)
+    told = Conditioning((condition(0.5, torch.nan),) * 2, (1.0,) * 2)
     plain = predict_noise(denoiser, LATENTS[:2], STEPS[:2], told, SHAPES)
     assert denoiser.batches == [2]
     torch.testing.assert_close(plain, torch.full_like(plain, 0.5))
@@ -50,11 +50,11 @@ def test_each_lane_is_guided_by_its_own_condition_and_weight() -> None:
     models = toy_models()
     conditions = (condition(0.1, 0.0), condition(0.2, 0.1), condition(-0.3, 0.2))
     weights = (1.0, 9.0, 3.0)
-    together = predict_noise(models.denoiser, LATENTS, STEPS, Told(conditions, weights), SHAPES)
+    merge_lanes = predict_noise(models.denoiser, LATENTS, STEPS, Conditioning(conditions, weights), SHAPES)
     for i in range(3):
-        own = Told((conditions[i],), (weights[i],))
+        own = Conditioning((conditions[i],), (weights[i],))
         alone = predict_noise(models.denoiser, LATENTS[i : i + 1], STEPS[i : i + 1], own, SHAPES)
-        torch.testing.assert_close(together[i : i + 1], alone)
+        torch.testing.assert_close(merge_lanes[i : i + 1], alone)
 
 
 def test_a_prompt_that_equals_the_empty_one_makes_guidance_change_nothing() -> None:
@@ -73,6 +73,6 @@ def test_guidance_without_a_condition_is_refused_at_the_door() -> None:
 
 
 def test_lanes_with_and_without_a_condition_never_share_a_unet() -> None:
-    told = Told((condition(0.1, 0.0), None), (1.0, 1.0))
+    told = Conditioning((condition(0.1, 0.0), None), (1.0, 1.0))
     with pytest.raises(ValueError, match="1 of 2 lanes have a condition"):
         predict_noise(toy_models().denoiser, LATENTS[:2], STEPS[:2], told, SHAPES)

@@ -13,7 +13,7 @@ from torch import Tensor
 from glad.image_codec import Pixels
 from glad.images.mosaic import LONGEST_PX
 from glad.images.placement import Box
-from glad.lane import Lane, Trigger, TriggerReason, together
+from glad.lane import Lane, Trigger, TriggerReason, merge_lanes
 from glad.noise_schedule import noise_schedule
 from glad.protocols import Models
 from glad.settings.method import MethodSettings, ScheduleSettings
@@ -175,12 +175,12 @@ def test_the_ways_of_tiles_are_told_as_the_longest_and_the_sum() -> None:
     settings = method(start=100, steps=10)
     late = Lane(settings, 10, Trigger(31, TriggerReason.T_MIN, 0.1), 7, 10)
     early = Lane(settings, 10, Trigger(71, TriggerReason.SCORE, 0.6), 3, 10)
-    whole = together([late, early, Lane(settings, 10, None, 10, 10)])
+    whole = merge_lanes([late, early, Lane(settings, 10, None, 10, 10)])
     assert whole.trigger == early.trigger
     assert (whole.denoising_step, whole.comparisons, whole.unet_evaluations) == (71, 20, 30)
-    assert together([late]) == late
+    assert merge_lanes([late]) == late
     with pytest.raises(ValueError, match="without lanes"):
-        together([])
+        merge_lanes([])
 
 
 def test_the_result_of_one_image_is_the_same_beside_others() -> None:

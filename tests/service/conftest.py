@@ -19,7 +19,7 @@ import redis.asyncio
 from glad.quality_gate.limits import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
-from service.api.dependencies import Site
+from service.api.dependencies import Services
 from service.auth.key_cache import SharedKeys
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
@@ -122,7 +122,7 @@ class Running:
     """A started application and a client of it."""
 
     http: httpx.AsyncClient
-    site: Site
+    services: Services
     settings: Settings
 
     def stored(self) -> list[Path]:
@@ -151,7 +151,7 @@ async def start_app(tmp_path: Path, toy_store: Path) -> AsyncIterator[StartApp]:
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)
             http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://localhost"))
-            return Running(http, app.state.site, made)
+            return Running(http, app.state.services, made)
 
         yield start
 

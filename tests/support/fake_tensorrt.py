@@ -304,6 +304,6 @@ LIBRARY = cast(api.TensorRt, sys.modules[__name__])
 PLACE = Place(Host(), LIBRARY)
 
 
-def find_place(device: str) -> Place:
+def find_gpu(device: str) -> Place:
     """Everywhere."""
     return PLACE

@@ -19,7 +19,7 @@ from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
-from model_store.engines.backends import FindPlace, Runner, open_files
+from model_store.engines.backends import FindGpu, Runner, open_files
 from model_store.engines.export_manifest import (
     EngineFailed,
     ExportedPart,
@@ -118,7 +118,7 @@ def make_export(
     command: str,
     progress: Progress,
     say: Callable[[str], None],
-    find_place: FindPlace = tensorrt_place,
+    find_gpu: FindGpu = tensorrt_place,
 ) -> Made:
     """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
@@ -128,13 +128,13 @@ def make_export(
     """
     for precision in plan.precisions:
         plan.tolerances(precision)
-    origin = Origin.of(plan.engine, plan.device, find_place)  # refuses before the work where TensorRT is absent
+    origin = Origin.of(plan.engine, plan.device, find_gpu)  # refuses before the work where TensorRT is absent
     bundle = open_bundle(folder)
     target = export_folder(bundle.path, plan.engine)
     with _source(bundle, data, plan) as source, _scratch(target) as made:
-        parts = _written(source, made, plan, say, find_place=find_place, older=target)
+        parts = _written(source, made, plan, say, find_gpu=find_gpu, older=target)
         reference = source.models if plan.device == "cpu" else load_models(bundle, plan.device)
-        prove = partial(_proven, source, reference, made, parts, plan=plan, progress=progress, find_place=find_place)
+        prove = partial(_proven, source, reference, made, parts, plan=plan, progress=progress, find_gpu=find_gpu)
         parities = tuple(prove(runner) for runner in plan.runners)
         make_folder(report)
         tell(parities, report, origin)
@@ -169,7 +169,7 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _written(
-    source: Source, folder: Path, plan: Plan, say: Callable[[str], None], *, find_place: FindPlace, older: Path
+    source: Source, folder: Path, plan: Plan, say: Callable[[str], None], *, find_gpu: FindGpu, older: Path
 ) -> tuple[ExportedPart, ...]:
     learnt = partial(samples, source.models, source.settings, source.probes)
     write = partial(
@@ -182,7 +182,7 @@ def _written(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         onnx = Path(scratch)
         buckets = call_shapes("cuda", plan.lanes)
-        return build_parts(onnx, write(onnx), folder, buckets, place=find_place(plan.device), say=say)
+        return build_parts(onnx, write(onnx), folder, buckets, place=find_gpu(plan.device), say=say)
 
 
 def samples(
@@ -218,10 +218,10 @@ def _proven(
     *,
     plan: Plan,
     progress: Progress,
-    find_place: FindPlace,
+    find_gpu: FindGpu,
 ) -> Parity:
     files = {part.part: folder / part.file for part in parts if part.precision == runner.precision}
-    candidate = open_files(runner, files, source.shapes, plan.device, reference.condition, find_place=find_place)
+    candidate = open_files(runner, files, source.shapes, plan.device, reference.condition, find_gpu=find_gpu)
     try:
         return compare(
             reference,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from model_store.bundle import Bundle
-from model_store.engines.backends import FindPlace
+from model_store.engines.backends import FindGpu
 from model_store.engines.export_manifest import (
     EXPORT_NAME,
     PARITY_NAME,
@@ -40,12 +40,12 @@ class Origin:
     """TensorRT: the only device that the engines run on."""
 
     @classmethod
-    def of(cls, engine: ExportEngine, device: str, find_place: FindPlace) -> Self:
+    def of(cls, engine: ExportEngine, device: str, find_gpu: FindGpu) -> Self:
         """As it is here. EngineUnusable if the engine is not."""
         software = {name: version(name) for name in LIBRARIES}
         if engine == "onnx":
             return cls(engine, {**software, "onnxruntime": _runtime_version()})
-        place = find_place(device)
+        place = find_gpu(device)
         return cls(engine, {**software, "tensorrt": place.library.__version__}, place.device.name)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from model_store.engines.export_manifest import ExportedPart
 from model_store.engines.tensorrt import Place
 from model_store.engines.tensorrt_protocols import (
@@ -96,7 +96,7 @@ def build_parts(
     onnx: Path,
     parts: Sequence[ExportedPart],
     target: Path,
-    buckets: CallShapes,
+    buckets: BatchSizes,
     *,
     place: Place,
     say: Callable[[str], None],

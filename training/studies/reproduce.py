@@ -13,7 +13,7 @@ import numpy as np
 
 from glad.settings.presets import SINGLE_CLASS, Preset, preset
 from model_store.bundle import Bundle, open_bundle
-from model_store.importing.bundle import Origins, Wanted, import_bundle
+from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 from training.data.dataset import test_images
 from training.evaluation.evaluate import evaluate
 from training.evaluation.misses import look_at_worst
@@ -159,7 +159,7 @@ def _bundle(one: Plan, weights: Weights, out: Path, command: str, say: Say) -> B
     if target.exists():
         return open_bundle(target)
     say(f"{one.product}: importing")
-    wanted = Wanted(one.product, VERSION, one.preset.settings, one.preset.prompt, weights.licence)
+    wanted = ImportSpec(one.product, VERSION, one.preset.settings, one.preset.prompt, weights.licence)
     return import_bundle(target, one.origins, wanted, command=command, say=lambda stage: None)
 
 

@@ -17,11 +17,11 @@ import structlog
 
 from model_store.errors import StoreError
 from model_store.store import Store
-from service.api.dependencies import Site
-from service.api.intake.capacity import refuse_without_room
+from service.api.dependencies import Services
+from service.api.intake.capacity import check_capacity
 from service.api.intake.fields import InspectionFields, Origin, invalid_fields, read_fields, with_defaults
 from service.api.intake.stage_timing import stage
-from service.api.intake.store_and_enqueue import SubmissionKey, keep_and_submit
+from service.api.intake.store_and_enqueue import IdempotencyKey, store_and_enqueue
 from service.api.problems import refusal
 from service.api.uploads.decoding import Described, Upload
 from service.auth.caller import Caller
@@ -44,7 +44,7 @@ class Accepted:
 
 
 async def accept(
-    site: Site,
+    services: Services,
     caller: Caller,
     product: str,
     upload: Upload,
@@ -53,18 +53,18 @@ async def accept(
     origin: Origin | None = None,
 ) -> Accepted:
     """One image on its way from the upload into the queue; ServiceError if it is refused."""
-    pinned = await asyncio.to_thread(pin, site.store, product)
+    pinned = await asyncio.to_thread(pin, services.store, product)
     given = read_fields(upload.fields)
     fields = given if origin is None else with_defaults(upload.fields, origin)
-    pool = site.settings.pool_of(product)
-    await refuse_without_room(site, pool, fields, may_be_a_repeat=idempotency_key is not None)
-    with stage(site, "accept_decode"):
-        image = await site.decoder.describe(upload.content)
+    pool = services.settings.pool_of(product)
+    await check_capacity(services, pool, fields, may_be_a_repeat=idempotency_key is not None)
+    with stage(services, "accept_decode"):
+        image = await services.decoder.describe(upload.content)
     job = _make_job(pinned, fields, upload, image, pool=pool)
-    key = SubmissionKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
-    submission = await keep_and_submit(site, job, upload, key)
+    key = IdempotencyKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
+    submission = await store_and_enqueue(services, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
-        site.metrics.submitted(product, job.priority.value, job.station)
+        services.metrics.submitted(product, job.priority.value, job.station)
         log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
     return Accepted(job, submission)
 

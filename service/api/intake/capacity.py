@@ -6,48 +6,48 @@ import asyncio
 
 from redis.exceptions import RedisError
 
-from service.api.dependencies import Site
+from service.api.dependencies import Services
 from service.api.intake.fields import InspectionFields
 from service.api.problems import queue_unavailable
 from service.contract import Priority
 from service.errors import BacklogFull, DeadlineUnreachable, ServiceError, StorageUnavailable, WaitTooLong
-from service.queue.admission import Outlook, Room
+from service.queue.admission import QueueEstimate, Room
 from service.storage.artifacts import ArtifactsUnavailable
 
 
-async def refuse_without_room(site: Site, pool: str, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
+async def check_capacity(services: Services, pool: str, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
     """Before anything costs: is Redis there, and has the pool room? The submit script decides again, and finally.
 
     A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
     """
     try:
-        outlook = await site.jobs.ask(Priority(fields.priority), fields.deadline_ms, pool=pool)
+        outlook = await services.jobs.ask(Priority(fields.priority), fields.deadline_ms, pool=pool)
     except RedisError as error:
-        raise queue_unavailable(site, error) from error
+        raise queue_unavailable(services, error) from error
     if outlook.room is not Room.OPEN and not may_be_a_repeat:
-        raise no_room(site, outlook, fields.deadline_ms)
-    await _refuse_without_disk(site)
+        raise capacity_error(services, outlook, fields.deadline_ms)
+    await _refuse_without_disk(services)
 
 
-async def _refuse_without_disk(site: Site) -> None:
+async def _refuse_without_disk(services: Services) -> None:
     """A disk that is nearly full still has to take results and the queue's log: new images come last."""
-    least = site.settings.min_free_bytes
+    least = services.settings.min_free_bytes
     try:
-        free = await asyncio.to_thread(site.artifacts.free_bytes)
+        free = await asyncio.to_thread(services.artifacts.free_bytes)
     except ArtifactsUnavailable:
         return  # storing will say so
     if free is not None and free < least:
         raise StorageUnavailable(
             f"the image store has {free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be: free space, or "
             "send it again later",
-            retry_after_s=site.settings.retry_after_s,
+            retry_after_s=services.settings.retry_after_s,
         )
 
 
-def no_room(site: Site, outlook: Outlook, deadline_ms: int | None) -> ServiceError:
+def capacity_error(services: Services, outlook: QueueEstimate, deadline_ms: int | None) -> ServiceError:
     """Why a submission is refused, and when to come back: by the measured pace, or GLAD_RETRY_AFTER_S before any."""
-    limits = site.jobs.limits
-    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=site.settings.retry_after_s)
+    limits = services.jobs.limits
+    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=services.settings.retry_after_s)
     wait = f"a new inspection would wait about {outlook.expected_wait_s or 0:.1f} s"
     if outlook.room is Room.LATE:
         return DeadlineUnreachable(

@@ -8,29 +8,29 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from service.api.dependencies import Site
+from service.api.dependencies import Services
 from service.errors import QueueUnavailable, ServiceError
 
 
 @contextmanager
-def rejections_counted(site: Site) -> Iterator[None]:
+def rejections_counted(services: Services) -> Iterator[None]:
     """Every refusal inside is counted by its kind."""
     try:
         yield
     except ServiceError as error:
-        site.metrics.rejected(error.slug)
+        services.metrics.rejected(error.slug)
         raise
     except RedisError:  # on its way to become that answer: service.api.problems
-        site.metrics.rejected(QueueUnavailable.slug)
+        services.metrics.rejected(QueueUnavailable.slug)
         raise
 
 
 @contextmanager
-def stage(site: Site, name: str) -> Iterator[None]:
+def stage(services: Services, name: str) -> Iterator[None]:
     """What is inside counts as this stage: a span, and its seconds."""
     began = time.perf_counter()
     try:
-        with site.tracing.span(name):
+        with services.tracing.span(name):
             yield
     finally:
-        site.metrics.stage(name, time.perf_counter() - began)
+        services.metrics.stage(name, time.perf_counter() - began)

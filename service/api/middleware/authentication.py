@@ -10,20 +10,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_answer
 from service.auth.caller import ANYBODY, Caller
-from service.auth.guard import Guard
+from service.auth.guard import Authenticator
 from service.auth.rate_limit import address_of
 from service.errors import RateExceeded, ServiceError
 
 log = structlog.get_logger(__name__)
 
 
-class Door:
+class AuthenticationMiddleware:
     """ASGI middleware: a request passes with its caller in `request.state.caller`, or is answered here."""
 
     def __init__(
         self,
         app: ASGIApp,
-        guard: Callable[[], Guard],
+        guard: Callable[[], Authenticator],
         open_paths: frozenset[str],
         refused: Callable[[str, Scope], None],
     ) -> None:

@@ -16,7 +16,7 @@ BROKEN = 500
 """The application raised before it answered."""
 
 
-class Observed:
+class RequestMetricsMiddleware:
     """ASGI middleware: method, route, status, and the time to the first byte."""
 
     def __init__(self, app: ASGIApp, metrics: Callable[[], ApiMetrics]) -> None:

@@ -11,7 +11,7 @@ from service.api.middleware.request_metrics import route_of
 from service.telemetry.tracing import Tracing
 
 
-class Traced:
+class TracingMiddleware:
     """ASGI middleware. Reads are not traced: they would bury what matters."""
 
     def __init__(self, app: ASGIApp, tracing: Callable[[], Tracing]) -> None:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import ALWAYS
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """ASGI middleware around everything."""
 
     def __init__(self, app: ASGIApp) -> None:

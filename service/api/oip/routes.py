@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import Accepted, accept, pin
 from service.api.intake.stage_timing import rejections_counted
 from service.api.oip import openapi as documents
@@ -24,7 +24,7 @@ from service.api.oip.schemas import ModelMetadata, ModelReady, ServerLive, Serve
 from service.api.oip.tensors import INPUTS, MAP, OUTPUTS, Inspected, Order, read_map, read_order, write_outputs
 from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
 from service.api.routes import health
-from service.api.routes.answers import standing
+from service.api.routes.answers import current_result
 from service.api.routes.artifacts import load_artifact
 from service.api.uploads.decoding import Upload
 from service.auth.caller import Caller, CallerOf
@@ -83,30 +83,30 @@ async def live() -> ServerLive:
 
 
 @router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=documents.READY)
-async def ready(site: SiteOf, response: Response) -> ServerReady:
+async def ready(services: ServicesDep, response: Response) -> ServerReady:
     """200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
-    found = await health.ready(site, response)
+    found = await health.ready(services, response)
     return ServerReady(ready=found.status != "unavailable")
 
 
 @router.get("/v2/models/{model}", summary="Describe a model", responses=documents.METADATA)
-async def metadata(site: SiteOf, model: Model) -> ModelMetadata:
+async def metadata(services: ServicesDep, model: Model) -> ModelMetadata:
     """The product's tensors, and the version that is active."""
-    active = await _active(site, model)
+    active = await _active(services, model)
     return ModelMetadata(name=model, versions=[active], inputs=list(INPUTS), outputs=list(OUTPUTS))
 
 
 @router.get("/v2/models/{model}/versions/{version}", summary="Describe a model's version", responses=documents.METADATA)
-async def version_metadata(site: SiteOf, model: Model, version: Version) -> ModelMetadata:
+async def version_metadata(services: ServicesDep, model: Model, version: Version) -> ModelMetadata:
     """As without the version, which must be the active one."""
-    _check_version(model, version, await _active(site, model))
-    return await metadata(site, model)
+    _check_version(model, version, await _active(services, model))
+    return await metadata(services, model)
 
 
 @router.get("/v2/models/{model}/ready", summary="Is a model ready?", responses=documents.MODEL_READY)
-async def model_ready(site: SiteOf, model: Model) -> ModelReady:
+async def model_ready(services: ServicesDep, model: Model) -> ModelReady:
     """200 if images of the product would be accepted."""
-    await _active(site, model)
+    await _active(services, model)
     return ModelReady(name=model)
 
 
@@ -115,9 +115,9 @@ async def model_ready(site: SiteOf, model: Model) -> ModelReady:
     summary="Is a model's version ready?",
     responses=documents.MODEL_READY,
 )
-async def version_ready(site: SiteOf, model: Model, version: Version) -> ModelReady:
+async def version_ready(services: ServicesDep, model: Model, version: Version) -> ModelReady:
     """200 if it is the active version."""
-    _check_version(model, version, await _active(site, model))
+    _check_version(model, version, await _active(services, model))
     return ModelReady(name=model)
 
 
@@ -128,13 +128,13 @@ async def version_ready(site: SiteOf, model: Model, version: Version) -> ModelRe
     responses=documents.INFER,
     openapi_extra=documents.INFER_BODY,
 )
-async def infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model) -> Response:
+async def infer(services: ServicesDep, caller: CallerOf, sent: SentOf, model: Model) -> Response:
     """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
     of the same request harmless: it is the same inspection, and goes on waiting for it.
 
     An answer that takes longer than `GLAD_OIP_WAIT_S` is 504 and names the inspection, which goes on.
     """
-    return await _infer(site, caller, sent, model, None)
+    return await _infer(services, caller, sent, model, None)
 
 
 @router.post(
@@ -144,40 +144,44 @@ async def infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model) -> R
     responses=documents.INFER,
     openapi_extra=documents.INFER_BODY,
 )
-async def version_infer(site: SiteOf, caller: CallerOf, sent: SentOf, model: Model, version: Version) -> Response:
+async def version_infer(
+    services: ServicesDep, caller: CallerOf, sent: SentOf, model: Model, version: Version
+) -> Response:
     """As without the version; refused if the version is not the active one."""
-    return await _infer(site, caller, sent, model, version)
+    return await _infer(services, caller, sent, model, version)
 
 
-async def _infer(site: Site, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
+async def _infer(services: Services, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
     with ExitStack() as held:
-        with rejections_counted(site):
-            asked, order = await asyncio.to_thread(_read, site, sent)
-            held.enter_context(site.held.holding(sum(map(len, order.images))))  # unpacked: a small body may bring much
-            accepted = await _accept_all(site, caller, model, version, order)
-        results = await _finished(site, accepted, order)
-        return await asyncio.to_thread(_answered, site, asked, order, results)
+        with rejections_counted(services):
+            asked, order = await asyncio.to_thread(_read, services, sent)
+            held.enter_context(
+                services.held.holding(sum(map(len, order.images)))
+            )  # unpacked: a small body may bring much
+            accepted = await _accept_all(services, caller, model, version, order)
+        results = await _finished(services, accepted, order)
+        return await asyncio.to_thread(_answered, services, asked, order, results)
 
 
-def _read(site: Site, sent: Sent) -> tuple[InferRequest, Order]:
+def _read(services: Services, sent: Sent) -> tuple[InferRequest, Order]:
     """The request, as it was sent and as it is meant; MalformedInference."""
     try:
-        asked = read_request(decompress(sent.body, sent.encoding, site.settings.max_body_bytes), sent.header_length)
-        return asked, read_order(asked, site.settings.max_pixels)
+        asked = read_request(decompress(sent.body, sent.encoding, services.settings.max_body_bytes), sent.header_length)
+        return asked, read_order(asked, services.settings.max_pixels)
     except WireError as error:
         raise MalformedInference(str(error)) from error
 
 
 async def _accept_all(
-    site: Site, caller: Caller, model: str, version: str | None, order: Order
+    services: Services, caller: Caller, model: str, version: str | None, order: Order
 ) -> tuple[Accepted, ...]:
     """Every image, in order, on the way that all images go. The refusal of one names those accepted before it."""
     if version is not None:
-        _check_version(model, version, await _active(site, model))
+        _check_version(model, version, await _active(services, model))
     accepted: list[Accepted] = []
     for image, key in zip(order.images, order.keys, strict=True):
         try:
-            accepted.append(await accept(site, caller, model, Upload(image, order.fields), key))
+            accepted.append(await accept(services, caller, model, Upload(image, order.fields), key))
         except ServiceError as error:
             raise _of_one(error, order, accepted) from error
     return tuple(accepted)
@@ -191,12 +195,12 @@ def _of_one(error: ServiceError, order: Order, before: Sequence[Accepted]) -> Se
     return type(error)(detail, errors=error.errors, retry_after_s=error.retry_after_s)
 
 
-async def _finished(site: Site, accepted: Sequence[Accepted], order: Order) -> list[Result]:
+async def _finished(services: Services, accepted: Sequence[Accepted], order: Order) -> list[Result]:
     """All inspections with their verdicts. InspectionUnfinished, or InspectionFailed: each names them."""
-    wait_s = site.settings.oip_wait_s
+    wait_s = services.settings.oip_wait_s
     if order.patience_s is not None:
         wait_s = min(wait_s, order.patience_s)
-    results = await asyncio.gather(*(standing(site, one, wait_s) for one in accepted))
+    results = await asyncio.gather(*(current_result(services, one, wait_s) for one in accepted))
     if waiting := [result for result in results if not result.state.final]:
         raise InspectionUnfinished(
             f"{_named(waiting)} after {wait_s:g} s; it goes on: GET /v1/inspections/{waiting[0].id} asks for it, or "
@@ -218,8 +222,8 @@ def _reason(result: Result) -> str:
     return f"{result.error.code}: {result.error.detail}" if result.error else "no reason is kept"
 
 
-def _answered(site: Site, asked: InferRequest, order: Order, results: Sequence[Result]) -> Response:
-    found = [Inspected(result, _map(site, result) if MAP in order.outputs else None) for result in results]
+def _answered(services: Services, asked: InferRequest, order: Order, results: Sequence[Result]) -> Response:
+    found = [Inspected(result, _map(services, result) if MAP in order.outputs else None) for result in results]
     head = {"model_name": results[0].product}
     if results[0].bundle is not None:
         head["model_version"] = results[0].bundle.version
@@ -232,17 +236,17 @@ def _answered(site: Site, asked: InferRequest, order: Order, results: Sequence[R
     return Response(answer.body, media_type="application/octet-stream", headers=headers)
 
 
-def _map(site: Site, result: Result) -> NDArray[np.float32]:
+def _map(services: Services, result: Result) -> NDArray[np.float32]:
     if result.unfit:
         return np.zeros((0, 0), dtype=np.float32)
     if "map.npy" not in result.artifacts:
         raise UnknownArtifact(f"inspection {result.id} has no map: ask without the output {MAP!r}")
-    return read_map(load_artifact(site, result.id, "map.npy"))
+    return read_map(load_artifact(services, result.id, "map.npy"))
 
 
-async def _active(site: Site, model: str) -> str:
+async def _active(services: Services, model: str) -> str:
     """The active version; UnknownProduct, or ProductUnusable."""
-    pinned = await asyncio.to_thread(pin, site.store, model)
+    pinned = await asyncio.to_thread(pin, services.store, model)
     return pinned.bundle.version
 
 

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Path, Response
 
 from glad import image_codec
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import inspections as documents
 from service.api.routes.answers import find
 from service.api.routes.parameters import InspectionPath
@@ -30,20 +30,20 @@ log = structlog.get_logger(__name__)
     responses=documents.ARTIFACT_RESPONSES,
 )
 async def artifact(
-    site: SiteOf,
+    services: ServicesDep,
     inspection_id: InspectionPath,
     artifact: Annotated[str, Path(description=", ".join(ARTIFACT_NAMES), examples=["heatmap.png"])],
 ) -> Response:
     """One picture of the inspection: `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`,
     `map.npy` (float32, in the original's aspect), or `image`, the bytes as they came."""
     name = _artifact_name(artifact)
-    result = await find(site, inspection_id)
+    result = await find(services, inspection_id)
     if name not in result.artifacts:
         raise UnknownArtifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(load_artifact, site, result.id, name)
+    content = await asyncio.to_thread(load_artifact, services, result.id, name)
     headers = {
         "Content-Disposition": f'inline; filename="{result.id}-{name}"',
         "Cache-Control": "private, max-age=86400, immutable",
@@ -59,17 +59,17 @@ def _artifact_name(text: str) -> ArtifactName:
     raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
 
 
-def load_artifact(site: Site, inspection_id: str, name: ArtifactName) -> bytes:
+def load_artifact(services: Services, inspection_id: str, name: ArtifactName) -> bytes:
     """The stored bytes; UnknownArtifact, or StorageUnavailable. Blocks."""
     try:
-        return site.artifacts.get(site.artifacts.ref(inspection_id, name))
+        return services.artifacts.get(services.artifacts.ref(inspection_id, name))
     except ArtifactNotFound as error:
         raise UnknownArtifact(f"{name} of inspection {inspection_id} is no longer kept") from error
     except ArtifactsUnavailable as error:
         log.error("artifact not read", inspection_id=inspection_id, artifact=name, error=str(error))
         raise StorageUnavailable(
             f"{name} of inspection {inspection_id} cannot be read now: try again later",
-            retry_after_s=site.settings.retry_after_s,
+            retry_after_s=services.settings.retry_after_s,
         ) from error
 
 

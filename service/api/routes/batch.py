@@ -10,13 +10,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import accept, pin
 from service.api.intake.fields import InspectionFields
 from service.api.intake.stage_timing import rejections_counted
 from service.api.openapi import inspections as documents
 from service.api.openapi.bodies import batch_body
-from service.api.routes.answers import standing
+from service.api.routes.answers import current_result
 from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText
 from service.api.uploads.decoding import BatchUpload, Upload
 from service.auth.caller import Caller, CallerOf
@@ -59,7 +59,7 @@ class BatchAnswer(BaseModel):
 )
 async def batch(
     request: Request,
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
@@ -71,10 +71,10 @@ async def batch(
     Each image is accepted or refused by itself: look at every `status`. With an `Idempotency-Key` the whole call may be
     repeated: the image at place N has the key `{key}:{N}`, unless its item names an `idempotency_key` of its own.
     """
-    with rejections_counted(site):
-        await asyncio.to_thread(pin, site.store, product)
-        images = _split(await site.decoder.batch(request, MOST_IMAGES), idempotency_key)
-    answer = BatchAnswer(items=await _submit_all(site, caller, product, images, request.url.path))
+    with rejections_counted(services):
+        await asyncio.to_thread(pin, services.store, product)
+        images = _split(await services.decoder.batch(request, MOST_IMAGES), idempotency_key)
+    answer = BatchAnswer(items=await _submit_all(services, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")
 
 
@@ -115,7 +115,9 @@ def _read_items(text: str | None, count: int) -> list[dict[str, Any]]:
     return items
 
 
-async def _submit_all(site: Site, caller: Caller, product: str, images: list[_Image], path: str) -> list[BatchItem]:
+async def _submit_all(
+    services: Services, caller: Caller, product: str, images: list[_Image], path: str
+) -> list[BatchItem]:
     """One after the other, so that they wait in this order. After a 503 the rest is not tried: it would wait long to
     hear the same."""
     items: list[BatchItem] = []
@@ -124,17 +126,17 @@ async def _submit_all(site: Site, caller: Caller, product: str, images: list[_Im
         try:
             if away is not None:
                 raise away
-            items.append(await _submit(site, caller, product, index, image))
+            items.append(await _submit(services, caller, product, index, image))
         except ServiceError as error:
             away = error if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
             items.append(BatchItem(index=index, status=int(error.status), problem=error.problem(path)))
     return items
 
 
-async def _submit(site: Site, caller: Caller, product: str, index: int, image: _Image) -> BatchItem:
-    with rejections_counted(site):
-        accepted = await accept(site, caller, product, image.upload, _checked_key(image.idempotency_key))
-    result = await standing(site, accepted)
+async def _submit(services: Services, caller: Caller, product: str, index: int, image: _Image) -> BatchItem:
+    with rejections_counted(services):
+        accepted = await accept(services, caller, product, image.upload, _checked_key(image.idempotency_key))
+    result = await current_result(services, accepted)
     return BatchItem(index=index, status=200 if result.state.final else 202, inspection=result)
 
 

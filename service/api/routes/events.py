@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from model_store.manifest import Name
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.openapi import events as documents
 from service.auth.caller import CallerOf
 from service.contract import Text, rfc3339
@@ -69,7 +69,7 @@ LastEventId = Annotated[
     "/v1/events", summary="Follow the events", response_class=StreamingResponse, responses=documents.EVENTS_RESPONSES
 )
 async def events(
-    site: SiteOf, caller: CallerOf, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
+    services: ServicesDep, caller: CallerOf, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Server-sent events, one per inspection that ends, in that order. A reader that was cut off sends `Last-Event-ID`
     and gets what it missed. Where that is no longer kept, the first event is `reset`: it names the part of the history
@@ -78,15 +78,17 @@ async def events(
     Each event comes at least once: a reader that must not count twice goes by `inspection_id` and `type`. Once its API
     key is revoked, a reader gets no further event, and the stream ends with a comment that says so.
     """
-    if site.feed.readers >= site.settings.max_event_streams:
+    if services.feed.readers >= services.settings.max_event_streams:
         raise TooManyStreams(
-            f"{site.feed.readers} clients follow the events; the limit is {site.settings.max_event_streams}: close "
-            "one, or raise GLAD_MAX_EVENT_STREAMS",
-            retry_after_s=site.settings.retry_after_s,
+            f"{services.feed.readers} clients follow the events; the limit is "
+            f"{services.settings.max_event_streams}: close one, or raise GLAD_MAX_EVENT_STREAMS",
+            retry_after_s=services.settings.retry_after_s,
         )
-    start = await _start(site.feed, last_event_id or query.after)
+    start = await _start(services.feed, last_event_id or query.after)
     return StreamingResponse(
-        _stream(site.feed, query, start, site.settings.heartbeat_s, lambda: site.guard.still_admits(caller)),
+        _stream(
+            services.feed, query, start, services.settings.heartbeat_s, lambda: services.guard.still_admits(caller)
+        ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -18,11 +18,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.fleet_state import look
 from service.api.openapi import operations as documents
 from service.contract import DEFAULT_POOL
-from service.queue.redis_health import read_keeping
+from service.queue.redis_health import read_durability
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -70,14 +70,14 @@ async def live() -> Liveness:
 
 
 @router.get("/health/ready", summary="Readiness probe", responses=documents.READY_RESPONSES)
-async def ready(site: SiteOf, response: Response) -> Readiness:
+async def ready(services: ServicesDep, response: Response) -> Readiness:
     """200 if an image posted now would be accepted and kept, else 503; `checks` says why. A missing worker degrades."""
     redis, durability, artifacts, products, worker = await asyncio.gather(
-        _checked("redis", _check_redis(site)),
-        _checked("durability", _check_durability(site), required=False),
-        _checked("artifacts", asyncio.to_thread(_check_artifacts, site)),
-        _checked("products", asyncio.to_thread(_check_products, site)),
-        _checked("worker", _check_worker(site), required=False),
+        _checked("redis", _check_redis(services)),
+        _checked("durability", _check_durability(services), required=False),
+        _checked("artifacts", asyncio.to_thread(_check_artifacts, services)),
+        _checked("products", asyncio.to_thread(_check_products, services)),
+        _checked("worker", _check_worker(services), required=False),
     )
     checks = {
         "redis": redis,
@@ -88,18 +88,18 @@ async def ready(site: SiteOf, response: Response) -> Readiness:
     }
     if not all(check.ok for check in checks.values() if check.required):
         response.status_code = 503
-        response.headers["Retry-After"] = str(site.settings.retry_after_s)
+        response.headers["Retry-After"] = str(services.settings.retry_after_s)
         return Readiness(status="unavailable", checks=checks)
     well = all(check.ok for check in checks.values())
     return Readiness(status="ready" if well else "degraded", checks=checks)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
-async def metrics(site: SiteOf) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """The process's counters, and queue, Redis, disk and products as they are now; what cannot be seen is left out."""
-    site.metrics.follow(site.feed.readers)
-    site.metrics.saw(await look(site))
-    return Response(generate_latest(site.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    services.metrics.follow(services.feed.readers)
+    services.metrics.saw(await look(services))
+    return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = True) -> Check:
@@ -115,39 +115,39 @@ async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = T
         return Check(ok=False, required=required, detail=f"{AWAY[name]}; the service's log says more")
 
 
-async def _check_redis(site: Site) -> str:
-    await site.jobs.ping()
-    keeping = await read_keeping(site.redis)
+async def _check_redis(services: Services) -> str:
+    await services.jobs.ping()
+    keeping = await read_durability(services.redis)
     if keeping.drops_jobs:
-        raise LookupError(keeping.flaws)
+        raise LookupError(keeping.problems)
     return "answers"
 
 
-async def _check_durability(site: Site) -> str:
-    keeping = await read_keeping(site.redis)
-    if keeping.flaws:
-        raise LookupError(keeping.flaws)
+async def _check_durability(services: Services) -> str:
+    keeping = await read_durability(services.redis)
+    if keeping.problems:
+        raise LookupError(keeping.problems)
     return "keeps what it is given"
 
 
-def _check_artifacts(site: Site) -> str:
-    site.artifacts.probe()
-    free, least = site.artifacts.free_bytes(), site.settings.min_free_bytes
+def _check_artifacts(services: Services) -> str:
+    services.artifacts.probe()
+    free, least = services.artifacts.free_bytes(), services.settings.min_free_bytes
     if free is not None and free < least:
         raise LookupError(f"{free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be")
     return "can be written"
 
 
-def _check_products(site: Site) -> str:
-    names = site.store.products()
+def _check_products(services: Services) -> str:
+    names = services.store.products()
     if not names:
         raise LookupError("no product has a usable bundle: publish one with `glad bundle publish FOLDER`")
     return f"{len(names)} with a usable bundle"
 
 
-async def _check_worker(site: Site) -> str:
-    seen_s = site.settings.lease_ms / 1000
-    queues = await site.jobs.stats(site.settings.pool_names, worker_seen_s=seen_s)
+async def _check_worker(services: Services) -> str:
+    seen_s = services.settings.lease_ms / 1000
+    queues = await services.jobs.stats(services.settings.pool_names, worker_seen_s=seen_s)
     without = [pool for pool, queue in queues.items() if not queue.workers]
     if without == [DEFAULT_POOL] == list(queues):
         raise LookupError(f"no worker was heard of in the last {seen_s:g} s: start one with `glad worker`")

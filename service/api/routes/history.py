@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model_store.manifest import Name
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.openapi import history as documents
 from service.contract import Result, State, Text, Timestamp, Verdict
 from service.queue.history import HistoryFilter
@@ -94,14 +94,14 @@ class HistoryAnswer(BaseModel):
     response_model=HistoryAnswer,
     responses=documents.HISTORY_RESPONSES,
 )
-async def history(site: SiteOf, query: Annotated[HistoryQuery, Query()]) -> Response:
+async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]) -> Response:
     """Ended inspections, in the order in which they ended: an image that took long comes behind those that overtook it,
     so a reader who keeps `next` sees each inspection once and misses none.
 
     A page may hold fewer than `limit`, or none, and still have `more`: two filters that hardly meet are searched a part
     at a time. Times are of the end, by the queue's clock.
     """
-    page = await site.history.page(
+    page = await services.history.page(
         query.filter(),
         after=None if query.after is None else read_cursor(query.after),
         limit=query.limit,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.intake.acceptance import accept
 from service.api.intake.fields import InspectionFields
 from service.api.intake.stage_timing import rejections_counted
@@ -30,7 +30,7 @@ router = APIRouter(tags=["inspections"])
 )
 async def submit(
     request: Request,
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
@@ -42,10 +42,10 @@ async def submit(
     Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
     earlier under the same `Idempotency-Key`.
     """
-    with rejections_counted(site):
-        upload = await site.decoder.upload(request)
-        accepted = await accept(site, caller, product, upload, idempotency_key)
-    return await answer(site, accepted, wait_seconds(prefer))
+    with rejections_counted(services):
+        upload = await services.decoder.upload(request)
+        accepted = await accept(services, caller, product, upload, idempotency_key)
+    return await answer(services, accepted, wait_seconds(prefer))
 
 
 @router.get(
@@ -54,8 +54,8 @@ async def submit(
     response_model=Result,
     responses=documents.INSPECTION_RESPONSES,
 )
-async def inspection(site: SiteOf, inspection_id: InspectionPath) -> Response:
+async def inspection(services: ServicesDep, inspection_id: InspectionPath) -> Response:
     """The inspection as it stands; `state` says whether it has ended."""
-    result = await find(site, inspection_id)
+    result = await find(services, inspection_id)
     headers = {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)}
     return as_json(result, 200, headers)

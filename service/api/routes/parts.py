@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import history as documents
 from service.contract import Decision, InspectionId, Result, State, Text, Verdict
 from service.errors import UnknownPart
@@ -54,29 +54,29 @@ class Part(BaseModel):
 
 @router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
 async def part(
-    site: SiteOf,
+    services: ServicesDep,
     serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])],
     expected_view: ExpectedViews = (),
 ) -> Part:
     """The part's verdict over all its views: the worst. Of several images of a view, the last accepted one counts. An
     operator's review counts instead of the score: `ok` as `pass`, `defect` as `fail`. A view that a station of the part
     or the call itself expects, and of which no image has come, is `review`."""
-    results = await site.history.of_part(serial)
+    results = await services.history.of_part(serial)
     if not results:
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
         )
-    of_stations = await _expected(site, results)
+    of_stations = await _expected(services, results)
     known = {result.view for result in results} | {view for _, view in of_stations}
     return judge(serial, results, of_stations | {(None, view) for view in expected_view if view not in known})
 
 
-async def _expected(site: Site, results: Collection[Result]) -> set[ExpectedView]:
+async def _expected(services: Services, results: Collection[Result]) -> set[ExpectedView]:
     """(product, view) that the part's stations expected when their last image of it was accepted."""
     last = {(one.station, one.product): one.accepted_at for one in _in_order(results) if one.station is not None}
     expected: set[ExpectedView] = set()
     for (station, product), accepted_at in last.items():
-        change = await site.stations.last_change(station, before=accepted_at)
+        change = await services.stations.last_change(station, before=accepted_at)
         if change and change.settings and change.settings.product == product:
             expected |= {(product, view) for view in change.settings.expected_views}
     return expected

@@ -14,7 +14,7 @@ from model_store import errors as refused
 from model_store.manifest import Name
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import products as documents
 from service.api.problems import refusal
 from service.api.routes.etags import IfMatch, check_match, tag
@@ -94,7 +94,7 @@ class ThresholdsView(BaseModel):
     "/v1/products/{product}/active", summary="Activate a version, or roll back", responses=documents.ACTIVE_RESPONSES
 )
 async def activate(
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     response: Response,
     product: ProductName,
@@ -113,7 +113,7 @@ async def activate(
             return store.roll_back(product, by=by, note=note, revision=revision)
         return store.activate(product, fields.version, by=by, note=note, revision=revision)
 
-    state = await changed(site, product, change)
+    state = await changed(services, product, change)
     tag(response, state.revision)
     log.info(
         "version activated",
@@ -131,7 +131,7 @@ async def activate(
     "/v1/products/{product}/thresholds", summary="Change thresholds", responses=documents.THRESHOLDS_RESPONSES
 )
 async def thresholds(
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     response: Response,
     product: ProductName,
@@ -143,17 +143,17 @@ async def thresholds(
 ) -> ThresholdsView:
     """Overrides a version's calibrated thresholds for what is accepted from now on, and tells how many of the last
     inspections would have had another verdict. Stored results stay as they are."""
-    state = await changed(site, product, lambda store: seen_state(store, product, if_match))
-    ref = await changed(site, product, lambda store: store.resolve(product, fields.version))
+    state = await changed(services, product, lambda store: seen_state(store, product, if_match))
+    ref = await changed(services, product, lambda store: store.resolve(product, fields.version))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = _shown(state.thresholds(ref.version, calibration)), _over(overrides, ref)
-    effect = await effect_on(site.history, ref, after, last)
+    effect = await effect_on(services.history, ref, after, last)
     if not preview:
         by = fields.by or caller.name
         seen = state.revision  # the overrides were merged into this one: a change in between is not written over
         state = await changed(
-            site, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=seen)
+            services, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=seen)
         )
         log.info(
             "thresholds changed",
@@ -183,10 +183,10 @@ def seen_state(store: Store, product: str, if_match: str | None) -> ProductState
     return state
 
 
-async def changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
+async def changed(services: Services, product: str, change: Callable[[Store], T]) -> T:
     """What the change gives; a ServiceError where the store refuses it."""
     try:
-        return await asyncio.to_thread(change, site.store)
+        return await asyncio.to_thread(change, services.store)
     except refused.UnknownVersion as error:
         raise UnknownVersion(str(error)) from error
     except refused.StateConflict as error:
@@ -194,12 +194,12 @@ async def changed(site: Site, product: str, change: Callable[[Store], T]) -> T:
     except (refused.BrokenBundle, refused.NotCalibrated, refused.NothingToRollBack) as error:
         raise _unusable(product, error) from error
     except (refused.StoreError, ValueError) as error:
-        raise refusal(site.store, product, error) from error
+        raise refusal(services.store, product, error) from error
     except OSError as error:
         log.error("product state not written", product=product, error=str(error))
         raise StorageUnavailable(
             "the product's state could not be written; nothing changed: try again later",
-            retry_after_s=site.settings.retry_after_s,
+            retry_after_s=services.settings.retry_after_s,
         ) from error
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from model_store.errors import StoreError
 from model_store.store import BundleRef, Store
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.openapi import products as documents
 from service.api.problems import refusal
 from service.api.routes.etags import tag
@@ -53,20 +53,20 @@ class ProductList(BaseModel):
 
 
 @router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
-async def products(site: SiteOf) -> ProductList:
+async def products(services: ServicesDep) -> ProductList:
     """Every product that has a usable bundle."""
-    return await asyncio.to_thread(_list, site.store)
+    return await asyncio.to_thread(_list, services.store)
 
 
 @router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
 async def product(
-    site: SiteOf,
+    services: ServicesDep,
     response: Response,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
 ) -> ProductView:
     """The product's active bundle, all its versions, and the thresholds in force. The `ETag` is its revision: sent as
     `If-Match` with a change, it keeps that from overwriting somebody else's."""
-    shown = await asyncio.to_thread(_describe, site.store, product)
+    shown = await asyncio.to_thread(_describe, services.store, product)
     tag(response, shown.revision)
     return shown
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.product_state import ProductState
 from model_store.store import Store
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.openapi import products as documents
 from service.api.routes.etags import IfMatch, tag
 from service.api.routes.product_admin import ProductName, changed, seen_state
@@ -32,7 +32,7 @@ class GateFields(BaseModel):
 
 @router.put("/v1/products/{product}/gate", summary="Switch the quality gate", responses=documents.GATE_RESPONSES)
 async def switch(
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     response: Response,
     product: ProductName,
@@ -49,8 +49,8 @@ async def switch(
         revision = None if if_match is None else seen.revision
         return store.switch_gate(product, on=fields.on, by=by, note=note, revision=revision)
 
-    ref = await changed(site, product, lambda store: store.resolve(product))
-    state = await changed(site, product, change)
+    ref = await changed(services, product, lambda store: store.resolve(product))
+    state = await changed(services, product, change)
     tag(response, state.revision)
     log.info("quality gate switched", product=product, on=fields.on, by=by, key=caller.key_name, note=note)
     return view_gate(ref, state)

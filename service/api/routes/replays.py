@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from redis.exceptions import RedisError
 
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.intake.acceptance import Accepted
-from service.api.intake.capacity import no_room
+from service.api.intake.capacity import capacity_error
 from service.api.openapi import inspections as documents
 from service.api.problems import queue_unavailable
 from service.api.routes.answers import answer
@@ -27,23 +27,23 @@ router = APIRouter(tags=["inspections"])
     response_model=Result,
     responses=documents.REPLAY_RESPONSES,
 )
-async def replay(site: SiteOf, inspection_id: InspectionPath) -> Response:
+async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Response:
     """A new inspection of the kept image, with the bundle and thresholds in force now; `replay_of` names the old one.
 
     Asked again, it answers with the same new inspection. A dead letter of the old one is cleared away.
     """
     replayer = Replayer(
-        jobs=site.jobs,
-        letters=DeadLetters(site.redis, site.settings.pool_names),
-        store=site.store,
-        artifacts=site.artifacts,
-        pool_of=site.settings.pool_of,
-        retry_after_s=site.settings.retry_after_s,
+        jobs=services.jobs,
+        letters=DeadLetters(services.redis, services.settings.pool_names),
+        store=services.store,
+        artifacts=services.artifacts,
+        pool_of=services.settings.pool_of,
+        retry_after_s=services.settings.retry_after_s,
     )
     try:
         job, submission = await replayer.replay(inspection_id)
     except RedisError as error:
-        raise queue_unavailable(site, error) from error
+        raise queue_unavailable(services, error) from error
     if submission.outlook.room is not Room.OPEN:
-        raise no_room(site, submission.outlook, None)
-    return await answer(site, Accepted(job, submission), wait_s=0)
+        raise capacity_error(services, submission.outlook, None)
+    return await answer(services, Accepted(job, submission), wait_s=0)

@@ -6,7 +6,7 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import SiteOf
+from service.api.dependencies import ServicesDep
 from service.api.openapi import history as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.answers import find
@@ -36,13 +36,15 @@ class ReviewFields(BaseModel):
     response_model=Result,
     responses=documents.REVIEW_RESPONSES,
 )
-async def review(site: SiteOf, caller: CallerOf, inspection_id: InspectionPath, fields: ReviewFields) -> Response:
+async def review(
+    services: ServicesDep, caller: CallerOf, inspection_id: InspectionPath, fields: ReviewFields
+) -> Response:
     """Adds an operator's judgement to an ended inspection. Earlier ones stay; the last one counts, also for the verdict
     of the whole part. The inspection's own `verdict` stays what the service found. `by` stands as it is given; `key`
     is the name of the API key that the review came with."""
-    result = await find(site, inspection_id)
+    result = await find(services, inspection_id)
     made = Review(decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=now())
-    outcome = await site.reviews.add(result, made)
+    outcome = await services.reviews.add(result, made)
     if outcome is ReviewOutcome.UNFINISHED:
         raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")
     if outcome is ReviewOutcome.FULL:
@@ -52,5 +54,5 @@ async def review(site: SiteOf, caller: CallerOf, inspection_id: InspectionPath, 
     if outcome is ReviewOutcome.UNKNOWN:
         raise unknown_inspection(result.id)
     log.info("inspection reviewed", inspection_id=result.id, decision=made.decision.value, by=made.by, key=made.key)
-    shown = await find(site, result.id)
+    shown = await find(services, result.id)
     return Response(shown.to_json(), media_type="application/json")

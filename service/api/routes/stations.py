@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import Site, SiteOf
+from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import accept, pin
 from service.api.intake.fields import InspectionFields, Origin
 from service.api.intake.stage_timing import rejections_counted
@@ -57,18 +57,18 @@ class StationList(BaseModel):
 
 
 @router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)
-async def stations(site: SiteOf) -> StationList:
+async def stations(services: ServicesDep) -> StationList:
     """Every station that is set."""
-    names = await site.stations.names()
-    changes = [await site.stations.last_change(name) for name in names]
+    names = await services.stations.names()
+    changes = [await services.stations.last_change(name) for name in names]
     shown = [_view(name, change) for name, change in zip(names, changes, strict=True) if change]
     return StationList(stations=[one for one in shown if one is not None])
 
 
 @router.get("/v1/stations/{station}", summary="Describe a station", responses=documents.STATION_RESPONSES)
-async def station(site: SiteOf, station: StationName) -> StationHistory:
+async def station(services: ServicesDep, station: StationName) -> StationHistory:
     """The station as it is set now, and all its changes."""
-    changes = await site.stations.changes(station)
+    changes = await services.stations.changes(station)
     shown = _view(station, changes[0]) if changes else None
     if shown is None:
         raise _unknown(station)
@@ -76,13 +76,13 @@ async def station(site: SiteOf, station: StationName) -> StationHistory:
 
 
 @router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
-async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: StationFields) -> StationView:
+async def put(services: ServicesDep, caller: CallerOf, station: StationName, fields: StationFields) -> StationView:
     """Sets what the station's camera looks at from now on. Images that were accepted before stay as they are. The whole
     of the settings is replaced; every change is kept, with its time and who made it."""
-    await asyncio.to_thread(pin, site.store, fields.product)
+    await asyncio.to_thread(pin, services.store, fields.product)
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
-    await site.stations.change(station, change)
+    await services.stations.change(station, change)
     log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
 
@@ -94,14 +94,14 @@ async def put(site: SiteOf, caller: CallerOf, station: StationName, fields: Stat
     responses=documents.STATION_DELETE_RESPONSES,
 )
 async def delete(
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     station: StationName,
     by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
     """From now on the station's address takes no images. Its changes are kept."""
-    await _settings(site, station)
-    await site.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
+    await _settings(services, station)
+    await services.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
     log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
     return Response(status_code=204)
 
@@ -116,7 +116,7 @@ async def delete(
 )
 async def submit(
     request: Request,
-    site: SiteOf,
+    services: ServicesDep,
     caller: CallerOf,
     *,
     station: StationName,
@@ -127,16 +127,16 @@ async def submit(
 
     An `Idempotency-Key` belongs to the station: a retry after a changeover is still the image of before.
     """
-    with rejections_counted(site):
-        settings = await _settings(site, station)
-        upload = await site.decoder.upload(request)
+    with rejections_counted(services):
+        settings = await _settings(services, station)
+        upload = await services.decoder.upload(request)
         origin = Origin(station, settings.defaults)
-        accepted = await accept(site, caller, settings.product, upload, idempotency_key, origin=origin)
-    return await answer(site, accepted, wait_seconds(prefer))
+        accepted = await accept(services, caller, settings.product, upload, idempotency_key, origin=origin)
+    return await answer(services, accepted, wait_seconds(prefer))
 
 
-async def _settings(site: Site, station: str) -> StationSettings:
-    change = await site.stations.last_change(station)
+async def _settings(services: Services, station: str) -> StationSettings:
+    change = await services.stations.last_change(station)
     if change is None or change.settings is None:
         raise _unknown(station)
     return change.settings

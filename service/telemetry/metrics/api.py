@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from service.telemetry.logs import build_info
 from service.telemetry.metrics.common import SECONDS, Bounded, stage_durations
-from service.telemetry.metrics.fleet import Limits, PlantCollector, Sight
+from service.telemetry.metrics.fleet import FleetCollector, FleetState, Limits
 
 
 class ApiMetrics:
@@ -36,7 +36,7 @@ class ApiMetrics:
         )
         self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
         self._stages = stage_durations(registry)
-        self._plant = PlantCollector(limits)
+        self._plant = FleetCollector(limits)
         registry.register(self._plant)
         ProcessCollector(registry=registry)
         build_info(registry)
@@ -62,6 +62,6 @@ class ApiMetrics:
         """A stage of a submission took so long."""
         self._stages.labels(name).observe(seconds)
 
-    def saw(self, sight: Sight) -> None:
+    def saw(self, sight: FleetState) -> None:
         """Queue, Redis, disk and products as they were just seen."""
         self._plant.sight = sight

@@ -35,7 +35,7 @@ class ActiveBundle:
 
 
 @dataclass(frozen=True)
-class Sight:
+class FleetState:
     """What was seen; None and empty: could not be."""
 
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
@@ -61,11 +61,11 @@ class Limits:
         return cls(settings.takt_s, settings.max_backlog, settings.max_events, settings.min_free_bytes)
 
 
-class PlantCollector(Collector):
+class FleetCollector(Collector):
     """The last sight as gauges."""
 
     def __init__(self, limits: Limits) -> None:
-        self.sight = Sight()
+        self.sight = FleetState()
         self._limits = limits
 
     def describe(self) -> Iterable[Metric]:

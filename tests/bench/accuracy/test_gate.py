@@ -8,7 +8,6 @@ import numpy as np
 
 from bench.accuracy.gate import spoiled, told
 from bench.accuracy.spoiled import SPOILINGS
-from bench.gate_candidates import LIKENESS, SHARPNESS, compare
 from glad.image_codec import to_png
 from glad.quality_gate.limits import Check
 from glad.quality_gate.measure import measure_quality
@@ -32,17 +31,3 @@ def test_what_is_stopped_is_counted_by_its_first_reason() -> None:
     measured = [measure_quality(pixels, SETTINGS) for pixels in (a_part(), a_part(level=30), a_part(level=200))]
     found = told(a_gate(), "parts", Check.TOO_DARK, measured)
     assert (found.images, found.stopped, found.reasons) == (3, 2, {"too_dark": 1, "too_bright": 1})
-
-
-def test_every_candidate_is_asked_about_what_is_as_it_is(tmp_path: Path) -> None:
-    rng = np.random.Generator(np.random.Philox(1))
-    paths = [tmp_path / f"{number}.png" for number in range(6)]
-    for path in paths:
-        noisy = a_part() + rng.normal(0, 2, (SIDE, SIDE, 3))
-        path.write_bytes(to_png(np.clip(noisy, 0, 255).astype(np.uint8)))
-    heard: list[int] = []
-    found = compare(paths[:4], paths[4:], SIDE, 4, lambda done, total: heard.append(done))
-    untouched = [one for one in found if one.name == "as it is"]
-    assert {one.candidate for one in untouched} == {*SHARPNESS, *LIKENESS}
-    assert all(one.stopped == 0 and one.inside > 1 for one in untouched if "(used)" in one.candidate)
-    assert heard[-1] == 4 + 2 * len(SPOILINGS)

@@ -15,7 +15,7 @@ from bench.speed.model_calls import model_calls
 from bench.support.images import some_images, spread
 from bench.support.interleaved import Rounds, interleaved
 from bench.support.names import engine_names, one_of, some_of
-from glad.batching import CallShapes
+from glad.batching import BatchSizes
 from model_store.bundle import open_bundle
 from model_store.engines.export_manifest import EngineUnusable
 from model_store.engines.torch import load_models
@@ -96,7 +96,7 @@ def test_of_a_labelled_folder_only_its_test_images_are_taken(parts: Path, tmp_pa
 def test_the_calls_are_those_of_a_worker(exported: Path) -> None:
     bundle = open_bundle(exported)
     models = load_models(bundle)
-    calls = list(model_calls(models, bundle.manifest.settings, CallShapes(denoiser=(1, 2, 4))))
+    calls = list(model_calls(models, bundle.manifest.settings, BatchSizes(denoiser=(1, 2, 4))))
     assert [(call.component, call.batch) for call in calls] == [
         ("encoder", 1),
         ("decoder", 1),
@@ -112,7 +112,7 @@ def test_features_of_another_side_and_prompts_are_called_too(tmp_path: Path) -> 
     folder = make_tiny_bundle(tmp_path, prompt=1, score={"resolution": 32, "layers": (1, 2)}, thresholds=None)
     bundle = open_bundle(folder)
     models = load_models(bundle)
-    calls = {call.component: call.run(models) for call in model_calls(models, bundle.manifest.settings, CallShapes())}
+    calls = {call.component: call.run(models) for call in model_calls(models, bundle.manifest.settings, BatchSizes())}
     (trigger,), score = calls["features of the trigger"], calls["features of the score"]
     assert (trigger.shape[1:3], [tap.shape[1:3] for tap in score]) == ((8, 8), [(4, 4), (4, 4)])
     assert calls["unet"][0].shape == (8, 4, 8, 8)  # the largest of the default sizes
@@ -122,10 +122,10 @@ def test_images_in_lanes_come_out_as_one_by_one(exported: Path, parts: Path) -> 
     bundle, images = open_bundle(exported), some_images(parts, 5)
     models, settings = load_models(bundle), bundle.manifest.settings
     prepared = prepared_images([path.read_bytes() for path in images], loaded_bundle(bundle, models))
-    together = in_lanes(prepared, "cpu", lanes=2)
+    merge_lanes = in_lanes(prepared, "cpu", lanes=2)
     alone = inspect([read_pixels(path) for path in images], models, settings, tiles_at_once=1)
-    assert sorted(together) == ["0", "1", "2", "3", "4"]
-    scores = [together[str(number)].score for number in range(5)]
+    assert sorted(merge_lanes) == ["0", "1", "2", "3", "4"]
+    scores = [merge_lanes[str(number)].score for number in range(5)]
     assert scores == pytest.approx([one.score for one in alone], rel=1e-4)
     assert len(set(scores)) == 5
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glad.images.stitching import Stitching
 from glad.images.tiling import Layout, lay_out
-from glad.scoring import Evidence, Judged, anomaly_map, at_side, gather_evidence, image_scores, judge
+from glad.scoring import Evidence, ImageScore, anomaly_map, at_side, gather_evidence, image_scores, score_image
 from glad.settings.method import Direction, Foreground, Length, MethodSettings, Resize, ScoreSettings
 from glad.smoothing import BAND, blur_bands, smooth, smooth_counted
 from tests.glad.toys import PixelFeatures, random_images
@@ -27,7 +27,7 @@ def laid_out(width: int, height: int, score: ScoreSettings = SCORE) -> Layout:
     return lay_out(width, height, MethodSettings.model_validate(fields))
 
 
-def judged(layout: Layout, inputs: Tensor, outputs: Tensor, score: ScoreSettings = SCORE) -> Judged:
+def judged(layout: Layout, inputs: Tensor, outputs: Tensor, score: ScoreSettings = SCORE) -> ImageScore:
     """The verdict on a whole picture (3, H, W) and its counterpart, tile by tile."""
     stitching = Stitching(layout, score.resolution or 32)
     valid = torch.from_numpy(layout.placement.valid_pixels())
@@ -37,7 +37,7 @@ def judged(layout: Layout, inputs: Tensor, outputs: Tensor, score: ScoreSettings
             inputs[place][None], outputs[place][None], PixelFeatures(), score, valid[place][None]
         )
         stitching.add(tile, evidence)
-    return judge(stitching.whole, valid, valid, score, 32)
+    return score_image(stitching.whole, valid, valid, score, 32)
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,9 +91,9 @@ def test_what_does_not_count_takes_no_part_in_map_and_score(direction: Direction
     everywhere = torch.ones(32, 32, dtype=torch.bool)
     score = SCORE.model_copy(update={"direction": direction, "window": None, "foreground": foreground})
 
-    def verdict() -> Judged:
+    def verdict() -> ImageScore:
         (evidence,) = gather_evidence(inputs, outputs, PixelFeatures(), score, counted)
-        return judge(evidence, everywhere, counted[0], score, 32)
+        return score_image(evidence, everywhere, counted[0], score, 32)
 
     before = verdict()
     for images in (inputs, outputs):
@@ -139,7 +139,7 @@ def test_a_map_scored_at_another_side_comes_back_to_its_place(resize: Resize) ->
     score = SCORE.model_copy(update={"resolution": 16, "resize": resize, **plain})
     small = at_side(ramp.expand(1, 3, 32, 32), 16, resize)[0, 0]
     everywhere = torch.ones(32, 32, dtype=torch.bool)
-    found = judge(Evidence(small, None, None), everywhere, everywhere, score, 32).map
+    found = score_image(Evidence(small, None, None), everywhere, everywhere, score, 32).map
     torch.testing.assert_close(found[:, 1:-1], ramp[:, 1:-1], atol=1e-5, rtol=0)
 
 
@@ -151,7 +151,7 @@ def test_scored_at_half_the_side_the_images_are_the_means_of_two_by_two_pixels()
     (expected,) = gather_evidence(ours, theirs, PixelFeatures(), SCORE)
     torch.testing.assert_close(evidence.found, expected.found)
     everywhere = torch.ones(32, 32, dtype=torch.bool)
-    verdict = judge(evidence, everywhere, everywhere, half, 32)
+    verdict = score_image(evidence, everywhere, everywhere, half, 32)
     maps = anomaly_map(ours, theirs, PixelFeatures(), SCORE)
     torch.testing.assert_close(verdict.score, image_scores(maps, SCORE)[0])
     assert verdict.map.shape == (32, 32)

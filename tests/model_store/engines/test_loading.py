@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_store.bundle import open_bundle
-from model_store.engines.engine_spec import Wanted, wanted_offline
+from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
 from model_store.engines.export_manifest import EngineUnusable
 from model_store.engines.loading import load
 from model_store.engines.timing import seconds_per_image
@@ -16,21 +16,21 @@ from tests.support.tiny_bundle import make_tiny_bundle
 
 
 def test_the_setting_names_an_engine_and_exceptions() -> None:
-    assert Wanted.parse("auto") == Wanted()
-    assert Wanted.parse("torch, unet=onnx") == Wanted("torch", (("unet", "onnx"),))
+    assert EngineSpec.parse("auto") == EngineSpec()
+    assert EngineSpec.parse("torch, unet=onnx") == EngineSpec("torch", (("unet", "onnx"),))
 
 
 @pytest.mark.parametrize("text", ["tf", "", "torch,unet", "torch,unet=tf", "torch,encoder=onnx", "unet=onnx"])
 def test_what_the_setting_cannot_mean_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="GLAD_ENGINE is "):
-        Wanted.parse(text)
+        EngineSpec.parse(text)
 
 
 def test_offline_commands_run_the_bundles_own_weights_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLAD_ENGINE", raising=False)
-    assert wanted_offline() == Wanted("torch")
+    assert offline_engine_spec() == EngineSpec("torch")
     monkeypatch.setenv("GLAD_ENGINE", "onnx")
-    assert wanted_offline() == Wanted("onnx")
+    assert offline_engine_spec() == EngineSpec("onnx")
 
 
 def test_without_an_export_auto_is_torch_and_says_why(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_without_an_export_auto_is_torch_and_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["onnx", "tensorrt", "torch,unet=onnx"])
 def test_an_engine_that_is_named_is_never_replaced(tmp_path: Path, text: str) -> None:
     with pytest.raises(EngineUnusable, match="GLAD_ENGINE is"):
-        load(open_bundle(make_tiny_bundle(tmp_path)), wanted=Wanted.parse(text))
+        load(open_bundle(make_tiny_bundle(tmp_path)), wanted=EngineSpec.parse(text))
 
 
 def test_the_time_of_an_image_is_measured_on_the_bundles_own_calls(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from model_store.compatibility import ModelsDoNotFit
 from model_store.engines.torch import load_models
 from model_store.files import hash_file
 from model_store.importing.base import Base, check_schedule
-from model_store.importing.bundle import STAGES, Origins, Wanted, import_bundle
+from model_store.importing.bundle import STAGES, ImportSpec, Origins, import_bundle
 from model_store.importing.checkpoints import ImportRefused, read_tensors
 from tests.model_store.importing.test_names import Dino, ldm_names
 from tests.support.tiny_base import base_autoencoder, base_unet, write_base, write_dino
@@ -55,7 +55,7 @@ def import_(base: Path, dino: Path, tmp_path: Path) -> Import:
     def run(product: str = "part", prompt: str = PROMPT, **given: Any) -> Bundle:
         settings = MethodSettings.model_validate({**SETTINGS, **given.pop("settings", {})})
         origins = Origins(given.pop("base", str(base)), str(dino), **given)
-        wanted = Wanted(product, "1", settings, prompt, "CreativeML Open RAIL-M; Apache-2.0")
+        wanted = ImportSpec(product, "1", settings, prompt, "CreativeML Open RAIL-M; Apache-2.0")
         return import_bundle(tmp_path / "store" / product / "1", origins, wanted, command="test", say=lambda _: None)
 
     return run
@@ -300,6 +300,6 @@ def test_settings_come_from_exactly_one_place(
 
 def test_the_stages_are_told_in_their_order(base: Path, dino: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    wanted = Wanted("part", "1", MethodSettings.model_validate(SETTINGS), PROMPT, "x")
+    wanted = ImportSpec("part", "1", MethodSettings.model_validate(SETTINGS), PROMPT, "x")
     import_bundle(tmp_path / "part" / "1", Origins(str(base), str(dino)), wanted, command="t", say=told.append)
     assert tuple(told) == STAGES

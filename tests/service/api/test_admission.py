@@ -12,7 +12,7 @@ import redis.asyncio
 
 from service.contract import Failure, Priority, State
 from service.queue import keys
-from service.queue.admission import Limits, Outlook, Room
+from service.queue.admission import Limits, QueueEstimate, Room
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter, Outcome
 from tests.service.conftest import Running, StartApp
@@ -156,15 +156,17 @@ class TestRetryAfter:
     @pytest.mark.parametrize(
         ("outlook", "deadline_ms", "seconds"),
         [
-            (Outlook(Room.FULL, 100, 100, None), None, 7),  # nothing measured: what is set
-            (Outlook(Room.FULL, 100, 100, 500.0), None, 5),  # a tenth of 100, half a second each
-            (Outlook(Room.SLOW, 150, 150, 500.0), None, 15),  # 75 s ahead, 60 allowed
-            (Outlook(Room.LATE, 50, 50, 500.0), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
-            (Outlook(Room.FULL, 100, 100, 1.0), None, 1),  # never 0
-            (Outlook(Room.SLOW, 100, 100, 1e9), None, 3600),  # never a day
+            (QueueEstimate(Room.FULL, 100, 100, None), None, 7),  # nothing measured: what is set
+            (QueueEstimate(Room.FULL, 100, 100, 500.0), None, 5),  # a tenth of 100, half a second each
+            (QueueEstimate(Room.SLOW, 150, 150, 500.0), None, 15),  # 75 s ahead, 60 allowed
+            (QueueEstimate(Room.LATE, 50, 50, 500.0), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
+            (QueueEstimate(Room.FULL, 100, 100, 1.0), None, 1),  # never 0
+            (QueueEstimate(Room.SLOW, 100, 100, 1e9), None, 3600),  # never a day
         ],
     )
-    def test_it_follows_from_the_measured_pace(self, outlook: Outlook, deadline_ms: int | None, seconds: int) -> None:
+    def test_it_follows_from_the_measured_pace(
+        self, outlook: QueueEstimate, deadline_ms: int | None, seconds: int
+    ) -> None:
         assert outlook.retry_after_s(self.LIMITS, deadline_ms=deadline_ms, unmeasured_s=7) == seconds
 
 

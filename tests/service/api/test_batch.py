@@ -44,7 +44,7 @@ async def test_each_image_is_an_inspection_with_the_common_fields_and_its_own(
     assert [one["width"] for one in shown] == [30, 40, 30]
     claimed = JobQueue(client).claim(3)
     assert [one.id for one in claimed] == [one["id"] for one in shown]  # in the order of the form
-    assert api.site.artifacts.get(claimed[2].job.image_ref) == SEVERAL[2]
+    assert api.services.artifacts.get(claimed[2].job.image_ref) == SEVERAL[2]
 
 
 async def test_a_bad_image_is_refused_alone(api: Running) -> None:
@@ -58,7 +58,7 @@ async def test_a_bad_image_is_refused_alone(api: Running) -> None:
     assert (problem["type"], problem["status"], problem["instance"]) == ("urn:glad:problem:empty-image", 400, URL)
     assert found[4]["problem"]["errors"][0]["field"] == "vieuw"
     assert len(api.stored()) == 2
-    assert (await api.site.jobs.ask()).backlog == 2
+    assert (await api.services.jobs.ask()).backlog == 2
 
 
 async def test_a_repeated_batch_gives_the_same_inspections(api: Running, client: redis.Redis) -> None:

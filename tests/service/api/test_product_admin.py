@@ -83,7 +83,7 @@ async def test_a_preview_counts_the_verdicts_that_would_change_and_changes_nothi
     changing: Running, submitter: JobSubmitter, make_queue: MakeQueue
 ) -> None:
     queue, ids = make_queue(), []
-    active = changing.site.store.resolve("toy")
+    active = changing.services.store.resolve("toy")
     for score in (0.1, 0.45, 0.6, 0.9, 1.2):
         job = make_job(bundle_hash=active.hash)
         await submitter.submit(job)
@@ -108,18 +108,18 @@ async def test_a_preview_counts_the_verdicts_that_would_change_and_changes_nothi
     few = await changing.http.patch(THRESHOLDS, params={"preview": True, "last": 2}, json={"review": 0.4, "fail": 0.8})
     assert (few.json()["effect"]["compared"], few.json()["effect"]["changed"]) == (2, 1)
     assert (await changing.http.get("/v1/products/toy")).json()["active"]["thresholds"] == CALIBRATED
-    assert changing.site.store.state("toy").revision == 0
+    assert changing.services.store.state("toy").revision == 0
 
 
 async def test_a_preview_looks_no_further_back_than_it_says(
     changing: Running, submitter: JobSubmitter, make_queue: MakeQueue
 ) -> None:
-    queue, active = make_queue(), changing.site.store.resolve("toy")
+    queue, active = make_queue(), changing.services.store.resolve("toy")
     for hash_ in (active.hash, active.hash, "ab" * 32, "ab" * 32, "ab" * 32):  # another version's came last
         await submitter.submit(make_job(bundle_hash=hash_))
         [claimed] = queue.claim(1)
         queue.complete(claimed, result_of(claimed, 0.45))
-    history, limits = changing.site.history, changing.site.store.thresholds(active)
+    history, limits = changing.services.history, changing.services.store.thresholds(active)
     wanted = Thresholds(**limits.model_dump())
     found = [
         (await effect_on(history, active, wanted, 10, most_looked_at=looked_at)).compared for looked_at in (3, 4, 100)
@@ -136,7 +136,7 @@ async def test_changed_thresholds_hold_for_what_comes_after_and_can_be_restored(
     assert changed.json()["applied"] is True
     after = (await http.post("/v1/products/toy/inspections", content=picture())).json()
     assert (before["thresholds"]["fail"], after["thresholds"]["fail"]) == (1.0, 2.0)
-    assert changing.site.store.state("toy").changed_by == "ann"
+    assert changing.services.store.state("toy").changed_by == "ann"
     both = await http.patch(THRESHOLDS, json={"review": 0.7})
     assert both.json()["after"] == {"review": 0.7, "fail": 2.0, "pixel": 1.0}  # what is left out stays
     restored = await http.patch(THRESHOLDS, json={"review": None, "fail": None})
@@ -157,7 +157,7 @@ async def test_thresholds_that_make_no_sense_are_refused(changing: Running, body
     for preview in (True, False):
         answer = await changing.http.patch(THRESHOLDS, params={"preview": preview}, json=body)
         assert answer.status_code == status
-    assert changing.site.store.state("toy").revision == 0
+    assert changing.services.store.state("toy").revision == 0
 
 
 async def test_changes_at_once_follow_one_another_or_are_refused(changing: Running) -> None:
@@ -168,7 +168,7 @@ async def test_changes_at_once_follow_one_another_or_are_refused(changing: Runni
     assert [one["revision"] for one in applied] == list(range(1, len(applied) + 1))
     for earlier, later in pairwise(applied):
         assert later["before"] == earlier["after"]
-    assert changing.site.store.state("toy").revision == len(applied) > 0
+    assert changing.services.store.state("toy").revision == len(applied) > 0
     shown = (await changing.http.get("/v1/products/toy")).json()
     assert shown["active"]["thresholds"] == applied[-1]["after"]
 

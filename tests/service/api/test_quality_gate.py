@@ -82,7 +82,7 @@ async def test_a_switch_that_makes_no_sense_is_refused(
 ) -> None:
     answer = await gated.http.put(url, json=body)
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:glad:problem:{slug}")
-    assert gated.site.store.state("toy").revision == 0
+    assert gated.services.store.state("toy").revision == 0
 
 
 async def test_a_switch_heeds_the_revision_that_the_caller_saw(gated: Running) -> None:
@@ -132,7 +132,7 @@ async def test_an_unfit_image_is_for_review_without_a_score_everywhere(
 async def test_what_the_gate_stopped_is_left_out_when_thresholds_are_tried(
     gated: Running, submitter: JobSubmitter, make_queue: MakeQueue
 ) -> None:
-    queue, bundle = make_queue(), gated.site.store.resolve("toy").hash
+    queue, bundle = make_queue(), gated.services.store.resolve("toy").hash
     for unfit in (False, True, False, True):
         await submitter.submit(make_job(bundle_hash=bundle, gate=True))
         [claimed] = queue.claim(1)

@@ -99,7 +99,7 @@ async def test_what_still_runs_or_never_was_is_404(api: Running) -> None:
 
 async def test_without_its_image_nothing_is_replayed_and_the_letter_stays(api: Running, client: redis.Redis) -> None:
     old = await given_up(api, client)
-    api.site.artifacts.remove(job_of(client, old).image_ref)
+    api.services.artifacts.remove(job_of(client, old).image_ref)
     refused = await api.http.post(f"/v1/inspections/{old}/replay")
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:glad:problem:not-replayable")
     assert "no longer kept" in refused.json()["detail"]

@@ -88,12 +88,12 @@ async def test_a_repeated_call_is_one_review(
     api: Running, ended: str, async_client: redis.asyncio.Redis, client: redis.Redis
 ) -> None:
     reviews = Reviews(async_client, max_events=100)
-    result = await api.site.results.get(ended)
+    result = await api.services.results.get(ended)
     assert result is not None
     first, second = (Review(decision=Decision.OK, by=by, at=now()) for by in ("a", "b"))
     for review in (first, second, first, second, first):
         assert await reviews.add(result, review) is ReviewOutcome.RECORDED
-    found = await api.site.results.get(ended)
+    found = await api.services.results.get(ended)
     assert found is not None
     assert found.reviews == (first, second)
     assert len(events(client)) == 3

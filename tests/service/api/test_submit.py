@@ -76,10 +76,10 @@ async def test_the_job_pins_bundle_and_thresholds_and_points_to_the_bytes_as_the
     image = picture(kind="JPEG")
     shown = (await api.http.post(URL, content=image)).json()
     job = job_of(client, shown["id"])
-    active = api.site.store.resolve("toy")
+    active = api.services.store.resolve("toy")
     assert (job.bundle_version, job.bundle_hash) == ("1", active.hash)
     assert (job.thresholds.review, job.thresholds.fail, job.thresholds.pixel) == (0.5, 1.0, 1.0)
-    assert api.site.artifacts.get(job.image_ref) == image
+    assert api.services.artifacts.get(job.image_ref) == image
     assert len(job.to_json().encode()) <= 2048
 
 
@@ -251,7 +251,7 @@ async def test_pictures_are_served_under_their_types(api: Running, client: redis
     [claimed] = queue.claim(1)
     names: Any = ("heatmap.png", "map.npy")
     for name in names:
-        api.site.artifacts.put(claimed.id, name, name.encode())
+        api.services.artifacts.put(claimed.id, name, name.encode())
     queue.complete(claimed, result_of(claimed, artifacts=names))
     links = (await api.http.get(f"/v1/inspections/{inspection_id}")).json()["artifacts"]
     assert list(links) == ["heatmap.png", "map.npy", "image"]

@@ -16,7 +16,7 @@ import pytest
 
 from service.client.camera import Camera, Shot, find_images, header, report, row
 from service.client.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
-from service.client.destination import Addressee, Labels
+from service.client.destination import Destination, Labels
 from service.contract import (
     BundleId,
     Failure,
@@ -288,7 +288,7 @@ class TestCamera:
         for name in ("1.png", "2.png", "3.png"):
             (tmp_path / name).write_bytes(name.encode())
         with Client(server.url, patience_s=5) as client:
-            camera = Camera(client, Addressee("bracket"), rate=1000)
+            camera = Camera(client, Destination("bracket"), rate=1000)
             shots = list(camera.shoot(tmp_path, find_images(tmp_path), wait_s=5))
             found = report(camera, shots, seconds=1.0)
         assert [shot.file for shot in shots] == ["1.png", "2.png", "3.png"]
@@ -303,7 +303,9 @@ class TestCamera:
         with Client(server.url) as client:
             for run in ("", "", "anew"):
                 list(
-                    Camera(client, Addressee("bracket"), 1000, run).shoot(tmp_path, find_images(tmp_path), wait_s=None)
+                    Camera(client, Destination("bracket"), 1000, run).shoot(
+                        tmp_path, find_images(tmp_path), wait_s=None
+                    )
                 )
         keys = [headers["idempotency-key"] for _, _, headers in server.asked]
         assert keys[0] == keys[1] != keys[2]
@@ -316,7 +318,7 @@ class TestCamera:
             (tmp_path / name).write_bytes(b"image")
         labels = Labels.parse(["lot=L-42"], "(?P<serial>SN[0-9]+)")
         with Client(server.url) as client:
-            camera = Camera(client, Addressee("bracket", "line-3", labels), 1000)
+            camera = Camera(client, Destination("bracket", "line-3", labels), 1000)
             sent, unsent = camera.shoot(tmp_path, find_images(tmp_path), wait_s=None)
             assert report(camera, [sent], seconds=1.0).station == "line-3"
         assert sent.is_accepted

@@ -18,7 +18,7 @@ import redis
 
 from service.client.camera import Shot
 from service.client.client import Client
-from service.client.destination import Addressee, Labels
+from service.client.destination import Destination, Labels
 from service.client.hot_folder import HotFolder, PutOff, Settling, _Waiting
 from service.client.journal import JOURNAL, Journal, Sent, Stamp
 from service.contract import Result, State, Verdict
@@ -66,7 +66,7 @@ def accepted(client: redis.Redis) -> int:
 
 
 def settled_at_once(service: Client, folder: Path, move_to: Path | None = None) -> HotFolder:
-    return HotFolder(service, Addressee("toy"), folder, move_to=move_to, settle_s=0)
+    return HotFolder(service, Destination("toy"), folder, move_to=move_to, settle_s=0)
 
 
 class Asked(Client):
@@ -166,7 +166,7 @@ class TestHotFolder:
 
     def test_a_file_that_still_grows_is_left_alone(self, service: Client, folder: Path) -> None:
         whole = picture()
-        hot = HotFolder(service, Addressee("toy"), folder, settle_s=1000)
+        hot = HotFolder(service, Destination("toy"), folder, settle_s=1000)
         put(folder, "a.png", whole[:40])
         assert list(hot.look()) == []
         put(folder, "a.png", whole, at=1_700_000_001)
@@ -265,7 +265,7 @@ class TestHotFolder:
     def test_a_product_that_is_not_known_yet_is_no_fault_of_the_image(self, service: Client, folder: Path) -> None:
         put(folder, "a.png")
         with pytest.raises(PutOff, match="404 Unknown product"):
-            list(HotFolder(service, Addressee("toi"), folder, settle_s=0).look())
+            list(HotFolder(service, Destination("toi"), folder, settle_s=0).look())
         assert len(list(settled_at_once(service, folder).look())) == 1
 
     def test_a_folder_that_is_away_is_waited_for(self, service: Client, folder: Path) -> None:
@@ -282,7 +282,7 @@ class TestHotFolder:
         self, service: Client, folder: Path
     ) -> None:
         labels = Labels.parse(["lot=L-42", "view=top"], r"(?P<serial>SN\d+)(_(?P<view>\w+))?")
-        addressee = Addressee("toy", "line-3", labels)
+        addressee = Destination("toy", "line-3", labels)
         put(folder, "SN17_side.png", at=1_700_000_000)
         put(folder, "SN18.png", at=1_700_000_001)
         put(folder, "nameless.png", at=1_700_000_002)
@@ -303,7 +303,7 @@ class TestHotFolder:
         self, service: Client, folder: Path, url: str
     ) -> None:
         put(folder, "a.png")
-        hot = HotFolder(service, Addressee(station="line 3"), folder, settle_s=0)
+        hot = HotFolder(service, Destination(station="line 3"), folder, settle_s=0)
         with pytest.raises(PutOff, match="404 Unknown station"):
             list(hot.look())
         httpx.put(f"{url}/v1/stations/line%203", json={"product": "toy", "lot": "L-43"}).raise_for_status()
@@ -316,7 +316,7 @@ class TestHotFolder:
         self, service: Client, folder: Path, client: redis.Redis, tmp_path: Path
     ) -> None:
         def sending(lot: str) -> HotFolder:
-            addressee = Addressee("toy", labels=Labels({"lot": lot}))
+            addressee = Destination("toy", labels=Labels({"lot": lot}))
             return HotFolder(service, addressee, folder, move_to=done, settle_s=0)
 
         done = tmp_path / "done"
@@ -331,7 +331,7 @@ class TestHotFolder:
 
     def test_what_is_remembered_of_files_goes_with_them(self, service: Client, folder: Path) -> None:
         labels = Labels.parse([], "(?P<serial>SN)")
-        hot = HotFolder(service, Addressee("toy", labels=labels), folder, settle_s=0)
+        hot = HotFolder(service, Destination("toy", labels=labels), folder, settle_s=0)
         path = put(folder, "nameless.png")
         assert len(list(hot.look())) == 1
         path.unlink()
@@ -370,7 +370,7 @@ class TestHotFolder:
         put(folder, "a.png", at=1_700_000_000)
         put(folder, "b.png", at=1_700_000_001)
         stopped, seen = threading.Event(), list[Shot]()
-        hot = HotFolder(service, Addressee("toy"), folder, settle_s=0, every_s=0.01)
+        hot = HotFolder(service, Destination("toy"), folder, settle_s=0, every_s=0.01)
 
         def watch() -> None:
             for shot in hot.run(stopped, wait_s=60):

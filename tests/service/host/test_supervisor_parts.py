@@ -27,9 +27,9 @@ from service.host.child_process import (
 )
 from service.host.data_dir import DataDirLock
 from service.host.listen_socket import listen
-from service.host.liveness import Probing, ReadyPipe, WorkerWatch, alive
+from service.host.liveness import LivenessProbe, Probing, ReadyPipe, alive
 from service.host.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
-from service.host.supervisor import Kept, Patience
+from service.host.supervisor import Patience, RestartingChild
 from service.queue.jobs import JobQueue
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
@@ -204,9 +204,9 @@ class TestRestart:
         kept, child = self.kept("raise SystemExit(1)", Backoff(first_s=10))
         kept.succeeded = True
         first = self.tended(kept, child, now=0)
-        kept.tend(5)
+        kept.poll(5)
         assert child.pid == first
-        kept.tend(10)
+        kept.poll(10)
         assert child.pid != first
         child.kill()
 
@@ -222,16 +222,16 @@ class TestRestart:
             self.tended(kept, child, now=0)
 
     @staticmethod
-    def kept(code: str, backoff: Backoff) -> tuple[Kept, Child]:
+    def kept(code: str, backoff: Backoff) -> tuple[RestartingChild, Child]:
         child = Child("thing", [sys.executable, "-c", code])
-        return Kept(child, child.start, backoff, most_failures=2), child
+        return RestartingChild(child, child.start, backoff, most_failures=2), child
 
     @staticmethod
-    def tended(kept: Kept, child: Child, now: float) -> int | None:
+    def tended(kept: RestartingChild, child: Child, now: float) -> int | None:
         """Starts the child at `now`, and notes that it has ended."""
-        kept.tend(now)
+        kept.poll(now)
         assert child.wait(20)
-        kept.tend(now)
+        kept.poll(now)
         return child.pid
 
 
@@ -276,13 +276,13 @@ class TestWorkerWatch:
         pipe.close()
 
     @pytest.fixture
-    def watch(self, pipe: ReadyPipe) -> WorkerWatch:
-        watch = WorkerWatch("127.0.0.1", pipe, Probing(open_port_s=10, every_s=2, timeout_s=1, missed=3))
+    def watch(self, pipe: ReadyPipe) -> LivenessProbe:
+        watch = LivenessProbe("127.0.0.1", pipe, Probing(open_port_s=10, every_s=2, timeout_s=1, missed=3))
         watch.started(100)
         return watch
 
     def test_one_that_never_opens_its_port_is_stuck_also_when_it_starts_again(
-        self, watch: WorkerWatch, pipe: ReadyPipe
+        self, watch: LivenessProbe, pipe: ReadyPipe
     ) -> None:
         for start in (100, 200):
             watch.started(start)
@@ -291,14 +291,14 @@ class TestWorkerWatch:
                 assert watch.look(start + 12) == "no open port 10 s after its start"
 
     def test_one_that_opened_its_port_and_answers_nothing_is_stuck_though_it_never_was_warm(
-        self, watch: WorkerWatch, pipe: ReadyPipe
+        self, watch: LivenessProbe, pipe: ReadyPipe
     ) -> None:
         with listen("127.0.0.1", 0) as silent, pipe.writer() as fd:
             os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
             assert [watch.look(now) for now in (102, 103, 104)] == [None, None, None]
             assert watch.look(106) == "3 probes missed"
 
-    def test_a_new_start_forgets_what_the_old_one_missed(self, watch: WorkerWatch, pipe: ReadyPipe) -> None:
+    def test_a_new_start_forgets_what_the_old_one_missed(self, watch: LivenessProbe, pipe: ReadyPipe) -> None:
         with listen("127.0.0.1", 0) as silent:
             for start in (100, 200):
                 watch.started(start)

@@ -13,7 +13,7 @@ import redis
 import trustme
 from prometheus_client import CollectorRegistry
 
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings
@@ -79,16 +79,16 @@ def make_relay(client: redis.Redis, registry: CollectorRegistry) -> MakeRelay:
     """A sink's relay, with its place in the event stream."""
     metrics = OutboxMetrics(registry)
 
-    def make(sink: Sink, stop: Stop | None = None) -> Relay:
+    def make(sink: Sink, stop: Shutdown | None = None) -> Relay:
         place = Subscription(client, sink.name)
         place.ensure()
-        return Relay(sink, place, metrics, stop or Stop(), lambda: True)
+        return Relay(sink, place, metrics, stop or Shutdown(), lambda: True)
 
     return make
 
 
 @contextmanager
-def running(relay: Relay, stop: Stop) -> Iterator[None]:
+def running(relay: Relay, stop: Shutdown) -> Iterator[None]:
     """The relay's loop in a thread, as a process runs it."""
     thread = threading.Thread(target=relay.run)
     thread.start()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
 from service.host.child_process import Backoff
-from service.host.shutdown import Stop
+from service.host.shutdown import Shutdown
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import (
     Policy,
@@ -186,7 +186,7 @@ def test_a_fault_in_what_can_wait_ends_nothing(client: redis.Redis, make_relay: 
             self.idled += 1
             raise ZeroDivisionError
 
-    sink, stop = Faulty(), Stop()
+    sink, stop = Faulty(), Shutdown()
     with running(make_relay(sink, stop), stop):
         eventually(lambda: sink.idled == 1)
         ended = end(client, 1)
@@ -242,7 +242,7 @@ def test_the_stream_is_kept_for_a_sink_and_no_longer_once_it_is_forgotten(
 
 
 def test_a_place_that_was_removed_is_taken_anew_from_now_on(client: redis.Redis, make_relay: MakeRelay) -> None:
-    sink, stop = Toy(), Stop()
+    sink, stop = Toy(), Shutdown()
     relay = make_relay(sink, stop)
     end(client, 1)
     client.flushall()
@@ -253,7 +253,7 @@ def test_a_place_that_was_removed_is_taken_anew_from_now_on(client: redis.Redis,
 
 
 def test_a_redis_that_dies_before_the_place_is_taken_anew_ends_no_loop(own_redis: RedisServer) -> None:
-    stop = Stop()
+    stop = Shutdown()
     with own_redis.connect() as client:
         place = Subscription(client, "toy")
         relay = Relay(Toy(), place, OutboxMetrics(CollectorRegistry()), stop, lambda: True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.queue.redis_health import Keeping
+from service.queue.redis_health import Durability
 from tests.service.conftest import Running, StartApp
 from tests.support.redis_server import RedisServer
 
@@ -26,11 +26,11 @@ WELL = {"maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": 1}
     ],
 )
 def test_what_is_amiss_is_said_with_what_to_set(info: dict[str, Any], flaw: str, drops_jobs: bool) -> None:
-    keeping = Keeping.read(info)
+    keeping = Durability.read(info)
     assert keeping.drops_jobs is drops_jobs
-    assert bool(keeping.flaws) is bool(flaw)
-    assert flaw in keeping.flaws
-    assert not flaw or "set " in keeping.flaws
+    assert bool(keeping.problems) is bool(flaw)
+    assert flaw in keeping.problems
+    assert not flaw or "set " in keeping.problems
 
 
 async def ready(running: Running) -> tuple[int, str, dict[str, Any]]:

@@ -18,9 +18,9 @@ from service.host.private_redis import answers, find_redis, redis_command, redis
 from service.queue.connection import connect
 from service.worker.bundle_cache import BundleCache, LoadedBundle
 from tests.support.nursery import Nursery
-from tests.support.plant import Plant
 from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.worker_fleet import WorkerFleet
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,11 +93,11 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def plant(redis_server: RedisServer, store_folder: Path, tmp_path: Path, nursery: Nursery) -> Iterator[Plant]:
+def fleet(redis_server: RedisServer, store_folder: Path, tmp_path: Path, nursery: Nursery) -> Iterator[WorkerFleet]:
     """An empty queue, the shared store, an own artifact folder, and workers for them."""
     if not redis_server.child.running:
         redis_server.start()
     with connect(redis_server.url) as client:
         client.flushall()
-        yield Plant(redis_server.url, client, store_folder, tmp_path, nursery)
+        yield WorkerFleet(redis_server.url, client, store_folder, tmp_path, nursery)
     nursery.end_all()

@@ -13,9 +13,9 @@ from service.contract import Result, State
 from service.queue import keys
 from tests.service.worker.conftest import png
 from tests.support.nursery import Worker
-from tests.support.plant import Plant
 from tests.support.processes import eventually, free_port
 from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.worker_fleet import WorkerFleet
 
 POOL = keys.PoolKeys("default")
 LANES, BUFFER = 2, 2
@@ -26,25 +26,25 @@ LONG_LEASE_MS = 600_000
 
 
 @pytest.fixture
-def slow(plant: Plant, tmp_path: Path) -> Plant:
+def slow(fleet: WorkerFleet, tmp_path: Path) -> WorkerFleet:
     """A plant whose images take a few seconds each."""
-    plant.store = tmp_path / "store"
-    make_tiny_bundle(plant.store, start=900, steps=24, t_min=10, trigger={"delta": 1000.0})
-    return plant
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store, start=900, steps=24, t_min=10, trigger={"delta": 1000.0})
+    return fleet
 
 
-def full(plant: Plant, waiting: int, *, drain_s: float = 60) -> tuple[list[str], Worker, int]:
+def full(fleet: WorkerFleet, waiting: int, *, drain_s: float = 60) -> tuple[list[str], Worker, int]:
     """Images, a worker that holds all it can of them while `waiting` more wait in the queue, and the worker's port."""
-    ids = plant.accept([png(seed) for seed in range(HELD + waiting)])
+    ids = fleet.accept([png(seed) for seed in range(HELD + waiting)])
     port = free_port()
-    worker = plant.worker(
+    worker = fleet.worker(
         GLAD_LANES=str(LANES),
         GLAD_DECODE_BUFFER=str(BUFFER),
         GLAD_LEASE_MS=str(LONG_LEASE_MS),
         GLAD_WORKER_PORT=str(port),
         GLAD_DRAIN_S=str(drain_s),
     )
-    eventually(lambda: plant.client.zcard(POOL.leases) == HELD and says(port, "ready") == 200)
+    eventually(lambda: fleet.client.zcard(POOL.leases) == HELD and says(port, "ready") == 200)
     return ids, worker, port
 
 
@@ -60,11 +60,11 @@ def says(port: int, probe: str) -> int | None:
         return None
 
 
-def assert_nobody_is_blamed(plant: Plant, ids: list[str]) -> None:
+def assert_nobody_is_blamed(fleet: WorkerFleet, ids: list[str]) -> None:
     """No lease, suspect or dead letter is left, no death is counted, and the worker has signed off."""
-    assert [plant.client.zcard(key) for key in (POOL.leases, POOL.suspects, POOL.workers)] == [0, 0, 0]
-    assert plant.client.xlen(POOL.dead) == 0
-    assert not [name for name in ids if plant.client.hget(keys.inspection(name), "deaths")]
+    assert [fleet.client.zcard(key) for key in (POOL.leases, POOL.suspects, POOL.workers)] == [0, 0, 0]
+    assert fleet.client.xlen(POOL.dead) == 0
+    assert not [name for name in ids if fleet.client.hget(keys.inspection(name), "deaths")]
 
 
 def taken(results: list[Result]) -> set[str]:
@@ -73,7 +73,9 @@ def taken(results: list[Result]) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_at_full_lanes_it_finishes_what_it_holds_and_takes_nothing_more(slow: Plant, number: signal.Signals) -> None:
+def test_at_full_lanes_it_finishes_what_it_holds_and_takes_nothing_more(
+    slow: WorkerFleet, number: signal.Signals
+) -> None:
     ids, worker, port = full(slow, waiting=4)
     worker.signal(number)
     eventually(lambda: says(port, "ready") == 503)
@@ -88,7 +90,7 @@ def test_at_full_lanes_it_finishes_what_it_holds_and_takes_nothing_more(slow: Pl
     assert_nobody_is_blamed(slow, ids)
 
 
-def test_what_takes_longer_than_its_time_is_handed_back_and_another_worker_has_it_at_once(slow: Plant) -> None:
+def test_what_takes_longer_than_its_time_is_handed_back_and_another_worker_has_it_at_once(slow: WorkerFleet) -> None:
     ids, worker, _ = full(slow, waiting=0, drain_s=0.05)
     heir = slow.worker(GLAD_LANES=str(HELD), GLAD_LEASE_MS=str(LONG_LEASE_MS))
     eventually(lambda: slow.client.zcard(POOL.workers) == 2)
@@ -103,7 +105,7 @@ def test_what_takes_longer_than_its_time_is_handed_back_and_another_worker_has_i
     assert_nobody_is_blamed(slow, ids)
 
 
-def test_a_second_signal_hands_back_all_that_has_no_result(slow: Plant) -> None:
+def test_a_second_signal_hands_back_all_that_has_no_result(slow: WorkerFleet) -> None:
     ids, worker, port = full(slow, waiting=2)
     worker.signal(signal.SIGINT)
     eventually(lambda: says(port, "ready") == 503)
@@ -120,24 +122,24 @@ def test_a_second_signal_hands_back_all_that_has_no_result(slow: Plant) -> None:
 
 
 def test_a_worker_that_is_stopped_while_it_loads_and_warms_ends_well_and_takes_nothing(
-    plant: Plant, tmp_path: Path
+    fleet: WorkerFleet, tmp_path: Path
 ) -> None:
-    plant.store = tmp_path / "store"
+    fleet.store = tmp_path / "store"
     for number in range(8):
-        make_tiny_bundle(plant.store, product="toy" if number == 0 else f"toy-{number}", seed=number)
-    (waiting,) = plant.accept([png(1)])
+        make_tiny_bundle(fleet.store, product="toy" if number == 0 else f"toy-{number}", seed=number)
+    (waiting,) = fleet.accept([png(1)])
     port = free_port()
-    worker = plant.worker(GLAD_WORKER_PORT=str(port), GLAD_MAX_BUNDLES="9", GLAD_LANES="16", GLAD_LOG_LEVEL="info")
+    worker = fleet.worker(GLAD_WORKER_PORT=str(port), GLAD_MAX_BUNDLES="9", GLAD_LANES="16", GLAD_LOG_LEVEL="info")
     eventually(lambda: says(port, "live") == 200)
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert "worker ready" not in worker.log.read_text()
-    assert not taken(plant.results([waiting]))
-    assert_nobody_is_blamed(plant, [waiting])
+    assert not taken(fleet.results([waiting]))
+    assert_nobody_is_blamed(fleet, [waiting])
 
 
 def test_a_worker_that_is_stopped_while_it_loads_a_jobs_bundle_still_finishes_the_job(
-    slow: Plant,
+    slow: WorkerFleet,
 ) -> None:
     worker = slow.worker(GLAD_MAX_BUNDLES="1", GLAD_LOG_LEVEL="info")  # the shipped product comes first by name
     eventually(lambda: slow.client.zcard(POOL.workers) == 1)

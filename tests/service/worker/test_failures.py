@@ -12,84 +12,86 @@ from service.contract import State
 from service.queue import keys
 from tests.service.worker.conftest import RedisServer, png
 from tests.support.nursery import Worker
-from tests.support.plant import Plant
 from tests.support.processes import eventually
 from tests.support.wire import Wire
+from tests.support.worker_fleet import WorkerFleet
 
 IMAGES = [png(seed) for seed in range(12)]
 
 
 @pytest.fixture
-def wire(redis_server: RedisServer, plant: Plant) -> Iterator[Wire]:
+def wire(redis_server: RedisServer, fleet: WorkerFleet) -> Iterator[Wire]:
     """The plant's wire to Redis."""
     with Wire(redis_server.url) as wire:
         yield wire
 
 
-def begun(plant: Plant, wire: Wire | None = None) -> tuple[list[str], Worker]:
+def begun(fleet: WorkerFleet, wire: Wire | None = None) -> tuple[list[str], Worker]:
     """Twelve images, of which a worker has finished two; over the wire, if there is one."""
-    ids = plant.accept(IMAGES)
-    worker = plant.worker(GLAD_REDIS_URL=wire.url if wire else plant.url)
-    eventually(lambda: plant.count_ended(ids) >= 2)
+    ids = fleet.accept(IMAGES)
+    worker = fleet.worker(GLAD_REDIS_URL=wire.url if wire else fleet.url)
+    eventually(lambda: fleet.count_ended(ids) >= 2)
     return ids, worker
 
 
-def assert_all_ended_once(plant: Plant, ids: Sequence[str]) -> None:
+def assert_all_ended_once(fleet: WorkerFleet, ids: Sequence[str]) -> None:
     """Each has its one result, and nothing is left behind."""
-    assert {result.state for result in plant.ended(ids)} == {State.DONE}
-    assert sorted(event.inspection_id for event in plant.events()) == sorted(ids)
+    assert {result.state for result in fleet.ended(ids)} == {State.DONE}
+    assert sorted(event.inspection_id for event in fleet.events()) == sorted(ids)
     pool = keys.PoolKeys("default")
-    assert [plant.client.zcard(key) for key in (pool.leases, pool.suspects)] == [0, 0]
-    assert plant.client.xlen(pool.dead) == 0
+    assert [fleet.client.zcard(key) for key in (pool.leases, pool.suspects)] == [0, 0]
+    assert fleet.client.xlen(pool.dead) == 0
 
 
-def test_a_redis_that_pauses_longer_than_the_lease_loses_nothing(plant: Plant) -> None:
-    ids, worker = begun(plant)
-    plant.client.client_pause(2500)  # the lease is 1500 ms
-    assert_all_ended_once(plant, ids)
+def test_a_redis_that_pauses_longer_than_the_lease_loses_nothing(fleet: WorkerFleet) -> None:
+    ids, worker = begun(fleet)
+    fleet.client.client_pause(2500)  # the lease is 1500 ms
+    assert_all_ended_once(fleet, ids)
     assert worker.running
 
 
-def test_a_wire_that_is_cut_again_and_again_loses_nothing(plant: Plant, wire: Wire) -> None:
-    ids, worker = begun(plant, wire)
+def test_a_wire_that_is_cut_again_and_again_loses_nothing(fleet: WorkerFleet, wire: Wire) -> None:
+    ids, worker = begun(fleet, wire)
     for _ in range(5):
         wire.cut()
         time.sleep(0.1)
         wire.mend()
         time.sleep(0.1)
-    assert_all_ended_once(plant, ids)
+    assert_all_ended_once(fleet, ids)
     assert worker.running
 
 
-def test_a_worker_that_redis_cannot_hear_loses_its_jobs_and_completes_none_twice(plant: Plant, wire: Wire) -> None:
-    ids, silent = begun(plant, wire)
+def test_a_worker_that_redis_cannot_hear_loses_its_jobs_and_completes_none_twice(
+    fleet: WorkerFleet, wire: Wire
+) -> None:
+    ids, silent = begun(fleet, wire)
     wire.silence()
-    plant.worker()
-    results = plant.ended(ids)
+    fleet.worker()
+    results = fleet.ended(ids)
     wire.mend()
     silent.signal(signal.SIGTERM)
     assert silent.wait() == 0
-    assert plant.results(ids) == results
-    assert_all_ended_once(plant, ids)
+    assert fleet.results(ids) == results
+    assert_all_ended_once(fleet, ids)
 
 
-def test_replies_that_are_lost_lose_no_job_and_give_no_second_result(plant: Plant, wire: Wire) -> None:
-    ids, worker = begun(plant, wire)
+def test_replies_that_are_lost_lose_no_job_and_give_no_second_result(fleet: WorkerFleet, wire: Wire) -> None:
+    ids, worker = begun(fleet, wire)
     for _ in range(3):
         wire.lose_replies()
         time.sleep(0.2)
         wire.mend()
         time.sleep(0.2)
-    assert_all_ended_once(plant, ids)
+    assert_all_ended_once(fleet, ids)
     assert worker.running
 
 
-def test_results_wait_for_a_redis_without_memory(plant: Plant) -> None:
-    ids, worker = begun(plant)
-    plant.client.config_set("maxmemory", "1")
+def test_results_wait_for_a_redis_without_memory(fleet: WorkerFleet) -> None:
+    ids, worker = begun(fleet)
+    fleet.client.config_set("maxmemory", "1")
     try:
-        eventually(lambda: "maxmemory" in worker.log.read_text() or plant.count_ended(ids) == len(ids))
+        eventually(lambda: "maxmemory" in worker.log.read_text() or fleet.count_ended(ids) == len(ids))
     finally:
-        plant.client.config_set("maxmemory", "0")
-    assert_all_ended_once(plant, ids)
+        fleet.client.config_set("maxmemory", "0")
+    assert_all_ended_once(fleet, ids)
     assert worker.running

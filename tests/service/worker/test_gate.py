@@ -13,16 +13,16 @@ from glad.quality_gate.limits import Check
 from model_store.store import Store
 from service.contract import Result, State, Verdict
 from tests.support.gates import a_gate, a_part
-from tests.support.plant import Plant
 from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.worker_fleet import WorkerFleet
 
 
 @pytest.fixture
-def gated(plant: Plant, tmp_path: Path) -> Plant:
+def gated(fleet: WorkerFleet, tmp_path: Path) -> WorkerFleet:
     """A plant whose product has a quality gate."""
-    plant.store = tmp_path / "gated"
-    make_tiny_bundle(plant.store, gate=a_gate(sharpness=0.0))
-    return plant
+    fleet.store = tmp_path / "gated"
+    make_tiny_bundle(fleet.store, gate=a_gate(sharpness=0.0))
+    return fleet
 
 
 def files(*pictures: NDArray[np.uint8]) -> list[bytes]:
@@ -34,7 +34,7 @@ def reasons(result: Result) -> list[Check]:
     return [reason.check for reason in result.quality.reasons]
 
 
-def test_unfit_images_are_for_review_and_their_neighbours_are_inspected(gated: Plant) -> None:
+def test_unfit_images_are_for_review_and_their_neighbours_are_inspected(gated: WorkerFleet) -> None:
     dark, empty = a_part(level=30), np.full((64, 80, 3), 90, dtype=np.uint8)
     ids = gated.accept(files(a_part(), dark, a_part(level=110), empty))
     gated.worker()
@@ -55,7 +55,7 @@ def test_unfit_images_are_for_review_and_their_neighbours_are_inspected(gated: P
     assert {event.inspection_id: event.verdict for event in gated.events()}[ids[1]] is Verdict.REVIEW
 
 
-def test_a_job_keeps_the_switch_that_it_was_accepted_with(gated: Plant) -> None:
+def test_a_job_keeps_the_switch_that_it_was_accepted_with(gated: WorkerFleet) -> None:
     dark = files(a_part(level=30))
     [while_on] = gated.accept(dark)
     Store(gated.store).switch_gate("toy", on=False, by="ann")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from service.contract import State
 from tests.service.worker.conftest import png
 from tests.support import hostile
-from tests.support.plant import Plant
+from tests.support.worker_fleet import WorkerFleet
 
 
-def test_no_file_ends_the_worker_or_changes_what_the_next_image_gets(plant: Plant) -> None:
+def test_no_file_ends_the_worker_or_changes_what_the_next_image_gets(fleet: WorkerFleet) -> None:
     files = hostile.bombs() | dict(list(hostile.truncated().items())[::5]) | dict(list(hostile.flipped().items())[::5])
-    worker = plant.worker()
-    [before] = plant.ended(plant.accept([png(1)]))
-    results = dict(zip(files, plant.ended(plant.accept(list(files.values()))), strict=True))
+    worker = fleet.worker()
+    [before] = fleet.ended(fleet.accept([png(1)]))
+    results = dict(zip(files, fleet.ended(fleet.accept(list(files.values()))), strict=True))
     for name, result in results.items():
         assert result.attempts == 1, name
         if result.state is not State.DONE:
@@ -20,6 +20,6 @@ def test_no_file_ends_the_worker_or_changes_what_the_next_image_gets(plant: Plan
             assert result.error is not None
             assert result.error.code in {"image_undecodable", "image_not_inspectable"}, f"{name}: {result.error}"
     assert sum(result.state is State.FAILED for result in results.values()) > len(files) // 2
-    [after] = plant.ended(plant.accept([png(1)]))
+    [after] = fleet.ended(fleet.accept([png(1)]))
     assert (after.state, after.score) == (State.DONE, before.score)
     assert worker.running

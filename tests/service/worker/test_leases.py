@@ -8,8 +8,8 @@ from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.worker.lease_keeper import LeaseKeeper
-from tests.support.plant import Plant
 from tests.support.processes import eventually
+from tests.support.worker_fleet import WorkerFleet
 
 
 def keeper_of(queue: JobQueue) -> LeaseKeeper:
@@ -26,8 +26,8 @@ def ended(keeper: LeaseKeeper) -> bool:
     return False
 
 
-def test_a_lease_thread_that_ends_is_told_to_the_engine(plant: Plant) -> None:
-    queue = JobQueue(plant.client, lease_ms=150)
+def test_a_lease_thread_that_ends_is_told_to_the_engine(fleet: WorkerFleet) -> None:
+    queue = JobQueue(fleet.client, lease_ms=150)
     keeper = keeper_of(queue)
     keeper.start()
     assert not ended(keeper)
@@ -36,16 +36,16 @@ def test_a_lease_thread_that_ends_is_told_to_the_engine(plant: Plant) -> None:
     keeper.stop()
 
 
-def test_a_redis_that_refuses_does_not_end_it(plant: Plant) -> None:
+def test_a_redis_that_refuses_does_not_end_it(fleet: WorkerFleet) -> None:
     leases = keys.PoolKeys("default").leases
-    plant.accept([b"any"])
-    queue = JobQueue(plant.client, lease_ms=60_000)
+    fleet.accept([b"any"])
+    queue = JobQueue(fleet.client, lease_ms=60_000)
     [claimed] = queue.claim(1)
     keeper = keeper_of(queue)
-    plant.client.rename(leases, "aside")
-    plant.client.set(leases, "no sorted set")
+    fleet.client.rename(leases, "aside")
+    fleet.client.set(leases, "no sorted set")
     keeper.round()
     assert queue.held == (claimed,)
-    plant.client.rename("aside", leases)
+    fleet.client.rename("aside", leases)
     keeper.round()
     assert keeper.take_lost() == frozenset()

@@ -20,10 +20,10 @@ from service.host.child_process import Child
 from service.settings import Settings
 from tests.service.worker.conftest import png
 from tests.support.http_server import server_on
-from tests.support.plant import Plant
 from tests.support.processes import eventually, free_port
 from tests.support.prometheus_server import Prometheus
 from tests.support.promql import names_in
+from tests.support.worker_fleet import WorkerFleet
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "docker" / "prometheus" / "rules"
@@ -103,16 +103,16 @@ def shown(expression: str) -> str:
     return expression.replace("$__rate_interval", "1m").replace("$product", ".*")
 
 
-def test_every_query_of_every_dashboard_and_rule_finds_data_under_load(plant: Plant, tmp_path: Path) -> None:
+def test_every_query_of_every_dashboard_and_rule_finds_data_under_load(fleet: WorkerFleet, tmp_path: Path) -> None:
     settings = Settings(
-        redis_url=plant.url,
-        store=str(plant.store),
+        redis_url=fleet.url,
+        store=str(fleet.store),
         data_dir=tmp_path / "data",
-        artifacts_url=str(plant.folder / "artifacts"),
+        artifacts_url=str(fleet.folder / "artifacts"),
         lease_ms=60_000,
     )
     port = free_port()
-    plant.worker(GLAD_WORKER_PORT=str(port))
+    fleet.worker(GLAD_WORKER_PORT=str(port))
     with (
         server_on(settings) as url,
         outbox(settings) as sender,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.host.shutdown import Stop
-from service.worker.heartbeat import Pulse
+from service.host.shutdown import Shutdown
+from service.worker.heartbeat import Heartbeat
 
 
 @dataclass
@@ -29,11 +29,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pulse(clock: Clock) -> Pulse:
-    return Pulse(stuck_after_s=60, clock=clock)
+def pulse(clock: Clock) -> Heartbeat:
+    return Heartbeat(stuck_after_s=60, clock=clock)
 
 
-def test_an_idle_worker_lives_by_its_claims(pulse: Pulse, clock: Clock) -> None:
+def test_an_idle_worker_lives_by_its_claims(pulse: Heartbeat, clock: Clock) -> None:
     clock.now = 59
     assert pulse.alive()
     clock.now = 61
@@ -42,7 +42,7 @@ def test_an_idle_worker_lives_by_its_claims(pulse: Pulse, clock: Clock) -> None:
     assert pulse.alive()
 
 
-def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(pulse: Pulse, clock: Clock) -> None:
+def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(pulse: Heartbeat, clock: Clock) -> None:
     pulse.step_completed(lanes=2)
     clock.now = 61
     pulse.claim_answered()
@@ -51,7 +51,7 @@ def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(pulse: Pul
     assert pulse.alive()
 
 
-def test_when_the_last_lane_is_empty_claims_count_again(pulse: Pulse, clock: Clock) -> None:
+def test_when_the_last_lane_is_empty_claims_count_again(pulse: Heartbeat, clock: Clock) -> None:
     pulse.step_completed(lanes=1)
     pulse.nobody_walks()
     clock.now = 61
@@ -60,15 +60,15 @@ def test_when_the_last_lane_is_empty_claims_count_again(pulse: Pulse, clock: Clo
     assert pulse.alive()
 
 
-def test_it_is_ready_when_its_models_are_warm(pulse: Pulse) -> None:
+def test_it_is_ready_when_its_models_are_warm(pulse: Heartbeat) -> None:
     assert not pulse.ready()
     pulse.warm()
     assert pulse.ready()
 
 
 def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clock: Clock) -> None:
-    stop = Stop()
-    pulse = Pulse(stuck_after_s=60, clock=clock, leaving=stop.draining)
+    stop = Shutdown()
+    pulse = Heartbeat(stuck_after_s=60, clock=clock, leaving=stop.draining)
     pulse.warm()
     stop.ask()
     assert not pulse.ready()
@@ -76,7 +76,7 @@ def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clo
 
 
 def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
-    stop = Stop()
+    stop = Shutdown()
     assert not stop.draining()
     stop.ask()
     assert stop.draining()
@@ -87,7 +87,7 @@ def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
 
 def test_what_is_not_finished_in_its_time_is_handed_back(clock: Clock) -> None:
     clock.now = 1000
-    stop = Stop(drain_s=60, clock=clock)
+    stop = Shutdown(drain_s=60, clock=clock)
     clock.now = 2000
     assert not stop.at_once()
     stop.ask()
@@ -98,7 +98,7 @@ def test_what_is_not_finished_in_its_time_is_handed_back(clock: Clock) -> None:
 
 
 def test_a_signal_that_comes_while_its_own_thread_waits_wakes_it() -> None:
-    stop = Stop()
+    stop = Shutdown()
     with stop.on_signals():
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
         stop.wait(3600)

@@ -76,11 +76,11 @@ def test_the_score_is_the_same_alone_or_among_eight(toy: LoadedBundle) -> None:
     runner = Runner("cpu", lanes=8)
     for job, one in prepared.items():
         runner.admit(job, one)
-    together = walk(runner, toy.group, list(prepared))
+    merge_lanes = walk(runner, toy.group, list(prepared))
     for job, one in prepared.items():
         by_itself = alone(one)
-        assert together[job].score == pytest.approx(by_itself.score, rel=1e-4)
-        assert together[job].lane.denoising_step == by_itself.lane.denoising_step
+        assert merge_lanes[job].score == pytest.approx(by_itself.score, rel=1e-4)
+        assert merge_lanes[job].lane.denoising_step == by_itself.lane.denoising_step
 
 
 def test_the_score_is_bit_equal_where_the_call_shape_is_the_same(toy: LoadedBundle) -> None:
@@ -238,11 +238,11 @@ class TestBundleCache:
         runner = Runner("cpu", lanes=2)
         for job, own in prepared.items():
             runner.admit(job, own)
-        together = walk(runner, one.group, list(prepared))
+        merge_lanes = walk(runner, one.group, list(prepared))
         # The same picture and noise: only what the UNet is told differs, and each lane is told its own.
-        assert together["one"].score != pytest.approx(together["two"].score, rel=1e-3)
+        assert merge_lanes["one"].score != pytest.approx(merge_lanes["two"].score, rel=1e-3)
         for job, own in prepared.items():
-            assert together[job].score == pytest.approx(alone(own).score, rel=1e-4)
+            assert merge_lanes[job].score == pytest.approx(alone(own).score, rel=1e-4)
 
     def test_a_guided_image_fits_where_only_calls_of_one_do(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one", prompt=1, guidance=3.0)

@@ -22,9 +22,9 @@ from service.worker.picture_codec import Prepared, prepare, render
 from service.worker.runner import Inspected, NotFinite, Runner
 from service.worker.scheduler import Scheduler
 from tests.service.worker.conftest import png
-from tests.support.plant import Plant
 from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.worker_fleet import WorkerFleet
 
 TILES = {"kind": "tiles", "side": 64, "overlap": 16}
 LARGE = png(1, width=150, height=110)  # (150 - 16) / 48 = 2.8 by (110 - 16) / 48 = 1.96: 3 by 2 tiles
@@ -121,39 +121,41 @@ def test_one_tiles_failure_is_the_jobs_and_frees_all_its_lanes(tiled: LoadedBund
     assert runner._blocks == {}
 
 
-def test_an_image_of_which_zones_leave_nothing_fails_with_that_reason(plant: Plant, tmp_path: Path) -> None:
-    plant.store = tmp_path / "store"
+def test_an_image_of_which_zones_leave_nothing_fails_with_that_reason(fleet: WorkerFleet, tmp_path: Path) -> None:
+    fleet.store = tmp_path / "store"
     everything = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
-    make_tiny_bundle(plant.store, zones={"ignore": [{"points": everything}]})
-    plant.worker()
-    (result,) = plant.ended(plant.accept([png(1)]))
+    make_tiny_bundle(fleet.store, zones={"ignore": [{"points": everything}]})
+    fleet.worker()
+    (result,) = fleet.ended(fleet.accept([png(1)]))
     assert result.state is State.FAILED
     assert result.error is not None
     assert result.error.code == "image_not_inspectable"
     assert "zones leave nothing of an image of 96×64 pixels" in result.error.detail
 
 
-def test_a_worker_serves_images_of_one_and_of_many_tiles_together(plant: Plant, tmp_path: Path) -> None:
-    plant.store = tmp_path / "store"
-    make_tiny_bundle(plant.store, framing=TILES)
+def test_a_worker_serves_images_of_one_and_of_many_tiles_together(fleet: WorkerFleet, tmp_path: Path) -> None:
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store, framing=TILES)
     small = [png(seed, 64, 64) for seed in range(5)]
-    plant.worker(GLAD_LANES="2")
-    results = plant.ended(plant.accept([LARGE, *small, LARGE]))
+    fleet.worker(GLAD_LANES="2")
+    results = fleet.ended(fleet.accept([LARGE, *small, LARGE]))
     assert {result.state for result in results} == {State.DONE}
     assert results[0].unet_evaluations == 6 * 5
     assert {result.unet_evaluations for result in results[1:-1]} == {5}
     assert results[-1].score == pytest.approx(results[0].score, rel=1e-5)
 
 
-def test_a_worker_that_is_told_to_stop_at_once_hands_back_its_half_done_tiles(plant: Plant, tmp_path: Path) -> None:
-    plant.store = tmp_path / "store"
-    make_tiny_bundle(plant.store, framing=TILES, start=500, steps=250)
-    ids = plant.accept([LARGE])
-    worker = plant.worker(GLAD_LANES="2")
-    eventually(lambda: plant.client.zcard(keys.PoolKeys("default").leases) == 1)
+def test_a_worker_that_is_told_to_stop_at_once_hands_back_its_half_done_tiles(
+    fleet: WorkerFleet, tmp_path: Path
+) -> None:
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store, framing=TILES, start=500, steps=250)
+    ids = fleet.accept([LARGE])
+    worker = fleet.worker(GLAD_LANES="2")
+    eventually(lambda: fleet.client.zcard(keys.PoolKeys("default").leases) == 1)
     worker.signal(signal.SIGTERM)
     eventually(lambda: "draining" in worker.log.read_text())
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    assert plant.results(ids)[0].state is State.QUEUED
-    assert plant.client.zcard(keys.PoolKeys("default").leases) == 0
+    assert fleet.results(ids)[0].state is State.QUEUED
+    assert fleet.client.zcard(keys.PoolKeys("default").leases) == 0

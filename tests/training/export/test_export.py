@@ -17,8 +17,8 @@ from peft import LoraConfig, get_peft_model
 from typer.testing import CliRunner
 
 from model_store.bundle import Bundle, copy_bundle, open_bundle
-from model_store.engines.backends import FindPlace, Runner
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.backends import FindGpu, Runner
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.export_manifest import (
     EXPORT_NAME,
     EngineUnusable,
@@ -32,7 +32,7 @@ from model_store.engines.onnx import RuntimeOptions, Session
 from model_store.engines.torch import load_models
 from model_store.engines.torch_modules import TorchDenoiser
 from tests.support import fake_tensorrt
-from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_place
+from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_gpu
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.cli.export import export as command
@@ -72,7 +72,7 @@ def bundle(made: Path, tmp_path: Path) -> Bundle:
 
 
 def test_every_model_answers_as_torchs_at_any_batch(bundle: Bundle) -> None:
-    ours, theirs = load_models(bundle), load(bundle, wanted=Wanted("onnx")).models
+    ours, theirs = load_models(bundle), load(bundle, wanted=EngineSpec("onnx")).models
     draw = torch.Generator().manual_seed(0)
     for batch in (1, 3, 5):
         images = torch.rand(batch, 3, 64, 64, generator=draw) * 2 - 1
@@ -91,7 +91,7 @@ def test_a_text_conditioned_unet_and_a_score_at_another_side_are_exported_too(tm
     folder = make_tiny_bundle(tmp_path, prompt=1, score={"resolution": 32, "layers": (1, 2)}, thresholds=None)
     assert export(folder, data, tmp_path / "report").folder is not None
     opened = open_bundle(folder)
-    ours, loaded = load_models(opened), load(opened, wanted=Wanted("onnx"))
+    ours, loaded = load_models(opened), load(opened, wanted=EngineSpec("onnx"))
     assert ours.condition is not None
     assert loaded.models.condition is not None
     latents, steps = torch.randn(2, 4, 8, 8), torch.tensor([10, 400])
@@ -172,7 +172,7 @@ def test_what_was_damaged_is_passed_over_with_its_reason(bundle: Bundle, damage:
     assert loaded.engine == "torch-float32"
     (reason,) = [reason for reason in loaded.passed_over if reason.startswith("onnx-cpu-float32")]
     with pytest.raises(EngineUnusable, match=told):
-        load(bundle, wanted=Wanted("onnx"))
+        load(bundle, wanted=EngineSpec("onnx"))
     assert "glad export" in reason
 
 
@@ -308,10 +308,10 @@ def to_tensorrt(
 ) -> Made:
     plan = Plan(precisions, engine="tensorrt", exact=("features",), lanes=3, images=2)
     words: dict[str, Any] = {"command": "glad export", "progress": silent, "say": silence}
-    return make_export(folder, data, report, plan, find_place=find_place, **words)
+    return make_export(folder, data, report, plan, find_gpu=find_gpu, **words)
 
 
-def on_tensorrt(bundle: Bundle, runner: Runner, find: FindPlace = find_place) -> Loaded:
+def on_tensorrt(bundle: Bundle, runner: Runner, find: FindGpu = find_gpu) -> Loaded:
     return load_runner(bundle, "cpu", runner, lambda engine: open_export(bundle.path, bundle.hash, engine), find)
 
 
@@ -386,7 +386,7 @@ def test_a_file_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) 
 
 
 def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
-    models = load(bundle, wanted=Wanted("onnx")).models
+    models = load(bundle, wanted=EngineSpec("onnx")).models
     with pytest.raises(TypeError, match="only torch's can be exported"):
         pieces(models, shapes_of(models, bundle.manifest.settings))
 

@@ -23,7 +23,7 @@ from tests.support.processes import eventually
 LEASE_MS = 1500
 
 
-class Plant:
+class WorkerFleet:
     """Accepts images as the API does, and runs workers on them."""
 
     def __init__(self, url: str, client: redis.Redis, store: Path, folder: Path, nursery: Nursery) -> None:

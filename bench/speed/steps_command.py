@@ -14,7 +14,7 @@ from bench.support.show import JsonFile, shown, table, write
 from model_store.cli.common import explained
 
 if TYPE_CHECKING:
-    from bench.plant.steps import StepTimes
+    from bench.speed.step_table import StepTimes
 
 
 def steps(
@@ -34,8 +34,8 @@ def steps(
     """Seconds of every part of a worker's loop, by the number of lanes: what `glad bench plant` runs on."""
     import torch
 
-    from bench.plant.measure import StepsPlan, measure_steps
-    from bench.plant.steps import Clock
+    from bench.speed.step_table import Clock
+    from bench.speed.step_times import StepsPlan, measure_steps
     from bench.support.images import some_images
     from model_store.devices import choose_device
     from service.worker.main import default_lanes, torch_threads

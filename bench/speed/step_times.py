@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from bench.plant.steps import Clock, StepTimes
+from bench.speed.step_table import Clock, StepTimes
 from bench.support.device_memory import with_memory
 from bench.support.interleaved import settle
-from model_store.engines.engine_spec import Wanted
+from model_store.engines.engine_spec import EngineSpec
 from model_store.store import BundleRef, Store
 from service.contract import new_inspection_id
 from service.settings import Settings
@@ -125,7 +125,7 @@ def _loaded(
     store: Store, reference: BundleRef, plan: StepsPlan, watch: _Watch
 ) -> tuple[LoadedBundle, float, float | None]:
     """The bundle as a worker loads it, the median of a few loads after a first one, and its memory on a GPU."""
-    wanted = Wanted.parse(plan.engine)
+    wanted = EngineSpec.parse(plan.engine)
 
     def load() -> LoadedBundle:
         cache = BundleCache(store, plan.device, 1, fastest(wanted, plan.lanes))
