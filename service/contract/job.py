@@ -14,11 +14,61 @@ from model_store.manifest import Name, Sha256
 from service.contract.types import InspectionId, Message, Text, Timestamp, check_text
 
 MAX_JOB_BYTES = 2048
+MAX_METADATA_BYTES = 1024
 DEFAULT_POOL = "default"
 
 
 class JobTooLarge(ValueError):
     """A job's JSON exceeds MAX_JOB_BYTES: its traceability fields are too long together."""
+
+
+def _parse_metadata(value: object) -> object:
+    """JSON text as a form or query carries it becomes an object; an object passes; both are measured."""
+    if isinstance(value, str):
+        try:
+            size = len(value.encode())
+            if size > MAX_METADATA_BYTES:
+                raise ValueError(f"is {size} bytes; at most {MAX_METADATA_BYTES} are allowed")
+            value = json.loads(value, parse_constant=_refuse_constant)
+        except RecursionError as error:
+            raise ValueError("is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f'is a JSON {type(value).__name__}: give an object, such as {{"shift": 2}}')
+    _check_json_value(value)
+    return value
+
+
+def _refuse_constant(constant: str) -> object:
+    raise ValueError(f"holds {constant}, which is not JSON")
+
+
+def _check_json_value(value: object, depth: int = 0) -> None:
+    if depth > 16:
+        raise ValueError("is nested deeper than 16 levels")
+    match value:
+        case dict():
+            for key, item in value.items():
+                check_text(str(key))
+                _check_json_value(item, depth + 1)
+        case list():
+            for item in value:
+                _check_json_value(item, depth + 1)
+        case str():
+            check_text(value)
+        case float() if not math.isfinite(value):
+            raise ValueError("holds a number that is too large for JSON")
+        case _:
+            pass
+
+
+def _metadata_size(value: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"is {size} bytes of JSON; at most {MAX_METADATA_BYTES} are allowed")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], BeforeValidator(_parse_metadata), AfterValidator(_metadata_size)]
 
 
 class Priority(StrEnum):
@@ -87,55 +137,3 @@ class Job(Traceability):
     def traceability(self) -> dict[str, Any]:
         """The fields of `Traceability`, for a Result."""
         return {name: getattr(self, name) for name in Traceability.model_fields}
-
-
-MAX_METADATA_BYTES = 1024
-
-
-def _parse_metadata(value: object) -> object:
-    """JSON text as a form or query carries it becomes an object; an object passes; both are measured."""
-    if isinstance(value, str):
-        try:
-            size = len(value.encode())
-            if size > MAX_METADATA_BYTES:
-                raise ValueError(f"is {size} bytes; at most {MAX_METADATA_BYTES} are allowed")
-            value = json.loads(value, parse_constant=_refuse_constant)
-        except RecursionError as error:
-            raise ValueError("is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError(f'is a JSON {type(value).__name__}: give an object, such as {{"shift": 2}}')
-    _check_json_value(value)
-    return value
-
-
-def _refuse_constant(constant: str) -> object:
-    raise ValueError(f"holds {constant}, which is not JSON")
-
-
-def _check_json_value(value: object, depth: int = 0) -> None:
-    if depth > 16:
-        raise ValueError("is nested deeper than 16 levels")
-    match value:
-        case dict():
-            for key, item in value.items():
-                check_text(str(key))
-                _check_json_value(item, depth + 1)
-        case list():
-            for item in value:
-                _check_json_value(item, depth + 1)
-        case str():
-            check_text(value)
-        case float() if not math.isfinite(value):
-            raise ValueError("holds a number that is too large for JSON")
-        case _:
-            pass
-
-
-def _metadata_size(value: dict[str, Any]) -> dict[str, Any]:
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > MAX_METADATA_BYTES:
-        raise ValueError(f"is {size} bytes of JSON; at most {MAX_METADATA_BYTES} are allowed")
-    return value
-
-
-Metadata = Annotated[dict[str, Any], BeforeValidator(_parse_metadata), AfterValidator(_metadata_size)]
