@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,12 @@ from starlette.routing import BaseRoute
 
 from service.api.openapi.security import describe_security
 from service.errors import PROBLEM_JSON
+
+SCHEMA_NAMES = {
+    "glad__quality_gate__limits__Check": "glad__gate__Check",
+    "service__api__routes__health__Check": "service__api__health__Check",
+}
+"""The name that pydantic makes from a class and its module -> the name that generated clients know."""
 
 
 def document_of(app: FastAPI, calls: Iterable[BaseRoute]) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def document_of(app: FastAPI, calls: Iterable[BaseRoute]) -> dict[str, Any]:
         describe_security(document)
         for unused in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(unused, None)
-        app.openapi_schema = document
+        app.openapi_schema = _with_known_names(document)
     return app.openapi_schema
 
 
@@ -59,3 +66,13 @@ def _correct_errors(responses: dict[str, Any]) -> None:
             content[PROBLEM_JSON]["schema"] = content.pop("application/json")["schema"]
         elif "HTTPValidationError" in str(content):  # FastAPI's own form of it, which this service never sends
             del responses[status]
+
+
+def _with_known_names(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the schemas' names of the contract, in their definitions and in every reference."""
+    text = json.dumps(document)
+    for made, known in SCHEMA_NAMES.items():
+        text = text.replace(f'"#/components/schemas/{made}"', f'"#/components/schemas/{known}"')
+        text = text.replace(f'"{made}":', f'"{known}":')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
