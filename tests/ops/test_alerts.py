@@ -86,7 +86,7 @@ def test_refusals_and_failures_that_rules_name_are_the_services_own() -> None:
     (reasons,) = set(re.findall(r'reason=~"([^"]+)"', text))
     assert {kinds[reason] for reason in reasons.split("|")} == {429, 503}
     (codes,) = set(re.findall(r'code!~"([^"]+)"', text))
-    source = (ROOT / "service" / "worker" / "codecs.py").read_text()
+    source = (ROOT / "service" / "worker" / "codec_threads.py").read_text()
     assert all(f'"{code}"' in source for code in codes.split("|"))
 
 

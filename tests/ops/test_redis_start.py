@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,14 @@ from tests.support.manifests import OVERLAYS, composed, documents, named, tool
 from tests.support.processes import eventually, free_port
 
 PASSWORD = "0123456789abcdef"
+PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+"""A wheel puts its redis-server and redis-cli beside this Python."""
 
 
 @contextmanager
 def started(command: Sequence[str], port: int, log: Path, **env: str) -> Iterator[redis.Redis]:
     """A server with a client that has the password; killed at the end, as a pod may be."""
-    child = Child("Redis", command, env={**os.environ, **env}, log=log)
+    child = Child("Redis", command, env={**os.environ, **env, "PATH": PATH}, log=log)
     child.start()
     try:
         with redis.Redis(port=port, password=env.get("REDIS_PASSWORD"), decode_responses=True) as client:
@@ -70,7 +73,9 @@ class Pod:
         """The exit status of a probe."""
         words: Sequence[str] = self.container[f"{kind}Probe"]["exec"]["command"]
         command = [word.replace("redis-cli", f"redis-cli -p {self.port}") for word in words]
-        return subprocess.run(command, check=False, env={**os.environ, "REDIS_PASSWORD": password}).returncode
+        return subprocess.run(
+            command, check=False, env={**os.environ, "REDIS_PASSWORD": password, "PATH": PATH}
+        ).returncode
 
 
 @pytest.fixture

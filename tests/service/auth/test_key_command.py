@@ -15,7 +15,7 @@ from service.auth.api_keys import KEY_PATTERN
 from service.queue import keys
 from tests.support.redis_server import RedisServer
 
-CALL = "import sys; from service.{}.cli import app; app(sys.argv[1:])"
+KEY = "import sys; from service.cli.key import app; app(sys.argv[1:])"
 SERVE = (
     "import sys, typer; from service.cli.serve import serve; "
     "app = typer.Typer(); app.command()(serve); app(sys.argv[1:])"
@@ -37,7 +37,7 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 def key(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`glad key …`"""
-    return run(CALL.format("security"), *arguments, **environment)
+    return run(KEY, *arguments, **environment)
 
 
 def test_a_key_is_made_listed_and_revoked_while_the_service_does_not_run(tmp_path: Path) -> None:
