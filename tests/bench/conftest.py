@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.export_cache import exports_cached
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.export.make import Plan, make_export
@@ -16,6 +18,12 @@ from training.progress import silent
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cached_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with exports_cached(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,13 +26,14 @@ class ExportCache:
     def write_onnx(self, piece: Piece, file: Path) -> None:
         """Write the model to `file`, from the file of an equal one if there is any."""
         kept = self._folder / _digest(piece)
-        if not kept.exists():
-            self._write(piece, file)
-            beside = file.with_name(file.name + ".data")
-            if not beside.exists():  # the file names the one beside it, which has another name in another folder
-                shutil.copy(file, kept)
+        if kept.exists():
+            shutil.copy(kept, file)
             return
-        shutil.copy(kept, file)
+        self._write(piece, file)
+        if not file.with_name(file.name + ".data").exists():  # which it names: under another name it would be lost
+            partial = kept.with_suffix(f".{os.getpid()}")  # another process may write the same
+            shutil.copy(file, partial)
+            partial.replace(kept)
 
 
 def _digest(piece: Piece) -> str:
@@ -45,8 +47,14 @@ def _digest(piece: Piece) -> str:
 
 
 @contextmanager
-def exports_cached(folder: Path) -> Iterator[None]:
-    """Every export inside goes through one cache in this folder."""
+def exports_cached(temporary: Path) -> Iterator[None]:
+    """Let every export inside go through one cache, which all processes of this session share.
+
+    Args:
+        temporary: pytest's folder of this process; with xdist it lies in the session's.
+    """
+    folder = (temporary.parent if temporary.name.startswith("popen-") else temporary) / "exports"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx, "write_onnx", ExportCache(folder, onnx.write_onnx).write_onnx)
         yield

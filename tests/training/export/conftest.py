@@ -11,5 +11,5 @@ from tests.support.export_cache import exports_cached
 
 @pytest.fixture(scope="session", autouse=True)
 def _cached_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with exports_cached(tmp_path_factory.mktemp("onnx")):
+    with exports_cached(tmp_path_factory.getbasetemp()):
         yield

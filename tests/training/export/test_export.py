@@ -41,6 +41,8 @@ from training.export.onnx import ExportFailed, check, exported, pieces, shapes_o
 from training.export.tensorrt import TIMING_CACHE
 from training.progress import silent
 
+pytestmark = pytest.mark.timeout(600)  # each export traces every model
+
 PLAN = Plan(("float32",), images=2)
 
 
