@@ -17,8 +17,16 @@ from training.data.dataset import Split, good_split
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.finetune.vae import train_autoencoder
+from training.package import (
+    Naming,
+    Trained,
+    calibrate_bundle,
+    draft_bundle,
+    provenance,
+    save_rounded,
+    write_calibrated_bundle,
+)
 from training.progress import named_bars, progress_bar
-from training.publish import Naming, Trained, calibrate_bundle, draft_bundle, provenance, publish, save_rounded
 from training.quality_gate import learn_gate
 from training.recipe import Recipe
 from training.synthesis.pairs import PairSet, make_pairs
@@ -135,7 +143,7 @@ def train(
     with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
-    return publish(
+    return write_calibrated_bundle(
         target,
         naming,
         draft,

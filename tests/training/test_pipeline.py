@@ -15,8 +15,8 @@ from model_store.manifest import calibration_digest
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
+from training.package import Naming
 from training.pipeline import RunMismatch, train
-from training.publish import Naming
 from training.recipe import Recipe
 
 

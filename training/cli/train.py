@@ -58,8 +58,8 @@ def train(
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
+    from training.package import Naming
     from training.pipeline import train as train_bundle
-    from training.publish import Naming
     from training.recipe import load_recipe
 
     with explained(ValueError):
@@ -119,9 +119,9 @@ def calibrate(
 ) -> None:
     """Choose T, t_min and δ from good images and synthetic anomalies, find the thresholds, publish a new version."""
     from model_store.bundle import open_bundle
-    from training.calibration.recalibrate import Plan, recalibrate
     from training.calibration.search import Ranges, told
     from training.progress import named_bars
+    from training.recalibrate import Plan, recalibrate
 
     with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
@@ -157,12 +157,12 @@ def gate(
     """Learn from good images which ones are fit for inspection, and publish a version with that quality gate."""
     from model_store.bundle import open_bundle
     from training.progress import named_bars
-    from training.relearn_gate import regate
+    from training.recalibrate import relearn_gate
 
     with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
         with named_bars() as show:
-            made = regate(bundle, data, target, command=command_line(), progress=show)
+            made = relearn_gate(bundle, data, target, command=command_line(), progress=show)
     typer.echo(f"{made.path}  hash {made.hash[:12]}")
     found, report = made.manifest.gate, made.manifest.quality["gate"]
     assert found is not None, "a gate was just learned"

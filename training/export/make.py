@@ -33,7 +33,6 @@ from model_store.engines.onnx import Provider
 from model_store.engines.tensorrt import tensorrt_place
 from model_store.engines.torch import load_models
 from model_store.files import hidden_sibling, make_folder
-from training.calibration.recalibrate import recipe_of
 from training.data.dataset import good_split
 from training.export.component_parity import inputs
 from training.export.onnx import ExportFailed, export_onnx, shapes_of
@@ -42,6 +41,7 @@ from training.export.published import Origin, finish, replace, tell
 from training.export.tensorrt import TIMING_CACHE, build_parts
 from training.export.tolerances import Tolerances, tolerances_for
 from training.progress import Progress
+from training.recalibrate import recorded_recipes
 from training.synthesis.probes import Probe, make_probes
 from training.synthesis.squares import of_one_square
 
@@ -147,7 +147,7 @@ def make_export(
 
 @contextmanager
 def _source(bundle: Bundle, data: Path, plan: Plan) -> Iterator[Source]:
-    recipe, synthesis, seed = recipe_of(bundle.manifest.provenance)
+    recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance)
     split = good_split(data, recipe.holdout, seed)
     settings = of_one_square(bundle.manifest.settings)
     models = load_models(bundle)

@@ -19,17 +19,17 @@ from model_store.manifest import MANIFEST_NAME
 from training.data.dataset import Split, good_split
 from training.finetune.features import Reconstructions, train_features
 from training.finetune.unet import encode_pairs, train_unet
+from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
 from training.pipeline import claim_run, pairs_of
 from training.progress import Progress
-from training.publish import LICENCE
 from training.recipe import Recipe
 
 BUNDLE = "bundle"
 """The new bundle's folder in the run."""
 
 
-def recipe_of(bundle: Bundle) -> Recipe:
+def training_recipe(bundle: Bundle) -> Recipe:
     """The recipe that trained a bundle. ValueError for one that was not trained from a recipe."""
     try:
         return Recipe.model_validate(bundle.manifest.provenance.recipe)
@@ -51,10 +51,10 @@ def train_plain(
     """The UNet without ATP: good images only, and the added noise as its target. Resumes in the same run folder.
 
     data: the images that the bundle was trained on -> the new bundle's folder, and a delta for it: at the same quantile
-    of good training images' trigger scores at which the bundle's own delta lies. ValueError as in `recipe_of`;
+    of good training images' trigger scores at which the bundle's own delta lies. ValueError as in `training_recipe`;
     DataError, RunMismatch.
     """
-    recipe = recipe_of(bundle)
+    recipe = training_recipe(bundle)
     change = {"unet": recipe.unet.model_copy(update={"anomaly_weight": "none"})}
     return _retrained(bundle, recipe.model_copy(update=change), "unet", data, run, progress=progress, workers=workers)
 
@@ -68,7 +68,7 @@ def train_unadapted(
     workers: int | None = None,
 ) -> tuple[Path, float]:
     """The features without adaptation to reconstructions: contrast between images only. As `train_plain` otherwise."""
-    recipe = recipe_of(bundle)
+    recipe = training_recipe(bundle)
     change = {"features": recipe.features.model_copy(update={"reconstructions": 0})}
     changed = recipe.model_copy(update=change)
     return _retrained(bundle, changed, "features", data, run, progress=progress, workers=workers)

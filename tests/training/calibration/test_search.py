@@ -13,10 +13,10 @@ from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.calibration.outcomes import Candidate, Walks
-from training.calibration.recalibrate import Plan, recalibrate
 from training.calibration.search import Choice, Outcome, Ranges, best_of, told
 from training.calibration.thresholds import confident_rank, least_count, threshold
 from training.data.dataset import images_in, read_pixels
+from training.recalibrate import Plan, recalibrate
 from training.synthesis.probes import make_probes
 
 

@@ -15,9 +15,9 @@ from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.data import dataset as data
 from training.finetune.unet import LatentPairs, train_unet
 from training.metrics.pixel_metrics import rank_pixels
+from training.package import Naming
 from training.pipeline import train
 from training.progress import silent
-from training.publish import Naming
 from training.studies.ablation import FULL, Measured, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain, train_unadapted
 

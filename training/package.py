@@ -1,4 +1,4 @@
-"""From trained modules to a published bundle: round, calibrate, write."""
+"""From trained modules to a calibrated bundle on disk: round the weights, find the thresholds, write."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def find_thresholds(
     return calibration, report
 
 
-def publish(
+def write_calibrated_bundle(
     target: Path,
     naming: Naming,
     draft: Bundle,

@@ -1,4 +1,7 @@
-"""`glad calibrate`: settings and thresholds for a bundle's weights, as a new version of it. No weight changes."""
+"""`glad calibrate` and `glad gate`: a new version of a bundle with other settings, thresholds or quality gate.
+
+No weight changes.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from pydantic import ValidationError
 
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
-from model_store.manifest import Provenance, calibration_digest
+from model_store.manifest import Provenance
 from training.calibration.search import Choice, Ranges, as_rows, choose_settings
 from training.calibration.settings_file import overlaid
 from training.data.dataset import Split, good_split
+from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
-from training.publish import find_thresholds, software
 from training.quality_gate import learn_gate
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
 from training.synthesis.probes import make_probes
@@ -72,7 +75,7 @@ def recalibrate(
     folder. DataError, BundleError or ValueError before anything long begins.
     """
     bundle = open_bundle(folder)
-    recipe, synthesis, seed = recipe_of(bundle.manifest.provenance, plan.confidence, plan.seed)
+    recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
     own = bundle.manifest.settings
     base = own if plan.overlay is None else overlaid(own, plan.overlay)
@@ -86,21 +89,20 @@ def recalibrate(
             "tried": as_rows(choice.tried),
         }
     learned = learn_gate(split, settings, progress=partial(progress, "quality gate"), workers=workers)
-    belongs = calibration_digest(settings, bundle.manifest.components)
-    parts = BundleParts(
-        bundle.manifest.product,
-        target.name,
-        settings,
-        found.model_copy(update={"calibrated_for": belongs}),
-        _origin(bundle, data, split, command),
-        title=bundle.manifest.title,
-        quality={"calibration": report, "gate": learned.report},
-        gate=learned.gate,
+    made = write_calibrated_bundle(
+        target,
+        Naming(bundle.manifest.product, target.name, bundle.manifest.title),
+        bundle,
+        settings=settings,
+        calibration=found,
+        report=report,
+        learned=learned,
+        origin=_recalibrated_origin(bundle, data, split, command),
     )
-    return Recalibrated(write_bundle(target, parts, bundle.sources()), choice, report)
+    return Recalibrated(made, choice, report)
 
 
-def recipe_of(
+def recorded_recipes(
     origin: Provenance, confidence: float | None = None, seed: int = 0
 ) -> tuple[CalibrationRecipe, SynthesisRecipe, int]:
     """The recipe that trained the bundle, so that images are split as they were; else the defaults, and this seed."""
@@ -132,7 +134,7 @@ def _choose(
         return choose_settings(bundle.path, framed, probes, plan.ranges, progress=progress, workers=workers)
 
 
-def _origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
+def _recalibrated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
     """The weights' own origin, with what was done to their settings and thresholds."""
     own = bundle.manifest.provenance
     about = {**own.data, "calibrated_on": {"folder": data.name, "calibration": split.how}, "weights_of": bundle.hash}
@@ -145,3 +147,44 @@ def _origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenanc
             "software": software(),
         }
     )
+
+
+def relearn_gate(
+    folder: Path, data: Path, target: Path, *, command: str, progress: Progress, workers: int | None = None
+) -> Bundle:
+    """Learn the quality gate from good images and write the bundle with it to `target`; all else stays as it is.
+
+    Args:
+        data: good images, see `training.data.dataset`.
+
+    Raises:
+        DataError, BundleError, ValueError: before anything long begins.
+    """
+    bundle = open_bundle(folder)
+    manifest = bundle.manifest
+    recipe, _, seed = recorded_recipes(manifest.provenance)
+    split = good_split(data, recipe.holdout, seed)
+    learned = learn_gate(split, manifest.settings, progress=partial(progress, "quality gate"), workers=workers)
+    parts = BundleParts(
+        manifest.product,
+        target.name,
+        manifest.settings,
+        manifest.calibration,
+        _regated_origin(bundle, data, split, command),
+        title=manifest.title,
+        quality={**manifest.quality, "gate": learned.report},
+        gate=learned.gate,
+    )
+    return write_bundle(target, parts, bundle.sources())
+
+
+def _regated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
+    """Return the bundle's own origin, with where its gate is from."""
+    origin = bundle.manifest.provenance
+    about = {
+        **origin.data,
+        "gate_learned_on": {"folder": data.name, "images": len(split.train) + len(split.calibration)},
+        "before_the_gate": {"hash": bundle.hash, "command": origin.command},
+    }
+    changed = {"created_at": datetime.now(UTC).replace(microsecond=0), "command": command, "data": about}
+    return origin.model_copy(update=changed)

@@ -14,7 +14,7 @@ from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.progress import silent
-from training.relearn_gate import regate
+from training.recalibrate import relearn_gate
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
 def test_a_gate_makes_a_new_version_with_the_same_weights_settings_and_thresholds(tmp_path: Path, data: Path) -> None:
     old = open_bundle(make_tiny_bundle(tmp_path / "store"))
     target = tmp_path / "store" / "toy" / "2"
-    made = regate(old.path, data, target, command="glad gate", progress=silent, workers=1)
+    made = relearn_gate(old.path, data, target, command="glad gate", progress=silent, workers=1)
     assert open_bundle(target).hash == made.hash != old.hash
     assert (made.manifest.settings, made.manifest.calibration) == (old.manifest.settings, old.manifest.calibration)
     assert made.manifest.components == old.manifest.components
@@ -41,7 +41,7 @@ def test_a_gate_makes_a_new_version_with_the_same_weights_settings_and_threshold
 def test_an_evaluation_counts_what_the_gate_stops_and_leaves_nothing_out(tmp_path: Path, data: Path) -> None:
     store = tmp_path / "store"
     old = make_tiny_bundle(store, thresholds=(1e8, 1e9, 1.0))
-    made = regate(old, data, store / "toy" / "2", command="glad gate", progress=silent, workers=1)
+    made = relearn_gate(old, data, store / "toy" / "2", command="glad gate", progress=silent, workers=1)
     Image.fromarray(np.zeros((24, 32, 3), dtype=np.uint8)).save(data / "test/good/999.png")
     found = evaluate(made.path, data, workers=1)
     by_file = {row.file: row for row in found.rows}
