@@ -31,7 +31,7 @@ class BatchSizes:
                 raise ValueError(f"{name} buckets are {buckets}; give ascending sizes, each once, such as (1, 2, 4)")
 
 
-def call_shapes(kind: str, lanes: int) -> BatchSizes:
+def batch_sizes_for_device(kind: str, lanes: int) -> BatchSizes:
     """The batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
 
     On a CPU only the denoiser gains from a batch.

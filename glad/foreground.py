@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from glad.settings.method import Foreground, ScoreSettings
-from glad.smoothing import smooth_counted
+from glad.smoothing import smooth_inspected
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
@@ -19,25 +19,25 @@ def grey_of(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5 * weights).sum(1)
 
 
-def foreground_mask(grey: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> Tensor:
-    """What the map is multiplied by: grey (H, W), 0 ... 255, counted (H, W) bool -> (H, W) float32 in [0, 1].
+def foreground_mask(grey: Tensor, inspected_mask: Tensor, settings: ScoreSettings, side: int) -> Tensor:
+    """What the map is multiplied by: grey (H, W), 0 ... 255, inspected_mask (H, W) bool -> (H, W) float32 in [0, 1].
 
-    Otsu's threshold over the counted pixels, then the score's Gaussian, above 0, and the Gaussian once more. The blur
+    Otsu's threshold over the inspected pixels, then the score's Gaussian, above 0, and the Gaussian once more. The blur
     has finitely many taps, so "above 0" widens the object by half its taps: its edge is inspected in full. An image of
     one grey is all object, so that nothing of it goes unseen. `side`: of a model image where it is scored.
     """
-    found = object_pixels(grey, counted, settings.foreground)
+    found = object_pixels(grey, inspected_mask, settings.foreground)
     if found is None:
         return torch.ones_like(grey)
     blur = settings.smoothing, settings.taps, side
-    wide = smooth_counted((found & counted).float(), counted, *blur) > 0
-    return smooth_counted(wide.float(), counted, *blur)
+    wide = smooth_inspected((found & inspected_mask).float(), inspected_mask, *blur) > 0
+    return smooth_inspected(wide.float(), inspected_mask, *blur)
 
 
-def object_pixels(grey: Tensor, counted: Tensor, foreground: Foreground) -> Tensor | None:
+def object_pixels(grey: Tensor, inspected_mask: Tensor, foreground: Foreground) -> Tensor | None:
     """grey (H, W), 0 ... 255 -> (H, W) bool, on the object's side of Otsu's threshold; None: all of it is object."""
     levels = grey.round().clamp(0, LEVELS - 1)
-    threshold = None if foreground is Foreground.WHOLE else otsu_threshold(levels[counted])
+    threshold = None if foreground is Foreground.WHOLE else otsu_threshold(levels[inspected_mask])
     if threshold is None:
         return None
     return levels <= threshold if foreground is Foreground.DARK else levels > threshold

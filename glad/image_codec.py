@@ -78,31 +78,31 @@ class ImageError(ValueError):
     """Bytes that are not an image we can inspect.
 
     ImageError
-    ├── EmptyImage         no bytes at all
-    ├── UnknownFormat      no signature of an allowed format
-    ├── UndecodableImage   a known signature that does not decode: truncated, damaged, or of undefined range
-    └── TooManyPixels      larger than the cap, found before anything is decoded
+    ├── EmptyImageFile         no bytes at all
+    ├── UnknownImageFormat      no signature of an allowed format
+    ├── ImageNotDecodable   a known signature that does not decode: truncated, damaged, or of undefined range
+    └── ImageTooLarge      larger than the cap, found before anything is decoded
     """
 
 
-class EmptyImage(ImageError):
+class EmptyImageFile(ImageError):
     """No bytes at all."""
 
 
-class UnknownFormat(ImageError):
+class UnknownImageFormat(ImageError):
     """No signature of an allowed format."""
 
 
-class UndecodableImage(ImageError):
+class ImageNotDecodable(ImageError):
     """A known signature that does not decode."""
 
 
-class TooManyPixels(ImageError):
+class ImageTooLarge(ImageError):
     """Larger than the cap."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """A decoded image."""
 
     pixels: Pixels
@@ -111,7 +111,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Checked:
+class ImageInfo:
     """An image that decodes."""
 
     format: str
@@ -120,14 +120,14 @@ class Checked:
     height: int
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image file fully. Its size is checked before any pixel is decoded. Errors: see `ImageError`."""
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels)
-        return Picture(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
+        return DecodedImage(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
 
 
-def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Checked:
+def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     """What `decode_image` would make of a file, with the same errors, without making its pixels: every byte is decoded,
     but nothing is turned, converted or copied where that cannot fail."""
     with _refusals(data, max_pixels) as name:
@@ -137,29 +137,29 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Checked:
         else:
             _pixels(image, turn=None)
         width, height = image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
-        return Checked(name, width, height)
+        return ImageInfo(name, width, height)
 
 
 @contextmanager
 def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
     """The file's format. Whatever is raised inside becomes an ImageError."""
     if not data:
-        raise EmptyImage("the image has 0 bytes: send the file's content")
+        raise EmptyImageFile("the image has 0 bytes: send the file's content")
     name = sniff_format(data)
     try:
         yield name
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise TooManyPixels(f"{name} image: {error}; the limit is {max_pixels} pixels: crop or downscale it") from error
+        raise ImageTooLarge(f"{name} image: {error}; the limit is {max_pixels} pixels: crop or downscale it") from error
     except Exception as error:  # hostile bytes raise all kinds: each means that this file does not decode
         reason = str(error) or type(error).__name__
         given = f"{name} image of {len(data)} bytes"
-        raise UndecodableImage(f"{given} does not decode ({reason}): check the file and send it again") from error
+        raise ImageNotDecodable(f"{given} does not decode ({reason}): check the file and send it again") from error
 
 
 def sniff_format(data: bytes) -> str:
-    """The format by signature: JPEG, PNG, BMP, TIFF or WEBP; UnknownFormat for all else."""
+    """The format by signature: JPEG, PNG, BMP, TIFF or WEBP; UnknownImageFormat for all else."""
     signatures = {
         b"\xff\xd8\xff": "JPEG",
         b"\x89PNG\r\n\x1a\n": "PNG",
@@ -175,7 +175,9 @@ def sniff_format(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     start = data[:8].hex(" ")
-    raise UnknownFormat(f"the content starts with {start}; allowed are {', '.join(FORMATS)}: convert it to one of them")
+    raise UnknownImageFormat(
+        f"the content starts with {start}; allowed are {', '.join(FORMATS)}: convert it to one of them"
+    )
 
 
 def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
@@ -197,7 +199,7 @@ def _pixels(image: Image.Image, turn: Image.Transpose | None) -> Pixels:
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise TooManyPixels(
+        raise ImageTooLarge(
             f"the image is {width}×{height} = {width * height} pixels; the limit is {max_pixels}: crop or downscale it"
         )
 
@@ -236,7 +238,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _refuse_undefined_range(image: Image.Image) -> None:
     if image.mode in ("I", "F") or _tiff_tag(image, TAG_SAMPLE_FORMAT) not in (None, UNSIGNED, UNDEFINED):
-        raise UndecodableImage(
+        raise ImageNotDecodable(
             f"image of signed, 32-bit or float samples (mode {image.mode}) has no defined range: store it with 8 or "
             "16 bit, unsigned"
         )

@@ -18,7 +18,7 @@ from glad.settings.method import MethodSettings
 class Phase(Enum):
     """Where a lane stands on its way."""
 
-    WALKING = "walking"
+    UNTRIGGERED = "untriggered"
     """Not triggered yet, or without adaptation."""
     TRIGGERED = "triggered"
     """Triggered; goes on by plain DDIM."""
@@ -60,7 +60,7 @@ class Lane:
         """Walking, triggered or finished."""
         if self.position >= len(self.settings.grid):
             return Phase.FINISHED
-        return Phase.WALKING if self.trigger is None else Phase.TRIGGERED
+        return Phase.UNTRIGGERED if self.trigger is None else Phase.TRIGGERED
 
     @property
     def guided(self) -> bool:
@@ -85,7 +85,7 @@ class Lane:
     @property
     def adapting(self) -> bool:
         """Whether the next step compares. Never with delta = 0, which means plain DDIM from T."""
-        return self.phase is Phase.WALKING and self.settings.trigger.delta > 0
+        return self.phase is Phase.UNTRIGGERED and self.settings.trigger.delta > 0
 
     @property
     def denoising_step(self) -> int | None:
@@ -145,7 +145,7 @@ class StepOutcome:
 class LaneBlock:
     """The tensors of up to S lanes in fixed slots; all share one UNet, one latent shape and one noise schedule.
 
-    Mutated by `admit`, `write` and `release` only, and only by its owner: the runner, or `reconstruct`.
+    Mutated by `add_lane`, `write` and `release` only, and only by its owner: the runner, or `reconstruct`.
     """
 
     latents: Tensor
@@ -167,7 +167,7 @@ class LaneBlock:
         return cls(latents, noise, generated, [None] * slots, [None] * slots, [None] * slots)
 
     def free_slots(self) -> tuple[int, ...]:
-        """Slots that can admit a lane."""
+        """Slots that can take a lane."""
         return tuple(slot for slot, lane in enumerate(self.lanes) if lane is None)
 
     def slots_in(self, *phases: Phase) -> tuple[int, ...]:
@@ -176,20 +176,20 @@ class LaneBlock:
 
     def active_slots(self) -> tuple[int, ...]:
         """Slots that the next step can advance."""
-        return self.slots_in(Phase.WALKING, Phase.TRIGGERED)
+        return self.slots_in(Phase.UNTRIGGERED, Phase.TRIGGERED)
 
     def lane(self, slot: int) -> Lane:
         """The lane in a slot; ValueError when the slot is free."""
         lane = self.lanes[slot]
         if lane is None:
-            raise ValueError(f"slot {slot} is free: admit a lane before using it")
+            raise ValueError(f"slot {slot} is free: add a lane before using it")
         return lane
 
     def schedule(self, slots: Sequence[int]) -> NoiseSchedule:
         """The noise schedule that these lanes share, on the block's device."""
         return noise_schedule(self.lane(slots[0]).settings.schedule, self.generated.device)
 
-    def admit(
+    def add_lane(
         self,
         slot: int,
         lane: Lane,

@@ -49,7 +49,7 @@ def reconstruct(
     block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
     for slot in range(len(images)):
         shown = None if valid is None else valid[slot]
-        block.admit(slot, Lane(settings), latents[slot], noise[slot], shown, condition=models.condition)
+        block.add_lane(slot, Lane(settings), latents[slot], noise[slot], shown, condition=models.condition)
     while active := block.active_slots():
         block.write(step(block, active, models, comparator, shapes))
     return Reconstruction(

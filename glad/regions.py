@@ -12,7 +12,7 @@ from glad.images.placement import Box, Placement
 
 
 @dataclass(frozen=True)
-class Region:
+class DefectRegion:
     """One connected area of a map at or above the pixel threshold."""
 
     box: Box
@@ -21,7 +21,9 @@ class Region:
     peak: float
 
 
-def defect_regions(found: NDArray[np.float32], threshold: float, placement: Placement | None = None) -> list[Region]:
+def defect_regions(
+    found: NDArray[np.float32], threshold: float, placement: Placement | None = None
+) -> list[DefectRegion]:
     """Connected areas (diagonals too) of a map (H, W) at or above the threshold, the highest peak first.
 
     With the placement whose `restore` made the map, boxes and areas are in pixels of the upright original; else in the
@@ -35,5 +37,5 @@ def defect_regions(found: NDArray[np.float32], threshold: float, placement: Plac
         area, peak = int(inside.sum()), float(found[rows, columns][inside].max())
         if placement is not None:
             box, area = placement.to_original(box), placement.area_in_original(area)
-        regions.append(Region(box, area, peak))
+        regions.append(DefectRegion(box, area, peak))
     return sorted(regions, key=lambda region: (-region.peak, region.box))

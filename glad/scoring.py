@@ -18,7 +18,7 @@ from glad.foreground import foreground_mask, grey_of
 from glad.patch_matching import feature_input, match_map, resize_map, resize_valid, top_mean
 from glad.protocols import Features
 from glad.settings.method import Foreground, Resize, ScoreSettings
-from glad.smoothing import smooth_counted
+from glad.smoothing import smooth_inspected
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +59,14 @@ def gather_evidence(
     reconstructions: Tensor,
     features: Features,
     settings: ScoreSettings,
-    counted: Tensor | None = None,
+    inspected_mask: Tensor | None = None,
     *,
     buckets: Sequence[int] = (1,),
 ) -> list[Evidence]:
     """Where each model image differs from its reconstruction (Eqs. 11 and 12, and the pixel distance).
 
-    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; counted: (B, S, S) bool, what is neither padding nor ignored
-    -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
+    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; inspected_mask: (B, S, S) bool, what is neither padding nor
+    ignored -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
     """
     seen, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
     size = (seen.shape[2], seen.shape[3])
@@ -76,7 +76,9 @@ def gather_evidence(
     count = len(inputs)
     gathered = []
     for i in range(count):
-        shown = None if counted is None or bool(counted[i].all()) else resize_valid(counted[i], size)
+        shown = (
+            None if inspected_mask is None or bool(inspected_mask[i].all()) else resize_valid(inspected_mask[i], size)
+        )
         pairs = [(layer[i], layer[count + i]) for layer in layers]
         distance = (fed[0][i] - fed[1][i]).abs().mean(0) if settings.pixel_weight > 0 else None
         found = patch_map(pairs, size, settings, shown)
@@ -85,21 +87,23 @@ def gather_evidence(
 
 
 @torch.no_grad()
-def score_image(evidence: Evidence, valid: Tensor, counted: Tensor, settings: ScoreSettings, side: int) -> ImageScore:
+def score_image(
+    evidence: Evidence, valid: Tensor, inspected_mask: Tensor, settings: ScoreSettings, side: int
+) -> ImageScore:
     """One image's map and score from the evidence of all of it.
 
     evidence: (h, w) at the scoring resolution; valid: (rows, columns) bool, the filled rectangle that is not padding;
-    counted: (rows, columns) bool, what of it counts; both at the model's scale; side: of one model image there.
+    inspected_mask: (rows, columns) bool, what of it counts; both at the model's scale; side: of one model image there.
     """
     size = (evidence.found.shape[0], evidence.found.shape[1])
-    shown, counts = resize_valid(valid, size), resize_valid(counted, size)
+    shown, counts = resize_valid(valid, size), resize_valid(inspected_mask, size)
     scoring_side = settings.resolution or side
     rectangle = valid_rectangle(shown)
     inside = evidence.each(lambda part: part[rectangle])
     found = torch.zeros_like(evidence.found)
     found[rectangle] = _finished(inside, counts[rectangle], settings, scoring_side)
     score = image_scores(found[None], settings, counts[None], side=scoring_side)[0]
-    return ImageScore(_at_model_scale(found, counts, counted, settings.resize), score)
+    return ImageScore(_at_model_scale(found, counts, inspected_mask, settings.resize), score)
 
 
 def anomaly_map(
@@ -144,20 +148,20 @@ def patch_map(
     return total
 
 
-def _finished(evidence: Evidence, counted: Tensor, settings: ScoreSettings, side: int) -> Tensor:
+def _finished(evidence: Evidence, inspected_mask: Tensor, settings: ScoreSettings, side: int) -> Tensor:
     """Add the pixel term, smooth, and mask, on the image's own rectangle (h, w) only."""
-    found = torch.where(counted, evidence.found, 0.0)
+    found = torch.where(inspected_mask, evidence.found, 0.0)
     if evidence.distance is not None:
-        found = add_pixel_term(found, torch.where(counted, evidence.distance, 0.0), settings.pixel_weight)
-    smoothed = smooth_counted(found, counted, settings.smoothing, settings.taps, side)
+        found = add_pixel_term(found, torch.where(inspected_mask, evidence.distance, 0.0), settings.pixel_weight)
+    smoothed = smooth_inspected(found, inspected_mask, settings.smoothing, settings.taps, side)
     if evidence.grey is None:
         return smoothed
-    return smoothed * foreground_mask(evidence.grey, counted, settings, side)
+    return smoothed * foreground_mask(evidence.grey, inspected_mask, settings, side)
 
 
-def _at_model_scale(found: Tensor, counts: Tensor, counted: Tensor, resize: Resize) -> Tensor:
+def _at_model_scale(found: Tensor, counts: Tensor, inspected_mask: Tensor, resize: Resize) -> Tensor:
     """(h, w) where it was scored -> (rows, columns), the way back of `at_side` over what counts; 0 elsewhere."""
-    size = (counted.shape[0], counted.shape[1])
+    size = (inspected_mask.shape[0], inspected_mask.shape[1])
     if found.shape == size:
         return found
     aligned = resize is Resize.ALIGNED_CORNERS
@@ -165,7 +169,7 @@ def _at_model_scale(found: Tensor, counts: Tensor, counted: Tensor, resize: Resi
         F.interpolate(part[None, None], size, mode="bilinear", align_corners=aligned)[0, 0]
         for part in (found, counts.float())
     )
-    return torch.where(counted & (weights > 0), values / weights, 0.0)
+    return torch.where(inspected_mask & (weights > 0), values / weights, 0.0)
 
 
 def valid_rectangle(valid: Tensor) -> tuple[slice, slice]:
@@ -186,16 +190,16 @@ def add_pixel_term(found: Tensor, distance: Tensor, weight: float) -> Tensor:
 
 @torch.no_grad()
 def image_scores(
-    maps: Tensor, settings: ScoreSettings, counted: Tensor | None = None, *, side: int | None = None
+    maps: Tensor, settings: ScoreSettings, inspected_mask: Tensor | None = None, *, side: int | None = None
 ) -> Tensor:
-    """maps: (B, H, W); counted: (B, H, W) bool -> (B,): the mean of each map's largest values.
+    """maps: (B, H, W); inspected_mask: (B, H, W) bool -> (B,): the mean of each map's largest values.
 
     How many is `settings.top`, absolute or as a fraction of the pixels that count; of those of one tile (side²) at
     most, so that a scratch on an image of many tiles weighs as much as on one of a single tile.
     """
     scores = []
     for i, found in enumerate(maps):
-        values = found.flatten() if counted is None else found[counted[i]]
+        values = found.flatten() if inspected_mask is None else found[inspected_mask[i]]
         area = values.numel() if side is None else min(values.numel(), side * side)
         scores.append(top_mean(values, settings.top.elements(area)))
     return torch.stack(scores)

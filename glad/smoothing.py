@@ -27,17 +27,18 @@ def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
     return torch.cat([down[:, band.rows] @ band.matrix.to(values).T for band in across], 1)
 
 
-def smooth_counted(values: Tensor, counted: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
-    """As `smooth`, over the counted pixels alone: values, counted (bool): (H, W) -> (H, W), 0 where nothing counts.
+def smooth_inspected(values: Tensor, inspected_mask: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
+    """As `smooth`, over the inspected pixels alone: values, inspected_mask (bool): (H, W) -> (H, W),
+    0 outside the mask.
 
-    Each pixel is the mean of its counted neighbours, weighted by the Gaussian: what does not count lends nothing, and
+    Each pixel is the mean of its inspected neighbours, weighted by the Gaussian: what does not count lends nothing, and
     its neighbours are no darker for it.
     """
-    if bool(counted.all()):
+    if bool(inspected_mask.all()):
         return smooth(values, sigma, taps, side)
-    summed = smooth(torch.where(counted, values, 0.0), sigma, taps, side)
-    weights = smooth(counted.float(), sigma, taps, side)
-    return torch.where(counted, summed / weights, 0.0)
+    summed = smooth(torch.where(inspected_mask, values, 0.0), sigma, taps, side)
+    weights = smooth(inspected_mask.float(), sigma, taps, side)
+    return torch.where(inspected_mask, summed / weights, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

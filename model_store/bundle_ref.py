@@ -42,7 +42,7 @@ class BundleRef:
 
 
 @dataclass(frozen=True)
-class Problem:
+class StoreProblem:
     """Something in the store that is not used, and why."""
 
     path: Path

@@ -1,8 +1,8 @@
 """What can go wrong with a store, and with one bundle of it.
 
 StoreError
- ├── UnknownProduct      no layer of the store holds a bundle of this product
- ├── UnknownVersion      the product has no such version
+ ├── ProductNotInStore      no layer of the store holds a bundle of this product
+ ├── VersionNotInStore      the product has no such version
  ├── BrokenBundle        the version is there but must not be used; its cause says why
  ├── BadProductState     a product's state file cannot be read, or a change of it breaks a rule
  ├── StateConflict       somebody else changed the product's state in the meantime
@@ -31,11 +31,11 @@ class StoreError(Exception):
     """Base of everything that a store refuses; the message says what was given, what is allowed and what to do."""
 
 
-class UnknownProduct(StoreError):
+class ProductNotInStore(StoreError):
     """No layer of the store holds a bundle of this product."""
 
 
-class UnknownVersion(StoreError):
+class VersionNotInStore(StoreError):
     """The product has no such version."""
 
 
@@ -43,7 +43,7 @@ class BrokenBundle(StoreError):
     """The version is there but must not be used; `__cause__` says why."""
 
     @classmethod
-    def of(cls, product: str, version: str, error: Exception) -> Self:
+    def from_error(cls, product: str, version: str, error: Exception) -> Self:
         """What to tell whoever asked for it."""
         return cls(f"product {product!r}, version {version!r} cannot be used: {error}")
 
@@ -64,7 +64,7 @@ class NotCalibrated(StoreError):
     """The bundle was imported and has no thresholds yet."""
 
     @classmethod
-    def of(cls, product: str, version: str) -> Self:
+    def for_version(cls, product: str, version: str) -> Self:
         """What to tell whoever wanted a verdict of this bundle."""
         return cls(
             f"product {product!r}, version {version!r} has no thresholds yet, so it gives no verdict: run "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glad.comparator import Comparator
 from glad.image_codec import from_model
-from glad.images.framed import Framed, Square, frame
+from glad.images.framed import FramedImage, ModelInput, frame
 from glad.images.mosaic import Mosaic, reduced
 from glad.images.placement import Placement
 from glad.images.rendering import contact_sheet, heatmap, overlay
@@ -27,7 +27,7 @@ from glad.protocols import Models
 from glad.reconstruct import reconstruct
 from glad.scoring import Evidence, gather_evidence, score_image
 from glad.settings.method import MethodSettings
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")
 TILES_AT_ONCE = 8
@@ -35,7 +35,7 @@ LARGEST_CELL_PX = 2048
 
 
 @dataclass(frozen=True)
-class Inspected:
+class InspectedImage:
     """What the method found.
 
     score: higher is worse; map: float32, of the placement's plane (S, S), or (rows, columns) of a tiled image, zero
@@ -52,7 +52,7 @@ class Inspected:
 
 
 @dataclass(frozen=True, eq=False)
-class Walked:
+class TileResult:
     """A tile at the end of its way."""
 
     rebuilt: Tensor
@@ -61,20 +61,20 @@ class Walked:
     lane: Lane
 
 
-class Unfinished:
+class PartialInspection:
     """One image, some of whose tiles are done."""
 
-    def __init__(self, framed: Framed, settings: MethodSettings) -> None:
+    def __init__(self, framed: FramedImage, settings: MethodSettings) -> None:
         self._framed, self._settings = framed, settings
         self._stitching = Stitching(framed.layout, settings.scoring_side)
         self._input, self._reconstruction = Mosaic(framed.layout), Mosaic(framed.layout)
         self._lanes: list[Lane] = []
         for tile in set(framed.layout.tiles) - set(framed.tiles):  # nobody looks at them: they show what they are
-            picture = framed.layout.square(framed.pixels, tile)
+            picture = framed.layout.tile_pixels(framed.pixels, tile)
             self._input.add(tile, picture)
             self._reconstruction.add(tile, picture)
 
-    def add(self, tile: Tile, picture: NDArray[np.uint8], walked: Walked) -> None:
+    def add(self, tile: Tile, picture: NDArray[np.uint8], walked: TileResult) -> None:
         """Take in a tile that is done, and what it showed at first: (S, S, 3)."""
         self._stitching.add(tile, walked.evidence)
         self._input.add(tile, picture)
@@ -86,15 +86,17 @@ class Unfinished:
         """Every tile that counts is done."""
         return len(self._lanes) == len(self._framed.tiles)
 
-    def judged(self) -> Inspected:
+    def result(self) -> InspectedImage:
         """The image's verdict, once it is complete."""
         framed, evidence = self._framed, self._stitching.whole
         placement, device = framed.layout.placement, evidence.found.device
-        valid, counted = (torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.counted))
-        judged = score_image(evidence, valid, counted, self._settings.score, framed.layout.side)
-        return Inspected(
-            score=float(judged.score),
-            map=judged.map.cpu().numpy(),
+        valid, inspected_mask = (
+            torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.inspected_mask)
+        )
+        result = score_image(evidence, valid, inspected_mask, self._settings.score, framed.layout.side)
+        return InspectedImage(
+            score=float(result.score),
+            map=result.map.cpu().numpy(),
             input=self._input.picture,
             reconstruction=self._reconstruction.picture,
             lane=merge_lanes(self._lanes),
@@ -110,7 +112,7 @@ def inspect(
     comparator: Comparator | None = None,
     tiles_at_once: int = TILES_AT_ONCE,
     device: str = "cpu",
-) -> list[Inspected]:
+) -> list[InspectedImage]:
     """Inspect upright RGB images (H, W, 3); what is found in one does not depend on the others.
 
     Model images, of which a tiled image has many, go through the models `tiles_at_once` together, and exist only so
@@ -120,41 +122,41 @@ def inspect(
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
     framed = [frame(pixels, settings, shape) for pixels in images]
     todo = ((index, tile) for index, one in enumerate(framed) for tile in one.tiles)
-    begun: dict[int, Unfinished] = {}
-    done: dict[int, Inspected] = {}
+    begun: dict[int, PartialInspection] = {}
+    done: dict[int, InspectedImage] = {}
     while group := list(islice(todo, tiles_at_once)):
-        squares = [framed[index].square(tile) for index, tile in group]
+        squares = [framed[index].model_input(tile) for index, tile in group]
         walked = _walk(squares, models, settings, comparator, device)
         for (index, tile), square, own in zip(group, squares, walked, strict=True):
             if index not in begun:
-                begun[index] = Unfinished(framed[index], settings)
+                begun[index] = PartialInspection(framed[index], settings)
             begun[index].add(tile, square.picture, own)
             if begun[index].complete:
-                done[index] = begun.pop(index).judged()
+                done[index] = begun.pop(index).result()
     return [done[index] for index in range(len(images))]
 
 
 def _walk(
-    squares: Sequence[Square], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
-) -> list[Walked]:
+    squares: Sequence[ModelInput], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
+) -> list[TileResult]:
     """Every square on its way down the grid, side by side, and what it shows then."""
     images, noise, pixels, patches = (
         torch.from_numpy(np.stack(parts)).to(device)
-        for parts in zip(*((s.image, s.noise, s.counted_pixels, s.counted_patches) for s in squares), strict=True)
+        for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in squares), strict=True)
     )
     rebuilt = reconstruct(images, noise, models, settings, valid=patches, comparator=comparator)
     evidence = gather_evidence(images, rebuilt.images, models.features, settings.score, pixels)
-    return [Walked(*own) for own in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
+    return [TileResult(*own) for own in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
 
 
-def sheet(found: Inspected, limits: Thresholds) -> NDArray[np.uint8]:
+def sheet(found: InspectedImage, limits: VerdictThresholds) -> NDArray[np.uint8]:
     """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
     row = _row(found, limits)
     cell = min(LARGEST_CELL_PX, 2 * max(row[0].shape[:2]))
     return contact_sheet([row], cell=cell, titles=TITLES)
 
 
-def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
+def overview(found: Sequence[InspectedImage], limits: VerdictThresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
     """Many images' sheets in one picture, so many abreast: (H, W, 3). ValueError for none."""
     rows = [_row(one, limits) for one in found]
     lines = [list(chain(*rows[start : start + abreast])) for start in range(0, len(rows), abreast)]
@@ -162,7 +164,7 @@ def overview(found: Sequence[Inspected], limits: Thresholds, *, abreast: int = 2
     return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, len(rows)))
 
 
-def _row(found: Inspected, limits: Thresholds) -> list[NDArray[np.uint8]]:
+def _row(found: InspectedImage, limits: VerdictThresholds) -> list[NDArray[np.uint8]]:
     place, top = found.placement, limits.heatmap_top
     pictures = found.input, found.reconstruction, reduced(found.map)
     seen, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)

@@ -20,7 +20,7 @@ from glad.quality_gate.limits import QualityGate
 from glad.settings.base import Frozen
 from glad.settings.method import MethodSettings
 from model_store.errors import NotCalibrated
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
 ComponentName = Literal["autoencoder", "unet", "features", "condition"]
 Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit", "text_condition"]
@@ -84,7 +84,7 @@ class Component(Frozen):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class Calibration(Thresholds):
+class Calibration(VerdictThresholds):
     """Thresholds found on good images that no training saw."""
 
     review_quantile: float = Field(0.90, gt=0, lt=1)
@@ -181,7 +181,7 @@ class Manifest(Frozen):
     def thresholds(self) -> Calibration:
         """The calibrated thresholds; NotCalibrated where there are none yet."""
         if self.calibration is None:
-            raise NotCalibrated.of(self.product, self.version)
+            raise NotCalibrated.for_version(self.product, self.version)
         return self.calibration
 
     @property

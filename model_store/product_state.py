@@ -20,7 +20,7 @@ from glad.settings.base import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.files import make_folder, replace_file
 from model_store.manifest import Calibration, Name
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
 STATE_NAME = "_product.json"
 """The underscore keeps it apart from versions: no version's name may start with one."""
@@ -38,9 +38,9 @@ class ThresholdOverrides(Frozen):
     fail: float | None = Field(None, gt=0)
     pixel: float | None = Field(None, gt=0)
 
-    def over(self, calibration: Calibration) -> Thresholds:
+    def over(self, calibration: Calibration) -> VerdictThresholds:
         """The thresholds in force; ValueError if review would lie above fail."""
-        return Thresholds(
+        return VerdictThresholds(
             review=calibration.review if self.review is None else self.review,
             fail=calibration.fail if self.fail is None else self.fail,
             pixel=calibration.pixel if self.pixel is None else self.pixel,
@@ -88,7 +88,7 @@ class ProductState(Frozen):
     changed_by: str | None = None
     changed_at: AwareDatetime | None = None
 
-    def thresholds(self, version: str, calibration: Calibration) -> Thresholds:
+    def thresholds(self, version: str, calibration: Calibration) -> VerdictThresholds:
         """The thresholds in force for a version: calibrated, unless overridden."""
         return self.overrides.get(version, ThresholdOverrides()).over(calibration)
 

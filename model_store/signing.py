@@ -30,7 +30,7 @@ class TrustedKeys:
             _public_key(key)
 
     @classmethod
-    def of(cls, text: str) -> Self:
+    def from_text(cls, text: str) -> Self:
         """From one text with commas between the keys; ValueError."""
         return cls(tuple(word.strip() for word in text.split(",") if word.strip()))
 
@@ -72,7 +72,7 @@ NOBODY = TrustedKeys()
 
 def split_keys(given: object) -> object:
     """Public keys apart, of one text with commas between."""
-    return TrustedKeys.of(given).keys if isinstance(given, str) else given
+    return TrustedKeys.from_text(given).keys if isinstance(given, str) else given
 
 
 def check_keys(given: tuple[str, ...]) -> tuple[str, ...]:

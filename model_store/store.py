@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model_store.bundle import copy_bundle, read_manifest
-from model_store.bundle_ref import BundleRef, Problem
+from model_store.bundle_ref import BundleRef, StoreProblem
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
@@ -19,18 +19,18 @@ from model_store.errors import (
     BundleExists,
     NotCalibrated,
     NothingToRollBack,
+    ProductNotInStore,
     StoreError,
-    UnknownProduct,
-    UnknownVersion,
     UnsupportedStore,
+    VersionNotInStore,
 )
 from model_store.manifest import check_name
 from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
 from model_store.signing import NOBODY, TrustedKeys
 from model_store.store_layers import Layers
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
-__all__ = ["SHIPPED_BUNDLES", "BundleRef", "Problem", "Store"]
+__all__ = ["SHIPPED_BUNDLES", "BundleRef", "Store", "StoreProblem"]
 
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that come with the package; the folder may be absent."""
@@ -58,33 +58,39 @@ class Store:
         products = self._layers.products()
         return tuple(ref for product in products for ref in self._layers.sound(product) if not ref.calibrated)
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[StoreProblem, ...]:
         """Everything that is left out of the listings."""
         found = self._layers.stray()
         for product in self._layers.products():
-            found.extend(entry for entry in self._layers.scan(product) if isinstance(entry, Problem))
+            found.extend(entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem))
             found.extend(self._layers.shadowed(product))
             try:
                 self.state(product)
             except BadProductState as error:
-                found.append(Problem(self._folder(product), str(error)))
+                found.append(StoreProblem(self._folder(product), str(error)))
         return tuple(found)
 
     def resolve(self, product: str, version: str | None = None) -> BundleRef:
         """One bundle: of this version, or the active one, which is the newest where nobody has chosen.
 
-        UnknownProduct, UnknownVersion, BrokenBundle, BadProductState, or NotCalibrated where the product has nothing
-        else. A chosen version that broke is never replaced by another one silently; a version that is asked for by name
-        may be one that is not calibrated yet.
+        A chosen version that broke is never replaced by another one silently; a version that is asked for by name may
+        be one that is not calibrated yet.
+
+        Raises:
+            ProductNotInStore: if no layer of the store has the product.
+            VersionNotInStore: if the product has no such version.
+            BrokenBundle: if the version cannot be used.
+            BadProductState: if the product's state cannot be read.
+            NotCalibrated: if the product has nothing but bundles without thresholds.
         """
-        wanted = version if version is not None else self.state(_checked(product, UnknownProduct)).active
+        wanted = version if version is not None else self.state(_checked(product, ProductNotInStore)).active
         if wanted is not None:
-            return self._exactly(_checked(product, UnknownProduct), _checked(wanted, UnknownVersion))
+            return self._exactly(_checked(product, ProductNotInStore), _checked(wanted, VersionNotInStore))
         if refs := self.versions(product):
             return refs[0]
         raise self._unknown(product)
 
-    def thresholds(self, ref: BundleRef) -> Thresholds:
+    def thresholds(self, ref: BundleRef) -> VerdictThresholds:
         """The thresholds in force for a bundle: its calibration's, unless overridden; NotCalibrated without."""
         return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
 
@@ -182,7 +188,7 @@ class Store:
         at: datetime | None = None,
         revision: int | None = None,
     ) -> ProductState:
-        """Switches the product's quality gate; UnknownProduct, BadProductState, StateConflict."""
+        """Switches the product's quality gate; ProductNotInStore, BadProductState, StateConflict."""
         if not self.versions(product):
             raise self._unknown(product)
         state = self._state_at(product, revision)
@@ -193,7 +199,7 @@ class Store:
         return state
 
     def _folder(self, product: str) -> Path:
-        return self.root / _checked(product, UnknownProduct)
+        return self.root / _checked(product, ProductNotInStore)
 
     def _exactly(self, product: str, version: str) -> BundleRef:
         if (found := self._layers.find(product, version)) is not None:
@@ -201,22 +207,22 @@ class Store:
         known = [ref.version for ref in self._layers.sound(product)]
         if not known:
             raise self._unknown(product)
-        raise UnknownVersion(f"product {product!r} has no version {version!r}: use one of {', '.join(known)}")
+        raise VersionNotInStore(f"product {product!r} has no version {version!r}: use one of {', '.join(known)}")
 
     def _verified(self, ref: BundleRef) -> None:
         try:
             ref.open()
         except (BundleError, OSError) as error:
-            raise BrokenBundle.of(ref.product, ref.version, error) from error
+            raise BrokenBundle.from_error(ref.product, ref.version, error) from error
 
     def _unknown(self, product: str) -> StoreError:
         if drafts := self._layers.sound(product):
-            return NotCalibrated.of(product, drafts[0].version)
-        broken = [entry for entry in self._layers.scan(product) if isinstance(entry, Problem)]
+            return NotCalibrated.for_version(product, drafts[0].version)
+        broken = [entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem)]
         if broken:
             return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")
         known = ", ".join(self.products()) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
-        return UnknownProduct(f"no product {product!r} in {self.root}; known: {known}")
+        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}")
 
 
 def _checked(name: str, refusal: type[StoreError]) -> str:

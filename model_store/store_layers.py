@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from model_store.bundle import read_manifest
-from model_store.bundle_ref import BundleRef, Problem
+from model_store.bundle_ref import BundleRef, StoreProblem
 from model_store.errors import BadManifest, BrokenBundle, BundleError, SymlinkFound
 from model_store.manifest import MANIFEST_NAME, Manifest, check_name
 from model_store.signing import NOBODY, TrustedKeys, signature_of
@@ -30,7 +30,7 @@ class Layers:
         """`keys`: whose signature each bundle needs, if any are named."""
         self._roots, self._keys = roots, keys
         self._manifests: dict[Path, tuple[tuple[Status | None, ...], Manifest, str]] = {}
-        self._logged: set[Problem] = set()
+        self._logged: set[StoreProblem] = set()
 
     def products(self) -> list[str]:
         """Names of all products that have a folder, sorted."""
@@ -50,29 +50,29 @@ class Layers:
                 try:
                     return self._read(layer, folder)
                 except (BundleError, OSError) as error:
-                    raise BrokenBundle.of(product, version, error) from error
+                    raise BrokenBundle.from_error(product, version, error) from error
         return None
 
-    def stray(self) -> list[Problem]:
+    def stray(self) -> list[StoreProblem]:
         """Folders whose names no product and no version has."""
         return [problem for layer in self._roots for problem in _stray_names(layer)]
 
-    def scan(self, product: str) -> list[BundleRef | Problem]:
+    def scan(self, product: str) -> list[BundleRef | StoreProblem]:
         """Every version in every layer, upper layers first."""
         if not _is_name(product):
             return []
         found = [self._try(layer, folder) for layer in self._roots for folder in _named_folders(layer / product)]
         for entry in found:
-            if isinstance(entry, Problem) and entry not in self._logged:
+            if isinstance(entry, StoreProblem) and entry not in self._logged:
                 self._logged.add(entry)
                 log.warning("bundle_ignored", path=str(entry.path), reason=entry.reason)
         return found
 
-    def _try(self, layer: Path, folder: Path) -> BundleRef | Problem:
+    def _try(self, layer: Path, folder: Path) -> BundleRef | StoreProblem:
         try:
             return self._read(layer, folder)
         except (BundleError, OSError) as error:
-            return Problem(folder, str(error))
+            return StoreProblem(folder, str(error))
 
     def _read(self, layer: Path, folder: Path) -> BundleRef:
         _refuse_outside(layer, folder)
@@ -98,13 +98,15 @@ class Layers:
             cached = self._manifests[path] = (status, *read_manifest(folder, self._keys))
         return cached[1], cached[2]
 
-    def shadowed(self, product: str) -> Iterator[Problem]:
+    def shadowed(self, product: str) -> Iterator[StoreProblem]:
         """Bundles that a lower layer has under a version of an upper one, with other content."""
-        used: dict[str, BundleRef | Problem] = {}
+        used: dict[str, BundleRef | StoreProblem] = {}
         for entry in self.scan(product):
             upper = used.setdefault(entry.path.name, entry)
             if isinstance(upper, BundleRef) and isinstance(entry, BundleRef) and entry.hash != upper.hash:
-                yield Problem(entry.path, f"{entry.path}: covered by another bundle of the same version: {upper.path}")
+                yield StoreProblem(
+                    entry.path, f"{entry.path}: covered by another bundle of the same version: {upper.path}"
+                )
 
 
 def _status(path: Path) -> Status | None:
@@ -142,11 +144,11 @@ def _named_folders(parent: Path) -> list[Path]:
     return [folder for folder in _folders(parent) if _is_name(folder.name)]
 
 
-def _stray_names(layer: Path) -> Iterator[Problem]:
+def _stray_names(layer: Path) -> Iterator[StoreProblem]:
     for folder in _folders(layer):
         for path in (folder, *_folders(folder)):
             if not _is_name(path.name):
-                yield Problem(path, f"{path}: names of products and versions hold only a-z 0-9 . _ -: rename it")
+                yield StoreProblem(path, f"{path}: names of products and versions hold only a-z 0-9 . _ -: rename it")
 
 
 def _refuse_outside(layer: Path, folder: Path) -> None:

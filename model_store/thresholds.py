@@ -19,7 +19,7 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
-class Thresholds(Frozen):
+class VerdictThresholds(Frozen):
     """From where on a part is `review`, is `fail`, and a pixel is defective."""
 
     model_config = ConfigDict(allow_inf_nan=False)

@@ -26,7 +26,7 @@ from model_store.bundle import open_bundle
 from model_store.devices import device_of_environment
 from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
 from model_store.engines.loading import load
-from model_store.inspection import Inspected, inspect
+from model_store.inspection import InspectedImage, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.data.dataset import read_pixels
 from training.process_pool import spread
@@ -104,7 +104,7 @@ def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Model
     return load(open_bundle(bundle), device, wanted).models
 
 
-def _inspect(task: Task) -> tuple[Inspected, tuple[tuple[int, float], ...]]:
+def _inspect(task: Task) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]:
     """What was found, and the step and score of every comparison on the way."""
     device = device_of_environment()
     models = _models(

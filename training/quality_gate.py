@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from glad.image_codec import Pixels
 from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import QualityGate
-from glad.quality_gate.measure import Measured, likeness, measure_quality
+from glad.quality_gate.measure import QualityMeasures, likeness, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import Split, read_pixels
 from training.process_pool import spread
@@ -74,7 +74,7 @@ def first_checks(
     return [reasons[0].check.value if reasons else "" for reasons in unfit]
 
 
-def limits_of(measured: Sequence[Measured], view: NDArray[np.uint8]) -> Learned:
+def limits_of(measured: Sequence[QualityMeasures], view: NDArray[np.uint8]) -> Learned:
     """The limits that good images set. ValueError without any."""
     if not measured:
         raise ValueError("no good image to learn the quality gate from: give at least one")
@@ -94,7 +94,7 @@ def limits_of(measured: Sequence[Measured], view: NDArray[np.uint8]) -> Learned:
     return Learned(gate, _report(gate))
 
 
-def expected_view(measured: Sequence[Measured]) -> NDArray[np.uint8]:
+def expected_view(measured: Sequence[QualityMeasures]) -> NDArray[np.uint8]:
     """The mean of good images' views: (VIEW_SIDE, VIEW_SIDE)."""
     mean = np.mean([one.view.grey for one in measured], axis=0)
     return np.asarray(np.clip(np.rint(mean), 0, 255), dtype=np.uint8)
@@ -127,7 +127,7 @@ def _logs(values: Sequence[float]) -> NDArray[np.float64]:
 
 def _all_measured(
     paths: Sequence[Path], settings: MethodSettings, progress: Count | None, workers: int | None
-) -> list[Measured]:
+) -> list[QualityMeasures]:
     measured = []
     for done, one in enumerate(spread(partial(_measure, settings=settings), paths, workers=workers, chunk=8), start=1):
         measured.append(one)
@@ -136,7 +136,7 @@ def _all_measured(
     return measured
 
 
-def _measure(path: Path, settings: MethodSettings) -> Measured:
+def _measure(path: Path, settings: MethodSettings) -> QualityMeasures:
     pixels: Pixels = read_pixels(path)
     return measure_quality(pixels, settings)
 

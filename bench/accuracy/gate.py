@@ -15,7 +15,7 @@ from bench.support.images import spread as evenly
 from glad.image_codec import Pixels
 from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import Check, QualityGate
-from glad.quality_gate.measure import Measured, measure_quality
+from glad.quality_gate.measure import QualityMeasures, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import TestImage, read_pixels
 from training.evaluation.rows import GOOD
@@ -72,7 +72,7 @@ def at_the_gate(
     return [told(gate, name, expected, [next(rest) for _ in of]) for name, expected, of in sets]
 
 
-def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[Measured]) -> Stopped:
+def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]) -> Stopped:
     """What the gate says of a set."""
     reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
     return Stopped(name, expected, len(measured), reasons.total(), dict(reasons))
@@ -97,5 +97,5 @@ def spoiled(path: Path, number: int) -> Pixels:
     )
 
 
-def _measured(asked: Asked, settings: MethodSettings) -> Measured:
+def _measured(asked: Asked, settings: MethodSettings) -> QualityMeasures:
     return measure_quality(spoiled(asked.path, asked.spoiling), settings)

@@ -12,11 +12,11 @@ from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import ModelCall, model_calls
 from bench.support.device_memory import DeviceMemory, with_memory
 from bench.support.interleaved import ROUND_S, Rounds, interleaved
-from glad.batching import call_shapes
+from glad.batching import batch_sizes_for_device
 from glad.protocols import Models
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import Loaded, load
+from model_store.engines.loading import LoadedModels, load
 from model_store.inspection import inspect
 from training.data.image_files import read_pixels
 from training.progress import Progress
@@ -106,11 +106,13 @@ def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, prog
 def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
     """The calls that a worker with so many lanes makes; their inputs come from the bundle's own weights."""
     own = load(bundle, plan.device, EngineSpec("torch")).models
-    return tuple(model_calls(own, bundle.manifest.settings, call_shapes(plan.device, plan.lanes), plan.device))
+    return tuple(
+        model_calls(own, bundle.manifest.settings, batch_sizes_for_device(plan.device, plan.lanes), plan.device)
+    )
 
 
 def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[Engine, Models]:
-    def work() -> tuple[Loaded, float]:
+    def work() -> tuple[LoadedModels, float]:
         began = time.perf_counter()
         loaded = load(bundle, device, EngineSpec.parse(name))
         load_s = time.perf_counter() - began

@@ -25,7 +25,7 @@ from glad.batching import BatchSizes
 from glad.protocols import Condition, Models
 from glad.settings.method import MethodSettings
 from model_store.engines import torch_io as torch_files
-from model_store.engines.backends import Runner, open_files
+from model_store.engines.backends import Backend, open_files
 from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision
 from model_store.engines.onnx import Provider
 from model_store.engines.torch import models_from_modules
@@ -195,7 +195,7 @@ def _onnx_ways(
     ways: dict[str, Callable[[], Models]] = {}
     for provider, precision in product(plan.providers, plan.precisions):
         files = {part.part: folder / part.file for part in parts if part.precision == precision}
-        runner = Runner("onnx", provider, precision)
+        runner = Backend("onnx", provider, precision)
         ways[str(runner)] = partial(open_files, runner, files, shapes, plan.device, told)
     return ways
 

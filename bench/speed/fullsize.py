@@ -124,7 +124,7 @@ def measure_fullsize(built: Built, side: int) -> Cost:
     began = time.perf_counter()
     block = LaneBlock.empty(1, 4, side // 8)
     latent = encode(models.autoencoder, image, shapes)[0]
-    block.admit(0, Lane(settings), latent, noise, condition=models.condition)
+    block.add_lane(0, Lane(settings), latent, noise, condition=models.condition)
     block.write(step(block, (0,), models, ImageComparator(models.autoencoder, models.features), shapes))
     _score(models, settings, image, block.generated, shapes)
     total = time.perf_counter() - began
@@ -182,7 +182,7 @@ def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], sha
     for slot, i in enumerate(order):
         lane = Lane(settings, position=5 * i)
         latent = _noise(settings.resolution, 100 + i)
-        block.admit(slot, lane, latent, _noise(settings.resolution, i), condition=models.condition)
+        block.add_lane(slot, lane, latent, _noise(settings.resolution, i), condition=models.condition)
     slots = tuple(range(len(order)))
     return step(block, slots, models, ImageComparator(models.autoencoder, models.features), shapes).generated
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from glad.image_codec import Pixels, to_model
 from glad.images.placement import in_patches
-from glad.images.tiling import Layout, Tile, lay_out
+from glad.images.tiling import Tile, TileLayout, lay_out
 from glad.seeded_noise import digest_noise, pixel_digest
 from glad.settings.method import MethodSettings
 
@@ -19,7 +19,7 @@ class NothingCounts(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Square:
+class ModelInput:
     """What one lane starts from."""
 
     picture: Pixels
@@ -28,19 +28,19 @@ class Square:
     """The same for the models: (3, side, side) in [-1, 1]."""
     noise: NDArray[np.float32]
     """(C, h, w), of this image and tile."""
-    counted_pixels: NDArray[np.bool_]
+    inspected_pixels: NDArray[np.bool_]
     """(side, side): false on padding, and where zones let nothing count."""
-    counted_patches: NDArray[np.bool_]
+    inspected_patches: NDArray[np.bool_]
     """(h, w): true where any pixel counts, so that no edge goes unseen."""
 
 
 @dataclass(frozen=True, eq=False)
-class Framed:
+class FramedImage:
     """An upright original and where its squares lie. Holds the original once, and no square."""
 
     pixels: Pixels
-    layout: Layout
-    counted: NDArray[np.bool_]
+    layout: TileLayout
+    inspected_mask: NDArray[np.bool_]
     """(rows, columns) of the plane."""
     tiles: tuple[Tile, ...]
     """Those of which anything counts, each a lane: at least one."""
@@ -48,31 +48,31 @@ class Framed:
     digest: bytes
     """Of the pixels, for the noise."""
 
-    def square(self, tile: Tile) -> Square:
+    def model_input(self, tile: Tile) -> ModelInput:
         """Cut a tile, and draw its noise."""
         side = self.layout.side
-        picture = self.layout.square(self.pixels, tile)
-        counted = self.counted[self.layout.span(tile)]
-        return Square(
+        picture = self.layout.tile_pixels(self.pixels, tile)
+        inspected_mask = self.inspected_mask[self.layout.span(tile)]
+        return ModelInput(
             picture=picture,
             image=to_model(picture),
             noise=digest_noise(self.digest, self.latent_shape, tile.index),
-            counted_pixels=counted,
-            counted_patches=in_patches(counted, side // self.latent_shape[1]),
+            inspected_pixels=inspected_mask,
+            inspected_patches=in_patches(inspected_mask, side // self.latent_shape[1]),
         )
 
 
-def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int, int]) -> Framed:
+def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int, int]) -> FramedImage:
     """Upright RGB (H, W, 3) -> its layout under the settings, for latents (C, h, w).
 
     NothingCounts where zones leave no pixel of an image of this size; PlaneTooLarge: see `lay_out`.
     """
     height, width = pixels.shape[:2]
     layout = lay_out(width, height, settings)
-    counted = layout.counted(settings.zones)
-    tiles = tuple(tile for tile in layout.tiles if counted[layout.span(tile)].any())
+    inspected_mask = layout.inspected_mask(settings.zones)
+    tiles = tuple(tile for tile in layout.tiles if inspected_mask[layout.span(tile)].any())
     if not tiles:
         raise NothingCounts(
             f"the bundle's zones leave nothing of an image of {width}×{height} pixels to inspect: ignore less of it"
         )
-    return Framed(pixels, layout, counted, tiles, latent_shape, pixel_digest(pixels, settings.noise_seed))
+    return FramedImage(pixels, layout, inspected_mask, tiles, latent_shape, pixel_digest(pixels, settings.noise_seed))

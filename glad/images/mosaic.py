@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.image_codec import Pixels
-from glad.images.tiling import Layout, Tile
+from glad.images.tiling import Tile, TileLayout
 
 LONGEST_PX = 2048
 """No picture of an image's plane is longer."""
@@ -31,7 +31,7 @@ def reduced(values: NDArray[np.float32]) -> NDArray[np.float32]:
 class Mosaic:
     """A picture of the plane that grows tile by tile. Each shows up to the middle of its overlap with the next."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: TileLayout) -> None:
         rows, columns = layout.placement.rows, layout.placement.columns
         self._layout, self._by = layout, reduction(rows, columns)
         self._canvas = np.zeros((-(-rows // self._by), -(-columns // self._by), 3), dtype=np.uint8)

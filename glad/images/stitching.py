@@ -7,14 +7,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from glad.images.tiling import Layout, Tile
+from glad.images.tiling import Tile, TileLayout
 from glad.scoring import Evidence
 
 
 class Stitching:
     """One image's evidence, growing tile by tile; in any order, up to the last bits of a sum."""
 
-    def __init__(self, layout: Layout, scoring_side: int) -> None:
+    def __init__(self, layout: TileLayout, scoring_side: int) -> None:
         self._layout, self._side = layout, scoring_side
         self._whole: Evidence | None = None
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glad.image_codec import Pixels
 from glad.images.placement import Placement, Size, centred, letterbox, padded, resample, stretched
-from glad.images.zone_mask import counted_pixels
+from glad.images.zone_mask import zone_mask
 from glad.settings.framing import Letterbox, Stretch, Tiles
 from glad.settings.method import MethodSettings
 from glad.settings.zones import Zones
@@ -35,7 +35,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TileLayout:
     """The squares of one original, and the plane that they cover together."""
 
     side: int
@@ -55,7 +55,7 @@ class Layout:
         places = [(x, y) for y in self.ys for x in self.xs]
         return tuple(Tile(index, x, y) for index, (x, y) in enumerate(places))
 
-    def square(self, pixels: Pixels, tile: Tile) -> Pixels:
+    def tile_pixels(self, pixels: Pixels, tile: Tile) -> Pixels:
         """What a tile shows of the upright original (H, W, 3): (side, side, 3), padding included."""
         place = self.placement
         top, bottom = max(tile.y, place.top), min(tile.y + self.side, place.top + place.content_height)
@@ -76,28 +76,28 @@ class Layout:
         """A tile's rows and columns in the plane."""
         return slice(tile.y, tile.y + self.side), slice(tile.x, tile.x + self.side)
 
-    def counted(self, zones: Zones) -> NDArray[np.bool_]:
+    def inspected_mask(self, zones: Zones) -> NDArray[np.bool_]:
         """(rows, columns) of the plane: true where the image shows and its zones let it count."""
-        counted = self.placement.valid_pixels()
+        inspected_mask = self.placement.valid_pixels()
         if not zones.everywhere:
             place = self.placement
-            counted[place.content] &= counted_pixels(zones, place.content_width, place.content_height)
-        return counted
+            inspected_mask[place.content] &= zone_mask(zones, place.content_width, place.content_height)
+        return inspected_mask
 
 
-def lay_out(width: int, height: int, settings: MethodSettings) -> Layout:
+def lay_out(width: int, height: int, settings: MethodSettings) -> TileLayout:
     """The layout of an original of this size. PlaneTooLarge for tiles that would be enlarged beyond all measure."""
     side = settings.resolution
     match settings.framing:
         case Letterbox():
-            return Layout(side, letterbox(width, height, side), (0,), (0,))
+            return TileLayout(side, letterbox(width, height, side), (0,), (0,))
         case Stretch(via=via):
-            return Layout(side, stretched(width, height, side), (0,), (0,), via, Image.Resampling.BILINEAR)
+            return TileLayout(side, stretched(width, height, side), (0,), (0,), via, Image.Resampling.BILINEAR)
         case Tiles() as tiles:
             return _tiled(width, height, side, tiles, settings.scoring_unit)
 
 
-def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> Layout:
+def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> TileLayout:
     """The whole image at the scale at which a tile fills a square, cut into squares.
 
     The plane is whole steps of `unit` wide and high, so that tiles meet at whole pixels of the scoring resolution too;
@@ -113,7 +113,7 @@ def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> Layou
         )
     overlap = min(math.ceil(tiles.overlap * scale / unit) * unit, side - unit)
     xs, ys = (_starts(length, side, overlap, unit) for length in (columns, rows))
-    return Layout(side, centred(Size(columns, rows), Size(*content), Size(width, height)), xs, ys)
+    return TileLayout(side, centred(Size(columns, rows), Size(*content), Size(width, height)), xs, ys)
 
 
 def _starts(length: int, side: int, overlap: int, unit: int) -> tuple[int, ...]:

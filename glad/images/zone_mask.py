@@ -12,7 +12,7 @@ from glad.image_codec import decode_image
 from glad.settings.zones import Polygon, Zones
 
 
-def counted_pixels(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
+def zone_mask(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
     """(height, width): true where an original drawn at this size counts.
 
     A pixel belongs to a polygon that covers its centre or touches it with its outline; it is ignored by the mask when

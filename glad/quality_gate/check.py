@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.quality_gate.limits import VIEW_SIDE, Check, QualityGate, Unfit
-from glad.quality_gate.measure import Light, Measured, likeness
+from glad.quality_gate.measure import LightMeasures, QualityMeasures, likeness
 
 MOSTLY = 0.5
 """From this share of black or of white on it is the light that fails, whatever may lie in front of the camera."""
 
 
-def find_unfit(gate: QualityGate, measured: Measured) -> tuple[Unfit, ...]:
+def find_unfit(gate: QualityGate, measured: QualityMeasures) -> tuple[Unfit, ...]:
     """Why this image is unfit, what to put right first; () for one that is fit.
 
     Whether a part is sharp is asked only where it is there and lit, and whether it is there only where enough can be
@@ -26,7 +26,7 @@ def find_unfit(gate: QualityGate, measured: Measured) -> tuple[Unfit, ...]:
     return (*_part(gate, measured), *light) or tuple(_focus(gate, measured.sharpness))
 
 
-def _light(gate: QualityGate, light: Light) -> Iterator[Unfit]:
+def _light(gate: QualityGate, light: LightMeasures) -> Iterator[Unfit]:
     dark, bright = "check lamp, exposure and lens cap", "check lamp, exposure and reflections"
     if light.brightness < gate.darkest:
         detail = f"too dark: brightness {light.brightness:.0f} of 255, at least {gate.darkest:.0f}: {dark}"
@@ -42,7 +42,7 @@ def _light(gate: QualityGate, light: Light) -> Iterator[Unfit]:
         yield Unfit(Check.TOO_BRIGHT, "white_share", light.white_share, gate.white_share, detail)
 
 
-def _part(gate: QualityGate, measured: Measured) -> Iterator[Unfit]:
+def _part(gate: QualityGate, measured: QualityMeasures) -> Iterator[Unfit]:
     found = likeness(measured.view, _expected(gate))
     if gate.likeness is not None and found < gate.likeness:
         detail = (

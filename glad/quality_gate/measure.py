@@ -1,7 +1,7 @@
 """What the quality gate measures of an image: its light, its sharpness, and what is to be seen. No torch.
 
 Light and view are those of the whole image at a small fixed size, sharpness that of the squares that the models see: so
-the camera's resolution matters as little as it does to the score. What zones ignore is not looked at.
+the camera's resolution matters as little as it does to the score. What zones ignore is not measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from glad.image_codec import Pixels
 from glad.images.placement import fit, letterbox, resample
 from glad.images.tiling import lay_out
-from glad.images.zone_mask import counted_pixels
+from glad.images.zone_mask import zone_mask
 from glad.quality_gate.limits import VIEW_SIDE
 from glad.quality_gate.sharpness import sharpness
 from glad.settings.method import MethodSettings
@@ -29,7 +29,7 @@ BLACK, WHITE = 8, 247
 
 
 @dataclass(frozen=True)
-class Light:
+class LightMeasures:
     """Of the pixels that count."""
 
     brightness: float
@@ -45,10 +45,10 @@ def grey_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(pixels.astype(np.float32) @ LUMA)
 
 
-def measure_light(grey: NDArray[np.float32], counted: NDArray[np.bool_]) -> Light:
+def measure_light(grey: NDArray[np.float32], inspected_mask: NDArray[np.bool_]) -> LightMeasures:
     """grey, counted: (H, W) each; something must count. The mean and both tails of the grey histogram."""
-    levels = grey[counted]
-    return Light(float(levels.mean()), float((levels <= BLACK).mean()), float((levels >= WHITE).mean()))
+    levels = grey[inspected_mask]
+    return LightMeasures(float(levels.mean()), float((levels <= BLACK).mean()), float((levels >= WHITE).mean()))
 
 
 LIGHT_SIDE = 128
@@ -68,23 +68,23 @@ class View:
 
     grey: NDArray[np.float32]
     """(VIEW_SIDE, VIEW_SIDE), 0 ... 255, letterboxed."""
-    counted: NDArray[np.bool_]
+    inspected_mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class QualityMeasures:
     """One image's measures."""
 
-    light: Light
+    light: LightMeasures
     sharpness: float
     """Cycles per pixel of the model image: see `glad.quality_gate.sharpness`."""
     view: View
 
 
-def measure_quality(pixels: Pixels, settings: MethodSettings) -> Measured:
+def measure_quality(pixels: Pixels, settings: MethodSettings) -> QualityMeasures:
     """Upright RGB (H, W, 3) under its bundle's framing and zones -> its measures. PlaneTooLarge: see `lay_out`."""
     zones = settings.zones
-    return Measured(_light(pixels, zones), sharpness(_squares(pixels, settings)), _view(pixels, zones))
+    return QualityMeasures(_light(pixels, zones), sharpness(_squares(pixels, settings)), _view(pixels, zones))
 
 
 def likeness(view: View, expected: NDArray[np.float32]) -> float:
@@ -97,46 +97,46 @@ def likeness(view: View, expected: NDArray[np.float32]) -> float:
     size = VIEW_SIDE - 2 * MOST_SHIFT
     inner = expected[MOST_SHIFT:-MOST_SHIFT, MOST_SHIFT:-MOST_SHIFT]
     places = [(slice(y, y + size), slice(x, x + size)) for y in _SHIFTS for x in _SHIFTS]
-    return max(_correlation(view.grey[place], inner, view.counted[place]) for place in places)
+    return max(_correlation(view.grey[place], inner, view.inspected_mask[place]) for place in places)
 
 
-def _correlation(grey: NDArray[np.float32], expected: NDArray[np.float32], counted: NDArray[np.bool_]) -> float:
-    if not counted.any():
+def _correlation(grey: NDArray[np.float32], expected: NDArray[np.float32], inspected_mask: NDArray[np.bool_]) -> float:
+    if not inspected_mask.any():
         return 0.0
-    own, other = (values[counted] - values[counted].mean() for values in (grey, expected))
+    own, other = (values[inspected_mask] - values[inspected_mask].mean() for values in (grey, expected))
     length, both = float(np.linalg.norm(own)), float(np.linalg.norm(own) * np.linalg.norm(other))
     shown = length > LEAST_CONTRAST * len(own) ** 0.5
     return float(own @ other) / both if shown and both > 0 else 0.0
 
 
-def _light(pixels: Pixels, zones: Zones) -> Light:
+def _light(pixels: Pixels, zones: Zones) -> LightMeasures:
     height, width = pixels.shape[:2]
     place = letterbox(width, height, LIGHT_SIDE)
     size = place.content_width, place.content_height
     small = resample(pixels, (0, 0, width, height), *size, how=Image.Resampling.BOX)
-    return measure_light(grey_of(small), _counted(zones, *size))
+    return measure_light(grey_of(small), _inspected_mask(zones, *size))
 
 
 def _view(pixels: Pixels, zones: Zones) -> View:
     fitted = fit(pixels, VIEW_SIDE)
     place = fitted.placement
-    counted = place.valid_pixels()
-    counted[place.content] &= _counted(zones, place.content_width, place.content_height)
-    return View(grey_of(fitted.pixels), counted)
+    inspected_mask = place.valid_pixels()
+    inspected_mask[place.content] &= _inspected_mask(zones, place.content_width, place.content_height)
+    return View(grey_of(fitted.pixels), inspected_mask)
 
 
-def _counted(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
+def _inspected_mask(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
     """(height, width): what counts; all of it where zones are too narrow to leave anything at this size."""
-    counted = counted_pixels(zones, width, height)
-    return counted if counted.any() else np.ones_like(counted)
+    inspected_mask = zone_mask(zones, width, height)
+    return inspected_mask if inspected_mask.any() else np.ones_like(inspected_mask)
 
 
 def _squares(pixels: Pixels, settings: MethodSettings) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Grey and what counts of the squares that models see; of many, some from all over the image."""
     height, width = pixels.shape[:2]
     layout = lay_out(width, height, settings)
-    counted = layout.counted(settings.zones)
-    tiles = [tile for tile in layout.tiles if counted[layout.span(tile)].any()]
+    inspected_mask = layout.inspected_mask(settings.zones)
+    tiles = [tile for tile in layout.tiles if inspected_mask[layout.span(tile)].any()]
     for place in np.linspace(0, len(tiles) - 1, min(len(tiles), MOST_SQUARES)).round().astype(int):
         tile = tiles[place]
-        yield grey_of(layout.square(pixels, tile)), counted[layout.span(tile)]
+        yield grey_of(layout.tile_pixels(pixels, tile)), inspected_mask[layout.span(tile)]

@@ -54,8 +54,8 @@ class Detail:
 def sharpness(squares: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> float:
     """Cycles per pixel along the blurrier axis, of all squares together. Each: grey (H, W), what counts (H, W)."""
     down, across = Detail(), Detail()
-    for grey, counted in squares:
-        soft, solid = _smoothed(grey), _smoothed(counted.astype(np.float32)) > _WHOLE
+    for grey, inspected_mask in squares:
+        soft, solid = _smoothed(grey), _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
         down += _detail(soft, solid, 0)
         across += _detail(soft, solid, 1)
     return min(down.frequency, across.frequency)

@@ -24,7 +24,7 @@ from model_store.product_state import ProductState
 from model_store.sign_command import make_key, sign_bundle
 from model_store.signing import signature_of
 from model_store.store import BundleRef, Store
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
 app = typer.Typer(
     name="bundle",
@@ -257,14 +257,14 @@ def _refuse_draft(folder: Path) -> None:
     """NotCalibrated before anything is copied."""
     manifest, _ = read_manifest(folder)
     if manifest.calibration is None:
-        raise NotCalibrated.of(manifest.product, manifest.version)
+        raise NotCalibrated.for_version(manifest.product, manifest.version)
 
 
 def _to_calibrate(ref: BundleRef) -> str:
     return f"{ref.product} {ref.version}: {shlex.join(['glad', 'calibrate', str(ref.path)])} --data DIR"
 
 
-def _in_force(ref: BundleRef, thresholds: Thresholds | None) -> str:
+def _in_force(ref: BundleRef, thresholds: VerdictThresholds | None) -> str:
     calibration = ref.manifest.calibration
     if thresholds is None or calibration is None:
         return f"none: not calibrated; {_to_calibrate(ref)}"
@@ -282,7 +282,7 @@ def _gate(ref: BundleRef, state: ProductState) -> str:
     return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
 
 
-def _print_summary(ref: BundleRef, thresholds: Thresholds | None, state: ProductState) -> None:
+def _print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: ProductState) -> None:
     manifest, settings = ref.manifest, ref.manifest.settings
     lines = {
         "bundle": f"{ref.product} {ref.version}  {manifest.title}",

@@ -14,7 +14,7 @@ from model_store.cli.options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder
 from model_store.compatibility import ModelsDoNotFit
 from model_store.manifest import MANIFEST_NAME
 from model_store.store import Store
-from model_store.thresholds import Thresholds, Verdict
+from model_store.thresholds import Verdict, VerdictThresholds
 
 
 def inspect(
@@ -77,7 +77,7 @@ def _tell(verdict: Verdict, found: str) -> None:
     typer.echo(f" {found}")
 
 
-def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, Thresholds, QualityGate | None]:
+def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, VerdictThresholds, QualityGate | None]:
     """A folder is judged as it was made; a product of the store as the service judges it: overrides of its thresholds
     included, and without the quality gate where that is switched off."""
     folder = Path(bundle)

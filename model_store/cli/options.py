@@ -30,6 +30,6 @@ def chosen_store(store: Path | None, data_dir: Path) -> Store:
 def keys_of_environment() -> TrustedKeys:
     """Those that the service on this machine would trust."""
     try:
-        return TrustedKeys.of(os.environ.get("GLAD_BUNDLE_KEYS", ""))
+        return TrustedKeys.from_text(os.environ.get("GLAD_BUNDLE_KEYS", ""))
     except ValueError as error:
         raise typer.BadParameter(f"GLAD_BUNDLE_KEYS: {error}") from error

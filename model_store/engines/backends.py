@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 
 from glad.protocols import Condition, Models
-from model_store.engines.engine_spec import Engine
+from model_store.engines.engine_spec import EngineName
 from model_store.engines.export_manifest import EngineUnusable, ExportShapes, OpenExport, Part, Precision
 from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
-from model_store.engines.tensorrt import Place, check_built_for, load_tensorrt, tensorrt_place
+from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt
 
 
 @dataclass(frozen=True)
-class Runner:
+class Backend:
     """One way to run a bundle's models on a device."""
 
-    engine: Engine
+    engine: EngineName
     provider: Provider | None = None
     """Of ONNX Runtime."""
     precision: Precision = "float32"
@@ -33,38 +33,38 @@ class Runner:
         return "-".join(filter(None, (self.engine, self.provider, self.precision)))
 
     @property
-    def asked(self) -> Engine:
+    def requested_as(self) -> EngineName:
         """By which name it is asked for: ONNX Runtime's TensorRT provider is `tensorrt` too."""
         return "tensorrt" if self.provider == "tensorrt" else self.engine
 
 
-ORDER: Mapping[str, tuple[Runner, ...]] = {
+BACKEND_ORDER: Mapping[str, tuple[Backend, ...]] = {
     "cuda": (
-        Runner("tensorrt", precision="float16"),
-        Runner("tensorrt", precision="bfloat16"),
-        Runner("tensorrt"),
-        Runner("onnx", "tensorrt", "float16"),
-        Runner("onnx", "tensorrt"),
-        Runner("onnx", "cuda", "float16"),
-        Runner("onnx", "cuda"),
-        Runner("torch"),
+        Backend("tensorrt", precision="float16"),
+        Backend("tensorrt", precision="bfloat16"),
+        Backend("tensorrt"),
+        Backend("onnx", "tensorrt", "float16"),
+        Backend("onnx", "tensorrt"),
+        Backend("onnx", "cuda", "float16"),
+        Backend("onnx", "cuda"),
+        Backend("torch"),
     ),
-    "cpu": (Runner("onnx", "cpu", "int8"), Runner("onnx", "cpu"), Runner("torch")),
+    "cpu": (Backend("onnx", "cpu", "int8"), Backend("onnx", "cpu"), Backend("torch")),
 }
 """What `auto` tries first, per kind of device: each is used only where its own parity was shown."""
 
-FindGpu = Callable[[str], Place]
+FindGpu = Callable[[str], GpuIdentity]
 """Where TensorRT's engines run; EngineUnusable if nowhere."""
 
 
 def open_files(
-    runner: Runner,
+    runner: Backend,
     files: Mapping[Part, Path],
     shapes: ExportShapes,
     device: str,
     condition: Condition | None = None,
     *,
-    find_gpu: FindGpu = tensorrt_place,
+    find_gpu: FindGpu = gpu_identity,
 ) -> Models:
     """The models of exported files, run as `runner` says. EngineUnusable if that cannot be done here."""
     if runner.engine == "tensorrt":
@@ -73,7 +73,7 @@ def open_files(
     return load_onnx(files, shapes, RuntimeOptions(device, provider, cuda_graphs=provider == "cuda"), condition)
 
 
-def refuse_unproven(export: OpenExport, runner: Runner, device: str, find_gpu: FindGpu = tensorrt_place) -> None:
+def refuse_unproven(export: OpenExport, runner: Backend, device: str, find_gpu: FindGpu = gpu_identity) -> None:
     """EngineUnusable unless this very way was shown equal, and its files run on this device."""
     manifest = export.manifest
     if not any(proof.runner == str(runner) and proof.passed for proof in manifest.proofs):

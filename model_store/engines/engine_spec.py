@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
 
-Engine = Literal["torch", "onnx", "tensorrt"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
+EngineName = Literal["torch", "onnx", "tensorrt"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 AUTO = "auto"
 
 
@@ -18,7 +18,7 @@ class EngineSpec:
     """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
 
     engine: str = AUTO
-    components: tuple[tuple[ComponentName, Engine], ...] = ()
+    components: tuple[tuple[ComponentName, EngineName], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> EngineSpec:

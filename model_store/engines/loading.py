@@ -1,7 +1,7 @@
 """One door to a bundle's models: by bundle, device and setting, from whichever engine may serve them there.
 
-`auto` takes the fastest engine that is proven on this device, in the order of `ORDER` where nobody measures; an engine
-that cannot be used is passed over, and the reason is kept to be told. A named engine is taken or refused, never
+`auto` takes the fastest engine that is proven on this device, in the order of `BACKEND_ORDER` where nobody measures; an
+engine that cannot be used is passed over, and the reason is kept to be told. A named engine is taken or refused, never
 replaced.
 """
 
@@ -16,17 +16,17 @@ import torch
 
 from glad.protocols import Models
 from model_store.bundle import Bundle
-from model_store.engines.backends import ORDER, FindGpu, Runner, open_files, refuse_unproven
+from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, open_files, refuse_unproven
 from model_store.engines.engine_spec import AUTO, EngineSpec
 from model_store.engines.export_manifest import EngineUnusable, ExportEngine, OpenExport, open_export
-from model_store.engines.tensorrt import tensorrt_place
+from model_store.engines.tensorrt import gpu_identity
 from model_store.engines.torch import component_hashes, load_models
 from model_store.engines.torch_io import load_condition
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModels:
     """Models ready to run, and how they came to be chosen."""
 
     models: Models
@@ -50,10 +50,10 @@ def load(
     wanted: EngineSpec | None = None,
     *,
     measure: Measure | None = None,
-) -> Loaded:
+) -> LoadedModels:
     """A bundle's models from the engine that is wanted, or from the best one.
 
-    measure: compare all usable engines by it instead of taking the first in `ORDER`.
+    measure: compare all usable engines by it instead of taking the first in `BACKEND_ORDER`.
     EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
     """
     wanted = wanted or EngineSpec()
@@ -75,18 +75,20 @@ def load(
     )
 
 
-def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> Loaded:
+def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> LoadedModels:
     kind = torch.device(device).type
-    runners = [runner for runner in ORDER.get(kind, (Runner("torch"),)) if engine in {AUTO, runner.asked}]
+    runners = [
+        runner for runner in BACKEND_ORDER.get(kind, (Backend("torch"),)) if engine in {AUTO, runner.requested_as}
+    ]
     # Once: it hashes gigabytes at full size.
     exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind, bundle.keys))
     refused: list[str] = []
-    usable: list[Loaded] = []
+    usable: list[LoadedModels] = []
     for runner in runners:
         if usable and measure is None:
             break
         try:
-            usable.append(load_runner(bundle, device, runner, exported))
+            usable.append(load_backend(bundle, device, runner, exported))
         except EngineUnusable as error:
             refused.append(f"{runner}: {error}")
     if not usable:
@@ -100,30 +102,30 @@ def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> 
     return replace(best, passed_over=(*refused, *slower), seconds=timed)
 
 
-def load_runner(
+def load_backend(
     bundle: Bundle,
     device: str,
-    runner: Runner,
+    runner: Backend,
     exported: Callable[[ExportEngine], OpenExport],
-    find_gpu: FindGpu = tensorrt_place,
-) -> Loaded:
+    find_gpu: FindGpu = gpu_identity,
+) -> LoadedModels:
     """A bundle's models run in one way, from its own weights or from the verified export that `exported` opens.
 
     EngineUnusable if it is not proven, or cannot be loaded here; ModelLoadError, ModelsDoNotFit from torch.
     """
     if runner.engine == "torch":
         identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
-        return Loaded(load_models(bundle, device), str(runner), identities)
+        return LoadedModels(load_models(bundle, device), str(runner), identities)
     export = exported(runner.engine)
     refuse_unproven(export, runner, device, find_gpu)
     told = "condition" in bundle.manifest.components
     condition = load_condition(bundle.component("condition"), device) if told else None
     files = export.files(runner.precision)
     models = open_files(runner, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
-    return Loaded(models, str(runner), dict(_identities(export, runner)))
+    return LoadedModels(models, str(runner), dict(_identities(export, runner)))
 
 
-def _identities(export: OpenExport, runner: Runner) -> Iterator[tuple[ComponentName, str]]:
+def _identities(export: OpenExport, runner: Backend) -> Iterator[tuple[ComponentName, str]]:
     parts = export.manifest.at(runner.precision)
     shares: Mapping[ComponentName, tuple[str, ...]] = {
         "autoencoder": ("encoder", "decoder"),

@@ -24,7 +24,7 @@ from model_store.engines.tensorrt_protocols import Context, CudaEngine, TensorRt
 _REBUILD = "build it here with `glad export BUNDLE --to tensorrt --data DIR`"
 
 
-class Device(Protocol):
+class GpuDevice(Protocol):
     """What an engine asks of the device that it runs on."""
 
     @property
@@ -68,10 +68,10 @@ class CudaDevice:
 
 
 @dataclass(frozen=True)
-class Place:
+class GpuIdentity:
     """Where engines run: a device, and the library that is installed there."""
 
-    device: Device
+    device: GpuDevice
     library: TensorRt
 
 
@@ -91,12 +91,12 @@ def device_name(device: str) -> str:
     return cuda_device(device).name
 
 
-def tensorrt_place(device: str) -> Place:
+def gpu_identity(device: str) -> GpuIdentity:
     """A GPU of this machine. EngineUnusable if it is none, or TensorRT is not installed."""
-    return Place(cuda_device(device), installed_tensorrt())
+    return GpuIdentity(cuda_device(device), installed_tensorrt())
 
 
-def check_built_for(manifest: Export, place: Place) -> None:
+def check_built_for(manifest: Export, place: GpuIdentity) -> None:
     """EngineUnusable if an export was built for another device or by another version of TensorRT."""
     version = manifest.software.get("tensorrt", "an unknown version")
     if manifest.device != place.device.name:
@@ -111,10 +111,10 @@ def check_built_for(manifest: Export, place: Place) -> None:
         )
 
 
-class Engine:
+class TensorRtEngine:
     """One engine file, ready to be called: from one thread, and on one stream at a time."""
 
-    def __init__(self, file: Path, place: Place) -> None:
+    def __init__(self, file: Path, place: GpuIdentity) -> None:
         """EngineUnusable if the file cannot be read, does not deserialize, or is not one that an export makes."""
         self.file, self._place = file, place
         with place.device.active():
@@ -216,13 +216,13 @@ class Engine:
         return types[kind]
 
 
-def load_tensorrt_parts(files: Mapping[Part, Path], place: Place) -> dict[Part, Engine]:
+def load_tensorrt_parts(files: Mapping[Part, Path], place: GpuIdentity) -> dict[Part, TensorRtEngine]:
     """The parts that an export holds, each ready to be called. EngineUnusable if one does not load."""
-    return {part: Engine(file, place) for part, file in files.items()}
+    return {part: TensorRtEngine(file, place) for part, file in files.items()}
 
 
 def load_tensorrt(
-    files: Mapping[Part, Path], shapes: ExportShapes, place: Place, condition: Condition | None = None
+    files: Mapping[Part, Path], shapes: ExportShapes, place: GpuIdentity, condition: Condition | None = None
 ) -> Models:
     """The models of an export that holds every part. EngineUnusable if one is missing or does not load."""
     refuse_missing(files, shapes)

@@ -10,8 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from model_store.errors import StoreError
-from model_store.errors import UnknownProduct as NoSuchProduct
+from model_store.errors import ProductNotInStore, StoreError
 from model_store.store import Store
 from service.api.dependencies import Services
 from service.auth.scopes import is_submission
@@ -135,7 +134,7 @@ ALWAYS = {
 
 def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
     """Why this product cannot be inspected. Paths of this machine stay in its log."""
-    if isinstance(error, NoSuchProduct):
+    if isinstance(error, ProductNotInStore):
         known = store.products()
         names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
         return UnknownProduct(f"no product {name[:100]!r}; known: {names}")

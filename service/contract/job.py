@@ -78,7 +78,7 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
-class Thresholds(thresholds.Thresholds):
+class Thresholds(thresholds.VerdictThresholds):
     """The limits that were in force when the image was accepted."""
 
     model_config = ConfigDict(extra="ignore")  # stored, and read by older processes: as Message

@@ -19,7 +19,7 @@ from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle
 from model_store.compatibility import ModelsDoNotFit
 from model_store.engines.export_manifest import EngineUnusable
-from model_store.engines.loading import Loaded, load
+from model_store.engines.loading import LoadedModels, load
 from model_store.engines.torch import ModelLoadError
 from model_store.errors import BundleError, StoreError
 from model_store.manifest import Manifest
@@ -54,7 +54,7 @@ class LeastUsed(Generic[Thing]):
         return self._kept[name]
 
 
-Load = Callable[[Bundle, str], Loaded]
+Load = Callable[[Bundle, str], LoadedModels]
 """Makes a verified bundle's models on a device: `model_store.engines.loading.load`, with a worker's own wishes."""
 
 _UNUSABLE = (
@@ -151,7 +151,7 @@ class BundleCache:
         if self._metrics is not None:
             self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
 
-    def _shared(self, loaded: Loaded) -> Models:
+    def _shared(self, loaded: LoadedModels) -> Models:
         """The same models, with what another bundle has loaded already in place of what was loaded again."""
         models, kept = loaded.models, self._components.setdefault
         return Models(
@@ -167,7 +167,7 @@ def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tup
     return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
 
 
-def _group(bundle: Bundle, loaded: Loaded) -> str:
+def _group(bundle: Bundle, loaded: LoadedModels) -> str:
     """What lanes must agree on to share a block: the weights, by content and not by name, what runs them, the side and
     the schedule.
 

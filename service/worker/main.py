@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from model_store.bundle import Bundle
 from model_store.devices import choose_device
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import Loaded
+from model_store.engines.loading import LoadedModels
 from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
@@ -193,7 +193,7 @@ def job_queue(settings: Settings) -> JobQueue:
 def fastest(wanted: EngineSpec, lanes: int) -> Load:
     """Loads a bundle on the fastest of the engines that are wanted, measured here with so many lanes."""
 
-    def load(bundle: Bundle, device: str) -> Loaded:
+    def load(bundle: Bundle, device: str) -> LoadedModels:
         settings = bundle.manifest.settings
         return load_engine(
             bundle, device, wanted, measure=lambda models: seconds_per_image(models, settings, device, lanes=lanes)

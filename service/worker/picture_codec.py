@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.image_codec import Pixels, decode_image, to_png
-from glad.images.framed import Framed, frame
+from glad.images.framed import FramedImage, frame
 from glad.images.mosaic import reduced
 from glad.images.rendering import heatmap, mask, overlay
 from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import measure_quality
-from glad.regions import Region, defect_regions
+from glad.regions import DefectRegion, defect_regions
 from service.contract import ArtifactName
 from service.worker.bundle_cache import LoadedBundle
 
@@ -33,7 +33,7 @@ class Prepared:
     """One image, decoded, and how it is framed: ready for its lanes."""
 
     bundle: LoadedBundle
-    framed: Framed
+    framed: FramedImage
     preview: Pixels
     """The upright original, at most `PREVIEW_SIDE_PX` a side."""
     decode_ms: float
@@ -45,7 +45,7 @@ class Prepared:
 class Rendered:
     """What is kept of an inspection besides its numbers."""
 
-    regions: tuple[Region, ...]
+    regions: tuple[DefectRegion, ...]
     pictures: dict[ArtifactName, bytes]
     """Artifact name -> file."""
 

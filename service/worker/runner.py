@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.batching import call_shapes
+from glad.batching import batch_sizes_for_device
 from glad.image_codec import Pixels
-from glad.images.framed import Square
+from glad.images.framed import ModelInput
 from glad.images.tiling import Tile
 from glad.lane import Lane, LaneBlock, Phase
 from glad.noise_prediction import Conditioning, predict_noise
 from glad.reconstruct import decode, encode
 from glad.scoring import at_side, gather_evidence
 from glad.step import step
-from model_store.inspection import Unfinished, Walked
+from model_store.inspection import PartialInspection, TileResult
 from service.worker.bundle_cache import LoadedBundle
 from service.worker.picture_codec import Prepared
 
@@ -56,7 +56,7 @@ class Seat:
     job: str
     slot: int
     tile: Tile
-    square: Square
+    square: ModelInput
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class Stay:
     """A job on the device: its tiles that wait, that hold lanes, and what those that left have shown."""
 
     prepared: Prepared
-    unfinished: Unfinished
+    unfinished: PartialInspection
     waiting: deque[Tile]
     seats: list[Seat]
     entered_at: float
@@ -96,7 +96,7 @@ class Runner:
 
     def __init__(self, device: str, lanes: int) -> None:
         self._device, self._lanes = torch.device(device), lanes
-        self._shapes = call_shapes(self._device.type, lanes)
+        self._shapes = batch_sizes_for_device(self._device.type, lanes)
         self._blocks: dict[str, LaneBlock] = {}
         self._stays: dict[str, Stay] = {}
 
@@ -108,12 +108,12 @@ class Runner:
             self._stays[job] = _stay_of(prepared, began)
         stay = self._stays[job]
         tile = stay.waiting.popleft()
-        square = prepared.framed.square(tile)
+        square = prepared.framed.model_input(tile)
         latent = encode(bundle.models.autoencoder, self._on_device(square.image)[None], self._shapes)[0]
         block = self._block(bundle)
         slot = block.free_slots()[0]
-        noise, counted = self._on_device(square.noise), self._on_device(square.counted_patches)
-        block.admit(slot, Lane(bundle.settings), latent, noise, counted, condition=bundle.models.condition)
+        noise, inspected_mask = self._on_device(square.noise), self._on_device(square.inspected_patches)
+        block.add_lane(slot, Lane(bundle.settings), latent, noise, inspected_mask, condition=bundle.models.condition)
         stay.seats.append(Seat(job, slot, tile, square))
         stay.encode_ms += (time.perf_counter() - began) * 1e3
 
@@ -147,7 +147,7 @@ class Runner:
         stay, began = self._stays[job], time.perf_counter()
         for seat in stay.seats:
             self._collect(stay, seat)
-        found = stay.unfinished.judged()
+        found = stay.unfinished.result()
         _refuse_not_finite(map=torch.from_numpy(found.map), score=torch.tensor(found.score))
         ended = time.perf_counter()
         return Inspected(
@@ -204,13 +204,15 @@ class Runner:
         bundle, block = stay.prepared.bundle, self._blocks[stay.group]
         latent = block.generated[seat.slot]
         rebuilt = decode(bundle.models.autoencoder, latent[None], self._shapes)
-        images, counted = (self._on_device(part)[None] for part in (seat.square.image, seat.square.counted_pixels))
+        images, inspected_mask = (
+            self._on_device(part)[None] for part in (seat.square.image, seat.square.inspected_pixels)
+        )
         buckets = self._shapes.comparator
         (evidence,) = gather_evidence(
-            images, rebuilt, bundle.models.features, bundle.settings.score, counted, buckets=buckets
+            images, rebuilt, bundle.models.features, bundle.settings.score, inspected_mask, buckets=buckets
         )
         _refuse_not_finite(latent=latent, reconstruction=rebuilt, map=evidence.found)
-        walked = Walked(rebuilt[0], evidence, block.lane(seat.slot))
+        walked = TileResult(rebuilt[0], evidence, block.lane(seat.slot))
         stay.unfinished.add(seat.tile, seat.square.picture, walked)
 
     def _free(self, group: str, seat: Seat) -> None:
@@ -266,7 +268,7 @@ class Runner:
 
 
 def _stay_of(prepared: Prepared, entered_at: float) -> Stay:
-    unfinished = Unfinished(prepared.framed, prepared.bundle.settings)
+    unfinished = PartialInspection(prepared.framed, prepared.bundle.settings)
     return Stay(prepared, unfinished, deque(prepared.framed.tiles), [], entered_at)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glad.image_codec import UndecodableImage, decode_image
+from glad.image_codec import ImageNotDecodable, decode_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 """Colour types of the PNG standard."""
@@ -169,7 +169,7 @@ def test_12_bit_grey_fills_the_range() -> None:
     ids=["signed 8", "signed 16", "32", "signed 32", "float"],
 )
 def test_samples_without_a_defined_range_are_refused(bits: int, sample_format: int, strip: bytes) -> None:
-    with pytest.raises(UndecodableImage, match="8 or 16 bit"):
+    with pytest.raises(ImageNotDecodable, match="8 or 16 bit"):
         decode_image(tiff([strip], 1, bits, 1, sample_format=sample_format))
 
 

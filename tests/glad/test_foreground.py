@@ -63,9 +63,11 @@ def test_what_does_not_count_moves_no_threshold_and_darkens_no_neighbour() -> No
     grey = torch.full((20, 20), 200.0)
     grey[:, 10:] = 30.0  # an ignored fixture of another grey
     grey[5, 3] = 190.0  # the object: the rest that counts is a little brighter
-    counted = torch.ones(20, 20, dtype=torch.bool)
-    counted[:, 10:] = False
+    inspected_mask = torch.ones(20, 20, dtype=torch.bool)
+    inspected_mask[:, 10:] = False
     score = ScoreSettings(foreground=Foreground.BRIGHT, **BLUR)
-    mask = foreground_mask(grey, counted, score, 20)
+    mask = foreground_mask(grey, inspected_mask, score, 20)
     assert mask[:, 8:10] == pytest.approx(1)  # bright to the fixture's border
-    assert torch.equal(mask[:, :10], foreground_mask(torch.where(counted, grey, 255.0), counted, score, 20)[:, :10])
+    assert torch.equal(
+        mask[:, :10], foreground_mask(torch.where(inspected_mask, grey, 255.0), inspected_mask, score, 20)[:, :10]
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glad.image_codec import SURE, Checked, ImageError, check_image, decode_image
+from glad.image_codec import SURE, ImageError, ImageInfo, check_image, decode_image
 from tests.support import hostile
 from tests.support.hostile import Files
 
@@ -85,7 +85,7 @@ def saved(mode: str, how: dict[str, Any], orientation: int = 1, **size: int) -> 
     return target.getvalue()
 
 
-def outcome(read: Callable[[bytes], Checked]) -> Callable[[bytes], tuple[Any, ...]]:
+def outcome(read: Callable[[bytes], ImageInfo]) -> Callable[[bytes], tuple[Any, ...]]:
     """What it finds, or which error with which words."""
 
     def tried(data: bytes) -> tuple[Any, ...]:
@@ -97,10 +97,10 @@ def outcome(read: Callable[[bytes], Checked]) -> Callable[[bytes], tuple[Any, ..
     return tried
 
 
-def _decoded(data: bytes) -> Checked:
+def _decoded(data: bytes) -> ImageInfo:
     picture = decode_image(data, max_pixels=MAX_PIXELS)
     height, width = picture.pixels.shape[:2]
-    return Checked(picture.format, width, height)
+    return ImageInfo(picture.format, width, height)
 
 
 decoding = outcome(_decoded)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.batching import BatchSizes, call_shapes, in_buckets
+from glad.batching import BatchSizes, batch_sizes_for_device, in_buckets
 from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock, Phase
 from glad.protocols import Models
@@ -66,7 +66,7 @@ def staggered(models: Models, shapes: BatchSizes, watched: int) -> tuple[Tensor,
     while waiting or block.active_slots():
         if waiting:
             image, slot = waiting.pop(0), slots.pop(0)
-            block.admit(slot, Lane(settings()), IMAGES[image], NOISE[image])
+            block.add_lane(slot, Lane(settings()), IMAGES[image], NOISE[image])
         block.write(step(block, block.active_slots(), models, comparator, shapes))
         for slot in block.slots_in(Phase.FINISHED):
             results[slot] = block.generated[slot].clone(), block.lane(slot)
@@ -104,10 +104,10 @@ def test_the_order_of_images_changes_nothing() -> None:
 def test_a_batch_mate_that_is_not_a_number_spoils_only_itself() -> None:
     spoiled = IMAGES[:2].clone()
     spoiled[1] = float("nan")
-    merge_lanes = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
+    side_by_side = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
     alone = reconstruct(spoiled[:1], NOISE[:1], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
-    assert torch.equal(merge_lanes.latents[0], alone.latents[0])
-    assert merge_lanes.latents[1].isnan().any()
+    assert torch.equal(side_by_side.latents[0], alone.latents[0])
+    assert side_by_side.latents[1].isnan().any()
 
 
 def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_threshold() -> None:
@@ -115,7 +115,7 @@ def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_
     models = toy_models()
     block = LaneBlock.empty(2, 3, SIDE)
     for slot, method in enumerate((long, short)):
-        block.admit(slot, Lane(method), IMAGES[slot], NOISE[slot])
+        block.add_lane(slot, Lane(method), IMAGES[slot], NOISE[slot])
     comparator = ImageComparator(models.autoencoder, models.features)
     while active := block.active_slots():
         block.write(step(block, active, models, comparator, BatchSizes()))
@@ -136,12 +136,14 @@ def test_lanes_that_read_other_layers_or_ranges_are_compared_apart_and_answered_
         TriggerSettings(delta=9, layer=1, imagenet_normalise=True),
     )
     for slot, trigger in enumerate(triggers):
-        block.admit(slot, Lane(settings().model_copy(update={"trigger": trigger, "t_min": 750})), IMAGES[0], NOISE[0])
+        block.add_lane(
+            slot, Lane(settings().model_copy(update={"trigger": trigger, "t_min": 750})), IMAGES[0], NOISE[0]
+        )
     outcome = step(block, (0, 1, 2), models, comparator, BatchSizes(comparator=(8,)))
-    merge_lanes = [lane.trigger for lane in outcome.lanes]
+    side_by_side = [lane.trigger for lane in outcome.lanes]
     alone = [step(block, (i,), models, comparator, BatchSizes(comparator=(8,))).lanes[0].trigger for i in range(3)]
-    assert merge_lanes == alone
-    assert len({trigger.score for trigger in merge_lanes if trigger}) == 3
+    assert side_by_side == alone
+    assert len({trigger.score for trigger in side_by_side if trigger}) == 3
 
 
 def test_what_lies_on_padding_changes_neither_trigger_nor_image() -> None:
@@ -161,7 +163,7 @@ def test_what_lies_on_padding_changes_neither_trigger_nor_image() -> None:
 
 def test_a_step_changes_nothing_until_it_is_written() -> None:
     block = LaneBlock.empty(2, 3, SIDE)
-    block.admit(1, Lane(settings()), IMAGES[0], NOISE[0])
+    block.add_lane(1, Lane(settings()), IMAGES[0], NOISE[0])
     before, lane = block.generated.clone(), block.lane(1)
     models = toy_models()
     outcome = step(block, (1,), models, ImageComparator(models.autoencoder, models.features), BatchSizes())
@@ -202,7 +204,7 @@ def test_buckets_that_do_not_ascend_are_refused(buckets: tuple[int, ...]) -> Non
 
 def test_a_lane_tells_its_phase_and_steps() -> None:
     lane = Lane(settings(start=30, steps=2, t_min=10))
-    assert (lane.phase, lane.timestep, lane.next_timestep, lane.adapting) == (Phase.WALKING, 16, 1, True)
+    assert (lane.phase, lane.timestep, lane.next_timestep, lane.adapting) == (Phase.UNTRIGGERED, 16, 1, True)
     last = Lane(lane.settings, position=1)
     assert (last.timestep, last.next_timestep) == (1, 0)
     done = Lane(lane.settings, position=2)
@@ -215,15 +217,15 @@ def test_a_lane_tells_its_phase_and_steps() -> None:
 def test_a_block_refuses_what_does_not_belong_in_it() -> None:
     block = LaneBlock.empty(2, 3, SIDE)
     with pytest.raises(ValueError, match="the block holds"):
-        block.admit(0, Lane(settings()), IMAGES[0, :, :4], NOISE[0])
+        block.add_lane(0, Lane(settings()), IMAGES[0, :, :4], NOISE[0])
     with pytest.raises(ValueError, match="valid is"):
-        block.admit(0, Lane(settings()), IMAGES[0], NOISE[0], torch.zeros(SIDE, SIDE, dtype=torch.bool))
-    block.admit(0, Lane(settings()), IMAGES[0], NOISE[0])
+        block.add_lane(0, Lane(settings()), IMAGES[0], NOISE[0], torch.zeros(SIDE, SIDE, dtype=torch.bool))
+    block.add_lane(0, Lane(settings()), IMAGES[0], NOISE[0])
     with pytest.raises(ValueError, match="taken"):
-        block.admit(0, Lane(settings()), IMAGES[0], NOISE[0])
+        block.add_lane(0, Lane(settings()), IMAGES[0], NOISE[0])
     other = settings().model_copy(update={"schedule": ScheduleSettings(beta_end=0.02)})
     with pytest.raises(ValueError, match="schedule"):
-        block.admit(1, Lane(other), IMAGES[0], NOISE[0])
+        block.add_lane(1, Lane(other), IMAGES[0], NOISE[0])
     with pytest.raises(ValueError, match="slot 1 is free"):
         block.lane(1)
     with pytest.raises(ValueError, match="slot 1 is free"):
@@ -231,7 +233,7 @@ def test_a_block_refuses_what_does_not_belong_in_it() -> None:
 
 
 def test_call_shapes_are_few_and_cover_all_lanes() -> None:
-    assert call_shapes("cpu", 6).denoiser == (1, 2, 4, 8)
-    assert call_shapes("cpu", 1).denoiser == (1,)
-    assert call_shapes("cpu", 4).comparator == (1,)
-    assert call_shapes("cuda", 4).comparator == (1, 2, 4)
+    assert batch_sizes_for_device("cpu", 6).denoiser == (1, 2, 4, 8)
+    assert batch_sizes_for_device("cpu", 1).denoiser == (1,)
+    assert batch_sizes_for_device("cpu", 4).comparator == (1,)
+    assert batch_sizes_for_device("cuda", 4).comparator == (1, 2, 4)

@@ -50,11 +50,11 @@ def test_each_lane_is_guided_by_its_own_condition_and_weight() -> None:
     models = toy_models()
     conditions = (condition(0.1, 0.0), condition(0.2, 0.1), condition(-0.3, 0.2))
     weights = (1.0, 9.0, 3.0)
-    merge_lanes = predict_noise(models.denoiser, LATENTS, STEPS, Conditioning(conditions, weights), SHAPES)
+    side_by_side = predict_noise(models.denoiser, LATENTS, STEPS, Conditioning(conditions, weights), SHAPES)
     for i in range(3):
         own = Conditioning((conditions[i],), (weights[i],))
         alone = predict_noise(models.denoiser, LATENTS[i : i + 1], STEPS[i : i + 1], own, SHAPES)
-        torch.testing.assert_close(merge_lanes[i : i + 1], alone)
+        torch.testing.assert_close(side_by_side[i : i + 1], alone)
 
 
 def test_a_prompt_that_equals_the_empty_one_makes_guidance_change_nothing() -> None:
@@ -69,7 +69,7 @@ def test_a_prompt_that_equals_the_empty_one_makes_guidance_change_nothing() -> N
 def test_guidance_without_a_condition_is_refused_at_the_door() -> None:
     block = LaneBlock.empty(1, 3, 8)
     with pytest.raises(ValueError, match=r"guidance is 9\.0, and this UNet takes no condition.*set guidance to 1"):
-        block.admit(0, Lane(settings(9.0)), random_noise(1, 8)[0], random_noise(1, 8)[0])
+        block.add_lane(0, Lane(settings(9.0)), random_noise(1, 8)[0], random_noise(1, 8)[0])
 
 
 def test_lanes_with_and_without_a_condition_never_share_a_unet() -> None:

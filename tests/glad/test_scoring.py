@@ -54,11 +54,11 @@ def test_maps_and_scores_are_per_image() -> None:
     inputs, outputs = random_images(4, 16), random_images(4, 16, seed=5)
     outputs[3] *= 5  # a neighbour with far larger distances
     settings = ScoreSettings(layers=(1, 2), pixel_weight=2.0, direction=Direction.SUM, smoothing=Length(value=2))
-    merge_lanes = anomaly_map(inputs, outputs, PixelFeatures(), settings)
+    side_by_side = anomaly_map(inputs, outputs, PixelFeatures(), settings)
     for i in range(4):
         alone = anomaly_map(inputs[i : i + 1], outputs[i : i + 1], PixelFeatures(), settings)
-        assert torch.equal(alone[0], merge_lanes[i])
-        assert torch.equal(image_scores(alone, settings)[0], image_scores(merge_lanes, settings)[i])
+        assert torch.equal(alone[0], side_by_side[i])
+        assert torch.equal(image_scores(alone, settings)[0], image_scores(side_by_side, settings)[i])
 
 
 def gauss(sigma: float, radius: int) -> list[float]:

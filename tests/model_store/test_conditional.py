@@ -50,12 +50,12 @@ def test_each_lane_is_told_its_own_prompt_at_its_own_step(models: Models, bundle
     direct = UNet2DConditionModel.from_pretrained(bundle.component("unet"), torch_dtype=torch.float32)
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     steps, prompts = torch.tensor([1, 250, 999]), torch.stack([tiny_condition(seed).product for seed in range(3)])
-    merge_lanes = models.denoiser(latents, steps, prompts)
-    assert merge_lanes.dtype == torch.float32
+    side_by_side = models.denoiser(latents, steps, prompts)
+    assert side_by_side.dtype == torch.float32
     for lane in range(3):
         own = slice(lane, lane + 1)
         alone = direct(latents[own], steps[lane], encoder_hidden_states=prompts[own]).sample
-        torch.testing.assert_close(merge_lanes[own], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(side_by_side[own], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_a_bundle_gives_back_its_condition_to_the_bit(models: Models) -> None:
@@ -85,11 +85,11 @@ def test_guidance_changes_the_reconstruction_and_is_the_formula(models: Models) 
 def test_an_image_comes_out_the_same_alone_or_in_a_batch(models: Models, guidance: float) -> None:
     pixels, noise = images(3)
     chosen, shapes = settings(guidance=guidance), BatchSizes(denoiser=(8,))
-    merge_lanes = reconstruct(pixels, noise, models, chosen, shapes=shapes)
+    side_by_side = reconstruct(pixels, noise, models, chosen, shapes=shapes)
     for i in range(3):
         alone = reconstruct(pixels[i : i + 1], noise[i : i + 1], models, chosen, shapes=shapes)
-        assert torch.equal(merge_lanes.latents[i], alone.latents[0])  # one call shape: to the bit
-        assert merge_lanes.lanes[i] == alone.lanes[0]
+        assert torch.equal(side_by_side.latents[i], alone.latents[0])  # one call shape: to the bit
+        assert side_by_side.lanes[i] == alone.lanes[0]
 
 
 def test_half_precision_is_loaded_as_the_caller_asks(bundle: Bundle) -> None:

@@ -17,7 +17,7 @@ from glad.lane import Lane, Trigger, TriggerReason, merge_lanes
 from glad.noise_schedule import noise_schedule
 from glad.protocols import Models
 from glad.settings.method import MethodSettings, ScheduleSettings
-from model_store.inspection import Inspected, inspect
+from model_store.inspection import InspectedImage, inspect
 from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser
 
 SCORE = {"layers": (1,), "window": 0, "smoothing": {"value": 1}, "taps": {"value": 3}, "top": {"value": 8}}
@@ -64,7 +64,7 @@ def marked(pixels: Pixels, box: Box, level: int = 230) -> Pixels:
     return changed
 
 
-def found(pixels: Pixels, settings: MethodSettings, **options: Any) -> Inspected:
+def found(pixels: Pixels, settings: MethodSettings, **options: Any) -> InspectedImage:
     return inspect([pixels], toys(), settings, **options)[0]
 
 
@@ -90,7 +90,7 @@ def test_a_photograph_of_12_megapixels_keeps_its_three_pixel_scratch_in_tiles_on
     assert seen.score > 5 * float(np.sort(seen.map[:, :1000], axis=None)[-8:].mean())
 
 
-def _box_of_peak(seen: Inspected) -> Box:
+def _box_of_peak(seen: InspectedImage) -> Box:
     rows, columns = np.nonzero(seen.map > seen.map.max() / 2)
     box = columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
     return seen.placement.to_original((int(box[0]), int(box[1]), int(box[2]), int(box[3])))

@@ -19,7 +19,7 @@ from model_store.product_state import (
     read_state,
     write_state,
 )
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CALIBRATION = Calibration(review=1, fail=2, pixel=3, pixel_quantile=0.99, good_images=1, good_scores=(0.5,))
@@ -69,8 +69,8 @@ def test_the_version_in_use_before_anybody_chose_is_where_a_rollback_leads() -> 
 
 def test_thresholds_are_the_calibrated_ones_but_where_overridden() -> None:
     state = ProductState(product="toy").override("1", ThresholdOverrides(fail=5), by="ann", at=NOON)
-    assert state.thresholds("1", CALIBRATION) == Thresholds(review=1, fail=5, pixel=3)
-    assert state.thresholds("2", CALIBRATION) == Thresholds(review=1, fail=2, pixel=3)
+    assert state.thresholds("1", CALIBRATION) == VerdictThresholds(review=1, fail=5, pixel=3)
+    assert state.thresholds("2", CALIBRATION) == VerdictThresholds(review=1, fail=2, pixel=3)
 
 
 def test_empty_overrides_restore_the_calibration() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from model_store.bundle import open_bundle
 from model_store.cli.bundle import app
 from model_store.engines.export_manifest import EngineUnusable, open_export
-from model_store.errors import BrokenBundle, NotSigned, UnknownProduct
+from model_store.errors import BrokenBundle, NotSigned, ProductNotInStore
 from model_store.manifest import MANIFEST_NAME
 from model_store.sign_command import make_key, sign_bundle
 from model_store.signing import TrustedKeys, library, signature_of
@@ -35,7 +35,7 @@ def key(tmp_path: Path) -> Path:
 @pytest.fixture
 def trusted(key: Path) -> TrustedKeys:
     """Its public key."""
-    return TrustedKeys.of(public_of(key))
+    return TrustedKeys.from_text(public_of(key))
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_weights_that_were_changed_under_a_good_signature_are_found(
 
 def test_any_of_several_keys_will_do(bundle_folder: Path, key: Path, other: Path) -> None:
     sign(bundle_folder, other)
-    both = TrustedKeys.of(f"{public_of(key)}, {public_of(other)}")
+    both = TrustedKeys.from_text(f"{public_of(key)}, {public_of(other)}")
     assert Store(bundle_folder.parent.parent, keys=both).products() == ("toy",)
 
 
@@ -139,16 +139,16 @@ def test_a_signature_goes_with_its_bundle_and_nothing_unsigned_is_published(
     store = Store(tmp_path / "plant", keys=trusted)
     with pytest.raises(NotSigned):
         store.publish(bundle_folder)
-    with pytest.raises(UnknownProduct):
+    with pytest.raises(ProductNotInStore):
         store.resolve("toy")
     sign(bundle_folder, key)
     assert store.publish(bundle_folder).keys == trusted
     assert store.activate("toy", "1", by="ann").active == "1"
 
-    both = TrustedKeys.of(f"{public_of(key)},{public_of(other)}")
+    both = TrustedKeys.from_text(f"{public_of(key)},{public_of(other)}")
     sign(bundle_folder, other)
     assert Store(tmp_path / "plant", keys=both).publish(bundle_folder)
-    assert Store(tmp_path / "plant", keys=TrustedKeys.of(public_of(other))).products() == ("toy",), "signed anew"
+    assert Store(tmp_path / "plant", keys=TrustedKeys.from_text(public_of(other))).products() == ("toy",), "signed anew"
 
 
 def test_an_export_needs_a_signature_of_its_own(bundle_folder: Path, key: Path, trusted: TrustedKeys) -> None:
@@ -199,7 +199,7 @@ def test_the_commands_sign_verify_and_say_by_whom(
 
 def test_a_key_that_cannot_be_used_stops_the_service(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLAD_BUNDLE_KEYS", f"{public_of(key)}, ")
-    assert Settings().trusted_keys == TrustedKeys.of(public_of(key))
+    assert Settings().trusted_keys == TrustedKeys.from_text(public_of(key))
     monkeypatch.setenv("GLAD_BUNDLE_KEYS", public_of(key)[:-4])
     with pytest.raises(ValidationError, match="is no public key of minisign"):
         Settings()
@@ -211,7 +211,7 @@ def test_minisign_itself_signs_and_verifies(bundle_folder: Path, key: Path, tmp_
     theirs = tmp_path / "theirs"
     minisign("-G", "-W", "-p", f"{theirs}.pub", "-s", theirs)
     minisign("-S", "-s", theirs, "-m", manifest)
-    assert open_bundle(bundle_folder, TrustedKeys.of(public_of(theirs)))
+    assert open_bundle(bundle_folder, TrustedKeys.from_text(public_of(theirs)))
     sign(bundle_folder, key)
     minisign("-V", "-P", public_of(key), "-m", manifest)
     sign(bundle_folder, theirs)

@@ -18,15 +18,15 @@ from model_store.errors import (
     HashMismatch,
     NotCalibrated,
     NothingToRollBack,
+    ProductNotInStore,
     StateConflict,
-    UnknownProduct,
-    UnknownVersion,
     UnsupportedStore,
+    VersionNotInStore,
 )
 from model_store.manifest import MANIFEST_NAME
 from model_store.product_state import STATE_NAME, ThresholdOverrides
 from model_store.store import SHIPPED_BUNDLES, Store
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from tests.support.bundles import new_version
 
 OLD, NEW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -46,7 +46,7 @@ def store(sound_bundle: Path, tmp_path: Path) -> Store:
 def test_an_absent_root_is_an_empty_store(tmp_path: Path) -> None:
     store = Store(tmp_path / "none")
     assert (store.products(), store.problems(), store.versions("toy")) == ((), (), ())
-    with pytest.raises(UnknownProduct, match="glad bundle publish"):
+    with pytest.raises(ProductNotInStore, match="glad bundle publish"):
         store.resolve("toy")
 
 
@@ -88,21 +88,21 @@ def test_another_process_sees_the_change_at_once(store: Store) -> None:
 
 
 def test_an_unknown_version_names_the_known_ones(store: Store) -> None:
-    with pytest.raises(UnknownVersion, match="2, 1, 0"):
+    with pytest.raises(VersionNotInStore, match="2, 1, 0"):
         store.resolve("toy", "9")
 
 
 def test_an_unknown_product_names_the_known_ones(store: Store) -> None:
-    with pytest.raises(UnknownProduct, match="known: toy"):
+    with pytest.raises(ProductNotInStore, match="known: toy"):
         store.resolve("other")
 
 
 @pytest.mark.parametrize("name", ["../toy", "/etc", "", "Toy", "a/b"])
 def test_no_name_leads_out_of_the_store(store: Store, name: str) -> None:
     assert store.versions(name) == ()
-    with pytest.raises(UnknownProduct, match="not allowed"):
+    with pytest.raises(ProductNotInStore, match="not allowed"):
         store.resolve(name)
-    with pytest.raises(UnknownVersion, match="not allowed"):
+    with pytest.raises(VersionNotInStore, match="not allowed"):
         store.resolve("toy", name)
 
 
@@ -123,7 +123,7 @@ def test_a_chosen_version_that_broke_is_an_error_never_another_version(store: St
     with pytest.raises(BrokenBundle, match=WEIGHTS):
         store.resolve("toy")
     shutil.rmtree(store.root / "toy" / "1")
-    with pytest.raises(UnknownVersion):
+    with pytest.raises(VersionNotInStore):
         store.resolve("toy")
 
 
@@ -225,8 +225,8 @@ def test_a_bundle_that_covers_a_shipped_one_wins_and_the_covering_is_named(sound
 
 def test_overrides_are_in_force_for_their_version_alone(store: Store) -> None:
     store.override("toy", "2", ThresholdOverrides(fail=9), by="ann")
-    assert store.thresholds(store.resolve("toy", "2")) == Thresholds(review=0.5, fail=9, pixel=1)
-    assert store.thresholds(store.resolve("toy", "1")) == Thresholds(review=0.5, fail=1, pixel=1)
+    assert store.thresholds(store.resolve("toy", "2")) == VerdictThresholds(review=0.5, fail=9, pixel=1)
+    assert store.thresholds(store.resolve("toy", "1")) == VerdictThresholds(review=0.5, fail=1, pixel=1)
 
 
 def test_a_change_made_for_another_revision_is_refused_and_changes_nothing(store: Store) -> None:
@@ -302,5 +302,5 @@ def test_a_bundle_that_is_not_calibrated_is_found_by_name_and_is_no_problem(draf
     for use in (lambda: store.thresholds(ref), lambda: store.override("toy", "draft", ThresholdOverrides(), by="ann")):
         with pytest.raises(NotCalibrated):
             use()
-    with pytest.raises(UnknownVersion, match="use one of draft"):
+    with pytest.raises(VersionNotInStore, match="use one of draft"):
         store.resolve("toy", "9")

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_store.engines import tensorrt_protocols as api
-from model_store.engines.tensorrt import Place
+from model_store.engines.tensorrt import GpuIdentity
 
 __version__ = "10.16.1.11"
 
@@ -301,9 +301,9 @@ class Host:
 
 STREAM = 7
 LIBRARY = cast(api.TensorRt, sys.modules[__name__])
-PLACE = Place(Host(), LIBRARY)
+PLACE = GpuIdentity(Host(), LIBRARY)
 
 
-def find_gpu(device: str) -> Place:
+def find_gpu(device: str) -> GpuIdentity:
     """Everywhere."""
     return PLACE

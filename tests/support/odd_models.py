@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glad.protocols import Autoencoder
 from model_store.bundle import Bundle
-from model_store.engines.loading import Loaded, load
+from model_store.engines.loading import LoadedModels, load
 
 ALLERGIC = "allergic"
 
@@ -58,7 +58,7 @@ class OddAutoencoder:
         return self.inner.decode(latents)
 
 
-def load_odd_models(bundle: Bundle, device: str) -> Loaded:
+def load_odd_models(bundle: Bundle, device: str) -> LoadedModels:
     """The bundle's models with the odd autoencoder."""
     loaded = load(bundle, device)
     odd = OddAutoencoder(loaded.models.autoencoder, allergic=bundle.manifest.product == ALLERGIC)

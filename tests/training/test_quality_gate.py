@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.quality_gate.check import find_unfit
-from glad.quality_gate.measure import Measured, measure_quality
+from glad.quality_gate.measure import QualityMeasures, measure_quality
 from glad.settings.method import MethodSettings
 from tests.support.gates import SIDE, a_part
 from tests.support.tiny_recipe import draw_parts
@@ -35,7 +35,7 @@ def noisy(pixels: NDArray[np.uint8], seed: int, sigma: float = 3.0) -> NDArray[n
     return np.clip(pixels + rng.normal(rng.normal(0, 4), sigma, pixels.shape), 0, 255).astype(np.uint8)
 
 
-def parts(first: int, count: int) -> list[Measured]:
+def parts(first: int, count: int) -> list[QualityMeasures]:
     """Good parts under a light that varies."""
     return [measure_quality(noisy(a_part(), seed), SETTINGS) for seed in range(first, first + count)]
 

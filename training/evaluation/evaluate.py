@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.bundle import open_bundle
-from model_store.thresholds import Thresholds, Verdict
+from model_store.thresholds import Verdict, VerdictThresholds
 from training.data.dataset import TestImage, read_truth, test_images
 from training.evaluation.figures import measure
 from training.evaluation.rows import GOOD, Evaluation, Located, Row, defects_of
@@ -81,7 +81,7 @@ def gate_figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def row_of(image: TestImage, found: Scanned, data: Path, limits: Thresholds | None, gated: str = "") -> Row:
+def row_of(image: TestImage, found: Scanned, data: Path, limits: VerdictThresholds | None, gated: str = "") -> Row:
     """An image's row. Without thresholds it has no verdict; what the gate stops is for review, whatever its score."""
     by_score = None if limits is None else limits.verdict(found.score)
     file = image.path.relative_to(data).as_posix()

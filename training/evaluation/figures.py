@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.evaluation.rows import Curves, Evaluation, Located, Row, thinned
 from training.metrics import counts
 from training.metrics.aupimo import aupimo
@@ -23,7 +23,7 @@ VERDICTS = ("pass", "review", "fail")
 def measure(
     rows: Sequence[Row],
     located: Sequence[Located],
-    limits: Thresholds | None,
+    limits: VerdictThresholds | None,
     progress: Count,
 ) -> Evaluation:
     """All figures and curves. limits: the bundle's thresholds; None: what rests on verdicts is left out."""
@@ -49,7 +49,7 @@ def measure(
     return Evaluation(figures, tuple(rows), curves)
 
 
-def _verdict_figures(rows: Sequence[Row], limits: Thresholds | None) -> dict[str, Any]:
+def _verdict_figures(rows: Sequence[Row], limits: VerdictThresholds | None) -> dict[str, Any]:
     """Everything overall that rests on verdicts."""
     if limits is None:
         return {}

@@ -15,7 +15,7 @@ from glad.images.mosaic import reduced
 from glad.images.rendering import contact_sheet, heatmap, overlay
 from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.data.dataset import read_truth, test_images
 from training.evaluation.rows import Row
 from training.metrics.pixel_metrics import TOUCHING
@@ -64,15 +64,15 @@ def look_at_worst(
     )
 
 
-def scale_of(limits: Thresholds | None, seen: Sequence[Seen]) -> Thresholds:
+def scale_of(limits: VerdictThresholds | None, seen: Sequence[Seen]) -> VerdictThresholds:
     """The thresholds to draw by: the bundle's; without any, the colours reach up to the largest value shown."""
     if limits is not None:
         return limits
     half = max(float(np.max([one.map.max() for one in seen], initial=0)) / 2, float(np.finfo(np.float32).tiny))
-    return Thresholds(review=half, fail=half, pixel=half)
+    return VerdictThresholds(review=half, fail=half, pixel=half)
 
 
-def strip(seen: Seen, limits: Thresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def strip(seen: Seen, limits: VerdictThresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
     place, top = seen.placement, limits.heatmap_top
     pictures = seen.input, seen.reconstruction, reduced(seen.map)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.evaluation.rows import Curves, Row, defects_of
 from training.metrics.counts import Curve
 from training.metrics.pixel_metrics import PRO_LIMIT
@@ -26,7 +26,7 @@ BINS = 30
 DECADE = 10
 
 
-def score_histograms(rows: Sequence[Row], limits: Thresholds | None) -> bytes:
+def score_histograms(rows: Sequence[Row], limits: VerdictThresholds | None) -> bytes:
     """Good images against each defect, a panel each, with the thresholds; PNG. A log scale if scores span a decade."""
     kinds = defects_of(rows) or [""]
     lines = -(-len(kinds) // ABREAST)
@@ -77,7 +77,7 @@ def _histogram(
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _thresholds(axis: Axes, limits: Thresholds | None) -> None:
+def _thresholds(axis: Axes, limits: VerdictThresholds | None) -> None:
     if limits is None:
         return
     axis.axvline(limits.review, color=INK, linestyle=":", linewidth=1.4, label="review from")

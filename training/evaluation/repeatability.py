@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model_store.bundle import open_bundle
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.evaluation.figures import VERDICTS
 from training.evaluation.rows import Evaluation, Row
 from training.metrics.bootstrap import rate_estimate
@@ -57,14 +57,16 @@ def repeat(
 
 
 def with_repeatability(
-    outcome: Evaluation, repeats: Sequence[Repeats], camera: CameraNoise, limits: Thresholds | None
+    outcome: Evaluation, repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
 ) -> Evaluation:
     """The evaluation with its figures' `repeatability`."""
     found = repeatability_figures(repeats, camera, limits)
     return replace(outcome, figures={**outcome.figures, "repeatability": found})
 
 
-def repeatability_figures(repeats: Sequence[Repeats], camera: CameraNoise, limits: Thresholds | None) -> dict[str, Any]:
+def repeatability_figures(
+    repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
+) -> dict[str, Any]:
     """How steady scores are and, where there are thresholds, verdicts; plain JSON."""
     spreads = [one.spread for one in repeats]
     return {
@@ -76,7 +78,7 @@ def repeatability_figures(repeats: Sequence[Repeats], camera: CameraNoise, limit
     }
 
 
-def _agreement(repeats: Sequence[Repeats], limits: Thresholds) -> dict[str, Any]:
+def _agreement(repeats: Sequence[Repeats], limits: VerdictThresholds) -> dict[str, Any]:
     verdicts = [Counter(str(limits.verdict(score)) for score in one.scores) for one in repeats]
     flips = [_flip(one, counted) for one, counted in zip(repeats, verdicts, strict=True) if len(counted) > 1]
     ratios = [_std_over_distance(one, limits) for one in repeats]
@@ -97,7 +99,7 @@ def _pairs_that_agree(verdicts: Counter[str]) -> float:
     return sum(n * (n - 1) for n in verdicts.values()) / (total * (total - 1))
 
 
-def _std_over_distance(one: Repeats, limits: Thresholds) -> float:
+def _std_over_distance(one: Repeats, limits: VerdictThresholds) -> float:
     """The scores' standard deviation over the distance of their mean from the nearer threshold.
 
     A mean that lies on the threshold counts as the smallest distance there is: the ratio is huge, not infinite.

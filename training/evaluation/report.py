@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.evaluation import tables
 from training.evaluation.misses import Miss
 from training.evaluation.pages import embedded, render
@@ -33,7 +33,9 @@ class Report:
     page: Path
 
 
-def write_report(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresholds | None, json_file: Path) -> Report:
+def write_report(
+    evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None, json_file: Path
+) -> Report:
     """Writes figures and rows as JSON, and beside it, under the same name, the rows as CSV, Markdown and a page."""
     files = Report(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
@@ -47,7 +49,7 @@ def write_report(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresho
     return files
 
 
-def page(evaluation: Evaluation, misses: Sequence[Miss], limits: Thresholds | None) -> str:
+def page(evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None) -> str:
     """The page as one self-contained HTML text: pictures are embedded."""
     figures = evaluation.figures
     repeated = figures.get("repeatability")

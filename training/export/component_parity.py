@@ -118,7 +118,7 @@ def inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], de
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
     framed = [frame(read_pixels(probe.path), settings, shape) for probe in probes]
-    squares = [one.square(one.tiles[0]) for one in framed]
+    squares = [one.model_input(one.tiles[0]) for one in framed]
     images, noise = np.stack([s.image for s in squares]), np.stack([s.noise for s in squares])
     return torch.from_numpy(images).to(device), torch.from_numpy(noise).to(device)
 

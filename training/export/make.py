@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glad.batching import call_shapes
+from glad.batching import batch_sizes_for_device
 from glad.noise_schedule import NoiseSchedule, add_noise
 from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
-from model_store.engines.backends import FindGpu, Runner, open_files
+from model_store.engines.backends import Backend, FindGpu, open_files
 from model_store.engines.export_manifest import (
     EngineFailed,
     ExportedPart,
@@ -30,7 +30,7 @@ from model_store.engines.export_manifest import (
     export_folder,
 )
 from model_store.engines.onnx import Provider
-from model_store.engines.tensorrt import tensorrt_place
+from model_store.engines.tensorrt import gpu_identity
 from model_store.engines.torch import load_models
 from model_store.files import hidden_sibling, make_folder
 from training.data.dataset import good_split
@@ -74,12 +74,12 @@ class Plan:
         return tolerances_for(precision).changed(self.tolerance)
 
     @property
-    def runners(self) -> tuple[Runner, ...]:
+    def runners(self) -> tuple[Backend, ...]:
         """Every way to run the files, each of which must prove equal."""
         if self.engine == "tensorrt":
-            return tuple(Runner("tensorrt", precision=precision) for precision in self.precisions)
+            return tuple(Backend("tensorrt", precision=precision) for precision in self.precisions)
         return tuple(
-            Runner("onnx", provider, precision) for precision in self.precisions for provider in self.providers
+            Backend("onnx", provider, precision) for precision in self.precisions for provider in self.providers
         )
 
 
@@ -118,7 +118,7 @@ def make_export(
     command: str,
     progress: Progress,
     say: Callable[[str], None],
-    find_gpu: FindGpu = tensorrt_place,
+    find_gpu: FindGpu = gpu_identity,
 ) -> Made:
     """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
@@ -181,7 +181,7 @@ def _written(
         shutil.copy(cache, folder / TIMING_CACHE)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         onnx = Path(scratch)
-        buckets = call_shapes("cuda", plan.lanes)
+        buckets = batch_sizes_for_device("cuda", plan.lanes)
         return build_parts(onnx, write(onnx), folder, buckets, place=find_gpu(plan.device), say=say)
 
 
@@ -214,7 +214,7 @@ def _proven(
     reference: Models,
     folder: Path,
     parts: Sequence[ExportedPart],
-    runner: Runner,
+    runner: Backend,
     *,
     plan: Plan,
     progress: Progress,
@@ -239,5 +239,5 @@ def _proven(
         ) from error
 
 
-def _named(progress: Progress, runner: Runner, stage: str, done: int, total: int) -> None:
+def _named(progress: Progress, runner: Backend, stage: str, done: int, total: int) -> None:
     progress(f"{runner}: {stage}", done, total)

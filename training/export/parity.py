@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from glad.protocols import Models
 from glad.settings.method import MethodSettings
-from model_store.engines.backends import Runner
+from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision, Proof
-from model_store.inspection import Inspected, inspect
+from model_store.inspection import InspectedImage, inspect
 from model_store.manifest import Manifest
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from training.data.image_files import read_pixels
 from training.export.component_parity import ComponentRow, in_units, measured, trials
 from training.export.tolerances import Tolerances
@@ -81,11 +81,11 @@ class Parity:
 
     product: str
     version: str
-    runner: Runner
+    runner: Backend
     """The candidate."""
     device: str
     tolerances: Tolerances
-    thresholds: Thresholds | None
+    thresholds: VerdictThresholds | None
     components: tuple[ComponentRow, ...]
     images: tuple[ImageRow, ...]
 
@@ -196,7 +196,7 @@ def compare(
     images: Sequence[Probe],
     tolerances: Tolerances,
     *,
-    runner: Runner,
+    runner: Backend,
     progress: Progress,
     device: str = "cpu",
     batches: Sequence[int] = (1, 2, 4),
@@ -241,13 +241,15 @@ def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
     return 0.0 if spread == 0 else float((first * second).sum()) / spread
 
 
-def _inspected(probe: Probe, models: Models, settings: MethodSettings, device: str) -> Inspected:
+def _inspected(probe: Probe, models: Models, settings: MethodSettings, device: str) -> InspectedImage:
     with np.errstate(invalid="ignore"):  # the picture of a reconstruction that is NaN; its score stays NaN, and fails
         (found,) = inspect([read_pixels(probe.path)], models, settings, device=device)
     return found
 
 
-def _row(probe: Probe, ours: Inspected, theirs: Inspected, unit: float, limits: Thresholds | None) -> ImageRow:
+def _row(
+    probe: Probe, ours: InspectedImage, theirs: InspectedImage, unit: float, limits: VerdictThresholds | None
+) -> ImageRow:
     difference = abs(theirs.score - ours.score)
     return ImageRow(
         file=probe.path.name,
@@ -264,7 +266,7 @@ def _row(probe: Probe, ours: Inspected, theirs: Inspected, unit: float, limits: 
     )
 
 
-def _verdict(score: float, limits: Thresholds | None) -> str | None:
+def _verdict(score: float, limits: VerdictThresholds | None) -> str | None:
     return None if limits is None or not math.isfinite(score) else limits.verdict(score).value
 
 

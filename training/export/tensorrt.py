@@ -12,7 +12,7 @@ from pathlib import Path
 
 from glad.batching import BatchSizes
 from model_store.engines.export_manifest import ExportedPart
-from model_store.engines.tensorrt import Place
+from model_store.engines.tensorrt import GpuIdentity
 from model_store.engines.tensorrt_protocols import (
     Builder,
     Config,
@@ -98,7 +98,7 @@ def build_parts(
     target: Path,
     buckets: BatchSizes,
     *,
-    place: Place,
+    place: GpuIdentity,
     say: Callable[[str], None],
 ) -> tuple[ExportedPart, ...]:
     """An engine in `target` for every exported file in `onnx`: the same parts in the same precisions.

@@ -67,21 +67,21 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
     number, path = numbered
     pixels = read_pixels(path)
     layout = lay_out(pixels.shape[1], pixels.shape[0], settings)
-    shown, counted = layout.placement.valid_pixels(), layout.counted(settings.zones)
-    tiles = [tile for tile in layout.tiles if counted[layout.span(tile)].any()]
+    shown, inspected_mask = layout.placement.valid_pixels(), layout.inspected_mask(settings.zones)
+    tiles = [tile for tile in layout.tiles if inspected_mask[layout.span(tile)].any()]
     if not tiles:
         raise DataError(f"{path}: the zones leave nothing of it to inspect: ignore less of it")
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7003, number])))
     squares = []
     for _ in range(rounds):
         tile = tiles[int(rng.integers(len(tiles)))]
-        square, counts = layout.square(pixels, tile), counted[layout.span(tile)]
+        square, counts = layout.tile_pixels(pixels, tile), inspected_mask[layout.span(tile)]
         squares.append(Square(square, shown[layout.span(tile)], _inspected(square, counts, settings)))
     return squares
 
 
-def _inspected(pixels: Pixels, counted: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
-    counts = torch.from_numpy(counted)
+def _inspected(pixels: Pixels, inspected_mask: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
+    counts = torch.from_numpy(inspected_mask)
     grey = grey_of(torch.from_numpy(to_model(pixels))[None])[0]
     found = object_pixels(grey, counts, settings.score.foreground)
-    return counted if found is None else (found & counts).numpy()
+    return inspected_mask if found is None else (found & counts).numpy()

@@ -187,7 +187,7 @@ async def changed(services: Services, product: str, change: Callable[[Store], T]
     """What the change gives; a ServiceError where the store refuses it."""
     try:
         return await asyncio.to_thread(change, services.store)
-    except refused.UnknownVersion as error:
+    except refused.VersionNotInStore as error:
         raise UnknownVersion(str(error)) from error
     except refused.StateConflict as error:
         raise StateChanged(str(error)) from error

@@ -127,11 +127,11 @@ def _describe(content: bytes, max_pixels: int) -> Described:
 
 def _as_problem(error: image_codec.ImageError) -> ServiceError:
     match error:
-        case image_codec.EmptyImage():
+        case image_codec.EmptyImageFile():
             return EmptyImage(str(error))
-        case image_codec.UnknownFormat():
+        case image_codec.UnknownImageFormat():
             return UnknownFormat(str(error))
-        case image_codec.TooManyPixels():
+        case image_codec.ImageTooLarge():
             return TooManyPixels(f"{error}, or raise GLAD_MAX_PIXELS")
         case _:
             return UndecodableImage(str(error))

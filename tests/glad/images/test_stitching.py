@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glad.images.stitching import Stitching
-from glad.images.tiling import Layout, lay_out
+from glad.images.tiling import TileLayout, lay_out
 from glad.scoring import Evidence, ImageScore, anomaly_map, at_side, gather_evidence, image_scores, score_image
 from glad.settings.method import Direction, Foreground, Length, MethodSettings, Resize, ScoreSettings
-from glad.smoothing import BAND, blur_bands, smooth, smooth_counted
+from glad.smoothing import BAND, blur_bands, smooth, smooth_inspected
 from tests.glad.toys import PixelFeatures, random_images
 
 SCORE = ScoreSettings(layers=(1, 2), window=0, pixel_weight=2.0, smoothing=Length(value=2), taps=Length(value=7))
 
 
-def laid_out(width: int, height: int, score: ScoreSettings = SCORE) -> Layout:
+def laid_out(width: int, height: int, score: ScoreSettings = SCORE) -> TileLayout:
     fields: dict[str, Any] = {"resolution": 32, "trigger": {"delta": 0.3}, "score": score}
     fields["framing"] = {"kind": "tiles", "side": 32, "overlap": 8}
     return lay_out(width, height, MethodSettings.model_validate(fields))
 
 
-def judged(layout: Layout, inputs: Tensor, outputs: Tensor, score: ScoreSettings = SCORE) -> ImageScore:
+def judged(layout: TileLayout, inputs: Tensor, outputs: Tensor, score: ScoreSettings = SCORE) -> ImageScore:
     """The verdict on a whole picture (3, H, W) and its counterpart, tile by tile."""
     stitching = Stitching(layout, score.resolution or 32)
     valid = torch.from_numpy(layout.placement.valid_pixels())
@@ -87,34 +87,34 @@ def test_a_scratch_weighs_on_many_tiles_as_on_one() -> None:
 @pytest.mark.parametrize("direction", list(Direction))
 def test_what_does_not_count_takes_no_part_in_map_and_score(direction: Direction, foreground: Foreground) -> None:
     inputs, outputs = random_images(1, 32).clamp(-1, 1), random_images(1, 32, seed=5).clamp(-1, 1)
-    counted = torch.from_numpy(np.hypot(*np.mgrid[-8:24, -20:12]) > 7.5)[None]
+    inspected_mask = torch.from_numpy(np.hypot(*np.mgrid[-8:24, -20:12]) > 7.5)[None]
     everywhere = torch.ones(32, 32, dtype=torch.bool)
     score = SCORE.model_copy(update={"direction": direction, "window": None, "foreground": foreground})
 
     def verdict() -> ImageScore:
-        (evidence,) = gather_evidence(inputs, outputs, PixelFeatures(), score, counted)
-        return score_image(evidence, everywhere, counted[0], score, 32)
+        (evidence,) = gather_evidence(inputs, outputs, PixelFeatures(), score, inspected_mask)
+        return score_image(evidence, everywhere, inspected_mask[0], score, 32)
 
     before = verdict()
     for images in (inputs, outputs):
-        images.masked_fill_(~counted[:, None], float("nan"))
+        images.masked_fill_(~inspected_mask[:, None], float("nan"))
     inputs[:, :, 8, 20] = 1.0
     after = verdict()
     assert torch.equal(before.map, after.map)
     assert torch.equal(before.score, after.score)
-    assert (after.map[~counted[0]] == 0).all()
+    assert (after.map[~inspected_mask[0]] == 0).all()
 
 
 def test_smoothing_darkens_nothing_beside_what_does_not_count_and_takes_nothing_from_it() -> None:
-    counted = torch.ones(30, 40, dtype=torch.bool)
-    counted[10:20, 15:25] = False
-    values = torch.where(counted, 3.0, 1000.0)
+    inspected_mask = torch.ones(30, 40, dtype=torch.bool)
+    inspected_mask[10:20, 15:25] = False
+    values = torch.where(inspected_mask, 3.0, 1000.0)
     blur = Length(value=3), Length(value=13), 40
-    found = smooth_counted(values, counted, *blur)
-    torch.testing.assert_close(found[counted], torch.full((1100,), 3.0))
-    assert (found[~counted] == 0).all()
+    found = smooth_inspected(values, inspected_mask, *blur)
+    torch.testing.assert_close(found[inspected_mask], torch.full((1100,), 3.0))
+    assert (found[~inspected_mask] == 0).all()
     everything = torch.rand(30, 40)
-    assert torch.equal(smooth_counted(everything, torch.ones_like(counted), *blur), smooth(everything, *blur))
+    assert torch.equal(smooth_inspected(everything, torch.ones_like(inspected_mask), *blur), smooth(everything, *blur))
 
 
 def test_a_large_map_is_smoothed_in_bands_as_in_one_product() -> None:

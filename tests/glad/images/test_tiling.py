@@ -12,7 +12,7 @@ from PIL import Image
 
 from glad.images.placement import fit
 from glad.images.stitching import blend_weights
-from glad.images.tiling import MAX_PLANE_PIXELS, Layout, PlaneTooLarge, lay_out
+from glad.images.tiling import MAX_PLANE_PIXELS, PlaneTooLarge, TileLayout, lay_out
 from glad.regions import defect_regions
 from glad.settings.method import MethodSettings
 
@@ -35,7 +35,7 @@ def random_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def axis(layout: Layout) -> list[tuple[tuple[int, ...], int]]:
+def axis(layout: TileLayout) -> list[tuple[tuple[int, ...], int]]:
     return [(layout.xs, layout.placement.columns), (layout.ys, layout.placement.rows)]
 
 
@@ -86,7 +86,7 @@ def test_at_full_scale_tiles_are_the_pixels_themselves() -> None:
     layout = lay_out(200, 150, method(tiles(64, 16)))
     for tile in layout.tiles:
         expected = pixels[tile.y : tile.y + 64, tile.x : tile.x + 64]
-        np.testing.assert_array_equal(layout.square(pixels, tile), expected)
+        np.testing.assert_array_equal(layout.tile_pixels(pixels, tile), expected)
 
 
 def test_a_tile_is_what_the_whole_image_resampled_shows_there() -> None:
@@ -95,14 +95,14 @@ def test_a_tile_is_what_the_whole_image_resampled_shows_there() -> None:
     whole = np.array(Image.fromarray(pixels).resize((200, 150), Image.Resampling.LANCZOS, reducing_gap=3.0))
     for tile in layout.tiles:
         expected = whole[tile.y : tile.y + 64, tile.x : tile.x + 64].astype(int)
-        assert np.abs(layout.square(pixels, tile) - expected).max() <= 1
+        assert np.abs(layout.tile_pixels(pixels, tile) - expected).max() <= 1
 
 
 def test_an_image_of_one_tiles_size_is_letterboxed_as_ever() -> None:
     pixels = random_pixels(100, 100)
     layout = lay_out(100, 100, method(tiles(100, 20)))
     (tile,) = layout.tiles
-    np.testing.assert_array_equal(layout.square(pixels, tile), fit(pixels, 64).pixels)
+    np.testing.assert_array_equal(layout.tile_pixels(pixels, tile), fit(pixels, 64).pixels)
     assert layout.placement == fit(pixels, 64).placement
 
 
@@ -110,23 +110,23 @@ def test_an_image_smaller_than_a_tile_is_padded_and_not_enlarged() -> None:
     pixels = random_pixels(20, 40)
     layout = lay_out(40, 20, method(tiles(64, 16)))
     (tile,) = layout.tiles
-    np.testing.assert_array_equal(layout.placement.restore(layout.square(pixels, tile)), pixels)
+    np.testing.assert_array_equal(layout.placement.restore(layout.tile_pixels(pixels, tile)), pixels)
 
 
 def test_a_narrow_image_is_padded_along_one_axis_only() -> None:
     pixels = random_pixels(20, 200)
     layout = lay_out(200, 20, method(tiles(64, 16)))
     assert len(layout.tiles) == 4
-    assert layout.counted(method(LETTERBOX).zones).sum() == 20 * 200
+    assert layout.inspected_mask(method(LETTERBOX).zones).sum() == 20 * 200
     for tile in layout.tiles:
-        square = layout.square(pixels, tile)[layout.placement.content[0]]
+        square = layout.tile_pixels(pixels, tile)[layout.placement.content[0]]
         np.testing.assert_array_equal(square, pixels[:, tile.x : tile.x + 64])
 
 
 def test_a_stretched_image_fills_the_square_and_comes_back_in_its_aspect() -> None:
     pixels = random_pixels(50, 200)
     layout = lay_out(200, 50, method(STRETCH))
-    square = layout.square(pixels, layout.tiles[0])
+    square = layout.tile_pixels(pixels, layout.tiles[0])
     expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=3.0)
     np.testing.assert_array_equal(square, np.array(expected))
     assert layout.placement.restore(square).shape == (16, 64, 3)
@@ -139,7 +139,7 @@ def test_stretched_by_way_of_a_smaller_side_it_loses_what_that_side_cannot_hold(
     layout = lay_out(200, 100, method({"kind": "stretch", "via": 16}))
     small = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR, reducing_gap=3.0)
     expected = np.array(small.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=3.0))
-    np.testing.assert_array_equal(layout.square(pixels, layout.tiles[0]), expected)
+    np.testing.assert_array_equal(layout.tile_pixels(pixels, layout.tiles[0]), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,7 +161,7 @@ def test_an_area_of_the_original_comes_back_within_one_model_pixel(
     drawn[y : y + h, x : x + w] = 255
     plane = np.zeros((place.rows, place.columns), dtype=np.float32)
     for tile in layout.tiles:
-        plane[tile.y : tile.y + 64, tile.x : tile.x + 64] = layout.square(drawn, tile)[:, :, 0]
+        plane[tile.y : tile.y + 64, tile.x : tile.x + 64] = layout.tile_pixels(drawn, tile)[:, :, 0]
     plane[~place.valid_pixels()] = 0
     region = max(defect_regions(place.restore(plane), 127.5, place), key=lambda one: one.area_px)
     found = np.array([region.box[0], region.box[1], region.box[0] + region.box[2], region.box[1] + region.box[3]])

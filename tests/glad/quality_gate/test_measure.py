@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from glad.quality_gate.limits import VIEW_SIDE
-from glad.quality_gate.measure import MOST_SHIFT, Measured, View, grey_of, likeness, measure_light, measure_quality
+from glad.quality_gate.measure import (
+    MOST_SHIFT,
+    QualityMeasures,
+    View,
+    grey_of,
+    likeness,
+    measure_light,
+    measure_quality,
+)
 from glad.quality_gate.sharpness import sharpness
 from glad.settings.method import MethodSettings
 from glad.settings.zones import Polygon, Zones
@@ -19,7 +27,7 @@ def settings(**fields: object) -> MethodSettings:
     return MethodSettings.model_validate({"resolution": 96, "trigger": {"delta": 0.3}, **fields})
 
 
-def measured(pixels: NDArray[np.uint8], **fields: object) -> Measured:
+def measured(pixels: NDArray[np.uint8], **fields: object) -> QualityMeasures:
     return measure_quality(pixels, settings(**fields))
 
 
@@ -76,10 +84,10 @@ def test_an_image_of_one_grey_has_no_sharpness() -> None:
 def test_what_does_not_count_is_not_sharp() -> None:
     grey = waves(24, 24)
     grey[:, 48:] = waves(4, 4)[:, 48:]
-    counted = everywhere(grey)
-    counted[:, 48:] = False
+    inspected_mask = everywhere(grey)
+    inspected_mask[:, 48:] = False
     left = sharpness([(grey[:, :48], everywhere(grey[:, :48]))])
-    assert sharpness([(grey, counted)]) == pytest.approx(left, rel=1e-4)
+    assert sharpness([(grey, inspected_mask)]) == pytest.approx(left, rel=1e-4)
 
 
 def test_measures_hardly_depend_on_the_cameras_resolution() -> None:
@@ -119,7 +127,7 @@ def test_an_image_of_other_proportions_is_measured_without_its_padding() -> None
     wide = np.repeat(a_part(), 3, axis=1)
     found = measured(wide)
     assert found.light.brightness == pytest.approx(float(wide.mean()), abs=1)
-    assert 0.3 < found.view.counted.mean() < 0.4
+    assert 0.3 < found.view.inspected_mask.mean() < 0.4
 
 
 def view_of(grey: NDArray[np.float32]) -> View:

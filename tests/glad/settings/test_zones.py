@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from glad.images.framed import NothingCounts, frame
-from glad.images.zone_mask import counted_pixels
+from glad.images.zone_mask import zone_mask
 from glad.settings.method import MethodSettings
 from glad.settings.zones import Polygon, Zones
 
@@ -27,25 +27,25 @@ def png(levels: list[list[int]]) -> str:
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (400, 200), (52, 36)])
 def test_polygons_are_fractions_of_the_image_whatever_its_size(width: int, height: int) -> None:
-    counted = counted_pixels(Zones(include=(LEFT_HALF,), ignore=(MIDDLE,)), width, height)
+    inspected_mask = zone_mask(Zones(include=(LEFT_HALF,), ignore=(MIDDLE,)), width, height)
     y, x = np.mgrid[:height, :width] + 0.5
     away = np.minimum.reduce([abs(x / width - f) * width for f in (0.25, 0.5, 0.75)])
     away = np.minimum(away, np.minimum.reduce([abs(y / height - f) * height for f in (0.25, 0.75)]))
     expected = (x < width / 2) & ~((x > width / 4) & (y > height / 4) & (y < 3 * height / 4))
-    assert (counted == expected)[away > 1].all()  # but for the pixels that an outline touches
+    assert (inspected_mask == expected)[away > 1].all()  # but for the pixels that an outline touches
 
 
 def test_all_regions_of_interest_count_and_no_other_place() -> None:
     corner = Polygon(points=((0.9, 0.9), (1, 0.9), (1, 1), (0.9, 1)))
-    counted = counted_pixels(Zones(include=(LEFT_HALF, corner)), 100, 100)
-    assert counted[50, 20]
-    assert counted[95, 95]
-    assert not counted[50, 80]
+    inspected_mask = zone_mask(Zones(include=(LEFT_HALF, corner)), 100, 100)
+    assert inspected_mask[50, 20]
+    assert inspected_mask[95, 95]
+    assert not inspected_mask[50, 80]
 
 
 def test_a_mask_ignores_what_is_white() -> None:
-    counted = counted_pixels(Zones(ignore_mask=png([[255, 127], [128, 0]])), 4, 4)
-    assert counted.tolist() == [[False, False, True, True]] * 2 + [[False, False, True, True]] * 2
+    inspected_mask = zone_mask(Zones(ignore_mask=png([[255, 127], [128, 0]])), 4, 4)
+    assert inspected_mask.tolist() == [[False, False, True, True]] * 2 + [[False, False, True, True]] * 2
 
 
 def test_a_mask_that_does_not_decode_is_refused() -> None:
@@ -68,6 +68,6 @@ def test_a_patch_counts_when_any_of_it_does_and_zones_follow_the_letterbox() -> 
         {"resolution": 32, "trigger": {"delta": 0.3}, "zones": Zones(include=(LEFT_HALF,))}
     )
     framed = frame(np.zeros((20, 40, 3), dtype=np.uint8), settings, (4, 4, 4))  # content 32 × 16, rows 8 to 24
-    square = framed.square(framed.tiles[0])
-    assert square.counted_pixels.sum() == 16 * 16
-    assert square.counted_patches.tolist() == [[False] * 4, *[[True, True, False, False]] * 2, [False] * 4]
+    square = framed.model_input(framed.tiles[0])
+    assert square.inspected_pixels.sum() == 16 * 16
+    assert square.inspected_patches.tolist() == [[False] * 4, *[[True, True, False, False]] * 2, [False] * 4]

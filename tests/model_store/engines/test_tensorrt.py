@@ -21,12 +21,12 @@ from model_store.engines.export_manifest import (
     Proof,
 )
 from model_store.engines.tensorrt import (
-    Engine,
+    TensorRtEngine,
     check_built_for,
     cuda_device,
+    gpu_identity,
     load_tensorrt,
     load_tensorrt_parts,
-    tensorrt_place,
 )
 from model_store.engines.tensorrt_protocols import installed_tensorrt
 from model_store.manifest import FileEntry
@@ -64,8 +64,8 @@ def engine_file(folder: Path, plan: dict[str, Any], **more: Any) -> Path:
     return file
 
 
-def unet(folder: Path, **more: Any) -> Engine:
-    return Engine(engine_file(folder, UNET, **more), PLACE)
+def unet(folder: Path, **more: Any) -> TensorRtEngine:
+    return TensorRtEngine(engine_file(folder, UNET, **more), PLACE)
 
 
 def latents_of(*values: float) -> torch.Tensor:
@@ -73,7 +73,7 @@ def latents_of(*values: float) -> torch.Tensor:
     return torch.tensor(values).reshape(-1, 1, 1, 1).expand(-1, 4, 2, 2)
 
 
-def predict(engine: Engine, *values: float) -> list[float]:
+def predict(engine: TensorRtEngine, *values: float) -> list[float]:
     """The noise of lanes filled with these values at timestep 100 × lane number: 2 × (value + timestep)."""
     steps = 100 * torch.arange(len(values))
     (noise,) = engine({"latents": latents_of(*values), "timesteps": steps}, ("noise",))
@@ -188,12 +188,12 @@ def test_a_file_that_does_not_deserialize_is_refused_with_the_command(tmp_path: 
     file = tmp_path / "unet.engine"
     file.write_bytes(content)
     with pytest.raises(EngineUnusable, match=r"unet\.engine.*10\.16.*`glad export BUNDLE --to tensorrt --data DIR`"):
-        Engine(file, PLACE)
+        TensorRtEngine(file, PLACE)
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineUnusable, match="cannot be read"):
-        Engine(tmp_path / "none.engine", PLACE)
+        TensorRtEngine(tmp_path / "none.engine", PLACE)
 
 
 def test_an_engine_without_room_to_run_is_refused(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_engine_without_room_to_run_is_refused(tmp_path: Path) -> None:
 def test_an_engine_with_half_inputs_is_refused(tmp_path: Path) -> None:
     half = {**UNET, "inputs": {"latents": ["float16", [-1, 4, 2, 2]]}}
     with pytest.raises(EngineUnusable, match=r"latents of .* is DataType\.HALF"):
-        Engine(engine_file(tmp_path, half), PLACE)
+        TensorRtEngine(engine_file(tmp_path, half), PLACE)
 
 
 def manifest(device: str | None, **software: str) -> Export:
@@ -251,7 +251,7 @@ def test_engines_of_another_device_or_version_are_refused_with_the_command(built
         check_built_for(built, PLACE)
 
 
-@pytest.mark.parametrize("ask", [cuda_device, tensorrt_place])
+@pytest.mark.parametrize("ask", [cuda_device, gpu_identity])
 def test_a_cpu_is_refused_with_the_settings_to_change(ask: Any) -> None:
     with pytest.raises(EngineUnusable, match=r"the device is 'cpu'.*GLAD_DEVICE.*GLAD_ENGINE"):
         ask("cpu")

@@ -99,10 +99,10 @@ def test_a_shift_is_taken_off_before_scaling_and_put_back_after(images: torch.Te
 def test_the_denoiser_takes_a_timestep_of_its_own_for_every_lane(models: Models, direct: Modules) -> None:
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     steps = torch.tensor([1, 250, 999])
-    merge_lanes = models.denoiser(latents, steps)
+    side_by_side = models.denoiser(latents, steps)
     for lane in range(3):
         alone = direct[1](latents[lane : lane + 1], steps[lane]).sample
-        torch.testing.assert_close(merge_lanes[lane : lane + 1], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(side_by_side[lane : lane + 1], alone, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

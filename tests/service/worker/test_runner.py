@@ -48,7 +48,7 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
     prepared = prepare(png(1), toy, MAX_PIXELS)
     found = alone(prepared)
 
-    square = prepared.framed.square(prepared.framed.tiles[0])
+    square = prepared.framed.model_input(prepared.framed.tiles[0])
     image = torch.from_numpy(square.image)[None]
     valid = torch.from_numpy(prepared.framed.layout.placement.valid_pixels())[None]
     offline = reconstruct(
@@ -56,7 +56,7 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
         torch.from_numpy(square.noise)[None],
         toy.models,
         toy.settings,
-        valid=torch.from_numpy(square.counted_patches)[None],
+        valid=torch.from_numpy(square.inspected_patches)[None],
     )
     expected = anomaly_map(image, offline.images, toy.models.features, toy.settings.score, valid)
     assert np.array_equal(found.map, expected[0].numpy())

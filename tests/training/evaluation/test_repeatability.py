@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_store.thresholds import Thresholds
+from model_store.thresholds import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
@@ -15,7 +15,7 @@ from training.evaluation.repeatability import Repeats, repeat, repeatability_fig
 from training.evaluation.rows import Row
 from training.synthesis.camera_noise import CameraNoise, Exposure, exposed
 
-LIMITS = Thresholds(review=0.4, fail=0.6, pixel=1.0)
+LIMITS = VerdictThresholds(review=0.4, fail=0.6, pixel=1.0)
 
 
 def _repeats(file: str, *scores: float) -> Repeats:

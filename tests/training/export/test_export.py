@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from typer.testing import CliRunner
 
 from model_store.bundle import Bundle, copy_bundle, open_bundle
-from model_store.engines.backends import FindGpu, Runner
+from model_store.engines.backends import Backend, FindGpu
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.export_manifest import (
     EXPORT_NAME,
@@ -27,7 +27,7 @@ from model_store.engines.export_manifest import (
     export_folder,
     open_export,
 )
-from model_store.engines.loading import Loaded, load, load_runner
+from model_store.engines.loading import LoadedModels, load, load_backend
 from model_store.engines.onnx import RuntimeOptions, Session
 from model_store.engines.torch import load_models
 from model_store.engines.torch_modules import TorchDenoiser
@@ -278,7 +278,7 @@ def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(bu
     assert (manifest.device, manifest.software["tensorrt"]) == (PLACE.device.name, LIBRARY.__version__)
     plan = json.loads((export_folder(built, "tensorrt") / "unet.float32.engine").read_bytes())
     assert plan["buckets"] == [1, 2, 4]  # for three lanes
-    loaded = on_tensorrt(opened, Runner("tensorrt"))
+    loaded = on_tensorrt(opened, Backend("tensorrt"))
     assert loaded.engine == "tensorrt-float32"
     latents, steps = torch.randn(3, 4, 8, 8), torch.tensor([10, 200, 400])
     expected = load_models(opened).denoiser(latents, steps)
@@ -288,12 +288,12 @@ def test_tensorrt_engines_are_built_for_the_workers_batches_proven_and_chosen(bu
 def test_tensorrt_engines_that_were_not_proven_or_are_of_another_device_are_refused(built: Path) -> None:
     opened = open_bundle(built)
     with pytest.raises(EngineUnusable, match=r"no parity of tensorrt-bfloat16 was shown \(shown: tensorrt-float32, "):
-        on_tensorrt(opened, Runner("tensorrt", precision="bfloat16"))
+        on_tensorrt(opened, Backend("tensorrt", precision="bfloat16"))
     other = replace(PLACE, device=Host(name="Other GPU (8.6)"))
     with pytest.raises(
         EngineUnusable, match=r"built for Toy GPU \(9.0\), this device is Other GPU \(8.6\): make it again"
     ):
-        on_tensorrt(opened, Runner("tensorrt"), lambda device: other)
+        on_tensorrt(opened, Backend("tensorrt"), lambda device: other)
 
 
 def test_a_new_build_knows_what_the_last_one_timed(built: Path, tmp_path: Path, data: Path) -> None:
@@ -315,8 +315,8 @@ def to_tensorrt(
     return make_export(folder, data, report, plan, find_gpu=find_gpu, **words)
 
 
-def on_tensorrt(bundle: Bundle, runner: Runner, find: FindGpu = find_gpu) -> Loaded:
-    return load_runner(bundle, "cpu", runner, lambda engine: open_export(bundle.path, bundle.hash, engine), find)
+def on_tensorrt(bundle: Bundle, runner: Backend, find: FindGpu = find_gpu) -> LoadedModels:
+    return load_backend(bundle, "cpu", runner, lambda engine: open_export(bundle.path, bundle.hash, engine), find)
 
 
 def test_where_tensorrt_is_absent_the_export_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glad.protocols import Autoencoder, Denoiser, Features, Models
 from model_store.bundle import Bundle, open_bundle
-from model_store.engines.backends import Runner
+from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision
 from model_store.engines.torch import load_models
 from model_store.manifest import Manifest
@@ -105,7 +105,7 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Probe, ...]:
 
 
 def run(models: Models, candidate: Models, manifest: Manifest, probes: Sequence[Probe], **changes: Any) -> Parity:
-    options: dict[str, Any] = {"runner": Runner("onnx", "cpu"), "progress": silent, "batches": (1, 2), **changes}
+    options: dict[str, Any] = {"runner": Backend("onnx", "cpu"), "progress": silent, "batches": (1, 2), **changes}
     return compare(models, candidate, manifest, probes, tolerances_for("float32"), **options)
 
 

@@ -38,7 +38,7 @@ def test_a_squares_content_is_the_same_square_again(framing: Framing, images: li
     for square in read_squares(images, settings(framing), at_least=3, seed=0, workers=1):
         content = np.ascontiguousarray(square.pixels[square.content])
         layout = lay_out(content.shape[1], content.shape[0], of_one_square(settings(framing)))
-        assert np.array_equal(layout.square(content, layout.tiles[0]), square.pixels)
+        assert np.array_equal(layout.tile_pixels(content, layout.tiles[0]), square.pixels)
 
 
 def test_a_whole_image_is_read_once_and_its_padding_is_not_valid(images: list[Path]) -> None:
@@ -55,7 +55,7 @@ def test_tiles_are_drawn_in_rounds_until_there_are_enough(images: list[Path]) ->
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(few, more, strict=False))
     layout = lay_out(160, 96, tiled)
     for number, path in enumerate(images):
-        own = [layout.square(read_pixels(path), tile) for tile in layout.tiles]
+        own = [layout.tile_pixels(read_pixels(path), tile) for tile in layout.tiles]
         drawn = more[number::3]
         assert all(any(np.array_equal(square.pixels, tile) for tile in own) for square in drawn)
     assert len({square.pixels.tobytes() for square in more}) > 3
