@@ -14,8 +14,17 @@ from pydantic import ValidationError
 from glad.quality_gate.limits import QualityGate
 from glad.settings.method import MethodSettings
 from model_store.errors import BadManifest, BundleError, BundleExists, HashMismatch
-from model_store.files import copy_file, hash_file, hidden_sibling, make_folder, sync_folder, write_file
-from model_store.hard_links import Held, held_files, link_or_copy
+from model_store.files import (
+    Held,
+    copy_file,
+    hash_file,
+    held_files,
+    hidden_sibling,
+    link_or_copy,
+    make_folder,
+    sync_folder,
+    write_file,
+)
 from model_store.manifest import (
     CONFIG_NAME,
     EXPORTS,

@@ -20,13 +20,13 @@ from glad.images.framed import FramedImage, ModelInput, frame
 from glad.images.mosaic import Mosaic, reduced
 from glad.images.placement import Placement
 from glad.images.rendering import contact_sheet, heatmap, overlay
-from glad.images.stitching import Stitching
 from glad.images.tiling import Tile
 from glad.lane import Lane, merge_lanes
 from glad.protocols import Models
 from glad.reconstruct import reconstruct
 from glad.scoring import Evidence, gather_evidence, score_image
 from glad.settings.method import MethodSettings
+from glad.stitching import Stitching
 from model_store.thresholds import VerdictThresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from glad.quality_gate.limits import QualityGate
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from glad.settings.method import MethodSettings
 from model_store.errors import NotCalibrated
 from model_store.thresholds import VerdictThresholds

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.files import make_folder, replace_file
 from model_store.manifest import Calibration, Name

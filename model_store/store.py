@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model_store.bundle import copy_bundle, read_manifest
-from model_store.bundle_ref import BundleRef, StoreProblem
 from model_store.errors import (
     BadProductState,
     BrokenBundle,
@@ -27,7 +26,7 @@ from model_store.errors import (
 from model_store.manifest import check_name
 from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
 from model_store.signing import NOBODY, TrustedKeys
-from model_store.store_layers import Layers
+from model_store.store_layers import BundleRef, Layers, StoreProblem
 from model_store.thresholds import VerdictThresholds
 
 __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Store", "StoreProblem"]

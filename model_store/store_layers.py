@@ -6,17 +6,56 @@ A broken bundle is left out of every listing, logged once, and never replaced by
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from model_store.bundle import read_manifest
-from model_store.bundle_ref import BundleRef, StoreProblem
-from model_store.errors import BadManifest, BrokenBundle, BundleError, SymlinkFound
+from model_store.bundle import Bundle, open_bundle, read_manifest
+from model_store.errors import BadManifest, BrokenBundle, BundleError, HashMismatch, SymlinkFound
 from model_store.manifest import MANIFEST_NAME, Manifest, check_name
 from model_store.signing import NOBODY, TrustedKeys, signature_of
 from model_store.verification import check_files_present
+
+
+@dataclass(frozen=True)
+class BundleRef:
+    """A bundle as its manifest describes it; its weights are not verified yet."""
+
+    product: str
+    version: str
+    hash: str
+    path: Path
+    manifest: Manifest
+    keys: TrustedKeys = NOBODY
+    """Whose signature it needs."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it has thresholds, without which it gives no verdict."""
+        return self.manifest.calibration is not None
+
+    def open(self) -> Bundle:
+        """Verifies every file; BundleError if one is not what was published, or the bundle is another one by now."""
+        bundle = open_bundle(self.path, self.keys)
+        if bundle.hash != self.hash:
+            raise HashMismatch(
+                self.path / MANIFEST_NAME,
+                expected=f"bundle hash {self.hash}",
+                found=bundle.hash,
+                fix="resolve the version again; bundles must not be replaced in place",
+            )
+        return bundle
+
+
+@dataclass(frozen=True)
+class StoreProblem:
+    """Something in the store that is not used, and why."""
+
+    path: Path
+    reason: str
+
 
 Status = tuple[int, int, int]
 

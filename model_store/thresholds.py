@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 
 
 class Verdict(StrEnum):

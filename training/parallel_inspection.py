@@ -23,9 +23,8 @@ from glad.images.placement import Placement
 from glad.protocols import Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import open_bundle
-from model_store.devices import device_of_environment
 from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
-from model_store.engines.loading import load
+from model_store.engines.loading import device_of_environment, load
 from model_store.inspection import InspectedImage, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.data.dataset import read_pixels

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from glad.settings.method import MethodSettings
 
 SHIPPED = Path(__file__).parent / "recipes"

@@ -45,7 +45,7 @@ def engines(
     from bench.speed.engines import EnginePlan, measure_engines
     from bench.support.images import some_images
     from bench.support.names import engine_names
-    from model_store.devices import choose_device
+    from model_store.engines.loading import choose_device
     from service.worker.main import default_lanes
     from training.progress import named_bars
 
@@ -159,7 +159,7 @@ def export(
     from bench.speed.export import DTYPES, PRECISIONS, PROVIDERS, ExportPlan, measure_export
     from bench.speed.fullsize import FULL, NARROW, fullsize_settings, random_modules
     from bench.support.names import one_of, some_of
-    from model_store.devices import choose_device
+    from model_store.engines.loading import choose_device
     from training.export.onnx import ExportFailed
 
     with explained(ValueError, ExportFailed):

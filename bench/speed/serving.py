@@ -12,9 +12,8 @@ from pathlib import Path
 
 from bench.support.served import Service, served
 from model_store.bundle import open_bundle
-from model_store.devices import device_of_environment
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import load
+from model_store.engines.loading import device_of_environment, load
 from service.client.camera import Camera, Shot
 from service.client.client import Client
 from service.client.destination import Destination

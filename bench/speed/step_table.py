@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from glad.settings.method import MethodSettings
 
 

@@ -37,7 +37,7 @@ def steps(
     from bench.speed.step_table import Clock
     from bench.speed.step_times import StepsPlan, measure_steps
     from bench.support.images import some_images
-    from model_store.devices import choose_device
+    from model_store.engines.loading import choose_device
     from service.worker.main import default_lanes, torch_threads
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

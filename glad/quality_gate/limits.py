@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field, field_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 
 VIEW_SIDE = 48
 """Side of a view, in pixels: so small that neither noise nor a defect is seen in it, large enough for a part's outline.

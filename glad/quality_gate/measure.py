@@ -6,8 +6,9 @@ the camera's resolution matters as little as it does to the score. What zones ig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,10 @@ from PIL import Image
 
 from glad.image_codec import Pixels
 from glad.images.placement import fit, letterbox, resample
-from glad.images.tiling import lay_out
-from glad.images.zone_mask import zone_mask
+from glad.images.tiling import lay_out, zone_mask
 from glad.quality_gate.limits import VIEW_SIDE
-from glad.quality_gate.sharpness import sharpness
+from glad.settings.framing import Zones
 from glad.settings.method import MethodSettings
-from glad.settings.zones import Zones
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
@@ -77,7 +76,7 @@ class QualityMeasures:
 
     light: LightMeasures
     sharpness: float
-    """Cycles per pixel of the model image: see `glad.quality_gate.sharpness`."""
+    """Cycles per pixel of the model image: see `glad.quality_gate.measure`."""
     view: View
 
 
@@ -140,3 +139,68 @@ def _squares(pixels: Pixels, settings: MethodSettings) -> Iterator[tuple[NDArray
     for place in np.linspace(0, len(tiles) - 1, min(len(tiles), MOST_SQUARES)).round().astype(int):
         tile = tiles[place]
         yield grey_of(layout.tile_pixels(pixels, tile)), inspected_mask[layout.span(tile)]
+
+
+SIGMA = 0.7
+"""Of the Gaussian, in pixels."""
+REACH = 2
+_TAPS = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SIGMA) ** 2)
+_KERNEL = (_TAPS / _TAPS.sum()).astype(np.float32)
+_WHOLE = 1 - 1e-4
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Energy of the first and second differences along one axis, summed over so many places."""
+
+    first: float = 0.0
+    firsts: int = 0
+    second: float = 0.0
+    seconds: int = 0
+
+    def __add__(self, other: Detail) -> Detail:
+        return Detail(
+            self.first + other.first,
+            self.firsts + other.firsts,
+            self.second + other.second,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def frequency(self) -> float:
+        """Root mean square, in cycles per pixel; 0 where there is no detail at all."""
+        if self.first <= 0 or self.seconds == 0:
+            return 0.0
+        return float(np.sqrt((self.second / self.seconds) / (self.first / self.firsts)) / (2 * np.pi))
+
+
+def sharpness(squares: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> float:
+    """Cycles per pixel along the blurrier axis, of all squares together. Each: grey (H, W), what counts (H, W)."""
+    down, across = Detail(), Detail()
+    for grey, inspected_mask in squares:
+        soft, solid = _smoothed(grey), _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
+        down += _detail(soft, solid, 0)
+        across += _detail(soft, solid, 1)
+    return min(down.frequency, across.frequency)
+
+
+def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W) -> (H - 2 REACH, W - 2 REACH): only where the kernel fits, so that no edge is made up."""
+    height, width = (max(0, length - 2 * REACH) for length in values.shape)
+    lines = sum(weight * values[k : k + height] for k, weight in enumerate(_KERNEL))
+    found: Any = sum(weight * np.asarray(lines)[:, k : k + width] for k, weight in enumerate(_KERNEL))
+    return np.asarray(found, dtype=np.float32)
+
+
+def _detail(soft: NDArray[np.float32], solid: NDArray[np.bool_], axis: int) -> Detail:
+    """Differences all of whose pixels count."""
+    values, counts = (soft, solid) if axis == 0 else (soft.T, solid.T)
+    two = counts[1:] & counts[:-1]
+    three = two[1:] & two[:-1]
+    step = np.diff(values, axis=0)
+    bend = np.diff(step, axis=0)
+    return Detail(_energy(step, two), int(two.sum()), _energy(bend, three), int(three.sum()))
+
+
+def _energy(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+    return float((values[where].astype(np.float64) ** 2).sum())

@@ -1,1 +1,11 @@
 """What a bundle sets of the method: schedule, score, framing, zones, and the published presets. Free of torch."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """The base of every settings and contract object that is stored: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

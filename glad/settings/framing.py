@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 
 
 class Letterbox(Frozen):
@@ -41,3 +43,55 @@ class Tiles(Frozen):
 
 Framing = Annotated[Letterbox | Stretch | Tiles, Field(discriminator="kind")]
 """How an image of any size becomes square model images."""
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Polygon(Frozen):
+    """An area of the upright original, whatever its size in pixels."""
+
+    points: tuple[tuple[Fraction, Fraction], ...] = Field(
+        min_length=3, description="x, y as fractions of the image's width and height"
+    )
+
+
+class Zones(Frozen):
+    """Where defects count. What lies outside takes no part in trigger, score and regions, and is 0 in the map."""
+
+    include: tuple[Polygon, ...] = Field((), description="regions of interest; none: the whole image")
+    ignore: tuple[Polygon, ...] = Field((), description="never inspected: a date code, a fixture")
+    ignore_mask: str | None = Field(None, description="base64 of a PNG of any size: white (above 127) is ignored")
+
+    @field_validator("ignore_mask")
+    @classmethod
+    def _is_png(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        content = _decoded(value)
+        if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+            raise ValueError("ignore_mask is not the base64 of a PNG file: encode the file's bytes")
+        from glad.image_codec import ImageError, decode_image
+
+        try:
+            decode_image(content)
+        except ImageError as error:
+            raise ValueError(f"ignore_mask is a PNG that cannot be read ({error}): store it again") from error
+        return value
+
+    @property
+    def ignore_png(self) -> bytes | None:
+        """The bytes of the PNG, if there is one."""
+        return None if self.ignore_mask is None else _decoded(self.ignore_mask)
+
+    @property
+    def everywhere(self) -> bool:
+        """The whole image counts."""
+        return not self.include and not self.ignore and self.ignore_mask is None
+
+
+def _decoded(value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"ignore_mask is not base64 ({error}): encode the PNG file's bytes") from error

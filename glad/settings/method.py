@@ -14,9 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glad.settings.base import Frozen
-from glad.settings.framing import Framing, Letterbox, Tiles
-from glad.settings.zones import Zones
+from glad.settings import Frozen
+from glad.settings.framing import Framing, Letterbox, Tiles, Zones
 
 TILE_GRID = 8
 """Tiles lie on this grid or a finer one, in pixels of the model image."""

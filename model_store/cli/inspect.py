@@ -9,8 +9,7 @@ import typer
 
 from glad.quality_gate.limits import QualityGate
 from model_store.bundle import Bundle, open_bundle
-from model_store.cli.common import explained
-from model_store.cli.options import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store
+from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
 from model_store.compatibility import ModelsDoNotFit
 from model_store.manifest import MANIFEST_NAME
 from model_store.store import Store
@@ -30,9 +29,8 @@ def inspect(
     from glad.image_codec import ImageError, decode_image, to_png
     from glad.quality_gate.check import find_unfit
     from glad.quality_gate.measure import measure_quality
-    from model_store.devices import device_of_environment
     from model_store.engines.engine_spec import offline_engine_spec
-    from model_store.engines.loading import load
+    from model_store.engines.loading import device_of_environment, load
     from model_store.engines.torch import ModelLoadError
     from model_store.inspection import inspect as inspect_images
     from model_store.inspection import overview as draw_overview

@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from glad.settings.method import MethodSettings
 from model_store.errors import NotSigned
 from model_store.files import hash_file

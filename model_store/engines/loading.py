@@ -8,6 +8,7 @@ replaced.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -136,3 +137,20 @@ def _identities(export: OpenExport, runner: Backend) -> Iterator[tuple[Component
         files = [parts[name].files for name in parts if name in names]
         entries = sorted(f"{file} {entry.sha256}" for one in files for file, entry in one.items())
         yield component, f"{runner} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` is a GPU if there is one. ValueError for a device that is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ValueError(f"GLAD_DEVICE is {wanted!r}, which cannot be used ({first_line}): use auto or cpu") from error
+    return wanted
+
+
+def device_of_environment() -> str:
+    """The device that GLAD_DEVICE names, `auto` without it. ValueError as in `choose_device`."""
+    return choose_device(os.environ.get("GLAD_DEVICE", "auto"))

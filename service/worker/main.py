@@ -18,9 +18,8 @@ import torch
 from redis.exceptions import RedisError
 
 from model_store.bundle import Bundle
-from model_store.devices import choose_device
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import LoadedModels
+from model_store.engines.loading import LoadedModels, choose_device
 from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glad.images.placement import fit
-from glad.regions import defect_regions
+from glad.images.rendering import defect_regions
 from glad.scoring import add_pixel_term, anomaly_map, at_side, image_scores, patch_map, valid_rectangle
 from glad.settings.method import Area, Direction, Length, Resize, ScoreSettings
 from glad.smoothing import smooth

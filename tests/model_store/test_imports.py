@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
         "model_store.cli.bundle",
         "model_store.cli.common",
         "model_store.cli.inspect",
-        "model_store.cli.options",
     ],
 )
 def test_the_store_imports_neither_torch_nor_its_libraries(modules: str) -> None:

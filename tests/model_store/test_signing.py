@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from model_store.bundle import open_bundle
+from model_store.bundle_signer import make_key, sign_bundle
 from model_store.cli.bundle import app
 from model_store.engines.export_manifest import EngineUnusable, open_export
 from model_store.errors import BrokenBundle, NotSigned, ProductNotInStore
 from model_store.manifest import MANIFEST_NAME
-from model_store.sign_command import make_key, sign_bundle
 from model_store.signing import TrustedKeys, library, signature_of
 from model_store.store import Store
 from service.settings import Settings

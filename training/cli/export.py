@@ -44,7 +44,7 @@ def export(
     seed: Annotated[int, typer.Option(help="Of the synthetic anomalies.")] = 0,
 ) -> None:
     """A bundle's models for another engine, compared with its own weights; over tolerance nothing is published."""
-    from model_store.devices import device_of_environment
+    from model_store.engines.loading import device_of_environment
     from training.export.make import Plan, make_export
     from training.export.onnx import ExportFailed
     from training.export.published import told

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 from model_store.engines.export_manifest import Precision
 
 

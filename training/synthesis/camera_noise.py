@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from glad.settings.base import Frozen
+from glad.settings import Frozen
 
 
 class CameraNoise(Frozen):

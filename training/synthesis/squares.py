@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from glad.foreground import grey_of, object_pixels
 from glad.image_codec import Pixels, to_model
 from glad.images.tiling import lay_out
-from glad.settings.framing import Letterbox, Tiles
+from glad.settings.framing import Letterbox, Tiles, Zones
 from glad.settings.method import MethodSettings
-from glad.settings.zones import Zones
 from training.data.image_files import DataError, read_pixels
 from training.process_pool import spread
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glad.images.placement import fit
-from glad.images.stitching import blend_weights
+from glad.images.rendering import defect_regions
 from glad.images.tiling import MAX_PLANE_PIXELS, PlaneTooLarge, TileLayout, lay_out
-from glad.regions import defect_regions
 from glad.settings.method import MethodSettings
+from glad.stitching import blend_weights
 
 LETTERBOX: dict[str, Any] = {"kind": "letterbox"}
 STRETCH: dict[str, Any] = {"kind": "stretch"}

@@ -16,10 +16,10 @@ from glad.quality_gate.measure import (
     likeness,
     measure_light,
     measure_quality,
+    sharpness,
 )
-from glad.quality_gate.sharpness import sharpness
+from glad.settings.framing import Polygon, Zones
 from glad.settings.method import MethodSettings
-from glad.settings.zones import Polygon, Zones
 from tests.support.gates import a_part
 
 

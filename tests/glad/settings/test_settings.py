@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from glad.settings.framing import Stretch, Tiles
+from glad.settings.framing import Polygon, Stretch, Tiles, Zones
 from glad.settings.method import Direction, MethodSettings, StartLevel
-from glad.settings.zones import Polygon, Zones
 
 PUBLISHED: dict[str, Any] = {"guidance": 9.0, "trigger": {"delta": 0.35}}
 

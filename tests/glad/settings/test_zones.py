@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from glad.images.framed import NothingCounts, frame
-from glad.images.zone_mask import zone_mask
+from glad.images.tiling import zone_mask
+from glad.settings.framing import Polygon, Zones
 from glad.settings.method import MethodSettings
-from glad.settings.zones import Polygon, Zones
 
 LEFT_HALF = Polygon(points=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
 MIDDLE = Polygon(points=((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))

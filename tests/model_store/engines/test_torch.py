@@ -19,7 +19,7 @@ from transformers import ViTModel
 from glad.protocols import Models
 from model_store.bundle import Bundle, open_bundle
 from model_store.compatibility import ModelsDoNotFit, check_fit
-from model_store.devices import device_of_environment
+from model_store.engines.loading import device_of_environment
 from model_store.engines.torch import (
     ModelLoadError,
     component_hashes,

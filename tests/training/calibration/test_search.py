@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from glad.settings.zones import Polygon, Zones
+from glad.settings.framing import Polygon, Zones
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts

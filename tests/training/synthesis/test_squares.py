@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from glad.images.tiling import lay_out
-from glad.settings.framing import Framing, Letterbox, Stretch, Tiles
+from glad.settings.framing import Framing, Letterbox, Polygon, Stretch, Tiles, Zones
 from glad.settings.method import MethodSettings
-from glad.settings.zones import Polygon, Zones
 from training.data.image_files import read_pixels
 from training.synthesis.squares import of_one_square, read_squares
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from glad.images.stitching import Stitching
 from glad.images.tiling import TileLayout, lay_out
 from glad.scoring import Evidence, ImageScore, anomaly_map, at_side, gather_evidence, image_scores, score_image
 from glad.settings.method import Direction, Foreground, Length, MethodSettings, Resize, ScoreSettings
 from glad.smoothing import BAND, blur_bands, smooth, smooth_inspected
+from glad.stitching import Stitching
 from tests.glad.toys import PixelFeatures, random_images
 
 SCORE = ScoreSettings(layers=(1, 2), window=0, pixel_weight=2.0, smoothing=Length(value=2), taps=Length(value=7))
