@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from scripts.walk import Call, by_thread, circles, followed, make_hook, of_the_image, shown, static
+from scripts.call_hook import Call, make_hook
+from scripts.source_figures import circles, static
+from scripts.walk import by_thread, followed, of_the_image, shown
 
 SOURCES = {
     "pyproject.toml": '[tool.hatch.build.targets.wheel]\npackages = ["house"]\n',
