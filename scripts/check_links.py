@@ -1,4 +1,8 @@
-"""Checks that every relative link and anchor in the project's Markdown leads somewhere. Prints those that don't."""
+"""Checks that every relative link and anchor in the project's Markdown leads somewhere. Prints those that don't.
+
+A link whose text is a name of code, such as `step()` or `Lane`, and whose target is a Python file, must find that name
+defined there: documents that guide a reader through the code are no use with yesterday's names.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
-LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\s[^>]*?(?:src|href)=\"([^\"]+)\"")
+LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\s[^>]*?(?:src|href)=\"([^\"]+)\"")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+CODE_NAME = re.compile(r"`([A-Za-z_][\w.]*)(?:\(\))?`")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$", re.MULTILINE)
 
 
@@ -34,7 +39,7 @@ def broken_links(page: Path) -> list[str]:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     lines = []
     for match in LINK.finditer(text):
-        link = match.group(1) or match.group(2)
+        link = match.group(2) or match.group(3)
         if re.match(r"[a-z][a-z0-9+.-]*:", link):
             continue
         place, _, anchor = unquote(link).partition("#")
@@ -43,7 +48,18 @@ def broken_links(page: Path) -> list[str]:
             lines.append(f"{page.relative_to(ROOT)}: no such file: {link}")
         elif anchor and target.suffix == ".md" and anchor not in anchors(target):
             lines.append(f"{page.relative_to(ROOT)}: no such heading: {link}")
+        elif not defines(target, match["text"] or ""):
+            lines.append(f"{page.relative_to(ROOT)}: {match['text']} is not defined in {link}")
     return lines
+
+
+def defines(target: Path, text: str) -> bool:
+    """Return whether a Python file defines the name that a link's text is; true where the text is no name."""
+    name = CODE_NAME.fullmatch(text)
+    if target.suffix != ".py" or name is None or name[1].endswith(".py"):
+        return True
+    last = name[1].rpartition(".")[2]
+    return bool(re.search(rf"^\s*(async def|def|class) {last}\b|^{last}\b.* = ", target.read_text("utf-8"), re.MULTILINE))
 
 
 def anchors(page: Path) -> set[str]:
