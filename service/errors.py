@@ -1,42 +1,21 @@
-"""What the service refuses, and how it says so over HTTP: RFC 9457 problem+json with stable types.
+"""The errors of the service, and their form over HTTP: RFC 9457 problem+json with stable types.
 
 ServiceError
- ├── EmptyImage             400 no bytes
- ├── UndecodableImage       400 a known signature that does not decode
- ├── MalformedForm          400 a multipart body that cannot be read
- ├── MalformedInference     400 a request of the Open Inference Protocol that cannot be read
- ├── Unauthorized           401 no API key, or none that is in use
- ├── Forbidden              403 a key without the scope
- ├── ForeignPage            403 another site's page or name, where no key is needed
- ├── UnknownProduct         404 no such product
- ├── ProductUnusable        404 the product has no usable bundle
- ├── UnknownVersion         404 the product has no such version
- ├── VersionUnusable        409 broken, not calibrated, or none to go back to
- ├── StateChanged           409 somebody else changed the product at the same time
- ├── PreconditionFailed     412 If-Match names another revision of the product
- ├── UnknownInspection      404 never accepted, or kept long enough
- ├── UnknownArtifact        404 no such picture, or none yet
- ├── UnknownStation         404 the station is not set
- ├── UnknownPart            404 no image with this serial
- ├── NotReviewable          409 not ended yet, or reviewed too often
- ├── BodyTooSlow            408 the body did not come in time
- ├── VersionNotActive       404 of a product, in the Open Inference Protocol
- ├── KeyReused              409 Idempotency-Key with another request
- ├── NotReplayable          409 a replay that cannot be
- ├── BodyTooLarge           413 more bytes than allowed
- ├── UnknownFormat          415 no signature of an allowed format
- ├── InvalidFields          422 fields, parameters or headers
- ├── TooManyPixels          422 more pixels than allowed
- ├── BacklogFull            429 too many wait: come back later
- ├── WaitTooLong            429 it would wait too long: come back later
- ├── DeadlineUnreachable    429 its deadline would pass before its turn
- ├── TooManyUploads         429 more bytes at a time than the process may hold
- ├── TooManyStreams         429 of followed events
- ├── RateExceeded           429 too many calls of one key or address
- ├── InspectionFailed       500 for clients that wait: it ended without a verdict
- ├── QueueUnavailable       503 Redis is away, or refuses
- ├── StorageUnavailable     503 the artifact store is away, full or read-only
- └── InspectionUnfinished   504 for clients that wait: not in time
+ ├── 400 EmptyImage, UndecodableImage, MalformedForm, MalformedInference
+ ├── 401 Unauthorized
+ ├── 403 Forbidden, ForeignPage
+ ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
+ │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart
+ ├── 408 BodyTooSlow
+ ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, NotReplayable
+ ├── 412 PreconditionFailed
+ ├── 413 BodyTooLarge
+ ├── 415 UnknownFormat
+ ├── 422 InvalidFields, TooManyPixels
+ ├── 429 BacklogFull, WaitTooLong, DeadlineUnreachable, TooManyUploads, TooManyStreams, RateExceeded
+ ├── 500 InspectionFailed
+ ├── 503 QueueUnavailable, StorageUnavailable
+ └── 504 InspectionUnfinished
 """
 
 from __future__ import annotations
@@ -48,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:glad:problem:"
+_ID, _OLD_ID = "019abc12-3456-7def-8123-456789abcdef", "019abc12-0000-7def-8123-456789abcdef"
 MOST_SHOWN = 16
 """Of the fields that one request has wrong."""
 
@@ -115,6 +95,10 @@ class ServiceError(Exception):
     status: ClassVar[HTTPStatus]
     slug: ClassVar[str]
     title: ClassVar[str]
+    example: ClassVar[str]
+    """A `detail` as it may be, for the API's documents."""
+    example_retry_after_s: ClassVar[int | None] = None
+    """Seconds that the example asks the caller to wait; None: this error sends no Retry-After."""
 
     def __init__(
         self, detail: str, *, errors: list[FieldProblem] | None = None, retry_after_s: int | None = None
@@ -134,74 +118,87 @@ class ServiceError(Exception):
 
     def problem(self, instance: str) -> Problem:
         """The body of the answer."""
-        return Problem(
-            type=self.type,
-            title=self.title,
-            status=self.status,
-            detail=self.detail,
-            instance=instance,
-            errors=self.errors,
-        )
+        return self._problem(self.detail, instance, self.errors)
+
+    @classmethod
+    def example_problem(cls, instance: str) -> Problem:
+        """Return the body of an example answer, for the API's documents."""
+        return cls._problem(cls.example, instance)
+
+    @classmethod
+    def _problem(cls, detail: str, instance: str, errors: list[FieldProblem] | None = None) -> Problem:
+        kind = TYPE_PREFIX + cls.slug
+        return Problem(type=kind, title=cls.title, status=cls.status, detail=detail, instance=instance, errors=errors)
 
 
 class EmptyImage(ServiceError):
     """No bytes."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "empty-image", "Empty image"
+    example = "the image has 0 bytes: send the file's content"
 
 
 class UndecodableImage(ServiceError):
     """A known signature that does not decode."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "Image does not decode"
+    example = "JPEG image of 20480 bytes does not decode (image file is truncated): send it again"
 
 
 class MalformedForm(ServiceError):
     """A multipart body that cannot be read."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-form", "Malformed multipart form"
+    example = "the multipart body ends before its closing boundary: it was cut off; send it again"
 
 
 class MalformedInference(ServiceError):
     """A request of the Open Inference Protocol that cannot be read."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-inference", "Malformed inference request"
+    example = "input 'image' has shape [0]: send 1 to 16 images in a request"
 
 
 class InvalidFields(ServiceError):
     """Fields, parameters or headers."""
 
     status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"
+    example = "captured_at: Input should have timezone info"
 
 
 class UnknownFormat(ServiceError):
     """No signature of an allowed format."""
 
     status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown-format", "Unknown image format"
+    example = "the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"
 
 
 class TooManyPixels(ServiceError):
     """More pixels than allowed."""
 
     status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-pixels", "Too many pixels"
+    example = "image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"
 
 
 class BodyTooLarge(ServiceError):
     """More bytes than allowed."""
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "Body too large"
+    example = "the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"
 
 
 class BodyTooSlow(ServiceError):
     """The body did not come in time."""
 
     status, slug, title = HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "Body too slow"
+    example = "the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S"
 
 
 class Unauthorized(ServiceError):
     """No API key, or none that is in use."""
 
     status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "API key needed"
+    example = "send an API key as `Authorization: Bearer glad_…`"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -213,6 +210,7 @@ class Forbidden(ServiceError):
     """A key without the scope that the call takes."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "Key lacks a scope"
+    example = "key 'camera-1' has the scope submit; GET /v1/products takes 'read'"
 
     def __init__(self, detail: str, *, scope: str) -> None:
         super().__init__(detail)
@@ -228,150 +226,183 @@ class ForeignPage(ServiceError):
     """Another site's page in a browser, or a name that is not this machine's, where no key is needed."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
+    example = "a page of https://example.com called; without API keys only pages of this service may"
 
 
 class RateExceeded(ServiceError):
     """Too many calls of one key or address."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
+    example = "too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed"
+    example_retry_after_s = 1
 
 
 class TooManyStreams(ServiceError):
     """As many clients follow the events as may."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
+    example = "100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"
 
 
 class UnknownInspection(ServiceError):
     """Never accepted, or kept long enough."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-inspection", "Unknown inspection"
+    example = f"no inspection '{_ID}': it was never accepted here, or is no longer kept"
 
 
 class UnknownArtifact(ServiceError):
     """No such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
+    example = f"inspection {_ID} has no heatmap.png: its state is queued, and it has image"
 
 
 class UnknownStation(ServiceError):
     """The station is not set."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-station", "Unknown station"
+    example = "no station 'line-4': set its product with PUT /v1/stations/{station}"
 
 
 class UnknownPart(ServiceError):
     """No image with this serial is kept."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-part", "Unknown part"
+    example = "no image with serial 'SN-000124' is kept: check the serial, or the time since its inspection"
 
 
 class NotReviewable(ServiceError):
     """Not ended yet, or reviewed too often."""
 
     status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
+    example = f"inspection {_ID} is running: it can be reviewed when it has ended"
 
 
 class NotReplayable(ServiceError):
     """It has a verdict, cannot be read, or its image is gone."""
 
     status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
+    example = f"inspection {_OLD_ID} has a verdict: only failed and expired ones are replayed"
 
 
 class KeyReused(ServiceError):
     """Idempotency-Key with another request."""
 
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
+    example = f"Idempotency-Key 'line-3-000123-top' was used for inspection {_ID} with another image"
 
 
 class InspectionFailed(ServiceError):
     """It ended without a verdict, and a client waits for one."""
 
     status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
+    example = f"inspection {_ID} is failed: model_error: a model call failed"
 
 
 class InspectionUnfinished(ServiceError):
     """It has not ended in the time that a client can wait, or expired."""
 
     status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
+    example = f"inspection {_ID} is running after 50 s; it goes on: repeat the request with the same id to wait on"
+    example_retry_after_s = 1
 
 
 class UnknownProduct(ServiceError):
     """No such product."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-product", "Unknown product"
+    example = "no product 'brackt'; known: bracket"
 
 
 class ProductUnusable(ServiceError):
     """The product has no usable bundle."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
+    example = "product 'bracket' has no usable bundle; the service's log says why: activate another version"
 
 
 class UnknownVersion(ServiceError):
     """The product has no such version."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+    example = "product 'bracket' has no version '9': use one of 2, 1"
 
 
 class VersionNotActive(ServiceError):
     """Another version of the product inspects now."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "version-not-active", "Version is not active"
+    example = "version '1' of 'bracket' is not active; '2' is: leave the version out, or activate that one"
 
 
 class VersionUnusable(ServiceError):
     """A version is broken or not calibrated, or there is none to go back to."""
 
     status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
+    example = "product bracket: no version was active before 2; activate one by name"
 
 
 class StateChanged(ServiceError):
     """Somebody else changed the product at the same time."""
 
     status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
+    example = "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again"
 
 
 class PreconditionFailed(ServiceError):
     """If-Match names another revision of the product."""
 
     status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "Product is at another revision"
+    example = 'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again'
 
 
 class BacklogFull(ServiceError):
     """Come back later."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
+    example = "1000 inspections are queued or running; the limit is 1000: send it again later"
+    example_retry_after_s = 2
 
 
 class WaitTooLong(ServiceError):
     """By the measured pace it would wait longer than is allowed."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
+    example = "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later"
+    example_retry_after_s = 600
 
 
 class DeadlineUnreachable(ServiceError):
     """By the measured pace its deadline would pass before its turn."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
+    example = "a new inspection would wait about 12.5 s; its deadline_ms is 5000: send it again later"
+    example_retry_after_s = 8
 
 
 class TooManyUploads(ServiceError):
     """More bytes at a time than the process may hold."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-uploads", "Too many uploads at a time"
+    example = "536000000 bytes of images are being taken now; the limit is 536870912: send it again later"
+    example_retry_after_s = 2
 
 
 class QueueUnavailable(ServiceError):
     """Redis is away, or refuses."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "queue-unavailable", "Queue unavailable"
+    example = "the queue does not answer, or refuses writes: try again later"
+    example_retry_after_s = 2
 
 
 class StorageUnavailable(ServiceError):
     """The artifact store is away, full or read-only."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
+    example = "the image could not be stored; it was not accepted: send it again later"
+    example_retry_after_s = 2
 
 
 class StartError(Exception):
