@@ -1,4 +1,4 @@
-"""The ASGI application: `create_app(settings)`. Importing does nothing; nothing connects before start-up."""
+"""The ASGI application: `create_app(settings)`. Nothing connects to anything before the application starts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
 from service.api.dependencies import Services
 from service.api.middleware.authentication import AuthenticationMiddleware
-from service.api.middleware.body_limits import BodyLimit, Limits
-from service.api.middleware.request_metrics import RequestMetricsMiddleware
-from service.api.middleware.request_tracing import TracingMiddleware
-from service.api.middleware.security_headers import SecurityHeadersMiddleware
+from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
+from service.api.middleware.browser import SecurityHeadersMiddleware, add_cors
+from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.oip import routes as oip
-from service.api.oip.wire import HEADER_LENGTH
 from service.api.openapi import docs_page
 from service.api.openapi.document import document_of
 from service.api.routes import (
@@ -32,27 +29,21 @@ from service.api.routes import (
     history,
     inspections,
     parts,
+    product_admin,
     products,
+    quality_gate,
     replays,
     reviews,
     stations,
 )
-from service.api.routes import (
-    product_admin as product_changes,
-)
-from service.api.routes import (
-    quality_gate as gates,
-)
 from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
+from service.auth.authenticator import Authenticator
 from service.auth.caller import authorize
-from service.auth.guard import (
-    Authenticator,
-    AuthPolicy,
-)
-from service.auth.key_cache import SharedKeys
+from service.auth.key_cache import KeyCache
+from service.auth.policy import AuthPolicy
 from service.auth.rate_limit import RateLimiter
-from service.auth.scopes import OPEN, is_submission
+from service.auth.scopes import PUBLIC_PATHS, is_submission
 from service.maintenance.sweeper import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
@@ -65,8 +56,8 @@ from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging, package_version
 from service.telemetry.metrics.api import ApiMetrics
-from service.telemetry.metrics.fleet import Limits as PlantLimits
-from service.telemetry.setup import open_tracing
+from service.telemetry.metrics.fleet import FleetLimits
+from service.telemetry.tracing import open_tracing
 
 DESCRIPTION = """
 Finds defects on factory products. Post an image of a part; get a verdict, a score, defect regions and a heatmap.
@@ -80,7 +71,7 @@ Finds defects on factory products. Post an image of a part; get a verdict, a sco
 - `/v2` speaks the **Open Inference Protocol**, for clients such as `tritonclient`: the same queue.
 """
 
-CALLS = (
+ROUTE_MODULES = (
     inspections,
     artifacts,
     batch,
@@ -90,19 +81,23 @@ CALLS = (
     reviews,
     replays,
     stations,
-    product_changes,
-    gates,
+    product_admin,
+    quality_gate,
     products,
     health,
     oip,
 )
-"""The modules whose calls the service takes, in the order of the document."""
+"""The modules whose routes the application serves, in the order of the OpenAPI document."""
 
 log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application for these settings; ValueError if they name no Redis. Redis itself may come later."""
+    """Return the application for these settings. Redis need not answer yet.
+
+    Raises:
+        ValueError: if the settings name no Redis.
+    """
     redis_url = settings.redis_url
     if redis_url is None:
         raise ValueError("GLAD_REDIS_URL is not set: name a Redis, or run `glad serve`, which brings a private one")
@@ -110,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings)
-        async with _open_site(settings, redis_url) as services:
+        async with _open_services(settings, redis_url) as services:
             app.state.services = services
             log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
             yield
@@ -130,50 +125,39 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings)
     problems.add_handlers(app, retry_after_s=settings.retry_after_s)
     documents = (docs_page,) if settings.docs else ()
-    for module in (*CALLS, *documents):
+    for module in (*ROUTE_MODULES, *documents):
         app.include_router(module.router)
-    app.openapi = lambda: document_of(app, [route for module in CALLS for route in module.router.routes])  # type: ignore[method-assign]
+    app.openapi = lambda: document_of(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
     return app
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
-    """From the innermost to the outermost: a request meets the last one first."""
-
-    def refused(slug: str, scope: Scope) -> None:
+    # Starlette wraps the application in each middleware anew: the last one that is added meets a request first.
+    def count_refusal(slug: str, scope: Scope) -> None:
         if is_submission(scope["method"], scope["path"]):
-            app.state.services.metrics.rejected(slug)
+            app.state.services.metrics.count_rejection(slug)
 
-    limits = Limits(settings.max_body_bytes, settings.body_timeout_s)
-    app.add_middleware(BodyLimit, limits=limits, held=lambda: app.state.services.held, refused=refused)
-    open_paths = OPEN | ({"/metrics"} if settings.metrics_open else set())
     app.add_middleware(
-        AuthenticationMiddleware, guard=lambda: app.state.services.guard, open_paths=open_paths, refused=refused
+        BodyLimitMiddleware,
+        limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s),
+        held=lambda: app.state.services.held,
+        on_refusal=count_refusal,
+    )
+    app.add_middleware(
+        AuthenticationMiddleware,
+        authenticator=lambda: app.state.services.authenticator,
+        public_paths=PUBLIC_PATHS | ({"/metrics"} if settings.metrics_open else set()),
+        on_refusal=count_refusal,
     )
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "X-API-Key",
-                "Idempotency-Key",
-                "If-Match",
-                "Prefer",
-                "Last-Event-ID",
-                "Content-Type",
-                "Content-Encoding",
-                HEADER_LENGTH,
-            ],
-            expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied", HEADER_LENGTH],
-        )
+        add_cors(app, settings.cors_origins)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(TracingMiddleware, tracing=lambda: app.state.services.tracing)
     app.add_middleware(RequestMetricsMiddleware, metrics=lambda: app.state.services.metrics)
 
 
 @asynccontextmanager
-async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
+async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     tracing = open_tracing("glad-api")
     decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
@@ -196,9 +180,9 @@ async def _open_site(settings: Settings, redis_url: str) -> AsyncIterator[Servic
                 artifacts=artifacts,
                 decoder=decoder,
                 held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),
-                metrics=ApiMetrics(CollectorRegistry(), PlantLimits.of(settings)),
+                metrics=ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings)),
                 tracing=tracing,
-                guard=Authenticator(AuthPolicy.of(settings), SharedKeys(client), RateLimiter(client)),
+                authenticator=Authenticator(AuthPolicy.from_settings(settings), KeyCache(client), RateLimiter(client)),
             )
     finally:
         decoder.close()

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from model_store.store import Store
 from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
-from service.auth.guard import Authenticator
+from service.auth.authenticator import Authenticator
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.results import Results
@@ -42,7 +42,7 @@ class Services:
     held: Held
     metrics: ApiMetrics
     tracing: Tracing
-    guard: Authenticator
+    authenticator: Authenticator
 
 
 def _site(request: Request) -> Services:

@@ -14,7 +14,7 @@ from model_store.store import Store
 from service.api.dependencies import Services
 from service.contract import Thresholds
 from service.queue.redis_health import read_redis_state
-from service.telemetry.metrics.common import quantiles
+from service.telemetry.metrics.common import good_score_quantiles
 from service.telemetry.metrics.fleet import ActiveBundle, FleetState
 
 T = TypeVar("T")
@@ -56,5 +56,5 @@ def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
         except (StoreError, ValueError):
             continue
         thresholds = Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
-        found.append(ActiveBundle(product, ref.version, thresholds, quantiles(ref.manifest.thresholds)))
+        found.append(ActiveBundle(product, ref.version, thresholds, good_score_quantiles(ref.manifest.thresholds)))
     return tuple(found)

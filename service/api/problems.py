@@ -50,7 +50,7 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def unread(request: Request, error: InvalidFields) -> Response:
         """Refused by FastAPI, before our own code could count it."""
         if is_submission(request.method, request.url.path):
-            request.app.state.services.metrics.rejected(error.slug)
+            request.app.state.services.metrics.count_rejection(error.slug)
         return await refused(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
@@ -68,7 +68,9 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected error", path=_shown(request.url.path), exc_info=error)
         detail = "an unexpected error; the service's log has it: report it with the time of this request"
-        return _plain(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, ALWAYS)  # made outside all middleware
+        return _plain(
+            request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, SECURITY_HEADERS
+        )  # made outside all middleware
 
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -121,7 +123,7 @@ def unknown_inspection(inspection_id: str) -> UnknownInspection:
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 
-ALWAYS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",

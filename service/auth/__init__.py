@@ -1,1 +1,1 @@
-"""The door: who may call, how often, and what every answer says to browsers."""
+"""Authentication and authorization: API keys, their scopes, and how often one caller may call."""

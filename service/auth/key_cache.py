@@ -1,4 +1,7 @@
-"""The keys as an API process knows them: read again every few seconds, so that no request waits for a look-up."""
+"""The API keys in the memory of an API process.
+
+They are read again every few seconds, so that a request waits for Redis only when they are due.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +28,24 @@ class KeyRing:
     """All keys at one moment."""
 
     by_id: dict[str, ApiKey]
-    any_made: bool
-    """Somebody has made a key: also one that this version does not understand closes the door."""
+    any_created: bool
+    """Whether a key was ever created. One that this version cannot read counts too: the service needs keys then."""
 
-    def find(self, presented: str) -> ApiKey | None:
-        """The key in use whose text this is. An unknown id costs the same comparison as a wrong secret."""
+    def find_key(self, presented: str) -> ApiKey | None:
+        """Return the key in use that has this text; None if there is none."""
         parts = split_key(presented)
         if parts is None:
             return None
         key_id, secret = parts
-        known = self.by_id.get(key_id)
-        if known is None:
-            same_digest(secret)
+        key = self.by_id.get(key_id)
+        if key is None:
+            same_digest(secret)  # an unknown id takes as long as a wrong secret, so that time does not tell ids
             return None
-        return known if known.opens(secret) else None
+        return key if key.accepts(secret) else None
 
 
-class SharedKeys:
-    """Reads the keys from Redis. While Redis is away, the last ones known count: little else can be had then."""
+class KeyCache:
+    """Reads the keys from Redis, at most every `refresh_s`. While Redis is away, the last keys that were read count."""
 
     def __init__(self, client: redis.asyncio.Redis, *, refresh_s: float = REFRESH_S) -> None:
         self._redis, self._refresh_s = client, refresh_s
@@ -50,18 +53,18 @@ class SharedKeys:
         self._ring: KeyRing | None = None
         self._due_at = 0.0
 
-    async def ring(self) -> KeyRing | None:
-        """The keys, at most `refresh_s` old; None if they were never read: nobody can be let in then."""
+    async def current_keys(self) -> KeyRing | None:
+        """Return the keys, at most `refresh_s` old; None if they could never be read."""
         if time.monotonic() >= self._due_at:
             async with self._reading:
-                if time.monotonic() >= self._due_at:
+                if time.monotonic() >= self._due_at:  # another request may have read them while this one waited
                     await self._read()
         return self._ring
 
     async def _read(self) -> None:
         try:
             stored = await asyncio.wait_for(cast("Any", self._redis.hgetall(keys.API_KEYS)), READ_TIMEOUT_S)
-            self._ring = KeyRing(parse_keys(stored), any_made=bool(stored))
+            self._ring = KeyRing(parse_keys(stored), any_created=bool(stored))
         except (RedisError, TimeoutError) as error:
-            log.warning("keys not read", error=str(error), kind=type(error).__name__)
+            log.warning("API keys could not be read", error=str(error), kind=type(error).__name__)
         self._due_at = time.monotonic() + self._refresh_s

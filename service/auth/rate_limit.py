@@ -1,4 +1,4 @@
-"""How often one caller may call: a token bucket in Redis, so that all API processes count together."""
+"""The limit of calls from one caller: a token bucket in Redis, so that all API processes count together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import redis.asyncio
 import structlog
@@ -22,35 +22,45 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Rate:
-    """So many calls a second in the long run, and so many at once."""
+    """A limit: calls a second in the long run, and calls at once."""
 
     per_s: float
     burst: int
 
 
 class RateLimiter:
-    """Counts calls. While Redis is away nothing is counted: what needs Redis is refused then anyway."""
+    """Counts calls in Redis. While Redis is away nothing is counted: calls that need Redis are refused then anyway."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._script = client.register_script(load("token_bucket"))
 
-    async def wait_s(self, what: str, who: str, rate: Rate) -> int:
-        """Counts one call of `who`. 0: it may pass; else whole seconds until the next one may."""
-        call = self._script(keys=[keys.rate(what, who)], args=[rate.per_s, rate.burst])
+    async def count_call(self, kind: Literal["calls", "failures"], caller: str, rate: Rate) -> int:
+        """Count one call and return the seconds to wait: 0 if it may pass.
+
+        Args:
+            kind: each kind of calls has a bucket of its own.
+            caller: a key's id, or an address of `client_address`.
+            rate: the limit.
+        """
+        call = self._script(keys=[keys.rate(kind, caller)], args=[rate.per_s, rate.burst])
         try:
             wait_ms = await asyncio.wait_for(cast("Any", call), ANSWER_TIMEOUT_S)
         except (RedisError, TimeoutError) as error:
-            log.warning("rate not counted", error=str(error), kind=type(error).__name__)
+            log.warning("call not counted by the rate limit", error=str(error), kind=type(error).__name__)
             return 0
         return math.ceil(int(wait_ms) / 1000)
 
 
-def address_of(client: tuple[str, int] | None) -> str:
-    """Who calls, by the network: an IPv4 address, or the /64 of an IPv6 address, which one caller has for itself."""
+def client_address(client: tuple[str, int] | None) -> str:
+    """Return the address that identifies a client: IPv4, or the /64 network of IPv6, which one client has for itself.
+
+    Args:
+        client: host and port of the connection; None for a unix socket.
+    """
     host = client[0] if client else ""
     try:
         address = ipaddress.ip_address(host)
-    except ValueError:  # a unix socket, or a name that a test gave
+    except ValueError:  # a unix socket, or the name that an ASGI test client gives
         return host[:64] or "unknown"
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:

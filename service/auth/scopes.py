@@ -1,4 +1,4 @@
-"""What a key may do, and which call asks for what. One table, so that it can be read at a glance."""
+"""The scopes of API keys, and the table of which call needs which scope."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A right that a key carries."""
+    """A right that an API key has."""
 
     SUBMIT = "submit"
     """Send images: cameras."""
     READ = "read"
     """See inspections, pictures, products and metrics: MES, dashboards."""
     REVIEW = "review"
-    """Give an operator's judgement."""
+    """Record an operator's decision."""
     ADMIN = "admin"
-    """Change what decides; includes every other right."""
+    """Change what verdicts depend on; includes every other scope."""
 
 
-NEEDED: dict[tuple[str, str], Scope] = {
+REQUIRED_SCOPES: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/products/{product}/inspections"): Scope.SUBMIT,
     ("POST", "/v1/products/{product}/inspections:batch"): Scope.SUBMIT,
     ("POST", "/v1/stations/{station}/inspections"): Scope.SUBMIT,
@@ -48,24 +48,27 @@ NEEDED: dict[tuple[str, str], Scope] = {
     ("POST", "/v2/models/{model}/versions/{version}/infer"): Scope.SUBMIT,
     ("GET", "/metrics"): Scope.READ,
 }
-"""(method, path as the OpenAPI document writes it) -> the scope that it takes."""
+"""(method, path template of the OpenAPI document) -> the scope that the call needs."""
 
 _PROBES = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 _DOCUMENTS = {"/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png", "/openapi.json"}
-OPEN = frozenset(_PROBES | _DOCUMENTS)
-"""Paths that ask for no key: probes, and the description of the interface."""
+PUBLIC_PATHS = frozenset(_PROBES | _DOCUMENTS)
+"""Paths that need no key: probes, and the description of the API."""
 
 
-def needed_scope(method: str, path: str) -> Scope:
-    """The scope that a call takes. One that the table does not name takes `admin`: a forgotten line lets nobody in."""
-    return NEEDED.get((method, path), Scope.ADMIN)
+def required_scope(method: str, path: str) -> Scope:
+    """Return the scope that a call needs. One that is missing from the table needs `admin`: forgetting a line in the
+    table never opens a call."""
+    return REQUIRED_SCOPES.get((method, path), Scope.ADMIN)
 
 
 _SUBMISSIONS = tuple(
-    re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for (_, path), scope in NEEDED.items() if scope is Scope.SUBMIT
+    re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
+    for (_, path), scope in REQUIRED_SCOPES.items()
+    if scope is Scope.SUBMIT
 )
 
 
 def is_submission(method: str, path: str) -> bool:
-    """Whether a request, by its path as it came, brings images."""
-    return method == "POST" and any(one.fullmatch(path) for one in _SUBMISSIONS)
+    """Return whether a request submits images, by its method and its path as it came."""
+    return method == "POST" and any(pattern.fullmatch(path) for pattern in _SUBMISSIONS)

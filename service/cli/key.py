@@ -57,7 +57,7 @@ def list_keys(
 ) -> None:
     """Every key ever made, with its scopes; never the key itself."""
     with _key_store(data_dir, redis_bin) as store:
-        found = store.all()
+        found = store.list_keys()
     if as_json:
         print(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in found], indent=2))
         return

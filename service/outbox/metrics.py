@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from service.queue.outbox import Standing
-from service.telemetry.logs import build_info
+from service.telemetry.metrics.common import build_info
 
 
 class OutboxMetrics:

@@ -1,5 +1,4 @@
-"""Logs, one JSON object a line, and what says which version runs. Metrics are in service.metrics, traces in
-service.telemetry.tracing."""
+"""Logs: one JSON object a line on stderr, without secrets. And the version that logs, traces and metrics name."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
 
 from service.settings import Settings
 
@@ -19,15 +17,8 @@ _WEBHOOK_SECRET = re.compile(r"(whsec_)[A-Za-z0-9+/=]+")
 _URL_PASSWORD = re.compile(r"(://[^\s/@:\"]*:)[^\s/@\"]+@")
 
 
-def build_info(registry: CollectorRegistry) -> None:
-    """Adds `glad_build_info`."""
-    Gauge("glad_build_info", "1; the labels say what runs", ["version"], registry=registry).labels(
-        package_version()
-    ).set(1)
-
-
 def package_version() -> str:
-    """The installed version of the distribution; `0+unknown` when run from a bare checkout."""
+    """Return the installed version of the distribution; `0+unknown` when run from a bare checkout."""
     try:
         return version("glad-inspect")
     except PackageNotFoundError:
@@ -35,7 +26,7 @@ def package_version() -> str:
 
 
 class _JsonLines(logging.Handler):
-    """Writes to what stderr is now."""
+    """Writes each record to the stderr of that moment, which a test or a supervisor may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -45,13 +36,13 @@ class _JsonLines(logging.Handler):
 
 
 def hide_secrets(_logger: Any, _method: str, line: Any) -> str:
-    """A finished log line without the secrets of API keys and webhooks and without passwords of URLs."""
+    """Return a finished log line without the secrets of API keys and webhooks, and without passwords in URLs."""
     without_keys = _WEBHOOK_SECRET.sub(r"\1***", _KEY_SECRET.sub(r"\1_***", str(line)))
     return _URL_PASSWORD.sub(r"\1***@", without_keys)
 
 
 def configure_logging(settings: Settings) -> None:
-    """One JSON object per line on stderr, for this project's events and for libraries' log records alike."""
+    """Write this project's events and the log records of libraries as one JSON object a line on stderr."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -82,10 +73,10 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     root = logging.getLogger()
-    # Of handlers only our own is replaced: a second application in one process adds no second line.
+    # Only a handler of ours is replaced: a second application in the same process does not write every line twice.
     root.handlers = [other for other in root.handlers if not isinstance(other, _JsonLines)] + [handler]
     root.setLevel(settings.log_level.upper())
-    # One line per request is what `inspection accepted` says already.
+    # No line per request: `inspection accepted` says more.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").handlers = []
     logging.getLogger("python_multipart").setLevel(logging.WARNING)

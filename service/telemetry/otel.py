@@ -1,5 +1,5 @@
-"""Spans to an OpenTelemetry collector, over OTLP and HTTP. Imported only where one is named: see
-service.telemetry.tracing."""
+"""Tracing with OpenTelemetry, over OTLP and HTTP. `service.telemetry.tracing.open_tracing` imports it if a collector is
+named."""
 
 from __future__ import annotations
 
@@ -17,43 +17,42 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service.contract import Job, Result, Timings
 from service.telemetry.logs import package_version
-from service.telemetry.tracing import RequestSpan, set_traceparent
 
 STAGES = ("queue", "decode", "encode", "denoise", "score")
-CLOSE_PATIENCE_MS = 3000
+CLOSE_TIMEOUT_MS = 3000
 
 _W3C = TraceContextTextMapPropagator()
 
 
 class OtelTracing:
-    """Spans are sent in batches from a thread of their own; a collector that is away costs spans, never images."""
+    """Tracing that sends its spans in batches, from a thread of its own: a collector that is away costs spans, never
+    images. OpenTelemetry reads the collector's address from the environment."""
 
     def __init__(self, service: str) -> None:
-        """`service`: the name under which the process appears. The collector's address is OpenTelemetry's to read."""
+        """Open a provider whose spans carry the name `service`."""
         resource = Resource.create({"service.name": service, "service.version": package_version()})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer: Tracer = self._provider.get_tracer("glad")
 
     @contextmanager
-    def request(self, method: str, headers: Mapping[str, str]) -> Iterator[RequestSpan]:
-        """The span of a request, current while it lasts, with its context ready for a job."""
+    def request_span(self, method: str, headers: Mapping[str, str]) -> Iterator[OtelRequestSpan]:
+        """Open the span of a request, within the caller's trace if `headers` carry one."""
         with self._tracer.start_as_current_span(method, _W3C.extract(headers), SpanKind.SERVER) as span:
-            set_traceparent(_traceparent_of(span))
-            try:
-                yield _Request(span, method)
-            finally:
-                set_traceparent(None)
+            yield OtelRequestSpan(span, method)
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """A part of what is current."""
+        """Open a span within the current one."""
         with self._tracer.start_as_current_span(name):
             yield
 
-    def inspected(self, job: Job, result: Result) -> None:
-        """The inspection's span, in the request's trace. It is drawn when it has ended: the engine interleaves images,
-        so stages are laid end to end; their durations are exact, their places are not."""
+    def record_inspection(self, job: Job, result: Result) -> None:
+        """Record the inspection's span, within the request's trace, and one span for each of its stages.
+
+        The engine interleaves the steps of many images, so the stages are drawn end to end after the inspection has
+        ended: their durations are exact, their places in time are not. A job without a trace gets no span.
+        """
         if job.traceparent is None:
             return
         ended = time.time_ns()
@@ -67,8 +66,8 @@ class OtelTracing:
         span.end(ended)
 
     def close(self) -> None:
-        """Sends what is left, for a few seconds at most."""
-        self._provider.force_flush(CLOSE_PATIENCE_MS)
+        """Send the spans that are left, for at most `CLOSE_TIMEOUT_MS`."""
+        self._provider.force_flush(CLOSE_TIMEOUT_MS)
         self._provider.shutdown()
 
     def _draw_stages(self, parent: Context, timings: Timings, began: int) -> None:
@@ -79,39 +78,43 @@ class OtelTracing:
             span.end(at)
 
 
-class _Request:
+class OtelRequestSpan:
+    """The span of one request while it lasts."""
+
     def __init__(self, span: Span, method: str) -> None:
         self._span, self._method = span, method
 
-    def answered(self, route: str, status: int) -> None:
-        """Names the span by its route."""
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context that a job of this request carries."""
+        carrier: dict[str, str] = {}
+        _W3C.inject(carrier, set_span_in_context(self._span))
+        return carrier.get("traceparent")
+
+    def set_response(self, route: str, status: int) -> None:
+        """Name the span by the path's template, and record the status of the answer."""
         self._span.update_name(f"{self._method} {route}")
         self._span.set_attributes({"http.route": route, "http.response.status_code": status})
         if status >= 500:
             self._span.set_status(StatusCode.ERROR)
 
 
-def _traceparent_of(span: Span) -> str | None:
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, set_span_in_context(span))
-    return carrier.get("traceparent")
-
-
 def _total_ns(job: Job, result: Result, now_ns: int) -> int:
-    """From acceptance to the end: as measured, or by two machines' clocks where the inspection did not come so far."""
+    """Return the nanoseconds from acceptance to the end: measured, or by the clocks of two machines if the inspection
+    ended before it was measured."""
     if result.timings_ms is not None:
         return round(result.timings_ms.total * 1e6)
     return max(0, now_ns - round(job.accepted_at.timestamp() * 1e9))
 
 
 def _attributes(result: Result) -> dict[str, str | float]:
-    told: dict[str, str | float | None] = {
+    attributes: dict[str, str | float | None] = {
         "glad.inspection_id": result.id,
         "glad.product": result.product,
         "glad.bundle_version": result.bundle.version if result.bundle else None,
         "glad.station": result.station,
         "glad.state": result.state.value,
         "glad.verdict": result.verdict.value if result.verdict else None,
-        "glad.scoring": result.score,
+        "glad.score": result.score,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

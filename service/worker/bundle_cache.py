@@ -137,7 +137,7 @@ class BundleCache:
         log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
         if self._metrics is not None:
             calibration = bundle.manifest.calibration
-            self._metrics.loaded(product, version, loaded.engine, seconds=took_s, calibration=calibration)
+            self._metrics.bundle_loaded(product, version, loaded.engine, seconds=took_s, calibration=calibration)
         return LoadedBundle(
             hash=bundle.hash,
             manifest=bundle.manifest,
@@ -149,7 +149,7 @@ class BundleCache:
 
     def _unloaded(self, left: LoadedBundle) -> None:
         if self._metrics is not None:
-            self._metrics.unloaded(left.manifest.product, left.manifest.version, left.engine)
+            self._metrics.bundle_unloaded(left.manifest.product, left.manifest.version, left.engine)
 
     def _shared(self, loaded: LoadedModels) -> Models:
         """The same models, with what another bundle has loaded already in place of what was loaded again."""

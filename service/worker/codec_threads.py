@@ -169,8 +169,8 @@ class Codecs:
     def _complete(self, claimed: ClaimedJob, result: Result) -> Gone:
         """Makes the result the visible one, unless another worker has the job by now."""
         if self._insist("result", claimed, lambda: self._jobs.complete(claimed, result)):
-            self._metrics.ended(result)
-            self._tracing.inspected(claimed.job, result)
+            self._metrics.count_result(result)
+            self._tracing.record_inspection(claimed.job, result)
             _log_end(result)
         else:
             log.warning("result dropped: another worker has the job", inspection_id=claimed.id)

@@ -196,14 +196,14 @@ class Engine(Generic[Bundle, Image, Found]):
     def _step(self) -> tuple[str, ...]:
         """One step of the group whose turn it is; returns the jobs that have walked all their way."""
         turn = self._scheduler.turn()
-        self._metrics.lanes(self._scheduler.walking, self._scheduler.lanes)
+        self._metrics.set_lanes(self._scheduler.walking, self._scheduler.lanes)
         if turn is None:
             self._pulse.nobody_walks()
             return ()
         began = self._clock()
         stepped = self._runner.step(turn.group, turn.jobs)
         self._pulse.step_completed(lanes=stepped.size)
-        self._metrics.stepped(stepped.size, self._clock() - began)
+        self._metrics.observe_step(stepped.size, self._clock() - began)
         self._note_switches(turn.jobs)
         for job in stepped.freed:
             self._scheduler.freed(job)
@@ -218,7 +218,7 @@ class Engine(Generic[Bundle, Image, Found]):
             if guest.switching:
                 self._guests[job] = replace(guest, switching=False)
                 named = guest.claimed.job
-                self._metrics.switched(named.product, named.bundle_version, self._clock() - guest.began_at)
+                self._metrics.bundle_switched(named.product, named.bundle_version, self._clock() - guest.began_at)
 
     def _finish(self, finished: Sequence[str]) -> None:
         """Scores what has walked all its way, frees its lane, and passes it on to be drawn and stored."""

@@ -72,6 +72,6 @@ class LeaseKeeper:
             log.warning("leases lost", inspections=[claimed.id for claimed in lost])
         if reclaimed.suspects or reclaimed.dead:
             log.warning("jobs of dead workers", suspects=reclaimed.suspects, given_up=reclaimed.dead)
-            self._metrics.reclaimed(reclaimed)
+            self._metrics.count_reclaimed(reclaimed)
         with self._lock:
             self._lost |= {claimed.entry_id for claimed in lost}

@@ -35,7 +35,7 @@ from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.telemetry.setup import open_tracing
+from service.telemetry.tracing import open_tracing
 from service.worker.bundle_cache import BundleCache, Load, first_to_warm
 from service.worker.codec_threads import Codecs
 from service.worker.engine import Engine

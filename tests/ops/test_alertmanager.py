@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from service.host.child_process import Child
 from service.queue.redis_health import Durability, RedisState
 from service.settings import Settings
-from service.telemetry.metrics.fleet import FleetCollector, FleetState, Limits
+from service.telemetry.metrics.fleet import FleetCollector, FleetLimits, FleetState
 from tests.support.manifests import ROOT, composed
 from tests.support.processes import eventually, free_port
 from tests.support.receiver import Receiver, receiving
@@ -96,9 +96,9 @@ def is_ready(url: str) -> bool:
 def metrics_port() -> Iterator[int]:
     """An API's gauges where two images were given up."""
     registry, port = CollectorRegistry(), free_port()
-    plant = FleetCollector(Limits.of(Settings()))
-    plant.sight = FleetState(redis=RedisState(1, 2, 1, True, Durability(True, "noeviction"), {"dead": 2}))
-    registry.register(plant)
+    fleet = FleetCollector(FleetLimits.from_settings(Settings()))
+    fleet.state = FleetState(redis=RedisState(1, 2, 1, True, Durability(True, "noeviction"), {"dead": 2}))
+    registry.register(fleet)
     server, thread = start_http_server(port, "127.0.0.1", registry)
     yield port
     server.shutdown()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.app import create_app
-from service.auth.scopes import OPEN
+from service.auth.scopes import PUBLIC_PATHS
 from service.settings import Settings
 from tests.support.manifests import OVERLAYS, documents, named
 
@@ -18,7 +18,7 @@ INSIDE = {"/metrics", "/health/live"}
 
 def paths() -> set[str]:
     """Every path that the API answers, by its template."""
-    return set(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi()["paths"]) | set(OPEN)
+    return set(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi()["paths"]) | set(PUBLIC_PATHS)
 
 
 def rules(overlay: str) -> Iterator[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from glad.quality_gate.limits import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
 from service.api.dependencies import Services
-from service.auth.key_cache import SharedKeys
+from service.auth.key_cache import KeyCache
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
@@ -136,7 +136,7 @@ StartApp = Callable[..., Any]
 @pytest.fixture
 def keys_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """API keys are read at every request, so that no test waits for the next reading."""
-    monkeypatch.setattr(SharedKeys.__init__, "__kwdefaults__", {"refresh_s": 0.0})
+    monkeypatch.setattr(KeyCache.__init__, "__kwdefaults__", {"refresh_s": 0.0})
 
 
 @pytest_asyncio.fixture

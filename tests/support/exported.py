@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Metric
 from service.outbox.metrics import OutboxMetrics
 from service.settings import Settings
 from service.telemetry.metrics.api import ApiMetrics
-from service.telemetry.metrics.fleet import Limits
+from service.telemetry.metrics.fleet import FleetLimits
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.worker.heartbeat import Heartbeat, Vitals
 
@@ -18,7 +18,7 @@ SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), 
 def registries() -> dict[str, CollectorRegistry]:
     """Process -> what its port shows."""
     found = {name: CollectorRegistry() for name in ("api", "worker", "outbox")}
-    ApiMetrics(found["api"], Limits.of(Settings()))
+    ApiMetrics(found["api"], FleetLimits.from_settings(Settings()))
     WorkerMetrics(found["worker"])
     found["worker"].register(Vitals(Heartbeat(1), "cpu"))
     OutboxMetrics(found["outbox"])

@@ -64,7 +64,7 @@ async def accept(
     key = IdempotencyKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
     submission = await store_and_enqueue(services, job, upload, key)
     if submission.outcome is Outcome.ACCEPTED:
-        services.metrics.submitted(product, job.priority.value, job.station)
+        services.metrics.count_submission(product, job.priority.value, job.station)
         log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
     return Accepted(job, submission)
 

@@ -18,10 +18,10 @@ def rejections_counted(services: Services) -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        services.metrics.rejected(error.slug)
+        services.metrics.count_rejection(error.slug)
         raise
     except RedisError:  # on its way to become that answer: service.api.problems
-        services.metrics.rejected(QueueUnavailable.slug)
+        services.metrics.count_rejection(QueueUnavailable.slug)
         raise
 
 
@@ -33,4 +33,4 @@ def stage(services: Services, name: str) -> Iterator[None]:
         with services.tracing.span(name):
             yield
     finally:
-        services.metrics.stage(name, time.perf_counter() - began)
+        services.metrics.observe_stage(name, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Authentication before a byte of the body is read: a request passes with its caller, or is answered here."""
+"""Authentication before a byte of the body is read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_answer
-from service.auth.caller import ANYBODY, Caller
-from service.auth.guard import Authenticator
-from service.auth.rate_limit import address_of
+from service.auth.authenticator import Authenticator
+from service.auth.caller import ANONYMOUS
+from service.auth.rate_limit import client_address
 from service.errors import RateExceeded, ServiceError
 
 log = structlog.get_logger(__name__)
@@ -23,34 +23,45 @@ class AuthenticationMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        guard: Callable[[], Authenticator],
-        open_paths: frozenset[str],
-        refused: Callable[[str, Scope], None],
+        authenticator: Callable[[], Authenticator],
+        public_paths: frozenset[str],
+        on_refusal: Callable[[str, Scope], None],
     ) -> None:
-        """`guard`: the process's guard, once it has started. `refused`: told every refusal's slug, and its request."""
-        self._app, self._guard, self._open_paths, self._refused = app, guard, open_paths, refused
+        """Wrap `app`.
+
+        Args:
+            app: the application behind this middleware.
+            authenticator: called for each request, because the authenticator exists only after the start.
+            public_paths: paths that need no key.
+            on_refusal: called with the slug of each refusal and the scope of its request.
+        """
+        self._app, self._authenticator = app, authenticator
+        self._public_paths, self._on_refusal = public_paths, on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 401, 403, 429 or 503."""
+        """Pass the request on, or answer 401, 403, 429 or 503."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._admit(scope)
+            if scope["path"] in self._public_paths:
+                caller = ANONYMOUS
+            else:
+                caller = await self._authenticator().authenticate(Headers(scope=scope), scope.get("client"))
         except ServiceError as error:
-            self._refuse(error, scope)
+            self._record(error, scope)
             await problem_answer(error, scope["path"])(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    def _refuse(self, error: ServiceError, scope: Scope) -> None:
-        self._refused(error.slug, scope)
-        if not isinstance(error, RateExceeded):  # whoever floods the door shall not flood the log
-            status, address = int(error.status), address_of(scope.get("client"))
-            log.info("refused at the door", type=error.type, status=status, path=scope["path"][:200], address=address)
-
-    async def _admit(self, scope: Scope) -> Caller:
-        if scope["path"] in self._open_paths:
-            return ANYBODY
-        return await self._guard().admit(Headers(scope=scope), scope.get("client"))
+    def _record(self, error: ServiceError, scope: Scope) -> None:
+        self._on_refusal(error.slug, scope)
+        if not isinstance(error, RateExceeded):  # a flood of calls must not become a flood of log lines
+            log.info(
+                "request refused by authentication",
+                type=error.type,
+                status=int(error.status),
+                path=scope["path"][:200],
+                address=client_address(scope.get("client")),
+            )

@@ -1,4 +1,4 @@
-"""What a body may be, whatever its headers say: so many bytes, all bodies together so many, and not slower than so."""
+"""Limits of request bodies, whatever their headers say: bytes of one body, bytes of all bodies together, and speed."""
 
 from __future__ import annotations
 
@@ -16,47 +16,54 @@ from service.api.uploads.memory_budget import Held
 from service.errors import BodyTooLarge, BodyTooSlow, ServiceError, TooManyUploads
 
 SLOWEST_BYTES_PER_S = 16 << 10
-"""A body that comes no slower than this may be of any allowed size."""
+"""A body that comes at least this fast may take as long as its allowed size needs."""
 MAX_JSON_BYTES = 256 << 10
-"""Of a call that takes no image: a station of 32 expected views with every letter escaped has 50 KB."""
-_WITH_IMAGES = ("/inspections", "/inspections:batch", "/infer")
-"""How the paths end whose bodies hold images."""
+"""Limit of a call that takes no image: a station of 32 expected views with every letter escaped has 50 KB."""
+_IMAGE_PATHS = ("/inspections", "/inspections:batch", "/infer")
+"""Ends of the paths whose bodies hold images."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What bodies may be."""
+class BodyLimits:
+    """Limits of one request's body."""
 
     max_bytes: int
-    """Of one body that holds images; others may have `MAX_JSON_BYTES`."""
-    patience_s: float
-    """A body may keep us waiting so long, and longer by what it has brought at SLOWEST_BYTES_PER_S."""
+    """Of a body that holds images; other bodies may have `MAX_JSON_BYTES`."""
+    timeout_s: float
+    """Longest wait for a body, all waits added up; it grows by the bytes received / `SLOWEST_BYTES_PER_S`."""
 
-    def of(self, path: str) -> int:
-        """The most bytes that a body sent to this path may have."""
-        return self.max_bytes if path.endswith(_WITH_IMAGES) else min(self.max_bytes, MAX_JSON_BYTES)
-
-
-class _Refused(Exception):
-    """Raised into the application where it reads on."""
+    def max_bytes_of(self, path: str) -> int:
+        """Return the most bytes that a body sent to this path may have."""
+        return self.max_bytes if path.endswith(_IMAGE_PATHS) else min(self.max_bytes, MAX_JSON_BYTES)
 
 
-class BodyLimit:
-    """ASGI middleware: counts the bytes that really arrive, and the time that they keep us waiting: 413, 429, 408."""
+class _BodyRefused(Exception):
+    """Ends the application where it reads on."""
+
+
+class BodyLimitMiddleware:
+    """ASGI middleware: counts the bytes that really arrive, and the time that the service waits for them."""
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, held: Callable[[], Held], refused: Callable[[str, Scope], None]
+        self, app: ASGIApp, limits: BodyLimits, held: Callable[[], Held], on_refusal: Callable[[str, Scope], None]
     ) -> None:
-        """`held`: what the process holds, once it has started. `refused`: told the slug of every refusal."""
-        self._app, self._limits, self._held, self._refused = app, limits, held, refused
+        """Wrap `app`.
+
+        Args:
+            app: the application behind this middleware.
+            limits: of one body.
+            held: called for each request, because the budget of all bodies exists only after the start.
+            on_refusal: called with the slug of each refusal and the scope of its request.
+        """
+        self._app, self._limits, self._held, self._on_refusal = app, limits, held, on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 413, 429 or 408."""
+        """Pass the request on, or answer 408, 413 or 429."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         held = self._held()
-        body = _Body(receive, self._limits, held, self._limits.of(scope["path"]))
+        body = _Body(receive, self._limits, held, self._limits.max_bytes_of(scope["path"]))
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > body.max_bytes:
             await self._refuse(scope, receive, send, body.too_large(f"{announced} bytes"))
@@ -69,22 +76,22 @@ class BodyLimit:
     async def _read(self, scope: Scope, body: _Body, send: Send) -> None:
         answering = False
 
-        async def watched(message: Message) -> None:
+        async def send_unless_refused(message: Message) -> None:
             nonlocal answering
-            # Whatever the application made of the exception: the answer is ours.
+            # FastAPI turns an exception while it reads a body into an answer of its own: ours goes instead.
             if body.refusal is not None and not answering:
-                raise _Refused
+                raise _BodyRefused
             answering = True
             await send(message)
 
         try:
-            await self._app(scope, body.receive, watched)
-        except _Refused:
+            await self._app(scope, body.receive, send_unless_refused)
+        except _BodyRefused:
             if not answering and body.refusal is not None:
                 await self._refuse(scope, body.receive, send, body.refusal)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
-        self._refused(error.slug, scope)
+        self._on_refusal(error.slug, scope)
         answer = problem_answer(error, scope["path"])
         answer.headers["Connection"] = "close"  # the rest of the body is not read
         await answer(scope, receive, send)
@@ -93,23 +100,27 @@ class BodyLimit:
 class _Body:
     """One request's body while it comes."""
 
-    def __init__(self, receive: Receive, limits: Limits, held: Held, max_bytes: int) -> None:
+    def __init__(self, receive: Receive, limits: BodyLimits, held: Held, max_bytes: int) -> None:
         self._receive, self._limits, self._held, self.max_bytes = receive, limits, held, max_bytes
         self._waited_s, self._complete = 0.0, False
         self.received = 0
-        """Bytes, all of them held."""
+        """Bytes so far, all of them counted in `held`."""
         self.refusal: ServiceError | None = None
 
     async def receive(self) -> Message:
-        """The next message. After the body there is only the client's goodbye, which may take any time."""
+        """Return the next message.
+
+        Raises:
+            _BodyRefused: if the body is too large or too slow; `refusal` says which.
+        """
         if self._complete:
-            return await self._receive()
-        message = await self._in_time()
+            return await self._receive()  # after the body comes only the disconnect: it may take any time
+        message = await self._receive_in_time()
         self._complete = not message.get("more_body", False)
-        self._keep(len(message.get("body", b"")))
+        self._count(len(message.get("body", b"")))
         return message
 
-    def _keep(self, count: int) -> None:
+    def _count(self, count: int) -> None:
         if self.received + count > self.max_bytes:
             self._refuse(self.too_large("more"))
         try:
@@ -118,9 +129,9 @@ class _Body:
             self._refuse(error)
         self.received += count
 
-    async def _in_time(self) -> Message:
+    async def _receive_in_time(self) -> Message:
         began = time.monotonic()
-        left_s = self._limits.patience_s + self.received / SLOWEST_BYTES_PER_S - self._waited_s
+        left_s = self._limits.timeout_s + self.received / SLOWEST_BYTES_PER_S - self._waited_s
         try:
             return await asyncio.wait_for(self._receive(), max(0.0, left_s))
         except TimeoutError:
@@ -130,10 +141,10 @@ class _Body:
 
     def _refuse(self, error: ServiceError) -> NoReturn:
         self.refusal = error
-        raise _Refused from None
+        raise _BodyRefused from None
 
     def too_large(self, given: str) -> ServiceError:
-        """It has so many bytes."""
+        """Return the refusal of a body that has `given` bytes, or "more" than allowed."""
         way_out = (
             "this call takes a short one"
             if self.max_bytes < self._limits.max_bytes
@@ -143,6 +154,6 @@ class _Body:
 
     def _too_slow(self) -> ServiceError:
         return BodyTooSlow(
-            f"the body kept the service waiting for more than {self._limits.patience_s:g} s and came with less than "
+            f"the body kept the service waiting for more than {self._limits.timeout_s:g} s and came with less than "
             f"{SLOWEST_BYTES_PER_S >> 10} KiB a second: send it faster, or raise GLAD_BODY_TIMEOUT_S"
         )

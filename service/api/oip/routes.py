@@ -27,7 +27,7 @@ from service.api.routes import health
 from service.api.routes.answers import current_result
 from service.api.routes.artifacts import load_artifact
 from service.api.uploads.decoding import Upload
-from service.auth.caller import Caller, CallerOf
+from service.auth.caller import Caller, CallerDep
 from service.contract import Result, State
 from service.errors import (
     InspectionFailed,
@@ -128,7 +128,7 @@ async def version_ready(services: ServicesDep, model: Model, version: Version) -
     responses=documents.INFER,
     openapi_extra=documents.INFER_BODY,
 )
-async def infer(services: ServicesDep, caller: CallerOf, sent: SentOf, model: Model) -> Response:
+async def infer(services: ServicesDep, caller: CallerDep, sent: SentOf, model: Model) -> Response:
     """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
     of the same request harmless: it is the same inspection, and goes on waiting for it.
 
@@ -145,7 +145,7 @@ async def infer(services: ServicesDep, caller: CallerOf, sent: SentOf, model: Mo
     openapi_extra=documents.INFER_BODY,
 )
 async def version_infer(
-    services: ServicesDep, caller: CallerOf, sent: SentOf, model: Model, version: Version
+    services: ServicesDep, caller: CallerDep, sent: SentOf, model: Model, version: Version
 ) -> Response:
     """As without the version; refused if the version is not the active one."""
     return await _infer(services, caller, sent, model, version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.api.openapi.responses import RETRY_AFTER
-from service.auth.scopes import OPEN, needed_scope
+from service.auth.scopes import PUBLIC_PATHS, required_scope
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -50,8 +50,8 @@ def describe_security(document: dict[str, Any]) -> None:
     document["components"]["securitySchemes"] = SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path not in OPEN:
-                _describe_scope(operation, needed_scope(method.upper(), path).value)
+            if path not in PUBLIC_PATHS:
+                _describe_scope(operation, required_scope(method.upper(), path).value)
                 for error in _REFUSALS:
                     _describe_refusal(operation, error, path)
             if "requestBody" in operation:

@@ -19,7 +19,7 @@ from service.api.openapi.bodies import batch_body
 from service.api.routes.answers import current_result
 from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText
 from service.api.uploads.decoding import BatchUpload, Upload
-from service.auth.caller import Caller, CallerOf
+from service.auth.caller import Caller, CallerDep
 from service.contract import Result
 from service.errors import FieldProblem, InvalidFields, Problem, ServiceError, field_problems
 
@@ -60,7 +60,7 @@ class BatchAnswer(BaseModel):
 async def batch(
     request: Request,
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from model_store.manifest import Name
 from service.api.dependencies import ServicesDep
 from service.api.openapi import events as documents
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
 from service.queue.events import BEGINNING, PAUSE_S, EventFeed, StoredEvent
@@ -69,7 +69,7 @@ LastEventId = Annotated[
     "/v1/events", summary="Follow the events", response_class=StreamingResponse, responses=documents.EVENTS_RESPONSES
 )
 async def events(
-    services: ServicesDep, caller: CallerOf, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
+    services: ServicesDep, caller: CallerDep, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Server-sent events, one per inspection that ends, in that order. A reader that was cut off sends `Last-Event-ID`
     and gets what it missed. Where that is no longer kept, the first event is `reset`: it names the part of the history
@@ -87,7 +87,11 @@ async def events(
     start = await _start(services.feed, last_event_id or query.after)
     return StreamingResponse(
         _stream(
-            services.feed, query, start, services.settings.heartbeat_s, lambda: services.guard.still_admits(caller)
+            services.feed,
+            query,
+            start,
+            services.settings.heartbeat_s,
+            lambda: services.authenticator.is_still_valid(caller),
         ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

@@ -97,8 +97,8 @@ async def ready(services: ServicesDep, response: Response) -> Readiness:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=documents.METRICS_RESPONSES)
 async def metrics(services: ServicesDep) -> Response:
     """The process's counters, and queue, Redis, disk and products as they are now; what cannot be seen is left out."""
-    services.metrics.follow(services.feed.readers)
-    services.metrics.saw(await look(services))
+    services.metrics.set_event_streams(services.feed.readers)
+    services.metrics.show_fleet(await look(services))
     return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -14,7 +14,7 @@ from service.api.openapi import inspections as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.answers import POLL_AGAIN_S, answer, as_json, find
 from service.api.routes.parameters import IdempotencyKey, InspectionPath, Prefer, wait_seconds
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Result
 
 router = APIRouter(tags=["inspections"])
@@ -31,7 +31,7 @@ router = APIRouter(tags=["inspections"])
 async def submit(
     request: Request,
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     *,
     product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
     idempotency_key: IdempotencyKey = None,

@@ -19,7 +19,7 @@ from service.api.openapi import products as documents
 from service.api.problems import refusal
 from service.api.routes.etags import IfMatch, check_match, tag
 from service.api.routes.threshold_effect import MOST_COMPARED, Effect, effect_on
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Note, Text, Thresholds
 from service.errors import (
     FieldProblem,
@@ -95,7 +95,7 @@ class ThresholdsView(BaseModel):
 )
 async def activate(
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     response: Response,
     product: ProductName,
     fields: ActiveFields,
@@ -132,7 +132,7 @@ async def activate(
 )
 async def thresholds(
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     response: Response,
     product: ProductName,
     fields: ThresholdFields,

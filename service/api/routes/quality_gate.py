@@ -13,7 +13,7 @@ from service.api.openapi import products as documents
 from service.api.routes.etags import IfMatch, tag
 from service.api.routes.product_admin import ProductName, changed, seen_state
 from service.api.routes.quality_gate_view import GateView, view_gate
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Note, Text
 
 router = APIRouter(tags=["products"])
@@ -33,7 +33,7 @@ class GateFields(BaseModel):
 @router.put("/v1/products/{product}/gate", summary="Switch the quality gate", responses=documents.GATE_RESPONSES)
 async def switch(
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     response: Response,
     product: ProductName,
     fields: GateFields,

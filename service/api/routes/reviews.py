@@ -11,7 +11,7 @@ from service.api.openapi import history as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.answers import find
 from service.api.routes.parameters import InspectionPath
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Decision, Note, Result, Review, Text, now
 from service.errors import NotReviewable
 from service.queue.reviews import MOST_REVIEWS, ReviewOutcome
@@ -37,7 +37,7 @@ class ReviewFields(BaseModel):
     responses=documents.REVIEW_RESPONSES,
 )
 async def review(
-    services: ServicesDep, caller: CallerOf, inspection_id: InspectionPath, fields: ReviewFields
+    services: ServicesDep, caller: CallerDep, inspection_id: InspectionPath, fields: ReviewFields
 ) -> Response:
     """Adds an operator's judgement to an ended inspection. Earlier ones stay; the last one counts, also for the verdict
     of the whole part. The inspection's own `verdict` stays what the service found. `by` stands as it is given; `key`

@@ -17,7 +17,7 @@ from service.api.openapi import stations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.answers import answer
 from service.api.routes.parameters import IdempotencyKey, Prefer, wait_seconds
-from service.auth.caller import CallerOf
+from service.auth.caller import CallerDep
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
 from service.queue.stations import StationChange, StationSettings
@@ -76,7 +76,7 @@ async def station(services: ServicesDep, station: StationName) -> StationHistory
 
 
 @router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
-async def put(services: ServicesDep, caller: CallerOf, station: StationName, fields: StationFields) -> StationView:
+async def put(services: ServicesDep, caller: CallerDep, station: StationName, fields: StationFields) -> StationView:
     """Sets what the station's camera looks at from now on. Images that were accepted before stay as they are. The whole
     of the settings is replaced; every change is kept, with its time and who made it."""
     await asyncio.to_thread(pin, services.store, fields.product)
@@ -95,7 +95,7 @@ async def put(services: ServicesDep, caller: CallerOf, station: StationName, fie
 )
 async def delete(
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     station: StationName,
     by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
@@ -117,7 +117,7 @@ async def delete(
 async def submit(
     request: Request,
     services: ServicesDep,
-    caller: CallerOf,
+    caller: CallerDep,
     *,
     station: StationName,
     idempotency_key: IdempotencyKey = None,

@@ -1,20 +1,19 @@
-"""What the API process counts."""
+"""The metrics of an API process."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from service.telemetry.logs import build_info
-from service.telemetry.metrics.common import SECONDS, Bounded, stage_durations
-from service.telemetry.metrics.fleet import FleetCollector, FleetState, Limits
+from service.telemetry.metrics.common import SECONDS, BoundedLabel, build_info, stage_durations
+from service.telemetry.metrics.fleet import FleetCollector, FleetLimits, FleetState
 
 
 class ApiMetrics:
-    """Counters of the process, and its last look at what all processes share."""
+    """The counters of one API process, and the state of the fleet that it last read."""
 
-    def __init__(self, registry: CollectorRegistry, limits: Limits) -> None:
+    def __init__(self, registry: CollectorRegistry, limits: FleetLimits) -> None:
         self.registry = registry
-        self._stations = Bounded()
+        self._stations = BoundedLabel()
         self._submitted = Counter(
             "glad_inspections_submitted_total",
             "Inspections accepted",
@@ -34,34 +33,36 @@ class ApiMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._readers = Gauge("glad_event_streams", "Clients that follow the events of this process", registry=registry)
+        self._event_streams = Gauge(
+            "glad_event_streams", "Clients that follow the events of this process", registry=registry
+        )
         self._stages = stage_durations(registry)
-        self._plant = FleetCollector(limits)
-        registry.register(self._plant)
+        self._fleet = FleetCollector(limits)
+        registry.register(self._fleet)
         ProcessCollector(registry=registry)
         build_info(registry)
 
-    def submitted(self, product: str, priority: str, station: str | None = None) -> None:
-        """An inspection was accepted."""
-        self._submitted.labels(product, self._stations.label(station), priority).inc()
+    def count_submission(self, product: str, priority: str, station: str | None = None) -> None:
+        """Count an accepted inspection."""
+        self._submitted.labels(product, self._stations.label_for(station), priority).inc()
 
-    def rejected(self, reason: str) -> None:
-        """A submission was refused; `reason` is the problem's slug."""
+    def count_rejection(self, reason: str) -> None:
+        """Count a refused submission; `reason` is the slug of its error."""
         self._rejected.labels(reason).inc()
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered. `route` is its path's template, never the path itself."""
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request. `route` is the template of its path, never the path itself."""
         self._requests.labels(method, route, str(status)).inc()
         self._answers.labels(method, route).observe(seconds)
 
-    def follow(self, readers: int) -> None:
-        """So many clients follow the events."""
-        self._readers.set(readers)
+    def set_event_streams(self, clients: int) -> None:
+        """Set the number of clients that follow the events."""
+        self._event_streams.set(clients)
 
-    def stage(self, name: str, seconds: float) -> None:
-        """A stage of a submission took so long."""
+    def observe_stage(self, name: str, seconds: float) -> None:
+        """Record the duration of one stage of a submission."""
         self._stages.labels(name).observe(seconds)
 
-    def saw(self, sight: FleetState) -> None:
-        """Queue, Redis, disk and products as they were just seen."""
-        self._plant.sight = sight
+    def show_fleet(self, state: FleetState) -> None:
+        """Show this state of queue, Redis, disk and products from now on."""
+        self._fleet.state = state

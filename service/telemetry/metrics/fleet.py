@@ -1,7 +1,7 @@
-"""What all processes share, as one API process sees it at the moment of a scrape: queue, Redis, disk, products.
+"""The state that all processes share, as one API process reads it for a scrape: queue, Redis, disk, products.
 
-What cannot be seen is left out rather than shown as it was: an old value looks like a healthy one. `glad_redis_up` says
-that Redis is away.
+A value that cannot be read is left out, because an old value would look like a healthy one. `glad_redis_up` says that
+Redis is away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.storage.local import Disk
 
 Sample = tuple[tuple[str, ...], float]
-"""The values of a gauge's labels, and of the gauge."""
+"""The values of a gauge's labels, and the value of the gauge."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ActiveBundle:
 
 @dataclass(frozen=True)
 class FleetState:
-    """What was seen; None and empty: could not be."""
+    """One reading of the shared state; None, or empty: it could not be read."""
 
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
     """pool -> its queue."""
@@ -46,8 +46,8 @@ class FleetState:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Settings that dashboards and alerts compare with."""
+class FleetLimits:
+    """The settings that dashboards and alerts compare the state with."""
 
     takt_s: float
     """Seconds per part of the fastest line."""
@@ -56,114 +56,108 @@ class Limits:
     min_free_bytes: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """As the settings say."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the limits that the settings name."""
         return cls(settings.takt_s, settings.max_backlog, settings.max_events, settings.min_free_bytes)
 
 
 class FleetCollector(Collector):
-    """The last sight as gauges."""
+    """Shows `state`, which is replaced before each scrape, as gauges."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.sight = FleetState()
+    def __init__(self, limits: FleetLimits) -> None:
+        self.state = FleetState()
         self._limits = limits
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is asked of anybody when the collector is registered."""
+        """Return the gauges without samples: registering the collector reads nothing."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """One gauge after the other; without samples where nothing was seen."""
-        sight = self.sight
-        yield from _of_limits(self._limits)
-        yield from _of_queues(sight.queues)
-        yield from _of_redis(sight.redis)
-        yield from _of_disk(sight.disk)
-        yield from _of_products(sight.active)
+        """Yield every gauge; one whose value could not be read has no samples."""
+        state = self.state
+        yield from _limit_gauges(self._limits)
+        yield from _queue_gauges(state.queues)
+        yield from _redis_gauges(state.redis)
+        yield from _disk_gauges(state.disk)
+        yield from _product_gauges(state.active)
 
 
-def _of_limits(limits: Limits) -> Iterator[Metric]:
-    yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _one(limits.takt_s))
-    yield _gauge("glad_queue_limit", "Jobs of a pool beyond which its images are refused", _one(limits.max_backlog))
+def _limit_gauges(limits: FleetLimits) -> Iterator[Metric]:
+    yield _gauge("glad_takt_seconds", "Time per part of the fastest line: GLAD_TAKT_S", _single(limits.takt_s))
+    yield _gauge("glad_queue_limit", "Jobs of a pool beyond which its images are refused", _single(limits.max_backlog))
     events = "Events beyond which the oldest are lost, though a reader lags: twice GLAD_MAX_EVENTS"
-    yield _gauge("glad_events_limit", events, _one(2 * limits.max_events))
+    yield _gauge("glad_events_limit", events, _single(2 * limits.max_events))
     free = "Free space of the artifacts' disk below which images are refused: GLAD_MIN_FREE_BYTES"
-    yield _gauge("glad_artifacts_disk_least_free_bytes", free, _one(limits.min_free_bytes))
+    yield _gauge("glad_artifacts_disk_least_free_bytes", free, _single(limits.min_free_bytes))
 
 
-def _of_queues(seen: Mapping[str, QueueStats]) -> Iterator[Metric]:
-    def of_pools(name: str, told: str, value: Callable[[QueueStats], float]) -> Metric:
-        return _gauge(name, told, [((pool,), float(value(queue))) for pool, queue in seen.items()], ["pool"])
+def _queue_gauges(queues: Mapping[str, QueueStats]) -> Iterator[Metric]:
+    def per_pool(name: str, help_text: str, value: Callable[[QueueStats], float]) -> Metric:
+        return _gauge(name, help_text, [((pool,), float(value(queue))) for pool, queue in queues.items()], ["pool"])
 
-    yield of_pools("glad_queue_depth", "Jobs queued or running", lambda queue: queue.backlog)
-    yield of_pools("glad_queue_inflight", "Jobs in the hands of a worker", lambda queue: queue.running)
+    yield per_pool("glad_queue_depth", "Jobs queued or running", lambda queue: queue.backlog)
+    yield per_pool("glad_queue_inflight", "Jobs in the hands of a worker", lambda queue: queue.running)
     oldest = "Age of the oldest job that has not ended; 0: none"
-    yield of_pools("glad_queue_oldest_age_seconds", oldest, lambda queue: queue.oldest_age_s)
+    yield per_pool("glad_queue_oldest_age_seconds", oldest, lambda queue: queue.oldest_age_s)
     suspects = "Jobs whose worker died, to be retried alone"
-    yield of_pools("glad_queue_suspects", suspects, lambda queue: queue.suspects)
-    yield of_pools("glad_workers_seen", "Workers that claimed or renewed lately", lambda queue: queue.workers)
+    yield per_pool("glad_queue_suspects", suspects, lambda queue: queue.suspects)
+    yield per_pool("glad_workers_seen", "Workers that claimed or renewed lately", lambda queue: queue.workers)
 
 
-def _of_redis(seen: RedisState | None) -> Iterator[Metric]:
-    yield _gauge("glad_redis_up", "1: Redis answers; 0: it does not", _one(0 if seen is None else 1))
-    yield _gauge(
-        "glad_redis_memory_used_bytes", "Memory that Redis uses", _one(None if seen is None else seen.memory_used_bytes)
-    )
+def _redis_gauges(redis: RedisState | None) -> Iterator[Metric]:
+    def read(name: str, help_text: str, value: Callable[[RedisState], float]) -> Metric:
+        return _gauge(name, help_text, [] if redis is None else _single(value(redis)))
+
+    yield _gauge("glad_redis_up", "1: Redis answers; 0: it does not", _single(0 if redis is None else 1))
+    yield read("glad_redis_memory_used_bytes", "Memory that Redis uses", lambda state: state.memory_used_bytes)
     limit = "Memory that Redis may use: its maxmemory, or all of its machine's"
-    yield _gauge("glad_redis_memory_limit_bytes", limit, _one(None if seen is None else seen.memory_limit_bytes))
-    yield _gauge("glad_redis_clients", "Connections to Redis", _one(None if seen is None else seen.clients))
+    yield read("glad_redis_memory_limit_bytes", limit, lambda state: state.memory_limit_bytes)
+    yield read("glad_redis_clients", "Connections to Redis", lambda state: state.clients)
     writes = "1: Redis's last write of its append-only file succeeded; 0: it did not"
-    yield _gauge("glad_redis_append_ok", writes, _one(None if seen is None else int(seen.append_ok)))
+    yield read("glad_redis_append_ok", writes, lambda state: state.append_ok)
     append_only = "1: Redis has an append-only file; 0: a restart loses accepted images"
-    yield _gauge("glad_redis_append_only", append_only, _one(None if seen is None else int(seen.keeping.append_only)))
+    yield read("glad_redis_append_only", append_only, lambda state: state.keeping.append_only)
     evicts = "1: Redis drops keys when its memory is full, where it should refuse; 0: it does not"
-    yield _gauge("glad_redis_evicts", evicts, _one(None if seen is None else int(seen.keeping.evicts)))
-    lengths = [] if seen is None else [((name,), float(length)) for name, length in seen.stream_lengths.items()]
+    yield read("glad_redis_evicts", evicts, lambda state: state.keeping.evicts)
+    entries = "Entries of a stream, of all pools together: jobs, events, dead letters"
+    lengths = {} if redis is None else redis.stream_lengths
     yield _gauge(
-        "glad_redis_stream_length",
-        "Entries of a stream, of all pools together: jobs, events, dead letters",
-        lengths,
-        ["stream"],
+        "glad_redis_stream_length", entries, [((name,), float(length)) for name, length in lengths.items()], ["stream"]
     )
 
 
-def _of_disk(seen: Disk | None) -> Iterator[Metric]:
-    yield _gauge(
-        "glad_artifacts_disk_free_bytes",
-        "Free space where artifacts are kept",
-        _one(None if seen is None else seen.free),
-    )
-    yield _gauge(
-        "glad_artifacts_disk_size_bytes", "Size of the disk of the artifacts", _one(None if seen is None else seen.size)
-    )
+def _disk_gauges(disk: Disk | None) -> Iterator[Metric]:
+    free, size = ([], []) if disk is None else (_single(disk.free), _single(disk.size))
+    yield _gauge("glad_artifacts_disk_free_bytes", "Free space where artifacts are kept", free)
+    yield _gauge("glad_artifacts_disk_size_bytes", "Size of the disk of the artifacts", size)
 
 
-def _of_products(active: Iterable[ActiveBundle]) -> Iterator[Metric]:
+def _product_gauges(active: Iterable[ActiveBundle]) -> Iterator[Metric]:
     active = tuple(active)
-    named = ["product", "version"]
-    used = [((one.product, one.version), 1.0) for one in active]
-    yield _gauge("glad_bundle_active", "1 for the version that inspects the product's next image", used, named)
+    labels = ["product", "version"]
+    used = [((bundle.product, bundle.version), 1.0) for bundle in active]
+    yield _gauge("glad_bundle_active", "1 for the version that inspects the product's next image", used, labels)
     limits = [
-        ((one.product, one.version, name), getattr(one.thresholds, name))
-        for one in active
+        ((bundle.product, bundle.version, name), getattr(bundle.thresholds, name))
+        for bundle in active
         for name in ("review", "fail", "pixel")
     ]
-    yield _gauge("glad_threshold", "Thresholds in force", limits, [*named, "threshold"])
+    yield _gauge("glad_threshold", "Thresholds in force", limits, [*labels, "threshold"])
     calibrated = [
-        ((one.product, one.version, f"{quantile:g}"), score)
-        for one in active
-        for quantile, score in one.calibration.items()
+        ((bundle.product, bundle.version, f"{quantile:g}"), score)
+        for bundle in active
+        for quantile, score in bundle.calibration.items()
     ]
-    found = "Quantiles of the good images' scores that the version was calibrated with"
-    yield _gauge("glad_calibration_score", found, calibrated, [*named, "quantile"])
+    help_text = "Quantiles of the good images' scores that the version was calibrated with"
+    yield _gauge("glad_calibration_score", help_text, calibrated, [*labels, "quantile"])
 
 
-def _one(value: float | None) -> list[Sample]:
-    return [] if value is None else [((), float(value))]
+def _single(value: float) -> list[Sample]:
+    return [((), float(value))]
 
 
-def _gauge(name: str, told: str, samples: Iterable[Sample], labels: Iterable[str] = ()) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, told, labels=list(labels))
+def _gauge(name: str, help_text: str, samples: Iterable[Sample], labels: Iterable[str] = ()) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=list(labels))
     for values, value in samples:
         family.add_metric(values, value)
     return family

@@ -1,4 +1,4 @@
-"""What a worker process counts. Its port shows the default registry."""
+"""The metrics of a worker process. Its port shows the default registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from model_store.manifest import Calibration
 from service.contract import Result, Verdict
 from service.queue.takeover import Reclaimed
-from service.telemetry.logs import build_info
 from service.telemetry.metrics.common import (
     BANDS,
     EVALUATIONS,
@@ -17,8 +16,9 @@ from service.telemetry.metrics.common import (
     SCORES,
     SECONDS,
     STEPS,
-    Bands,
-    Bounded,
+    BoundedLabel,
+    ScoreBands,
+    build_info,
     stage_durations,
 )
 
@@ -27,11 +27,11 @@ VERSION = ["product", "version"]
 
 
 class InspectionMetrics:
-    """What results say."""
+    """The metrics that are read from results."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._stations = Bounded()
-        self._bands: dict[tuple[str, str], Bands] = {}
+        self._stations = BoundedLabel()
+        self._bands: dict[tuple[str, str], ScoreBands] = {}
         self._completed = Counter(
             "glad_inspections_completed_total", "Verdicts given", [*VERSION, "station"], registry=registry
         )
@@ -79,47 +79,47 @@ class InspectionMetrics:
             registry=registry,
         )
 
-    def calibrated(self, product: str, version: str, calibration: Calibration | None) -> None:
-        """From now on this bundle's scores are told by their bands."""
-        if calibration is not None and (bands := Bands.of(calibration)) is not None:
+    def set_calibration(self, product: str, version: str, calibration: Calibration | None) -> None:
+        """Count this bundle's scores by the bands of its calibration from now on."""
+        if calibration is not None and (bands := ScoreBands.from_calibration(calibration)) is not None:
             self._bands[product, version] = bands
-            for band in BANDS:  # a counter that is born with its first score would hide that one from every rate
+            for band in BANDS:  # a counter that begins at its first score would hide that score from every rate
                 self._banded.labels(product, version, band)
 
-    def ended(self, result: Result) -> None:
-        """An inspection ended, and its result was recorded."""
+    def count_result(self, result: Result) -> None:
+        """Count an inspection that has ended, by its recorded result."""
         version = result.bundle.version if result.bundle else NONE
         if result.verdict is None:
             self._failed.labels(result.product, version, result.error.code if result.error else "unknown").inc()
             return
-        station = self._stations.label(result.station)
+        station = self._stations.label_for(result.station)
         self._completed.labels(result.product, version, station).inc()
-        for verdict in Verdict:  # all from the first part on: no failed part yet is a share of 0, not of nothing
+        for verdict in Verdict:  # all of them from the first part on: without failed parts the share is 0, not missing
             self._verdicts.labels(result.product, version, station, verdict.value)
         self._verdicts.labels(result.product, version, station, result.verdict.value).inc()
-        self._stopped(result, version)
+        self._count_unfit(result, version)
         if result.score is not None:
-            self._scored(result.product, version, result.score)
-        self._walked(result)
-        self._timed(result)
+            self._observe_score(result.product, version, result.score)
+        self._observe_steps(result)
+        self._observe_durations(result)
 
-    def _stopped(self, result: Result, version: str) -> None:
-        """By the first reason alone: the reasons add up to the images."""
+    def _count_unfit(self, result: Result, version: str) -> None:
+        # By the first reason alone, so that the counts of all reasons add up to the images.
         if result.quality is not None and result.quality.reasons:
             self._gated.labels(result.product, version, result.quality.reasons[0].check.value).inc()
 
-    def _scored(self, product: str, version: str, score: float) -> None:
+    def _observe_score(self, product: str, version: str, score: float) -> None:
         self._score.labels(product, version).observe(score)
         if bands := self._bands.get((product, version)):
-            self._banded.labels(product, version, bands.band(score)).inc()
+            self._banded.labels(product, version, bands.band_of(score)).inc()
 
-    def _walked(self, result: Result) -> None:
+    def _observe_steps(self, result: Result) -> None:
         if result.denoising_step is not None:
             self._step.labels(result.product).observe(result.denoising_step)
         if result.unet_evaluations is not None and not result.unfit:
             self._evaluations.labels(result.product).observe(result.unet_evaluations)
 
-    def _timed(self, result: Result) -> None:
+    def _observe_durations(self, result: Result) -> None:
         if result.timings_ms is None:
             return
         self._wait.labels(result.priority.value).observe(result.timings_ms.queue / 1000)
@@ -129,12 +129,12 @@ class InspectionMetrics:
 
 
 class WorkerMetrics:
-    """The engine's lanes and steps, the bundles, the queue's accidents, and what results say."""
+    """The metrics of one worker: lanes and steps of its engine, its bundles, jobs taken over, and results."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
         self._inspections = InspectionMetrics(registry)
-        self.ended = self._inspections.ended
+        self.count_result = self._inspections.count_result
         self._redelivered = Counter(
             "glad_inspections_redelivered_total", "Jobs taken over from a dead worker", registry=registry
         )
@@ -164,33 +164,33 @@ class WorkerMetrics:
         )
         build_info(registry)
 
-    def loaded(
+    def bundle_loaded(
         self, product: str, version: str, engine: str, *, seconds: float, calibration: Calibration | None
     ) -> None:
-        """A bundle's models are ready on this engine; that took so long."""
+        """Record that a bundle's models are ready on this engine, and the seconds that loading took."""
         self._engine.labels(product, version, engine).set(1)
         self._load.labels(product, version).observe(seconds)
-        self._inspections.calibrated(product, version, calibration)
+        self._inspections.set_calibration(product, version, calibration)
 
-    def unloaded(self, product: str, version: str, engine: str) -> None:
-        """A bundle has left the memory."""
+    def bundle_unloaded(self, product: str, version: str, engine: str) -> None:
+        """Record that a bundle has left the memory."""
         self._engine.remove(product, version, engine)
 
-    def switched(self, product: str, version: str, seconds: float) -> None:
-        """A job had to wait for its bundle; its first step ended so long after its claim."""
+    def bundle_switched(self, product: str, version: str, seconds: float) -> None:
+        """Record the seconds from a job's claim to the end of its first step, where it had to wait for its bundle."""
         self._switch.labels(product, version).observe(seconds)
 
-    def lanes(self, used: int, total: int) -> None:
-        """How full the worker is."""
+    def set_lanes(self, used: int, total: int) -> None:
+        """Set the lanes that are occupied, and those that there are."""
         self._lanes_used.set(used)
         self._lanes_total.set(total)
 
-    def stepped(self, lanes: int, seconds: float) -> None:
-        """One step advanced so many lanes, and took so long."""
+    def observe_step(self, lanes: int, seconds: float) -> None:
+        """Record the lanes that one step advanced, and its duration."""
         self._batch.observe(lanes)
         self._step.observe(seconds)
 
-    def reclaimed(self, reclaimed: Reclaimed) -> None:
-        """Jobs of dead workers were taken over or given up."""
+    def count_reclaimed(self, reclaimed: Reclaimed) -> None:
+        """Count jobs of dead workers that were taken over or given up."""
         self._redelivered.inc(len(reclaimed.suspects))
         self._dead.inc(len(reclaimed.dead))

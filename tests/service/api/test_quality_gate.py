@@ -198,9 +198,9 @@ def test_the_protocol_says_that_there_is_no_score() -> None:
 def test_unfit_images_are_counted_by_their_first_reason_and_are_no_failures() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    metrics.ended(stopped(claimed_job(), ABSENT, DARK))
-    metrics.ended(stopped(claimed_job(), DARK))
-    metrics.ended(result_of(claimed_job(), 0.1))
+    metrics.count_result(stopped(claimed_job(), ABSENT, DARK))
+    metrics.count_result(stopped(claimed_job(), DARK))
+    metrics.count_result(result_of(claimed_job(), 0.1))
     labels = {"product": "toy", "version": "1"}
     for reason, expected in (("no_part", 1), ("too_dark", 1), ("blurred", None)):
         assert registry.get_sample_value("glad_quality_gated_total", labels | {"reason": reason}) == expected

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from service.api.app import create_app
 from service.api.openapi import docs_page
-from service.api.problems import ALWAYS
+from service.api.problems import SECURITY_HEADERS
 from service.auth.api_keys import KeyStore
-from service.auth.scopes import OPEN, Scope
+from service.auth.scopes import PUBLIC_PATHS, Scope
 from service.settings import Settings
 from tests.service.conftest import Running, StartApp
 from tests.support.line import picture
@@ -41,7 +41,7 @@ MES = "https://mes.example"
 async def test_every_answer_carries_the_security_headers(api: Running, method: str, path: str, status: int) -> None:
     answer = await api.http.request(method, path)
     assert answer.status_code == status
-    assert ALWAYS.items() <= {name: answer.headers.get(name) for name in ALWAYS}.items()
+    assert SECURITY_HEADERS.items() <= {name: answer.headers.get(name) for name in SECURITY_HEADERS}.items()
     assert "server" not in answer.headers
 
 
@@ -55,7 +55,7 @@ async def test_refusals_at_the_door_and_of_a_large_body_carry_them_too(
     large = await opened.http.post(URL, content=bytes(100_000), headers={"X-API-Key": key})
     assert (unauthorized.status_code, large.status_code) == (401, 413)
     for answer in (unauthorized, large):
-        assert ALWAYS.items() <= {name: answer.headers.get(name) for name in ALWAYS}.items()
+        assert SECURITY_HEADERS.items() <= {name: answer.headers.get(name) for name in SECURITY_HEADERS}.items()
 
 
 async def test_a_fault_of_ours_carries_them_too_and_tells_nothing_of_itself(
@@ -75,7 +75,7 @@ async def test_a_fault_of_ours_carries_them_too_and_tells_nothing_of_itself(
         answer = await http.get("/v1/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert str(tmp_path) not in answer.text
-    assert ALWAYS.items() <= {name: answer.headers.get(name) for name in ALWAYS}.items()
+    assert SECURITY_HEADERS.items() <= {name: answer.headers.get(name) for name in SECURITY_HEADERS}.items()
 
 
 async def test_pictures_keep_their_own_caching_and_are_sniffed_by_nobody(api: Running) -> None:
@@ -101,12 +101,12 @@ async def test_the_documents_page_loads_nothing_from_elsewhere_and_needs_no_key(
     page = await running.http.get("/docs")
     assert "http" not in page.headers["content-security-policy"]
     named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert set(named) == docs_page.FILES < OPEN
+    assert set(named) == docs_page.FILES < PUBLIC_PATHS
     for path in named:
         part = await running.http.get(path)
         assert part.status_code == 200
         assert len(part.content) > 1000
-        assert part.headers["content-security-policy"] == ALWAYS["Content-Security-Policy"]
+        assert part.headers["content-security-policy"] == SECURITY_HEADERS["Content-Security-Policy"]
         kind = path.rpartition(".")[2]
         assert {"js": "javascript", "css": "css", "png": "png"}[kind] in part.headers["content-type"]
     assert (await running.http.get("/docs/secrets.txt")).status_code == 401

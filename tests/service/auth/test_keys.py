@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from service.auth.api_keys import KeyNameTaken, KeyStore, NoSuchKey, split_key
 from service.auth.policy import check_may_start, is_loopback, needs_key
-from service.auth.scopes import NEEDED, OPEN, Scope
+from service.auth.scopes import PUBLIC_PATHS, REQUIRED_SCOPES, Scope
 from service.errors import StartError
 from service.queue import keys
 from tests.service.conftest import Running, StartApp
@@ -61,7 +61,7 @@ def test_a_name_is_taken_until_its_key_is_revoked(store: KeyStore) -> None:
     ended = store.revoke("mes")
     assert ended.revoked_at is not None
     store.create("mes", [Scope.READ])
-    assert [(key.name, key.revoked_at is None) for key in store.all()] == [("mes", False), ("mes", True)]
+    assert [(key.name, key.revoked_at is None) for key in store.list_keys()] == [("mes", False), ("mes", True)]
 
 
 def test_a_key_is_revoked_by_its_id_too_and_only_once(store: KeyStore) -> None:
@@ -76,7 +76,7 @@ def test_a_key_is_revoked_by_its_id_too_and_only_once(store: KeyStore) -> None:
 def test_a_key_has_a_plain_name_and_at_least_one_scope(store: KeyStore, name: str, scopes: list[Scope]) -> None:
     with pytest.raises(ValidationError):
         store.create(name, scopes)
-    assert store.all() == []
+    assert store.list_keys() == []
 
 
 async def test_without_any_key_the_loopback_is_open(api: Running) -> None:
@@ -230,7 +230,7 @@ async def test_every_call_states_its_scope_in_the_table_and_in_the_document(api:
     stated = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path in OPEN:
+            if path in PUBLIC_PATHS:
                 assert "security" not in operation
                 continue
             scope = operation["security"][0]["bearer"][0]
@@ -239,7 +239,7 @@ async def test_every_call_states_its_scope_in_the_table_and_in_the_document(api:
             assert {"401", "403", "429", "503"} <= set(operation["responses"])
             assert ("requestBody" in operation) <= ({"408", "413"} <= set(operation["responses"]))
             stated[method.upper(), path] = scope
-    assert stated == NEEDED, "service/auth/scopes.py must name each call and its scope"
+    assert stated == REQUIRED_SCOPES, "service/auth/scopes.py must name each call and its scope"
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 

@@ -82,5 +82,5 @@ def test_the_client_says_that_its_key_was_revoked(client: redis.Redis, settings:
         events = reader.events(last_event_id="0")
         next(events)
         store.revoke("page")
-        with pytest.raises(ApiError, match="not in use here"):
+        with pytest.raises(ApiError, match="not in use"):
             list(events)

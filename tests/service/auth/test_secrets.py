@@ -50,7 +50,7 @@ async def test_no_key_appears_in_any_log_line_or_answer(
     assert {answer.status_code for answer in answers} >= {202, 401, 403, 404, 415, 422}
     assert "an error with it" in shown
     assert "a library's line" in shown
-    assert "refused at the door" in shown
+    assert "request refused by authentication" in shown
     for key in (good, revoked, unknown):
         assert key[-48:] not in shown
     for answer in answers[:-3]:

@@ -24,7 +24,7 @@ PROMISED = (
 BOUNDED = {
     "product": "the store's",
     "version": "the store's, or the distribution's",
-    "station": "service.telemetry.metrics.common.Bounded",
+    "station": "service.telemetry.metrics.common.BoundedLabel",
     "priority": "an enumeration",
     "verdict": "an enumeration",
     "reason": "the service's own words",

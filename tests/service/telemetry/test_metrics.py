@@ -9,7 +9,7 @@ from model_store.manifest import Calibration
 from service.contract import Failure, Result, State
 from service.queue.jobs import JobQueue
 from service.queue.takeover import Reclaimed
-from service.telemetry.metrics.common import Bands, Bounded, quantiles
+from service.telemetry.metrics.common import BoundedLabel, ScoreBands, good_score_quantiles
 from service.telemetry.metrics.worker import WorkerMetrics
 from tests.service.conftest import Running, StartApp
 from tests.support.line import AT, findings, make_job, picture, result_of
@@ -22,13 +22,13 @@ def test_worker_metrics_follow_the_results() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     for score in (0.25, 1.25):
-        metrics.ended(Result.done(make_job(station="line-3"), findings(score), started_at=AT, attempts=1))
+        metrics.count_result(Result.done(make_job(station="line-3"), findings(score), started_at=AT, attempts=1))
     error = Failure(code="worker_died", detail="x")
-    metrics.ended(Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=3))
-    metrics.reclaimed(Reclaimed(suspects=("a", "b"), dead=("c",)))
-    metrics.stepped(3, 0.02)
-    metrics.lanes(3, 4)
-    metrics.switched("toy", "1", 0.4)
+    metrics.count_result(Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=3))
+    metrics.count_reclaimed(Reclaimed(suspects=("a", "b"), dead=("c",)))
+    metrics.observe_step(3, 0.02)
+    metrics.set_lanes(3, 4)
+    metrics.bundle_switched("toy", "1", 0.4)
     assert {
         'glad_inspections_completed_total{product="toy",station="line-3",version="1"} 2.0',
         'glad_inspections_failed_total{code="worker_died",product="toy",version="1"} 1.0',
@@ -53,9 +53,9 @@ def test_worker_metrics_follow_the_results() -> None:
 def test_a_loaded_bundle_tells_its_engine_its_load_time_and_where_its_scores_lie() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    metrics.loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3, 0.4, 0.5))
+    metrics.bundle_loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3, 0.4, 0.5))
     for score in (0.11, 0.2, 0.45, 0.5, 0.9):
-        metrics.ended(Result.done(make_job(), findings(score), started_at=AT, attempts=1))
+        metrics.count_result(Result.done(make_job(), findings(score), started_at=AT, attempts=1))
     shown = lines_of(registry)
     # Of 0.1 ... 0.5, numpy's p10 is 0.14, p50 0.3, p90 0.46: the scores lie in the bands one, two, three, four, above.
     assert {
@@ -67,27 +67,27 @@ def test_a_loaded_bundle_tells_its_engine_its_load_time_and_where_its_scores_lie
             for band in ("below_p10", "p10_to_p50", "p50_to_p90", "p90_to_max", "above_max")
         ),
     } <= shown
-    metrics.unloaded("toy", "1", "torch-cpu")
+    metrics.bundle_unloaded("toy", "1", "torch-cpu")
     assert not any(line.startswith("glad_engine_info{") for line in lines_of(registry))
 
 
 def test_good_parts_fall_into_the_bands_as_calibration_says() -> None:
     scores = tuple(number / 1000 for number in range(1, 1001))
-    bands = Bands.of(calibration(*scores))
+    bands = ScoreBands.from_calibration(calibration(*scores))
     assert bands is not None
-    shares = {band: sum(bands.band(score) == band for score in scores) for band in map(bands.band, scores)}
+    shares = {band: sum(bands.band_of(score) == band for score in scores) for band in map(bands.band_of, scores)}
     assert shares == {"below_p10": 100, "p10_to_p50": 400, "p50_to_p90": 400, "p90_to_max": 100}
-    assert bands.band(1.0001) == "above_max"
+    assert bands.band_of(1.0001) == "above_max"
 
 
 def test_a_calibration_without_scores_has_no_bands() -> None:
-    assert Bands.of(calibration()) is None
-    assert quantiles(calibration()) == {}
+    assert ScoreBands.from_calibration(calibration()) is None
+    assert good_score_quantiles(calibration()) == {}
 
 
 def test_clients_cannot_make_labels_without_end() -> None:
-    stations = Bounded(most=2)
-    assert [stations.label(name) for name in ("a", "b", "c", "a", None, "d")] == [
+    stations = BoundedLabel(limit=2)
+    assert [stations.label_for(name) for name in ("a", "b", "c", "a", None, "d")] == [
         "a",
         "b",
         "other",
@@ -101,8 +101,8 @@ def test_the_first_failed_part_is_seen_to_come() -> None:
     """A rate needs a growth: a counter that is born with 1 shows none."""
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    metrics.loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3))
-    metrics.ended(Result.done(make_job(station="line-3"), findings(0.25), started_at=AT, attempts=1))
+    metrics.bundle_loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3))
+    metrics.count_result(Result.done(make_job(station="line-3"), findings(0.25), started_at=AT, attempts=1))
     assert {
         'glad_verdicts_total{product="toy",station="line-3",verdict="pass",version="1"} 1.0',
         'glad_verdicts_total{product="toy",station="line-3",verdict="review",version="1"} 0.0',

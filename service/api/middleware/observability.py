@@ -1,0 +1,85 @@
+"""Metrics of every request, and a trace of every POST.
+
+Both stand outside authentication, so that refused requests are counted too. They name a request by the template of its
+path, such as `/v1/inspections/{id}`: there are only so many templates, while clients choose the paths.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.telemetry.metrics.api import ApiMetrics
+from service.telemetry.tracing import Tracing, use_traceparent
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+NO_ROUTE = "none"
+"""No path of the service matched, or the request was refused before its path was looked up."""
+UNANSWERED = 500
+"""The status that is counted if the application raised before it answered."""
+
+
+class RequestMetricsMiddleware:
+    """ASGI middleware: method, route and status of every request, and the time to the first byte of its answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Callable[[], ApiMetrics]) -> None:
+        """`metrics` is called for each request: the process's counters exist only after the start."""
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and count it when its answer begins."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, counted = time.perf_counter(), False
+
+        def count(status: int) -> None:
+            nonlocal counted
+            counted = True
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics().observe_request(method, _route(scope), status, time.perf_counter() - began)
+
+        async def counting_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                count(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counting_send)
+        except Exception:
+            if not counted:
+                count(UNANSWERED)
+            raise
+
+
+class TracingMiddleware:
+    """ASGI middleware: a span for every POST, so that an image can be followed from the camera to its result.
+
+    Reads are not traced: they are many, and would hide the images.
+    """
+
+    def __init__(self, app: ASGIApp, tracing: Callable[[], Tracing]) -> None:
+        """`tracing` is called for each request: the process's tracing is opened at the start."""
+        self._app, self._tracing = app, tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, inside its span."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        with self._tracing().request_span("POST", Headers(scope=scope)) as span, use_traceparent(span.traceparent):
+
+            async def tracing_send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_response(_route(scope), message["status"])
+                await send(message)
+
+            await self._app(scope, receive, tracing_send)
+
+
+def _route(scope: Scope) -> str:
+    # The router puts the route into the scope, and this dict is the router's too.
+    return str(getattr(scope.get("route"), "path", NO_ROUTE))

@@ -1,0 +1,130 @@
+"""Authentication of a request by its headers, and the limit of how often its caller may call."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from service.auth.caller import ANONYMOUS, Caller
+from service.auth.key_cache import KeyCache, KeyRing
+from service.auth.policy import AuthPolicy, is_loopback, needs_key
+from service.auth.rate_limit import Rate, RateLimiter, client_address
+from service.errors import ForeignPage, QueueUnavailable, RateExceeded, Unauthorized
+
+HOW_TO_GET_A_KEY = "make one on the service's machine with `glad key create NAME --scope submit,read`"
+
+
+class Authenticator:
+    """Decides whether a request is accepted, and finds its caller."""
+
+    def __init__(self, policy: AuthPolicy, keys: KeyCache, limiter: RateLimiter) -> None:
+        self._policy, self._keys, self._limiter = policy, keys, limiter
+
+    async def authenticate(self, headers: Headers, client: tuple[str, int] | None) -> Caller:
+        """Return the caller of a request, and count the call.
+
+        Args:
+            headers: of the request.
+            client: host and port of the connection; None for a unix socket.
+
+        Raises:
+            Unauthorized: if a key is needed and the request has none that is in use.
+            ForeignPage: if no key is needed, and the request comes from another site's page in a browser.
+            RateExceeded: if the caller calls too often.
+            QueueUnavailable: if the keys could never be read.
+        """
+        address = client_address(client)
+        caller = await self._identify(headers, address)
+        if self._policy.rate is not None:
+            await self._count("calls", caller.id or address, self._policy.rate)
+        return caller
+
+    async def is_still_valid(self, caller: Caller) -> bool:
+        """Return whether the caller's key is still in use. Event streams ask again and again while they last."""
+        ring = await self._keys.current_keys()
+        if ring is None or not self._needs_key(ring):
+            return True
+        key = ring.by_id.get(caller.id)
+        return key is not None and key.revoked_at is None
+
+    async def _identify(self, headers: Headers, address: str) -> Caller:
+        if self._policy.auth == "off":
+            return ANONYMOUS
+        ring = await self._keys.current_keys()
+        if ring is None:
+            raise QueueUnavailable(
+                "the API keys cannot be read now: try again later", retry_after_s=self._policy.retry_after_s
+            )
+        if not self._needs_key(ring):
+            self._refuse_foreign_host(headers.get("host", ""))
+            self._refuse_foreign_page(headers)
+            return ANONYMOUS
+        presented = presented_key(headers)
+        key = ring.find_key(presented) if presented else None
+        if key is None:
+            await self._count("failures", address, self._policy.failures)
+            raise _unauthorized(headers, ring)
+        return Caller(key.id, key.name, key.scopes)
+
+    def _needs_key(self, ring: KeyRing) -> bool:
+        return needs_key(self._policy.auth, self._policy.host, any_key_made=ring.any_created)
+
+    def _refuse_foreign_host(self, host: str) -> None:
+        # DNS rebinding: a page of another site makes its own name resolve to this machine. To the browser the page is
+        # then no foreign one, and it sends no Origin; but it still sends that name in Host.
+        if (
+            host
+            and not is_loopback(_hostname(host))
+            and not any(origin.endswith(f"//{host}") for origin in self._policy.cors_origins)
+        ):
+            raise ForeignPage(
+                f"this machine was called {host[:100]}; without API keys it answers to localhost, 127.0.0.1 and [::1] "
+                "only: call one of these, make keys with `glad key create`, or set GLAD_AUTH=off where a proxy "
+                "controls access"
+            )
+
+    def _refuse_foreign_page(self, headers: Headers) -> None:
+        # A page of another site, open in a browser on this machine, reaches the loopback address too. Browsers name
+        # the page's site in Origin with every request that could change something.
+        origin = headers.get("origin")
+        this_site = f"//{headers.get('host', '')}"
+        if origin is not None and not origin.endswith(this_site) and origin not in self._policy.cors_origins:
+            raise ForeignPage(
+                f"a page of {origin[:100]} called; without API keys only pages of this service may: "
+                "name that site in GLAD_CORS_ORIGINS, or make keys with `glad key create`"
+            )
+
+    async def _count(self, kind: Literal["calls", "failures"], caller: str, rate: Rate) -> None:
+        wait_s = await self._limiter.count_call(kind, caller, rate)
+        if wait_s:
+            calls = "calls without a valid API key" if kind == "failures" else "calls"
+            raise RateExceeded(
+                f"too many {calls} from {caller}: {rate.per_s:g} a second and {rate.burst} at once are allowed; "
+                f"try again in {wait_s} s",
+                retry_after_s=wait_s,
+            )
+
+
+def presented_key(headers: Headers) -> str | None:
+    """Return the text of `Authorization: Bearer …`, else of `X-API-Key: …`; None without either."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    return headers.get("x-api-key")
+
+
+def _hostname(host: str) -> str:
+    """Return the name or address in a `Host` header, without the port; "" if it has none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that hold no address
+        return ""
+
+
+def _unauthorized(headers: Headers, ring: KeyRing) -> Unauthorized:
+    if presented_key(headers):
+        return Unauthorized("this API key is not in use: it was mistyped, or revoked; `glad key list` shows all keys")
+    none_yet = "" if ring.any_created else "; none has been made yet"
+    return Unauthorized(f"send an API key as `Authorization: Bearer glad_…`{none_yet}: {HOW_TO_GET_A_KEY}")
