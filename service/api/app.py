@@ -20,7 +20,7 @@ from service.api.middleware.browser import SecurityHeadersMiddleware, add_cors
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.oip import routes as oip
 from service.api.openapi import docs_page
-from service.api.openapi.document import document_of
+from service.api.openapi.document import build_document
 from service.api.routes import (
     artifacts,
     batch,
@@ -127,7 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
     documents = (docs_page,) if settings.docs else ()
     for module in (*ROUTE_MODULES, *documents):
         app.include_router(module.router)
-    app.openapi = lambda: document_of(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
+    app.openapi = lambda: build_document(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
     return app
 
 

@@ -1,31 +1,21 @@
-"""What the OpenAPI document says of `/v2` beyond types: bodies, examples, every answer."""
+"""The OpenAPI document of `/v2` beyond types: request bodies, examples and errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from service.api.openapi.bodies import BINARY
-from service.api.openapi.examples import FULL, ID, LATE, NO_PRODUCT, QUEUE_AWAY, SLOW, STORAGE_AWAY, UNUSABLE
-from service.api.openapi.responses import RETRY_AFTER, Responses, problems, shown
+from service.api.openapi.examples import ID
+from service.api.openapi.operations import CAPACITY_ERRORS, IMAGE_ERRORS, OUTAGES, PRODUCT_ERRORS
+from service.api.openapi.responses import RETRY_AFTER, Responses, json_response, responses_for
 from service.errors import (
-    BodyTooLarge,
-    EmptyImage,
     InspectionFailed,
     InspectionUnfinished,
-    InvalidFields,
-    KeyReused,
     MalformedInference,
-    TooManyPixels,
-    UndecodableImage,
     UnknownArtifact,
-    UnknownFormat,
     VersionNotActive,
 )
 
-_PATH = "/v2/models/bracket/infer"
-_NOT_ACTIVE = VersionNotActive(
-    "version '1' of 'bracket' is not active; '2' is: leave the version out, or activate that one"
-)
 _REQUEST: dict[str, Any] = {
     "id": "line-3-000123",
     "parameters": {"serial": "SN-000123", "station": "line-3"},
@@ -77,15 +67,19 @@ _REQUEST_SCHEMA = {
     },
 }
 
-SERVER: Responses = {200: shown({"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]})}
-LIVE: Responses = {200: shown({"live": True})}
+SERVER: Responses = {200: json_response({"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]})}
+LIVE: Responses = {200: json_response({"live": True})}
 READY: Responses = {
-    200: shown({"ready": True}),
-    503: shown({"ready": False}, schema="ServerReady")
-    | {"description": "An image sent now would be refused", "headers": RETRY_AFTER},
+    200: json_response({"ready": True}),
+    503: json_response(
+        {"ready": False},
+        schema="ServerReady",
+        description="An image sent now would be refused",
+        headers=RETRY_AFTER,
+    ),
 }
 METADATA: Responses = {
-    200: shown(
+    200: json_response(
         {
             "name": "bracket",
             "versions": ["1"],
@@ -101,11 +95,11 @@ METADATA: Responses = {
             ],
         }
     ),
-    **problems("/v2/models/brackt", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE),
+    **responses_for("/v2/models/bracket", *PRODUCT_ERRORS, VersionNotActive),
 }
 MODEL_READY: Responses = {
-    200: shown({"name": "bracket", "ready": True}),
-    **problems("/v2/models/brackt/ready", NO_PRODUCT, UNUSABLE, _NOT_ACTIVE),
+    200: json_response({"name": "bracket", "ready": True}),
+    **responses_for("/v2/models/bracket/ready", *PRODUCT_ERRORS, VersionNotActive),
 }
 INFER_BODY: dict[str, Any] = {
     "requestBody": {
@@ -130,30 +124,16 @@ INFER: Responses = {
             "application/octet-stream": {"schema": BINARY},
         },
     },
-    **problems(
-        _PATH,
-        MalformedInference("input 'image' has shape [0]: send 1 to 16 images in a request"),
-        EmptyImage("the image has 0 bytes: send the file's content"),
-        UndecodableImage("JPEG image of 20480 bytes does not decode (image file is truncated): send it again"),
-        NO_PRODUCT,
-        UNUSABLE,
-        _NOT_ACTIVE,
-        UnknownArtifact(f"inspection {ID} has no map: ask without the output 'map'"),
-        KeyReused(f"Idempotency-Key 'oip-5f…' was used for inspection {ID} with another image or other fields"),
-        BodyTooLarge("the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"),
-        UnknownFormat("the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"),
-        InvalidFields("captured_at: Input should have timezone info"),
-        TooManyPixels("image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"),
-        FULL,
-        SLOW,
-        LATE,
-        InspectionFailed(f"inspection {ID} is failed: model_error: a model call failed"),
-        QUEUE_AWAY,
-        STORAGE_AWAY,
-        InspectionUnfinished(
-            f"inspection {ID} is running after 50 s; it goes on: GET /v1/inspections/{ID} asks for it, or repeat "
-            "the request with the same id to wait on",
-            retry_after_s=1,
-        ),
+    **responses_for(
+        "/v2/models/bracket/infer",
+        *IMAGE_ERRORS,
+        *PRODUCT_ERRORS,
+        *CAPACITY_ERRORS,
+        *OUTAGES,
+        MalformedInference,
+        VersionNotActive,
+        UnknownArtifact,
+        InspectionFailed,
+        InspectionUnfinished,
     ),
 }

@@ -1,23 +1,13 @@
-"""Examples that several calls share."""
+"""Examples of successful bodies in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.errors import (
-    BacklogFull,
-    DeadlineUnreachable,
-    ProductUnusable,
-    QueueUnavailable,
-    StorageUnavailable,
-    UnknownInspection,
-    UnknownProduct,
-    WaitTooLong,
-)
-
 ID = "019abc12-3456-7def-8123-456789abcdef"
 OLD_ID = "019abc12-0000-7def-8123-456789abcdef"
-PATH = "/v1/products/bracket/inspections"
+
+THRESHOLDS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
 
 QUEUED: dict[str, Any] = {
     "serial": "SN-000123",
@@ -35,7 +25,7 @@ QUEUED: dict[str, Any] = {
     "quality": None,
     "score": None,
     "calibrated_score": None,
-    "thresholds": {"review": 0.31, "fail": 0.36, "pixel": 0.42},
+    "thresholds": THRESHOLDS,
     "verdict": None,
     "regions": [],
     "denoising_step": None,
@@ -97,22 +87,133 @@ UNFIT: dict[str, Any] = DONE | {
     "timings_ms": {"queue": 12.0, "decode": 21.4, "encode": 0.0, "denoise": 0.0, "score": 0.0, "total": 34.1},
     "artifacts": {"image": f"/v1/inspections/{ID}/image"},
 }
-"""The quality gate stopped it."""
-
-QUEUE_AWAY = QueueUnavailable("the queue does not answer, or refuses writes: try again later", retry_after_s=2)
-STORAGE_AWAY = StorageUnavailable(
-    "the image could not be stored; it was not accepted: send it again later", retry_after_s=2
-)
-FULL = BacklogFull("1000 inspections are queued or running; the limit is 1000: send it again later", retry_after_s=2)
-SLOW = WaitTooLong(
-    "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later", retry_after_s=600
-)
-LATE = DeadlineUnreachable(
-    "a new inspection would wait about 12.5 s; its deadline_ms is 5000: give it more time, or send it later",
-    retry_after_s=8,
-)
-NO_PRODUCT = UnknownProduct("no product 'brackt'; known: bracket")
-UNUSABLE = ProductUnusable(
-    "product 'bracket' has no usable bundle; the service's log says why: restore it or activate another version"
-)
-NO_INSPECTION = UnknownInspection(f"no inspection {ID!r}: it was never accepted here, or is no longer kept")
+"""An inspection that the quality gate ended."""
+REVIEW: dict[str, Any] = {
+    "decision": "ok",
+    "note": "scratch is on the fixture",
+    "by": "a.meier",
+    "key": "console",
+    "at": "2026-11-23T08:17:02.005Z",
+}
+PART: dict[str, Any] = {
+    "serial": "SN-000123",
+    "verdict": "review",
+    "finished": True,
+    "views": [
+        {
+            "product": "bracket",
+            "view": "bottom",
+            "state": None,
+            "verdict": "review",
+            "reason": "missing",
+            "inspection_id": None,
+        },
+        {
+            "product": "bracket",
+            "view": "top",
+            "state": "done",
+            "verdict": "pass",
+            "reason": "score",
+            "inspection_id": ID,
+        },
+    ],
+}
+EVENT: dict[str, Any] = {
+    "type": "inspection.done",
+    "inspection_id": ID,
+    "product": "bracket",
+    "serial": "SN-000123",
+    "station": "line-3",
+    "verdict": "fail",
+    "score": 0.54,
+    "at": "2026-11-23T08:15:31.432Z",
+}
+GATE: dict[str, Any] = {
+    "on": False,
+    "by": "a.meier",
+    "at": "2026-11-23T08:15:30.120Z",
+    "note": "new lamp; limits to be learned anew",
+    "limits": {
+        "darkest": 86.7,
+        "brightest": 156.8,
+        "black_share": 0.05,
+        "white_share": 0.05,
+        "sharpness": 0.107,
+        "likeness": 0.92,
+        "good_images": 700,
+    },
+}
+BUNDLE: dict[str, Any] = {
+    "version": "2",
+    "hash": "5f" * 32,
+    "title": "Bracket, milled, seen from above",
+    "created_at": "2026-11-20T17:02:11.000Z",
+    "resolution": 256,
+    "thresholds": THRESHOLDS,
+    "quality": {},
+}
+PRODUCT: dict[str, Any] = {
+    "product": "bracket",
+    "revision": 3,
+    "active": BUNDLE,
+    "versions": [BUNDLE],
+    "gate": GATE,
+}
+ACTIVATION: dict[str, Any] = {
+    "product": "bracket",
+    "active": "2",
+    "revision": 1,
+    "history": [
+        {
+            "version": "2",
+            "kind": "activate",
+            "by": "a.meier",
+            "at": "2026-11-23T08:15:30.120Z",
+            "note": "less false alarms",
+        }
+    ],
+}
+THRESHOLD_CHANGE: dict[str, Any] = {
+    "product": "bracket",
+    "version": "2",
+    "revision": 4,
+    "applied": False,
+    "calibrated": THRESHOLDS,
+    "before": THRESHOLDS,
+    "after": THRESHOLDS | {"fail": 0.4},
+    "effect": {
+        "compared": 1000,
+        "changed": 3,
+        "changes": [{"before": "fail", "after": "review", "count": 3}],
+        "oldest": "2026-11-23T06:02:11.871Z",
+        "examples": [ID],
+    },
+}
+STATION_SETTINGS: dict[str, Any] = {
+    "product": "bracket",
+    "lot": "L-42",
+    "view": None,
+    "priority": "normal",
+    "deadline_ms": None,
+    "expected_views": ["top", "bottom"],
+}
+STATION: dict[str, Any] = STATION_SETTINGS | {
+    "station": "line-3",
+    "changed_at": "2026-11-23T06:00:00.000Z",
+    "changed_by": "mes",
+}
+STATION_CHANGES: dict[str, Any] = {
+    "changes": [{"at": STATION["changed_at"], "by": "mes", "settings": STATION_SETTINGS}]
+}
+CHECKS: dict[str, Any] = {
+    "redis": {"ok": True, "required": True, "detail": "answers"},
+    "durability": {"ok": True, "required": False, "detail": "keeps what it is given"},
+    "artifacts": {"ok": True, "required": True, "detail": "can be written"},
+    "products": {"ok": True, "required": True, "detail": "1 with a usable bundle"},
+    "worker": {"ok": True, "required": False, "detail": "2 seen in the last 30 s"},
+}
+REDIS_AWAY: dict[str, Any] = {
+    "ok": False,
+    "required": True,
+    "detail": "Redis does not answer, or refuses; the service's log says more",
+}

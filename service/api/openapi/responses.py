@@ -1,48 +1,82 @@
-"""Answers in the OpenAPI document: one per status, with an example per type."""
+"""Responses of the OpenAPI document: errors from their classes, and successful ones from an example."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from service.contract import Result
-from service.errors import ServiceError, error_body
+from service.errors import TYPE_PREFIX, Problem, ServiceError, error_body
 
 Responses = dict[int | str, dict[str, Any]]
+"""Status -> response, as FastAPI's `responses=` takes it."""
 
 RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 LOCATION = {"Location": {"description": "the inspection", "schema": {"type": "string"}}}
 ETAG = {"ETag": {"description": "the product's revision, in quotes", "schema": {"type": "string"}}}
 APPLIED = {"Preference-Applied": {"description": "`wait=N`, if asked for", "schema": {"type": "string"}}}
+_CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
+_ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
+    HTTPStatus.UNAUTHORIZED: _CHALLENGE,
+    HTTPStatus.FORBIDDEN: _CHALLENGE,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_AFTER,
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_AFTER,
+    HTTPStatus.GATEWAY_TIMEOUT: RETRY_AFTER,
+}
 
 
-def problems(instance: str, *errors: ServiceError) -> Responses:
-    """One response per status, with an example per type."""
+def responses_for(instance: str, *errors: type[ServiceError]) -> Responses:
+    """Return one response per status, with an example of each error.
+
+    Args:
+        instance: the path that the examples name. Under `/v2` they have the Open Inference Protocol's form.
+        errors: the errors that the operation answers with.
+    """
     responses: Responses = {}
     for error in errors:
-        media_type, body = error_body(error.problem(instance))
-        response = responses.setdefault(
-            int(error.status),
-            {"model": type(body), "description": error.title, "content": {media_type: {"examples": {}}}},
-        )
-        if error.title not in response["description"]:
-            response["description"] += f", or: {error.title}"
-        example = body.model_dump(exclude_none=True)
-        response["content"][media_type]["examples"][error.slug] = {"summary": error.title, "value": example}
-        if error.retry_after_s is not None:
-            response["headers"] = RETRY_AFTER
+        add_error(responses, error, instance)
     return responses
 
 
-def shown(example: dict[str, Any], *, schema: str | None = None) -> dict[str, Any]:
-    """An answer in JSON with its example; `schema`: its name, where the call's own type does not say it."""
-    named = {} if schema is None else {"schema": {"$ref": f"#/components/schemas/{schema}"}}
-    return {"content": {"application/json": {**named, "example": example}}}
+def add_error(responses: dict[Any, dict[str, Any]], error: type[ServiceError], instance: str) -> None:
+    """Add an error to the responses of an operation, beside other errors of the same status."""
+    response = responses.setdefault(str(int(error.status)), {"description": error.title, "content": {}})
+    if error.title not in response["description"]:
+        response["description"] += f", or: {error.title}"
+    if headers := _ERROR_HEADERS.get(error.status):
+        response["headers"] = response.get("headers", {}) | headers
+    media_type, body = error_body(example_problem(error, instance))
+    content = response["content"].setdefault(media_type, {"schema": _reference(type(body).__name__), "examples": {}})
+    content["examples"][error.slug] = {"summary": error.title, "value": body.model_dump(exclude_none=True)}
 
 
-def inspection(
+def example_problem(error: type[ServiceError], instance: str) -> Problem:
+    """Return the body of an answer with this error, as an example."""
+    return Problem(
+        type=TYPE_PREFIX + error.slug,
+        title=error.title,
+        status=error.status,
+        detail=error.example,
+        instance=instance,
+    )
+
+
+def json_response(example: dict[str, Any], *, schema: str | None = None, **others: Any) -> dict[str, Any]:
+    """Return a JSON response with its example.
+
+    Args:
+        example: the body.
+        schema: the schema's name, for a response that is not of the path function's own type.
+        others: further parts of the response, such as `description` and `headers`.
+    """
+    named = {} if schema is None else {"schema": _reference(schema)}
+    return others | {"content": {"application/json": {**named, "example": example}}}
+
+
+def inspection_response(
     description: str, example: dict[str, Any], headers: dict[str, Any], **others: dict[str, Any]
 ) -> dict[str, Any]:
-    """An answer that carries an inspection; `others`: further examples by name."""
+    """Return a response that carries an inspection; `others` are further examples by name."""
     examples = {"inspection": example, **others}
     named = {name: {"summary": name, "value": value} for name, value in examples.items()}
     return {
@@ -51,3 +85,7 @@ def inspection(
         "content": {"application/json": {"examples": named} if others else {"example": example}},
         "headers": headers,
     }
+
+
+def _reference(schema: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema}"}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Response
 
 from glad import image_codec
 from service.api.dependencies import Services, ServicesDep
-from service.api.openapi import inspections as documents
+from service.api.openapi import operations as documents
 from service.api.routes.answers import find
 from service.api.routes.parameters import InspectionPath
 from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName

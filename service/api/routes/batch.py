@@ -14,7 +14,7 @@ from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import accept, pin
 from service.api.intake.fields import InspectionFields
 from service.api.intake.stage_timing import rejections_counted
-from service.api.openapi import inspections as documents
+from service.api.openapi import operations as documents
 from service.api.openapi.bodies import batch_body
 from service.api.routes.answers import current_result
 from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from model_store.manifest import Name
 from service.api.dependencies import ServicesDep
-from service.api.openapi import events as documents
+from service.api.openapi import operations as documents
 from service.auth.caller import CallerDep
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams

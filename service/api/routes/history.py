@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model_store.manifest import Name
 from service.api.dependencies import ServicesDep
-from service.api.openapi import history as documents
+from service.api.openapi import operations as documents
 from service.contract import Result, State, Text, Timestamp, Verdict
 from service.queue.history import HistoryFilter
 

@@ -10,7 +10,7 @@ from service.api.dependencies import ServicesDep
 from service.api.intake.acceptance import accept
 from service.api.intake.fields import InspectionFields
 from service.api.intake.stage_timing import rejections_counted
-from service.api.openapi import inspections as documents
+from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.answers import POLL_AGAIN_S, answer, as_json, find
 from service.api.routes.parameters import IdempotencyKey, InspectionPath, Prefer, wait_seconds

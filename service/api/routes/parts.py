@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from service.api.dependencies import Services, ServicesDep
-from service.api.openapi import history as documents
+from service.api.openapi import operations as documents
 from service.contract import Decision, InspectionId, Result, State, Text, Verdict
 from service.errors import UnknownPart
 

@@ -15,7 +15,7 @@ from model_store.manifest import Name
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
 from service.api.dependencies import Services, ServicesDep
-from service.api.openapi import products as documents
+from service.api.openapi import operations as documents
 from service.api.problems import refusal
 from service.api.routes.etags import IfMatch, check_match, tag
 from service.api.routes.threshold_effect import MOST_COMPARED, Effect, effect_on

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from model_store.errors import StoreError
 from model_store.store import BundleRef, Store
 from service.api.dependencies import ServicesDep
-from service.api.openapi import products as documents
+from service.api.openapi import operations as documents
 from service.api.problems import refusal
 from service.api.routes.etags import tag
 from service.api.routes.quality_gate_view import GateView, view_gate

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.product_state import ProductState
 from model_store.store import Store
 from service.api.dependencies import ServicesDep
-from service.api.openapi import products as documents
+from service.api.openapi import operations as documents
 from service.api.routes.etags import IfMatch, tag
 from service.api.routes.product_admin import ProductName, changed, seen_state
 from service.api.routes.quality_gate_view import GateView, view_gate

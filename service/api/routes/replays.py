@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from service.api.dependencies import ServicesDep
 from service.api.intake.acceptance import Accepted
 from service.api.intake.capacity import capacity_error
-from service.api.openapi import inspections as documents
+from service.api.openapi import operations as documents
 from service.api.problems import queue_unavailable
 from service.api.routes.answers import answer
 from service.api.routes.parameters import InspectionPath

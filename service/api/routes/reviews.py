@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import ServicesDep
-from service.api.openapi import history as documents
+from service.api.openapi import operations as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.answers import find
 from service.api.routes.parameters import InspectionPath

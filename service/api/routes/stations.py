@@ -13,7 +13,7 @@ from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import accept, pin
 from service.api.intake.fields import InspectionFields, Origin
 from service.api.intake.stage_timing import rejections_counted
-from service.api.openapi import stations as documents
+from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.answers import answer
 from service.api.routes.parameters import IdempotencyKey, Prefer, wait_seconds
