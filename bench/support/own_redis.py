@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from service.host.child_process import Child
-from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.private_redis import find_redis, redis_answers, redis_command, redis_url, socket_path
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def own_redis() -> Iterator[str]:
         child = Child("Redis", redis_command(find_redis(), Path(folder), socket), log=Path(folder) / "redis.log")
         child.start()
         try:
-            while not answers(socket):
+            while not redis_answers(socket):
                 time.sleep(0.05)
             yield redis_url(socket)
         finally:

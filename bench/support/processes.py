@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.host.child_process import Child
-from service.host.listen_socket import listen
-from service.host.liveness import alive
+from service.host.liveness import is_alive
+from service.host.supervisor import listen
 
 POLL_S = 0.2
 
@@ -36,7 +36,7 @@ def web_server(module: str, environment: Mapping[str, str], log: Path) -> Iterat
         port = int(socket.getsockname()[1])
         child.start("--fd", str(socket.fileno()), pass_fds=(socket.fileno(),))
         try:
-            while not alive("127.0.0.1", port, 1.0):
+            while not is_alive("127.0.0.1", port, 1.0):
                 if not child.running:
                     raise RuntimeError(f"{module} did not start: see {log}")
                 time.sleep(POLL_S)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.host.child_process import API_DRAIN_S, EXIT_CONFIG
-from service.host.memory import return_freed_memory, set_startup_aside
+from service.host.memory import freeze_startup_objects, return_freed_memory
 from service.settings import Settings
 
 HEAD_TIMEOUT_S = 15.0
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, and listens."""
         await super().startup(sockets)
-        set_startup_aside()
+        freeze_startup_objects()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains."""

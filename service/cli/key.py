@@ -105,12 +105,12 @@ def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeySto
 
     from service.auth.api_keys import KeyStore
     from service.errors import StartError
-    from service.host.command_redis import borrowed_client
+    from service.host.private_redis import connect_for_command
     from service.settings import Settings
 
     try:
         settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-        with borrowed_client(settings, redis_bin) as client:
+        with connect_for_command(settings, redis_bin) as client:
             yield KeyStore(client)
     except ValidationError as error:
         give_up(

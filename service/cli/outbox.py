@@ -172,10 +172,10 @@ def _settings(data_dir: Path | None = None) -> OutboxSettings:
 @contextmanager
 def _redis(settings: OutboxSettings) -> Iterator[redis.Redis]:
     from service.errors import StartError
-    from service.host.command_redis import borrowed_client
+    from service.host.private_redis import connect_for_command
 
     try:
-        with borrowed_client(settings) as client:
+        with connect_for_command(settings) as client:
             yield client
     except StartError as error:
         give_up(error)

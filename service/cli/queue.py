@@ -83,14 +83,14 @@ async def _replay(settings: Settings, inspection_id: str) -> str:
 async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
     """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's data folder."""
     from model_store.store import SHIPPED_BUNDLES, Store
-    from service.host.command_redis import borrowed_redis
+    from service.host.private_redis import find_or_start_redis
     from service.queue.connection import connect_async
     from service.queue.dead_letters import DeadLetters
     from service.queue.replay import Replayer
     from service.queue.submitter import JobSubmitter
     from service.storage.artifacts import ArtifactStore
 
-    with borrowed_redis(settings) as url:
+    with find_or_start_redis(settings) as url:
         async with connect_async(url) as client:
             yield Replayer(
                 jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),

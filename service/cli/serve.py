@@ -13,7 +13,7 @@ import typer
 from model_store.cli.common import give_up
 
 if TYPE_CHECKING:
-    from service.host.supervisor import Address
+    from service.host.supervisor import ApiAddress
     from service.settings import Settings
 
 
@@ -107,7 +107,7 @@ def camera(  # noqa: PLR0917 - typer hands options over by name
 def _serve_api(settings: Settings) -> None:
     from service.api.server import serve_on
     from service.auth.policy import check_may_start
-    from service.host.listen_socket import listen
+    from service.host.supervisor import listen
     from service.queue.connection import connect
 
     with connect(str(settings.redis_url)) as client:
@@ -122,11 +122,11 @@ def _serve_api(settings: Settings) -> None:
 def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
 
-    from service.host.supervisor import Patience, Plan, Supervisor
+    from service.host.supervisor import Supervisor, SupervisorPlan, SupervisorTimeouts
     from service.outbox.settings import OutboxSettings
 
     for_outbox = OutboxSettings.own_variables(os.environ)
-    plan = Plan(
+    plan = SupervisorPlan(
         data_dir=settings.data_dir.expanduser().absolute(),
         host=settings.host,
         port=settings.port,
@@ -135,7 +135,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         pools=settings.pool_names,
         worker_port=settings.worker_port,
         delivers=_delivers(),
-        patience=Patience(worker_drain_s=settings.drain_s),
+        timeouts=SupervisorTimeouts(worker_drain_s=settings.drain_s),
         # A person at a terminal reads the banner; what collects logs reads the log.
         environment={
             **({"GLAD_LOG_LEVEL": "warning"} if sys.stderr.isatty() else {}),
@@ -163,7 +163,7 @@ def _delivers() -> bool:
         give_up(describe(error))
 
 
-def _banner(address: Address, settings: Settings) -> str:
+def _banner(address: ApiAddress, settings: Settings) -> str:
     """What is served, to whom, how to use it, how to stop it."""
     from model_store.store import SHIPPED_BUNDLES, Store
 

@@ -100,7 +100,7 @@ class HotFolder:
         while not stopped.is_set():
             pause_s = self._every_s
             try:
-                for shot in self.look():
+                for shot in self.poll():
                     told = None
                     if wait_s is None or shot.inspection is None or shot.inspection.state.final:
                         yield shot
@@ -115,7 +115,7 @@ class HotFolder:
             yield from self._developed(waiting, stopped)
             stopped.wait(pause_s)
 
-    def look(self) -> Iterator[Shot]:
+    def poll(self) -> Iterator[Shot]:
         """Posts what is complete and was not posted yet. PutOff where nothing can be posted now."""
         files = self._files()
         for name in self._settling.settled(files, time.monotonic()):

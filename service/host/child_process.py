@@ -1,4 +1,4 @@
-"""A child process that outlives neither its parent's stop nor its parent's death."""
+"""Child processes of the supervisor: stopped and killed with it, restarted with growing delays."""
 
 from __future__ import annotations
 
@@ -11,48 +11,66 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from service.contract import LONGEST_INFER_WAIT_S
+from service.errors import StartError
 
 EXIT_CONFIG = 78
-"""Exit status of a child that no restart can help: its configuration is wrong (EX_CONFIG)."""
+"""Exit status of a child whose configuration is wrong, so that a restart cannot help (EX_CONFIG of sysexits.h)."""
 API_DRAIN_S = LONGEST_INFER_WAIT_S + 5
-"""How long the API drains: a request that waits for its result may do so to its end."""
-_PR_SET_PDEATHSIG = 1
+"""How long the API drains: a request that waits for its result may wait to its end."""
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before a child is started again: doubling, and forgotten once it has lived for a while."""
+    """Delays between attempts: each is twice as long as the one before, up to a limit."""
 
     first_s: float = 0.5
     most_s: float = 30.0
     healthy_s: float = 60.0
+    """A child that has lived for so long counts as healthy: its earlier failures no longer lengthen the delay."""
 
-    def failures(self, before: int, lived_s: float) -> int:
-        """Failures in a row, this one included."""
+    def count_failures(self, before: int, lived_s: float) -> int:
+        """Return the number of consecutive failures, this one included.
+
+        Args:
+            before: consecutive failures before this one.
+            lived_s: how long the child lived this time, in seconds.
+        """
         return 1 if lived_s >= self.healthy_s else before + 1
 
     def delay_s(self, failures: int) -> float:
-        """Seconds to wait after this many failures in a row."""
+        """Return the seconds to wait after this many consecutive failures."""
+        # The exponent is bounded: after days of failures 2**n would no longer fit into a float.
         return float(min(self.most_s, self.first_s * 2 ** min(failures - 1, 20)))
 
 
 class Child:
-    """One child process, in a process group of its own: Ctrl-C in the terminal reaches only the parent, who decides.
+    """A child process in a process group of its own.
 
-    On Linux the kernel kills the child when the parent dies, however the parent dies.
+    Ctrl-C in the terminal therefore reaches only the parent, which stops its children in order. On Linux the kernel
+    kills the child when the parent dies, even by SIGKILL.
     """
 
     def __init__(
         self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Path | None = None
     ) -> None:
-        """`log`: a file that takes the child's output; None: it goes where the parent's errors go."""
+        """Describe the child; nothing is started yet.
+
+        Args:
+            env: the whole environment of the child; None: the parent's.
+            log: a file that takes the child's output; None: the output goes to the parent's standard error.
+        """
         self.name = name
         self._command, self._env, self._log = list(command), env, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *extra: str, pass_fds: Sequence[int] = ()) -> None:
-        """Starts the process, with extra arguments and inherited file descriptors."""
+        """Start the process, with these additional arguments and inherited file descriptors."""
         if self.running:
             raise RuntimeError(f"{self.name} already runs as process {self.pid}")
         output = self._log.open("ab") if self._log else None
@@ -65,7 +83,9 @@ class Child:
                 stderr=output or sys.stderr,
                 pass_fds=pass_fds,
                 process_group=0,
-                preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - no thread runs, and it allocates nothing
+                # Linted against because code between fork and exec can deadlock on a lock that another thread held:
+                # the supervisor has no other thread, and the function neither imports nor takes a lock.
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509
             )
         finally:
             if output:
@@ -78,21 +98,21 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """The process has started and not ended."""
+        """Whether the process was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs or before it started."""
+        """The exit status, negative for a signal; None while the process runs and before it was started."""
         return self._process.poll() if self._process else None
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal, if the process runs."""
+        """Send a signal, if the process runs."""
         if self._process and self.running:
             self._process.send_signal(number)
 
     def wait(self, seconds: float) -> bool:
-        """Waits for the end at most this long; True: it has ended."""
+        """Wait for the end of the process at most this long; return whether it has ended."""
         if self._process is None:
             return True
         try:
@@ -102,17 +122,63 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """Ends the process and its group at once and reaps it."""
+        """Kill the process and its group with SIGKILL, and reap it."""
         if self._process is None:
             return
         if self.running:
-            # The group has the process's own id: see process_group=0.
+            # process_group=0 made the process the leader of its group: the group's id is its own.
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
+class RestartingChild:
+    """A child that is started again whenever it ends, each time after a longer delay."""
+
+    def __init__(self, child: Child, start: Callable[[], None], backoff: Backoff, most_failures: int) -> None:
+        """Keep `child`, which `start` starts.
+
+        Args:
+            most_failures: so many consecutive ends before the child was ready once end the supervisor too.
+        """
+        self.child = child
+        self.succeeded = False
+        """Set by the owner once the child was ready: from then on it is restarted without limit."""
+        self._start, self._backoff, self._most_failures = start, backoff, most_failures
+        self._failures = 0
+        self._started_at = self._due_at = 0.0
+        self._ended = True
+
+    def poll(self, now: float) -> None:
+        """Start the child if it is due, and notice if it has ended. Call it often.
+
+        Raises:
+            StartError: if no restart can help: wrong settings, or too many failures before it was ready once.
+        """
+        if self._ended:
+            if now >= self._due_at:
+                self._start()
+                self._started_at, self._ended = now, False
+            return
+        status = self.child.exit_status
+        if status is None:
+            return
+        self._ended = True
+        if status == EXIT_CONFIG:
+            raise StartError(f"the {self.child.name} cannot run with these settings: see its message above")
+        self._failures = self._backoff.count_failures(self._failures, now - self._started_at)
+        if not self.succeeded and self._failures >= self._most_failures:
+            raise StartError(
+                f"the {self.child.name} ended {self._failures} times before it was ready, "
+                f"the last time {describe_exit(status)}: see its message above"
+            )
+        # The delay is not slept here: the supervisor goes on watching its other children.
+        delay_s = self._backoff.delay_s(self._failures)
+        self._due_at = now + delay_s
+        log.warning("child ended", child=self.child.name, how=describe_exit(status), restart_in_s=delay_s)
+
+
 def describe_exit(status: int) -> str:
-    """An exit status in words."""
+    """Return an exit status in words: "with status 1", "by SIGKILL"."""
     if status >= 0:
         return f"with status {status}"
     try:
@@ -121,15 +187,19 @@ def describe_exit(status: int) -> str:
         return f"by signal {-status}"
 
 
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    """What the child does between fork and exec so that it dies with its parent. Nothing is imported after the fork."""
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Return what the child runs between fork and exec so that the kernel kills it when its parent dies.
+
+    None where the system has no such request (it is Linux's).
+    """
     if not sys.platform.startswith("linux"):
         return None
+    # Looked up before the fork: an import in the child could wait for an import lock that nothing will release.
     prctl, getppid, leave = ctypes.CDLL(None, use_errno=True).prctl, os.getppid, os._exit
 
-    def prepare() -> None:
+    def request_death_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if getppid() != parent:  # the parent died before prctl took hold
+        if getppid() != parent:  # the parent died before prctl took effect: no signal will come
             leave(1)
 
-    return prepare
+    return request_death_signal

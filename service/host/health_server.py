@@ -14,33 +14,41 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 TEXT = "text/plain; charset=utf-8"
 
 
-class Vitals(Protocol):
-    """How the process is."""
+class HealthStatus(Protocol):
+    """The state of a process, as its health port reports it."""
 
     @property
     def status(self) -> str:
-        """In words."""
+        """The state in words."""
         ...
 
     def alive(self) -> bool:
-        """There was a sign of life lately."""
+        """Return whether the process made progress lately; one that did not is killed and started again."""
         ...
 
     def ready(self) -> bool:
-        """It has begun to work, and was not asked to stop."""
+        """Return whether the process has begun to work and was not asked to stop."""
         ...
 
 
 class HealthServer:
-    """Answers on a TCP port; 0 takes any free one. OSError if the port is in use."""
+    """A context manager that serves a process's metrics and health on a TCP port."""
 
-    def __init__(self, host: str, port: int, vitals: Vitals) -> None:
-        self._server = _server(host, port, vitals)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="port", daemon=True)
+    def __init__(self, host: str, port: int, health: HealthStatus) -> None:
+        """Open the port; requests are answered from `__enter__` on.
+
+        Args:
+            port: 0 takes any free port.
+
+        Raises:
+            OSError: if the port is in use.
+        """
+        self._server = _make_server(host, port, health)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
-    def number(self) -> int:
-        """The port that is listened on."""
+    def port(self) -> int:
+        """The number of the port that is open."""
         return int(self._server.server_address[1])
 
     def __enter__(self) -> Self:
@@ -55,35 +63,35 @@ class HealthServer:
         self._thread.join()
 
 
-def _server(host: str, port: int, vitals: Vitals) -> ThreadingTCPServer:
+def _make_server(host: str, port: int, health: HealthStatus) -> ThreadingTCPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
-                    self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
+                    self._send(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
                 case "/health/live":
-                    self._say(vitals.alive(), vitals.status)
+                    self._send_health(health.alive(), health.status)
                 case "/health/ready":
-                    self._say(vitals.ready(), "ready" if vitals.ready() else "warming up, or leaving")
+                    ready = health.ready()
+                    self._send_health(ready, "ready" if ready else "warming up, or stopping")
                 case _:
-                    self._answer(404, b"ask for /metrics, /health/live or /health/ready\n", TEXT)
+                    self._send(404, b"unknown path: there are /metrics, /health/live and /health/ready\n", TEXT)
 
-        def _say(self, good: bool, text: str) -> None:
-            self._answer(200 if good else 503, f"{text}\n".encode(), TEXT)
+        def _send_health(self, good: bool, text: str) -> None:
+            self._send(200 if good else 503, f"{text}\n".encode(), TEXT)
 
-        def _answer(self, status: int, body: bytes, kind: str) -> None:
+        def _send(self, status: int, body: bytes, content_type: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes come every few seconds; nobody wants to read that."""
+            """Log nothing: probes come every few seconds."""
 
+    # Not http.server.HTTPServer: that one looks up the host's name in the DNS before it listens.
     class Server(ThreadingTCPServer):
-        """Not http.server's own class: that one asks the DNS for the host's name before it listens."""
-
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         allow_reuse_address = True
         daemon_threads = True

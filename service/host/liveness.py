@@ -1,6 +1,9 @@
-"""Is the worker alive? It says on which port it answers, and when it is warm; from then on its port is asked.
+"""How the supervisor finds out that a worker or an outbox is ready, and that it is stuck.
 
-started → port known (asked from here on: a warm-up that stands still is found too) → warm
+started → port known → warm
+
+The child reports its health port and, later, that it is warm. The port is probed as soon as it is known, so that a
+warm-up that hangs is found too.
 """
 
 from __future__ import annotations
@@ -15,30 +18,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Probing:
-    """How often the worker is asked, and when it counts as stuck; in seconds."""
+    """How often a child is probed, and when it counts as stuck."""
 
     open_port_s: float = 300.0
-    """From its start to its open port: imports, from a cold disk, and looking for the device."""
+    """Seconds from its start to its open port: imports from a cold disk, and the search for a device."""
     every_s: float = 15.0
     timeout_s: float = 10.0
     missed: int = 3
-    """So many unanswered probes in a row, or answers that say "stuck"."""
+    """Consecutive probes without an answer, or with the answer "stuck", before it is killed."""
 
 
 class ReadyPipe:
-    """The worker's word on an inherited descriptor, in lines of JSON: first its port, later that it is warm."""
+    """A pipe on which a child reports in lines of JSON: first `{"port": ...}`, later `{"warm": true}`."""
 
     def __init__(self) -> None:
         self.port: int | None = None
         self._warm = False
         self._reader: int | None = None
-        self._text = b""
+        self._partial_line = b""
 
     @contextmanager
     def writer(self) -> Iterator[int]:
-        """A fresh pipe; gives the end that the child inherits."""
+        """Make a new pipe and yield the descriptor that the child inherits; it is closed here afterwards."""
         self.close()
-        self.port, self._warm, self._text = None, False, b""
+        self.port, self._warm, self._partial_line = None, False, b""
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         try:
@@ -47,28 +50,28 @@ class ReadyPipe:
             os.close(writer)
 
     def poll(self) -> bool:
-        """True once the worker is warm; from its first line on, `port` is known."""
+        """Read what the child has reported and return whether it is warm; `port` is set from its first line on."""
         if not self._warm and self._reader is not None:
             try:
-                self._text += os.read(self._reader, 4096)
+                self._partial_line += os.read(self._reader, 4096)
             except BlockingIOError:
                 return False
-            *lines, self._text = self._text.split(b"\n")
+            *lines, self._partial_line = self._partial_line.split(b"\n")
             for line in lines:
-                word = json.loads(line)
-                self.port = word.get("port", self.port)
-                self._warm = self._warm or word.get("warm", False)
+                report = json.loads(line)
+                self.port = report.get("port", self.port)
+                self._warm = self._warm or report.get("warm", False)
         return self._warm
 
     def close(self) -> None:
-        """Closes the pipe."""
+        """Close the pipe."""
         if self._reader is not None:
             os.close(self._reader)
             self._reader = None
 
 
 class LivenessProbe:
-    """Says when a worker must be killed. Its `look` is called many times a second, and asks now and then."""
+    """Decides when a child must be killed. `check` may be called many times a second; it probes every `every_s`."""
 
     def __init__(self, host: str, ready: ReadyPipe, probing: Probing) -> None:
         self._host, self._ready, self._probing = host, ready, probing
@@ -76,11 +79,11 @@ class LivenessProbe:
         self._missed = 0
 
     def started(self, now: float) -> None:
-        """The worker is started, or started again."""
+        """Reset the probe: the child was started, or started again."""
         self._started_at, self._probe_at, self._missed = now, now + self._probing.every_s, 0
 
-    def look(self, now: float) -> str | None:
-        """Why the running worker must be killed; None: it need not be."""
+    def check(self, now: float) -> str | None:
+        """Return why the running child must be killed; None if it need not be."""
         if now < self._probe_at:
             return None
         self._probe_at = now + self._probing.every_s
@@ -88,13 +91,13 @@ class LivenessProbe:
         if self._ready.port is None:
             late = now - self._started_at >= self._probing.open_port_s
             return f"no open port {self._probing.open_port_s:g} s after its start" if late else None
-        answered = alive(self._host, self._ready.port, timeout_s=self._probing.timeout_s)
+        answered = is_alive(self._host, self._ready.port, timeout_s=self._probing.timeout_s)
         self._missed = 0 if answered else self._missed + 1
         return f"{self._missed} probes missed" if self._missed >= self._probing.missed else None
 
 
-def alive(host: str, port: int, timeout_s: float) -> bool:
-    """GET /health/live answers 200. A host that means every address is asked by the loopback."""
+def is_alive(host: str, port: int, timeout_s: float) -> bool:
+    """Return whether GET /health/live answers 200. A host that means all addresses is called on the loopback."""
     target = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     connection = http.client.HTTPConnection(target, port, timeout=timeout_s)
     try:

@@ -20,14 +20,14 @@ from redis.exceptions import RedisError
 
 from service.host.child_process import EXIT_CONFIG
 from service.host.health_server import HealthServer
-from service.host.memory import set_startup_aside
+from service.host.memory import freeze_startup_objects
 from service.host.shutdown import Shutdown
 from service.outbox.archive import FOLDER, Archive
-from service.outbox.keeper import Keeper
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.mqtt import Mqtt
 from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings, describe
+from service.outbox.sink_lease import SinkLeaseKeeper
 from service.outbox.webhooks import Webhook
 from service.queue.connection import connect
 from service.queue.outbox import Holder, Subscribers, Subscription
@@ -48,17 +48,17 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
     configure_logging(settings)
     try:
         outbox = Outbox(settings)
-        port = HealthServer(settings.host, settings.outbox_port, outbox)
+        health_server = HealthServer(settings.host, settings.outbox_port, outbox)
         outbox.refuse_newer_schema()
     except (ValueError, OSError, SchemaTooNew) as error:
         print(f"glad outbox: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
-    with outbox.stop.on_signals(), port:
+    with outbox.stop.on_signals(), health_server:
         outbox.take_places()
-        set_startup_aside()
+        freeze_startup_objects()
         if not outbox.stop.draining():
-            _tell_ready(ready_fd, port.number)
-            log.info("outbox ready", port=port.number, sinks=[sink.name for sink in outbox.sinks])
+            _tell_ready(ready_fd, health_server.port)
+            log.info("outbox ready", port=health_server.port, sinks=[sink.name for sink in outbox.sinks])
         status = outbox.work()
     log.info("outbox stopped")
     return status
@@ -83,10 +83,10 @@ class Outbox:
         self._stuck_after_s = settings.stuck_after_s
         names = [sink.name for sink in self.sinks]
         owner = f"{socket.gethostname()}-{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._keeper = Keeper(Holder(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000)
+        self._keeper = SinkLeaseKeeper(Holder(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000)
         self._places = [Subscription(self._redis, name) for name in names]
         self._relays = [
-            Relay(sink, place, self._metrics, self.stop, lambda name=sink.name: self._keeper.holds(name))  # type: ignore[misc]
+            Relay(sink, place, self._metrics, self.stop, lambda name=sink.name: self._keeper.is_holder(name))  # type: ignore[misc]
             for sink, place in zip(self.sinks, self._places, strict=True)
         ]
         self._ready = False
@@ -158,7 +158,7 @@ class Outbox:
         except Exception:
             log.exception("sink's loop ends", sink=relay.sink.name)
             failures.append(relay.sink.name)
-            self.stop.ask()
+            self.stop.request()
 
 
 def make_sinks(settings: OutboxSettings, client: redis.Redis, metrics: OutboxMetrics) -> tuple[Sink, ...]:

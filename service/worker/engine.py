@@ -155,7 +155,7 @@ class Engine(Generic[Bundle, Image, Found]):
         self._hear()
         for job in self._leases.take_lost():
             self._leave(job)
-        if self._stop.at_once():
+        if self._stop.must_stop_now():
             self._hand_all_back()
         self._expire()
         for job in self._scheduler.admit():

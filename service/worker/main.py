@@ -25,7 +25,7 @@ from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.host.health_server import HealthServer
-from service.host.memory import set_startup_aside
+from service.host.memory import freeze_startup_objects
 from service.host.shutdown import Shutdown
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
@@ -59,20 +59,24 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
     pulse = Heartbeat(settings.stuck_after_s, leaving=stop.draining)
     try:
         workplace = Workplace(settings, stop=stop, pulse=pulse, load=load)
-        port = HealthServer(settings.host, settings.worker_port, pulse)
+        health_server = HealthServer(settings.host, settings.worker_port, pulse)
         workplace.refuse_newer_schema()
     except (ValueError, OSError, StoreError, SchemaTooNew) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     torch.set_num_threads(torch_threads(settings.torch_threads))
-    with stop.on_signals(), port, _told(ready_fd) as tell:
-        tell({"port": port.number, "pid": os.getpid()})
-        set_startup_aside()
+    with stop.on_signals(), health_server, _told(ready_fd) as tell:
+        tell({"port": health_server.port, "pid": os.getpid()})
+        freeze_startup_objects()
         workplace.warm()
         if not stop.draining():
             tell({"warm": True})
             log.info(
-                "worker ready", port=port.number, pool=settings.pool, device=workplace.device, lanes=workplace.lanes
+                "worker ready",
+                port=health_server.port,
+                pool=settings.pool,
+                device=workplace.device,
+                lanes=workplace.lanes,
             )
         workplace.work()
     log.info("worker stopped")

@@ -13,7 +13,7 @@ import yaml
 
 from service.host.child_process import API_DRAIN_S
 from service.host.private_redis import redis_command
-from service.host.supervisor import Patience
+from service.host.supervisor import SupervisorTimeouts
 from service.outbox.main import DRAIN_S
 from service.outbox.settings import OutboxSettings
 from service.settings import Settings
@@ -116,7 +116,7 @@ def test_a_stop_waits_longer_than_work_takes_to_end() -> None:
     services = composed(*PROFILES)["services"]
     assert seconds(services["api"]["stop_grace_period"]) > API_DRAIN_S
     for worker in ("worker", "worker-cpu"):
-        assert seconds(services[worker]["stop_grace_period"]) > Settings().drain_s + Patience().hand_back_s
+        assert seconds(services[worker]["stop_grace_period"]) > Settings().drain_s + SupervisorTimeouts().hand_back_s
     assert seconds(services["outbox"]["stop_grace_period"]) > DRAIN_S
 
 

@@ -19,7 +19,7 @@ from scripts.prometheus_rules import RULES, TARGET, prometheus_rules
 from service.api.routes.health import router as health
 from service.contract import Priority
 from service.host.child_process import API_DRAIN_S
-from service.host.supervisor import Patience
+from service.host.supervisor import SupervisorTimeouts
 from service.outbox.main import DRAIN_S
 from service.queue.keys import PoolKeys
 from service.settings import Settings
@@ -196,7 +196,7 @@ def test_a_pod_may_take_as_long_to_end_as_its_work(overlay: str) -> None:
     assert sleep == "sleep"
     assert api["terminationGracePeriodSeconds"] > int(pause) + API_DRAIN_S
     worker = named(found, "Deployment", "glad-worker")["spec"]["template"]["spec"]
-    assert worker["terminationGracePeriodSeconds"] > Settings().drain_s + Patience().hand_back_s
+    assert worker["terminationGracePeriodSeconds"] > Settings().drain_s + SupervisorTimeouts().hand_back_s
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import redis
 
 from service.host.child_process import Child
-from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.private_redis import find_redis, redis_answers, redis_command, redis_url, socket_path
 from service.queue.connection import connect
 from tests.support.processes import eventually
 
@@ -28,7 +28,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts it and waits until it answers; keeps the data of an earlier start."""
         self._child.start()
-        eventually(lambda: answers(self._socket))
+        eventually(lambda: redis_answers(self._socket))
 
     def kill(self) -> None:
         """SIGKILL."""

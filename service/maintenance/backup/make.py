@@ -18,7 +18,7 @@ from uuid import uuid4
 import redis
 
 from model_store.files import hash_file, make_folder, sync_folder, write_file
-from service.host.command_redis import borrowed_redis
+from service.host.private_redis import find_or_start_redis
 from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, BackupError, Record, newest
 from service.maintenance.backup.redis_dump import find_cli, save_rdb
 from service.maintenance.backup.sums import Earlier, SumsFile
@@ -48,7 +48,7 @@ def make_backup(settings: Settings, folder: Path, say: Say, redis_bin: Path | No
         unfinished = folder / UNFINISHED.format(target.name)
         unfinished.mkdir(mode=0o700)
         try:
-            with borrowed_redis(settings, redis_bin) as url, connect(url) as client:
+            with find_or_start_redis(settings, redis_bin) as url, connect(url) as client:
                 _fill(unfinished, settings, client, _snapshot(cli, url), earlier=earlier, say=say)
             os.sync()  # of millions of files and folders; one by one it would take hours
             unfinished.rename(target)

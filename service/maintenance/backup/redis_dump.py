@@ -20,7 +20,7 @@ import redis
 from redis.connection import parse_url
 
 from service.host.child_process import Child
-from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.private_redis import find_redis, redis_answers, redis_command, redis_url, socket_path
 from service.maintenance.backup.record import BackupError
 from service.queue.connection import connect
 
@@ -70,7 +70,7 @@ def load_rdb(data_dir: Path, redis_bin: Path | None, change: Callable[[redis.Red
     child = Child("Redis", [*command, "--appendonly", "no", "--dbfilename", LOADED], log=log)
     child.start()
     try:
-        _wait(lambda: answers(path), child, log)
+        _wait(lambda: redis_answers(path), child, log)
         with connect(redis_url(path)) as client:
             change(client)
             client.config_set("appendonly", "yes")

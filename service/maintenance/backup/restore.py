@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import redis
 
-from service.host.data_dir import DataDirLock
+from service.host.private_redis import DataDirLock
 from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, SUMS, BackupError, Record, read_compatible
 from service.maintenance.backup.redis_dump import LOADED, load_rdb
 from service.maintenance.backup.sums import read_sums

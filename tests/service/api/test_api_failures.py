@@ -16,8 +16,8 @@ import redis
 
 from service.contract import Priority
 from service.host.child_process import Child
-from service.host.listen_socket import listen
-from service.host.liveness import alive
+from service.host.liveness import is_alive
+from service.host.supervisor import listen
 from service.queue import keys
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
@@ -46,7 +46,7 @@ class Api:
     def start(self) -> None:
         """Starts it, again too."""
         self.child.start("--fd", str(self.fd), pass_fds=(self.fd,))
-        eventually(lambda: alive("127.0.0.1", self.port, 1.0), 120)
+        eventually(lambda: is_alive("127.0.0.1", self.port, 1.0), 120)
 
 
 @pytest.fixture

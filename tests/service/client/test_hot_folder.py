@@ -158,27 +158,27 @@ class TestHotFolder:
         put(folder, ".hidden.png")
         put(folder, "empty.png", b"")
         hot = settled_at_once(service, folder)
-        assert [shot.file for shot in hot.look()] == ["line-3/early.PNG", "late.png"]
-        assert list(hot.look()) == []
+        assert [shot.file for shot in hot.poll()] == ["line-3/early.PNG", "late.png"]
+        assert list(hot.poll()) == []
         put(folder, "new.png")
-        assert [shot.file for shot in hot.look()] == ["new.png"]
+        assert [shot.file for shot in hot.poll()] == ["new.png"]
         assert accepted(client) == 3
 
     def test_a_file_that_still_grows_is_left_alone(self, service: Client, folder: Path) -> None:
         whole = picture()
         hot = HotFolder(service, Destination("toy"), folder, settle_s=1000)
         put(folder, "a.png", whole[:40])
-        assert list(hot.look()) == []
+        assert list(hot.poll()) == []
         put(folder, "a.png", whole, at=1_700_000_001)
-        assert list(hot.look()) == []
+        assert list(hot.poll()) == []
 
     def test_a_restart_posts_nothing_again(self, service: Client, folder: Path, client: redis.Redis) -> None:
         put(folder, "a.png")
-        (before,) = settled_at_once(service, folder).look()
+        (before,) = settled_at_once(service, folder).poll()
         put(folder, "b.png")
-        assert [shot.file for shot in settled_at_once(service, folder).look()] == ["b.png"]
+        assert [shot.file for shot in settled_at_once(service, folder).poll()] == ["b.png"]
         (folder / JOURNAL).unlink()
-        again = {shot.file: shot.inspection for shot in settled_at_once(service, folder).look()}
+        again = {shot.file: shot.inspection for shot in settled_at_once(service, folder).poll()}
         assert accepted(client) == 2, "without the journal, name and content tell the service"
         assert again["a.png"] == before.inspection
 
@@ -187,13 +187,13 @@ class TestHotFolder:
     ) -> None:
         hot = settled_at_once(service, folder)
         put(folder, "a.png", at=1_700_000_000)
-        assert len(list(hot.look())) == 1
+        assert len(list(hot.poll())) == 1
         put(folder, "a.png", at=1_700_000_001)
-        assert list(hot.look()) == []
+        assert list(hot.poll()) == []
         put(folder, "a.png", picture(colour="red"), at=1_700_000_001)
-        assert len(list(hot.look())) == 1
+        assert len(list(hot.poll())) == 1
         put(folder, "b.png", picture(colour="red"))
-        assert len(list(hot.look())) == 1, "another name is another part"
+        assert len(list(hot.poll())) == 1, "another name is another part"
         assert accepted(client) == 3
 
     def test_posted_files_are_moved_and_refused_ones_apart(
@@ -202,14 +202,14 @@ class TestHotFolder:
         done = folder / "done"
         put(folder, "line-3/a.png")
         put(folder, "bad.png", b"%PDF-1.7")
-        shots = {shot.file: shot for shot in settled_at_once(service, folder, done).look()}
+        shots = {shot.file: shot for shot in settled_at_once(service, folder, done).poll()}
         assert shots["line-3/a.png"].is_accepted
         assert "415" in str(shots["bad.png"].error)
         assert (done / "line-3" / "a.png").read_bytes() == picture()
         assert (done / "refused" / "bad.png").read_bytes() == b"%PDF-1.7"
-        assert list(settled_at_once(service, folder, done).look()) == []
+        assert list(settled_at_once(service, folder, done).poll()) == []
         put(folder, "line-3/a.png", picture(colour="red"))
-        assert len(list(settled_at_once(service, folder, done).look())) == 1
+        assert len(list(settled_at_once(service, folder, done).poll())) == 1
         assert len(list((done / "line-3").iterdir())) == 2, "nothing that was moved is overwritten"
         assert accepted(client) == 2
 
@@ -229,26 +229,26 @@ class TestHotFolder:
         done = folder / "done"
         put(folder, "a.png", picture() if image == "good" else b"%PDF-1.7")
         with Meanwhile(url) as service:
-            assert len(list(settled_at_once(service, folder, done).look())) == 1
+            assert len(list(settled_at_once(service, folder, done).poll())) == 1
         assert (folder / "a.png").read_bytes() == picture(colour="red")
         with Client(url) as again:
-            (shot,) = settled_at_once(again, folder, done).look()
+            (shot,) = settled_at_once(again, folder, done).poll()
         assert shot.is_accepted
         assert (done / "a.png").read_bytes() == picture(colour="red")
 
     def test_a_move_that_a_crash_prevented_is_made_up_for(self, service: Client, folder: Path, tmp_path: Path) -> None:
         put(folder, "a.png")
-        assert len(list(settled_at_once(service, folder).look())) == 1
-        assert list(settled_at_once(service, folder, tmp_path / "done").look()) == []
+        assert len(list(settled_at_once(service, folder).poll())) == 1
+        assert list(settled_at_once(service, folder, tmp_path / "done").poll()) == []
         assert (tmp_path / "done" / "a.png").exists()
 
     def test_a_refused_image_is_refused_once(self, service: Client, folder: Path) -> None:
         put(folder, "bad.png", picture()[:60])
         hot = settled_at_once(service, folder)
-        (shot,) = hot.look()
+        (shot,) = hot.poll()
         assert "400" in str(shot.error)
-        assert list(hot.look()) == []
-        assert list(settled_at_once(service, folder).look()) == []
+        assert list(hot.poll()) == []
+        assert list(settled_at_once(service, folder).poll()) == []
 
     def test_a_service_that_is_away_loses_no_image(self, url: str, folder: Path, client: redis.Redis) -> None:
         put(folder, "a.png", at=1_700_000_000)
@@ -257,26 +257,26 @@ class TestHotFolder:
             Client("http://127.0.0.1:9", patience_s=0.1) as nobody,
             pytest.raises(PutOff, match=r"a\.png: .*ConnectError"),
         ):
-            list(settled_at_once(nobody, folder).look())
+            list(settled_at_once(nobody, folder).poll())
         with Client(url) as service:
-            assert [shot.file for shot in settled_at_once(service, folder).look()] == ["a.png", "b.png"]
+            assert [shot.file for shot in settled_at_once(service, folder).poll()] == ["a.png", "b.png"]
         assert accepted(client) == 2
 
     def test_a_product_that_is_not_known_yet_is_no_fault_of_the_image(self, service: Client, folder: Path) -> None:
         put(folder, "a.png")
         with pytest.raises(PutOff, match="404 Unknown product"):
-            list(HotFolder(service, Destination("toi"), folder, settle_s=0).look())
-        assert len(list(settled_at_once(service, folder).look())) == 1
+            list(HotFolder(service, Destination("toi"), folder, settle_s=0).poll())
+        assert len(list(settled_at_once(service, folder).poll())) == 1
 
     def test_a_folder_that_is_away_is_waited_for(self, service: Client, folder: Path) -> None:
         put(folder, "a.png")
         hot = settled_at_once(service, folder)
-        assert len(list(hot.look())) == 1
+        assert len(list(hot.poll())) == 1
         folder.rename(folder.with_name("away"))
         with pytest.raises(PutOff, match="is not there"):
-            list(hot.look())
+            list(hot.poll())
         folder.with_name("away").rename(folder)
-        assert list(hot.look()) == []
+        assert list(hot.poll()) == []
 
     def test_each_image_has_the_fields_that_were_given_and_those_that_its_name_holds(
         self, service: Client, folder: Path
@@ -287,7 +287,7 @@ class TestHotFolder:
         put(folder, "SN18.png", at=1_700_000_001)
         put(folder, "nameless.png", at=1_700_000_002)
         hot = HotFolder(service, addressee, folder, settle_s=0)
-        side, top, nameless = hot.look()
+        side, top, nameless = hot.poll()
         told = [
             (one.inspection.serial, one.inspection.view, one.inspection.lot, one.inspection.station)
             for one in (side, top)
@@ -295,9 +295,9 @@ class TestHotFolder:
         ]
         assert told == [("SN17", "side", "L-42", "line-3"), ("SN18", "top", "L-42", "line-3")]
         assert str(nameless.error).startswith("not sent: its name does not match ")
-        assert list(hot.look()) == [], "told once"
+        assert list(hot.poll()) == [], "told once"
         (folder / "nameless.png").rename(folder / "SN19.png")
-        assert [shot.file for shot in hot.look()] == ["SN19.png"]
+        assert [shot.file for shot in hot.poll()] == ["SN19.png"]
 
     def test_a_station_is_an_address_by_itself_and_its_product_is_set_elsewhere(
         self, service: Client, folder: Path, url: str
@@ -305,9 +305,9 @@ class TestHotFolder:
         put(folder, "a.png")
         hot = HotFolder(service, Destination(station="line 3"), folder, settle_s=0)
         with pytest.raises(PutOff, match="404 Unknown station"):
-            list(hot.look())
+            list(hot.poll())
         httpx.put(f"{url}/v1/stations/line%203", json={"product": "toy", "lot": "L-43"}).raise_for_status()
-        (shot,) = hot.look()
+        (shot,) = hot.poll()
         assert shot.inspection is not None
         told = (shot.inspection.product, shot.inspection.station, shot.inspection.lot)
         assert told == ("toy", "line 3", "L-43")
@@ -321,10 +321,10 @@ class TestHotFolder:
 
         done = tmp_path / "done"
         put(folder, "a.png")
-        assert len(list(sending("L-42").look())) == 1
+        assert len(list(sending("L-42").poll())) == 1
         (done / "a.png").rename(folder / "a.png")
         (folder / JOURNAL).unlink()
-        (shot,) = sending("L-43").look()
+        (shot,) = sending("L-43").poll()
         assert str(shot.error).startswith("posted before, with other fields: 409")
         assert (done / "a.png").exists()
         assert accepted(client) == 1
@@ -333,23 +333,23 @@ class TestHotFolder:
         labels = Labels.parse([], "(?P<serial>SN)")
         hot = HotFolder(service, Destination("toy", labels=labels), folder, settle_s=0)
         path = put(folder, "nameless.png")
-        assert len(list(hot.look())) == 1
+        assert len(list(hot.poll())) == 1
         path.unlink()
-        assert list(hot.look()) == []
+        assert list(hot.poll()) == []
         put(folder, "nameless.png")
-        assert len(list(hot.look())) == 1, "another file of that name is told of again"
+        assert len(list(hot.poll())) == 1, "another file of that name is told of again"
 
     def test_a_journal_that_cannot_be_shortened_now_puts_off_and_does_not_end_the_watch(
         self, service: Client, folder: Path
     ) -> None:
         put(folder, "a.png")
         hot = settled_at_once(service, folder)
-        assert len(list(hot.look())) == 1
+        assert len(list(hot.poll())) == 1
         for number in range(1100):
             hot._journal.add(TestJournal.SENT.model_copy(update={"file": f"{number}.png"}))
         with files_of_at_most(10), pytest.raises(PutOff, match="File too large"):
-            list(hot.look())
-        assert list(hot.look()) == []
+            list(hot.poll())
+        assert list(hot.poll()) == []
         assert len((folder / JOURNAL).read_bytes().splitlines()) == 1
 
     def test_a_service_that_is_away_is_asked_for_one_result_only_before_the_next_look(
@@ -357,7 +357,7 @@ class TestHotFolder:
     ) -> None:
         for number in range(5):
             put(folder, f"{number}.png", at=1_700_000_000 + number)
-        waiting = [_Waiting(shot, float("inf")) for shot in settled_at_once(service, folder).look()]
+        waiting = [_Waiting(shot, float("inf")) for shot in settled_at_once(service, folder).poll()]
         assert len(waiting) == 5
         with Asked("http://127.0.0.1:9", patience_s=0.1) as nobody:
             assert list(settled_at_once(nobody, folder)._developed(waiting, threading.Event())) == []

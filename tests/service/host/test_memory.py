@@ -53,12 +53,12 @@ def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 ROUNDS = """
 import gc, sys
 from collections import deque
-from service.host.memory import set_startup_aside
+from service.host.memory import freeze_startup_objects
 
 started = [[number] for number in range(800_000)]  # as imported modules do: many objects that stay
 gc.collect()
 if sys.argv[1] == "aside":
-    set_startup_aside()
+    freeze_startup_objects()
 found = 0
 
 def count(phase, info):

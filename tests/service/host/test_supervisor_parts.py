@@ -23,13 +23,12 @@ from service.host.child_process import (
     EXIT_CONFIG,
     Backoff,
     Child,
+    RestartingChild,
     describe_exit,
 )
-from service.host.data_dir import DataDirLock
-from service.host.listen_socket import listen
-from service.host.liveness import LivenessProbe, Probing, ReadyPipe, alive
-from service.host.private_redis import answers, find_redis, redis_command, socket_path, stop_orphan
-from service.host.supervisor import Patience, RestartingChild
+from service.host.liveness import LivenessProbe, Probing, ReadyPipe, is_alive
+from service.host.private_redis import DataDirLock, find_redis, redis_answers, redis_command, socket_path, stop_orphan
+from service.host.supervisor import SupervisorTimeouts, listen
 from service.queue.jobs import JobQueue
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually, is_running
@@ -112,7 +111,7 @@ class TestPrivateRedis:
         path = socket_path(tmp_path)
         child = Child("Redis", redis_command(find_redis(), tmp_path, path), log=tmp_path / "redis.log")
         child.start()
-        eventually(lambda: answers(path))
+        eventually(lambda: redis_answers(path))
         with redis.Redis(unix_socket_path=str(path)) as client:
             client.set("accepted", "yes")
             assert client.config_get("appendfsync") == {"appendfsync": "always"}
@@ -121,7 +120,7 @@ class TestPrivateRedis:
             assert client.config_get("port") == {"port": "0"}
         child.kill()
         child.start()
-        eventually(lambda: answers(path))
+        eventually(lambda: redis_answers(path))
         with redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
             assert client.get("accepted") == "yes"
         stop_orphan(path)
@@ -168,7 +167,7 @@ class TestChild:
 STOPPED_AS_IT_WAITS = """
 import signal, sys, threading
 from pathlib import Path
-from service.host.supervisor import Plan, Supervisor
+from service.host.supervisor import SupervisorPlan, Supervisor
 
 def watch(frame, event, argument):
     # Its lock is held here: a handler that wants the same lock waits for itself.
@@ -177,7 +176,7 @@ def watch(frame, event, argument):
         signal.raise_signal(signal.SIGTERM)
 
 sys.settrace(watch)
-Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0), print, str).run()
+Supervisor(SupervisorPlan(Path(sys.argv[1]), "127.0.0.1", 0), print, str).run()
 """
 
 PARENT = """
@@ -197,8 +196,8 @@ class TestRestart:
 
     def test_a_long_life_forgives_earlier_failures(self) -> None:
         backoff = Backoff(healthy_s=60)
-        assert backoff.failures(4, lived_s=59) == 5
-        assert backoff.failures(4, lived_s=60) == 1
+        assert backoff.count_failures(4, lived_s=59) == 5
+        assert backoff.count_failures(4, lived_s=60) == 1
 
     def test_a_child_that_ends_is_started_again_when_its_wait_is_over(self) -> None:
         kept, child = self.kept("raise SystemExit(1)", Backoff(first_s=10))
@@ -213,7 +212,7 @@ class TestRestart:
     def test_a_child_that_never_gets_ready_is_given_up(self) -> None:
         kept, child = self.kept("raise SystemExit(1)", Backoff(first_s=1))
         self.tended(kept, child, now=0)
-        with pytest.raises(StartError, match="the thing ended 2 times before it was ready, last with status 1"):
+        with pytest.raises(StartError, match="the thing ended 2 times before it was ready, the last time with status 1"):
             self.tended(kept, child, now=1)
 
     def test_wrong_settings_are_not_tried_twice(self) -> None:
@@ -287,16 +286,16 @@ class TestWorkerWatch:
         for start in (100, 200):
             watch.started(start)
             with pipe.writer():
-                assert watch.look(start + 9) is None
-                assert watch.look(start + 12) == "no open port 10 s after its start"
+                assert watch.check(start + 9) is None
+                assert watch.check(start + 12) == "no open port 10 s after its start"
 
     def test_one_that_opened_its_port_and_answers_nothing_is_stuck_though_it_never_was_warm(
         self, watch: LivenessProbe, pipe: ReadyPipe
     ) -> None:
         with listen("127.0.0.1", 0) as silent, pipe.writer() as fd:
             os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
-            assert [watch.look(now) for now in (102, 103, 104)] == [None, None, None]
-            assert watch.look(106) == "3 probes missed"
+            assert [watch.check(now) for now in (102, 103, 104)] == [None, None, None]
+            assert watch.check(106) == "3 probes missed"
 
     def test_a_new_start_forgets_what_the_old_one_missed(self, watch: LivenessProbe, pipe: ReadyPipe) -> None:
         with listen("127.0.0.1", 0) as silent:
@@ -304,7 +303,7 @@ class TestWorkerWatch:
                 watch.started(start)
                 with pipe.writer() as fd:
                     os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
-                    assert [watch.look(start + second) for second in (2, 4)] == [None, None]
+                    assert [watch.check(start + second) for second in (2, 4)] == [None, None]
 
     def test_a_worker_that_hangs_at_every_start_is_killed_and_given_up(self, tmp_path: Path) -> None:
         (tmp_path / "sitecustomize.py").write_text(HANGS)
@@ -326,16 +325,16 @@ IMPATIENT = """
 import sys
 from pathlib import Path
 from service.host.child_process import Backoff
-from service.host.supervisor import Patience, Plan, Supervisor
+from service.host.supervisor import SupervisorTimeouts, SupervisorPlan, Supervisor
 from service.host.liveness import Probing
-patience = Patience(probing=Probing(open_port_s=0.5, every_s=0.1), starts_without_success=2)
-Supervisor(Plan(Path(sys.argv[1]), "127.0.0.1", 0, backoff=Backoff(0.1), patience=patience), print, str).run()
+timeouts = SupervisorTimeouts(probing=Probing(open_port_s=0.5, every_s=0.1), starts_without_success=2)
+Supervisor(SupervisorPlan(Path(sys.argv[1]), "127.0.0.1", 0, backoff=Backoff(0.1), timeouts=timeouts), print, str).run()
 """
 
 
 class TestDrain:
     def test_every_wait_ends_before_the_api_is_cut_off_and_that_before_it_is_killed(self) -> None:
-        assert LONGEST_WAIT_S < LONGEST_INFER_WAIT_S < API_DRAIN_S < Patience().api_drain_s
+        assert LONGEST_WAIT_S < LONGEST_INFER_WAIT_S < API_DRAIN_S < SupervisorTimeouts().api_drain_s
 
     def test_a_request_that_waits_for_its_result_gets_it_while_the_api_drains(
         self, tmp_path: Path, own_redis: RedisServer, toy_store: Path
@@ -354,7 +353,7 @@ class TestDrain:
         with listen("127.0.0.1", 0) as server, own_redis.connect() as client, ThreadPoolExecutor() as pool:
             port = server.getsockname()[1]
             child.start("--fd", str(server.fileno()), pass_fds=(server.fileno(),))
-            eventually(lambda: alive("127.0.0.1", port, 1.0))
+            eventually(lambda: is_alive("127.0.0.1", port, 1.0))
             url = f"http://127.0.0.1:{port}/v1/products/toy/inspections"
             headers = {"Prefer": "wait=30"}
             waiting = pool.submit(httpx.post, url, content=picture(), headers=headers, timeout=60)

@@ -16,8 +16,7 @@ import redis
 
 from service.contract import new_inspection_id
 from service.host.child_process import Child
-from service.host.command_redis import borrowed_client
-from service.host.private_redis import find_redis, redis_command, socket_path
+from service.host.private_redis import connect_for_command, find_redis, redis_command, socket_path
 from service.maintenance.backup.make import make_backup
 from service.maintenance.backup.record import RDB, RECORD, SUMS, BackupError, read_record
 from service.maintenance.backup.restore import restore_backup
@@ -66,7 +65,7 @@ def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_strea
     made = backup(plant, tmp_path)
     born = plant[1].time()[0] * 1000
     restore_backup(new, made, quiet)
-    with borrowed_client(new) as client:  # as `glad serve` starts it: with an append-only file
+    with connect_for_command(new) as client:  # as `glad serve` starts it: with an append-only file
         assert set(client.keys()) == {*plant[1].keys(), keys.BORN}
         assert client.xinfo_stream(keys.EVENTS)["last-generated-id"] == "1700000000000-5"
         assert client.xinfo_groups(keys.EVENTS)[0]["name"] == "outbox:mqtt"
@@ -276,7 +275,7 @@ def test_a_redis_elsewhere_is_asked_over_tcp_with_its_password(tmp_path: Path) -
     finally:
         child.kill()
     restore_backup(Settings(data_dir=tmp_path / "new"), made, quiet)
-    with borrowed_client(Settings(data_dir=tmp_path / "new")) as client:
+    with connect_for_command(Settings(data_dir=tmp_path / "new")) as client:
         assert client.get("glad:v1:turns:default") == "3"
 
 

@@ -79,13 +79,13 @@ class TlsRedis:
     def start(self, url: str) -> None:
         self._child.start()
         with connect(url) as client:
-            eventually(lambda: answers(client))
+            eventually(lambda: redis_answers(client))
 
     def kill(self) -> None:
         self._child.kill()
 
 
-def answers(client: redis.Redis) -> bool:
+def redis_answers(client: redis.Redis) -> bool:
     """It listens already."""
     try:
         return bool(client.ping())

@@ -95,7 +95,7 @@ def running(relay: Relay, stop: Shutdown) -> Iterator[None]:
     try:
         yield
     finally:
-        stop.ask()
+        stop.request()
         thread.join()
 
 

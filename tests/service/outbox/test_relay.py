@@ -258,7 +258,7 @@ def test_a_redis_that_dies_before_the_place_is_taken_anew_ends_no_loop(own_redis
         place = Subscription(client, "toy")
         relay = Relay(Toy(), place, OutboxMetrics(CollectorRegistry()), stop, lambda: True)
         own_redis.kill()
-        stop.ask()  # so that it does not wait
+        stop.request()  # so that it does not wait
         relay._recover(ResponseError("NOGROUP No such key"))
         own_redis.start()
         relay._recover(ResponseError("NOGROUP No such key"))

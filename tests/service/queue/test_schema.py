@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 
 from service.host.child_process import EXIT_CONFIG
-from service.host.listen_socket import listen
+from service.host.supervisor import listen
 from service.queue import schema
 from service.queue.jobs import JobQueue
 from service.queue.schema import SchemaTooNew

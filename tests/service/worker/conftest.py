@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_store.store import Store
 from service.host.child_process import Child
-from service.host.private_redis import answers, find_redis, redis_command, redis_url, socket_path
+from service.host.private_redis import find_redis, redis_answers, redis_command, redis_url, socket_path
 from service.queue.connection import connect
 from service.worker.bundle_cache import BundleCache, LoadedBundle
 from tests.support.nursery import Nursery
@@ -67,7 +67,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         self.child.start()
-        eventually(lambda: answers(self.socket))
+        eventually(lambda: redis_answers(self.socket))
 
 
 def redis_in(folder: Path) -> RedisServer:

@@ -70,7 +70,7 @@ def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clo
     stop = Shutdown()
     pulse = Heartbeat(stuck_after_s=60, clock=clock, leaving=stop.draining)
     pulse.warm()
-    stop.ask()
+    stop.request()
     assert not pulse.ready()
     assert pulse.alive()
 
@@ -78,23 +78,23 @@ def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clo
 def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
     stop = Shutdown()
     assert not stop.draining()
-    stop.ask()
+    stop.request()
     assert stop.draining()
-    assert not stop.at_once()
-    stop.ask()
-    assert stop.at_once()
+    assert not stop.must_stop_now()
+    stop.request()
+    assert stop.must_stop_now()
 
 
 def test_what_is_not_finished_in_its_time_is_handed_back(clock: Clock) -> None:
     clock.now = 1000
     stop = Shutdown(drain_s=60, clock=clock)
     clock.now = 2000
-    assert not stop.at_once()
-    stop.ask()
+    assert not stop.must_stop_now()
+    stop.request()
     clock.now = 2059
-    assert not stop.at_once()
+    assert not stop.must_stop_now()
     clock.now = 2060
-    assert stop.at_once()
+    assert stop.must_stop_now()
 
 
 def test_a_signal_that_comes_while_its_own_thread_waits_wakes_it() -> None:
@@ -103,4 +103,4 @@ def test_a_signal_that_comes_while_its_own_thread_waits_wakes_it() -> None:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
         stop.wait(3600)
     assert stop.draining()
-    assert not stop.at_once()
+    assert not stop.must_stop_now()

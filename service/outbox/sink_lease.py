@@ -15,7 +15,7 @@ from service.queue.outbox import Holder
 log = structlog.get_logger(__name__)
 
 
-class Keeper:
+class SinkLeaseKeeper:
     """Asks for the sinks several times within a lease. What it has not been told lately, it does not hold."""
 
     def __init__(
@@ -28,14 +28,14 @@ class Keeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
-    def holds(self, sink: str) -> bool:
+    def is_holder(self, sink: str) -> bool:
         """Whether this process delivers to the sink now."""
         with self._lock:
             return sink in self._held and self._clock() < self._until
 
     def start(self) -> None:
         """Asks once, then from the thread."""
-        self.ask()
+        self.renew()
         self._thread.start()
 
     def stop(self) -> None:
@@ -46,7 +46,7 @@ class Keeper:
         with suppress(RedisError):
             self._holder.let_go(self._sinks)
 
-    def ask(self) -> None:
+    def renew(self) -> None:
         """One round. RedisError is only logged: the lease may last."""
         asked = self._clock()
         try:
@@ -61,4 +61,4 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease_s / 3):
-            self.ask()
+            self.renew()
