@@ -312,7 +312,7 @@ class TestWorkerWatch:
             [sys.executable, "-c", IMPATIENT, str(tmp_path / "data")],
             env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert "the worker ended 2 times before it was ready, last by SIGKILL" in done.stderr
+        assert "the worker ended 2 times before it was ready, the last time by SIGKILL" in done.stderr
         assert done.stdout.count("no open port 0.5 s after its start") == 2
 
 
