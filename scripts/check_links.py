@@ -58,8 +58,8 @@ def defines(target: Path, text: str) -> bool:
     name = CODE_NAME.fullmatch(text)
     if target.suffix != ".py" or name is None or name[1].endswith(".py"):
         return True
-    last = name[1].rpartition(".")[2]
-    return bool(re.search(rf"^\s*(async def|def|class) {last}\b|^{last}\b.* = ", target.read_text("utf-8"), re.MULTILINE))
+    last, source = name[1].rpartition(".")[2], target.read_text(encoding="utf-8")
+    return bool(re.search(rf"^\s*(async def|def|class) {last}\b|^{last}\b.* = ", source, re.MULTILINE))
 
 
 def anchors(page: Path) -> set[str]:

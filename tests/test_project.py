@@ -130,6 +130,16 @@ def test_a_broken_link_and_a_missing_heading_are_found(tmp_path: Path, monkeypat
     assert broken_links(page) == ["page.md: no such file: gone.md", "page.md: no such heading: #none"]
 
 
+def test_a_link_to_code_that_is_not_defined_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.check_links.ROOT", tmp_path)
+    (tmp_path / "code.py").write_text("LIMIT = 3\n\n\nclass Lane:\n    def admit(self): ...\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[`Lane`](code.py) [`Lane.admit()`](code.py) [`LIMIT`](code.py) [`code.py`](code.py) [`step()`](code.py)"
+    )
+    assert broken_links(page) == ["page.md: `step()` is not defined in code.py"]
+
+
 def conflicted(folder: Path) -> list[str]:
     """Files that git knows, or would add, in which a merge was left undecided."""
     command = ["git", "grep", "--untracked", "-lE", "^(<{7}|>{7}) "]

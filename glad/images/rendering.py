@@ -12,7 +12,6 @@ from functools import lru_cache, reduce
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from glad.images.placement import Box, Placement
 
@@ -176,6 +175,8 @@ def defect_regions(
     With the placement whose `restore` made the map, boxes and areas are in pixels of the upright original; else in the
     map's.
     """
+    from scipy import ndimage  # here: the API draws heatmaps too, and its installation has no SciPy
+
     labels, _ = ndimage.label(found >= threshold, structure=np.ones((3, 3), dtype=np.int8))
     regions = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

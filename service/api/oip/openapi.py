@@ -67,7 +67,9 @@ _REQUEST_SCHEMA = {
     },
 }
 
-SERVER: Responses = {200: json_response({"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]})}
+SERVER: Responses = {
+    200: json_response({"name": "glad-inspect", "version": "0.1.0", "extensions": ["binary_tensor_data"]})
+}
 LIVE: Responses = {200: json_response({"live": True})}
 READY: Responses = {
     200: json_response({"ready": True}),
