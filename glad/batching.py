@@ -1,4 +1,4 @@
-"""Few, fixed call shapes: a model sees the same batch sizes again and again.
+"""Few, fixed batch sizes: a model sees the same call shapes again and again.
 
 Kernels differ between shapes by about 1e-6, so a score repeats bit for bit only where the shape of the call repeats;
 and compiled engines want few shapes anyway.
@@ -32,7 +32,7 @@ class BatchSizes:
 
 
 def batch_sizes_for_device(kind: str, lanes: int) -> BatchSizes:
-    """The batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
+    """Return the batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
 
     On a CPU only the denoiser gains from a batch.
     """
@@ -43,10 +43,10 @@ def batch_sizes_for_device(kind: str, lanes: int) -> BatchSizes:
 def in_buckets(
     call: Callable[..., tuple[Tensor, ...]], rows: Sequence[Tensor], buckets: Sequence[int]
 ) -> tuple[Tensor, ...]:
-    """Call a row-wise model on rows (B, ...) in batches of the given sizes only.
+    """Return the outputs of a row-wise model on rows (B, ...), called in batches of the given sizes only.
 
     More rows than the largest bucket are split; a remainder is padded to the smallest bucket that fits by repeating its
-    last row, and the padding's answers are dropped.
+    last row, and the outputs of the padding are dropped.
     """
     parts = [
         tuple(output[: stop - start] for output in call(*(padded(row[start:stop], size) for row in rows)))
@@ -55,14 +55,19 @@ def in_buckets(
     return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
 
+def call_in_batches(model: Callable[..., Tensor], rows: Sequence[Tensor], buckets: Sequence[int]) -> Tensor:
+    """Return the output of a model that has one: as `in_buckets`."""
+    return in_buckets(lambda *batch: (model(*batch),), rows, buckets)[0]
+
+
 def call_ranges(count: int, buckets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(first row, end row, bucket) of every call that `count` rows need."""
+    """Yield first row, end row and bucket of every call that `count` rows need."""
     for start in range(0, count, buckets[-1]):
         stop = min(count, start + buckets[-1])
         yield start, stop, next(bucket for bucket in buckets if bucket >= stop - start)
 
 
 def padded(rows: Tensor, size: int) -> Tensor:
-    """rows (B, ...) -> (size, ...): the last row repeated."""
+    """Return rows (B, ...) as (size, ...), the last row repeated."""
     missing = size - len(rows)
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -1,4 +1,4 @@
-"""Comparators: what a lane knows at its step -> a score and a map. Here the paper's: by images (Sec. 3.3)."""
+"""Comparators decide how far a lane's generated and direct version differ. Here the paper's, by images (Sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from glad.batching import in_buckets
+from glad.batching import call_in_batches
 from glad.patch_matching import feature_input, match_map, resize_map, resize_valid, top_mean
 from glad.protocols import Autoencoder, Features
 from glad.settings.method import MethodSettings
@@ -17,7 +17,7 @@ from glad.settings.method import MethodSettings
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one lane knows at its step t, before it is decided."""
+    """The state of one lane at its step t, before it is decided whether it triggers."""
 
     settings: MethodSettings
     timestep: int
@@ -32,7 +32,7 @@ class Observation:
 
     @property
     def difference(self) -> Tensor:
-        """d_t = x^_{t->0} - x_{t->0} = (x^_t - x_t) / sqrt(alpha_bar_t): (C, h, w)."""
+        """Return d_t = x^_{t->0} - x_{t->0} = (x^_t - x_t) / sqrt(alpha_bar_t): (C, h, w)."""
         return self.x0_generated - self.x0_direct
 
 
@@ -46,10 +46,10 @@ class Comparison:
 
 
 class Comparator(Protocol):
-    """Compares lanes, each by its own settings. A lane's answer never depends on the others."""
+    """Compares lanes, each by its own settings. The result of one lane never depends on the others."""
 
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
-        """One comparison per observation; models are called with batches of the sizes in `buckets` only."""
+        """Return one comparison per observation; models are called with batches of the sizes in `buckets` only."""
         ...
 
 
@@ -61,40 +61,51 @@ class ImageComparator:
     features: Features
 
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
-        """See `Comparator`. Two decodes and two feature passes per observation, of the trigger's layer only."""
+        """Return one comparison per observation: two decodes and two feature passes each, of the trigger's layer only.
+
+        Lanes whose features are read alike (same layer, same normalisation) share the calls of the models.
+        """
+        readings = [
+            (observation.settings.trigger_layer, observation.settings.trigger.imagenet_normalise)
+            for observation in observations
+        ]
         compared: dict[int, Comparison] = {}
-        for reading in dict.fromkeys(map(_reading, observations)):
-            own = [i for i, seen in enumerate(observations) if _reading(seen) == reading]
-            pairs = self._pairs([observations[i] for i in own], *reading, buckets)
-            compared |= {i: compare(*pair, observations[i]) for i, pair in zip(own, pairs, strict=True)}
+        for layer, normalise in dict.fromkeys(readings):
+            members = [i for i, reading in enumerate(readings) if reading == (layer, normalise)]
+            pairs = self._pairs([observations[i] for i in members], layer, normalise, buckets)
+            compared |= {i: compare(*pair, observations[i]) for i, pair in zip(members, pairs, strict=True)}
         return tuple(compared[i] for i in range(len(observations)))
 
     def _pairs(
         self, observations: Sequence[Observation], layer: int, normalise: bool, buckets: Sequence[int]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Per observation the features (h, w, D) of the direct and of the generated version."""
+        """Return per observation the features (h, w, D) of the direct and of the generated version."""
 
-        def read(latents: Tensor) -> tuple[Tensor, ...]:
-            return self.features(feature_input(self.autoencoder.decode(latents), normalise), (layer,))
+        def read_features(latents: Tensor) -> Tensor:
+            return self.features(feature_input(self.autoencoder.decode(latents), normalise), (layer,))[0]
 
-        latents = torch.stack([part for seen in observations for part in (seen.x0_direct, seen.x0_generated)])
-        (features,) = in_buckets(read, (latents,), buckets)
-        return [(features[i], features[i + 1]) for i in range(0, len(features), 2)]
-
-
-def _reading(observation: Observation) -> tuple[int, bool]:
-    """What decides how the features are read: lanes that agree on it share calls."""
-    return observation.settings.trigger_layer, observation.settings.trigger.imagenet_normalise
+        # Rows 2i and 2i + 1 are the two versions of observation i.
+        latents = torch.stack([x0 for one in observations for x0 in (one.x0_direct, one.x0_generated)])
+        features = call_in_batches(read_features, (latents,), buckets)
+        return [(features[row], features[row + 1]) for row in range(0, len(features), 2)]
 
 
-def compare(direct: Tensor, generated: Tensor, seen: Observation) -> Comparison:
-    """Features (h', w', D) of x_{t->0}, which takes the input's part, and of x^_{t->0} -> the comparison."""
-    trigger = seen.settings.trigger
+def compare(direct: Tensor, generated: Tensor, observation: Observation) -> Comparison:
+    """Return the comparison of one lane's two versions by their features.
+
+    Args:
+        direct: features (h', w', D) of x_{t->0}, which takes the input's part in Eq. 11.
+        generated: features (h', w', D) of x^_{t->0}, which takes the reconstruction's part.
+        observation: the lane.
+    """
+    trigger = observation.settings.trigger
     grid = (direct.shape[0], direct.shape[1])
-    valid = None if seen.valid is None else resize_valid(seen.valid, grid)
-    found = match_map(direct, generated, trigger.direction, trigger.window, valid)
-    values = found.flatten() if valid is None else found[valid]
+    valid = None if observation.valid is None else resize_valid(observation.valid, grid)
+    patch_map = match_map(direct, generated, trigger.direction, trigger.window, valid)  # M_t, Eq. 11
+    values = patch_map.flatten() if valid is None else patch_map[valid]
     score = top_mean(values, trigger.top.elements(values.numel(), least=trigger.least_top))
-    size = (seen.latent.shape[1], seen.latent.shape[2])
-    latent_map = resize_map(found, size, valid)
-    return Comparison(float(score), latent_map if seen.valid is None else torch.where(seen.valid, latent_map, 0.0))
+    size = (observation.latent.shape[1], observation.latent.shape[2])
+    latent_map = resize_map(patch_map, size, valid)
+    if observation.valid is not None:
+        latent_map = torch.where(observation.valid, latent_map, 0.0)
+    return Comparison(float(score), latent_map)

@@ -1,4 +1,4 @@
-"""Lane: one image's (or tile's) plain state. LaneBlock: the tensors of all lanes in fixed slots."""
+"""A `Lane` is the plain state of one image (or tile); a `LaneBlock` holds the tensors of many lanes in fixed slots."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from glad.settings.method import MethodSettings
 
 
 class Phase(Enum):
-    """Where a lane stands on its way."""
+    """How far a lane has come down its grid."""
 
     UNTRIGGERED = "untriggered"
-    """Not triggered yet, or without adaptation."""
+    """Being denoised; not triggered yet, or without adaptation (delta = 0)."""
     TRIGGERED = "triggered"
-    """Triggered; goes on by plain DDIM."""
+    """Being denoised by plain DDIM, after its trigger."""
     FINISHED = "finished"
     """All steps of the grid are done; `generated` is the reconstruction's latent."""
 
@@ -46,64 +46,74 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Lane:
-    """One image's way down the grid. Holds no tensor; a step makes a new one."""
+    """The way of one image down the grid. Holds no tensor; every step makes a new lane."""
 
     settings: MethodSettings
     position: int = 0
-    """Grid steps that are done; the next UNet call stands at `settings.grid[position]`."""
+    """Grid steps that are done; the next UNet call is made at `grid[position]`."""
     trigger: Trigger | None = None
     comparisons: int = 0
     unet_evaluations: int = 0
+    grid: tuple[int, ...] = field(default=(), repr=False)
+    """t_i, descending: `settings.grid`, computed once per lane."""
+
+    def __post_init__(self) -> None:
+        if not self.grid:
+            object.__setattr__(self, "grid", self.settings.grid)
 
     @property
     def phase(self) -> Phase:
-        """Walking, triggered or finished."""
-        if self.position >= len(self.settings.grid):
+        """Return whether the lane is finished, and if not, whether it has triggered."""
+        if self.position >= len(self.grid):
             return Phase.FINISHED
         return Phase.UNTRIGGERED if self.trigger is None else Phase.TRIGGERED
 
     @property
     def guided(self) -> bool:
-        """Whether the noise is predicted twice, with the product's condition and with the empty one."""
+        """Return whether the noise is predicted twice, with the product's condition and with the empty one."""
         return self.settings.guidance != 1
 
     @property
     def timestep(self) -> int:
-        """The step t of the next UNet call; ValueError when finished."""
+        """Return the step t of the next UNet call.
+
+        Raises:
+            ValueError: if the lane is finished.
+        """
         if self.phase is Phase.FINISHED:
             raise ValueError(
-                f"the lane has walked all {self.position} steps of its grid: read its latent and release it"
+                f"the lane has done all {self.position} steps of its grid: read its latent and release its slot"
             )
-        return self.settings.grid[self.position]
+        return self.grid[self.position]
 
     @property
     def next_timestep(self) -> int:
-        """The step to which the next UNet call leads: the grid's next, and `FINAL_STEP` after the grid's last."""
-        grid = self.settings.grid
-        return grid[self.position + 1] if self.position + 1 < len(grid) else FINAL_STEP
+        """Return the step that the next UNet call leads to: the grid's next one, `FINAL_STEP` after the last."""
+        return self.grid[self.position + 1] if self.position + 1 < len(self.grid) else FINAL_STEP
 
     @property
     def adapting(self) -> bool:
-        """Whether the next step compares. Never with delta = 0, which means plain DDIM from T."""
+        """Return whether the next step compares; never with delta = 0, which means plain DDIM from T."""
         return self.phase is Phase.UNTRIGGERED and self.settings.trigger.delta > 0
 
     @property
     def denoising_step(self) -> int | None:
-        """The step that the image needed: large for a large anomaly (Sec. 3.3); None while it is not decided.
+        """Return the step that the image needed, large for a large anomaly (Sec. 3.3); None until it is decided.
 
-        The trigger's step. Without adaptation (delta = 0) it is T. A lane that walked the whole grid without a trigger
-        (t_min at or below the last step) never showed a difference: the grid's last step.
+        This is the trigger's step. Without adaptation (delta = 0) it is T. A lane that did the whole grid without a
+        trigger (t_min at or below the last step) never showed a difference: then it is the grid's last step.
         """
         if self.trigger is not None:
             return self.trigger.step
         if self.settings.trigger.delta == 0:
             return self.settings.start
-        return self.settings.grid[-1] if self.phase is Phase.FINISHED else None
+        return self.grid[-1] if self.phase is Phase.FINISHED else None
 
     def advanced(self, trigger: Trigger | None = None) -> Lane:
-        """The lane one step on: one UNet evaluation more (two if guided), and one comparison if it was still adapting.
+        """Return the lane one step on: one UNet evaluation more (two if guided), and one comparison if it was adapting.
 
-        trigger: what this step's comparison decided; the first one stays.
+        Args:
+            trigger: what this step's comparison decided; a lane keeps its first trigger.
         """
         return replace(
             self,
@@ -115,17 +125,20 @@ class Lane:
 
 
 def merge_lanes(lanes: Sequence[Lane]) -> Lane:
-    """The ways of an image's tiles told as one: the trigger at the largest step, and the sums of what they cost.
+    """Return the lanes of an image's tiles as one: the trigger at the largest step, and the sums of what they cost.
 
-    Of triggers at one step the score's is told. One lane is itself. ValueError for none.
+    Of triggers at the same step the one by score is kept. One lane is returned as it is.
+
+    Raises:
+        ValueError: if there are no lanes.
     """
     if not lanes:
-        raise ValueError("an image without lanes has no way to tell of: give the lane of every tile")
+        raise ValueError("there are no lanes to merge: give the lane of every tile of the image, at least one")
     triggers = [lane.trigger for lane in lanes if lane.trigger is not None]
     return replace(
         lanes[0],
         position=min(lane.position for lane in lanes),
-        trigger=max(triggers, key=lambda own: (own.step, own.reason is TriggerReason.SCORE), default=None),
+        trigger=max(triggers, key=lambda one: (one.step, one.reason is TriggerReason.SCORE), default=None),
         comparisons=sum(lane.comparisons for lane in lanes),
         unet_evaluations=sum(lane.unet_evaluations for lane in lanes),
     )
@@ -133,7 +146,7 @@ def merge_lanes(lanes: Sequence[Lane]) -> Lane:
 
 @dataclass(frozen=True, eq=False)
 class StepOutcome:
-    """What one step made, for `LaneBlock.write`."""
+    """The result of one step, for `LaneBlock.write`."""
 
     slots: tuple[int, ...]
     generated: Tensor
@@ -141,11 +154,35 @@ class StepOutcome:
     lanes: tuple[Lane, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class LaneBatch:
+    """The lanes of one step, side by side: row i of every tensor belongs to lane i, which may stand at any step."""
+
+    slots: tuple[int, ...]
+    lanes: tuple[Lane, ...]
+    timesteps: Tensor
+    """t: (B,) int64."""
+    next_timesteps: Tensor
+    """t', where the step leads: (B,) int64."""
+    generated: Tensor
+    """x^_t: (B, C, h, w)."""
+    conditions: tuple[Condition | None, ...]
+    schedule: NoiseSchedule
+    adapting: list[int]
+    """Rows whose lanes are compared in this step."""
+
+    def advanced(self, generated: Tensor, triggers: Sequence[Trigger | None]) -> StepOutcome:
+        """Return every lane one step on. generated: x^_{t'} (B, C, h, w); triggers: one per row."""
+        lanes = tuple(lane.advanced(trigger) for lane, trigger in zip(self.lanes, triggers, strict=True))
+        return StepOutcome(self.slots, generated, lanes)
+
+
 @dataclass(eq=False)
 class LaneBlock:
     """The tensors of up to S lanes in fixed slots; all share one UNet, one latent shape and one noise schedule.
 
-    Mutated by `add_lane`, `write` and `release` only, and only by its owner: the runner, or `reconstruct`.
+    Only `add_lane`, `write` and `release` change a block, and only its owner calls them: the worker's runner, or
+    `reconstruct`.
     """
 
     latents: Tensor
@@ -158,36 +195,56 @@ class LaneBlock:
     valid: list[Tensor | None] = field(default_factory=list)
     """Per slot (h, w) bool, false on padding; None: all of it is image."""
     conditions: list[Condition | None] = field(default_factory=list)
-    """Per slot what the UNet is told of the product; None where the UNet takes no condition."""
+    """Per slot the product's embedded prompt; None where the UNet takes no condition."""
 
     @classmethod
     def empty(cls, slots: int, channels: int, side: int, device: torch.device | str = "cpu") -> Self:
-        """A block of free slots; `side` is the latent's, h = w."""
+        """Return a block of free slots; `side` is the latent's, h = w."""
         latents, noise, generated = (torch.zeros(slots, channels, side, side, device=device) for _ in range(3))
         return cls(latents, noise, generated, [None] * slots, [None] * slots, [None] * slots)
 
     def free_slots(self) -> tuple[int, ...]:
-        """Slots that can take a lane."""
+        """Return the slots that can take a lane."""
         return tuple(slot for slot, lane in enumerate(self.lanes) if lane is None)
 
     def slots_in(self, *phases: Phase) -> tuple[int, ...]:
-        """Slots whose lane is in one of these phases."""
+        """Return the slots whose lane is in one of these phases."""
         return tuple(slot for slot, lane in enumerate(self.lanes) if lane is not None and lane.phase in phases)
 
     def active_slots(self) -> tuple[int, ...]:
-        """Slots that the next step can advance."""
+        """Return the slots that the next step can advance."""
         return self.slots_in(Phase.UNTRIGGERED, Phase.TRIGGERED)
 
     def lane(self, slot: int) -> Lane:
-        """The lane in a slot; ValueError when the slot is free."""
+        """Return the lane in a slot.
+
+        Raises:
+            ValueError: if the slot is free.
+        """
         lane = self.lanes[slot]
         if lane is None:
             raise ValueError(f"slot {slot} is free: add a lane before using it")
         return lane
 
-    def schedule(self, slots: Sequence[int]) -> NoiseSchedule:
-        """The noise schedule that these lanes share, on the block's device."""
-        return noise_schedule(self.lane(slots[0]).settings.schedule, self.generated.device)
+    def batch(self, slots: Sequence[int]) -> LaneBatch:
+        """Return the lanes of these slots as one batch, in this order; copies their x^_t.
+
+        Raises:
+            ValueError: if a slot is free or its lane is finished.
+            IndexError: if no slot is given.
+        """
+        lanes = tuple(self.lane(slot) for slot in slots)
+        device = self.generated.device
+        return LaneBatch(
+            slots=tuple(slots),
+            lanes=lanes,
+            timesteps=torch.tensor([lane.timestep for lane in lanes], device=device),
+            next_timesteps=torch.tensor([lane.next_timestep for lane in lanes], device=device),
+            generated=self.generated[list(slots)],
+            conditions=tuple(self.conditions[slot] for slot in slots),
+            schedule=noise_schedule(lanes[0].settings.schedule, device),  # all lanes of a block share it
+            adapting=[row for row, lane in enumerate(lanes) if lane.adapting],
+        )
 
     def add_lane(
         self,
@@ -199,10 +256,19 @@ class LaneBlock:
         *,
         condition: Condition | None = None,
     ) -> None:
-        """Put a new lane into a free slot, noised to its start step (Eq. 1).
+        """Put a new lane into a free slot, its latent noised to the start step (Eq. 1).
 
-        latent, noise: (C, h, w); valid: (h, w) bool, false where the letterbox is padding. ValueError when the slot is
-        taken, a shape differs, the lane's noise schedule is not that of the others, or guidance lacks a condition.
+        Args:
+            slot: a free one.
+            lane: of the block's noise schedule.
+            latent: z, (C, h, w), scaled.
+            noise: epsilon, (C, h, w).
+            valid: (h, w) bool, false where the letterbox is padding; None: all of it is image.
+            condition: the product's embedded prompt, if the UNet takes one.
+
+        Raises:
+            ValueError: if the slot is taken, a shape differs, the lane's noise schedule is not that of the others, or
+                a guided lane has no condition.
         """
         self._check(slot, lane, latent, noise, valid)
         if lane.guided and condition is None:
@@ -214,14 +280,14 @@ class LaneBlock:
         start = torch.tensor([lane.settings.start_step], device=device)
         self.latents[slot] = latent
         self.noise[slot] = noise
-        own = slice(slot, slot + 1)
-        self.generated[own] = add_noise(self.latents[own], self.noise[own], start, schedule)
+        row = slice(slot, slot + 1)
+        self.generated[row] = add_noise(self.latents[row], self.noise[row], start, schedule)  # x^_T, Eq. 1
         self.valid[slot] = None if valid is None or bool(valid.all()) else valid.to(device)
         self.conditions[slot] = condition
         self.lanes[slot] = lane
 
     def write(self, outcome: StepOutcome) -> None:
-        """Store what a step made."""
+        """Store the result of a step."""
         self.generated[list(outcome.slots)] = outcome.generated
         for slot, lane in zip(outcome.slots, outcome.lanes, strict=True):
             self.lanes[slot] = lane
@@ -237,14 +303,14 @@ class LaneBlock:
             raise ValueError(
                 f"slot {slot} is taken; free are {self.free_slots()}: use one of them, or release it first"
             )
-        wanted = self.latents.shape[1:]
+        shape = self.latents.shape[1:]
         for name, tensor in (("latent", latent), ("noise", noise)):
-            if tensor.shape != wanted:
-                raise ValueError(f"{name} is {tuple(tensor.shape)}; the block holds {tuple(wanted)}: use another block")
-        if valid is not None and (valid.shape != wanted[1:] or valid.dtype != torch.bool or not bool(valid.any())):
+            if tensor.shape != shape:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}; the block holds {tuple(shape)}: use another block")
+        if valid is not None and (valid.shape != shape[1:] or valid.dtype != torch.bool or not bool(valid.any())):
             raise ValueError(
                 f"valid is {valid.dtype} {tuple(valid.shape)} with {int(valid.sum())} set; "
-                f"it must be bool {tuple(wanted[1:])} with at least one set"
+                f"it must be bool {tuple(shape[1:])} with at least one set"
             )
         for other in self.lanes:
             if other is not None and other.settings.schedule != lane.settings.schedule:

@@ -1,7 +1,7 @@
-"""Patch matching by cosine (Eq. 11), and what the trigger and the score share around it. One image at a time.
+"""Patch matching by cosine (Eq. 11), and the resizing and averaging that trigger and score share.
 
-One at a time, because a batched product may pick another kernel for another batch, and batch mates never change a
-score.
+Images are matched one at a time, because a batched product may pick another kernel for another batch, and batch mates
+must never change a score.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_MATCH = -2.0
 
 
 def feature_input(images: Tensor, imagenet_normalise: bool) -> Tensor:
-    """images: (B, 3, H, W) in about [-1, 1] -> what the features are fed: ImageNet-normalised, or as they are."""
+    """Return images (B, 3, H, W) in about [-1, 1] as the features take them: ImageNet-normalised, or as they are."""
     if not imagenet_normalise:
         return images
     mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
@@ -32,13 +32,21 @@ def feature_input(images: Tensor, imagenet_normalise: bool) -> Tensor:
 def match_map(
     inputs: Tensor, references: Tensor, direction: Direction, window: int | None = None, valid: Tensor | None = None
 ) -> Tensor:
-    """Eq. 11: one layer's anomaly map of one image.
+    """Return one layer's anomaly map of one image (Eq. 11).
 
-    inputs, references: (h, w, D), patch features of the input and of the reconstruction; valid: (h, w) bool, the
-    patches that show the image and not its padding -> (h, w) float32, the least 1 - cosine, in [0, 2] (with
-    `Direction.SUM` in [0, 4]). Padding is nobody's match, and is 0 in the map. `window`: matches lie within this many
-    patches on either axis; None: anywhere.
+    M_l(i, j) = min over the references' patches (k, m) of 1 - cos(inputs[i, j], references[k, m])
+
+    Args:
+        inputs: patch features (h, w, D) of the input.
+        references: patch features (h, w, D) of the reconstruction.
+        direction: whose patches look for a match.
+        window: matches lie within this many patches on either axis; None: anywhere.
+        valid: (h, w) bool, the patches that show the image and not its padding; None: all of them.
+
+    Returns:
+        (h, w) float32 in [0, 2], with `Direction.SUM` in [0, 4]. Padding matches nothing, and is 0 in the map.
     """
+    # float32: lower precisions reorder near-ties of the cosine.
     sources = F.normalize(inputs.float(), dim=-1)
     targets = F.normalize(references.float(), dim=-1)
     widest = max(sources.shape[:2]) - 1
@@ -46,8 +54,9 @@ def match_map(
         forward, backward = _best_anywhere(sources, targets, valid)
     else:
         forward, backward = _best_within(sources, targets, window, valid)
-    found = _combine((1 - forward).clamp_min(0), (1 - backward).clamp_min(0), direction)
-    return found if valid is None else torch.where(valid, found, 0.0)
+    # Rounding may take the cosine of equal patches a little above 1.
+    layer_map = _combine((1 - forward).clamp_min(0), (1 - backward).clamp_min(0), direction)
+    return layer_map if valid is None else torch.where(valid, layer_map, 0.0)
 
 
 def _combine(forward: Tensor, backward: Tensor, direction: Direction) -> Tensor:
@@ -61,7 +70,7 @@ def _combine(forward: Tensor, backward: Tensor, direction: Direction) -> Tensor:
 
 
 def _best_anywhere(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(h, w, D) twice -> the best cosine of every source patch, and of every target patch: (h, w) each."""
+    """Return the best cosine of every source patch, and of every target patch: (h, w) each."""
     grid = sources.shape[:2]
     rows, columns = sources.flatten(0, 1), targets.flatten(0, 1)
     hidden = None if valid is None else ~valid.flatten()
@@ -78,7 +87,7 @@ def _best_anywhere(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tu
 
 
 def _best_within(sources: Tensor, targets: Tensor, window: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """As `_best_anywhere`, matches at most `window` patches away on either axis.
+    """Return the same as `_best_anywhere`, with matches at most `window` patches away on either axis.
 
     One batched product per vertical offset: row r of the sources against row r + offset of the targets, and of that the
     band around the diagonal. That is (2k + 1) h w² D multiplications in place of h² w² D.
@@ -100,8 +109,10 @@ def _best_within(sources: Tensor, targets: Tensor, window: int, valid: Tensor | 
 
 
 def resize_map(values: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
-    """values: (h, w) -> (H, W), bilinear with aligned corners (authors' code); patches that are not valid lend
-    nothing."""
+    """Return values (h, w) as (H, W), resized bilinearly with aligned corners (authors' code).
+
+    Patches that are not valid contribute nothing.
+    """
     if values.shape == size:
         return values
     if valid is None:
@@ -116,11 +127,13 @@ def _bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_valid(valid: Tensor, size: tuple[int, int]) -> Tensor:
-    """valid: (h, w) bool -> (H, W) bool: true where any part of an element is valid, so that no edge goes unseen."""
+    """Return valid (h, w) bool as (H, W) bool: true where any part of an element is, so that no edge goes unseen."""
     return valid if valid.shape == size else F.adaptive_max_pool2d(valid.float()[None], size)[0] > 0
 
 
 def top_mean(values: Tensor, count: int) -> Tensor:
-    """values: (n,) -> the mean of its `count` largest, a scalar tensor. NaN anywhere gives NaN: it never passes as
-    good."""
+    """Return the mean of the `count` largest of values (n,), a scalar tensor.
+
+    A NaN anywhere gives NaN, so that it never passes as good.
+    """
     return values.topk(count).values.mean()

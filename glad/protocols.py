@@ -1,4 +1,4 @@
-"""What the method asks of its models. Torch, ONNX Runtime, TensorRT and an arithmetic toy are equals behind these."""
+"""The models that the method needs, as Protocols: torch, ONNX Runtime, TensorRT and an arithmetic toy all fit them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 
 
 class Autoencoder(Protocol):
-    """Images to latents and back; owns its own scaling factor."""
+    """The autoencoder: images to latents and back. It applies its own scaling factor."""
 
     @property
     def latent_channels(self) -> int:
-        """Channels C of a latent."""
+        """Return the channels C of a latent."""
         ...
 
     @property
     def factor(self) -> int:
-        """How many pixels one latent element spans on a side."""
+        """Return how many pixels one latent element spans on a side."""
         ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w): the posterior's mean, scaled."""
+        """Return the latents (B, C, h, w) of images (B, 3, H, W) in [-1, 1]: the posterior's mean, scaled."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled -> (B, 3, H, W), about [-1, 1], not clamped."""
+        """Return the images (B, 3, H, W), about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
         ...
 
 
@@ -35,35 +35,37 @@ class Denoiser(Protocol):
     """The noise prediction."""
 
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """Predicted noise (B, C, h, w), float32.
+        """Return the predicted noise (B, C, h, w), float32. Every argument has one entry per lane.
 
-        latents: (B, C, h, w); timesteps: (B,) int64; conditions: (B, L, D), embedded prompts, or None for a UNet that
-        takes none. One entry per lane.
+        Args:
+            latents: (B, C, h, w).
+            timesteps: (B,) int64.
+            conditions: embedded prompts (B, L, D); None for a UNet that takes none.
         """
         ...
 
 
 class Features(Protocol):
-    """Patch features of chosen blocks, before the final norm, without the CLS token."""
+    """The feature extractor: patch features of chosen blocks, before the final norm, without the CLS token."""
 
     @property
     def patch(self) -> int:
-        """Pixels per patch on a side."""
+        """Return the pixels per patch on a side."""
         ...
 
     @property
     def depth(self) -> int:
-        """Number of blocks; valid layers are 1 ... depth."""
+        """Return the number of blocks; valid layers are 1 ... depth."""
         ...
 
     def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W), already normalised as the caller wants -> per layer (B, h, w, D), float32."""
+        """Return per layer the features (B, h, w, D), float32, of images (B, 3, H, W) that are normalised already."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What a text-conditioned UNet is told of a product: constants, embedded once and stored in the bundle."""
+    """The constant input of a text-conditioned UNet: prompts, embedded once and stored in the bundle."""
 
     product: Tensor
     """The product's prompt: (L, D)."""

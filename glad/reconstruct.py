@@ -1,4 +1,4 @@
-"""The plain offline loop over `step`: reference, tool of the training, and oracle of the tests."""
+"""The plain offline loop over `step`: used by inspection without a server and by training, and as the tests' oracle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.batching import BatchSizes, in_buckets
+from glad.batching import BatchSizes, call_in_batches
 from glad.comparator import Comparator, ImageComparator
 from glad.lane import Lane, LaneBlock
 from glad.protocols import Autoencoder, Models
@@ -36,34 +36,40 @@ def reconstruct(
     *,
     valid: Tensor | None = None,
     comparator: Comparator | None = None,
-    shapes: BatchSizes | None = None,
+    batch_sizes: BatchSizes | None = None,
 ) -> Reconstruction:
-    """Reconstruct images (Secs. 3.3 and 3.4), all of them side by side.
+    """Return the reconstructions of images (Secs. 3.3 and 3.4), all denoised side by side.
 
-    images: (B, 3, H, W) in [-1, 1]; noise: (B, C, h, w), each image's own (`glad.seeded_noise.image_noise`); valid:
-    (B, h, w) bool, false on padding (`glad.images.placement.in_patches`). Without a comparator, the paper's: by images.
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+        noise: epsilon, (B, C, h, w), each image's own (`glad.seeded_noise.image_noise`).
+        models: those of the product.
+        settings: those that the product was calibrated with.
+        valid: (B, h, w) bool, false on padding (`glad.images.placement.in_patches`); None: all of it is image.
+        comparator: decides when a lane triggers; None: the paper's, by images.
+        batch_sizes: those in which the models are called; None: the default ones.
     """
-    shapes = shapes or BatchSizes()
+    batch_sizes = batch_sizes or BatchSizes()
     comparator = comparator or ImageComparator(models.autoencoder, models.features)
-    latents = encode(models.autoencoder, images, shapes)
+    latents = encode(models.autoencoder, images, batch_sizes)
     block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
     for slot in range(len(images)):
-        shown = None if valid is None else valid[slot]
-        block.add_lane(slot, Lane(settings), latents[slot], noise[slot], shown, condition=models.condition)
-    while active := block.active_slots():
-        block.write(step(block, active, models, comparator, shapes))
+        valid_patches = None if valid is None else valid[slot]
+        block.add_lane(slot, Lane(settings), latents[slot], noise[slot], valid_patches, condition=models.condition)
+    while slots := block.active_slots():
+        block.write(step(block, slots, models, comparator, batch_sizes))
     return Reconstruction(
-        images=decode(models.autoencoder, block.generated, shapes),
+        images=decode(models.autoencoder, block.generated, batch_sizes),
         latents=block.generated,
         lanes=tuple(block.lane(slot) for slot in range(len(images))),
     )
 
 
-def encode(autoencoder: Autoencoder, images: Tensor, shapes: BatchSizes) -> Tensor:
-    """images: (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) float32, in the comparator's call shapes."""
-    return in_buckets(lambda rows: (autoencoder.encode(rows).float(),), (images,), shapes.comparator)[0]
+def encode(autoencoder: Autoencoder, images: Tensor, batch_sizes: BatchSizes) -> Tensor:
+    """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1], in the comparator's batch sizes."""
+    return call_in_batches(autoencoder.encode, (images,), batch_sizes.comparator).float()
 
 
-def decode(autoencoder: Autoencoder, latents: Tensor, shapes: BatchSizes) -> Tensor:
-    """latents: (B, C, h, w) -> images (B, 3, H, W) float32, in the comparator's call shapes."""
-    return in_buckets(lambda rows: (autoencoder.decode(rows).float(),), (latents,), shapes.comparator)[0]
+def decode(autoencoder: Autoencoder, latents: Tensor, batch_sizes: BatchSizes) -> Tensor:
+    """Return the images (B, 3, H, W) float32 of latents (B, C, h, w), in the comparator's batch sizes."""
+    return call_in_batches(autoencoder.decode, (latents,), batch_sizes.comparator).float()

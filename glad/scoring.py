@@ -1,7 +1,7 @@
-"""The anomaly map and the image's score (Sec. 3.6): evidence of each model image, judged once per image.
+"""The anomaly map and the image's score (Sec. 3.6): evidence of each model image, scored once per image.
 
-Everything in pixels (smoothing, the score's largest pixels) is at the scoring resolution; the map that leaves has the
-model's scale. Every quantity is per image.
+Lengths and areas in pixels (smoothing, the score's largest pixels) are at the scoring resolution; the map that is
+returned has the model's scale. Every quantity is per image.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from glad.smoothing import smooth_inspected
 class Evidence:
     """What an image or one of its tiles shows at the scoring resolution, before anything is smoothed: (H, W) each."""
 
-    found: Tensor
-    """The layers' maps, summed (Eq. 12)."""
+    layers_map: Tensor
+    """M: the layers' maps, summed (Eq. 12)."""
     distance: Tensor | None
     """D: the mean absolute difference of the normalised images; None where the pixel term is off."""
     grey: Tensor | None
@@ -34,21 +34,21 @@ class Evidence:
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """All that is there, in this order."""
-        return tuple(part for part in (self.found, self.distance, self.grey) if part is not None)
+        """Return the tensors that are there, in this order."""
+        return tuple(part for part in (self.layers_map, self.distance, self.grey) if part is not None)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Evidence:
-        """The same change to all that is there."""
+        """Return evidence with the same change made to every tensor that is there."""
         distance = None if self.distance is None else change(self.distance)
-        return Evidence(change(self.found), distance, None if self.grey is None else change(self.grey))
+        return Evidence(change(self.layers_map), distance, None if self.grey is None else change(self.grey))
 
 
 @dataclass(frozen=True, eq=False)
 class ImageScore:
-    """What the method says of one image."""
+    """The method's result for one image."""
 
     map: Tensor
-    """(rows, columns) float32 at the model's scale, 0 where nothing counts."""
+    """(rows, columns) float32 at the model's scale, 0 where nothing is inspected."""
     score: Tensor
     """A scalar."""
 
@@ -63,26 +63,33 @@ def gather_evidence(
     *,
     buckets: Sequence[int] = (1,),
 ) -> list[Evidence]:
-    """Where each model image differs from its reconstruction (Eqs. 11 and 12, and the pixel distance).
+    """Return where each model image differs from its reconstruction (Eqs. 11 and 12, and the pixel distance).
 
-    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; inspected_mask: (B, S, S) bool, what is neither padding nor
-    ignored -> per image (r, r), r the scoring resolution. What does not count is 0 and nobody's match. NaN stays NaN.
+    Args:
+        inputs: (B, 3, S, S) in about [-1, 1].
+        reconstructions: (B, 3, S, S) in about [-1, 1].
+        features: the extractor.
+        settings: of the score.
+        inspected_mask: (B, S, S) bool, true on what is neither padding nor ignored; None: everywhere. What is outside
+            of it is 0 in the map and matches nothing.
+        buckets: the batch sizes in which `features` is called.
+
+    Returns:
+        Per image (r, r), r the scoring resolution. A NaN of a model stays NaN.
     """
-    seen, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
-    size = (seen.shape[2], seen.shape[3])
-    fed = [feature_input(images, settings.imagenet_normalise) for images in (seen, rebuilt)]
+    scored, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
+    size = (scored.shape[2], scored.shape[3])
+    fed = [feature_input(images, settings.imagenet_normalise) for images in (scored, rebuilt)]
     layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
-    greys = grey_of(seen) if settings.foreground is not Foreground.WHOLE else None
+    greys = grey_of(scored) if settings.foreground is not Foreground.WHOLE else None
     count = len(inputs)
     gathered = []
     for i in range(count):
-        shown = (
-            None if inspected_mask is None or bool(inspected_mask[i].all()) else resize_valid(inspected_mask[i], size)
-        )
+        everywhere = inspected_mask is None or bool(inspected_mask[i].all())
+        mask = None if inspected_mask is None or everywhere else resize_valid(inspected_mask[i], size)
         pairs = [(layer[i], layer[count + i]) for layer in layers]
         distance = (fed[0][i] - fed[1][i]).abs().mean(0) if settings.pixel_weight > 0 else None
-        found = patch_map(pairs, size, settings, shown)
-        gathered.append(Evidence(found, distance, None if greys is None else greys[i]))
+        gathered.append(Evidence(patch_map(pairs, size, settings, mask), distance, None if greys is None else greys[i]))
     return gathered
 
 
@@ -90,20 +97,24 @@ def gather_evidence(
 def score_image(
     evidence: Evidence, valid: Tensor, inspected_mask: Tensor, settings: ScoreSettings, side: int
 ) -> ImageScore:
-    """One image's map and score from the evidence of all of it.
+    """Return one image's map and score from the evidence of all of it.
 
-    evidence: (h, w) at the scoring resolution; valid: (rows, columns) bool, the filled rectangle that is not padding;
-    inspected_mask: (rows, columns) bool, what of it counts; both at the model's scale; side: of one model image there.
+    Args:
+        evidence: (h, w), at the scoring resolution.
+        valid: (rows, columns) bool at the model's scale, the filled rectangle that is not padding.
+        inspected_mask: (rows, columns) bool at the model's scale, what of the rectangle is inspected.
+        settings: of the score.
+        side: of one model image, in pixels.
     """
-    size = (evidence.found.shape[0], evidence.found.shape[1])
-    shown, counts = resize_valid(valid, size), resize_valid(inspected_mask, size)
+    size = (evidence.layers_map.shape[0], evidence.layers_map.shape[1])
+    scored_mask = resize_valid(inspected_mask, size)
     scoring_side = settings.resolution or side
-    rectangle = valid_rectangle(shown)
-    inside = evidence.each(lambda part: part[rectangle])
-    found = torch.zeros_like(evidence.found)
-    found[rectangle] = _finished(inside, counts[rectangle], settings, scoring_side)
-    score = image_scores(found[None], settings, counts[None], side=scoring_side)[0]
-    return ImageScore(_at_model_scale(found, counts, inspected_mask, settings.resize), score)
+    rectangle = valid_rectangle(resize_valid(valid, size))
+    content = evidence.each(lambda part: part[rectangle])
+    scored_map = torch.zeros_like(evidence.layers_map)
+    scored_map[rectangle] = _finished(content, scored_mask[rectangle], settings, scoring_side)
+    score = image_scores(scored_map[None], settings, scored_mask[None], side=scoring_side)[0]
+    return ImageScore(_at_model_scale(scored_map, scored_mask, inspected_mask, settings.resize), score)
 
 
 def anomaly_map(
@@ -113,21 +124,25 @@ def anomaly_map(
     settings: ScoreSettings,
     valid_pixels: Tensor | None = None,
 ) -> Tensor:
-    """The maps of images that are one model image each.
+    """Return the maps (B, S, S) float32 of images that are one model image each, 0 on padding.
 
-    inputs, reconstructions: (B, 3, S, S) in about [-1, 1]; valid_pixels: (B, S, S) bool, the rectangle that is not
-    padding -> (B, S, S) float32, 0 on padding. A NaN from a model stays NaN, in the map and in the score.
+    Args:
+        inputs: (B, 3, S, S) in about [-1, 1].
+        reconstructions: (B, 3, S, S) in about [-1, 1].
+        features: the extractor.
+        settings: of the score.
+        valid_pixels: (B, S, S) bool, the rectangle that is not padding. A NaN of a model stays NaN.
     """
     gathered = gather_evidence(inputs, reconstructions, features, settings, valid_pixels)
     side = max(inputs.shape[2:])
-    shown = torch.ones_like(inputs[:, 0], dtype=torch.bool) if valid_pixels is None else valid_pixels
+    valid = torch.ones_like(inputs[:, 0], dtype=torch.bool) if valid_pixels is None else valid_pixels
     return torch.stack(
-        [score_image(one, own, own, settings, side).map for one, own in zip(gathered, shown, strict=True)]
+        [score_image(one, mask, mask, settings, side).map for one, mask in zip(gathered, valid, strict=True)]
     )
 
 
 def at_side(images: Tensor, side: int | None, resize: Resize = Resize.PIXEL_AREAS) -> Tensor:
-    """images: (B, 3, S, S) -> (B, 3, side, side), bilinear; None: as they are."""
+    """Return images (B, 3, S, S) as (B, 3, side, side), resized bilinearly; None: as they are."""
     if side is None or images.shape[2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bilinear", align_corners=resize is Resize.ALIGNED_CORNERS)
@@ -136,70 +151,90 @@ def at_side(images: Tensor, side: int | None, resize: Resize = Resize.PIXEL_AREA
 def patch_map(
     pairs: Sequence[tuple[Tensor, Tensor]], size: tuple[int, int], settings: ScoreSettings, valid: Tensor | None = None
 ) -> Tensor:
-    """Eq. 12: the layers' maps of one image, upsampled and summed.
+    """Return M = sum over the layers l of M_l, upsampled to `size` (Eq. 12): (H, W) float32, of one image.
 
-    pairs: per layer the features (h, w, D) of the input and of its reconstruction; valid: (H, W) bool -> (H, W)
-    float32.
+    Args:
+        pairs: per layer the features (h, w, D) of the input and of its reconstruction.
+        size: H, W.
+        settings: of the score.
+        valid: (H, W) bool; None: everywhere.
     """
     total = torch.zeros(size, device=pairs[0][0].device)
-    for ours, theirs in pairs:
-        grid = None if valid is None else resize_valid(valid, (ours.shape[0], ours.shape[1]))
-        total = total + resize_map(match_map(ours, theirs, settings.direction, settings.window, grid), size, grid)
+    for inputs, references in pairs:
+        grid = None if valid is None else resize_valid(valid, (inputs.shape[0], inputs.shape[1]))
+        layer_map = match_map(inputs, references, settings.direction, settings.window, grid)  # M_l, Eq. 11
+        total = total + resize_map(layer_map, size, grid)
     return total
 
 
 def _finished(evidence: Evidence, inspected_mask: Tensor, settings: ScoreSettings, side: int) -> Tensor:
-    """Add the pixel term, smooth, and mask, on the image's own rectangle (h, w) only."""
-    found = torch.where(inspected_mask, evidence.found, 0.0)
+    """Return the map with the pixel term, smoothed and masked, on the image's own rectangle (h, w) only."""
+    summed = torch.where(inspected_mask, evidence.layers_map, 0.0)
     if evidence.distance is not None:
-        found = add_pixel_term(found, torch.where(inspected_mask, evidence.distance, 0.0), settings.pixel_weight)
-    smoothed = smooth_inspected(found, inspected_mask, settings.smoothing, settings.taps, side)
+        summed = add_pixel_term(summed, torch.where(inspected_mask, evidence.distance, 0.0), settings.pixel_weight)
+    smoothed = smooth_inspected(summed, inspected_mask, settings.smoothing, settings.taps, side)
     if evidence.grey is None:
         return smoothed
     return smoothed * foreground_mask(evidence.grey, inspected_mask, settings, side)
 
 
-def _at_model_scale(found: Tensor, counts: Tensor, inspected_mask: Tensor, resize: Resize) -> Tensor:
-    """(h, w) where it was scored -> (rows, columns), the way back of `at_side` over what counts; 0 elsewhere."""
+def _at_model_scale(scored_map: Tensor, scored_mask: Tensor, inspected_mask: Tensor, resize: Resize) -> Tensor:
+    """Return the map (h, w) at the model's scale (rows, columns): the way back of `at_side` inside the mask, 0 outside.
+
+    Values and mask are resized alike and divided, so that the zeros outside the mask do not darken its edge.
+    """
     size = (inspected_mask.shape[0], inspected_mask.shape[1])
-    if found.shape == size:
-        return found
+    if scored_map.shape == size:
+        return scored_map
     aligned = resize is Resize.ALIGNED_CORNERS
     values, weights = (
         F.interpolate(part[None, None], size, mode="bilinear", align_corners=aligned)[0, 0]
-        for part in (found, counts.float())
+        for part in (scored_map, scored_mask.float())
     )
     return torch.where(inspected_mask & (weights > 0), values / weights, 0.0)
 
 
 def valid_rectangle(valid: Tensor) -> tuple[slice, slice]:
-    """valid: (H, W) bool -> its rows and columns. ValueError unless it is a filled rectangle, as a letterbox leaves
-    it."""
+    """Return the rows and columns of the rectangle that is true in valid (H, W) bool, as a letterbox leaves it.
+
+    Raises:
+        ValueError: if the true pixels are not a filled rectangle.
+    """
     rows, columns = (torch.nonzero(valid.any(axis)).flatten().tolist() for axis in (1, 0))
     if not rows or int(valid.sum()) != (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1):
         raise ValueError(f"the {int(valid.sum())} valid pixels form no filled rectangle: give Placement.valid_pixels()")
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def add_pixel_term(found: Tensor, distance: Tensor, weight: float) -> Tensor:
-    """M + v * max(M) / max(D) * D: (H, W) twice -> (H, W). Both maxima are this image's own, never the batch's."""
+def add_pixel_term(layers_map: Tensor, distance: Tensor, weight: float) -> Tensor:
+    """Return M + v * max(M) / max(D) * D: (H, W).
+
+    Departure from the authors' code: both maxima are this image's own, not the batch's, so that batch mates never
+    change a score.
+    """
     largest = distance.amax()
-    scale = torch.where(largest == 0, 0.0, weight * found.amax() / largest)  # two equal images have no pixel distance
-    return found + scale * distance
+    scale = torch.where(largest == 0, 0.0, weight * layers_map.amax() / largest)  # two equal images: no distance
+    return layers_map + scale * distance
 
 
 @torch.no_grad()
 def image_scores(
     maps: Tensor, settings: ScoreSettings, inspected_mask: Tensor | None = None, *, side: int | None = None
 ) -> Tensor:
-    """maps: (B, H, W); inspected_mask: (B, H, W) bool -> (B,): the mean of each map's largest values.
+    """Return the scores (B,) of maps (B, H, W): the mean of each map's largest values.
 
-    How many is `settings.top`, absolute or as a fraction of the pixels that count; of those of one tile (side²) at
-    most, so that a scratch on an image of many tiles weighs as much as on one of a single tile.
+    How many is `settings.top`, absolute or as a fraction of the inspected pixels; of those of one tile (side²) at most,
+    so that a scratch on an image of many tiles weighs as much as on one of a single tile.
+
+    Args:
+        maps: (B, H, W).
+        settings: of the score.
+        inspected_mask: (B, H, W) bool; None: everywhere.
+        side: of a model image where it is scored; None: the images are one model image each.
     """
     scores = []
-    for i, found in enumerate(maps):
-        values = found.flatten() if inspected_mask is None else found[inspected_mask[i]]
+    for i, one in enumerate(maps):
+        values = one.flatten() if inspected_mask is None else one[inspected_mask[i]]
         area = values.numel() if side is None else min(values.numel(), side * side)
         scores.append(top_mean(values, settings.top.elements(area)))
     return torch.stack(scores)

@@ -1,4 +1,4 @@
-"""Gaussian smoothing of maps, reflected at the edges, blind to what does not count. Maps of any size, one at a time."""
+"""Gaussian smoothing of maps, reflected at the edges, over the inspected pixels alone. Maps of any size, one by one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ this size, so the map of one is smoothed in one product."""
 
 
 def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
-    """Gaussian blur of (H, W), reflected at the edges without repeating them; `side` turns fractions into pixels.
+    """Return the Gaussian blur of values (H, W), reflected at the edges without repeating them.
 
-    A letterboxed map is blurred as its own rectangle: padding lends nothing, and an edge is treated as any image's
-    edge. An even number of taps is raised by one.
+    A letterboxed map is blurred as its own rectangle: padding contributes nothing, and an edge is treated as any
+    image's edge. An even number of taps is raised by one.
+
+    Args:
+        values: (H, W).
+        sigma: of the Gaussian.
+        taps: width of the kernel.
+        side: of a model image where it is scored; turns fractions into pixels.
     """
     width, radius = sigma.pixels(side), round(taps.pixels(side)) // 2
     down = torch.cat([band.matrix.to(values) @ values[band.rows] for band in blur_bands(len(values), width, radius)])
@@ -28,11 +34,17 @@ def smooth(values: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
 
 
 def smooth_inspected(values: Tensor, inspected_mask: Tensor, sigma: Length, taps: Length, side: int) -> Tensor:
-    """As `smooth`, over the inspected pixels alone: values, inspected_mask (bool): (H, W) -> (H, W),
-    0 outside the mask.
+    """Return values (H, W) blurred as by `smooth`, over the inspected pixels alone; 0 outside the mask.
 
-    Each pixel is the mean of its inspected neighbours, weighted by the Gaussian: what does not count lends nothing, and
-    its neighbours are no darker for it.
+    Each pixel is the mean of its inspected neighbours, weighted by the Gaussian: what is outside contributes nothing,
+    and its neighbours are no darker for it.
+
+    Args:
+        values: (H, W).
+        inspected_mask: (H, W) bool.
+        sigma: as in `smooth`, and so are taps and side.
+        taps: width of the kernel.
+        side: of a model image where it is scored.
     """
     if bool(inspected_mask.all()):
         return smooth(values, sigma, taps, side)
@@ -43,7 +55,7 @@ def smooth_inspected(values: Tensor, inspected_mask: Tensor, sigma: Length, taps
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Some rows of a blur as a matrix."""
+    """Some rows of a blur's matrix."""
 
     rows: slice
     """The pixels that they take anything from."""
@@ -53,18 +65,19 @@ class Band:
 
 @lru_cache(maxsize=64)
 def blur_bands(length: int, sigma: float, radius: int) -> tuple[Band, ...]:
-    """What every pixel of a line takes from every pixel, reflections folded in, in bands of rows.
+    """Return the matrix that blurs a line of this length, reflections folded in, in bands of rows.
 
-    A product, not a convolution: cuDNN rounds convolutions to TF32 unless told otherwise, and scores would follow.
+    A matrix product, not a convolution: cuDNN rounds convolutions to TF32 by default, and scores would change with it.
     """
     starts = range(0, length, BAND)
     return tuple(_band(length, sigma, radius, start, min(length, start + BAND)) for start in starts)
 
 
 def _band(length: int, sigma: float, radius: int, start: int, stop: int) -> Band:
+    """Return the rows start ... stop of the blur's matrix, exp(-d^2 / (2 sigma^2)) normalised over the taps."""
     offsets = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    period = max(1, 2 * (length - 1))
+    period = max(1, 2 * (length - 1))  # of a line and its mirror image, neither end repeated
     places = (torch.arange(start, stop)[:, None] + offsets) % period
     reflected = torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)
     rows = slice(0, length) if length <= BAND else slice(int(reflected.min()), int(reflected.max()) + 1)

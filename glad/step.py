@@ -1,4 +1,4 @@
-"""Advance a block of lanes by one step, each at its own t: the heart of the house."""
+"""Advance a block of lanes by one step of the method, each lane at its own t (Secs. 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from glad.batching import BatchSizes
 from glad.comparator import Comparator, Observation
-from glad.fusion import Adapted, adapt
-from glad.lane import LaneBlock, StepOutcome
+from glad.fusion import adapt
+from glad.lane import LaneBatch, LaneBlock, StepOutcome, Trigger
 from glad.noise_prediction import Conditioning, predict_noise
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
 from glad.protocols import Models
@@ -18,51 +18,73 @@ from glad.protocols import Models
 
 @torch.no_grad()
 def step(
-    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, shapes: BatchSizes
+    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, batch_sizes: BatchSizes
 ) -> StepOutcome:
-    """One UNet evaluation for every slot, one comparison for every lane that still adapts. Changes nothing.
+    """Return these lanes one step on; the block itself is not changed.
 
-    Departure from Eq. 2 as printed (the authors' code does the same): x_{t->0} takes the prediction made for the
-    generated latent, e = eps(x^_t, t), not a second evaluation eps(x_t, t). ValueError for a free slot or a finished
-    lane, IndexError for no slots.
+    Costs one UNet evaluation per lane (two with guidance), and one comparison per lane that has not triggered yet.
+
+    Departure from Eq. 2 as printed (the authors' code does the same): x_{t->0} is computed with the noise that was
+    predicted for the generated latent, e = eps(x^_t, t), and not with a second evaluation eps(x_t, t).
+
+    Raises:
+        ValueError: if a slot is free or its lane is finished.
+        IndexError: if no slot is given.
     """
-    chosen = list(slots)
-    lanes = [block.lane(slot) for slot in chosen]
-    schedule = block.schedule(chosen)
-    device = block.generated.device
-    timesteps = torch.tensor([lane.timestep for lane in lanes], device=device)
-    next_timesteps = torch.tensor([lane.next_timestep for lane in lanes], device=device)
+    batch = block.batch(slots)
+    conditioning = Conditioning(batch.conditions, tuple(lane.settings.guidance for lane in batch.lanes))
 
-    generated = block.generated[chosen]  # x^_t
-    told = Conditioning(
-        tuple(block.conditions[slot] for slot in chosen), tuple(lane.settings.guidance for lane in lanes)
-    )
-    predicted = predict_noise(models.denoiser, generated, timesteps, told, shapes)  # e
-    x0_generated = predict_x0(generated, predicted, timesteps, schedule)  # x^_{t->0}, Eq. 2
-    direct = add_noise(block.latents[chosen], block.noise[chosen], timesteps, schedule)  # x_t, Eq. 1
-    x0_direct = predict_x0(direct, predicted, timesteps, schedule)  # x_{t->0}
+    # e = eps_theta(x^_t, t)
+    predicted_noise = predict_noise(models.denoiser, batch.generated, batch.timesteps, conditioning, batch_sizes)
+    # x^_{t->0} = (x^_t - sqrt(1 - alpha_bar_t) e) / sqrt(alpha_bar_t), Eq. 2
+    x0_generated = predict_x0(batch.generated, predicted_noise, batch.timesteps, batch.schedule)
 
-    adapting = [i for i, lane in enumerate(lanes) if lane.adapting]
-    seen = [_observe(block, chosen[i], x0_generated[i], x0_direct[i]) for i in adapting]
-    compared = comparator(seen, shapes.comparator) if seen else ()
-    plain = [Adapted(None, x0, e) for x0, e in zip(x0_generated, predicted, strict=True)]
-    made = dict(enumerate(plain)) | {
-        i: adapt(own, found, predicted[i], block.noise[chosen[i]])
-        for i, own, found in zip(adapting, seen, compared, strict=True)
-    }
-    x0 = torch.stack([made[i].x0 for i in range(len(lanes))])
-    carrier = torch.stack([made[i].carrier for i in range(len(lanes))])
-    moved = ddim_step(x0, carrier, next_timesteps, schedule)  # Eq. 3
-    return StepOutcome(tuple(chosen), moved, tuple(lane.advanced(made[i].trigger) for i, lane in enumerate(lanes)))
+    x0, carrier = x0_generated, predicted_noise
+    triggers: list[Trigger | None] = [None] * len(batch.lanes)
+    if batch.adapting:
+        x0, carrier, triggers = _adapt(
+            block, batch, x0_generated, predicted_noise, comparator=comparator, buckets=batch_sizes.comparator
+        )
+
+    # x^_{t'} = sqrt(alpha_bar_{t'}) x_0 + sqrt(1 - alpha_bar_{t'}) e, Eq. 3
+    return batch.advanced(ddim_step(x0, carrier, batch.next_timesteps, batch.schedule), triggers)
 
 
-def _observe(block: LaneBlock, slot: int, x0_generated: Tensor, x0_direct: Tensor) -> Observation:
-    lane = block.lane(slot)
-    return Observation(
-        settings=lane.settings,
-        timestep=lane.timestep,
-        latent=block.latents[slot],
-        x0_generated=x0_generated,
-        x0_direct=x0_direct,
-        valid=block.valid[slot],
-    )
+def _adapt(
+    block: LaneBlock,
+    batch: LaneBatch,
+    x0_generated: Tensor,
+    predicted_noise: Tensor,
+    *,
+    comparator: Comparator,
+    buckets: Sequence[int],
+) -> tuple[Tensor, Tensor, list[Trigger | None]]:
+    """Compare the lanes that have not triggered, and let each go on with what its comparison decides.
+
+    Return x_0 and the noise that carries it to the next step, (B, C, h, w) each, and per row the new trigger, if any.
+    """
+    rows = batch.adapting
+    slots = [batch.slots[row] for row in rows]
+    timesteps = batch.timesteps[rows]
+    direct = add_noise(block.latents[slots], block.noise[slots], timesteps, batch.schedule)  # x_t, Eq. 1
+    x0_direct = predict_x0(direct, predicted_noise[rows], timesteps, batch.schedule)  # x_{t->0}, Eq. 2
+    observations = [
+        Observation(
+            settings=batch.lanes[row].settings,
+            timestep=batch.lanes[row].timestep,
+            latent=block.latents[slot],
+            x0_generated=x0_generated[row],
+            x0_direct=x0_direct[i],
+            valid=block.valid[slot],
+        )
+        for i, (row, slot) in enumerate(zip(rows, slots, strict=True))
+    ]
+    comparisons = comparator(observations, buckets)
+
+    # Copies: a model's output may be an inference tensor, which refuses to be written to.
+    x0, carrier = x0_generated.clone(), predicted_noise.clone()
+    triggers: list[Trigger | None] = [None] * len(batch.lanes)
+    for row, slot, observation, comparison in zip(rows, slots, observations, comparisons, strict=True):
+        adapted = adapt(observation, comparison, predicted_noise[row], block.noise[slot])
+        x0[row], carrier[row], triggers[row] = adapted.x0, adapted.carrier, adapted.trigger
+    return x0, carrier, triggers

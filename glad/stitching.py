@@ -1,4 +1,4 @@
-"""The tiles of an image put together without seams: blended where they overlap."""
+"""The evidence of an image's tiles put together without seams: blended where they overlap."""
 
 from __future__ import annotations
 
@@ -12,35 +12,39 @@ from glad.scoring import Evidence
 
 
 class Stitching:
-    """One image's evidence, growing tile by tile; in any order, up to the last bits of a sum."""
+    """The evidence of one image, which grows tile by tile; in any order, up to the last bits of a sum."""
 
     def __init__(self, layout: TileLayout, scoring_side: int) -> None:
         self._layout, self._side = layout, scoring_side
-        self._whole: Evidence | None = None
+        self._evidence: Evidence | None = None
 
     def add(self, tile: Tile, evidence: Evidence) -> None:
-        """Take in what a tile shows: (r, r) each, r the scoring side."""
-        if self._whole is None:
+        """Add the evidence of a tile: (r, r) each, r the scoring side."""
+        if self._evidence is None:
             rows, columns = (self._scaled(n) for n in (self._layout.placement.rows, self._layout.placement.columns))
-            self._whole = evidence.each(lambda part: part.new_zeros(rows, columns))
+            self._evidence = evidence.each(lambda part: part.new_zeros(rows, columns))
         column, row = tile.index % len(self._layout.xs), tile.index // len(self._layout.xs)
-        down = self._weights(self._layout.ys)[row].to(evidence.found)
-        across = self._weights(self._layout.xs)[column].to(evidence.found)
+        down = self._weights(self._layout.ys)[row].to(evidence.layers_map)
+        across = self._weights(self._layout.xs)[column].to(evidence.layers_map)
         top, left = self._scaled(tile.y), self._scaled(tile.x)
         place = slice(top, top + self._side), slice(left, left + self._side)
-        weights = down[:, None] * across
-        for whole, part in zip(self._whole.parts, evidence.parts, strict=True):
+        weights = down[:, None] * across  # weights of a plane are products of those of its two axes
+        for whole, part in zip(self._evidence.parts, evidence.parts, strict=True):
             whole[place] += weights * part
 
     @property
-    def whole(self) -> Evidence:
-        """The image's evidence so far: (rows, columns) each at the scoring resolution. ValueError before any tile."""
-        if self._whole is None:
-            raise ValueError("no tile was added yet: a map needs at least one")
-        return self._whole
+    def evidence(self) -> Evidence:
+        """Return the image's evidence so far, (rows, columns) each at the scoring resolution.
+
+        Raises:
+            ValueError: if no tile was added yet.
+        """
+        if self._evidence is None:
+            raise ValueError("no tile was added yet: add at least one before reading the evidence")
+        return self._evidence
 
     def _scaled(self, length: int) -> int:
-        """A length of whole scoring units in the plane -> at the scoring resolution."""
+        """Return a length of whole scoring units in the plane at the scoring resolution."""
         return length * self._side // self._layout.side
 
     def _weights(self, starts: tuple[int, ...]) -> Tensor:
@@ -49,7 +53,7 @@ class Stitching:
 
 @lru_cache(maxsize=16)
 def blend_weights(starts: tuple[int, ...], side: int) -> Tensor:
-    """What tiles that begin at `starts` along a line weigh there: (tiles, side) float32.
+    """Return the weights (tiles, side) float32 of tiles that begin at `starts` along a line.
 
     Each weight falls linearly to its tile's border, and at every pixel of the line all weights together are 1.
     """

@@ -88,8 +88,8 @@ class PartialInspection:
 
     def result(self) -> InspectedImage:
         """The image's verdict, once it is complete."""
-        framed, evidence = self._framed, self._stitching.whole
-        placement, device = framed.layout.placement, evidence.found.device
+        framed, evidence = self._framed, self._stitching.evidence
+        placement, device = framed.layout.placement, evidence.layers_map.device
         valid, inspected_mask = (
             torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.inspected_mask)
         )

@@ -211,7 +211,7 @@ class Runner:
         (evidence,) = gather_evidence(
             images, rebuilt, bundle.models.features, bundle.settings.score, inspected_mask, buckets=buckets
         )
-        _refuse_not_finite(latent=latent, reconstruction=rebuilt, map=evidence.found)
+        _refuse_not_finite(latent=latent, reconstruction=rebuilt, map=evidence.layers_map)
         walked = TileResult(rebuilt[0], evidence, block.lane(seat.slot))
         stay.unfinished.add(seat.tile, seat.square.picture, walked)
 

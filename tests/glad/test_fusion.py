@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glad.comparator import Comparison, Observation
-from glad.fusion import adapt, blend, decide, fusion_mask
+from glad.fusion import adapt, blend, decide_trigger, fusion_mask
 from glad.lane import Trigger, TriggerReason
 from glad.settings.method import (
     FusionSettings,
@@ -41,7 +41,7 @@ def settings(delta: float = 0.4, fusion: FusionSettings | None = None) -> Method
 def test_a_lane_triggers_strictly_above_delta_or_strictly_below_t_min(
     timestep: int, score: float, reason: TriggerReason | None
 ) -> None:
-    trigger = decide(settings(), timestep, score)
+    trigger = decide_trigger(settings(), timestep, score)
     assert trigger == (None if reason is None else Trigger(timestep, reason, score))
 
 

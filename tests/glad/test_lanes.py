@@ -80,7 +80,7 @@ def test_a_lane_is_bit_equal_alone_and_among_eight_at_other_steps_where_the_call
     models: Models,
 ) -> None:
     eight = BatchSizes(denoiser=(8,))
-    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), shapes=eight)
+    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), batch_sizes=eight)
     latent, lane = staggered(models, eight, watched=2)
     assert torch.equal(alone.latents[0], latent)
     assert alone.lanes[0] == lane
@@ -88,7 +88,7 @@ def test_a_lane_is_bit_equal_alone_and_among_eight_at_other_steps_where_the_call
 
 @pytest.mark.parametrize("models", [toy_models(), convolving()], ids=["arithmetic", "convolving"])
 def test_a_lane_is_the_same_within_rounding_in_other_call_shapes(models: Models) -> None:
-    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), shapes=BatchSizes(denoiser=(1,)))
+    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), batch_sizes=BatchSizes(denoiser=(1,)))
     latent, lane = staggered(models, BatchSizes(denoiser=(1, 2, 4, 8)), watched=2)
     torch.testing.assert_close(alone.latents[0], latent, atol=1e-5, rtol=0)
     assert (alone.lanes[0].denoising_step, alone.lanes[0].comparisons) == (lane.denoising_step, lane.comparisons)
@@ -104,8 +104,8 @@ def test_the_order_of_images_changes_nothing() -> None:
 def test_a_batch_mate_that_is_not_a_number_spoils_only_itself() -> None:
     spoiled = IMAGES[:2].clone()
     spoiled[1] = float("nan")
-    side_by_side = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
-    alone = reconstruct(spoiled[:1], NOISE[:1], toy_models(), settings(), shapes=BatchSizes(denoiser=(2,)))
+    side_by_side = reconstruct(spoiled, NOISE[:2], toy_models(), settings(), batch_sizes=BatchSizes(denoiser=(2,)))
+    alone = reconstruct(spoiled[:1], NOISE[:1], toy_models(), settings(), batch_sizes=BatchSizes(denoiser=(2,)))
     assert torch.equal(side_by_side.latents[0], alone.latents[0])
     assert side_by_side.latents[1].isnan().any()
 
@@ -177,7 +177,7 @@ def test_a_step_changes_nothing_until_it_is_written() -> None:
 def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -> None:
     denoiser, features = ToyDenoiser(drifting), PixelFeatures()
     models = Models(PlainAutoencoder(), denoiser, features)
-    result = reconstruct(IMAGES[:3], NOISE[:3], models, settings(), shapes=BatchSizes(denoiser=(4,)))
+    result = reconstruct(IMAGES[:3], NOISE[:3], models, settings(), batch_sizes=BatchSizes(denoiser=(4,)))
     assert denoiser.batches == [4] * 25  # three lanes and one row of padding, at every step
     # one at a time on a CPU: two images per comparison, and of the trigger's layer only
     assert features.batches == [1] * 2 * sum(lane.comparisons for lane in result.lanes)
@@ -187,7 +187,7 @@ def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -
 def test_more_lanes_than_the_largest_bucket_are_split() -> None:
     denoiser = ToyDenoiser(drifting)
     models = Models(PlainAutoencoder(), denoiser, PixelFeatures())
-    reconstruct(IMAGES[:7], NOISE[:7], models, settings(0.0), shapes=BatchSizes(denoiser=(1, 2, 4)))
+    reconstruct(IMAGES[:7], NOISE[:7], models, settings(0.0), batch_sizes=BatchSizes(denoiser=(1, 2, 4)))
     assert denoiser.batches == [4, 4] * 25  # 4 and 3, and 3 needs a bucket of 4
 
 

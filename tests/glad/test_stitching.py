@@ -37,7 +37,7 @@ def judged(layout: TileLayout, inputs: Tensor, outputs: Tensor, score: ScoreSett
             inputs[place][None], outputs[place][None], PixelFeatures(), score, valid[place][None]
         )
         stitching.add(tile, evidence)
-    return score_image(stitching.whole, valid, valid, score, 32)
+    return score_image(stitching.evidence, valid, valid, score, 32)
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,9 +67,9 @@ def test_tiles_may_come_in_any_order() -> None:
         one.add(tile, evidence[tile.index])
     for tile in reversed(layout.tiles):
         other.add(tile, evidence[tile.index])
-    torch.testing.assert_close(one.whole.found, other.whole.found, atol=1e-6, rtol=0)
+    torch.testing.assert_close(one.evidence.layers_map, other.evidence.layers_map, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="no tile was added"):
-        _ = Stitching(layout, 32).whole
+        _ = Stitching(layout, 32).evidence
 
 
 def test_a_scratch_weighs_on_many_tiles_as_on_one() -> None:
@@ -149,7 +149,7 @@ def test_scored_at_half_the_side_the_images_are_the_means_of_two_by_two_pixels()
     (evidence,) = gather_evidence(inputs, outputs, PixelFeatures(), half)
     ours, theirs = (torch.nn.functional.avg_pool2d(images, 2) for images in (inputs, outputs))
     (expected,) = gather_evidence(ours, theirs, PixelFeatures(), SCORE)
-    torch.testing.assert_close(evidence.found, expected.found)
+    torch.testing.assert_close(evidence.layers_map, expected.layers_map)
     everywhere = torch.ones(32, 32, dtype=torch.bool)
     verdict = score_image(evidence, everywhere, everywhere, half, 32)
     maps = anomaly_map(ours, theirs, PixelFeatures(), SCORE)

@@ -85,9 +85,9 @@ def test_guidance_changes_the_reconstruction_and_is_the_formula(models: Models) 
 def test_an_image_comes_out_the_same_alone_or_in_a_batch(models: Models, guidance: float) -> None:
     pixels, noise = images(3)
     chosen, shapes = settings(guidance=guidance), BatchSizes(denoiser=(8,))
-    side_by_side = reconstruct(pixels, noise, models, chosen, shapes=shapes)
+    side_by_side = reconstruct(pixels, noise, models, chosen, batch_sizes=shapes)
     for i in range(3):
-        alone = reconstruct(pixels[i : i + 1], noise[i : i + 1], models, chosen, shapes=shapes)
+        alone = reconstruct(pixels[i : i + 1], noise[i : i + 1], models, chosen, batch_sizes=shapes)
         assert torch.equal(side_by_side.latents[i], alone.latents[0])  # one call shape: to the bit
         assert side_by_side.lanes[i] == alone.lanes[0]
 

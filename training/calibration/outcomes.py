@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.fusion import decide
+from glad.fusion import decide_trigger
 from glad.lane import Trigger, TriggerReason
 from glad.settings.framing import Tiles
 from glad.settings.method import MaskForm, MethodSettings
@@ -90,7 +90,7 @@ def ending_of(trace: Sequence[tuple[int, float]], candidate: Candidate, base: Me
         return Ending(None, None), 0
     settings = candidate.settings(base)
     for count, (step, score) in enumerate(trace, start=1):
-        trigger: Trigger | None = decide(settings, step, score)
+        trigger: Trigger | None = decide_trigger(settings, step, score)
         if trigger is not None:
             fused = trigger.reason is TriggerReason.SCORE and base.fusion.mask is MaskForm.CENTRED
             return Ending(step, trigger.reason, candidate.delta if fused else None), count
