@@ -179,7 +179,7 @@ def test_the_ways_of_tiles_are_told_as_the_longest_and_the_sum() -> None:
     assert whole.trigger == early.trigger
     assert (whole.denoising_step, whole.comparisons, whole.unet_evaluations) == (71, 20, 30)
     assert merge_lanes([late]) == late
-    with pytest.raises(ValueError, match="without lanes"):
+    with pytest.raises(ValueError, match="no lanes to merge"):
         merge_lanes([])
 
 
