@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from glad.comparator import Comparator, Comparison, ImageComparator, Observation
+from glad.image_codec import Pixels
 from glad.images.placement import Placement
 from glad.protocols import Models
 from glad.settings.method import MethodSettings
@@ -30,10 +31,9 @@ from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.data.dataset import read_pixels
 from training.process_pool import spread
 from training.progress import Count
-from training.synthesis.camera_noise import Exposure, exposed
 
 Result = TypeVar("Result")
-
+Alter = Callable[[Pixels], Pixels]
 
 FEW = 8
 """Images for which starting processes, each of which imports torch, takes longer than it spares."""
@@ -92,7 +92,8 @@ class Task:
     settings: MethodSettings
     path: Path
     keep_map: bool = False
-    exposure: Exposure | None = None
+    alter: Alter | None = None
+    """Applied to the decoded image before it is inspected; it must pickle."""
 
 
 @lru_cache(maxsize=1)
@@ -111,8 +112,8 @@ def _inspect(task: Task) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]
     )
     comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
     pixels = read_pixels(task.path)
-    if task.exposure is not None:
-        pixels = exposed(pixels, task.exposure)
+    if task.alter is not None:
+        pixels = task.alter(pixels)
     (found,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
     return found, tuple(comparator.trace)
 
@@ -178,16 +179,16 @@ def look(
     yield from _all(_look_at_one, [Task(bundle, settings, path) for path in paths], progress, workers)
 
 
-def scan_exposures(
+def inspect_altered(
     bundle: Path,
     settings: MethodSettings,
-    exposures: Sequence[tuple[Path, Exposure]],
+    images: Sequence[tuple[Path, Alter]],
     *,
     progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[Scanned]:
-    """As `scan`, each image as one exposure of a noisy camera shows it."""
-    tasks = [Task(bundle, settings, path, exposure=exposure) for path, exposure in exposures]
+    """Inspect each image after a change of its own, such as the noise of one more exposure; otherwise as `scan`."""
+    tasks = [Task(bundle, settings, path, alter=alter) for path, alter in images]
     yield from _all(_scan_one, tasks, progress, workers)
 
 

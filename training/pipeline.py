@@ -14,9 +14,9 @@ import torch
 
 from model_store.bundle import Bundle
 from training.data.dataset import Split, good_split
+from training.finetune.autoencoder import train_autoencoder
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
-from training.finetune.vae import train_autoencoder
 from training.package import (
     Naming,
     Trained,

@@ -5,7 +5,9 @@ No weight changes.
 
 from __future__ import annotations
 
+import json
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,14 +22,13 @@ from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.manifest import Provenance
 from training.calibration.search import Choice, Ranges, as_rows, choose_settings
-from training.calibration.settings_file import overlaid
 from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
 from training.quality_gate import learn_gate
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
+from training.synthesis.pairs import of_one_square
 from training.synthesis.probes import make_probes
-from training.synthesis.squares import of_one_square
 
 LEAST_PROBED = 4
 
@@ -41,7 +42,7 @@ class Plan:
     images: int = 40
     """Good images of which probes are made."""
     overlay: Path | None = None
-    """A file of settings laid over the bundle's own, see `training.calibration.settings_file`."""
+    """A file of settings laid over the bundle's own, see `training.recalibrate`."""
     confidence: float | None = None
     seed: int = 0
 
@@ -188,3 +189,42 @@ def _regated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> P
     }
     changed = {"created_at": datetime.now(UTC).replace(microsecond=0), "command": command, "data": about}
     return origin.model_copy(update=changed)
+
+
+def overlaid(base: MethodSettings, file: Path) -> MethodSettings:
+    """The base with what the file says, field by field; the rest stays. TOML, or JSON by its name's end.
+
+    A delta of the base that would no longer belong to the settings is kept, and no longer said to be found under them:
+    calibrate it anew. ValueError names the file and what is wrong in it.
+    """
+    given = _read_settings_file(file)
+    free = base.model_copy(update={"trigger": base.trigger.model_copy(update={"calibrated_for": None})})
+    try:
+        changed = MethodSettings.model_validate(_merged(free.model_dump(mode="json"), given))
+    except ValidationError as error:
+        raise ValueError(f"{file}: {error}") from error
+    same = changed.delta_basis == base.delta_basis and changed.trigger.delta == base.trigger.delta
+    return base.changed(**changed.model_dump(exclude={"trigger"})) if same else changed
+
+
+def _read_settings_file(file: Path) -> Mapping[str, Any]:
+    content = file.read_text(encoding="utf-8")
+    try:
+        found = json.loads(content) if file.suffix.lower() == ".json" else tomllib.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{file} is neither TOML nor, named .json, JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds {type(found).__name__}; give fields of the settings, such as zones or framing")
+    return found
+
+
+def _merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Field by field; what has a `kind`, such as a framing, is replaced whole when its kind changes."""
+    merged = dict(base)
+    for name, value in given.items():
+        own = base.get(name)
+        if isinstance(own, Mapping) and isinstance(value, Mapping) and value.get("kind") in (None, own.get("kind")):
+            merged[name] = _merged(own, value)
+        else:
+            merged[name] = value
+    return merged

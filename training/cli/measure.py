@@ -32,11 +32,10 @@ def evaluate(
     from model_store.bundle import open_bundle
     from training.evaluation.evaluate import evaluate
     from training.evaluation.misses import look_at_worst
-    from training.evaluation.repeatability import repeat, with_repeatability
+    from training.evaluation.repeatability import CameraNoise, repeat, with_repeatability
     from training.evaluation.report import write_report
     from training.evaluation.tables import as_markdown
     from training.progress import named_bars
-    from training.synthesis.camera_noise import CameraNoise
 
     with explained(ValueError):
         if json_file.suffix in {".csv", ".md", ".html"}:

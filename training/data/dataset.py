@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data import mvtec, visa
+from training.data import layouts, visa
 from training.data.image_files import (
     SUFFIXES,
     DataError,
@@ -31,12 +31,12 @@ from training.data.image_files import (
     refuse_shared,
     refuse_unsupported,
 )
-from training.data.layouts import Layout, TestImage, detect_layout, list_classes, look_alike
+from training.data.layouts import FolderLayout, TestImage, detect_layout, list_classes, look_alike
 
 __all__ = [
     "DataError",
     "Dataset",
-    "Layout",
+    "FolderLayout",
     "Split",
     "TestImage",
     "good_split",
@@ -59,7 +59,7 @@ class Dataset:
     """What one class's folder holds, all of it checked."""
 
     root: Path
-    layout: Layout
+    layout: FolderLayout
     train: tuple[Path, ...]
     """Good images to learn from."""
     calibration: tuple[Path, ...]
@@ -87,7 +87,7 @@ def open_dataset(root: Path) -> Dataset:
     """
     layout = detect_layout(root)
     train, calibration = _good_images(root, layout, at_least=1)
-    has_test = layout is Layout.VISA or (root / "test").exists()
+    has_test = layout is FolderLayout.VISA or (root / "test").exists()
     return Dataset(root, layout, train, calibration, test_images(root) if has_test else (), read_groups(root))
 
 
@@ -113,7 +113,7 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
             f"holding out whole groups for calibration leaves {len(kept)} of {len(train)} images to train on, at least "
             f"{LEAST_TRAIN} are needed: put good images of other groups into {root / 'calibration' / 'good'}"
         )
-    source = "the split train" if layout is Layout.VISA else "train/good"
+    source = "the split train" if layout is FolderLayout.VISA else "train/good"
     how = f"{len(held)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
     return Split(kept, tuple(sorted(held)), how)
 
@@ -144,7 +144,7 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
         DataError: no good images, an unreadable image, a mask missing or of another size, or an image that also trains.
     """
     layout = detect_layout(root)
-    found = visa.labelled_images(root) if layout is Layout.VISA else mvtec.labelled_images(root)
+    found = visa.labelled_images(root) if layout is FolderLayout.VISA else layouts.mvtec_images(root)
     for image in found:
         header = check_image(image.path)
         if image.mask is not None:
@@ -155,10 +155,10 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
     return tuple(replace(image, group=groups.get(image.path.relative_to(root).as_posix())) for image in found)
 
 
-def _good_images(root: Path, layout: Layout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _good_images(root: Path, layout: FolderLayout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Training and calibration images, checked."""
     train, calibration = _training_images(root, layout), _calibration_images(root)
-    place = root / "Data" / "Images" if layout is Layout.VISA else mvtec.good_folder(root)
+    place = root / "Data" / "Images" if layout is FolderLayout.VISA else layouts.good_folder(root)
     refuse_unsupported(place)
     if len(train) < at_least:
         raise DataError(
@@ -171,8 +171,8 @@ def _good_images(root: Path, layout: Layout, at_least: int) -> tuple[tuple[Path,
     return train, calibration
 
 
-def _training_images(root: Path, layout: Layout) -> tuple[Path, ...]:
-    return visa.training_images(root) if layout is Layout.VISA else images_in(mvtec.good_folder(root))
+def _training_images(root: Path, layout: FolderLayout) -> tuple[Path, ...]:
+    return visa.training_images(root) if layout is FolderLayout.VISA else images_in(layouts.good_folder(root))
 
 
 def _calibration_images(root: Path) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from model_store.thresholds import VerdictThresholds
 from training.evaluation import tables
 from training.evaluation.misses import Miss
-from training.evaluation.pages import embedded, render
 from training.evaluation.plots import roc_curves, score_histograms
 from training.evaluation.rows import Evaluation
 
@@ -103,3 +104,20 @@ def _jpeg(miss: Miss) -> str:
     buffer = BytesIO()
     Image.fromarray(miss.strip).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return embedded("jpeg", buffer.getvalue())
+
+
+def render(template: str, **values: Any) -> str:
+    """One of `training/evaluation/templates`, filled and escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def embedded(kind: str, content: bytes) -> str:
+    """A picture, as png or jpeg, as the address by which a page holds it itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -42,8 +42,8 @@ from training.export.tensorrt import TIMING_CACHE, build_parts
 from training.export.tolerances import Tolerances, tolerances_for
 from training.progress import Progress
 from training.recalibrate import recorded_recipes
+from training.synthesis.pairs import of_one_square
 from training.synthesis.probes import Probe, make_probes
-from training.synthesis.squares import of_one_square
 
 CALIBRATION_SAMPLES = 16
 """Inputs of each model by which int8 finds its ranges."""

@@ -20,7 +20,7 @@ from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part
 from model_store.engines.torch import TorchAutoencoder, TorchFeatures
 from model_store.engines.torch_modules import TorchConditionalDenoiser, TorchDenoiser
 from model_store.files import hash_file
-from training.export.halves import in_bfloat16, in_float16
+from training.export.lower_precision import in_bfloat16, in_float16, write_quantised
 
 OPSET = 20
 PROTOBUF_LIMIT = 2_000_000_000
@@ -166,8 +166,6 @@ def _write_in(
     precision: Precision, source: Path, file: Path, samples: Callable[[], Sequence[Mapping[str, Tensor]]]
 ) -> None:
     if precision == "int8":
-        from training.export.quantise import write_quantised
-
         write_quantised(source, file, samples())
     else:
         write_half(source, file, precision)
@@ -208,7 +206,11 @@ def write_onnx(piece: Piece, file: Path) -> None:
 
 
 def write_half(exact: Path, file: Path, precision: Precision) -> None:
-    """A float32 file in float16 or bfloat16; see `training.export.halves`. ExportFailed if the result is not sound."""
+    """Write a float32 file in float16 or bfloat16; see `training.export.lower_precision`.
+
+    Raises:
+        ExportFailed: if the result is not sound ONNX.
+    """
     with _quietly():
         model = (in_bfloat16 if precision == "bfloat16" else in_float16)(exact)
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > PROTOBUF_LIMIT

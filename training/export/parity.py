@@ -21,8 +21,8 @@ from training.data.image_files import read_pixels
 from training.export.component_parity import ComponentRow, in_units, measured, trials
 from training.export.tolerances import Tolerances
 from training.progress import Progress
+from training.synthesis.pairs import of_one_square
 from training.synthesis.probes import Probe
-from training.synthesis.squares import of_one_square
 
 COMPONENT_IMAGES = 8
 """Images by which the models are compared one by one; all images are inspected end to end."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.evaluation.pages import embedded, render
 from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK, as_png
+from training.evaluation.report import embedded, render
 from training.evaluation.tables import Table
 from training.export.component_parity import ComponentRow
 from training.export.parity import ImageRow, Parity, Summary

@@ -3,8 +3,7 @@
 from training.sample_product.dataset import write_dataset
 from training.sample_product.flaws import DEFECTS, SEVERITIES
 from training.sample_product.geometry import SIDE
-from training.sample_product.renderer import RENDERER_VERSION, Sample, render, render_empty
-from training.sample_product.sheet import contact_sheet
+from training.sample_product.renderer import RENDERER_VERSION, Sample, contact_sheet, render, render_empty
 
 __all__ = [
     "DEFECTS",

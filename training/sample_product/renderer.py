@@ -6,11 +6,11 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from training.sample_product.camera import Camera, expose
 from training.sample_product.flaws import DEFECTS, NO_FLAWS, SEVERITIES, Flaws, draw_flaws, flaw_mask
 from training.sample_product.geometry import LABEL, PIN_X, SCREWS, Grid, Pose, grid_of
-from training.sample_product.light import Light
+from training.sample_product.light import Camera, Light, expose
 from training.sample_product.paint import Part, paint, paint_empty
 
 RENDERER_VERSION = 1
@@ -126,3 +126,22 @@ def _label_grid(grid: Grid, stuck: Pose) -> Grid:
     """Coordinates in which the label lies straight, turned about its own centre."""
     x, y = stuck.to_part(grid.x - np.float32(LABEL.x), grid.y - np.float32(LABEL.y))
     return Grid(x + np.float32(LABEL.x), y + np.float32(LABEL.y), grid.rows, grid.columns)
+
+
+OUTLINE = np.array([255, 64, 200], dtype=np.float32)
+
+
+def contact_sheet(seed: int) -> NDArray[np.uint8]:
+    """Rows are defects, columns the good twin and severities 1, 2, 3, masks outlined: (6 * 512, 4 * 512, 3)."""
+    good = render(seed).image
+    rows = [
+        np.hstack([good, *(_outlined(render(seed, defect, severity)) for severity in SEVERITIES)]) for defect in DEFECTS
+    ]
+    return np.vstack(rows)
+
+
+def _outlined(sample: Sample) -> NDArray[np.uint8]:
+    near, nearer = (ndimage.binary_dilation(sample.mask, iterations=steps) for steps in (4, 3))
+    image = sample.image.astype(np.float32)
+    image[near & ~nearer] = 0.4 * image[near & ~nearer] + 0.6 * OUTLINE
+    return image.astype(np.uint8)

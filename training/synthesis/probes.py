@@ -13,7 +13,7 @@ from PIL import Image
 from glad.settings.method import MethodSettings
 from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
-from training.synthesis.squares import Square, read_squares
+from training.synthesis.pairs import Square, read_squares
 
 LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one
 TRIES = 50

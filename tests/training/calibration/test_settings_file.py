@@ -9,7 +9,7 @@ import pytest
 
 from glad.settings.framing import Tiles
 from glad.settings.method import Foreground, MethodSettings
-from training.calibration.settings_file import overlaid
+from training.recalibrate import overlaid
 
 BASE = MethodSettings.model_validate({"trigger": {"delta": 0.4}, "score": {"pixel_weight": 2.0}}).with_delta(0.4)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from training.data import dataset as data
-from training.data.dataset import DataError, Layout, good_split, list_classes, open_dataset
+from training.data.dataset import DataError, FolderLayout, good_split, list_classes, open_dataset
 
 REAL = os.environ.get("GLAD_TEST_DATA", "")
 HEADER = "object,split,label,image,mask"
@@ -76,7 +76,7 @@ def _masks(dataset: data.Dataset) -> list[str | None]:
 )
 def test_mvtec_and_its_relatives_are_read_whole(tmp_path: Path, defect: str, mask: str, suffix: str) -> None:
     found = open_dataset(_mvtec(tmp_path / "bottle", defect, mask, suffix))
-    assert (found.layout, len(found.train), found.calibration, found.groups) == (Layout.MVTEC, 10, (), {})
+    assert (found.layout, len(found.train), found.calibration, found.groups) == (FolderLayout.MVTEC, 10, (), {})
     assert sorted((image.defect, image.path.name) for image in found.test) == sorted(
         (kind, f"{number:03}{suffix}") for kind in (defect, "good") for number in range(2)
     )
@@ -90,7 +90,7 @@ def test_mvtec_and_its_relatives_are_read_whole(tmp_path: Path, defect: str, mas
 def test_visa_and_pcb_bank_are_read_as_downloaded(tmp_path: Path, split: str) -> None:
     root = _visa(tmp_path, split=split)
     found = open_dataset(root)
-    assert found.layout is Layout.VISA
+    assert found.layout is FolderLayout.VISA
     assert [path.name for path in found.train] == [f"{number:03}.JPG" for number in range(10)]
     assert [(image.defect, image.path.name) for image in found.test] == [
         ("good", "010.JPG"), ("good", "011.JPG"), ("anomaly", "012.JPG"), ("anomaly", "013.JPG")
@@ -110,7 +110,7 @@ def test_a_class_of_visa_may_be_given_as_a_dot(tmp_path: Path, monkeypatch: pyte
 def test_a_plain_folder_needs_nothing_else_and_may_have_a_test(tmp_path: Path) -> None:
     for number in range(10):
         _image(tmp_path / f"{number}.png")
-    assert open_dataset(tmp_path).layout is Layout.PLAIN
+    assert open_dataset(tmp_path).layout is FolderLayout.PLAIN
     assert open_dataset(tmp_path).test == ()
     _image(tmp_path / "test" / "good" / "a.png")
     _image(tmp_path / "test" / "dent" / "b.png")

@@ -11,9 +11,8 @@ from model_store.thresholds import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
-from training.evaluation.repeatability import Repeats, repeat, repeatability_figures
+from training.evaluation.repeatability import CameraNoise, Exposure, Repeats, exposed, repeat, repeatability_figures
 from training.evaluation.rows import Row
-from training.synthesis.camera_noise import CameraNoise, Exposure, exposed
 
 LIMITS = VerdictThresholds(review=0.4, fail=0.6, pixel=1.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.finetune.vae import gradient_distance, new_autoencoder, random_crops, reconstruction_loss
+from training.finetune.autoencoder import gradient_distance, new_autoencoder, random_crops, reconstruction_loss
 from training.recipe import VaeRecipe
 from training.synthesis.pairs import PairSet
 

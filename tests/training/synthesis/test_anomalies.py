@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 from training.recipe import SynthesisRecipe
-from training.synthesis.anomalies import KINDS, VISIBLE, Mask, Pair, perlin, perlin_shape, shuffled, synthesise
-from training.synthesis.textures import Floats, spectral_noise
+from training.synthesis.anomalies import (
+    KINDS,
+    VISIBLE,
+    Floats,
+    Mask,
+    Pair,
+    perlin,
+    perlin_shape,
+    shuffled,
+    spectral_noise,
+    synthesise,
+)
 
 SIDE = 64
 SEEDS = range(25)

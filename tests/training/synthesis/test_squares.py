@@ -12,7 +12,7 @@ from glad.images.tiling import lay_out
 from glad.settings.framing import Framing, Letterbox, Polygon, Stretch, Tiles, Zones
 from glad.settings.method import MethodSettings
 from training.data.image_files import read_pixels
-from training.synthesis.squares import of_one_square, read_squares
+from training.synthesis.pairs import of_one_square, read_squares
 
 IGNORED = Zones(ignore=(Polygon(points=((0, 0), (0.5, 0), (0, 0.5))),))
 
