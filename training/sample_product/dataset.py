@@ -22,7 +22,7 @@ SPLITS = ("train", "calibration", "test")
 
 
 @dataclass(frozen=True)
-class Picture:
+class DatasetImage:
     """One image to write: its place in the dataset, from which its random stream follows."""
 
     split: str
@@ -81,12 +81,12 @@ def write_dataset(
     return len(pictures)
 
 
-def _layout(train: int, calibration: int, good: int, defects: int) -> Iterator[Picture]:
+def _layout(train: int, calibration: int, good: int, defects: int) -> Iterator[DatasetImage]:
     for split, count in zip(SPLITS, (train, calibration, good), strict=True):
-        yield from (Picture(split, index) for index in range(count))
+        yield from (DatasetImage(split, index) for index in range(count))
     for defect in DEFECTS:
         for severity in SEVERITIES:
-            yield from (Picture("test", index, defect, severity) for index in range(defects))
+            yield from (DatasetImage("test", index, defect, severity) for index in range(defects))
 
 
 def _claim(folder: Path, seed: int) -> None:
@@ -115,7 +115,7 @@ def _write_text(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _write_all(folder: Path, seed: int, pictures: list[Picture]) -> Iterator[int]:
+def _write_all(folder: Path, seed: int, pictures: list[DatasetImage]) -> Iterator[int]:
     """Write in worker processes; yields how many images each finished chunk held."""
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
     if not chunks:
@@ -131,7 +131,7 @@ def _write_all(folder: Path, seed: int, pictures: list[Picture]) -> Iterator[int
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_chunk(folder: Path, seed: int, pictures: list[Picture]) -> int:
+def _write_chunk(folder: Path, seed: int, pictures: list[DatasetImage]) -> int:
     for picture in pictures:
         sample = render(picture.entropy(seed), picture.defect, picture.severity)
         if picture.mask_path is not None:  # the mask first: an image that exists is a finished one

@@ -15,7 +15,7 @@ VIEW_DISTANCE = 620.0  # pixels; how fast the mirror direction turns across the 
 
 
 @dataclass(frozen=True)
-class Light:
+class SceneLight:
     """One large softbox and the room. x, y: the mirror direction in which the softbox stands, 0.4 or so from up."""
 
     x: float
@@ -41,7 +41,7 @@ def normal_tilt(height: Field) -> tuple[Field, Field]:
     return tilt_x, tilt_y
 
 
-def diffuse(tilt_x: Field, tilt_y: Field, light: Light) -> Field:
+def diffuse(tilt_x: Field, tilt_y: Field, light: SceneLight) -> Field:
     """Lambert's share of softbox and room, 1 for a face that looks up."""
     upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
     steep = 1.15
@@ -64,7 +64,7 @@ def softbox(off_x: Field, off_y: Field, spread_x: float, spread_y: float) -> Fie
     return seen
 
 
-def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: Light, spread: tuple[float, float]) -> Field:
+def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: SceneLight, spread: tuple[float, float]) -> Field:
     """What a metal face mirrors: softbox, weaker window opposite, ceiling. spread: its roughness across x and y."""
     upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
     direction_x, direction_y = mirrored(tilt_x, upward, grid.x), mirrored(tilt_y, upward, grid.y)
@@ -74,7 +74,7 @@ def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: Light, spread: 
     return seen
 
 
-def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: Light, width: float) -> Field:
+def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: SceneLight, width: float) -> Field:
     """The two bright fans that a lathe's rings mirror about their centre. from_x, from_y: pixels from that centre."""
     radius = np.maximum(length(from_x, from_y), np.float32(1))
     off_x = np.float32(light.x) - grid.x / np.float32(VIEW_DISTANCE)
@@ -99,7 +99,7 @@ def crevice(distance: Field, reach: float, strength: float) -> Field:
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraExposure:
     """One exposure. blur: sigma in pixels; noise: grey levels of read noise; balance: gains of R, G, B."""
 
     exposure: float
@@ -110,7 +110,7 @@ class Camera:
 
 
 def expose(
-    scene: Field, camera: Camera, gradient: tuple[float, float], noise_rng: np.random.Generator
+    scene: Field, camera: CameraExposure, gradient: tuple[float, float], noise_rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """The picture of a scene in linear light, (SIDE, SIDE, 3), as the camera hands it out: RGB bytes."""
     x, y = image_axes()

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from training.sample_product.flaws import DEFECTS, NO_FLAWS, SEVERITIES, Flaws, draw_flaws, flaw_mask
 from training.sample_product.geometry import LABEL, PIN_X, SCREWS, Grid, Pose, grid_of
-from training.sample_product.light import Camera, Light, expose
-from training.sample_product.paint import Part, paint, paint_empty
+from training.sample_product.light import CameraExposure, SceneLight, expose
+from training.sample_product.paint import PartFinish, paint, paint_empty
 
 RENDERER_VERSION = 1
 
@@ -27,14 +27,14 @@ class Stream(IntEnum):
 
 
 @dataclass(frozen=True)
-class Sample:
+class RenderedPart:
     """A picture (512, 512, 3), RGB, and where it is defective (512, 512); a good part's mask is False everywhere."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
 
 
-def render(seed: int | Sequence[int], defect: str | None = None, severity: int | None = None) -> Sample:
+def render(seed: int | Sequence[int], defect: str | None = None, severity: int | None = None) -> RenderedPart:
     """The part of a seed, good or with one defect of a severity (1 to 3, 3 worst); the same arguments, the same bytes.
 
     ValueError: an unknown defect or severity, or only one of the two.
@@ -48,7 +48,7 @@ def render(seed: int | Sequence[int], defect: str | None = None, severity: int |
     label_grid = _label_grid(grid, part.label)
     scene = paint(part, flaws, grid, label_grid, light)
     image = expose(scene, camera, (light.gradient_x, light.gradient_y), _rng(entropy, Stream.NOISE))
-    return Sample(image, flaw_mask(flaws, grid, label_grid))
+    return RenderedPart(image, flaw_mask(flaws, grid, label_grid))
 
 
 def render_empty(seed: int) -> NDArray[np.uint8]:
@@ -78,9 +78,9 @@ def _flaws(entropy: tuple[int, ...], defect: str | None, severity: int | None) -
     return draw_flaws(defect, severity, _rng(entropy, Stream.DEFECT, DEFECTS.index(defect), severity))
 
 
-def _draw_part(entropy: tuple[int, ...]) -> Part:
+def _draw_part(entropy: tuple[int, ...]) -> PartFinish:
     rng = _rng(entropy, Stream.PART)
-    return Part(
+    return PartFinish(
         texture=tuple(int(word) for word in _sequence(entropy, Stream.TEXTURE).generate_state(4)),
         reflectance=float(rng.uniform(0.95, 1.05)),
         warmth=float(rng.uniform(-0.012, 0.022)),
@@ -98,10 +98,10 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
     return Pose(shift_x, shift_y, np.radians(float(rng.uniform(-1, 1))), float(rng.uniform(0.995, 1.005)))
 
 
-def _draw_light(rng: np.random.Generator) -> Light:
+def _draw_light(rng: np.random.Generator) -> SceneLight:
     azimuth = np.radians(float(rng.uniform(-135, -105)))
     away = float(rng.uniform(0.36, 0.46))
-    return Light(
+    return SceneLight(
         x=float(np.cos(azimuth)) * away,
         y=float(np.sin(azimuth)) * away,
         key=float(rng.uniform(0.94, 1.06)),
@@ -111,9 +111,9 @@ def _draw_light(rng: np.random.Generator) -> Light:
     )
 
 
-def _draw_camera(rng: np.random.Generator) -> Camera:
+def _draw_camera(rng: np.random.Generator) -> CameraExposure:
     red, blue = (float(gain) for gain in rng.uniform(0.98, 1.02, 2))
-    return Camera(
+    return CameraExposure(
         exposure=float(rng.uniform(0.92, 1.08)),
         balance=(red, 1.0, blue),
         blur=float(rng.uniform(0.4, 1.1)),
@@ -140,7 +140,7 @@ def contact_sheet(seed: int) -> NDArray[np.uint8]:
     return np.vstack(rows)
 
 
-def _outlined(sample: Sample) -> NDArray[np.uint8]:
+def _outlined(sample: RenderedPart) -> NDArray[np.uint8]:
     near, nearer = (ndimage.binary_dilation(sample.mask, iterations=steps) for steps in (4, 3))
     image = sample.image.astype(np.float32)
     image[near & ~nearer] = 0.4 * image[near & ~nearer] + 0.6 * OUTLINE

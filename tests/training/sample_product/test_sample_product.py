@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from training.sample_product import DEFECTS, SEVERITIES, SIDE, Sample, render, write_dataset
+from training.sample_product import DEFECTS, SEVERITIES, SIDE, RenderedPart, render, write_dataset
 from training.sample_product.flaws import draw_flaws, flaw_mask
 from training.sample_product.geometry import Pose, grid_of
 
@@ -23,7 +23,7 @@ REACH_PX = 12  # blur and shadows around a defect
 
 
 @cache
-def _render(seed: int, defect: str | None = None, severity: int | None = None) -> Sample:
+def _render(seed: int, defect: str | None = None, severity: int | None = None) -> RenderedPart:
     return render(seed, defect, severity)
 
 
