@@ -20,16 +20,16 @@ from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
 from training.calibration.thresholds import calibrate, choose_delta, least_count
 from training.data.dataset import Split
-from training.parallel_inspection import scan, trigger_peaks
+from training.parallel_inspection import inspect_images, trigger_peaks
 from training.progress import Progress
-from training.quality_gate import Learned
+from training.quality_gate import LearnedGate
 from training.recipe import CalibrationRecipe, Recipe
 
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModules:
     """The three trained modules, in eval mode."""
 
     autoencoder: AutoencoderKL
@@ -64,7 +64,7 @@ def provenance(recipe: Recipe, data: Mapping[str, Any], command: str) -> Provena
     )
 
 
-def save_rounded(trained: Trained, folder: Path) -> dict[ComponentName, ComponentSource]:
+def save_rounded(trained: TrainedModules, folder: Path) -> dict[ComponentName, ComponentSource]:
     """Round every weight to what is stored, in place, and save: calibration then sees what inference loads."""
     for module in (trained.autoencoder, trained.unet, trained.features):
         round_to_stored_precision(module)
@@ -115,7 +115,7 @@ def find_thresholds(
 ) -> tuple[Calibration, dict[str, Any]]:
     """The thresholds from the split's calibration images, and for the manifest how it went."""
     show = partial(progress, "thresholds")
-    found = list(scan(bundle, settings, split.calibration, progress=show, workers=workers))
+    found = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
     calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe)
     needed = least_count(recipe.fail_quantile, recipe.confidence)
     report: dict[str, Any] = {
@@ -140,7 +140,7 @@ def write_calibrated_bundle(
     settings: MethodSettings,
     calibration: Calibration,
     report: Mapping[str, Any],
-    learned: Learned,
+    learned: LearnedGate,
     origin: Provenance,
 ) -> Bundle:
     """Write the calibrated bundle to `target`; its thresholds say what they belong to."""

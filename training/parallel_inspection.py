@@ -29,7 +29,7 @@ from model_store.engines.loading import device_of_environment, load
 from model_store.inspection import InspectedImage, inspect
 from model_store.manifest import MANIFEST_NAME, bundle_hash
 from training.data.dataset import read_pixels
-from training.process_pool import spread
+from training.process_pool import parallel_map
 from training.progress import Count
 
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ FEW = 8
 
 
 @dataclass(frozen=True)
-class Scanned:
+class ImageResult:
     """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
 
     path: Path
@@ -59,7 +59,7 @@ class Scanned:
 
 
 @dataclass(frozen=True)
-class Seen:
+class InspectionPictures:
     """One image's pictures, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
 
     path: Path
@@ -85,7 +85,7 @@ class TracingComparator:
 
 
 @dataclass(frozen=True)
-class Task:
+class InspectionTask:
     """What a worker process needs for one image."""
 
     bundle: Path
@@ -104,7 +104,7 @@ def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Model
     return load(open_bundle(bundle), device, wanted).models
 
 
-def _inspect(task: Task) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]:
+def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]:
     """What was found, and the step and score of every comparison on the way."""
     device = device_of_environment()
     models = _models(
@@ -118,9 +118,9 @@ def _inspect(task: Task) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]
     return found, tuple(comparator.trace)
 
 
-def _scan_one(task: Task) -> Scanned:
+def _scan_one(task: InspectionTask) -> ImageResult:
     found, trace = _inspect(task)
-    return Scanned(
+    return ImageResult(
         path=task.path,
         score=found.score,
         map_peak=float(found.map.max()),
@@ -132,12 +132,12 @@ def _scan_one(task: Task) -> Scanned:
     )
 
 
-def _look_at_one(task: Task) -> Seen:
+def _look_at_one(task: InspectionTask) -> InspectionPictures:
     found, _ = _inspect(task)
-    return Seen(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
+    return InspectionPictures(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
 
 
-def scan(
+def inspect_images(
     bundle: Path,
     settings: MethodSettings,
     paths: Sequence[Path],
@@ -145,38 +145,38 @@ def scan(
     keep_maps: bool = False,
     progress: Count | None = None,
     workers: int | None = None,
-) -> Iterator[Scanned]:
+) -> Iterator[ImageResult]:
     """Inspect images in order with a bundle's weights under the given settings (not the bundle's own).
 
     workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
     """
     walks = [(path, settings) for path in paths]
-    return scan_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
+    return inspect_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
 
 
-def scan_each(
+def inspect_each(
     bundle: Path,
     walks: Sequence[tuple[Path, MethodSettings]],
     *,
     keep_maps: bool = False,
     progress: Count | None = None,
     workers: int | None = None,
-) -> Iterator[Scanned]:
-    """As `scan`, each image under settings of its own."""
-    tasks = [Task(bundle, settings, path, keep_maps) for path, settings in walks]
+) -> Iterator[ImageResult]:
+    """As `inspect_images`, each image under settings of its own."""
+    tasks = [InspectionTask(bundle, settings, path, keep_maps) for path, settings in walks]
     yield from _all(_scan_one, tasks, progress, workers)
 
 
-def look(
+def inspect_with_pictures(
     bundle: Path,
     settings: MethodSettings,
     paths: Sequence[Path],
     *,
     progress: Count | None = None,
     workers: int | None = None,
-) -> Iterator[Seen]:
-    """As `scan`, with the pictures: for a few images, since each one's are large."""
-    yield from _all(_look_at_one, [Task(bundle, settings, path) for path in paths], progress, workers)
+) -> Iterator[InspectionPictures]:
+    """As `inspect_images`, with the pictures: for a few images, since each one's are large."""
+    yield from _all(_look_at_one, [InspectionTask(bundle, settings, path) for path in paths], progress, workers)
 
 
 def inspect_altered(
@@ -186,21 +186,21 @@ def inspect_altered(
     *,
     progress: Count | None = None,
     workers: int | None = None,
-) -> Iterator[Scanned]:
-    """Inspect each image after a change of its own, such as the noise of one more exposure; otherwise as `scan`."""
-    tasks = [Task(bundle, settings, path, alter=alter) for path, alter in images]
+) -> Iterator[ImageResult]:
+    """Inspect each image after a change of its own, such as the noise of one more exposure."""
+    tasks = [InspectionTask(bundle, settings, path, alter=alter) for path, alter in images]
     yield from _all(_scan_one, tasks, progress, workers)
 
 
 def _all(
-    call: Callable[[Task], Result],
-    tasks: Sequence[Task],
+    call: Callable[[InspectionTask], Result],
+    tasks: Sequence[InspectionTask],
     progress: Count | None,
     workers: int | None,
 ) -> Iterator[Result]:
     alone = len(tasks) <= FEW or device_of_environment() != "cpu"  # a GPU holds one copy of the models
     processes = 1 if alone else workers
-    for done, result in enumerate(spread(call, tasks, workers=processes, chunk=2), start=1):
+    for done, result in enumerate(parallel_map(call, tasks, workers=processes, chunk=2), start=1):
         if progress is not None:
             progress(done, len(tasks))
         yield result
@@ -216,4 +216,4 @@ def trigger_peaks(
 ) -> list[float]:
     """Each image's largest trigger score on the way to t_min when nothing triggers before."""
     never = settings.with_delta(math.inf)
-    return [s.trigger_peak for s in scan(bundle, never, paths, progress=progress, workers=workers)]
+    return [s.trigger_peak for s in inspect_images(bundle, never, paths, progress=progress, workers=workers)]

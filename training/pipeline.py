@@ -19,7 +19,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.package import (
     Naming,
-    Trained,
+    TrainedModules,
     calibrate_bundle,
     draft_bundle,
     provenance,
@@ -77,7 +77,7 @@ def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
     mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
 
 
-def pairs_of(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
+def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
     """The run's pairs: made anew at every start, always the same ones."""
     with progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
@@ -91,12 +91,12 @@ def pairs_of(recipe: Recipe, split: Split, workers: int | None = None) -> PairSe
         )
 
 
-def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> Trained:
+def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
     """Autoencoder, denoiser and features, each from scratch."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     settings, seed = recipe.settings, recipe.seed
-    pairs = pairs_of(recipe, split, workers)
+    pairs = make_run_pairs(recipe, split, workers)
     autoencoder = train_autoencoder(pairs, recipe.vae, run, seed=seed)
     latents = encode_pairs(autoencoder, pairs)
     unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
@@ -106,7 +106,7 @@ def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: in
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed)
     for name, module in (("autoencoder", autoencoder), ("unet", unet), ("features", features)):
         say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
-    return Trained(autoencoder, unet, features)
+    return TrainedModules(autoencoder, unet, features)
 
 
 def train(

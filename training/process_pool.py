@@ -28,7 +28,7 @@ def process_count(wanted: int | None) -> int:
     return wanted
 
 
-def spread(
+def parallel_map(
     call: Callable[[Item], Result],
     items: Sequence[Item],
     *,

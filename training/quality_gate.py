@@ -26,7 +26,7 @@ from glad.quality_gate.limits import QualityGate
 from glad.quality_gate.measure import QualityMeasures, likeness, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import Split, read_pixels
-from training.process_pool import spread
+from training.process_pool import parallel_map
 from training.progress import Count
 
 CHECKS = 6
@@ -45,7 +45,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedGate:
     """A gate, and for the manifest how it was found."""
 
     gate: QualityGate
@@ -54,10 +54,10 @@ class Learned:
 
 def learn_gate(
     split: Split, settings: MethodSettings, *, progress: Count | None = None, workers: int | None = None
-) -> Learned:
+) -> LearnedGate:
     """The expected view from the training images, every limit from all good images. DataError for an unreadable one."""
     measured = _all_measured((*split.train, *split.calibration), settings, progress, workers)
-    return limits_of(measured, expected_view(measured[: len(split.train)]))
+    return limits_from_good_images(measured, expected_view(measured[: len(split.train)]))
 
 
 def first_checks(
@@ -74,7 +74,7 @@ def first_checks(
     return [reasons[0].check.value if reasons else "" for reasons in unfit]
 
 
-def limits_of(measured: Sequence[QualityMeasures], view: NDArray[np.uint8]) -> Learned:
+def limits_from_good_images(measured: Sequence[QualityMeasures], view: NDArray[np.uint8]) -> LearnedGate:
     """The limits that good images set. ValueError without any."""
     if not measured:
         raise ValueError("no good image to learn the quality gate from: give at least one")
@@ -91,7 +91,7 @@ def limits_of(measured: Sequence[QualityMeasures], view: NDArray[np.uint8]) -> L
         view=base64.b64encode(view.tobytes()).decode(),
         good_images=len(measured),
     )
-    return Learned(gate, _report(gate))
+    return LearnedGate(gate, _report(gate))
 
 
 def expected_view(measured: Sequence[QualityMeasures]) -> NDArray[np.uint8]:
@@ -129,7 +129,9 @@ def _all_measured(
     paths: Sequence[Path], settings: MethodSettings, progress: Count | None, workers: int | None
 ) -> list[QualityMeasures]:
     measured = []
-    for done, one in enumerate(spread(partial(_measure, settings=settings), paths, workers=workers, chunk=8), start=1):
+    for done, one in enumerate(
+        parallel_map(partial(_measure, settings=settings), paths, workers=workers, chunk=8), start=1
+    ):
         measured.append(one)
         if progress is not None:
             progress(done, len(paths))

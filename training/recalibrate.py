@@ -21,23 +21,23 @@ from pydantic import ValidationError
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.manifest import Provenance
-from training.calibration.search import Choice, Ranges, as_rows, choose_settings
+from training.calibration.search import SearchRanges, SettingsChoice, as_rows, choose_settings
 from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
 from training.quality_gate import learn_gate
 from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
-from training.synthesis.pairs import of_one_square
+from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import make_probes
 
 LEAST_PROBED = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecalibrationPlan:
     """What to calibrate, and how thoroughly."""
 
-    ranges: Ranges | None
+    ranges: SearchRanges | None
     """What is tried for T, t_min and delta; None: the bundle's own stay, only the thresholds are found."""
     images: int = 40
     """Good images of which probes are made."""
@@ -56,7 +56,7 @@ class Recalibrated:
     """The new version, and how its settings were chosen."""
 
     bundle: Bundle
-    choice: Choice | None
+    choice: SettingsChoice | None
     report: Mapping[str, Any]
 
 
@@ -64,7 +64,7 @@ def recalibrate(
     folder: Path,
     data: Path,
     target: Path,
-    plan: Plan,
+    plan: RecalibrationPlan,
     *,
     command: str,
     progress: Progress,
@@ -79,7 +79,7 @@ def recalibrate(
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
     own = bundle.manifest.settings
-    base = own if plan.overlay is None else overlaid(own, plan.overlay)
+    base = own if plan.overlay is None else apply_settings_file(own, plan.overlay)
     choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
     found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
@@ -120,18 +120,18 @@ def _choose(
     base: MethodSettings,
     split: Split,
     synthesis: SynthesisRecipe,
-    plan: Plan,
+    plan: RecalibrationPlan,
     *,
     progress: Progress,
     workers: int | None,
-) -> Choice | None:
+) -> SettingsChoice | None:
     if plan.ranges is None:
         return None
     order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(split.train))
     chosen = [split.train[i] for i in sorted(order[: plan.images])]
     with tempfile.TemporaryDirectory(prefix="glad-probes-") as folder:
         probes = make_probes(chosen, base, synthesis, Path(folder), seed=plan.seed)
-        framed = of_one_square(base)
+        framed = single_square_settings(base)
         return choose_settings(bundle.path, framed, probes, plan.ranges, progress=progress, workers=workers)
 
 
@@ -191,7 +191,7 @@ def _regated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> P
     return origin.model_copy(update=changed)
 
 
-def overlaid(base: MethodSettings, file: Path) -> MethodSettings:
+def apply_settings_file(base: MethodSettings, file: Path) -> MethodSettings:
     """The base with what the file says, field by field; the rest stays. TOML, or JSON by its name's end.
 
     A delta of the base that would no longer belong to the settings is kept, and no longer said to be found under them:

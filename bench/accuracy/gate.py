@@ -19,7 +19,7 @@ from glad.quality_gate.measure import QualityMeasures, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import TestImage, read_pixels
 from training.evaluation.rows import GOOD
-from training.process_pool import spread
+from training.process_pool import parallel_map
 from training.progress import Count
 from training.sample_product import render_empty
 
@@ -65,7 +65,7 @@ def at_the_gate(
     ]
     todo = [asked for _, _, of in sets for asked in of]
     measured = []
-    for done, one in enumerate(spread(partial(_measured, settings=settings), todo, chunk=4), start=1):
+    for done, one in enumerate(parallel_map(partial(_measured, settings=settings), todo, chunk=4), start=1):
         measured.append(one)
         progress(done, len(todo))
     rest = iter(measured)

@@ -11,7 +11,7 @@ import torch
 from tests.support.export_cache import exports_cached
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
-from training.export.make import Plan, make_export
+from training.export.make import BundleExportPlan, make_export
 from training.progress import silent
 
 
@@ -37,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Path:
     """The bundle; read only. Some images fail and some do not."""
     store = tmp_path_factory.mktemp("store")
     bundle = make_tiny_bundle(store)
-    plan = Plan(("float32",), images=2)
+    plan = BundleExportPlan(("float32",), images=2)
     made = make_export(
         bundle, parts, store / "report", plan, command="glad export", progress=silent, say=lambda text: None
     )

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from training.process_pool import process_count, spread
+from training.process_pool import parallel_map, process_count
 
 ROOT = Path(__file__).parents[2]
 SLOW_WORK = """
 import sys, time
-from training.process_pool import spread
+from training.process_pool import parallel_map
 if __name__ == "__main__":
-    for _ in spread(time.sleep, [0.05] * 2000, workers=2):
+    for _ in parallel_map(time.sleep, [0.05] * 2000, workers=2):
         print("one", flush=True)
 """
 
 
 def test_one_worker_is_this_process() -> None:
-    assert set(spread(_process_of, range(3), workers=1)) == {os.getpid()}
+    assert set(parallel_map(_process_of, range(3), workers=1)) == {os.getpid()}
 
 
 def _process_of(item: int) -> int:
@@ -34,13 +34,13 @@ def _process_of(item: int) -> int:
 
 
 def test_results_come_in_order_from_other_processes() -> None:
-    found = list(spread(partial(pow, 2), range(10), workers=2, chunk=2))
+    found = list(parallel_map(partial(pow, 2), range(10), workers=2, chunk=2))
     assert found == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
 def test_little_work_starts_no_process() -> None:
-    assert list(spread(_process_of, range(3), workers=8, chunk=4)) == [os.getpid()] * 3
-    assert list(spread(_process_of, [], workers=8)) == []
+    assert list(parallel_map(_process_of, range(3), workers=8, chunk=4)) == [os.getpid()] * 3
+    assert list(parallel_map(_process_of, [], workers=8)) == []
 
 
 def test_fewer_than_one_process_is_refused() -> None:

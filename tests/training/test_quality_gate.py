@@ -23,7 +23,7 @@ from training.quality_gate import (
     factor_below,
     first_checks,
     learn_gate,
-    limits_of,
+    limits_from_good_images,
     share_above,
 )
 
@@ -54,13 +54,13 @@ def test_a_limit_lies_as_far_beyond_the_extreme_as_that_from_the_median() -> Non
 
 def test_fresh_good_parts_pass_and_those_that_set_the_limits_too() -> None:
     known = parts(0, 40)
-    gate = limits_of(known, expected_view(known[:20])).gate
+    gate = limits_from_good_images(known, expected_view(known[:20])).gate
     assert [one for one in (*known, *parts(1000, 60)) if find_unfit(gate, one)] == []
 
 
 def test_the_report_says_how_many_good_parts_are_stopped_at_most() -> None:
     known = parts(0, 11)
-    report = limits_of(known, expected_view(known)).report
+    report = limits_from_good_images(known, expected_view(known)).report
     assert report == {"good_images": 11, "good_parts_gated_at_most": 0.5}  # 6 one-sided limits / (11 + 1)
 
 
@@ -68,19 +68,19 @@ def test_images_with_no_view_in_common_are_not_asked_for_the_part() -> None:
     rng = np.random.Generator(np.random.Philox(3))
     pictures = [np.kron(rng.integers(0, 256, (6, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8) for _ in range(12)]
     known = [measure_quality(picture, SETTINGS) for picture in pictures]
-    learned = limits_of(known, expected_view(known))
+    learned = limits_from_good_images(known, expected_view(known))
     assert learned.gate.likeness is None
     assert "no view in common" in learned.report["warning"]
 
 
 def test_no_fixture_is_so_exact_that_a_little_unlikeness_stops_a_part() -> None:
     same = parts(0, 1) * 10
-    assert limits_of(same, expected_view(same)).gate.likeness == LIKE_ENOUGH
+    assert limits_from_good_images(same, expected_view(same)).gate.likeness == LIKE_ENOUGH
 
 
 def test_without_good_images_there_is_no_gate() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        limits_of([], np.zeros((48, 48), dtype=np.uint8))
+        limits_from_good_images([], np.zeros((48, 48), dtype=np.uint8))
 
 
 def test_a_gate_is_learned_from_training_and_calibration_images_alike(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from glad.fusion import decide_trigger
 from glad.lane import Trigger, TriggerReason
 from glad.settings.framing import Tiles
 from glad.settings.method import MaskForm, MethodSettings
-from training.parallel_inspection import Scanned, scan_each
+from training.parallel_inspection import ImageResult, inspect_each
 from training.progress import Progress
 from training.synthesis.probes import Probe
 
@@ -27,7 +27,7 @@ NEVER = 5.0
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SettingsCandidate:
     """One choice of the three settings."""
 
     start: int
@@ -42,7 +42,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ending:
+class WalkEnding:
     """How a walk from one T ends: all that its result depends on."""
 
     step: int | None
@@ -53,7 +53,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Result:
+class CandidateResult:
     """One image under one setting."""
 
     score: float
@@ -70,10 +70,10 @@ class Walks:
     """Images walked from one T without a trigger, and every ending that was asked for."""
 
     base: MethodSettings
-    untriggered: tuple[Scanned, ...]
-    ended: dict[tuple[int, Ending], Scanned]
+    untriggered: tuple[ImageResult, ...]
+    ended: dict[tuple[int, WalkEnding], ImageResult]
 
-    def result(self, image: int, candidate: Candidate) -> Result:
+    def result(self, image: int, candidate: SettingsCandidate) -> CandidateResult:
         """The image's result under a candidate of this T."""
         trace = self.untriggered[image].trace
         ending, comparisons = ending_of(trace, candidate, self.base)
@@ -81,20 +81,22 @@ class Walks:
         assert found.map is not None, "walks keep their maps"
         step = candidate.start if ending.step is None and candidate.delta == 0 else ending.step or trace[-1][0]
         shown = found.placement.restore(found.map)
-        return Result(found.score, shown, comparisons, step, ending.reason is TriggerReason.SCORE)
+        return CandidateResult(found.score, shown, comparisons, step, ending.reason is TriggerReason.SCORE)
 
 
-def ending_of(trace: Sequence[tuple[int, float]], candidate: Candidate, base: MethodSettings) -> tuple[Ending, int]:
+def ending_of(
+    trace: Sequence[tuple[int, float]], candidate: SettingsCandidate, base: MethodSettings
+) -> tuple[WalkEnding, int]:
     """Where a walk with this trace ends under a candidate, and how many comparisons it took."""
     if candidate.delta == 0:
-        return Ending(None, None), 0
+        return WalkEnding(None, None), 0
     settings = candidate.settings(base)
     for count, (step, score) in enumerate(trace, start=1):
         trigger: Trigger | None = decide_trigger(settings, step, score)
         if trigger is not None:
             fused = trigger.reason is TriggerReason.SCORE and base.fusion.mask is MaskForm.CENTRED
-            return Ending(step, trigger.reason, candidate.delta if fused else None), count
-    return Ending(None, None), len(trace)
+            return WalkEnding(step, trigger.reason, candidate.delta if fused else None), count
+    return WalkEnding(None, None), len(trace)
 
 
 def walk_untriggered(
@@ -114,20 +116,25 @@ def walk_untriggered(
         raise ValueError(
             "the settings tile their images, and each tile triggers by itself: try settings on single tiles"
         )
-    settings = Candidate(start, 0, NEVER).settings(base)
+    settings = SettingsCandidate(start, 0, NEVER).settings(base)
 
     def show(done: int, total: int) -> None:
         progress(f"T {start}: walks", done, total)
 
     paths = [(probe.path, settings) for probe in probes]
-    return Walks(base, tuple(scan_each(bundle, paths, keep_maps=True, progress=show, workers=workers)), {})
+    return Walks(base, tuple(inspect_each(bundle, paths, keep_maps=True, progress=show, workers=workers)), {})
 
 
 def walk_endings(
-    bundle: Path, walks: Walks, candidates: Sequence[Candidate], *, progress: Progress, workers: int | None = None
+    bundle: Path,
+    walks: Walks,
+    candidates: Sequence[SettingsCandidate],
+    *,
+    progress: Progress,
+    workers: int | None = None,
 ) -> Walks:
     """The walks with every ending that these candidates of one T need."""
-    wanted: dict[tuple[int, Ending], MethodSettings] = {}
+    wanted: dict[tuple[int, WalkEnding], MethodSettings] = {}
     for image, walked in enumerate(walks.untriggered):
         for candidate in candidates:
             ending, _ = ending_of(walked.trace, candidate, walks.base)
@@ -138,7 +145,7 @@ def walk_endings(
         progress(f"T {candidates[0].start}: endings", done, total)
 
     paths = [(walks.untriggered[image].path, settings) for (image, _), settings in wanted.items()]
-    found = scan_each(bundle, paths, keep_maps=True, progress=show, workers=workers)
+    found = inspect_each(bundle, paths, keep_maps=True, progress=show, workers=workers)
     return Walks(walks.base, walks.untriggered, {**walks.ended, **dict(zip(wanted, found, strict=True))})
 
 

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from glad.settings.method import MethodSettings
-from training.calibration.outcomes import NEVER, Candidate, Result, Walks, peaks_until, walk_endings, walk_untriggered
+from training.calibration.outcomes import (
+    NEVER,
+    CandidateResult,
+    SettingsCandidate,
+    Walks,
+    peaks_until,
+    walk_endings,
+    walk_untriggered,
+)
 from training.calibration.thresholds import conformal_quantile
 from training.evaluation.tables import Table
 from training.metrics import counts
@@ -34,11 +42,11 @@ TIE = 0.001
 FAIL_QUANTILE = 0.98
 
 
-CandidatesOf = Callable[[Walks, Sequence[int], int], Sequence[Candidate]]
+ListCandidates = Callable[[Walks, Sequence[int], int], Sequence[SettingsCandidate]]
 
 
 @dataclass(frozen=True)
-class Ranges:
+class SearchRanges:
     """What is tried. None: shares of the bundle's own T, and of each T."""
 
     starts: tuple[int, ...] | None = None
@@ -46,24 +54,26 @@ class Ranges:
     deltas: tuple[float, ...] | None = None
     """None: quantiles of the good probes' trigger scores, no adaptation (0), and never."""
 
-    def starts_of(self, base: MethodSettings) -> tuple[int, ...]:
+    def start_values(self, base: MethodSettings) -> tuple[int, ...]:
         """Every T to try. ValueError for one, or for a t_min under it, that does not fit the settings."""
         starts = self.starts or tuple(sorted({max(base.steps, round(share * base.start)) for share in START_SHARES}))
         for start in starts:
-            for t_min in self.t_mins_of(start):
-                Candidate(start, t_min, 0.0).settings(base)
+            for t_min in self.t_min_values(start):
+                SettingsCandidate(start, t_min, 0.0).settings(base)
         return starts
 
-    def t_mins_of(self, start: int) -> tuple[int, ...]:
+    def t_min_values(self, start: int) -> tuple[int, ...]:
         """Every t_min to try under this T."""
         return self.t_mins or tuple(round(share * start) for share in T_MIN_SHARES)
 
-    def candidates(self, walks: Walks, good: Sequence[int], start: int) -> tuple[Candidate, ...]:
+    def candidates(self, walks: Walks, good: Sequence[int], start: int) -> tuple[SettingsCandidate, ...]:
         """Every choice under this T; delta = 0 (no adaptation) once, because t_min means nothing to it."""
-        found: list[Candidate] = [Candidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
-        for t_min in self.t_mins_of(start):
+        found: list[SettingsCandidate] = (
+            [SettingsCandidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
+        )
+        for t_min in self.t_min_values(start):
             deltas = self.deltas or _quantiles(peaks_until(walks, good, t_min))
-            found += [Candidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
+            found += [SettingsCandidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
         return tuple(found)
 
 
@@ -72,10 +82,10 @@ def _quantiles(peaks: Sequence[float]) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CandidateOutcome:
     """What one choice led to on the probes."""
 
-    candidate: Candidate
+    candidate: SettingsCandidate
     image_auroc: float
     pixel_auroc: float
     pro: float
@@ -87,19 +97,19 @@ class Outcome:
     """Mean per good probe: what an inspection pays."""
 
     @property
-    def merit(self) -> float:
+    def objective(self) -> float:
         """What is maximised."""
         return (self.image_auroc + self.pro) / 2
 
 
 @dataclass(frozen=True)
-class Choice:
+class SettingsChoice:
     """The chosen settings, and everything that was tried."""
 
-    chosen: Outcome
-    tried: tuple[Outcome, ...]
+    chosen: CandidateOutcome
+    tried: tuple[CandidateOutcome, ...]
 
-    def around(self) -> Mapping[str, tuple[Outcome, ...]]:
+    def around(self) -> Mapping[str, tuple[CandidateOutcome, ...]]:
         """For each of T, t_min and delta: what other values would have cost, each T and t_min with its best rest."""
         own = self.chosen.candidate
         same_grid = [o for o in self.tried if o.candidate.start == own.start]
@@ -115,19 +125,19 @@ def choose_settings(
     bundle: Path,
     base: MethodSettings,
     probes: Sequence[Probe],
-    ranges: Ranges,
+    ranges: SearchRanges,
     *,
     progress: Progress,
     workers: int | None = None,
-) -> Choice:
+) -> SettingsChoice:
     """Try every choice on the probes and take the best.
 
     bundle: a bundle's folder, whose models are used; base: every other setting. ValueError without good or without
     defective probes, or for ranges that do not fit the settings.
     """
-    starts = ranges.starts_of(base)
+    starts = ranges.start_values(base)
     tried = try_settings(bundle, base, probes, starts, ranges.candidates, progress=progress, workers=workers)
-    return Choice(best_of(tried), tried)
+    return SettingsChoice(best_of(tried), tried)
 
 
 def try_settings(
@@ -135,11 +145,11 @@ def try_settings(
     base: MethodSettings,
     probes: Sequence[Probe],
     starts: Sequence[int],
-    candidates_of: CandidatesOf,
+    candidates_of: ListCandidates,
     *,
     progress: Progress,
     workers: int | None = None,
-) -> tuple[Outcome, ...]:
+) -> tuple[CandidateOutcome, ...]:
     """What every choice leads to on these images.
 
     candidates_of: the choices under one T, from the untriggered walks, which of them are good, and that T. ValueError
@@ -150,7 +160,7 @@ def try_settings(
         raise ValueError(
             f"{len(good)} of {len(probes)} probes are good: give at least one good and one defective image"
         )
-    tried: list[Outcome] = []
+    tried: list[CandidateOutcome] = []
     for start in starts:
         walks = walk_untriggered(bundle, base, start, probes, progress=progress, workers=workers)
         candidates = candidates_of(walks, good, start)
@@ -159,22 +169,25 @@ def try_settings(
     return tuple(tried)
 
 
-def best_of(tried: Iterable[Outcome]) -> Outcome:
-    """The largest merit; within `TIE` of it the fewest comparisons, then the larger delta."""
+def best_of(tried: Iterable[CandidateOutcome]) -> CandidateOutcome:
+    """Return the outcome with the largest objective; within `TIE` of it, the one with the fewest comparisons.
+
+    Of equals in that as well, the one with the larger delta.
+    """
     outcomes = list(tried)
-    top = max(outcome.merit for outcome in outcomes)
-    near = [outcome for outcome in outcomes if outcome.merit >= top - TIE]
+    top = max(outcome.objective for outcome in outcomes)
+    near = [outcome for outcome in outcomes if outcome.objective >= top - TIE]
     return min(near, key=lambda o: (round(o.comparisons, 2), -o.candidate.delta))
 
 
-def _measure(candidate: Candidate, walks: Walks, probes: Sequence[Probe]) -> Outcome:
+def _measure(candidate: SettingsCandidate, walks: Walks, probes: Sequence[Probe]) -> CandidateOutcome:
     results = [walks.result(image, candidate) for image in range(len(probes))]
     defect = [probe.defective for probe in probes]
     ranks = rank_pixels([r.map for r in results], [probe.truth for probe in probes]).ranks
     good = [result for result, bad in zip(results, defect, strict=True) if not bad]
     fail = conformal_quantile([result.score for result in good], FAIL_QUANTILE)
     missed = [result.score <= fail for result, bad in zip(results, defect, strict=True) if bad]
-    return Outcome(
+    return CandidateOutcome(
         candidate=candidate,
         image_auroc=image_auroc([result.score for result in results], defect),
         pixel_auroc=float(counts.auroc(ranks.by_pixel)),
@@ -185,44 +198,47 @@ def _measure(candidate: Candidate, walks: Walks, probes: Sequence[Probe]) -> Out
     )
 
 
-def _mean(results: Sequence[Result], value: Callable[[Result], float]) -> float:
+def _mean(results: Sequence[CandidateResult], value: Callable[[CandidateResult], float]) -> float:
     return float(np.mean([value(result) for result in results]))
 
 
-def _best_by(outcomes: Iterable[Outcome], key: Callable[[Outcome], int]) -> tuple[Outcome, ...]:
-    grouped: dict[int, list[Outcome]] = {}
+def _best_by(
+    outcomes: Iterable[CandidateOutcome], key: Callable[[CandidateOutcome], int]
+) -> tuple[CandidateOutcome, ...]:
+    grouped: dict[int, list[CandidateOutcome]] = {}
     for outcome in outcomes:
         grouped.setdefault(key(outcome), []).append(outcome)
     return tuple(best_of(group) for _, group in sorted(grouped.items()))
 
 
-def as_rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+def as_rows(outcomes: Iterable[CandidateOutcome]) -> list[dict[str, Any]]:
     """Outcomes for JSON."""
     return [asdict(outcome) for outcome in outcomes]
 
 
-def told(choice: Choice) -> str:
+def choice_as_markdown(choice: SettingsChoice) -> str:
     """What was chosen and what each other choice costs, as Markdown."""
     own = choice.chosen
     header = ("choice", "I-AUROC", "P-AUROC", "PRO", "anomalies missed", "good parts triggered")
-    rows = (_told(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
+    rows = (_outcome_cells(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
     return (
-        f"chosen: {named(own.candidate)}: I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes\n\n"
+        f"chosen: {candidate_in_words(own.candidate)}: "
+        f"I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes\n\n"
         + Table((*header, "comparisons per good part"), tuple(rows)).as_markdown()
     )
 
 
-def _told(name: str, outcome: Outcome, own: Outcome) -> tuple[str, ...]:
+def _outcome_cells(name: str, outcome: CandidateOutcome, own: CandidateOutcome) -> tuple[str, ...]:
     mark = " **chosen**" if outcome is own else ""
     return (
-        f"{name}: {named(outcome.candidate)}{mark}",
+        f"{name}: {candidate_in_words(outcome.candidate)}{mark}",
         *(f"{value:.3f}" for value in (outcome.image_auroc, outcome.pixel_auroc, outcome.pro)),
         *(f"{share:.0%}" for share in (outcome.missed, outcome.good_triggered)),
         f"{outcome.comparisons:.1f}",
     )
 
 
-def named(candidate: Candidate) -> str:
+def candidate_in_words(candidate: SettingsCandidate) -> str:
     """A choice in words."""
     if candidate.delta == 0:
         return f"T {candidate.start}, no adaptation"

@@ -11,7 +11,7 @@ from model_store.cli.common import command_line, explained
 from model_store.engines.export_manifest import PARTS
 
 SHOWN = 12
-"""Problems told on the terminal; the report has all."""
+"""Problems parity_sentence on the terminal; the report has all."""
 PRECISIONS = {"onnx": ("float32", "float16", "int8"), "tensorrt": ("float32", "float16", "bfloat16")}
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 
@@ -45,15 +45,15 @@ def export(
 ) -> None:
     """A bundle's models for another engine, compared with its own weights; over tolerance nothing is published."""
     from model_store.engines.loading import device_of_environment
-    from training.export.make import Plan, make_export
+    from training.export.make import BundleExportPlan, make_export
     from training.export.onnx import ExportFailed
-    from training.export.published import told
+    from training.export.published import parity_sentence
     from training.progress import named_bars
 
     with explained(ValueError, ExportFailed), named_bars() as show:
         device = device_of_environment()
         on_gpu = device != "cpu"
-        plan = Plan(
+        plan = BundleExportPlan(
             engine=to,
             precisions=_chosen("precision", precision or ("float32,float16" if on_gpu else "float32"), PRECISIONS[to]),  # type: ignore[arg-type]
             providers=_providers(provider, to, device),
@@ -66,7 +66,7 @@ def export(
         )
         made = make_export(bundle, data, report, plan, command=command_line(), progress=show, say=typer.echo)
     for parity in made.parities:
-        typer.echo(told(parity))
+        typer.echo(parity_sentence(parity))
     if made.folder is None:
         _tell_problems(made.problems, report)
         raise typer.Exit(1)

@@ -31,7 +31,7 @@ def evaluate(
     """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
     from model_store.bundle import open_bundle
     from training.evaluation.evaluate import evaluate
-    from training.evaluation.misses import look_at_worst
+    from training.evaluation.misses import inspect_worst
     from training.evaluation.repeatability import CameraNoise, repeat, with_repeatability
     from training.evaluation.report import write_report
     from training.evaluation.tables import as_markdown
@@ -45,7 +45,7 @@ def evaluate(
     with explained(ValueError), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=command_line())
-        misses = look_at_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
+        misses = inspect_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
         if repeatability:
             camera = CameraNoise()
             found = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
@@ -135,11 +135,11 @@ def reproduce(
 ) -> None:
     """The table of a published data set from published weights: import, evaluate and report every class."""
     from training.progress import named_bars
-    from training.studies.reproduce import Weights, plan
+    from training.studies.reproduce import PublishedWeights, plan
     from training.studies.reproduce import reproduce as run
 
     with explained(ValueError):
-        weights = Weights(base, dino, licence, unet=unet, vae=vae, features=features)
+        weights = PublishedWeights(base, dino, licence, unet=unet, vae=vae, features=features)
         chosen = tuple(name for name in classes.split(",") if name)
         plans = plan(dataset, data, weights, chosen, multi=multi)
         folder = out or Path("reproduced") / (f"{dataset}-multi" if multi else dataset)

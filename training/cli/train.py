@@ -119,23 +119,23 @@ def calibrate(
 ) -> None:
     """Choose T, t_min and δ from good images and synthetic anomalies, find the thresholds, publish a new version."""
     from model_store.bundle import open_bundle
-    from training.calibration.search import Ranges, told
+    from training.calibration.search import SearchRanges, choice_as_markdown
     from training.progress import named_bars
-    from training.recalibrate import Plan, recalibrate
+    from training.recalibrate import RecalibrationPlan, recalibrate
 
     with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
-        ranges = Ranges(
+        ranges = SearchRanges(
             numbers("--start", start, int), numbers("--t-min", t_min, int), numbers("--delta", delta, float)
         )
-        plan = Plan(None if keep_settings else ranges, images, settings, confidence, seed)
+        plan = RecalibrationPlan(None if keep_settings else ranges, images, settings, confidence, seed)
         with named_bars() as show:
             made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show)
         if json_file is not None:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
     if made.choice is not None:
-        typer.echo(told(made.choice))
+        typer.echo(choice_as_markdown(made.choice))
     if warning := made.report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     found = made.bundle.manifest.thresholds

@@ -22,7 +22,7 @@ DEFECT = "anomaly"
 
 
 @dataclass(frozen=True)
-class Row:
+class SplitRow:
     """One image of a class, as the CSV has it."""
 
     line: int
@@ -50,7 +50,7 @@ def labelled_images(root: Path) -> tuple[TestImage, ...]:
     return tuple(_labelled(row, split_file) for row in sorted(rows, key=lambda row: (not row.good, row.image)))
 
 
-def _labelled(row: Row, split_file: Path) -> TestImage:
+def _labelled(row: SplitRow, split_file: Path) -> TestImage:
     image = _present(row.image, row, split_file)
     if row.good:
         return TestImage(image, "good", None)
@@ -59,7 +59,7 @@ def _labelled(row: Row, split_file: Path) -> TestImage:
     return TestImage(image, DEFECT, _present(row.mask, row, split_file))
 
 
-def _present(path: Path, row: Row, split_file: Path) -> Path:
+def _present(path: Path, row: SplitRow, split_file: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path} is missing: line {row.line} of {split_file} names it{look_alike(path)}")
     return path
@@ -82,7 +82,7 @@ def find_split_file(root: Path) -> Path:
     return found
 
 
-def read_split(root: Path) -> tuple[Row, ...]:
+def read_split(root: Path) -> tuple[SplitRow, ...]:
     """The class's rows of the CSV, in its order, all values checked; whether the files exist is not looked at.
 
     Raises:
@@ -105,13 +105,13 @@ def read_split(root: Path) -> tuple[Row, ...]:
     return rows
 
 
-def _row(root: Path, where: str, line: int, fields: Mapping[str, str | None]) -> Row:
+def _row(root: Path, where: str, line: int, fields: Mapping[str, str | None]) -> SplitRow:
     split = _one_of(("train", "test"), "split", fields, where)
     label = _one_of(("normal", DEFECT), "label", fields, where)
     if split == "train" and label != "normal":
         raise DataError(f"{where} trains on an anomaly; training takes good images alone: use the split 1cls.csv")
     mask = fields["mask"]
-    return Row(
+    return SplitRow(
         line=line,
         training=split == "train",
         good=label == "normal",
@@ -136,7 +136,7 @@ def _inside(root: Path, value: str, where: str) -> Path:
     return root.joinpath(*parts[1:])
 
 
-def _refuse_twice(rows: tuple[Row, ...], path: Path) -> None:
+def _refuse_twice(rows: tuple[SplitRow, ...], path: Path) -> None:
     lines: dict[Path, int] = {}
     for row in rows:
         if row.image in lines:

@@ -14,8 +14,8 @@ from model_store.bundle import open_bundle
 from model_store.thresholds import Verdict, VerdictThresholds
 from training.data.dataset import TestImage, read_truth, test_images
 from training.evaluation.figures import measure
-from training.evaluation.rows import GOOD, Evaluation, Located, Row, defects_of
-from training.parallel_inspection import Scanned, scan
+from training.evaluation.rows import GOOD, Evaluation, EvaluationRow, Located, defects_of
+from training.parallel_inspection import ImageResult, inspect_images
 from training.progress import Progress, silent
 from training.quality_gate import first_checks
 
@@ -33,7 +33,7 @@ def evaluate(
     settings, limits = bundle.manifest.settings, bundle.manifest.calibration
     labelled = test_images(data)
     scanned = list(
-        scan(
+        inspect_images(
             bundle_folder,
             settings,
             [image.path for image in labelled],
@@ -48,7 +48,8 @@ def evaluate(
         paths, show = [image.path for image in labelled], partial(progress, "quality gate")
         checks = first_checks(gate, settings, paths, progress=show, workers=workers)
     rows = tuple(
-        row_of(image, found, data, limits, check) for image, found, check in zip(labelled, scanned, checks, strict=True)
+        evaluation_row(image, found, data, limits, check)
+        for image, found, check in zip(labelled, scanned, checks, strict=True)
     )
     outcome = measure(rows, _located(labelled, scanned), limits, partial(progress, "measuring"))
     figures = {
@@ -69,7 +70,7 @@ def evaluate(
     return Evaluation(figures, outcome.rows, outcome.curves)
 
 
-def gate_figures(rows: Sequence[Row]) -> dict[str, Any]:
+def gate_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
     """How many images of each set the quality gate stops, and why."""
     return {
         kind: {
@@ -81,11 +82,13 @@ def gate_figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def row_of(image: TestImage, found: Scanned, data: Path, limits: VerdictThresholds | None, gated: str = "") -> Row:
+def evaluation_row(
+    image: TestImage, found: ImageResult, data: Path, limits: VerdictThresholds | None, gated: str = ""
+) -> EvaluationRow:
     """An image's row. Without thresholds it has no verdict; what the gate stops is for review, whatever its score."""
     by_score = None if limits is None else limits.verdict(found.score)
     file = image.path.relative_to(data).as_posix()
-    return Row(
+    return EvaluationRow(
         file=file,
         defect=image.defect,
         severity=severity_of(image.path) if image.defect != GOOD else None,
@@ -104,7 +107,7 @@ def severity_of(path: Path) -> int | None:
     return int(head[1:]) if head[:1] == "s" and head[1:].isdigit() else None
 
 
-def _located(labelled: Sequence[TestImage], scanned: Sequence[Scanned]) -> list[Located]:
+def _located(labelled: Sequence[TestImage], scanned: Sequence[ImageResult]) -> list[Located]:
     """Defects without a mask are left out: nobody knows which of their pixels are good."""
     return [
         Located(index, found.placement.restore(found.map), read_truth(image.mask, found.placement))

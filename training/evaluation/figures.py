@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from model_store.thresholds import VerdictThresholds
-from training.evaluation.rows import Curves, Evaluation, Located, Row, thinned
+from training.evaluation.rows import Curves, Evaluation, EvaluationRow, Located, thinned
 from training.metrics import counts
 from training.metrics.aupimo import aupimo
 from training.metrics.bootstrap import multiplicities, rate_estimate
@@ -21,7 +21,7 @@ VERDICTS = ("pass", "review", "fail")
 
 
 def measure(
-    rows: Sequence[Row],
+    rows: Sequence[EvaluationRow],
     located: Sequence[Located],
     limits: VerdictThresholds | None,
     progress: Count,
@@ -49,7 +49,7 @@ def measure(
     return Evaluation(figures, tuple(rows), curves)
 
 
-def _verdict_figures(rows: Sequence[Row], limits: VerdictThresholds | None) -> dict[str, Any]:
+def _verdict_figures(rows: Sequence[EvaluationRow], limits: VerdictThresholds | None) -> dict[str, Any]:
     """Everything overall that rests on verdicts."""
     if limits is None:
         return {}
@@ -62,7 +62,7 @@ def _verdict_figures(rows: Sequence[Row], limits: VerdictThresholds | None) -> d
     }
 
 
-def _pixel_figures(rows: Sequence[Row], located: Sequence[Located], ranked: Ranked) -> dict[str, Any]:
+def _pixel_figures(rows: Sequence[EvaluationRow], located: Sequence[Located], ranked: Ranked) -> dict[str, Any]:
     draws = multiplicities([rows[one.row].group for one in located])
     figures = asdict(pixel_metrics(ranked, draws))
     marked = [one.truth.any() for one in located]
@@ -72,7 +72,7 @@ def _pixel_figures(rows: Sequence[Row], located: Sequence[Located], ranked: Rank
     return figures
 
 
-def _curves(rows: Sequence[Row], ranked: Ranked | None) -> Curves:
+def _curves(rows: Sequence[EvaluationRow], ranked: Ranked | None) -> Curves:
     image = None
     if any(not row.is_good for row in rows):
         image = thinned(counts.curve(image_counts(_scores(rows), _defective(rows), np.ones(len(rows)))))
@@ -81,7 +81,7 @@ def _curves(rows: Sequence[Row], ranked: Ranked | None) -> Curves:
     return Curves(image, thinned(counts.curve(ranked.ranks.by_pixel)), thinned(counts.curve(ranked.ranks.by_region)))
 
 
-def _of_kind(rows: Sequence[Row], located: Sequence[Located], defect: str, severity: int) -> dict[str, Any]:
+def _of_kind(rows: Sequence[EvaluationRow], located: Sequence[Located], defect: str, severity: int) -> dict[str, Any]:
     """One defect in one severity against all good images."""
     member = [row.is_good or (row.defect == defect and (row.severity or 0) == severity) for row in rows]
     chosen = [row for row, is_member in zip(rows, member, strict=True) if is_member]
@@ -110,7 +110,7 @@ def _ranked(located: Sequence[Located]) -> Ranked | None:
     return rank_pixels([one.map for one in located], [one.truth for one in located])
 
 
-def _mean_step(rows: Sequence[Row], defect: str) -> dict[str, float]:
+def _mean_step(rows: Sequence[EvaluationRow], defect: str) -> dict[str, float]:
     chosen = [row for row in rows if row.defect == defect]
     return {
         "mean": float(np.mean([row.denoising_step for row in chosen])),
@@ -118,9 +118,9 @@ def _mean_step(rows: Sequence[Row], defect: str) -> dict[str, float]:
     }
 
 
-def _scores(rows: Sequence[Row]) -> list[float]:
+def _scores(rows: Sequence[EvaluationRow]) -> list[float]:
     return [row.score for row in rows]
 
 
-def _defective(rows: Sequence[Row]) -> list[bool]:
+def _defective(rows: Sequence[EvaluationRow]) -> list[bool]:
     return [not row.is_good for row in rows]

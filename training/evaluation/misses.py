@@ -17,9 +17,9 @@ from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
 from model_store.thresholds import VerdictThresholds
 from training.data.dataset import read_truth, test_images
-from training.evaluation.rows import Row
+from training.evaluation.rows import EvaluationRow
 from training.metrics.pixel_metrics import TOUCHING
-from training.parallel_inspection import Seen, look
+from training.parallel_inspection import InspectionPictures, inspect_with_pictures
 from training.progress import Count
 
 CELL = 288
@@ -30,11 +30,11 @@ DASH = 5
 class Miss:
     """One image with its strip: input, reconstruction, heatmap, overlay, side by side (H, W, 3) uint8."""
 
-    row: Row
+    row: EvaluationRow
     strip: NDArray[np.uint8]
 
 
-def worst(rows: Sequence[Row], count: int) -> tuple[Row, ...]:
+def worst(rows: Sequence[EvaluationRow], count: int) -> tuple[EvaluationRow, ...]:
     """At most `count` rows: the lowest defects, then the highest good ones; half and half where there are enough."""
     defects = sorted((row for row in rows if not row.is_good), key=lambda row: row.score)
     good = sorted((row for row in rows if row.is_good), key=lambda row: -row.score)
@@ -42,10 +42,10 @@ def worst(rows: Sequence[Row], count: int) -> tuple[Row, ...]:
     return (*defects[:shown], *good[: count - shown])
 
 
-def look_at_worst(
+def inspect_worst(
     bundle_folder: Path,
     data: Path,
-    rows: Sequence[Row],
+    rows: Sequence[EvaluationRow],
     count: int,
     *,
     progress: Count | None = None,
@@ -56,7 +56,7 @@ def look_at_worst(
     masks = {image.path: image.mask for image in test_images(data)}
     chosen = worst(rows, count)
     paths = [data / row.file for row in chosen]
-    seen = list(look(bundle_folder, manifest.settings, paths, progress=progress, workers=workers))
+    seen = list(inspect_with_pictures(bundle_folder, manifest.settings, paths, progress=progress, workers=workers))
     scale = scale_of(manifest.calibration, seen)
     return tuple(
         Miss(row, strip(one, scale, read_truth(masks[one.path], one.placement)))
@@ -64,7 +64,7 @@ def look_at_worst(
     )
 
 
-def scale_of(limits: VerdictThresholds | None, seen: Sequence[Seen]) -> VerdictThresholds:
+def scale_of(limits: VerdictThresholds | None, seen: Sequence[InspectionPictures]) -> VerdictThresholds:
     """The thresholds to draw by: the bundle's; without any, the colours reach up to the largest value shown."""
     if limits is not None:
         return limits
@@ -72,7 +72,7 @@ def scale_of(limits: VerdictThresholds | None, seen: Sequence[Seen]) -> VerdictT
     return VerdictThresholds(review=half, fail=half, pixel=half)
 
 
-def strip(seen: Seen, limits: VerdictThresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def strip(seen: InspectionPictures, limits: VerdictThresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
     place, top = seen.placement, limits.heatmap_top
     pictures = seen.input, seen.reconstruction, reduced(seen.map)

@@ -14,7 +14,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullF
 from numpy.typing import NDArray
 
 from model_store.thresholds import VerdictThresholds
-from training.evaluation.rows import Curves, Row, defects_of
+from training.evaluation.rows import Curves, EvaluationRow, defects_of
 from training.metrics.counts import Curve
 from training.metrics.pixel_metrics import PRO_LIMIT
 
@@ -26,7 +26,7 @@ BINS = 30
 DECADE = 10
 
 
-def score_histograms(rows: Sequence[Row], limits: VerdictThresholds | None) -> bytes:
+def score_histograms(rows: Sequence[EvaluationRow], limits: VerdictThresholds | None) -> bytes:
     """Good images against each defect, a panel each, with the thresholds; PNG. A log scale if scores span a decade."""
     kinds = defects_of(rows) or [""]
     lines = -(-len(kinds) // ABREAST)

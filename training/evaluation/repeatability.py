@@ -21,7 +21,7 @@ from glad.settings import Frozen
 from model_store.bundle import open_bundle
 from model_store.thresholds import VerdictThresholds
 from training.evaluation.figures import VERDICTS
-from training.evaluation.rows import Evaluation, Row
+from training.evaluation.rows import Evaluation, EvaluationRow
 from training.metrics.bootstrap import rate_estimate
 from training.parallel_inspection import inspect_altered
 from training.progress import Count
@@ -52,7 +52,7 @@ class Exposure:
     number: int
 
 
-def exposed(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
+def add_camera_noise(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 -> the same scene taken once more. Equal pixels and exposure, equal picture."""
     digest = hashlib.sha256(f"{exposure.file}:{exposure.number}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
@@ -65,11 +65,11 @@ def exposed(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
 class Repeats:
     """One image's scores, one per exposure, beside its row without noise."""
 
-    row: Row
+    row: EvaluationRow
     scores: tuple[float, ...]
 
     @property
-    def spread(self) -> float:
+    def score_std(self) -> float:
         """The scores' standard deviation (n - 1)."""
         return float(np.std(self.scores, ddof=1))
 
@@ -77,7 +77,7 @@ class Repeats:
 def repeat(
     bundle_folder: Path,
     data: Path,
-    rows: Sequence[Row],
+    rows: Sequence[EvaluationRow],
     count: int,
     camera: CameraNoise,
     *,
@@ -88,7 +88,7 @@ def repeat(
     if count < 2:
         raise ValueError(f"{count} repeats: agreement takes at least 2, raise --repeats")
     exposures = [
-        (data / row.file, partial(exposed, exposure=Exposure(camera, row.file, number)))
+        (data / row.file, partial(add_camera_noise, exposure=Exposure(camera, row.file, number)))
         for row in rows
         for number in range(count)
     ]
@@ -110,7 +110,7 @@ def repeatability_figures(
     repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
 ) -> dict[str, Any]:
     """How steady scores are and, where there are thresholds, verdicts; plain JSON."""
-    spreads = [one.spread for one in repeats]
+    spreads = [one.score_std for one in repeats]
     return {
         "images": len(repeats),
         "repeats": len(repeats[0].scores),
@@ -148,7 +148,7 @@ def _std_over_distance(one: Repeats, limits: VerdictThresholds) -> float:
     """
     mean = float(np.mean(one.scores))
     distance = min(abs(mean - limits.review), abs(mean - limits.fail))
-    return one.spread / max(distance, float(np.spacing(limits.fail)))
+    return one.score_std / max(distance, float(np.spacing(limits.fail)))
 
 
 def _flip(one: Repeats, verdicts: Counter[str]) -> dict[str, Any]:
@@ -158,6 +158,6 @@ def _flip(one: Repeats, verdicts: Counter[str]) -> dict[str, Any]:
         "score": one.row.score,
         "verdict": one.row.verdict,
         "mean_score": float(np.mean(one.scores)),
-        "score_std": one.spread,
+        "score_std": one.score_std,
         "verdicts": {name: verdicts[name] for name in VERDICTS},
     }

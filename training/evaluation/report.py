@@ -25,7 +25,7 @@ JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportFiles:
     """The files that were written."""
 
     json: Path
@@ -36,9 +36,9 @@ class Report:
 
 def write_report(
     evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None, json_file: Path
-) -> Report:
+) -> ReportFiles:
     """Writes figures and rows as JSON, and beside it, under the same name, the rows as CSV, Markdown and a page."""
-    files = Report(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
+    files = ReportFiles(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
     whole = files.json.with_name(f".{files.json.name}")  # a reader never meets half a report
     whole.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ POINTS = 1000
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """One image's outcome. verdict: None where the bundle has no thresholds.
 
     gated: why the bundle's quality gate would send it to people without a score; "": it would not, or there is none.
@@ -61,11 +61,11 @@ class Evaluation:
     """All that was measured; `figures` is what goes into JSON."""
 
     figures: dict[str, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[EvaluationRow, ...]
     curves: Curves
 
 
-def defects_of(rows: Sequence[Row]) -> list[str]:
+def defects_of(rows: Sequence[EvaluationRow]) -> list[str]:
     """The kinds of defect, by name."""
     return sorted({row.defect for row in rows if not row.is_good})
 

@@ -48,7 +48,7 @@ class ComponentRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class ComponentTrial:
     """One model and what it is given."""
 
     component: str
@@ -60,7 +60,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Outputs:
+class ComponentOutputs:
     """One output of one model: (B, ...) float64 each."""
 
     expected: Tensor
@@ -74,27 +74,31 @@ class Outputs:
 
 
 @torch.no_grad()
-def trials(reference: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> Iterator[Trial]:
+def trials(
+    reference: Models, settings: MethodSettings, probes: Sequence[Probe], device: str
+) -> Iterator[ComponentTrial]:
     """Every model with real inputs: the probes, their noised latents, and what the reference predicts and decodes."""
     images, noise = inputs(reference, settings, probes, device)
     latents = _alone(lambda rows: (reference.autoencoder.encode(rows),), images)[0]
-    yield Trial("encoder", ("",), (images,), lambda models: lambda rows: (models.autoencoder.encode(rows),))
+    yield ComponentTrial("encoder", ("",), (images,), lambda models: lambda rows: (models.autoencoder.encode(rows),))
     schedule, walked = noise_schedule(settings.schedule, latents.device), [latents]
     for timestep in chosen_steps(settings):
         steps = torch.full((len(latents),), timestep, dtype=torch.int64, device=latents.device)
         noisy = add_noise(latents, noise, steps, schedule)
-        told = list(_unet_trials(noisy, steps, reference.condition))
-        yield from told
-        predicted = _alone(told[0].call(reference), *told[0].rows)[0]
+        unet_trials = list(_unet_trials(noisy, steps, reference.condition))
+        yield from unet_trials
+        predicted = _alone(unet_trials[0].call(reference), *unet_trials[0].rows)[0]
         walked.append(predict_x0(noisy, predicted, steps, schedule))
     # What the comparator decodes, from the nearest to the noisiest step.
     decoded = torch.cat([walked[0], walked[1], walked[-1]])
-    yield Trial("decoder", ("",), (decoded,), lambda models: lambda rows: (models.autoencoder.decode(rows),))
+    yield ComponentTrial("decoder", ("",), (decoded,), lambda models: lambda rows: (models.autoencoder.decode(rows),))
     rebuilt = _alone(lambda rows: (reference.autoencoder.decode(rows),), decoded)[0]
     yield from _feature_trials(torch.cat([images, rebuilt]), settings)
 
 
-def measured(trial: Trial, reference: Models, candidate: Models, batches: Sequence[int]) -> Iterator[ComponentRow]:
+def measured(
+    trial: ComponentTrial, reference: Models, candidate: Models, batches: Sequence[int]
+) -> Iterator[ComponentRow]:
     """One row per output and batch size."""
     ours, theirs = trial.call(reference), trial.call(candidate)
     alone = _alone(theirs, *trial.rows)
@@ -103,7 +107,7 @@ def measured(trial: Trial, reference: Models, candidate: Models, batches: Sequen
         turned = in_buckets(theirs, tuple(rows.flip(0) for rows in trial.rows), (batch,))
         places = tuple(output.flip(0) for output in _kept(turned))
         for detail, parts in zip(trial.details, zip(expected, found, _kept(alone), places, strict=True), strict=True):
-            yield _row(trial.component, detail, batch, Outputs(*parts))
+            yield _row(trial.component, detail, batch, ComponentOutputs(*parts))
 
 
 def chosen_steps(settings: MethodSettings) -> tuple[int, ...]:
@@ -123,19 +127,19 @@ def inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], de
     return torch.from_numpy(images).to(device), torch.from_numpy(noise).to(device)
 
 
-def _unet_trials(noisy: Tensor, steps: Tensor, condition: Condition | None) -> Iterator[Trial]:
+def _unet_trials(noisy: Tensor, steps: Tensor, condition: Condition | None) -> Iterator[ComponentTrial]:
     at = f"at step {int(steps[0])}"
     if condition is None:
-        yield Trial("unet", (at,), (noisy, steps), lambda models: lambda *rows: (models.denoiser(*rows),))
+        yield ComponentTrial("unet", (at,), (noisy, steps), lambda models: lambda *rows: (models.denoiser(*rows),))
         return
     for name, prompt in (("product's prompt", condition.product), ("empty prompt", condition.empty)):
-        told = prompt.to(noisy.device).expand(len(noisy), *prompt.shape)
-        yield Trial(
-            "unet", (f"{at}, {name}",), (noisy, steps, told), lambda models: lambda *rows: (models.denoiser(*rows),)
+        prompts = prompt.to(noisy.device).expand(len(noisy), *prompt.shape)
+        yield ComponentTrial(
+            "unet", (f"{at}, {name}",), (noisy, steps, prompts), lambda models: lambda *rows: (models.denoiser(*rows),)
         )
 
 
-def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[Trial]:
+def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[ComponentTrial]:
     """Each side and normalisation in use, with the layers read there."""
     score, trigger = settings.score, settings.trigger
     readings = {(settings.resolution, trigger.imagenet_normalise): {settings.trigger_layer}}
@@ -144,14 +148,14 @@ def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[Trial]
         layers = tuple(sorted(wanted))
         rows = feature_input(at_side(images, side, score.resize), normalise)
         details = tuple(f"layer {layer}" + (", normalised" if normalise else "") for layer in layers)
-        yield Trial(f"features {side} px", details, (rows,), _reader(layers))
+        yield ComponentTrial(f"features {side} px", details, (rows,), _reader(layers))
 
 
 def _reader(layers: tuple[int, ...]) -> Callable[[Models], Call]:
     return lambda models: lambda rows: tuple(models.features(rows, layers))
 
 
-def _row(component: str, detail: str, batch: int, outputs: Outputs) -> ComponentRow:
+def _row(component: str, detail: str, batch: int, outputs: ComponentOutputs) -> ComponentRow:
     expected, found = outputs.expected, outputs.found
     if found.shape != expected.shape:
         raise ValueError(

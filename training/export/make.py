@@ -37,12 +37,12 @@ from training.data.dataset import good_split
 from training.export.component_parity import inputs
 from training.export.onnx import ExportFailed, export_onnx, shapes_of
 from training.export.parity import Parity, compare
-from training.export.published import Origin, finish, replace, tell
+from training.export.published import ExportOrigin, replace_export, write_export, write_parity
 from training.export.tensorrt import TIMING_CACHE, build_parts
 from training.export.tolerances import Tolerances, tolerances_for
 from training.progress import Progress
 from training.recalibrate import recorded_recipes
-from training.synthesis.pairs import of_one_square
+from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import Probe, make_probes
 
 CALIBRATION_SAMPLES = 16
@@ -51,7 +51,7 @@ STEPS_OF_SAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Plan:
+class BundleExportPlan:
     """What to export, and how it is to be shown equal."""
 
     precisions: tuple[Precision, ...]
@@ -84,7 +84,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Made:
+class ExportOutcome:
     """What an export came to."""
 
     folder: Path | None
@@ -98,7 +98,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What is exported: a bundle, its models on the CPU, and the images to compare on."""
 
     bundle: Bundle
@@ -113,13 +113,13 @@ def make_export(
     folder: Path,
     data: Path,
     report: Path,
-    plan: Plan,
+    plan: BundleExportPlan,
     *,
     command: str,
     progress: Progress,
     say: Callable[[str], None],
     find_gpu: FindGpu = gpu_identity,
-) -> Made:
+) -> ExportOutcome:
     """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
     folder: the bundle's; data: good images, see `training.data.dataset`; report: where parity.json and its pages go,
@@ -128,7 +128,7 @@ def make_export(
     """
     for precision in plan.precisions:
         plan.tolerances(precision)
-    origin = Origin.of(plan.engine, plan.device, find_gpu)  # refuses before the work where TensorRT is absent
+    origin = ExportOrigin.detect(plan.engine, plan.device, find_gpu)  # refuses before the work where TensorRT is absent
     bundle = open_bundle(folder)
     target = export_folder(bundle.path, plan.engine)
     with _source(bundle, data, plan) as source, _scratch(target) as made:
@@ -137,23 +137,23 @@ def make_export(
         prove = partial(_proven, source, reference, made, parts, plan=plan, progress=progress, find_gpu=find_gpu)
         parities = tuple(prove(runner) for runner in plan.runners)
         make_folder(report)
-        tell(parities, report, origin)
+        write_parity(parities, report, origin)
         if any(parity.problems for parity in parities):
-            return Made(None, parities)
-        finish(made, source.bundle, parts, source.shapes, parities, report=report, command=command, origin=origin)
-        replace(made, target)
-    return Made(target, parities)
+            return ExportOutcome(None, parities)
+        write_export(made, source.bundle, parts, source.shapes, parities, report=report, command=command, origin=origin)
+        replace_export(made, target)
+    return ExportOutcome(target, parities)
 
 
 @contextmanager
-def _source(bundle: Bundle, data: Path, plan: Plan) -> Iterator[Source]:
+def _source(bundle: Bundle, data: Path, plan: BundleExportPlan) -> Iterator[ExportSource]:
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance)
     split = good_split(data, recipe.holdout, seed)
-    settings = of_one_square(bundle.manifest.settings)
+    settings = single_square_settings(bundle.manifest.settings)
     models = load_models(bundle)
     with tempfile.TemporaryDirectory() as scratch:
         probes = make_probes(split.calibration[: plan.images], settings, synthesis, Path(scratch), seed=plan.seed)
-        yield Source(bundle, models, settings, shapes_of(models, bundle.manifest.settings), tuple(probes))
+        yield ExportSource(bundle, models, settings, shapes_of(models, bundle.manifest.settings), tuple(probes))
 
 
 @contextmanager
@@ -169,7 +169,13 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _written(
-    source: Source, folder: Path, plan: Plan, say: Callable[[str], None], *, find_gpu: FindGpu, older: Path
+    source: ExportSource,
+    folder: Path,
+    plan: BundleExportPlan,
+    say: Callable[[str], None],
+    *,
+    find_gpu: FindGpu,
+    older: Path,
 ) -> tuple[ExportedPart, ...]:
     learnt = partial(samples, source.models, source.settings, source.probes)
     write = partial(
@@ -210,13 +216,13 @@ def samples(
 
 
 def _proven(
-    source: Source,
+    source: ExportSource,
     reference: Models,
     folder: Path,
     parts: Sequence[ExportedPart],
     runner: Backend,
     *,
-    plan: Plan,
+    plan: BundleExportPlan,
     progress: Progress,
     find_gpu: FindGpu,
 ) -> Parity:

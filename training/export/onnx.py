@@ -73,7 +73,7 @@ class _Unet(nn.Module):
         return predicted
 
 
-class _ToldUnet(_Unet):
+class _ConditionalUnet(_Unet):
     def forward(self, latents: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:  # type: ignore[override]
         predicted: Tensor = self.module(latents, timesteps, conditions, return_dict=False)[0]
         return predicted
@@ -113,15 +113,15 @@ def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
     side = shapes.resolution // shapes.factor
     images = torch.zeros(TRAINED_BATCH, 3, shapes.resolution, shapes.resolution)
     latents = torch.zeros(TRAINED_BATCH, shapes.latent_channels, side, side)
-    told = {"latents": latents, "timesteps": torch.zeros(TRAINED_BATCH, dtype=torch.int64)}
+    unet_inputs = {"latents": latents, "timesteps": torch.zeros(TRAINED_BATCH, dtype=torch.int64)}
     unet: nn.Module = _Unet(denoiser.module)
     if models.condition is not None:
-        told["conditions"] = models.condition.product.cpu().expand(TRAINED_BATCH, -1, -1).contiguous()
-        unet = _ToldUnet(denoiser.module)
+        unet_inputs["conditions"] = models.condition.product.cpu().expand(TRAINED_BATCH, -1, -1).contiguous()
+        unet = _ConditionalUnet(denoiser.module)
     taps = tuple(f"layer_{layer}" for layer in shapes.layers)
     found: dict[Part, Piece] = {
         "encoder": Piece(_Encoder(autoencoder), {"images": images}, ("latents",)),
-        "unet": Piece(unet, told, ("noise",)),
+        "unet": Piece(unet, unet_inputs, ("noise",)),
         "decoder": Piece(_Decoder(autoencoder), {"latents": latents}, ("images",)),
         "features": Piece(_Features(features, shapes.layers), {"images": images}, taps),
     }

@@ -21,7 +21,7 @@ from training.data.image_files import read_pixels
 from training.export.component_parity import ComponentRow, in_units, measured, trials
 from training.export.tolerances import Tolerances
 from training.progress import Progress
-from training.synthesis.pairs import of_one_square
+from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import Probe
 
 COMPONENT_IMAGES = 8
@@ -134,7 +134,7 @@ class Parity:
     def as_json(self) -> dict[str, Any]:
         """The whole of it as plain JSON; numbers that are not finite as their names: JSON has none."""
         thresholds = self.thresholds
-        told = {
+        content = {
             "product": self.product,
             "version": self.version,
             "reference": "torch-float32",
@@ -148,7 +148,7 @@ class Parity:
             "components": [asdict(row) for row in self.components],
             "images": [asdict(row) for row in self.images],
         }
-        return {name: _plain(value) for name, value in told.items()}
+        return {name: _plain(value) for name, value in content.items()}
 
     def _component_problems(self) -> Iterator[str]:
         limit = self.tolerances.component_error
@@ -209,7 +209,7 @@ def compare(
     """
     if not images:
         raise ValueError("0 images: nothing would be shown; give at least one")
-    settings, limits = of_one_square(manifest.settings), manifest.calibration
+    settings, limits = single_square_settings(manifest.settings), manifest.calibration
     components: list[ComponentRow] = []
     todo = list(trials(reference, settings, images[:COMPONENT_IMAGES], device))
     for done, trial in enumerate(todo, start=1):

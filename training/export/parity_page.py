@@ -22,7 +22,7 @@ MOST_ROWS = 20
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedEngines:
     """What ran on both sides."""
 
     reference: str
@@ -32,14 +32,14 @@ class Compared:
     """Name -> version."""
 
 
-def write_page(parity: Parity, compared: Compared, path: Path) -> None:
+def write_page(parity: Parity, compared: ComparedEngines, path: Path) -> None:
     """Writes the page, whole or not at all."""
     whole = path.with_name(f".{path.name}")
     whole.write_text(page(parity, compared), encoding="utf-8")
     whole.replace(path)
 
 
-def page(parity: Parity, compared: Compared) -> str:
+def page(parity: Parity, compared: ComparedEngines) -> str:
     """The page as one self-contained HTML text."""
     return render(
         TEMPLATE,
@@ -57,7 +57,7 @@ def page(parity: Parity, compared: Compared) -> str:
     )
 
 
-def verdict(parity: Parity, compared: Compared) -> str:
+def verdict(parity: Parity, compared: ComparedEngines) -> str:
     """One sentence: `float32 on ONNX Runtime: equal within tolerance, 0 verdict flips of 40`."""
     found = "equal within tolerance" if parity.passed else "NOT equal; it may not replace the reference"
     flips = f"{parity.summary.verdict_flips} verdict flips of {len(parity.images)}"

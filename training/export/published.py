@@ -24,13 +24,13 @@ from model_store.engines.export_manifest import (
 )
 from model_store.files import hash_file, hidden_sibling, sync_folder, write_file
 from training.export.parity import Parity
-from training.export.parity_page import Compared, verdict, write_page
+from training.export.parity_page import ComparedEngines, verdict, write_page
 
 LIBRARIES = ("glad-inspect", "torch", "onnx")
 
 
 @dataclass(frozen=True)
-class Origin:
+class ExportOrigin:
     """What makes and runs an export."""
 
     engine: ExportEngine
@@ -40,7 +40,7 @@ class Origin:
     """TensorRT: the only device that the engines run on."""
 
     @classmethod
-    def of(cls, engine: ExportEngine, device: str, find_gpu: FindGpu) -> Self:
+    def detect(cls, engine: ExportEngine, device: str, find_gpu: FindGpu) -> Self:
         """As it is here. EngineUnusable if the engine is not."""
         software = {name: version(name) for name in LIBRARIES}
         if engine == "onnx":
@@ -59,22 +59,22 @@ def _runtime_version() -> str:
     return str(__version__)
 
 
-def tell(parities: Sequence[Parity], folder: Path, origin: Origin) -> None:
+def write_parity(parities: Sequence[Parity], folder: Path, origin: ExportOrigin) -> None:
     """parity.json over all ways to run the export, and a page of each; what lay there before is replaced."""
-    told = [{**parity.as_json(), "software": dict(origin.software)} for parity in parities]
-    (folder / PARITY_NAME).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    entries = [{**parity.as_json(), "software": dict(origin.software)} for parity in parities]
+    (folder / PARITY_NAME).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     for parity in parities:
         write_page(parity, compared(parity, origin.software), folder / page_name(parity))
 
 
-def compared(parity: Parity, software: Mapping[str, str]) -> Compared:
+def compared(parity: Parity, software: Mapping[str, str]) -> ComparedEngines:
     """What stood against each other, for readers."""
     runner = parity.runner
     engine = "TensorRT" if runner.engine == "tensorrt" else f"ONNX Runtime, {runner.provider}"
-    return Compared("PyTorch", engine, software)
+    return ComparedEngines("PyTorch", engine, software)
 
 
-def told(parity: Parity) -> str:
+def parity_sentence(parity: Parity) -> str:
     """The outcome in a sentence."""
     return verdict(parity, compared(parity, {}))
 
@@ -84,7 +84,7 @@ def page_name(parity: Parity) -> str:
     return f"parity.{parity.runner}.html"
 
 
-def finish(
+def write_export(
     folder: Path,
     bundle: Bundle,
     parts: tuple[ExportedPart, ...],
@@ -93,7 +93,7 @@ def finish(
     *,
     report: Path,
     command: str,
-    origin: Origin,
+    origin: ExportOrigin,
 ) -> None:
     """Lays the proof and the manifest beside the files, which makes them an export."""
     for name in (PARITY_NAME, *(page_name(parity) for parity in parities)):
@@ -115,7 +115,7 @@ def finish(
     sync_folder(folder)
 
 
-def replace(made: Path, target: Path) -> None:
+def replace_export(made: Path, target: Path) -> None:
     """Puts the new export in the older one's place; whoever opened that one keeps its files until he closes them."""
     old = hidden_sibling(target)
     if target.exists():

@@ -61,8 +61,8 @@ def build_engine(onnx: Path, target: Path, *, buckets: Sequence[int], timing_cac
 def _parse(onnx: Path, parser: Parser) -> None:
     """From the file, not from its bytes: external data lies beside it."""
     if not parser.parse_from_file(str(onnx)):
-        told = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        raise BuildFailed(f"{onnx} does not parse in TensorRT: {told or 'no error was given'}")
+        problems = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise BuildFailed(f"{onnx} does not parse in TensorRT: {problems or 'no error was given'}")
 
 
 def _profile(builder: Builder, network: Network, bucket: int, onnx: Path) -> Profile:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from training.sample_product.fittings import PartFinish
 from training.sample_product.flaws import DEFECTS, NO_FLAWS, SEVERITIES, Flaws, draw_flaws, flaw_mask
 from training.sample_product.geometry import LABEL, PIN_X, SCREWS, Grid, Pose, grid_of
 from training.sample_product.light import CameraExposure, SceneLight, expose
-from training.sample_product.paint import PartFinish, paint, paint_empty
+from training.sample_product.paint import paint, paint_empty
 
 RENDERER_VERSION = 1
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.settings.method import MethodSettings
-from training.calibration.outcomes import Candidate
+from training.calibration.outcomes import SettingsCandidate
 from training.data.dataset import TestImage, read_truth
 from training.evaluation.tables import Table
 from training.metrics import counts
@@ -24,7 +24,7 @@ from training.metrics.bootstrap import Estimate, bootstrap, multiplicities
 from training.metrics.counts import Counts, Weights
 from training.metrics.image_metrics import image_counts
 from training.metrics.pixel_metrics import PRO_LIMIT, Ranked, rank_pixels
-from training.parallel_inspection import scan
+from training.parallel_inspection import inspect_images
 from training.progress import Progress
 
 FULL = "ADS + ATP with SAFF (all)"
@@ -44,7 +44,7 @@ class Variant:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class VariantResult:
     """What a variant found, reduced to what figures and their bootstrap need."""
 
     scores: NDArray[np.float64]
@@ -72,7 +72,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """A variant's figures, and by how much each differs from the whole method's (paired)."""
 
     name: str
@@ -98,7 +98,7 @@ def variants(
     rows = []
     if plain is not None:
         folder, delta = plain
-        adaptive = Candidate(settings.start, settings.t_min, delta).settings(unfused)
+        adaptive = SettingsCandidate(settings.start, settings.t_min, delta).settings(unfused)
         rows += [
             Variant("baseline", 6, folder, fixed_at(settings, settings.start)),
             Variant("baseline + ADS", 6, folder, adaptive),
@@ -119,7 +119,7 @@ def fixed_steps(settings: MethodSettings) -> tuple[int, ...]:
 
 def fixed_at(settings: MethodSettings, step: int) -> MethodSettings:
     """Plain DDIM from one step, the same for every image."""
-    return Candidate(step, 0, 0.0).settings(settings)
+    return SettingsCandidate(step, 0, 0.0).settings(settings)
 
 
 def measure(
@@ -128,7 +128,7 @@ def measure(
     *,
     progress: Progress,
     workers: int | None = None,
-) -> dict[str, Measured]:
+) -> dict[str, VariantResult]:
     """Inspect every image under every variant; variants with equal weights and settings are walked once.
 
     ValueError for a defect without a mask: its pixels would count as good ones.
@@ -138,7 +138,7 @@ def measure(
             f"{unmasked[0]} has no mask ({len(unmasked)} of {len(images)} images): the tables compare pixel figures, "
             "give masks in ground_truth/<defect>"
         )
-    found: dict[tuple[Path, str], Measured] = {}
+    found: dict[tuple[Path, str], VariantResult] = {}
     for variant in chosen:
         key = variant.bundle, variant.settings.model_dump_json()
         if key not in found:
@@ -151,10 +151,10 @@ def _measure_one(
     images: Sequence[TestImage],
     progress: Progress,
     workers: int | None,
-) -> Measured:
+) -> VariantResult:
     paths = [image.path for image in images]
     found = list(
-        scan(
+        inspect_images(
             variant.bundle,
             variant.settings,
             paths,
@@ -166,19 +166,21 @@ def _measure_one(
     maps = [one.placement.restore(one.map) for one in found if one.map is not None]
     truths = [read_truth(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
     steps = float(np.mean([one.denoising_step for one in found]))
-    return Measured(np.array([one.score for one in found]), rank_pixels(maps, truths), steps)
+    return VariantResult(np.array([one.score for one in found]), rank_pixels(maps, truths), steps)
 
 
-def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Sequence[TestImage]) -> tuple[Row, ...]:
+def compare(
+    chosen: Sequence[Variant], found: Mapping[str, VariantResult], images: Sequence[TestImage]
+) -> tuple[AblationRow, ...]:
     """Each variant's figures with intervals, and its paired differences to the whole method."""
     defect = [image.defect != "good" for image in images]
     draws = multiplicities([image.group or str(image.path) for image in images])
     whole = found[FULL]
 
-    def estimate(name: str, one: Measured) -> Estimate:
+    def estimate(name: str, one: VariantResult) -> Estimate:
         return bootstrap(one.exact(defect)[name], lambda times: one.figures(defect, times)[name], draws)
 
-    def difference(name: str, one: Measured) -> Estimate:
+    def difference(name: str, one: VariantResult) -> Estimate:
         value = one.exact(defect)[name] - whole.exact(defect)[name]
         return bootstrap(
             value, lambda times: one.figures(defect, times)[name] - whole.figures(defect, times)[name], draws
@@ -186,7 +188,7 @@ def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Se
 
     names = tuple(whole.exact(defect))
     return tuple(
-        Row(
+        AblationRow(
             variant.name,
             variant.table,
             {name: estimate(name, found[variant.name]) for name in names},
@@ -198,7 +200,7 @@ def compare(chosen: Sequence[Variant], found: Mapping[str, Measured], images: Se
     )
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
+def as_markdown(rows: Sequence[AblationRow]) -> str:
     """Tables 6 and 7, each figure beside its paired difference to the whole method: below zero where it is worse."""
     parts = []
     for table, title in ((6, "Components (Table 6)"), (7, "Fixed steps against adaptive (Table 7)")):
@@ -207,7 +209,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join(parts)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: AblationRow) -> tuple[str, ...]:
     cells = [row.name]
     for name, figure in row.figures.items():
         gap = row.differences[name]
@@ -218,7 +220,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (*cells, f"{row.denoising_step:.0f}")
 
 
-def as_json(rows: Sequence[Row], images: Sequence[TestImage]) -> dict[str, Any]:
+def as_json(rows: Sequence[AblationRow], images: Sequence[TestImage]) -> dict[str, Any]:
     """Rows for JSON; each row's scores are those of `images`, in this order."""
     return {
         "images": [f"{image.defect}/{image.path.name}" for image in images],

@@ -16,7 +16,7 @@ from model_store.bundle import Bundle, open_bundle
 from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 from training.data.dataset import test_images
 from training.evaluation.evaluate import evaluate
-from training.evaluation.misses import look_at_worst
+from training.evaluation.misses import inspect_worst
 from training.evaluation.report import write_report
 from training.evaluation.rows import GOOD
 from training.evaluation.tables import IMAGE, PIXEL, Table
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Weights:
+class PublishedWeights:
     """Where the published models lie. `{class}` in a checkpoint's path stands for the class's name."""
 
     base: str
@@ -52,7 +52,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReproductionPlan:
     """One class: its settings, images and weights, all found before anything runs."""
 
     product: str
@@ -61,7 +61,9 @@ class Plan:
     origins: Origins
 
 
-def plan(dataset: str, root: Path, weights: Weights, classes: Sequence[str], *, multi: bool) -> tuple[Plan, ...]:
+def plan(
+    dataset: str, root: Path, weights: PublishedWeights, classes: Sequence[str], *, multi: bool
+) -> tuple[ReproductionPlan, ...]:
     """Every class's plan, checked whole: folders, labels, masks, checkpoints.
 
     dataset: a name of `glad.settings.presets`; root: the folder that holds the classes' folders; classes: some of
@@ -88,13 +90,13 @@ def plan(dataset: str, root: Path, weights: Weights, classes: Sequence[str], *, 
         if not defects:
             raise ValueError(f"{folder} holds no defects: the table needs labelled ones in test/<defect>")
         chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
-        plans.append(Plan(product, chosen, folder, weights.origins(product)))
+        plans.append(ReproductionPlan(product, chosen, folder, weights.origins(product)))
     return tuple(plans)
 
 
 def reproduce(
-    plans: Sequence[Plan],
-    weights: Weights,
+    plans: Sequence[ReproductionPlan],
+    weights: PublishedWeights,
     out: Path,
     *,
     command: str,
@@ -132,7 +134,7 @@ def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(header, (*rows, ("average", *_cells(average))))
 
 
-def _claim(out: Path, plans: Sequence[Plan], weights: Weights) -> None:
+def _claim(out: Path, plans: Sequence[ReproductionPlan], weights: PublishedWeights) -> None:
     """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later."""
     identity = {
         one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
@@ -154,7 +156,7 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:
     return line("image", [*IMAGE.values()]), line("pixel", [*PIXEL.values()]), line("pixel", ["aupimo"])
 
 
-def _bundle(one: Plan, weights: Weights, out: Path, command: str, say: Say) -> Bundle:
+def _bundle(one: ReproductionPlan, weights: PublishedWeights, out: Path, command: str, say: Say) -> Bundle:
     target = out / "bundles" / one.product / VERSION
     if target.exists():
         return open_bundle(target)
@@ -164,7 +166,14 @@ def _bundle(one: Plan, weights: Weights, out: Path, command: str, say: Say) -> B
 
 
 def _figures(
-    one: Plan, bundle: Bundle, out: Path, *, command: str, progress: Progress, worst: int, workers: int | None
+    one: ReproductionPlan,
+    bundle: Bundle,
+    out: Path,
+    *,
+    command: str,
+    progress: Progress,
+    worst: int,
+    workers: int | None,
 ) -> dict[str, Any]:
     """What was measured before, of exactly this bundle, or measured now."""
     report = out / f"{one.product}.json"
@@ -177,7 +186,7 @@ def _figures(
         progress(f"{one.product}: {stage}", done, total)
 
     outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
-    misses = look_at_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
+    misses = inspect_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
     write_report(outcome, misses, None, report)
     return outcome.figures
 

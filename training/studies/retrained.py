@@ -21,7 +21,7 @@ from training.finetune.features import Reconstructions, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
-from training.pipeline import claim_run, pairs_of
+from training.pipeline import claim_run, make_run_pairs
 from training.progress import Progress
 from training.recipe import Recipe
 
@@ -106,7 +106,7 @@ def _train(
     autoencoder, settings = models.autoencoder, recipe.settings
     if not isinstance(autoencoder, TorchAutoencoder):
         raise TypeError(f"the engine made {type(autoencoder).__name__}; torch is needed")
-    pairs = pairs_of(recipe, split, workers)
+    pairs = make_run_pairs(recipe, split, workers)
     if part == "unet":
         latents = encode_pairs(autoencoder.module, pairs)
         unet = train_unet(latents, recipe.unet, settings, run, seed=recipe.seed)

@@ -21,14 +21,14 @@ from glad.images.tiling import lay_out
 from glad.settings.framing import Letterbox, Tiles, Zones
 from glad.settings.method import MethodSettings
 from training.data.image_files import DataError, read_pixels
-from training.process_pool import process_count, spread
+from training.process_pool import parallel_map, process_count
 from training.progress import Count
 from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
 
 
 @dataclass(frozen=True)
-class Square:
+class TrainingSquare:
     """One image, or one tile of it, as the models see it."""
 
     pixels: Pixels
@@ -47,7 +47,7 @@ class Square:
 
 def read_squares(
     paths: Sequence[Path], settings: MethodSettings, *, at_least: int, seed: int, workers: int | None = None
-) -> list[Square]:
+) -> list[TrainingSquare]:
     """Every image once; of tiled images as many random tiles of each as it takes to have `at_least` squares.
 
     In rounds over the images, so that more of them begin with the same ones. DataError for a file that does not decode,
@@ -55,11 +55,11 @@ def read_squares(
     """
     rounds = -(-at_least // len(paths)) if isinstance(settings.framing, Tiles) else 1
     read = partial(_read, settings=settings, rounds=rounds, seed=seed)
-    found = list(spread(read, list(enumerate(paths)), workers=workers, chunk=16))
+    found = list(parallel_map(read, list(enumerate(paths)), workers=workers, chunk=16))
     return [squares[turn] for turn in range(rounds) for squares in found]
 
 
-def of_one_square(settings: MethodSettings) -> MethodSettings:
+def single_square_settings(settings: MethodSettings) -> MethodSettings:
     """The settings under which a square's content, taken as an image of its own, is that square again.
 
     Zones are places on the whole image: what is cut from a tiled one has none.
@@ -69,7 +69,7 @@ def of_one_square(settings: MethodSettings) -> MethodSettings:
     return settings.changed(framing=Letterbox())
 
 
-def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, seed: int) -> list[Square]:
+def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, seed: int) -> list[TrainingSquare]:
     number, path = numbered
     pixels = read_pixels(path)
     layout = lay_out(pixels.shape[1], pixels.shape[0], settings)
@@ -82,7 +82,7 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
     for _ in range(rounds):
         tile = tiles[int(rng.integers(len(tiles)))]
         square, counts = layout.tile_pixels(pixels, tile), inspected_mask[layout.span(tile)]
-        squares.append(Square(square, shown[layout.span(tile)], _inspected(square, counts, settings)))
+        squares.append(TrainingSquare(square, shown[layout.span(tile)], _inspected(square, counts, settings)))
     return squares
 
 
@@ -111,7 +111,7 @@ def to_unit(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def _one(index: int, images: Sequence[Square], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
+def _one(index: int, images: Sequence[TrainingSquare], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7001, index])))
     source = images[index % len(images)]
     pair = synthesise(rng, source.pixels.astype(np.float32) / 255, source.valid, recipe, source.inspected)
@@ -119,10 +119,10 @@ def _one(index: int, images: Sequence[Square], recipe: SynthesisRecipe, seed: in
     return (*to_bytes, pair.mask, source.valid)
 
 
-_IMAGES: list[Square] = []  # a worker process's own copy, set once before its first pair
+_IMAGES: list[TrainingSquare] = []  # a worker process's own copy, set once before its first pair
 
 
-def _remember(images: list[Square]) -> None:
+def _remember(images: list[TrainingSquare]) -> None:
     _IMAGES[:] = images
 
 
@@ -159,4 +159,4 @@ def _all_pairs(
     if workers == 1:
         return map(partial(_one, images=images, recipe=recipe, seed=seed), range(recipe.pairs))
     make = partial(_one_of_worker, recipe=recipe, seed=seed)
-    return spread(make, range(recipe.pairs), workers=workers, chunk=16, prepare=_remember, given=(images,))
+    return parallel_map(make, range(recipe.pairs), workers=workers, chunk=16, prepare=_remember, given=(images,))

@@ -13,7 +13,7 @@ from PIL import Image
 from glad.settings.method import MethodSettings
 from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
-from training.synthesis.pairs import Square, read_squares
+from training.synthesis.pairs import TrainingSquare, read_squares
 
 LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one
 TRIES = 50
@@ -39,8 +39,10 @@ def make_probes(
     """Two probes of each good image, written to `folder`: as it is, and with one synthetic anomaly.
 
     Both are what one model image shows, at its scale, so that nothing but the anomaly tells them apart; of a tiled
-    image it is one tile. They are to be inspected under `of_one_square(settings)`. ValueError if the recipe makes no
-    visible anomaly.
+    image it is one tile. They are to be inspected under `single_square_settings(settings)`.
+
+    Raises:
+        ValueError: if the recipe makes no visible anomaly.
     """
     always = recipe.model_copy(update={"none": 0.0, "shift_px": 0, "gain": 0.0})
     probes = []
@@ -55,7 +57,7 @@ def make_probes(
 
 
 def _damaged(
-    image: Square, recipe: SynthesisRecipe, seed: np.random.SeedSequence
+    image: TrainingSquare, recipe: SynthesisRecipe, seed: np.random.SeedSequence
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The image's content with an anomaly (h, w, 3), and where it is (h, w)."""
     rng = np.random.Generator(np.random.Philox(seed))

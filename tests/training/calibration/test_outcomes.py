@@ -16,8 +16,8 @@ from model_store.inspection import inspect
 from tests.support.tiny_bundle import make_tiny_bundle
 from training.calibration.outcomes import (
     NEVER,
-    Candidate,
-    Ending,
+    SettingsCandidate,
+    WalkEnding,
     ending_of,
     peaks_until,
     walk_endings,
@@ -37,21 +37,29 @@ def settings(**fusion: object) -> MethodSettings:
 @pytest.mark.parametrize(
     ("candidate", "ending", "comparisons"),
     [
-        (Candidate(500, 250, 0.35), Ending(301, TriggerReason.SCORE), 2),
-        (Candidate(500, 250, 0.4), Ending(201, TriggerReason.T_MIN), 3),  # a score that equals delta does not trigger
-        (Candidate(500, 450, 0.05), Ending(401, TriggerReason.SCORE), 1),  # the score is asked before t_min
-        (Candidate(500, 201, 0.35), Ending(301, TriggerReason.SCORE), 2),
-        (Candidate(500, 201, NEVER), Ending(101, TriggerReason.T_MIN), 4),  # strictly below t_min
-        (Candidate(500, 0, NEVER), Ending(None, None), 5),
-        (Candidate(500, 250, 0.0), Ending(None, None), 0),
+        (SettingsCandidate(500, 250, 0.35), WalkEnding(301, TriggerReason.SCORE), 2),
+        (
+            SettingsCandidate(500, 250, 0.4),
+            WalkEnding(201, TriggerReason.T_MIN),
+            3,
+        ),  # a score that equals delta does not trigger
+        (SettingsCandidate(500, 450, 0.05), WalkEnding(401, TriggerReason.SCORE), 1),  # the score is asked before t_min
+        (SettingsCandidate(500, 201, 0.35), WalkEnding(301, TriggerReason.SCORE), 2),
+        (SettingsCandidate(500, 201, NEVER), WalkEnding(101, TriggerReason.T_MIN), 4),  # strictly below t_min
+        (SettingsCandidate(500, 0, NEVER), WalkEnding(None, None), 5),
+        (SettingsCandidate(500, 250, 0.0), WalkEnding(None, None), 0),
     ],
 )
-def test_where_a_walk_ends_follows_from_its_trace(candidate: Candidate, ending: Ending, comparisons: int) -> None:
+def test_where_a_walk_ends_follows_from_its_trace(
+    candidate: SettingsCandidate, ending: WalkEnding, comparisons: int
+) -> None:
     assert ending_of(TRACE, candidate, settings()) == (ending, comparisons)
 
 
 def test_endings_under_a_centred_mask_are_told_apart_by_delta() -> None:
-    near, far = (ending_of(TRACE, Candidate(500, 250, delta), settings(mask="centred"))[0] for delta in (0.35, 0.36))
+    near, far = (
+        ending_of(TRACE, SettingsCandidate(500, 250, delta), settings(mask="centred"))[0] for delta in (0.35, 0.36)
+    )
     assert near != far
 
 
@@ -81,7 +89,7 @@ def test_results_are_those_of_an_inspection_under_the_same_settings(bundle: Path
     peaks = peaks_until(walks, range(len(probes)), 250)
     assert len(set(peaks)) == len(peaks), "the images are told apart"
     deltas = (0.0, *sorted(peaks)[:2], float(np.mean(peaks)), NEVER)
-    candidates = [Candidate(500, t_min, delta) for t_min in (150, 250, 350) for delta in deltas]
+    candidates = [SettingsCandidate(500, t_min, delta) for t_min in (150, 250, 350) for delta in deltas]
     walks = walk_endings(bundle, walks, candidates, progress=silent, workers=1)
     reasons = set()
     for candidate in candidates:
@@ -100,7 +108,7 @@ def test_an_ending_that_two_candidates_share_is_walked_once(bundle: Path, probes
     base = open_bundle(bundle).manifest.settings
     walked: list[int] = []
     walks = walk_untriggered(bundle, base, 500, probes, progress=silent, workers=1)
-    both = [Candidate(500, 250, NEVER), Candidate(500, 250, NEVER + 1)]
+    both = [SettingsCandidate(500, 250, NEVER), SettingsCandidate(500, 250, NEVER + 1)]
     walks = walk_endings(bundle, walks, both, progress=lambda _, done, total: walked.append(total), workers=1)
     assert len(walks.ended) == len(probes)
     assert walked[-1] == len(probes)

@@ -12,44 +12,44 @@ from glad.settings.framing import Polygon, Zones
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
-from training.calibration.outcomes import Candidate, Walks
-from training.calibration.search import Choice, Outcome, Ranges, best_of, told
+from training.calibration.outcomes import SettingsCandidate, Walks
+from training.calibration.search import CandidateOutcome, SearchRanges, SettingsChoice, best_of, choice_as_markdown
 from training.calibration.thresholds import confident_rank, least_count, threshold
 from training.data.dataset import images_in, read_pixels
-from training.recalibrate import Plan, recalibrate
+from training.recalibrate import RecalibrationPlan, recalibrate
 from training.synthesis.probes import make_probes
 
 
-def outcome(image_auroc: float, comparisons: float, candidate: Candidate) -> Outcome:
-    return Outcome(candidate, image_auroc, 0.9, 0.8, 0.1, 0.2, comparisons)
+def outcome(image_auroc: float, comparisons: float, candidate: SettingsCandidate) -> CandidateOutcome:
+    return CandidateOutcome(candidate, image_auroc, 0.9, 0.8, 0.1, 0.2, comparisons)
 
 
 def test_the_best_merit_wins() -> None:
-    better = outcome(0.95, 9, Candidate(500, 250, 0.3))
-    assert best_of([outcome(0.9, 1, Candidate(500, 250, 0.4)), better]) is better
+    better = outcome(0.95, 9, SettingsCandidate(500, 250, 0.3))
+    assert best_of([outcome(0.9, 1, SettingsCandidate(500, 250, 0.4)), better]) is better
 
 
 def test_of_nearly_equal_merits_the_one_with_fewer_comparisons_wins() -> None:
     # merits (0.95 + 0.8) / 2 = 0.875 and 0.8745: half a thousandth apart
-    cheaper = outcome(0.949, 3, Candidate(500, 350, 0.3))
-    assert best_of([outcome(0.95, 9, Candidate(500, 250, 0.3)), cheaper]) is cheaper
+    cheaper = outcome(0.949, 3, SettingsCandidate(500, 350, 0.3))
+    assert best_of([outcome(0.95, 9, SettingsCandidate(500, 250, 0.3)), cheaper]) is cheaper
 
 
 def test_what_each_other_choice_costs_is_told_around_the_chosen_one() -> None:
     tried = [
-        outcome(0.95 - abs(t - 400) / 1e4 - abs(m - 200) / 1e4 - d / 10, 5, Candidate(t, m, d))
+        outcome(0.95 - abs(t - 400) / 1e4 - abs(m - 200) / 1e4 - d / 10, 5, SettingsCandidate(t, m, d))
         for t in (300, 400, 500)
         for m in (100, 200, 300)
         for d in (0.1, 0.2)
-    ] + [outcome(0.7, 0, Candidate(400, 0, 0.0))]
-    choice = Choice(best_of(tried), tuple(tried))
-    assert choice.chosen.candidate == Candidate(400, 200, 0.1)
+    ] + [outcome(0.7, 0, SettingsCandidate(400, 0, 0.0))]
+    choice = SettingsChoice(best_of(tried), tuple(tried))
+    assert choice.chosen.candidate == SettingsCandidate(400, 200, 0.1)
     around = choice.around()
     assert [o.candidate.start for o in around["T"]] == [300, 400, 500]
-    assert {o.candidate for o in around["t_min"]} == {Candidate(400, m, 0.1) for m in (100, 200, 300)}
+    assert {o.candidate for o in around["t_min"]} == {SettingsCandidate(400, m, 0.1) for m in (100, 200, 300)}
     assert [o.candidate.delta for o in around["delta"]] == [0.0, 0.1, 0.2]
-    assert told(choice).count("**chosen**") == 3
-    assert "T 400, no adaptation" in told(choice)
+    assert choice_as_markdown(choice).count("**chosen**") == 3
+    assert "T 400, no adaptation" in choice_as_markdown(choice)
 
 
 def test_probes_differ_from_their_good_image_only_inside_their_truth(tmp_path: Path) -> None:
@@ -77,13 +77,13 @@ def test_probes_are_damaged_only_where_a_defect_would_count(tmp_path: Path) -> N
 
 def test_only_the_deltas_that_were_asked_for_are_tried() -> None:
     walks = Walks(TINY_RECIPE.settings, (), {})
-    assert [c.delta for c in Ranges(deltas=(0.3, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.3, 0.4]
-    assert [c.delta for c in Ranges(deltas=(0.0, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.0, 0.4]
+    assert [c.delta for c in SearchRanges(deltas=(0.3, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.3, 0.4]
+    assert [c.delta for c in SearchRanges(deltas=(0.0, 0.4), t_mins=(100,)).candidates(walks, [], 500)] == [0.0, 0.4]
 
 
 def test_a_t_min_above_a_t_is_refused() -> None:
     with pytest.raises(ValueError, match=r"t_min is 450, start \(T\) is 300"):
-        Ranges(starts=(300, 500), t_mins=(450,)).starts_of(TINY_RECIPE.settings)
+        SearchRanges(starts=(300, 500), t_mins=(450,)).start_values(TINY_RECIPE.settings)
 
 
 @pytest.mark.parametrize(("count", "quantile", "confidence"), [(300, 0.98, 0.9), (300, 0.98, 0.95), (60, 0.9, 0.8)])
@@ -119,7 +119,7 @@ def test_a_new_version_has_the_chosen_settings_and_the_same_weights(tmp_path: Pa
         folder,
         data,
         tmp_path / "store/toy/2",
-        Plan(Ranges(starts=(300, 500)), images=4, confidence=0.5),
+        RecalibrationPlan(SearchRanges(starts=(300, 500)), images=4, confidence=0.5),
         command="glad calibrate",
         progress=lambda name, done, total: seen.add(name),
         workers=1,

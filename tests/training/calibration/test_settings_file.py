@@ -9,7 +9,7 @@ import pytest
 
 from glad.settings.framing import Tiles
 from glad.settings.method import Foreground, MethodSettings
-from training.recalibrate import overlaid
+from training.recalibrate import apply_settings_file
 
 BASE = MethodSettings.model_validate({"trigger": {"delta": 0.4}, "score": {"pixel_weight": 2.0}}).with_delta(0.4)
 
@@ -25,7 +25,7 @@ def test_zones_framing_and_foreground_are_added_and_the_rest_stays(tmp_path: Pat
     score = { foreground = "dark" }
     zones.ignore = [{ points = [[0.8, 0.9], [1.0, 0.9], [1.0, 1.0], [0.8, 1.0]] }]
     """
-    found = overlaid(BASE, written(tmp_path, text))
+    found = apply_settings_file(BASE, written(tmp_path, text))
     assert found.framing == Tiles(side=512, overlap=64)
     assert (found.score.foreground, found.score.pixel_weight) == (Foreground.DARK, 2.0)
     assert found.zones.ignore[0].points[0] == (0.8, 0.9)
@@ -33,12 +33,12 @@ def test_zones_framing_and_foreground_are_added_and_the_rest_stays(tmp_path: Pat
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:
-    found = overlaid(BASE, written(tmp_path, json.dumps({"score": {"foreground": "dark"}}), "own.json"))
+    found = apply_settings_file(BASE, written(tmp_path, json.dumps({"score": {"foreground": "dark"}}), "own.json"))
     assert found.score.foreground is Foreground.DARK
 
 
 def test_a_delta_that_no_longer_belongs_no_longer_says_so(tmp_path: Path) -> None:
-    found = overlaid(BASE, written(tmp_path, "start = 600"))
+    found = apply_settings_file(BASE, written(tmp_path, "start = 600"))
     assert (found.start, found.trigger.delta, found.trigger.calibrated_for) == (600, 0.4, None)
 
 
@@ -52,4 +52,4 @@ def test_a_delta_that_no_longer_belongs_no_longer_says_so(tmp_path: Path) -> Non
 )
 def test_what_is_wrong_is_told_with_the_files_name(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"(?s){told}"):
-        overlaid(BASE, written(tmp_path, text))
+        apply_settings_file(BASE, written(tmp_path, text))

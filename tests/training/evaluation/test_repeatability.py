@@ -11,20 +11,27 @@ from model_store.thresholds import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
-from training.evaluation.repeatability import CameraNoise, Exposure, Repeats, exposed, repeat, repeatability_figures
-from training.evaluation.rows import Row
+from training.evaluation.repeatability import (
+    CameraNoise,
+    Exposure,
+    Repeats,
+    add_camera_noise,
+    repeat,
+    repeatability_figures,
+)
+from training.evaluation.rows import EvaluationRow
 
 LIMITS = VerdictThresholds(review=0.4, fail=0.6, pixel=1.0)
 
 
 def _repeats(file: str, *scores: float) -> Repeats:
-    return Repeats(Row(file, "good", None, file, scores[0], LIMITS.verdict(scores[0]), 0, False), scores)
+    return Repeats(EvaluationRow(file, "good", None, file, scores[0], LIMITS.verdict(scores[0]), 0, False), scores)
 
 
 @pytest.mark.parametrize("value", [20, 100, 200])
 def test_shot_and_read_noise_have_the_variance_of_their_settings(value: int) -> None:
     camera = CameraNoise(gain=0.05, read_noise=1.0)
-    noisy = exposed(np.full((200, 200, 3), value, np.uint8), Exposure(camera, "a.png", 0)).astype(float)
+    noisy = add_camera_noise(np.full((200, 200, 3), value, np.uint8), Exposure(camera, "a.png", 0)).astype(float)
     # Poisson: value * gain; reading: 1; rounding to whole values: 1/12. 120,000 samples: good to 0.4 %.
     assert noisy.var() == pytest.approx(value * 0.05 + 1 + 1 / 12, rel=0.03)
     assert noisy.mean() == pytest.approx(value, abs=0.05)
@@ -33,10 +40,10 @@ def test_shot_and_read_noise_have_the_variance_of_their_settings(value: int) -> 
 def test_an_exposure_repeats_exactly_and_differs_by_file_and_number() -> None:
     pixels = np.full((8, 8, 3), 120, np.uint8)
     camera = CameraNoise()
-    first = exposed(pixels, Exposure(camera, "a.png", 0))
-    assert np.array_equal(first, exposed(pixels, Exposure(camera, "a.png", 0)))
-    assert not np.array_equal(first, exposed(pixels, Exposure(camera, "a.png", 1)))
-    assert not np.array_equal(first, exposed(pixels, Exposure(camera, "b.png", 0)))
+    first = add_camera_noise(pixels, Exposure(camera, "a.png", 0))
+    assert np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "a.png", 0)))
+    assert not np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "a.png", 1)))
+    assert not np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "b.png", 0)))
 
 
 def test_agreement_by_hand() -> None:
@@ -67,7 +74,7 @@ def test_images_are_inspected_again_under_noise_in_their_order(tmp_path: Path) -
     for one in again:  # noise far below one value changes no pixel, so the chain finds exactly the same
         assert one.scores == (one.row.score, one.row.score)
     noisy = repeat(bundle, data, rows, 2, loud, workers=1)
-    assert all(one.spread > 0 for one in noisy)
+    assert all(one.score_std > 0 for one in noisy)
 
 
 def test_one_repeat_cannot_agree_with_anything(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
 from training.evaluation.figures import measure
-from training.evaluation.misses import look_at_worst, outlined, worst
+from training.evaluation.misses import inspect_worst, outlined, worst
 from training.evaluation.plots import score_histograms
 from training.evaluation.report import page, write_report
-from training.evaluation.rows import Evaluation, Located, Row, thinned
+from training.evaluation.rows import Evaluation, EvaluationRow, Located, thinned
 from training.evaluation.tables import as_markdown, interval_table, notes, paper_table
 from training.metrics.counts import Curve
 
 
-def _row(file: str, score: float, defect: str = "good", verdict: str | None = "pass") -> Row:
-    return Row(file, defect, None, file, score, verdict, 201, False)
+def _row(file: str, score: float, defect: str = "good", verdict: str | None = "pass") -> EvaluationRow:
+    return EvaluationRow(file, defect, None, file, score, verdict, 201, False)
 
 
 def test_the_worst_are_the_lowest_defects_and_the_highest_good_ones() -> None:
@@ -93,7 +93,7 @@ def test_a_thinned_curve_keeps_its_ends_and_its_shape() -> None:
 def test_an_evaluation_writes_a_page_that_needs_no_other_file(tmp_path: Path) -> None:
     data, bundle = draw_parts(tmp_path / "ramp"), make_tiny_bundle(tmp_path / "store", resolution=64)
     found = evaluate(bundle, data, workers=1)
-    misses = look_at_worst(bundle, data, found.rows, 3, workers=1)
+    misses = inspect_worst(bundle, data, found.rows, 3, workers=1)
     assert [miss.row.defect for miss in misses] == ["hole", "hole", "good"]
     files = write_report(found, misses, None, tmp_path / "e.json")
     text = files.page.read_text(encoding="utf-8")

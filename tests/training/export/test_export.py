@@ -36,21 +36,21 @@ from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_gpu
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.cli.export import export as command
-from training.export.make import Made, Plan, make_export
+from training.export.make import BundleExportPlan, ExportOutcome, make_export
 from training.export.onnx import ExportFailed, check, exported, pieces, shapes_of, write_half, write_onnx
 from training.export.tensorrt import TIMING_CACHE
 from training.progress import silent
 
 pytestmark = pytest.mark.timeout(600)  # each export traces every model
 
-PLAN = Plan(("float32",), images=2)
+PLAN = BundleExportPlan(("float32",), images=2)
 
 
 def silence(text: str) -> None:
     """Nobody listens."""
 
 
-def export(folder: Path, data: Path, report: Path, plan: Plan = PLAN) -> Made:
+def export(folder: Path, data: Path, report: Path, plan: BundleExportPlan = PLAN) -> ExportOutcome:
     return make_export(folder, data, report, plan, command="glad export", progress=silent, say=silence)
 
 
@@ -194,7 +194,7 @@ def change_one_weight(file: Path) -> None:
 
 def test_over_tolerance_nothing_is_published(tmp_path: Path, data: Path) -> None:
     folder = make_tiny_bundle(tmp_path, thresholds=(1e-9, 100.0, 1.0))
-    strict = Plan(("float32",), images=2, tolerance=("component_error=0",))
+    strict = BundleExportPlan(("float32",), images=2, tolerance=("component_error=0",))
     found = export(folder, data, tmp_path / "report", strict)
     assert found.folder is None
     assert any("onnx-cpu-float32: " in problem and "the limit is 0" in problem for problem in found.problems)
@@ -215,7 +215,10 @@ def test_half_precision_and_int8_are_made_and_told_apart(tmp_path: Path, data: P
     folder = make_tiny_bundle(tmp_path, thresholds=None)
     loose = ("component_error=100", "score_difference=100", "step_differences=1", "map_correlation=-1")
     assert (
-        export(folder, data, tmp_path / "report", Plan(("float16", "int8"), images=2, tolerance=loose)).problems == ()
+        export(
+            folder, data, tmp_path / "report", BundleExportPlan(("float16", "int8"), images=2, tolerance=loose)
+        ).problems
+        == ()
     )
     opened = open_bundle(folder)
     assert load(opened).engine == "onnx-cpu-int8"
@@ -233,7 +236,7 @@ def test_half_precision_and_int8_are_made_and_told_apart(tmp_path: Path, data: P
 def test_a_model_may_stay_float32_in_every_precision(tmp_path: Path, data: Path) -> None:
     folder = make_tiny_bundle(tmp_path, thresholds=None)
     loose = ("component_error=100", "score_difference=100", "step_differences=1", "map_correlation=-1")
-    plan = Plan(("float16",), exact=("features",), images=2, tolerance=loose)
+    plan = BundleExportPlan(("float16",), exact=("features",), images=2, tolerance=loose)
     assert export(folder, data, tmp_path / "report", plan).problems == ()
     files = open_export(folder, open_bundle(folder).hash, "onnx").files("float16")
     assert {part: file.name for part, file in files.items()} == {
@@ -309,8 +312,8 @@ def builds_in(folder: Path) -> int:
 
 def to_tensorrt(
     folder: Path, data: Path, report: Path, precisions: tuple[Precision, ...] = ("float32", "float16")
-) -> Made:
-    plan = Plan(precisions, engine="tensorrt", exact=("features",), lanes=3, images=2)
+) -> ExportOutcome:
+    plan = BundleExportPlan(precisions, engine="tensorrt", exact=("features",), lanes=3, images=2)
     words: dict[str, Any] = {"command": "glad export", "progress": silent, "say": silence}
     return make_export(folder, data, report, plan, find_gpu=find_gpu, **words)
 
@@ -321,7 +324,7 @@ def on_tensorrt(bundle: Bundle, runner: Backend, find: FindGpu = find_gpu) -> Lo
 
 def test_where_tensorrt_is_absent_the_export_is_refused_before_any_work(tmp_path: Path) -> None:
     folder = make_tiny_bundle(tmp_path)
-    plan = Plan(("float32",), engine="tensorrt", images=2)
+    plan = BundleExportPlan(("float32",), engine="tensorrt", images=2)
     with pytest.raises(EngineUnusable, match=r"TensorRT runs on a GPU of NVIDIA; the device is 'cpu'"):
         export(folder, tmp_path / "no data either", tmp_path / "report", plan)
     assert not (folder / "engines").exists()

@@ -23,12 +23,12 @@ from model_store.engines.torch import load_models
 from model_store.manifest import Manifest
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_calibration
 from training.export.parity import Parity, compare, correlation
-from training.export.parity_page import Compared, page, write_page
+from training.export.parity_page import ComparedEngines, page, write_page
 from training.export.tolerances import Tolerances, tolerances_for
 from training.progress import silent
 from training.synthesis.probes import Probe
 
-NAMES = Compared("PyTorch", "ONNX Runtime", {"torch": "1.2.3", "onnxruntime": "4.5.6"})
+NAMES = ComparedEngines("PyTorch", "ONNX Runtime", {"torch": "1.2.3", "onnxruntime": "4.5.6"})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from training.metrics.pixel_metrics import rank_pixels
 from training.package import Naming
 from training.pipeline import train
 from training.progress import silent
-from training.studies.ablation import FULL, Measured, as_json, as_markdown, compare, fixed_steps, measure, variants
+from training.studies.ablation import FULL, VariantResult, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain, train_unadapted
 
 SETTINGS = MethodSettings.model_validate({"trigger": {"delta": 0.4}})
@@ -51,12 +51,12 @@ def test_a_fixed_step_above_t_is_refused() -> None:
         variants(Path("bundle"), SETTINGS, None, (350, 900))
 
 
-def found(scores: list[float], map_of_defect: list[list[float]]) -> Measured:
+def found(scores: list[float], map_of_defect: list[list[float]]) -> VariantResult:
     """Two good images with an empty map, and two defects in the left column of a 2 x 2 image."""
     truth = np.array([[True, False], [True, False]])
     quiet_map, defect_map = np.zeros((2, 2), dtype=np.float32), np.array(map_of_defect, dtype=np.float32)
     maps, truths = [quiet_map, quiet_map, defect_map, defect_map], [truth & False, truth & False, truth, truth]
-    return Measured(np.array(scores), rank_pixels(maps, truths), 500.0)
+    return VariantResult(np.array(scores), rank_pixels(maps, truths), 500.0)
 
 
 def labelled() -> tuple[data.TestImage, ...]:

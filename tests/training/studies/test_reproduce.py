@@ -16,9 +16,9 @@ from tests.support.tiny_bundle import TINY_SETTINGS
 from tests.support.tiny_recipe import draw_parts
 from training.data.dataset import DataError
 from training.progress import silent
-from training.studies.reproduce import Plan, Weights, paper_table, plan, reproduce
+from training.studies.reproduce import PublishedWeights, ReproductionPlan, paper_table, plan, reproduce
 
-WEIGHTS = Weights("base", "dino", "licences")
+WEIGHTS = PublishedWeights("base", "dino", "licences")
 
 
 def test_every_class_has_its_own_settings_and_checkpoints(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_every_class_has_its_own_settings_and_checkpoints(tmp_path: Path) -> Non
         draw_parts(tmp_path / "data" / name)
         (tmp_path / name).mkdir()
         (tmp_path / name / "pytorch_model.bin").touch()
-    weights = Weights("base", "dino", "licences", unet=str(tmp_path / "{class}" / "pytorch_model.bin"))
+    weights = PublishedWeights("base", "dino", "licences", unet=str(tmp_path / "{class}" / "pytorch_model.bin"))
     found = plan("mvtec-ad", tmp_path / "data", weights, ("carpet", "grid"), multi=False)
     assert [(one.product, one.preset.settings.trigger.delta) for one in found] == [("carpet", 0.32), ("grid", 0.47)]
     assert [one.origins.unet for one in found] == [tmp_path / n / "pytorch_model.bin" for n in ("carpet", "grid")]
@@ -42,7 +42,7 @@ def test_what_is_wrong_shows_before_anything_runs(tmp_path: Path) -> None:
         plan("mvtec-ad", tmp_path, WEIGHTS, ("gird",), multi=False)
     with pytest.raises(ValueError, match=r"carpet is missing: .* must hold a folder per class"):
         plan("mvtec-ad", tmp_path, WEIGHTS, (), multi=False)
-    absent = Weights("base", "dino", "licences", unet=str(tmp_path / "{class}.bin"))
+    absent = PublishedWeights("base", "dino", "licences", unet=str(tmp_path / "{class}.bin"))
     with pytest.raises(ValueError, match=r"--unet .* gives .*grid\.bin for class grid: it does not exist"):
         plan("mvtec-ad", tmp_path, absent, ("grid",), multi=False)
     draw_parts(tmp_path / "carpet")
@@ -55,20 +55,20 @@ def test_what_is_wrong_shows_before_anything_runs(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Plan, ...], Weights]:
+def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ReproductionPlan, ...], PublishedWeights]:
     """Two classes of one tiny model."""
     root = tmp_path_factory.mktemp("published")
-    weights = Weights(str(write_base(root / "base")), str(write_dino(root / "dino")), "licences")
+    weights = PublishedWeights(str(write_base(root / "base")), str(write_dino(root / "dino")), "licences")
     settings = MethodSettings.model_validate({**TINY_SETTINGS, "resolution": 64, "guidance": 9.0})
     data = draw_parts(root / "data")
     return tuple(
-        Plan(name, Preset(name, settings, f"a photo of sks{name}"), data, weights.origins(name))
+        ReproductionPlan(name, Preset(name, settings, f"a photo of sks{name}"), data, weights.origins(name))
         for name in ("carpet", "grid")
     ), weights
 
 
 def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_them(
-    plans: tuple[tuple[Plan, ...], Weights], tmp_path: Path
+    plans: tuple[tuple[ReproductionPlan, ...], PublishedWeights], tmp_path: Path
 ) -> None:
     chosen, weights = plans
     said: list[str] = []
@@ -84,7 +84,7 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
     unet = [bundle.path / "unet" / "diffusion_pytorch_model.safetensors" for bundle in bundles]
     assert unet[0].stat().st_ino == unet[1].stat().st_ino, "many bundles, one set of weights"
 
-    other = Weights(weights.base, weights.dino, "other licences")
+    other = PublishedWeights(weights.base, weights.dino, "other licences")
     with pytest.raises(ValueError, match=r"holds class carpet of another run.*give another --out"):
         reproduce(chosen, other, tmp_path, command="test", progress=silent, say=said.append, workers=1)
 

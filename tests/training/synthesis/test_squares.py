@@ -12,7 +12,7 @@ from glad.images.tiling import lay_out
 from glad.settings.framing import Framing, Letterbox, Polygon, Stretch, Tiles, Zones
 from glad.settings.method import MethodSettings
 from training.data.image_files import read_pixels
-from training.synthesis.pairs import of_one_square, read_squares
+from training.synthesis.pairs import read_squares, single_square_settings
 
 IGNORED = Zones(ignore=(Polygon(points=((0, 0), (0.5, 0), (0, 0.5))),))
 
@@ -36,7 +36,7 @@ def images(tmp_path: Path) -> list[Path]:
 def test_a_squares_content_is_the_same_square_again(framing: Framing, images: list[Path]) -> None:
     for square in read_squares(images, settings(framing), at_least=3, seed=0, workers=1):
         content = np.ascontiguousarray(square.pixels[square.content])
-        layout = lay_out(content.shape[1], content.shape[0], of_one_square(settings(framing)))
+        layout = lay_out(content.shape[1], content.shape[0], single_square_settings(settings(framing)))
         assert np.array_equal(layout.tile_pixels(content, layout.tiles[0]), square.pixels)
 
 
@@ -61,5 +61,5 @@ def test_tiles_are_drawn_in_rounds_until_there_are_enough(images: list[Path]) ->
 
 
 def test_zones_stay_with_a_whole_image_and_not_with_a_tile() -> None:
-    assert of_one_square(settings(Stretch())).zones == IGNORED
-    assert of_one_square(settings(Tiles(side=64, overlap=16))).zones.everywhere
+    assert single_square_settings(settings(Stretch())).zones == IGNORED
+    assert single_square_settings(settings(Tiles(side=64, overlap=16))).zones.everywhere
