@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from model_store.bundle import Bundle
 from training.data.dataset import Split, good_split
@@ -68,13 +69,23 @@ def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     mark = folder / "run.json"
     if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8")) != identity:
+        recorded = json.loads(mark.read_text(encoding="utf-8"))
+        # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
+        if {**recorded, "recipe": _as_written_now(recorded.get("recipe"))} != identity:
             raise RunMismatch(
                 f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+
+
+def _as_written_now(recorded: Any) -> Any:
+    """Return a recorded recipe as this version would record it, or as it is where this version cannot read it."""
+    try:
+        return Recipe.model_validate(recorded).model_dump(mode="json")
+    except ValidationError:
+        return recorded
 
 
 def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
@@ -97,7 +108,7 @@ def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: in
         torch.set_num_threads(recipe.threads)
     settings, seed = recipe.settings, recipe.seed
     pairs = make_run_pairs(recipe, split, workers)
-    autoencoder = train_autoencoder(pairs, recipe.vae, run, seed=seed)
+    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed)
     latents = encode_pairs(autoencoder, pairs)
     unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
     rebuilt = reconstruct_pairs(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from glad.settings import Frozen
 from glad.settings.method import MethodSettings
@@ -17,7 +19,7 @@ ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
 
 
 class RecipeError(ValueError):
-    """A recipe that does not exist or does not hold together; says which value, the rule and the fix."""
+    """A recipe that does not exist or whose values do not fit together; says which value, the rule and the fix."""
 
 
 class SynthesisRecipe(Frozen):
@@ -40,7 +42,7 @@ class SynthesisRecipe(Frozen):
         return {kind: getattr(self, kind) for kind in ("texture", "shuffle", "paste", "stroke", "spot", "warp")}
 
 
-class VaeRecipe(Frozen):
+class AutoencoderRecipe(Frozen):
     """The KL autoencoder (diffusers AutoencoderKL)."""
 
     widths: tuple[int, ...] = Field(min_length=1)
@@ -123,7 +125,10 @@ class Recipe(Frozen):
     threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
     settings: MethodSettings
     synthesis: SynthesisRecipe
-    vae: VaeRecipe
+    autoencoder: AutoencoderRecipe = Field(
+        validation_alias=AliasChoices("autoencoder", "vae"),
+        description="also read under its former name, `vae`, which recipes in bundles' provenance have",
+    )
     unet: UnetRecipe
     features: FeaturesRecipe
     calibration: CalibrationRecipe = CalibrationRecipe()
@@ -139,7 +144,7 @@ class Recipe(Frozen):
 
 
 def _grid_problems(recipe: Recipe) -> Iterator[str]:
-    side, factor, patch = recipe.settings.resolution, recipe.vae.factor, recipe.features.patch
+    side, factor, patch = recipe.settings.resolution, recipe.autoencoder.factor, recipe.features.patch
     if side % factor or side % patch:
         yield (
             f"resolution {side} is not divisible by the autoencoder's factor {factor} and the patch {patch}: "
@@ -147,8 +152,11 @@ def _grid_problems(recipe: Recipe) -> Iterator[str]:
         )
     if factor != patch:
         yield f"the autoencoder's factor {factor} and the patch {patch} differ: mask and latent need one grid"
-    if recipe.vae.crop % factor:
-        yield f"vae.crop {recipe.vae.crop} is not divisible by the autoencoder's factor {factor}: choose a multiple"
+    if recipe.autoencoder.crop % factor:
+        yield (
+            f"autoencoder.crop {recipe.autoencoder.crop} is not divisible by the autoencoder's factor {factor}: "
+            f"choose a multiple of {factor}"
+        )
     halvings = 2 ** (len(recipe.unet.widths) - 1)
     if side // factor % halvings:
         yield (
@@ -158,7 +166,7 @@ def _grid_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _width_problems(recipe: Recipe) -> Iterator[str]:
-    for name, part in (("vae", recipe.vae), ("unet", recipe.unet)):
+    for name, part in (("autoencoder", recipe.autoencoder), ("unet", recipe.unet)):
         if odd := [width for width in part.widths if width % part.norm_groups]:
             yield (
                 f"{name}.widths {odd} are not divisible by {name}.norm_groups {part.norm_groups}: "
@@ -199,7 +207,7 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe from a TOML file's path, or by the name of a shipped one.
+    """Return a recipe from a TOML file's path, or by the name of a shipped one.
 
     Raises:
         RecipeError: no such file or shipped name, not TOML, or values that do not fit together.
@@ -216,18 +224,51 @@ def load_recipe(name: str) -> Recipe:
 
 
 def recipe_from(content: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from a TOML file's content. Raises RecipeError, which names the source and every bad value."""
+    """Return a recipe from a TOML file's content.
+
+    Args:
+        source: the file's name, for error messages.
+
+    Raises:
+        RecipeError: if a key or a value does not fit; names the source and every one of them.
+    """
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"recipe {source} is not usable: {_told(error)}") from error
+        problems = "; ".join(_problem(details) for details in error.errors(include_url=False, include_context=False))
+        raise RecipeError(f"recipe {source} is not usable: {problems}") from error
 
 
-def _told(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False):
-        place, given = ".".join(str(part) for part in problem["loc"]), problem["input"]
-        shown = "" if isinstance(given, dict) else f" is {given!r}"
-        told = problem["msg"].removeprefix("Value error, ")
-        problems.append(f"{place}{shown}: {told}" if place else told)
-    return "; ".join(problems)
+def _problem(details: ErrorDetails) -> str:
+    """Return one problem in words: the key, its value, and the rule."""
+    place, given = ".".join(str(part) for part in details["loc"]), details["input"]
+    if details["type"] == "extra_forbidden":
+        return _unknown_key([str(part) for part in details["loc"]])
+    shown = "" if isinstance(given, dict) else f" is {given!r}"
+    rule = details["msg"].removeprefix("Value error, ")
+    return f"{place}{shown}: {rule}" if place else rule
+
+
+def _unknown_key(path: list[str]) -> str:
+    """Return that a key is unknown, which one was probably meant, and which ones its table has."""
+    if path == ["vae"]:
+        return "vae and autoencoder are two names of the same table: give [autoencoder] alone"
+    *parents, key = path
+    table = _table(parents)
+    if table is None:
+        return f"{'.'.join(path)} is not a known key: remove it"
+    meant = difflib.get_close_matches(key, table.model_fields, n=1)
+    hint = f"did you mean {meant[0]}?" if meant else "remove it."
+    where = f"[{'.'.join(parents)}]" if parents else "a recipe"
+    return f"{'.'.join(path)} is not a known key: {hint} Keys of {where}: {', '.join(table.model_fields)}"
+
+
+def _table(parents: list[str]) -> type[BaseModel] | None:
+    """Return the model of a table in a recipe, or None where the table can be one of several."""
+    model: type[BaseModel] = Recipe
+    for name in parents:
+        field = model.model_fields.get(name)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        model = field.annotation
+    return model

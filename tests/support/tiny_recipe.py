@@ -16,7 +16,7 @@ threads = 1
 settings = { resolution = 32, start = 500, steps = 4, t_min = 250, trigger = { delta = 9.0 }, score = { \
     layers = [1, 2], top = { value = 0.01, unit = "area" }, imagenet_normalise = false } }
 synthesis = { pairs = 12, shift_px = 1 }
-vae = { widths = [8, 8, 8, 8], latent_channels = 4, steps = 3, batch = 2, crop = 16, learning_rate = 1e-3 }
+autoencoder = { widths = [8, 8, 8, 8], latent_channels = 4, steps = 3, batch = 2, crop = 16, learning_rate = 1e-3 }
 unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
 calibration = { delta_images = 4 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -13,10 +14,11 @@ from accelerate import Accelerator
 from model_store.bundle import Bundle, open_bundle
 from model_store.manifest import calibration_digest
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
+from training.data.dataset import good_split
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.package import Naming
-from training.pipeline import RunMismatch, train
+from training.pipeline import RunMismatch, claim_run, train
 from training.recipe import Recipe
 
 
@@ -82,6 +84,20 @@ def test_a_run_folder_of_another_recipe_is_refused(data: Path, bundle: Bundle) -
     other = TINY_RECIPE.model_copy(update={"seed": TINY_RECIPE.seed + 1})
     with pytest.raises(RunMismatch, match="another recipe or other images: give --run another folder"):
         _train(data, bundle.path.parent, other)
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(data: Path, tmp_path: Path) -> None:
+    split = good_split(data, TINY_RECIPE.calibration.holdout, TINY_RECIPE.seed)
+    claim_run(tmp_path, TINY_RECIPE, split)
+    mark = tmp_path / "run.json"
+    identity = json.loads(mark.read_text(encoding="utf-8"))
+    identity["recipe"]["vae"] = identity["recipe"].pop("autoencoder")  # its name until then
+    mark.write_text(json.dumps(identity), encoding="utf-8")
+    claim_run(tmp_path, TINY_RECIPE, split)
+    identity["recipe"]["vae"]["steps"] += 1
+    mark.write_text(json.dumps(identity), encoding="utf-8")
+    with pytest.raises(RunMismatch, match="another recipe"):
+        claim_run(tmp_path, TINY_RECIPE, split)
 
 
 def test_a_run_folder_does_not_go_on_with_other_images(data: Path, bundle: Bundle, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from training.recipe import SHIPPED, Recipe, RecipeError, load_recipe, recipe_from
+
+BUNDLES = Path(__file__).parents[2] / "model_store" / "bundles"
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
@@ -25,6 +28,22 @@ def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
 def test_a_recipe_survives_the_way_through_json() -> None:
     recipe = load_recipe("nano")
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_the_former_name_of_the_autoencoders_table_still_loads() -> None:
+    content = tomllib.loads((SHIPPED / "nano.toml").read_text(encoding="utf-8"))
+    content["vae"] = content.pop("autoencoder")
+    recipe = recipe_from(content, "old.toml")
+    assert recipe == load_recipe("nano")
+    assert {"autoencoder", "vae"} & recipe.model_dump().keys() == {"autoencoder"}
+
+
+@pytest.mark.parametrize("manifest", sorted(BUNDLES.glob("*/*/manifest.json")), ids=lambda path: path.parent.name)
+def test_the_recipe_in_a_shipped_bundles_provenance_is_read(manifest: Path) -> None:
+    recorded = json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["recipe"]
+    recipe = Recipe.model_validate(recorded)
+    assert recipe.autoencoder.widths == tuple((recorded.get("autoencoder") or recorded["vae"])["widths"])
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 def _changed(path: str, value: Any) -> dict[str, Any]:
@@ -49,14 +68,23 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
         ("settings.score.imagenet_normalise", True, r"imagenet_normalise is true; .*set it to false"),
         ("features.patch", 16, r"factor 8 and the patch 16 differ"),
         ("features.heads", 3, r"features.width \d+ is not divisible by features.heads 3"),
-        ("vae.crop", 60, r"vae.crop 60 is not divisible"),
-        ("vae.norm_groups", 5, r"vae.widths .* not divisible by vae.norm_groups 5: choose multiples"),
+        ("autoencoder.crop", 60, r"autoencoder.crop 60 is not divisible"),
+        ("autoencoder.norm_groups", 5, r"autoencoder.widths .* not divisible by autoencoder.norm_groups 5: choose mul"),
         ("unet.norm_groups", 7, r"unet.widths .* not divisible by unet.norm_groups 7"),
         ("unet.widths", [48, 96, 100], r"not divisible by unet.norm_groups"),
-        ("vae.widths", [], r"vae.widths is \[\]: .*at least 1 item"),
+        ("autoencoder.widths", [], r"autoencoder.widths is \[\]: .*at least 1 item"),
         ("synthesis.pairs", 1, r"synthesis.pairs is 1: .*greater than or equal to 8"),
         ("calibration.holdout", 1.0, r"calibration.holdout is 1.0: .*less than 1"),
-        ("unet.learnign_rate", 1e-4, r"unet.learnign_rate is 0.0001: Extra inputs are not permitted"),
+        (
+            "unet.learnign_rate",
+            1e-4,
+            r"unet.learnign_rate is not a known key: did you mean learning_rate\? Keys of",
+        ),
+        ("settings.trigger.dleta", 1, r"settings.trigger.dleta is not a known key: did you mean delta\?"),
+        ("uent", {}, r"uent is not a known key: did you mean unet\? Keys of a recipe: name, seed, .*autoencoder, unet"),
+        ("features.xyzzy", 1, r"features.xyzzy is not a known key: remove it. Keys of \[features\]: width, depth, "),
+        ("settings.framing", {"kind": "tiles", "xyzzy": 1}, r"xyzzy is not a known key: remove it"),
+        ("vae", {"widths": [8]}, r"vae and autoencoder are two names of the same table: give \[autoencoder\] alone"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_before_anything_long_begins(path: str, value: Any, told: str) -> None:

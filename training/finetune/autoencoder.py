@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.finetune.stage import Stage
-from training.recipe import VaeRecipe
+from training.recipe import AutoencoderRecipe
 from training.synthesis.pairs import PairSet, to_unit
 
 
-def new_autoencoder(recipe: VaeRecipe, side: int) -> AutoencoderKL:
+def new_autoencoder(recipe: AutoencoderRecipe, side: int) -> AutoencoderKL:
     """An untrained autoencoder without attention: any image side that its factor divides will do.
 
     Its posterior starts narrow: at the usual variance of 1 the latents drown in their own noise until the encoder has
@@ -47,7 +47,7 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
-def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: VaeRecipe) -> Tensor:
+def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: AutoencoderRecipe) -> Tensor:
     """L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
 
     Args:
@@ -60,7 +60,7 @@ def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, 
     return loss + recipe.gradient_weight * gradient_distance(reconstructed, images)
 
 
-def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) -> tuple[Tensor, Tensor]:
+def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRecipe) -> tuple[Tensor, Tensor]:
     """Crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
 
     Returns: images (B, 3, crop, crop), damaged bool (B, crop, crop); crop is at most the image's side.
@@ -83,7 +83,7 @@ def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: VaeRecipe) ->
     return to_unit(torch.stack(crops)), torch.stack(masks)
 
 
-def train_autoencoder(pairs: PairSet, recipe: VaeRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
+def train_autoencoder(pairs: PairSet, recipe: AutoencoderRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
     """Reconstruction loss + KL, by AdamW; then the scaling factor is set to 1 / the latents' standard deviation."""
     torch.manual_seed(seed)
     accelerator = Accelerator()

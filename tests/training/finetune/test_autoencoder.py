@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from training.finetune.autoencoder import gradient_distance, new_autoencoder, random_crops, reconstruction_loss
-from training.recipe import VaeRecipe
+from training.recipe import AutoencoderRecipe
 from training.synthesis.pairs import PairSet
 
-RECIPE = VaeRecipe(
+RECIPE = AutoencoderRecipe(
     widths=(8, 8), latent_channels=4, steps=1, batch=4, crop=16, learning_rate=1e-3,
     square_weight=5.0, gradient_weight=1.0, damage_weight=4.0,
 )  # fmt: skip
