@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from service.client.client import Client
-from service.client.retries import Outcome, Pause, Send
+from service.client.retries import PauseStep, RequestStep, StepResult
 
 Absences = Mapping[str, Sequence[tuple[float, float]]]
 """Address of a process -> from when to when it was away, by time.monotonic."""
@@ -42,7 +42,7 @@ class Camera(Client):
         self._addresses, self._notes = itertools.cycle(addresses), notes
         self._address = next(self._addresses)
 
-    def _step(self, step: Send | Pause) -> Outcome:
+    def _step(self, step: RequestStep | PauseStep) -> StepResult:
         began, outcome = time.monotonic(), super()._step(step)
         if isinstance(outcome, httpx.Response):
             self._note(began, outcome.status_code, retry_after="Retry-After" in outcome.headers)

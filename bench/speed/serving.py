@@ -14,7 +14,7 @@ from bench.support.served import Service, served
 from model_store.bundle import open_bundle
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import device_of_environment, load
-from service.client.camera import Camera, Shot
+from service.client.camera import CameraShot, LineCamera
 from service.client.client import Client
 from service.client.destination import Destination
 from service.contract import Result
@@ -151,12 +151,12 @@ def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progres
 def _results(service: Service, images: Sequence[Path], rate: float) -> Iterator[Result]:
     """Every image's result, in the images' order. NoVerdict."""
     with Client(service.url, patience_s=PATIENCE_S) as client:
-        camera = Camera(client, Destination(service.product), rate, run=str(uuid.uuid4()))
+        camera = LineCamera(client, Destination(service.product), rate, run=str(uuid.uuid4()))
         for shot in camera.shoot(_common(images), images, PATIENCE_S):
             yield _verdict(shot)
 
 
-def _verdict(shot: Shot) -> Result:
+def _verdict(shot: CameraShot) -> Result:
     if shot.has_result and shot.inspection is not None:
         return shot.inspection
     failure = shot.inspection.error if shot.inspection else None

@@ -5,67 +5,53 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from model_store.cli.common import give_up
-
-if TYPE_CHECKING:
-    from service.settings import Settings
+from service.cli.common import DataDir, load_settings
 
 T = TypeVar("T")
-DataDir = Annotated[
-    Path | None, typer.Option(help="The data folder of `glad serve`. [GLAD_DATA_DIR, ~/.local/state/glad]")
+BackupRedisBin = Annotated[
+    Path | None, typer.Option("--redis-bin", help="The redis-server to run; redis-cli is looked for beside it.")
 ]
-RedisBin = Annotated[Path | None, typer.Option(help="The redis-server to run; redis-cli is looked for beside it.")]
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of backups; outside of what is backed up.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of backups, outside of the data that is backed up.")
+    ],
     data_dir: DataDir = None,
-    redis_bin: RedisBin = None,
+    redis_bin: BackupRedisBin = None,
 ) -> None:
-    """Add a backup of this installation to DIR, while it runs or not; files that DIR has already take no room again."""
+    """Add a backup of this installation to DIR, while it runs or not. Files already in DIR take no more space."""
     from service.maintenance.backup.make import make_backup
     from service.maintenance.backup.record import read_record
 
-    settings = _settings(data_dir)
-    made = _told(lambda: make_backup(settings, folder, _say, redis_bin))
+    settings = load_settings(data_dir=data_dir)
+    made = _run(lambda: make_backup(settings, folder, _print_step, redis_bin))
     record = read_record(made)
     for url in record.elsewhere:
-        print(f"glad backup: {url} is not in it: back that up by its own means", file=sys.stderr)
+        print(f"glad backup: {url} is not in the backup: back it up by its own means", file=sys.stderr)
     print(f"{made}  {record.files} files, {record.bytes / 1e6:.1f} MB")
 
 
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="One backup: what `glad backup` printed.")],
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="One backup, as `glad backup` printed it.")],
     data_dir: DataDir = None,
-    redis_bin: RedisBin = None,
+    redis_bin: BackupRedisBin = None,
 ) -> None:
-    """Make an installation from BACKUP, in an empty data folder, with every file checked."""
+    """Restore an installation from BACKUP into an empty data folder, and check every file."""
     from service.maintenance.backup.restore import restore_backup
 
-    settings = _settings(data_dir)
-    record = _told(lambda: restore_backup(settings, backup, _say, redis_bin))
+    settings = load_settings(data_dir=data_dir)
+    record = _run(lambda: restore_backup(settings, backup, _print_step, redis_bin))
     print(f"restored {record.files} files of {record.created_at:%Y-%m-%d %H:%M:%S} UTC into {settings.data_dir}")
 
 
-def _settings(data_dir: Path | None) -> Settings:
-    from pydantic import ValidationError
-
-    from service.settings import Settings
-
-    try:
-        return Settings() if data_dir is None else Settings(data_dir=data_dir)
-    except ValidationError as error:
-        give_up(
-            "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors())
-        )
-
-
-def _told(work: Callable[[], T]) -> T:
-    """Does it, or says in one line why not."""
+def _run(work: Callable[[], T]) -> T:
+    """Return the result of `work`; the command ends with one sentence if it fails."""
     from redis.exceptions import RedisError
 
     from service.errors import StartError
@@ -77,5 +63,5 @@ def _told(work: Callable[[], T]) -> T:
         give_up(error)
 
 
-def _say(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr)
+def _print_step(step: str) -> None:
+    print(f"{step} ...", file=sys.stderr)

@@ -1,17 +1,16 @@
-"""`glad outbox`: delivers events; lists, replays and discards what was given up; forgets a sink."""
+"""`glad outbox`: delivers events; lists, replays and discards undelivered ones; forgets a sink."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model_store.cli.common import give_up
+from service.cli.common import AsJson, DataDir, service_redis
 
 if TYPE_CHECKING:
     import redis
@@ -26,15 +25,14 @@ app = typer.Typer(
     add_completion=False,
 )
 
-DataDir = Annotated[Path | None, typer.Option(help="The service's data folder. [GLAD_DATA_DIR, ~/.local/state/glad]")]
-SinkOption = Annotated[str | None, typer.Option(help="Only of this sink.")]
-Entries = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `glad outbox dead` lists them.")]
-AllOfThem = Annotated[bool, typer.Option("--all", help="All of them.")]
+SinkOption = Annotated[str | None, typer.Option(help="Only events of this sink.")]
+Entries = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as `glad outbox dead` lists them.")]
+AllOfThem = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 @app.callback()
 def deliver(context: typer.Context) -> None:
-    """Deliver what happens at GLAD_REDIS_URL until stopped: SIGTERM finishes what has begun."""
+    """Deliver the events of GLAD_REDIS_URL until stopped; after SIGTERM deliveries under way are finished."""
     if context.invoked_subcommand is None:
         from service.outbox.main import run
 
@@ -43,40 +41,40 @@ def deliver(context: typer.Context) -> None:
 
 @app.command()
 def sinks(data_dir: DataDir = None) -> None:
-    """Every sink with a place in the event stream, configured or not."""
+    """List the sinks that have a position in the event stream, whether they are configured now or not."""
     from service.queue.outbox import Subscribers
 
-    with _redis(_settings(data_dir)) as client:
-        found = Subscribers(client).all()
-    for one in found:
-        print(f"{one.sink:<40}  {one.pending:>6} under way  read up to {one.last_taken}")
-    if not found:
+    with service_redis(_settings(data_dir)) as client:
+        subscribers = Subscribers(client).all()
+    for subscriber in subscribers:
+        print(f"{subscriber.sink:<40}  {subscriber.pending:>6} under way  read up to {subscriber.last_taken}")
+    if not subscribers:
         print("no sink has ever been set up", file=sys.stderr)
 
 
 @app.command()
 def forget(
-    sink: Annotated[str, typer.Argument(help="As `glad outbox sinks` lists it.")], data_dir: DataDir = None
+    sink: Annotated[str, typer.Argument(help="Name as `glad outbox sinks` lists it.")], data_dir: DataDir = None
 ) -> None:
-    """Give up a sink's place in the event stream: what it has not delivered is dropped, and nothing waits for it."""
+    """Remove a sink's position in the event stream: its undelivered events are dropped, and none is kept for it."""
     from service.queue.outbox import Subscribers
 
-    with _redis(_settings(data_dir)) as client:
+    with service_redis(_settings(data_dir)) as client:
         if not Subscribers(client).remove(sink):
-            give_up(f"no sink {sink!r} has a place in the event stream: `glad outbox sinks` lists those that have")
-    print(f"forgot {sink}; where it is still configured, it begins anew with what happens from now on")
+            give_up(f"no sink {sink!r} has a position in the event stream: `glad outbox sinks` lists those that have")
+    print(f"forgot {sink}; if it is still configured, it starts again with the events from now on")
 
 
 @app.command()
 def dead(
     sink: SinkOption = None,
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """What was given up, oldest first, and why."""
+    """List the events that could not be delivered (dead letters), oldest first, with the reason."""
     from service.queue.outbox import DeadLetters
 
-    with _redis(_settings(data_dir)) as client:
+    with service_redis(_settings(data_dir)) as client:
         letters = DeadLetters(client).all(sink)
     if as_json:
         print(json.dumps([_as_json(letter) for letter in letters], indent=2))
@@ -95,15 +93,15 @@ def dead(
 def replay(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
-    """Deliver now, from here, what was given up; what arrives is no longer dead. Needs the webhooks' settings."""
+    """Deliver dead letters now, from this process; those that arrive are removed. Needs the webhooks' settings."""
     from service.outbox.webhooks import Webhook
     from service.queue.outbox import DeadLetters
 
     settings = _settings(data_dir)
     webhooks = {webhook.name: webhook for webhook in (Webhook(url, settings) for url in settings.webhook_urls)}
     failed = 0
-    with _redis(settings) as client:
-        for letter in _chosen(client, entries, every, sink):
+    with service_redis(settings) as client:
+        for letter in _select(client, entries, every, sink):
             webhook = webhooks.get(letter.sink)
             undelivered = webhook.deliver([letter.event]) if webhook else []
             if webhook is None:
@@ -124,17 +122,17 @@ def replay(
 def discard(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
-    """Drop for good what was given up."""
+    """Remove dead letters for good."""
     from service.queue.outbox import DeadLetters
 
-    with _redis(_settings(data_dir)) as client:
-        letters = _chosen(client, entries, every, sink)
+    with service_redis(_settings(data_dir)) as client:
+        letters = _select(client, entries, every, sink)
         for letter in letters:
             DeadLetters(client).remove(letter)
     print(f"discarded {len(letters)}")
 
 
-def _chosen(client: redis.Redis, entries: list[str] | None, every: bool, sink: str | None) -> list[DeadLetter]:
+def _select(client: redis.Redis, entries: list[str] | None, every: bool, sink: str | None) -> list[DeadLetter]:
     from service.queue.outbox import DeadLetters
 
     if bool(entries) == every:
@@ -143,7 +141,7 @@ def _chosen(client: redis.Redis, entries: list[str] | None, every: bool, sink: s
     if every or not entries:
         return letters
     if unknown := set(entries) - {letter.entry for letter in letters}:
-        give_up(f"not among the dead: {', '.join(sorted(unknown))}; `glad outbox dead` lists them")
+        give_up(f"not among the dead letters: {', '.join(sorted(unknown))}; `glad outbox dead` lists them")
     return [letter for letter in letters if letter.entry in entries]
 
 
@@ -167,15 +165,3 @@ def _settings(data_dir: Path | None = None) -> OutboxSettings:
         return OutboxSettings() if data_dir is None else OutboxSettings(data_dir=data_dir)
     except ValidationError as error:
         give_up(describe(error))
-
-
-@contextmanager
-def _redis(settings: OutboxSettings) -> Iterator[redis.Redis]:
-    from service.errors import StartError
-    from service.host.private_redis import connect_for_command
-
-    try:
-        with connect_for_command(settings) as client:
-            yield client
-    except StartError as error:
-        give_up(error)

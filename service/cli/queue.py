@@ -1,4 +1,4 @@
-"""`glad queue`: the dead letters, how to try them again, and how to be done with them."""
+"""`glad queue`: lists, replays and discards dead letters, the jobs that could not be finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from model_store.cli.common import give_up
+from service.cli.common import load_settings
 
 if TYPE_CHECKING:
     from service.queue.dead_letters import DeadLetter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Look at jobs that were given up (dead letters), replay or discard them.",
+    help="List, replay or discard dead letters: jobs that could not be finished.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -31,48 +32,42 @@ def dead(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """List the dead letters, the oldest first."""
-    from service.settings import Settings
-
-    for letter in _run(_list(Settings())):
-        typer.echo(json.dumps(_described(letter)) if as_json else _line(letter))
+    for letter in _run(_list(load_settings())):
+        typer.echo(json.dumps(_as_json(letter)) if as_json else _line(letter))
 
 
 @app.command()
 def replay(
     inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection that failed or expired.")],
 ) -> None:
-    """Inspect again, as a new inspection with the bundle in force now; prints the new inspection's id."""
-    from service.settings import Settings
-
-    typer.echo(_run(_replay(Settings(), inspection)))
+    """Inspect the image again, as a new inspection with the bundle that is active now, and print its id."""
+    typer.echo(_run(_replay(load_settings(), inspection)))
 
 
 @app.command()
 def discard(
     inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection among the dead letters.")],
 ) -> None:
-    """Drop its dead letter: somebody has seen to it. The inspection stays failed."""
-    from service.settings import Settings
-
-    _run(_discard(Settings(), inspection))
+    """Remove the inspection from the dead letters, once its cause is dealt with. The inspection stays failed."""
+    _run(_discard(load_settings(), inspection))
     typer.echo(f"{inspection} discarded")
 
 
 async def _discard(settings: Settings, inspection_id: str) -> None:
-    async with _opened(settings) as replayer:
+    async with _open_replayer(settings) as replayer:
         if not await replayer.letters.remove(inspection_id):
             give_up(f"{inspection_id[:100]!r} is not among the dead letters: `glad queue dead` lists them")
 
 
 async def _list(settings: Settings) -> tuple[DeadLetter, ...]:
-    async with _opened(settings) as replayer:
+    async with _open_replayer(settings) as replayer:
         return await replayer.letters.all()
 
 
 async def _replay(settings: Settings, inspection_id: str) -> str:
     from service.queue.admission import Room
 
-    async with _opened(settings) as replayer:
+    async with _open_replayer(settings) as replayer:
         _, submission = await replayer.replay(inspection_id)
     if submission.outlook.room is not Room.OPEN:
         give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
@@ -80,8 +75,11 @@ async def _replay(settings: Settings, inspection_id: str) -> str:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
-    """Queue, store and artifacts of these settings; without GLAD_REDIS_URL those of this machine's data folder."""
+async def _open_replayer(settings: Settings) -> AsyncIterator[Replayer]:
+    """Yield a replayer on the queue, store and artifacts of these settings.
+
+    Without GLAD_REDIS_URL the queue is the one in this machine's data folder.
+    """
     from model_store.store import SHIPPED_BUNDLES, Store
     from service.host.private_redis import find_or_start_redis
     from service.queue.connection import connect_async
@@ -103,7 +101,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Replayer]:
 
 
 def _run(work: Coroutine[None, None, T]) -> T:
-    """Does it, or says in one line why not."""
+    """Return the result of `work`; the command ends with one sentence if it fails."""
     from redis.exceptions import RedisError
 
     from service.errors import ServiceError, StartError
@@ -113,10 +111,12 @@ def _run(work: Coroutine[None, None, T]) -> T:
     except ServiceError as error:
         give_up(error.detail)
     except (StartError, RedisError, OSError) as error:
-        give_up(f"no queue: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`")
+        give_up(
+            f"no queue to work on: {error}. Set GLAD_REDIS_URL, or the GLAD_DATA_DIR of this machine's `glad serve`"
+        )
 
 
-def _described(letter: DeadLetter) -> dict[str, str | None]:
+def _as_json(letter: DeadLetter) -> dict[str, str | None]:
     job = letter.job
     return {
         "id": letter.inspection_id,

@@ -1,1 +1,1 @@
-"""What talks to a service from outside: the client, the camera, the hot folder."""
+"""The Python client of a running service, and what is built on it: line camera and hot folder."""

@@ -1,4 +1,4 @@
-"""A line camera for trying the service: posts a folder's images at a fixed rate and shows the verdicts as they come."""
+"""A simulated line camera: posts a folder's images at a fixed rate and yields the verdicts as they come."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 CONNECTIONS = 32
 
 
-class Shot(BaseModel):
-    """One image and what became of it."""
+class CameraShot(BaseModel):
+    """One image and its outcome: an inspection, an error, or both."""
 
     file: str
     inspection: Result | None = None
@@ -29,17 +29,17 @@ class Shot(BaseModel):
 
     @property
     def has_result(self) -> bool:
-        """It was inspected to the end, with a verdict."""
+        """Whether the inspection is done and has a verdict."""
         return self.inspection is not None and self.inspection.state is State.DONE
 
     @property
     def is_accepted(self) -> bool:
-        """The service has taken it."""
+        """Whether the service accepted the image."""
         return self.inspection is not None
 
 
-class Report(BaseModel):
-    """What `--json` writes."""
+class CameraReport(BaseModel):
+    """All outcomes of one run; `glad camera --json` writes it."""
 
     url: str
     product: str | None
@@ -47,49 +47,54 @@ class Report(BaseModel):
     images: int
     results: int
     seconds: float
-    shots: tuple[Shot, ...]
+    shots: tuple[CameraShot, ...]
 
 
 @dataclass(frozen=True)
-class Camera:
-    """Posts images in an open loop: the next one goes at its time, however long the last one takes."""
+class LineCamera:
+    """Posts images in an open loop: each at its time, however long the answers to earlier ones take."""
 
     client: Client
-    addressee: Destination
+    destination: Destination
     rate: float
     """Images per second."""
     run: str = ""
-    """Part of every idempotency key: within one run an image is inspected once, however often it is posted."""
+    """Part of every idempotency key: within one run an image is inspected once, even if it is posted several times."""
 
-    def shoot(self, root: Path, files: Sequence[Path], wait_s: float | None) -> Iterator[Shot]:
-        """Posts the files; yields each one's outcome in the order posted. `wait_s`: for its result; None: not."""
+    def shoot(self, root: Path, files: Sequence[Path], wait_s: float | None) -> Iterator[CameraShot]:
+        """Post the files and yield each one's outcome, in their order.
+
+        Args:
+            root: folder that the files' names are relative to.
+            wait_s: how long to wait for each result, in seconds; None: do not wait.
+        """
         stopped = threading.Event()
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="camera") as pool:
             began = time.monotonic()
-            sent: list[Future[Shot]] = [
+            sent: list[Future[CameraShot]] = [
                 pool.submit(self._post_at, began + number / self.rate, root, file, stopped)
                 for number, file in enumerate(files)
             ]
             try:
                 for future in sent:
                     shot = future.result()
-                    yield shot if wait_s is None else self._developed(shot, wait_s)
+                    yield shot if wait_s is None else self._with_result(shot, wait_s)
             finally:
-                stopped.set()
+                stopped.set()  # wakes the threads that wait for an image's time
                 pool.shutdown(cancel_futures=True)
 
-    def _post_at(self, when: float, root: Path, file: Path, stopped: threading.Event) -> Shot:
+    def _post_at(self, when: float, root: Path, file: Path, stopped: threading.Event) -> CameraShot:
         name = file.relative_to(root).as_posix()
         if stopped.wait(max(0.0, when - time.monotonic())):
-            return Shot(file=name, error="not sent: stopped before its time")
+            return CameraShot(file=name, error="not sent: stopped before its time")
         try:
             content = file.read_bytes()
             key = image_key(self.run, name, content)
-            return Shot(file=name, inspection=self.addressee.post(self.client, name, content, key))
+            return CameraShot(file=name, inspection=self.destination.post(self.client, name, content, key))
         except (ClientError, NameDoesNotMatch, OSError) as error:
-            return Shot(file=name, error=str(error))
+            return CameraShot(file=name, error=str(error))
 
-    def _developed(self, shot: Shot, wait_s: float) -> Shot:
+    def _with_result(self, shot: CameraShot, wait_s: float) -> CameraShot:
         if shot.inspection is None or shot.inspection.state.final:
             return shot
         try:
@@ -99,26 +104,30 @@ class Camera:
 
 
 def image_key(run: str, name: str, content: bytes) -> str:
-    """The idempotency key of one image file: the same name and content are the same part."""
+    """Return the idempotency key of an image file: within one run, the same name and content are the same image."""
     return hashlib.sha256(f"{run}\0{name}\0".encode() + content).hexdigest()
 
 
 def find_images(folder: Path, limit: int | None = None) -> list[Path]:
-    """The images under a folder, sorted by path; ValueError if there is none."""
+    """Return the images in a folder and its subfolders, sorted by path; at most `limit`.
+
+    Raises:
+        ValueError: if the folder is missing or holds no image.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give one that holds images")
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
-    if not found:
+    images = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
+    if not images:
         raise ValueError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): give another folder")
-    return found[:limit]
+    return images[:limit]
 
 
-def report(camera: Camera, shots: Sequence[Shot], seconds: float) -> Report:
-    """All outcomes together."""
-    return Report(
+def make_report(camera: LineCamera, shots: Sequence[CameraShot], seconds: float) -> CameraReport:
+    """Return the report of a run that took this many seconds."""
+    return CameraReport(
         url=camera.client.url,
-        product=camera.addressee.product,
-        station=camera.addressee.station,
+        product=camera.destination.product,
+        station=camera.destination.station,
         images=len(shots),
         results=sum(shot.has_result for shot in shots),
         seconds=seconds,
@@ -127,24 +136,24 @@ def report(camera: Camera, shots: Sequence[Shot], seconds: float) -> Report:
 
 
 def header() -> str:
-    """The table's first line."""
+    """Return the first line of the table of outcomes."""
     return "  ".join(title.ljust(width) if not n else title.rjust(width) for n, (title, width, _) in enumerate(COLUMNS))
 
 
-def row(shot: Shot) -> str:
-    """One line of the table."""
+def row(shot: CameraShot) -> str:
+    """Return the table's line for one outcome; an error or the reason of a verdict follows the columns."""
     cells = [(text(shot), width) for _, width, text in COLUMNS]
     line = "  ".join(cell.ljust(width) if not n else cell.rjust(width) for n, (cell, width) in enumerate(cells))
-    return f"{line}  {why}" if (why := _why(shot)) else line
+    return f"{line}  {explanation}" if (explanation := _explanation(shot)) else line
 
 
-def _verdict(shot: Shot) -> str:
+def _verdict(shot: CameraShot) -> str:
     if shot.inspection is None:
         return "missing"
     return str(shot.inspection.verdict or shot.inspection.state)
 
 
-def _why(shot: Shot) -> str:
+def _explanation(shot: CameraShot) -> str:
     if shot.error is not None:
         return shot.error
     if shot.inspection is None:
@@ -159,7 +168,7 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _latency(shot: Shot) -> str:
+def _latency(shot: CameraShot) -> str:
     timings = shot.inspection.timings_ms if shot.inspection else None
     return "-" if timings is None else f"{timings.total:.0f} ms"
 
@@ -168,7 +177,7 @@ def _shortened(name: str, width: int) -> str:
     return name if len(name) <= width else "…" + name[-(width - 1) :]
 
 
-COLUMNS: tuple[tuple[str, int, Callable[[Shot], str]], ...] = (
+COLUMNS: tuple[tuple[str, int, Callable[[CameraShot], str]], ...] = (
     ("file", 44, lambda shot: _shortened(shot.file, 44)),
     ("verdict", 8, _verdict),
     ("score", 9, lambda shot: _number(shot.inspection.score if shot.inspection else None, ".4f")),

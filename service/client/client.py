@@ -1,4 +1,4 @@
-"""The Python client: submit an image, wait for its inspection, fetch its pictures, follow what ends.
+"""The Python client: submit an image, wait for its inspection, fetch its pictures, follow the events.
 
 with Client("http://127.0.0.1:8000") as client:
     inspection = client.submit("bracket", Path("part.png").read_bytes(), wait_s=10)
@@ -6,8 +6,8 @@ with Client("http://127.0.0.1:8000") as client:
     print(inspection.verdict, inspection.score)
     Path("overlay.png").write_bytes(client.artifact(inspection.id, "overlay.png"))
 
-`AsyncClient` has the same methods for asyncio. Both retry whatever is safe to retry; what they raise is drawn in
-`service.client.retries`.
+`AsyncClient` has the same methods for asyncio. Both retry every request that is safe to retry. Their errors are listed
+in `service.client.retries`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from service.client.retries import (
+    ApiCalls,
     ApiError,
-    Calls,
     ClientError,
+    EventCursor,
     HistoryPage,
     NotFinished,
-    Outcome,
-    Pause,
-    Send,
+    PauseStep,
+    RequestStep,
+    StepResult,
     Steps,
-    Trail,
     Unreachable,
-    address_of,
     problem_of,
+    submission_path,
 )
 from service.client.sse import EventReader, ServerEvent
 from service.contract import ArtifactName, Result
@@ -56,14 +56,20 @@ T = TypeVar("T")
 
 
 class Client:
-    """Speaks to one service. Safe to use from several threads."""
+    """A client of one service. Safe to use from several threads."""
 
     def __init__(
         self, url: str, *, api_key: str | None = None, patience_s: float = 60.0, timeout_s: float = 10.0
     ) -> None:
-        """`patience_s`: how long one call goes on retrying. `timeout_s`: how long one attempt waits for bytes."""
+        """Make a client; the first call connects.
+
+        Args:
+            url: base address of the service.
+            patience_s: how long one call keeps retrying, in seconds.
+            timeout_s: how long one attempt waits for bytes, in seconds.
+        """
         self._http = httpx.Client(**_options(url, api_key, timeout_s))
-        self._calls = Calls(url, patience_s, timeout_s)
+        self._calls = ApiCalls(url, patience_s, timeout_s)
         self.url = url
 
     def __enter__(self) -> Self:
@@ -75,7 +81,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
     def submit(
@@ -88,40 +94,59 @@ class Client:
         wait_s: int = 0,
         fields: Mapping[str, str] | None = None,
     ) -> Result:
-        """Submits one image; with `wait_s`, the service holds the answer that long for the result.
+        """Submit one image and return its inspection, which may still be queued.
 
-        A retry never makes a second inspection: without a key of yours, each call has its own. `fields`: serial, lot,
-        view, station and the other fields of the REST contract. With None for the product, `station` is the address:
-        the image is of the product that the station is set to.
+        A retry never makes a second inspection: all attempts of a call send the same idempotency key.
+
+        Args:
+            product: product to inspect the image as; None: the product that is set for `station`.
+            image: the bytes of an image file.
+            station: the station that took the image; only with None for the product. A product's station goes into
+                `fields`.
+            idempotency_key: calls with the same key are one inspection; None: each call has a key of its own.
+            wait_s: how long the service holds its answer until the result is there, in seconds.
+            fields: serial, lot, view, station and the other fields of the REST contract.
+
+        Raises:
+            ApiError: if the service refuses the image.
+            Unreachable: if the service does not take it within the client's patience.
         """
-        address = address_of(product, station)
-        return self._take(self._calls.submit(address, image, idempotency_key, wait_s, fields))
+        address = submission_path(product, station)
+        return self._run(self._calls.submit(address, image, idempotency_key, wait_s, fields))
 
     def products(self) -> tuple[str, ...]:
-        """Names of the products that can be inspected."""
-        return self._take(self._calls.products())
+        """Return the names of the products that can be inspected."""
+        return self._run(self._calls.products())
 
     def get(self, inspection_id: str) -> Result:
-        """The inspection as it stands."""
-        return self._take(self._calls.get(inspection_id))
+        """Return the inspection in its current state."""
+        return self._run(self._calls.get(inspection_id))
 
     def wait(self, inspection_id: str, seconds: float = 60.0, every_s: float = 0.25) -> Result:
-        """The ended inspection; NotFinished if it has not ended in that time."""
-        return self._take(self._calls.wait(inspection_id, seconds, every_s))
+        """Return the inspection once it has ended; ask for it every `every_s` seconds.
+
+        Raises:
+            NotFinished: if it has not ended in that many seconds.
+        """
+        return self._run(self._calls.wait(inspection_id, seconds, every_s))
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
-        """One picture of an inspection, or its map."""
-        return self._take(self._calls.artifact(inspection_id, name))
+        """Return the bytes of one picture of an inspection, or of its anomaly map."""
+        return self._run(self._calls.artifact(inspection_id, name))
 
     def history_page(
         self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
     ) -> HistoryPage:
-        """One page of ended inspections behind the cursor `after`. `filters`: product, serial, lot, station, verdict,
-        state, since, until, and order."""
-        return self._take(self._calls.history_page(after, limit, filters))
+        """Return one page of ended inspections.
+
+        Args:
+            after: cursor of the page before; None: from the start of the history.
+            filters: product, serial, lot, station, verdict, state, since, until, and order.
+        """
+        return self._run(self._calls.history_page(after, limit, filters))
 
     def history(self, *, after: str | None = None, filters: Mapping[str, str] | None = None) -> Iterator[Result]:
-        """Every ended inspection behind the cursor, page by page, to the end that the history has by then."""
+        """Yield the ended inspections after the cursor, page by page, to the current end of the history."""
         more = True
         while more:
             page = self.history_page(after=after, limit=HISTORY_PAGE, filters=filters)
@@ -131,23 +156,26 @@ class Client:
     def events(
         self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
     ) -> Iterator[ServerEvent]:
-        """What ends, as it ends, without end; behind `last_event_id`, or from now on. A cut connection is opened again
-        where it broke. Keep the `id` of what you have dealt with, to go on there after a restart.
+        """Yield the events after `last_event_id`, or from now on, without end; each comes at least once.
 
-        Each event comes at least once. Unreachable: the service gave no stream for longer than the client's patience.
+        A connection that breaks is opened again at the same event. To continue after a restart of your program, store
+        the `id` of the last event that you have handled.
+
+        Raises:
+            Unreachable: if the service gives no stream for longer than the client's patience.
         """
-        trail = Trail(self._calls, last_event_id, product, station)
+        cursor = EventCursor(self._calls, last_event_id, product, station)
         while True:
             failure: httpx.TransportError | ApiError | None = None
             try:
-                for event in self._stream(trail.request()):
-                    if trail.passes(event):
+                for event in self._stream(cursor.request()):
+                    if cursor.advance_to(event):
                         yield event
             except (httpx.TransportError, ApiError) as error:
                 failure = error
-            time.sleep(trail.pause_s(failure))
+            time.sleep(cursor.pause_s(failure))
 
-    def _stream(self, request: Send) -> Iterator[ServerEvent]:
+    def _stream(self, request: RequestStep) -> Iterator[ServerEvent]:
         reader = EventReader()
         with self._http.stream(request.method, request.path, **request.options) as answer:
             if not answer.is_success:
@@ -156,8 +184,9 @@ class Client:
             for chunk in answer.iter_text():
                 yield from reader.feed(chunk)
 
-    def _take(self, steps: Steps[T]) -> T:
-        outcome: Outcome = None
+    def _run(self, steps: Steps[T]) -> T:
+        """Take the steps of a call, one after the other, and return the call's value."""
+        outcome: StepResult = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -166,8 +195,8 @@ class Client:
                 return value
             outcome = self._step(step)
 
-    def _step(self, step: Send | Pause) -> Outcome:
-        if isinstance(step, Pause):
+    def _step(self, step: RequestStep | PauseStep) -> StepResult:
+        if isinstance(step, PauseStep):
             time.sleep(step.seconds)
             return None
         try:
@@ -184,7 +213,7 @@ class AsyncClient:
     ) -> None:
         """As `Client`."""
         self._http = httpx.AsyncClient(**_options(url, api_key, timeout_s))
-        self._calls = Calls(url, patience_s, timeout_s)
+        self._calls = ApiCalls(url, patience_s, timeout_s)
         self.url = url
 
     async def __aenter__(self) -> Self:
@@ -196,7 +225,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def submit(
@@ -210,30 +239,30 @@ class AsyncClient:
         fields: Mapping[str, str] | None = None,
     ) -> Result:
         """As `Client.submit`."""
-        address = address_of(product, station)
-        return await self._take(self._calls.submit(address, image, idempotency_key, wait_s, fields))
+        address = submission_path(product, station)
+        return await self._run(self._calls.submit(address, image, idempotency_key, wait_s, fields))
 
     async def products(self) -> tuple[str, ...]:
         """As `Client.products`."""
-        return await self._take(self._calls.products())
+        return await self._run(self._calls.products())
 
     async def get(self, inspection_id: str) -> Result:
         """As `Client.get`."""
-        return await self._take(self._calls.get(inspection_id))
+        return await self._run(self._calls.get(inspection_id))
 
     async def wait(self, inspection_id: str, seconds: float = 60.0, every_s: float = 0.25) -> Result:
         """As `Client.wait`."""
-        return await self._take(self._calls.wait(inspection_id, seconds, every_s))
+        return await self._run(self._calls.wait(inspection_id, seconds, every_s))
 
     async def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
         """As `Client.artifact`."""
-        return await self._take(self._calls.artifact(inspection_id, name))
+        return await self._run(self._calls.artifact(inspection_id, name))
 
     async def history_page(
         self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
     ) -> HistoryPage:
         """As `Client.history_page`."""
-        return await self._take(self._calls.history_page(after, limit, filters))
+        return await self._run(self._calls.history_page(after, limit, filters))
 
     async def history(
         self, *, after: str | None = None, filters: Mapping[str, str] | None = None
@@ -250,18 +279,18 @@ class AsyncClient:
         self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
     ) -> AsyncGenerator[ServerEvent, None]:
         """As `Client.events`."""
-        trail = Trail(self._calls, last_event_id, product, station)
+        cursor = EventCursor(self._calls, last_event_id, product, station)
         while True:
             failure: httpx.TransportError | ApiError | None = None
             try:
-                async for event in self._stream(trail.request()):
-                    if trail.passes(event):
+                async for event in self._stream(cursor.request()):
+                    if cursor.advance_to(event):
                         yield event
             except (httpx.TransportError, ApiError) as error:
                 failure = error
-            await asyncio.sleep(trail.pause_s(failure))
+            await asyncio.sleep(cursor.pause_s(failure))
 
-    async def _stream(self, request: Send) -> AsyncIterator[ServerEvent]:
+    async def _stream(self, request: RequestStep) -> AsyncIterator[ServerEvent]:
         reader = EventReader()
         async with self._http.stream(request.method, request.path, **request.options) as answer:
             if not answer.is_success:
@@ -271,8 +300,8 @@ class AsyncClient:
                 for event in reader.feed(chunk):
                     yield event
 
-    async def _take(self, steps: Steps[T]) -> T:
-        outcome: Outcome = None
+    async def _run(self, steps: Steps[T]) -> T:
+        outcome: StepResult = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -281,8 +310,8 @@ class AsyncClient:
                 return value
             outcome = await self._step(step)
 
-    async def _step(self, step: Send | Pause) -> Outcome:
-        if isinstance(step, Pause):
+    async def _step(self, step: RequestStep | PauseStep) -> StepResult:
+        if isinstance(step, PauseStep):
             await asyncio.sleep(step.seconds)
             return None
         try:

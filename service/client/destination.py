@@ -1,4 +1,4 @@
-"""Whose images a camera command posts, and what it says of each: fields for all, and what each file's name holds."""
+"""Where a camera command posts its images, and the fields that it sends with each of them."""
 
 from __future__ import annotations
 
@@ -13,56 +13,69 @@ from service.client.client import Client
 from service.contract import Result, Traceability
 
 FIELDS = (*Traceability.model_fields, "priority", "deadline_ms")
-"""What may be said of an image: see docs/api.md."""
+"""Fields that an image may have: see docs/api.md."""
 
 
 class NameDoesNotMatch(Exception):
-    """A file's name does not say what it has to say."""
+    """A file's name does not match the pattern that its fields are taken from."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The fields that are sent with each image."""
+    """The fields that are sent with each image: some for all images, others taken from each file's name."""
 
     fixed: Mapping[str, str] = field(default_factory=dict)
     pattern: re.Pattern[str] | None = None
-    """Searched in the file's path within the folder; its named groups are fields, and win over the fixed ones."""
+    """Searched in the file's path within the folder; its named groups are fields and override the fixed ones."""
 
     @classmethod
     def parse(cls, given: Sequence[str], pattern: str | None) -> Self:
-        """Of `name=value` words and a regular expression. ValueError says what is wrong with which."""
+        """Return the labels of `name=value` words and a regular expression.
+
+        Raises:
+            ValueError: if a word, a field or the expression is not valid; the message says which.
+        """
         if wrong := next((word for word in given if "=" not in word), None):
-            raise ValueError(f"{wrong!r} is no field: give NAME=VALUE, such as lot=L-42")
+            raise ValueError(f"{wrong!r} is not a field: give NAME=VALUE, such as lot=L-42")
         fixed = dict(word.split("=", 1) for word in given)
         compiled = None if pattern is None else _compiled(pattern)
         named = set(compiled.groupindex) if compiled else set()
         if unknown := sorted((fixed.keys() | named) - set(FIELDS)):
-            raise ValueError(f"unknown field {', '.join(unknown)}: there are {', '.join(FIELDS)}")
+            raise ValueError(f"unknown field {', '.join(unknown)}: choose from {', '.join(FIELDS)}")
         _check(fixed)
         return cls(fixed, compiled)
 
-    def of(self, file: str) -> dict[str, str]:
-        """The fields of one file, by its path within the folder. NameDoesNotMatch."""
+    def fields_for(self, file: str) -> dict[str, str]:
+        """Return the fields of one file, given its path within the folder.
+
+        Raises:
+            NameDoesNotMatch: if the pattern is not in the path.
+        """
         if self.pattern is None:
             return dict(self.fixed)
-        found = self.pattern.search(file)
-        if found is None:
+        match = self.pattern.search(file)
+        if match is None:
             raise NameDoesNotMatch(f"not sent: its name does not match {self.pattern.pattern!r}")
-        return {**self.fixed, **{name: value for name, value in found.groupdict().items() if value}}
+        return {**self.fixed, **{name: value for name, value in match.groupdict().items() if value}}
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A product, a station, or a product's station; and the labels of its images."""
+    """What images are posted to: a product, a station, or both; and the labels of the images."""
 
     product: str | None = None
-    """None: the one that the station is set to."""
+    """None: the product that is set for the station."""
     station: str | None = None
     labels: Labels = field(default_factory=Labels)
 
     def post(self, client: Client, file: str, image: bytes, key: str) -> Result:
-        """Posts one image. ClientError; NameDoesNotMatch."""
-        fields = self.labels.of(file)
+        """Post one image and return its inspection.
+
+        Raises:
+            NameDoesNotMatch: if the file's name lacks the fields that it must hold.
+            ClientError: if the service refuses the image or cannot be reached.
+        """
+        fields = self.labels.fields_for(file)
         if self.product is None:
             return client.submit(None, image, station=self.station, idempotency_key=key, fields=fields)
         station = {} if self.station is None else {"station": self.station}
@@ -73,14 +86,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     if not compiled.groupindex:
         raise ValueError(f"{pattern!r} names no field: give one such as '(?P<serial>SN[0-9]+)'")
     return compiled
 
 
 def _check(fixed: Mapping[str, str]) -> None:
-    """What every image would be refused for is found before the first."""
+    """Raise ValueError for a value that the service would refuse with every image."""
     try:
         Traceability.model_validate({name: value for name, value in fixed.items() if name in Traceability.model_fields})
     except ValidationError as error:

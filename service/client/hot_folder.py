@@ -1,10 +1,11 @@
-"""A hot folder: image files that a camera or another program puts there are posted, each one once.
+"""A hot folder: image files that a camera or another program puts into it are posted, each one once.
 
-    look → settled → sent → written to the journal → moved away, or left
+    found → settled → sent → written to the journal → moved away, or left
 
-A file is complete when its size and time have stood still for a while; what is moved in stands still from the start.
-The journal remembers what was sent, so that a restart sends nothing again. Where the journal was lost, or the restart
-came between sending and remembering, the Idempotency-Key made of name and content makes it the same inspection.
+A file counts as complete when its size and time have not changed for a while; a file that is moved into the folder does
+not change from the start. The journal lists what was sent, so a restart sends nothing again. If the journal was lost,
+or the restart came between sending and writing, the idempotency key, made of name and content, makes it the same
+inspection.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.client.camera import SUFFIXES, Shot, image_key
+from service.client.camera import SUFFIXES, CameraShot, image_key
 from service.client.client import ApiError, Client, ClientError
 from service.client.destination import Destination, NameDoesNotMatch
-from service.client.journal import JOURNAL, Journal, Sent, Stamp
+from service.client.journal import JOURNAL, Journal, SentFile, Stamp
 
 REFUSED = "refused"
-"""Folder for images that the service does not take, under the one that files are moved to."""
+"""Name of the folder for images that the service refuses; it lies in the folder that files are moved to."""
 _OF_THE_IMAGE = frozenset({400, 413, 415, 422})
-"""Statuses that the same image would get again."""
-_KNOWN = 409
-"""Name and content make the key: before the journal was lost the image was posted, and the options were others then."""
+"""Statuses that are due to the image: it would get them again."""
+_POSTED_BEFORE = 409
+"""Status for a key that was used with other options: the image was posted before, and the journal was lost."""
 PUT_OFF_S = 5.0
-"""Between two looks where nothing can be posted."""
-_POLLED_AT_ONCE = 50
+"""Seconds between two polls of the folder while nothing can be posted."""
+_RESULTS_PER_POLL = 50
+"""Awaited results that are asked for between two polls of the folder."""
 
 
 class PutOff(Exception):
-    """Nothing can be posted now: the service, the folder or the journal is away. The next look tries again."""
+    """Nothing can be posted now: the service, the folder or the journal is not available. The next poll tries again."""
 
     def __init__(self, file: str, reason: str) -> None:
         super().__init__(f"{file}: {reason}")
@@ -43,15 +45,18 @@ class PutOff(Exception):
 
 
 class Settling:
-    """Knows which files have stood still for long enough."""
+    """Finds the files that have not changed for long enough."""
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
         self._since: dict[str, tuple[Stamp, float]] = {}
 
     def settled(self, files: Mapping[str, Stamp], now: float) -> list[str]:
-        """Those that have not changed for `settle_s`, by the times of these calls, the oldest first. An empty file is
-        one that somebody is about to write."""
+        """Return the names of the files that have not changed for `settle_s`, the oldest first.
+
+        How long a file has not changed is measured between these calls, not by its time, which another machine's clock
+        may have set. An empty file never counts as complete: its content is still to be written.
+        """
         before = self._since
         self._since = {
             name: before[name] if name in before and before[name][0] == stamp else (stamp, now)
@@ -63,28 +68,36 @@ class Settling:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A shot whose result is awaited."""
+    """An image whose result is awaited, until a time of time.monotonic."""
 
-    shot: Shot
+    shot: CameraShot
     until: float
 
 
 class HotFolder:
-    """Posts what appears in a folder."""
+    """Posts the images that appear in a folder."""
 
     def __init__(
         self,
         client: Client,
-        addressee: Destination,
+        destination: Destination,
         folder: Path,
         *,
         move_to: Path | None = None,
         settle_s: float = 1.0,
         every_s: float = 0.5,
     ) -> None:
-        """`move_to`: where files go when the service has them; None: they stay. `every_s`: between two looks. OSError
-        if the folder or its journal cannot be read and written."""
-        self._client, self._addressee = client, addressee
+        """Open the folder and its journal.
+
+        Args:
+            move_to: folder for files that the service has accepted; None: they stay where they are.
+            settle_s: how long a file must not change before it is posted, in seconds.
+            every_s: seconds between two polls of the folder.
+
+        Raises:
+            OSError: if the folder or its journal cannot be read and written.
+        """
+        self._client, self._destination = client, destination
         self._folder = folder.resolve()
         self._move_to = None if move_to is None else move_to.resolve()
         self._every_s = every_s
@@ -93,15 +106,19 @@ class HotFolder:
         self._unmovable: set[str] = set()
         self._left: dict[str, Stamp] = {}
 
-    def run(self, stopped: threading.Event, wait_s: float | None) -> Iterator[Shot]:
-        """Each image's outcome, as it comes, until stopped. `wait_s`: for its result; None: not."""
+    def run(self, stopped: threading.Event, wait_s: float | None) -> Iterator[CameraShot]:
+        """Yield each image's outcome as it comes, until `stopped` is set.
+
+        Args:
+            wait_s: how long to wait for each result, in seconds; None: do not wait.
+        """
         waiting: list[_Waiting] = []
-        told: str | None = None
+        last_reason: str | None = None
         while not stopped.is_set():
             pause_s = self._every_s
             try:
                 for shot in self.poll():
-                    told = None
+                    last_reason = None
                     if wait_s is None or shot.inspection is None or shot.inspection.state.final:
                         yield shot
                     else:
@@ -110,16 +127,20 @@ class HotFolder:
                         return
             except PutOff as error:
                 pause_s = PUT_OFF_S
-                if told != (told := error.reason):
-                    yield Shot(file=error.file, error=f"tried again later: {error.reason}")
-            yield from self._developed(waiting, stopped)
+                if last_reason != (last_reason := error.reason):  # a lasting outage is reported once
+                    yield CameraShot(file=error.file, error=f"tried again later: {error.reason}")
+            yield from self._results(waiting, stopped)
             stopped.wait(pause_s)
 
-    def poll(self) -> Iterator[Shot]:
-        """Posts what is complete and was not posted yet. PutOff where nothing can be posted now."""
+    def poll(self) -> Iterator[CameraShot]:
+        """Post the files that are complete and not posted yet; yield their outcomes.
+
+        Raises:
+            PutOff: if nothing can be posted now.
+        """
         files = self._files()
         for name in self._settling.settled(files, time.monotonic()):
-            known = self._journal.of(name)
+            known = self._journal.find(name)
             if known is not None and known.stamp == files[name]:
                 self._move_once(known)
                 continue
@@ -130,7 +151,7 @@ class HotFolder:
     def _files(self) -> dict[str, Stamp]:
         try:
             if not self._folder.is_dir():
-                raise FileNotFoundError(f"{self._folder} is not there")
+                raise FileNotFoundError(f"folder {self._folder} does not exist")
             files = dict(_images(self._folder, self._move_to))
             self._journal.keep_only(files)
         except OSError as error:
@@ -139,103 +160,109 @@ class HotFolder:
         self._unmovable &= files.keys()
         return files
 
-    def _post(self, name: str, stamp: Stamp, known: Sent | None) -> Shot | None:
-        """None: nothing to post, after all."""
+    def _post(self, name: str, stamp: Stamp, known: SentFile | None) -> CameraShot | None:
+        """Post one file; return None if it turns out that there is nothing to post or to report."""
         try:
             content = (self._folder / name).read_bytes()
-            if _stamp(self._folder / name) != stamp:
+            if _stamp(self._folder / name) != stamp:  # it changed while it was read: the next poll finds it again
                 return None
         except OSError as error:
-            return self._told_once(name, stamp, error)
+            return self._report_once(name, stamp, error)
         digest = hashlib.sha256(content).hexdigest()
-        sent = Sent(file=name, size=stamp.size, modified_ns=stamp.modified_ns, sha256=digest)
+        sent = SentFile(file=name, size=stamp.size, modified_ns=stamp.modified_ns, sha256=digest)
         try:
             if known is not None and known.sha256 == digest:  # touched, or written again as it was
                 self._finish(known.model_copy(update={"size": stamp.size, "modified_ns": stamp.modified_ns}))
                 return None
             return self._send(sent, content)
         except NameDoesNotMatch as error:
-            return self._told_once(name, stamp, error)
+            return self._report_once(name, stamp, error)
         except (ClientError, OSError) as error:
             raise PutOff(name, str(error)) from error
 
-    def _told_once(self, name: str, stamp: Stamp, error: Exception) -> Shot | None:
-        """It stays, and is looked at again; to say so once is enough."""
+    def _report_once(self, name: str, stamp: Stamp, error: Exception) -> CameraShot | None:
+        """Return the error of a file that stays and is tried again; None if it was reported before."""
         if isinstance(error, FileNotFoundError) or self._left.get(name) == stamp:
             return None
         self._left[name] = stamp
-        return Shot(file=name, error=str(error))
+        return CameraShot(file=name, error=str(error))
 
-    def _send(self, sent: Sent, content: bytes) -> Shot:
+    def _send(self, sent: SentFile, content: bytes) -> CameraShot:
         key = image_key("", sent.file, content)
         try:
-            inspection = self._addressee.post(self._client, sent.file, content, key)
+            inspection = self._destination.post(self._client, sent.file, content, key)
         except ApiError as error:
-            if error.status == _KNOWN:
-                return Shot(file=sent.file, error=self._finish(sent) or f"posted before, with other fields: {error}")
+            if error.status == _POSTED_BEFORE:
+                conflict = self._finish(sent) or f"posted before, with other fields: {error}"
+                return CameraShot(file=sent.file, error=conflict)
             if error.status not in _OF_THE_IMAGE:
                 raise
             problem = self._finish(sent.model_copy(update={"refused": str(error)}))
-            return Shot(file=sent.file, error=problem or str(error))
+            return CameraShot(file=sent.file, error=problem or str(error))
         problem = self._finish(sent.model_copy(update={"inspection_id": inspection.id}))
-        return Shot(file=sent.file, inspection=inspection, error=problem)
+        return CameraShot(file=sent.file, inspection=inspection, error=problem)
 
-    def _finish(self, sent: Sent) -> str | None:
-        """Remembers, and moves the file away where that is wanted; what went wrong with that."""
+    def _finish(self, sent: SentFile) -> str | None:
+        """Write the file to the journal and move it away if wanted; return why it was not moved."""
         self._journal.add(sent)
         return self._move_once(sent)
 
-    def _move_once(self, sent: Sent) -> str | None:
+    def _move_once(self, sent: SentFile) -> str | None:
+        """Move the file away if wanted; return why that failed, the first time only."""
         if self._move_to is None or sent.file in self._unmovable:
             return None
         source = self._folder / sent.file
         try:
-            if _stamp(source) != sent.stamp:  # written anew meanwhile: the next look posts it
+            if _stamp(source) != sent.stamp:  # it was written again meanwhile: the next poll posts it
                 return None
             _move(source, self._target(self._move_to, sent))
-        except FileNotFoundError:  # somebody else took it away
+        except FileNotFoundError:  # another program removed it
             return None
         except OSError as error:
             self._unmovable.add(sent.file)
-            return f"done with, but not moved: {error}"
+            return f"posted, but not moved: {error}"
         return None
 
-    def _target(self, move_to: Path, sent: Sent) -> Path:
+    def _target(self, move_to: Path, sent: SentFile) -> Path:
         target = (move_to / REFUSED if sent.refused else move_to) / sent.file
         if not target.exists():
             return target
         return target.with_name(f"{target.stem}-{sent.sha256[:8]}{target.suffix}")
 
-    def _developed(self, waiting: list[_Waiting], stopped: threading.Event) -> Iterator[Shot]:
-        """Those that have ended, or were waited for long enough: taken out of the list. A service that is away is asked
-        once: each question lasts as long as the client is patient."""
-        for one in waiting[:_POLLED_AT_ONCE]:
+    def _results(self, waiting: list[_Waiting], stopped: threading.Event) -> Iterator[CameraShot]:
+        """Yield images whose inspection has ended, or was awaited for long enough, and remove them from the list."""
+        for one in waiting[:_RESULTS_PER_POLL]:
             if stopped.is_set():
                 return
             try:
-                shot = self._asked(one)
-            except ClientError:
+                shot = self._result(one)
+            except ClientError:  # the service is away, and each further request would take the client's whole patience
                 return
             if shot is not None:
                 waiting.remove(one)
                 yield shot
 
-    def _asked(self, waiting: _Waiting) -> Shot | None:
-        """The shot with its result; None while it may still come. ClientError: there is no service to ask."""
+    def _result(self, waiting: _Waiting) -> CameraShot | None:
+        """Return the image with its result; None while the result may still come.
+
+        Raises:
+            ClientError: if the service cannot be reached.
+        """
         assert waiting.shot.inspection is not None
         try:
-            found = self._client.get(waiting.shot.inspection.id)
+            inspection = self._client.get(waiting.shot.inspection.id)
         except ApiError as error:
             return waiting.shot.model_copy(update={"error": str(error)})
-        if found.state.final:
-            return waiting.shot.model_copy(update={"inspection": found})
+        if inspection.state.final:
+            return waiting.shot.model_copy(update={"inspection": inspection})
         if time.monotonic() < waiting.until:
             return None
-        return waiting.shot.model_copy(update={"error": f"inspection {found.id} is still {found.state.value}"})
+        problem = f"inspection {inspection.id} is still {inspection.state.value}"
+        return waiting.shot.model_copy(update={"error": problem})
 
 
 def _images(folder: Path, move_to: Path | None) -> Iterator[tuple[str, Stamp]]:
-    """Name relative to the folder, and stamp, of every image file there; hidden ones are being written by somebody."""
+    """Yield name (relative to the folder) and stamp of every image file; hidden files are still being written."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
@@ -248,8 +275,8 @@ def _images(folder: Path, move_to: Path | None) -> Iterator[tuple[str, Stamp]]:
 
 
 def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns)
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _move(source: Path, target: Path) -> None:

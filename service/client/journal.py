@@ -1,4 +1,4 @@
-"""What a hot folder has sent, in a file within it: one line for each image file that is done with."""
+"""The journal of a hot folder: a file in that folder with one line for each image file that was dealt with."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import ValidationError
 
-from model_store.files import replace_file
 from service.contract import Message
 
 JOURNAL = ".glad-sent.jsonl"
@@ -19,14 +19,14 @@ _SPARE_LINES = 1000
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells that a file has changed."""
+    """Size and time of a file; if they differ, the file has changed."""
 
     size: int
     modified_ns: int
 
 
-class Sent(Message):
-    """A line of the journal: one file that is done with."""
+class SentFile(Message):
+    """A line of the journal: one file that the service has accepted or refused."""
 
     file: str
     size: int
@@ -37,35 +37,44 @@ class Sent(Message):
 
     @property
     def stamp(self) -> Stamp:
-        """The file's stamp when it was sent."""
+        """The file's size and time when it was sent."""
         return Stamp(self.size, self.modified_ns)
 
 
 class Journal:
-    """What was sent of the files that are still there. Durable; a line that was cut off is as if it were not there."""
+    """The files of a folder that were sent. It survives a power cut; a line that was cut off is ignored."""
 
     def __init__(self, path: Path) -> None:
-        """OSError if it cannot be read."""
+        """Read the journal, if there is one.
+
+        Raises:
+            OSError: if it cannot be read or written.
+        """
         self._path = path
-        self._sent: dict[str, Sent] = {}
+        self._sent: dict[str, SentFile] = {}
         self._lines = 0
         self._torn = False
-        """The last line may have been written in part."""
+        """Whether the last line may be incomplete, because writing it failed."""
         with contextlib.suppress(FileNotFoundError):
             for line in path.read_bytes().splitlines():
                 self._lines += 1
                 with contextlib.suppress(ValidationError):
-                    sent = Sent.model_validate_json(line)
+                    sent = SentFile.model_validate_json(line)
                     self._sent[sent.file] = sent
         self._write_all()
 
-    def of(self, file: str) -> Sent | None:
-        """What is known of the file of this name."""
+    def find(self, file: str) -> SentFile | None:
+        """Return the line about the file of this name; None if it was not sent."""
         return self._sent.get(file)
 
-    def add(self, sent: Sent) -> None:
-        """Remembers, through a power cut too. OSError if it cannot be written."""
+    def add(self, sent: SentFile) -> None:
+        """Add a line; when this returns, it is on disk.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
         line = sent.model_dump_json(exclude_none=True).encode() + b"\n"
+        # After an incomplete line a new one is begun first, so that only that line is lost.
         line, self._torn = b"\n" + line if self._torn else line, True
         with self._path.open("ab") as target:
             target.write(line)
@@ -76,8 +85,8 @@ class Journal:
         self._lines += 1
 
     def keep_only(self, files: Mapping[str, Stamp]) -> None:
-        """Forgets the files that are gone, and makes the journal short again when most of it is about such. Where the
-        journal is gone too, the folder is: a network share that will come back."""
+        """Forget the files that are gone; rewrite the journal when most of its lines are about such files."""
+        # A missing journal means that the whole folder is gone: a network share that will come back with its files.
         if self._sent and not self._path.exists():
             return
         self._sent = {name: sent for name, sent in self._sent.items() if name in files}
@@ -85,8 +94,26 @@ class Journal:
             self._write_all()
 
     def _write_all(self) -> None:
-        """Also ends a line that was cut off, so that the next one does not lengthen it."""
+        """Write the journal anew, without lines that were cut off: the next line would become a part of such a line."""
         if self._lines:
             lines = [sent.model_dump_json(exclude_none=True) + "\n" for sent in self._sent.values()]
-            replace_file(self._path, "".join(lines).encode())
+            _replace_file(self._path, "".join(lines).encode())
             self._lines = len(lines)
+
+
+def _replace_file(target: Path, content: bytes) -> None:
+    """Replace a file in one durable step: after a power cut it holds the old bytes or the new ones."""
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # makes the new name durable; the file's own fsync does not
+    finally:
+        os.close(folder)

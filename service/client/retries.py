@@ -1,7 +1,8 @@
-"""What the clients say to the service, and when they say it again: written once, for threads and for asyncio.
+"""The requests of the client and their retries, written once for threads and for asyncio; and the client's errors.
 
-A call is a generator of steps: `Send` a request, `Pause` for a while. A client takes each step in its own way, gives
-back what came of it, and has the call's return value in the end. Nothing here touches a network or a clock's sleep.
+A call is a generator of steps: a request to send, or a pause. The client takes each step in its own way (blocking or
+awaiting), sends the result back into the generator, and gets the call's return value in the end. Nothing here opens a
+connection or sleeps.
 
 ClientError
  ├── ApiError       the service refused: its problem+json, with status, title and detail
@@ -27,12 +28,12 @@ from service.contract import LONGEST_WAIT_S, ArtifactName, Result
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 SILENCE_S = 60.0
-"""An event stream that is silent for so long, heartbeats included, is cut off and opened again."""
+"""An event stream that is silent for so long, without even a heartbeat, is closed and opened again."""
 LONGEST_PAUSE_S = 5.0
 
 
 class ClientError(Exception):
-    """Base of what the client raises."""
+    """Base of the client's errors."""
 
 
 class ApiError(ClientError):
@@ -44,27 +45,27 @@ class ApiError(ClientError):
 
 
 class Unreachable(ClientError):
-    """The service gave no answer, or none but "later", for longer than the client's patience."""
+    """The service gave no answer, or only 429 and 503, for longer than the client's patience."""
 
 
 class NotFinished(ClientError):
-    """The inspection has not ended yet."""
+    """The inspection has not ended in the time that was given to `wait`."""
 
 
 @dataclass(frozen=True)
 class HistoryPage:
-    """Some ended inspections, in the order in which they ended."""
+    """One page of ended inspections, in the order in which they ended."""
 
     inspections: tuple[Result, ...]
     next: str
-    """Go on from here, now or later."""
+    """Cursor of the next page; it stays valid."""
     more: bool
-    """False: nothing more for now."""
+    """Whether there is a further page now."""
 
 
 @dataclass(frozen=True)
-class Send:
-    """A step: this request. What comes of it is its answer, or the error of the way."""
+class RequestStep:
+    """A step: send this request. Its result is the response, or the error of the connection."""
 
     method: str
     path: str
@@ -72,32 +73,36 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Pause:
-    """A step: so many seconds of nothing."""
+class PauseStep:
+    """A step: wait for this many seconds. Its result is None."""
 
     seconds: float
 
 
-Outcome = httpx.Response | httpx.TransportError | None
-"""What came of a step; None of a pause."""
+StepResult = httpx.Response | httpx.TransportError | None
+"""Result of a step."""
 T = TypeVar("T")
-Steps = Generator[Send | Pause, Outcome, T]
+Steps = Generator[RequestStep | PauseStep, StepResult, T]
 
 
 @dataclass(frozen=True)
-class Calls:
-    """The calls of one service."""
+class ApiCalls:
+    """The calls to one service, each as a generator of steps."""
 
     url: str
     patience_s: float
-    """How long one call goes on retrying."""
+    """How long one call keeps retrying."""
     timeout_s: float
     """How long one attempt waits for bytes."""
 
     def submit(
         self, address: str, image: bytes, idempotency_key: str | None, wait_s: int, fields: Mapping[str, str] | None
     ) -> Steps[Result]:
-        """Every attempt has the same key, so a retry never makes a second inspection. `address`: see `address_of`."""
+        """Submit an image; every attempt has the same key, so a retry never makes a second inspection.
+
+        Args:
+            address: the result of `submission_path`.
+        """
         if not 0 <= wait_s <= LONGEST_WAIT_S:
             raise ValueError(f"wait_s is {wait_s}; it must be 0 to {LONGEST_WAIT_S}: use wait() for longer")
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": "application/octet-stream"}
@@ -109,81 +114,93 @@ class Calls:
             "params": dict(fields or {}),
             "timeout": self.timeout_s + wait_s,
         }
-        answer = yield from self._answer(Send("POST", f"{address}/inspections", options))
+        answer = yield from self._request(RequestStep("POST", f"{address}/inspections", options))
         return Result.model_validate_json(answer.content)
 
     def products(self) -> Steps[tuple[str, ...]]:
-        """Names of all products."""
-        answer = yield from self._answer(Send("GET", "/v1/products"))
+        """Get the names of all products."""
+        answer = yield from self._request(RequestStep("GET", "/v1/products"))
         return tuple(entry["product"] for entry in answer.json()["products"])
 
     def get(self, inspection_id: str) -> Steps[Result]:
-        """The inspection as it stands."""
-        answer = yield from self._answer(Send("GET", _path("inspections", inspection_id)))
+        """Get the inspection in its current state."""
+        answer = yield from self._request(RequestStep("GET", _path("inspections", inspection_id)))
         return Result.model_validate_json(answer.content)
 
     def wait(self, inspection_id: str, seconds: float, every_s: float) -> Steps[Result]:
-        """Asks until the inspection has ended."""
+        """Get the inspection again and again until it has ended."""
         deadline = time.monotonic() + seconds
-        while not (found := (yield from self.get(inspection_id))).state.final:
+        while not (inspection := (yield from self.get(inspection_id))).state.final:
             if time.monotonic() >= deadline:
-                raise NotFinished(f"inspection {inspection_id} is {found.state} after {seconds:g} s: wait longer")
-            yield Pause(min(every_s, max(0.0, deadline - time.monotonic())))
-        return found
+                raise NotFinished(f"inspection {inspection_id} is {inspection.state} after {seconds:g} s: wait longer")
+            yield PauseStep(min(every_s, max(0.0, deadline - time.monotonic())))
+        return inspection
 
     def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[HistoryPage]:
-        """One page behind the cursor."""
+        """Get one page of ended inspections after the cursor."""
         params = {**(filters or {}), "limit": str(limit), **({} if after is None else {"after": after})}
-        answer = yield from self._answer(Send("GET", "/v1/inspections", {"params": params}))
+        answer = yield from self._request(RequestStep("GET", "/v1/inspections", {"params": params}))
         page = answer.json()
-        found = tuple(Result.model_validate(one) for one in page["inspections"])
-        return HistoryPage(found, page["next"], page["more"])
+        inspections = tuple(Result.model_validate(one) for one in page["inspections"])
+        return HistoryPage(inspections, page["next"], page["more"])
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> Steps[bytes]:
-        """One picture of an inspection, or its map."""
-        return (yield from self._answer(Send("GET", _path("inspections", inspection_id, name)))).content
+        """Get one picture of an inspection, or its anomaly map."""
+        return (yield from self._request(RequestStep("GET", _path("inspections", inspection_id, name)))).content
 
-    def _answer(self, request: Send) -> Steps[httpx.Response]:
-        """The request, repeated while the service is away or busy. All calls here may be repeated safely."""
+    def _request(self, request: RequestStep) -> Steps[httpx.Response]:
+        """Send the request, and again while the service is away or busy; return a successful response."""
+        # Every call may be repeated: GET changes nothing, and a submission carries its idempotency key. If a connection
+        # broke after the service had taken the image, the next attempt gets the same inspection.
         deadline, attempt = time.monotonic() + self.patience_s, 0
         while True:
             attempt += 1
             outcome = yield request
             assert outcome is not None
             if isinstance(outcome, httpx.Response) and outcome.status_code not in RETRIED_STATUS:
-                return _accepted(outcome)
+                return _successful(outcome)
+            # Not `while now < deadline`: a pause that would end after the deadline is not begun, so that the caller is
+            # not kept waiting for an attempt that will not be made.
             pause_s = _pause_s(outcome, attempt)
             if time.monotonic() + pause_s > deadline:
                 raise Unreachable(
                     f"{self.url} did not take the request in {self.patience_s:g} s; last: {_reason(outcome)}"
                 )
-            yield Pause(pause_s)
+            yield PauseStep(pause_s)
 
 
-class Trail:
-    """Where a reader of the events is, and how long nothing came."""
+class EventCursor:
+    """The position of a reader in the event stream, and since when the stream has failed."""
 
-    def __init__(self, calls: Calls, last_event_id: str | None, product: str | None, station: str | None) -> None:
+    def __init__(self, calls: ApiCalls, last_event_id: str | None, product: str | None, station: str | None) -> None:
         given = {"product": product, "station": station}
         self._params = {name: value for name, value in given.items() if value is not None}
         self._calls, self._last_id = calls, last_event_id
         self._failing_since: float | None = None
 
-    def request(self) -> Send:
-        """Opens the stream where it broke."""
+    def request(self) -> RequestStep:
+        """Return the request that opens the stream after the last event."""
         headers = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
         timeout = httpx.Timeout(self._calls.timeout_s, read=SILENCE_S)
-        return Send("GET", "/v1/events", {"params": self._params, "headers": headers, "timeout": timeout})
+        return RequestStep("GET", "/v1/events", {"params": self._params, "headers": headers, "timeout": timeout})
 
-    def passes(self, event: ServerEvent) -> bool:
-        """Goes on to this event; True if it is one for the reader."""
-        self._last_id = event.id or self._last_id  # `reset` has none: whoever is cut off there asks as before
+    def advance_to(self, event: ServerEvent) -> bool:
+        """Move on to this event; return whether the reader is to see it."""
+        # A `reset` has no id: if the stream breaks there, it is opened with the id from before, and sends it again.
+        self._last_id = event.id or self._last_id
         self._failing_since = None
         return bool(event.type)
 
     def pause_s(self, error: httpx.TransportError | ApiError | None) -> float:
-        """How long to wait before the stream is opened again. The error, if it is not one of those that pass, or
-        Unreachable where they have lasted too long."""
+        """Return how many seconds to wait before the stream is opened again.
+
+        Args:
+            error: how the stream failed; None: it ended.
+
+        Raises:
+            ApiError: `error` itself, if opening the stream again cannot help.
+            Unreachable: if the stream has failed for longer than the client's patience.
+        """
         if isinstance(error, ApiError) and error.status not in RETRIED_STATUS:
             raise error
         self._failing_since = self._failing_since or time.monotonic()
@@ -192,16 +209,16 @@ class Trail:
             raise Unreachable(
                 f"{self._calls.url} gave no events for {self._calls.patience_s:g} s; last: {reason}"
             ) from error
-        return random.uniform(0.1, 0.5)
+        return random.uniform(0.1, 0.5)  # at random, so that after a restart all readers do not come at once
 
 
 def _path(*words: str) -> str:
-    """The address of these words, whatever letters they have."""
+    """Return the path of these words, with all special characters quoted."""
     return "/".join(("/v1", *(quote(word, safe="") for word in words)))
 
 
 def problem_of(answer: httpx.Response) -> ApiError:
-    """What a refusal says; its body has been read."""
+    """Return the error of a refusal whose body has been read: its problem+json, or whatever else it holds."""
     try:
         content = answer.json()
         return ApiError(answer.status_code, str(content["title"]), str(content.get("detail", "")))
@@ -209,8 +226,12 @@ def problem_of(answer: httpx.Response) -> ApiError:
         return ApiError(answer.status_code, answer.reason_phrase, answer.text[:200])
 
 
-def address_of(product: str | None, station: str | None) -> str:
-    """Of a product, or of a station whose product others set."""
+def submission_path(product: str | None, station: str | None) -> str:
+    """Return the path of a product, or of a station that has a product.
+
+    Raises:
+        ValueError: if not exactly one of them is given.
+    """
     if (product is None) == (station is None):
         raise ValueError("give a product, or None and a station; a product's station goes into the fields")
     if station is not None:
@@ -219,7 +240,7 @@ def address_of(product: str | None, station: str | None) -> str:
     return _path("products", product)
 
 
-def _accepted(answer: httpx.Response) -> httpx.Response:
+def _successful(answer: httpx.Response) -> httpx.Response:
     if answer.is_success:
         return answer
     raise problem_of(answer)
@@ -232,8 +253,9 @@ def _reason(outcome: httpx.Response | httpx.TransportError) -> str:
 
 
 def _pause_s(outcome: httpx.Response | httpx.TransportError, attempt: int) -> float:
-    """As long as the service asks, in seconds; else longer each time, and never quite as long as others wait."""
+    """Return the seconds to wait before the next attempt: what Retry-After says, else longer each time."""
     text = outcome.headers.get("Retry-After", "") if isinstance(outcome, httpx.Response) else ""
     if text.isdigit():
         return float(text)
+    # The random factor keeps cameras that failed together from coming back together.
     return min(LONGEST_PAUSE_S, 0.1 * math.exp2(min(attempt, 10))) * random.uniform(0.5, 1.0)

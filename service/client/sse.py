@@ -1,4 +1,4 @@
-"""Reading a stream of server-sent events (WHATWG HTML, section 9.2.6), without a network."""
+"""A parser of server-sent events (WHATWG HTML, section 9.2.6); it does no input or output."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ class ServerEvent:
     """One event of `GET /v1/events`."""
 
     id: str | None
-    """The last id that the stream told: send it as `last_event_id` to go on behind this event."""
+    """The last id that the stream sent: pass it as `last_event_id` to continue after this event."""
     type: str
-    """`inspection.done` and its like; `reset` where events were lost; "" where only the id moved."""
+    """`inspection.done` and the like; `reset` where events were lost; "" where only the id changed."""
     data: dict[str, Any]
 
     @property
     def event(self) -> Event:
-        """The event of an inspection; ValueError for a `reset`, and for types of a newer service."""
+        """The event of an inspection.
+
+        Raises:
+            ValueError: for a `reset`, and for types that only a newer service has.
+        """
         return Event.model_validate(self.data)
 
 
 class EventReader:
-    """Makes events of a text that comes in pieces; what the end cuts off is dropped.
-
-    Lines end with a line feed alone, as this service writes them: text inside the JSON may hold other separators.
-    """
+    """Turns text that arrives in pieces into events; an event that the end cuts off is dropped."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -38,7 +39,8 @@ class EventReader:
         self._fields: dict[str, str] = {}
 
     def feed(self, chunk: str) -> Iterator[ServerEvent]:
-        """The events that this piece completes."""
+        """Yield the events that this piece completes."""
+        # Not splitlines(): the service ends lines with a line feed alone, and the JSON may hold other separators.
         *lines, self._rest = (self._rest + chunk).split("\n")
         for line in lines:
             name, _, value = line.partition(":")
@@ -57,7 +59,7 @@ class EventReader:
 
 
 def read_events(chunks: Iterable[str]) -> Iterator[ServerEvent]:
-    """The events in a text that comes in pieces."""
+    """Yield the events of a text that arrives in pieces."""
     reader = EventReader()
     for chunk in chunks:
         yield from reader.feed(chunk)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.client.camera import Camera, Shot, find_images, header, report, row
+from service.client.camera import CameraShot, LineCamera, find_images, header, make_report, row
 from service.client.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
 from service.client.destination import Destination, Labels
 from service.contract import (
@@ -288,9 +288,9 @@ class TestCamera:
         for name in ("1.png", "2.png", "3.png"):
             (tmp_path / name).write_bytes(name.encode())
         with Client(server.url, patience_s=5) as client:
-            camera = Camera(client, Destination("bracket"), rate=1000)
+            camera = LineCamera(client, Destination("bracket"), rate=1000)
             shots = list(camera.shoot(tmp_path, find_images(tmp_path), wait_s=5))
-            found = report(camera, shots, seconds=1.0)
+            found = make_report(camera, shots, seconds=1.0)
         assert [shot.file for shot in shots] == ["1.png", "2.png", "3.png"]
         assert (found.images, found.results) == (3, 2)
         assert [shot.error for shot in shots if shot.error] == ["415 Unknown format"]
@@ -303,7 +303,7 @@ class TestCamera:
         with Client(server.url) as client:
             for run in ("", "", "anew"):
                 list(
-                    Camera(client, Destination("bracket"), 1000, run).shoot(
+                    LineCamera(client, Destination("bracket"), 1000, run).shoot(
                         tmp_path, find_images(tmp_path), wait_s=None
                     )
                 )
@@ -318,22 +318,22 @@ class TestCamera:
             (tmp_path / name).write_bytes(b"image")
         labels = Labels.parse(["lot=L-42"], "(?P<serial>SN[0-9]+)")
         with Client(server.url) as client:
-            camera = Camera(client, Destination("bracket", "line-3", labels), 1000)
+            camera = LineCamera(client, Destination("bracket", "line-3", labels), 1000)
             sent, unsent = camera.shoot(tmp_path, find_images(tmp_path), wait_s=None)
-            assert report(camera, [sent], seconds=1.0).station == "line-3"
+            assert make_report(camera, [sent], seconds=1.0).station == "line-3"
         assert sent.is_accepted
         assert unsent.error == "not sent: its name does not match '(?P<serial>SN[0-9]+)'"
         paths = [path for _, path, _ in server.asked]
         assert paths == ["/v1/products/bracket/inspections?station=line-3&lot=L-42&serial=SN1"]
 
     def test_a_row_tells_verdict_score_step_and_latency(self) -> None:
-        words = row(Shot(file="good/1.png", inspection=inspection())).split()
+        words = row(CameraShot(file="good/1.png", inspection=inspection())).split()
         assert words == ["good/1.png", "review", "0.4321", "271", "15", "ms"]
         assert header().split() == ["file", "verdict", "score", "step", "latency"]
 
     def test_a_row_without_a_result_says_why(self) -> None:
-        assert "missing" in row(Shot(file="1.png", error="503 away"))
-        assert row(Shot(file="1.png", error="503 away")).endswith("503 away")
-        failed = row(Shot(file="1.png", inspection=inspection(State.FAILED)))
+        assert "missing" in row(CameraShot(file="1.png", error="503 away"))
+        assert row(CameraShot(file="1.png", error="503 away")).endswith("503 away")
+        failed = row(CameraShot(file="1.png", inspection=inspection(State.FAILED)))
         assert "failed" in failed
         assert failed.endswith("model_error: it broke")

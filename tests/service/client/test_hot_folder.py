@@ -16,11 +16,11 @@ import httpx
 import pytest
 import redis
 
-from service.client.camera import Shot
+from service.client.camera import CameraShot
 from service.client.client import Client
 from service.client.destination import Destination, Labels
 from service.client.hot_folder import HotFolder, PutOff, Settling, _Waiting
-from service.client.journal import JOURNAL, Journal, Sent, Stamp
+from service.client.journal import JOURNAL, Journal, SentFile, Stamp
 from service.contract import Result, State, Verdict
 from service.queue.jobs import JobQueue
 from service.settings import Settings
@@ -101,11 +101,11 @@ class TestSettling:
 
 
 class TestJournal:
-    SENT = Sent(file="a.png", size=3, modified_ns=1, sha256="00", inspection_id="1")
+    SENT = SentFile(file="a.png", size=3, modified_ns=1, sha256="00", inspection_id="1")
 
     def test_what_was_added_is_known_after_a_restart(self, tmp_path: Path) -> None:
         Journal(tmp_path / "journal").add(self.SENT)
-        assert Journal(tmp_path / "journal").of("a.png") == self.SENT
+        assert Journal(tmp_path / "journal").find("a.png") == self.SENT
 
     def test_a_line_that_was_cut_off_costs_that_line_only(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
@@ -114,7 +114,7 @@ class TestJournal:
         journal = Journal(path)
         journal.add(self.SENT.model_copy(update={"file": "c.png"}))
         again = Journal(path)
-        assert [again.of(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
+        assert [again.find(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
 
     def test_a_line_that_the_disk_did_not_take_costs_no_other_line(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
@@ -124,7 +124,7 @@ class TestJournal:
             journal.add(self.SENT.model_copy(update={"file": "b.png"}))
         journal.add(self.SENT.model_copy(update={"file": "c.png"}))
         again = Journal(path)
-        assert [again.of(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
+        assert [again.find(name) is not None for name in ("a.png", "b.png", "c.png")] == [True, False, True]
 
     def test_files_that_are_gone_are_forgotten_and_the_journal_stays_short(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
@@ -132,12 +132,12 @@ class TestJournal:
         for number in range(1001):
             journal.add(self.SENT.model_copy(update={"file": f"{number}.png"}))
         journal.keep_only({"7.png": Stamp(3, 1)})
-        assert journal.of("8.png") is None
+        assert journal.find("8.png") is None
         assert len(path.read_bytes().splitlines()) == 1001  # as long as 2 * 1 + 1000 lines may be, and no more
         journal.add(self.SENT)
         journal.add(self.SENT)
         journal.keep_only({"7.png": Stamp(3, 1)})
-        assert [Sent.model_validate_json(line).file for line in path.read_bytes().splitlines()] == ["7.png"]
+        assert [SentFile.model_validate_json(line).file for line in path.read_bytes().splitlines()] == ["7.png"]
 
     def test_a_share_that_is_away_with_its_journal_is_not_forgotten(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
@@ -145,7 +145,7 @@ class TestJournal:
         journal.add(self.SENT)
         path.rename(tmp_path / "away")
         journal.keep_only({})
-        assert journal.of("a.png") == self.SENT
+        assert journal.find("a.png") == self.SENT
 
 
 class TestHotFolder:
@@ -273,7 +273,7 @@ class TestHotFolder:
         hot = settled_at_once(service, folder)
         assert len(list(hot.poll())) == 1
         folder.rename(folder.with_name("away"))
-        with pytest.raises(PutOff, match="is not there"):
+        with pytest.raises(PutOff, match="does not exist"):
             list(hot.poll())
         folder.with_name("away").rename(folder)
         assert list(hot.poll()) == []
@@ -282,11 +282,11 @@ class TestHotFolder:
         self, service: Client, folder: Path
     ) -> None:
         labels = Labels.parse(["lot=L-42", "view=top"], r"(?P<serial>SN\d+)(_(?P<view>\w+))?")
-        addressee = Destination("toy", "line-3", labels)
+        destination = Destination("toy", "line-3", labels)
         put(folder, "SN17_side.png", at=1_700_000_000)
         put(folder, "SN18.png", at=1_700_000_001)
         put(folder, "nameless.png", at=1_700_000_002)
-        hot = HotFolder(service, addressee, folder, settle_s=0)
+        hot = HotFolder(service, destination, folder, settle_s=0)
         side, top, nameless = hot.poll()
         told = [
             (one.inspection.serial, one.inspection.view, one.inspection.lot, one.inspection.station)
@@ -316,8 +316,8 @@ class TestHotFolder:
         self, service: Client, folder: Path, client: redis.Redis, tmp_path: Path
     ) -> None:
         def sending(lot: str) -> HotFolder:
-            addressee = Destination("toy", labels=Labels({"lot": lot}))
-            return HotFolder(service, addressee, folder, move_to=done, settle_s=0)
+            destination = Destination("toy", labels=Labels({"lot": lot}))
+            return HotFolder(service, destination, folder, move_to=done, settle_s=0)
 
         done = tmp_path / "done"
         put(folder, "a.png")
@@ -360,7 +360,7 @@ class TestHotFolder:
         waiting = [_Waiting(shot, float("inf")) for shot in settled_at_once(service, folder).poll()]
         assert len(waiting) == 5
         with Asked("http://127.0.0.1:9", patience_s=0.1) as nobody:
-            assert list(settled_at_once(nobody, folder)._developed(waiting, threading.Event())) == []
+            assert list(settled_at_once(nobody, folder)._results(waiting, threading.Event())) == []
             assert nobody.count == 1
         assert len(waiting) == 5
 
@@ -369,7 +369,7 @@ class TestHotFolder:
     ) -> None:
         put(folder, "a.png", at=1_700_000_000)
         put(folder, "b.png", at=1_700_000_001)
-        stopped, seen = threading.Event(), list[Shot]()
+        stopped, seen = threading.Event(), list[CameraShot]()
         hot = HotFolder(service, Destination("toy"), folder, settle_s=0, every_s=0.01)
 
         def watch() -> None:
@@ -437,10 +437,10 @@ def test_the_command_watches_until_sigterm_and_posts_nothing_twice_after_a_kill(
         (["--product", "toy", "--watch", "--again"], "leave out --limit, --again and --json"),
         (["--product", "toy", "--move-to", "x"], "give --watch with it"),
         ([], "say what the images show: --product, or --station"),
-        (["--station", "line-3", "--field", "lot"], "'lot' is no field: give NAME=VALUE, such as lot=L-42"),
-        (["--station", "line-3", "--field", "colour=red"], "unknown field colour: there are serial, lot, view"),
+        (["--station", "line-3", "--field", "lot"], "'lot' is not a field: give NAME=VALUE, such as lot=L-42"),
+        (["--station", "line-3", "--field", "colour=red"], "unknown field colour: choose from serial, lot, view"),
         (["--station", "line-3", "--field", "captured_at=today"], "captured_at is 'today'"),
-        (["--station", "line-3", "--name-pattern", "("], "'(' is no regular expression"),
+        (["--station", "line-3", "--name-pattern", "("], "'(' is not a regular expression"),
         (["--station", "line-3", "--name-pattern", "SN"], "'SN' names no field: give one such as"),
     ],
 )

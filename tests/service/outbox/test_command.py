@@ -98,7 +98,7 @@ def test_the_dead_are_discarded_only_when_they_are_named(
     call: Call, letters: list[DeadLetter], client: redis.Redis
 ) -> None:
     assert "name the events by their ids, or give --all" in call("discard").output
-    assert "not among the dead: 1-1" in call("discard", "1-1").output
+    assert "not among the dead letters: 1-1" in call("discard", "1-1").output
     assert call("discard", letters[0].entry).stdout == "discarded 1\n"
     assert DeadLetters(client).all() == letters[1:]
 
