@@ -94,11 +94,11 @@ def replay(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
     """Deliver dead letters now, from this process; those that arrive are removed. Needs the webhooks' settings."""
-    from service.outbox.webhooks import Webhook
+    from service.outbox.webhooks import WebhookSink
     from service.queue.outbox import DeadLetters
 
     settings = _settings(data_dir)
-    webhooks = {webhook.name: webhook for webhook in (Webhook(url, settings) for url in settings.webhook_urls)}
+    webhooks = {webhook.name: webhook for webhook in (WebhookSink(url, settings) for url in settings.webhook_urls)}
     failed = 0
     with service_redis(settings) as client:
         for letter in _select(client, entries, every, sink):
@@ -159,9 +159,9 @@ def _as_json(letter: DeadLetter) -> dict[str, object]:
 def _settings(data_dir: Path | None = None) -> OutboxSettings:
     from pydantic import ValidationError
 
-    from service.outbox.settings import OutboxSettings, describe
+    from service.outbox.settings import OutboxSettings, describe_errors
 
     try:
         return OutboxSettings() if data_dir is None else OutboxSettings(data_dir=data_dir)
     except ValidationError as error:
-        give_up(describe(error))
+        give_up(describe_errors(error))

@@ -76,7 +76,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     from service.host.supervisor import Supervisor, SupervisorPlan, SupervisorTimeouts
     from service.outbox.settings import OutboxSettings
 
-    for_outbox = OutboxSettings.own_variables(os.environ)
+    for_outbox = OutboxSettings.outbox_variables(os.environ)
     plan = SupervisorPlan(
         data_dir=settings.data_dir.expanduser().absolute(),
         host=settings.host,
@@ -106,12 +106,12 @@ def _delivers() -> bool:
     """Return whether events are to be delivered; the command ends if the settings for it are not valid."""
     from pydantic import ValidationError
 
-    from service.outbox.settings import OutboxSettings, describe
+    from service.outbox.settings import OutboxSettings, describe_errors
 
     try:
         return OutboxSettings().delivers
     except ValidationError as error:
-        give_up(describe(error))
+        give_up(describe_errors(error))
 
 
 def _banner(address: ApiAddress, settings: Settings) -> str:

@@ -1,1 +1,1 @@
-"""The outbox: webhooks, MQTT and the daily archive, each a consumer group on the event stream. No torch."""
+"""The outbox: delivers events to webhooks, MQTT and a daily archive, each a consumer group on the event stream."""

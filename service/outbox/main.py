@@ -1,4 +1,4 @@
-"""The outbox process: one thread per sink, a health port, and a hold on the sinks."""
+"""The outbox process: one thread per sink, a health port, and the leases on its sinks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from service.host.child_process import EXIT_CONFIG
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects
 from service.host.shutdown import Shutdown
-from service.outbox.archive import FOLDER, Archive
+from service.outbox.archive import FOLDER, ArchiveSink
 from service.outbox.metrics import OutboxMetrics
-from service.outbox.mqtt import Mqtt
+from service.outbox.mqtt import MqttSink
 from service.outbox.relay import Relay, Sink
-from service.outbox.settings import OutboxSettings, describe
+from service.outbox.settings import OutboxSettings, describe_errors
 from service.outbox.sink_lease import SinkLeaseKeeper
-from service.outbox.webhooks import Webhook
+from service.outbox.webhooks import WebhookSink
 from service.queue.connection import connect
 from service.queue.outbox import Holder, Subscribers, Subscription
 from service.queue.schema import SchemaTooNew, check, refuse_newer
@@ -43,8 +43,11 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
-    """Delivers until SIGTERM; returns the exit status. `ready_fd`: told the port once every sink has its place in the
-    event stream."""
+    """Deliver events until SIGTERM; return the exit status.
+
+    Args:
+        ready_fd: a descriptor that the port is written to once every sink has its position in the event stream.
+    """
     configure_logging(settings)
     try:
         outbox = Outbox(settings)
@@ -54,10 +57,10 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
         print(f"glad outbox: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     with outbox.stop.on_signals(), health_server:
-        outbox.take_places()
+        outbox.ensure_positions()
         freeze_startup_objects()
         if not outbox.stop.draining():
-            _tell_ready(ready_fd, health_server.port)
+            _report_ready(ready_fd, health_server.port)
             log.info("outbox ready", port=health_server.port, sinks=[sink.name for sink in outbox.sinks])
         status = outbox.work()
     log.info("outbox stopped")
@@ -65,10 +68,15 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
 
 
 class Outbox:
-    """The sinks of one process, and how they are."""
+    """The sinks of one process, their loops, and their health."""
 
     def __init__(self, settings: OutboxSettings) -> None:
-        """ValueError or OSError if the settings cannot be used. Connects to nothing yet."""
+        """Make the sinks; nothing is connected yet.
+
+        Raises:
+            ValueError: if the settings name no Redis, or nothing to deliver to.
+            OSError: if a certificate cannot be read.
+        """
         if settings.redis_url is None:
             raise ValueError("GLAD_REDIS_URL is not set: the outbox reads its events from a Redis")
         if not settings.delivers:
@@ -84,57 +92,57 @@ class Outbox:
         names = [sink.name for sink in self.sinks]
         owner = f"{socket.gethostname()}-{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._keeper = SinkLeaseKeeper(Holder(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000)
-        self._places = [Subscription(self._redis, name) for name in names]
+        self._subscriptions = [Subscription(self._redis, name) for name in names]
         self._relays = [
-            Relay(sink, place, self._metrics, self.stop, lambda name=sink.name: self._keeper.is_holder(name))  # type: ignore[misc]
-            for sink, place in zip(self.sinks, self._places, strict=True)
+            Relay(sink, subscription, self._metrics, self.stop, partial(self._keeper.is_holder, sink.name))
+            for sink, subscription in zip(self.sinks, self._subscriptions, strict=True)
         ]
         self._ready = False
 
     @property
     def status(self) -> str:
-        """What the health port says."""
+        """When each sink's loop took its last turn."""
         return "; ".join(f"{relay.sink.name} {_age_s(relay):.1f} s ago" for relay in self._relays)
 
     def alive(self) -> bool:
-        """Every sink's loop took a turn lately; before there are loops, it waits for Redis, and is."""
+        """Return whether every sink's loop took a turn lately; True while the process still waits for Redis."""
         return not self._ready or all(_age_s(relay) < self._stuck_after_s for relay in self._relays)
 
     def ready(self) -> bool:
-        """Every sink has its place in the event stream, and the end has not begun."""
+        """Return whether every sink has its position in the event stream and no stop was requested."""
         return self._ready and not self.stop.draining()
 
     def refuse_newer_schema(self) -> None:
-        """SchemaTooNew if this Redis holds what only a newer version understands."""
+        """Raise SchemaTooNew if this Redis holds data that only a newer version understands."""
         refuse_newer(self._redis_url)
 
-    def take_places(self) -> None:
-        """Makes the consumer groups that are missing, from now on; waits for Redis as long as it takes."""
+    def ensure_positions(self) -> None:
+        """Make the consumer groups that are missing; they begin with new events. Wait for Redis as long as needed."""
         while not self.stop.draining():
             try:
                 check(self._redis)
-                for sink, place in zip(self.sinks, self._places, strict=True):
-                    self._metrics.starts(sink.name)
-                    if place.ensure():
-                        log.info("new sink: gets what happens from now on", sink=sink.name)
-                self._warn_of_others()
+                for sink, subscription in zip(self.sinks, self._subscriptions, strict=True):
+                    self._metrics.add_sink(sink.name)
+                    if subscription.ensure():
+                        log.info("new sink: gets the events from now on", sink=sink.name)
+                self._warn_of_unserved_sinks()
                 self._ready = True
                 return
             except RedisError as error:
                 log.warning("Redis is away", error=str(error), kind=type(error).__name__)
                 self.stop.wait(PAUSE_S)
 
-    def _warn_of_others(self) -> None:
+    def _warn_of_unserved_sinks(self) -> None:
         for other in Subscribers(self._redis).all():
             if other.sink not in {sink.name for sink in self.sinks}:
                 log.warning(
-                    "a sink that this process does not deliver to keeps its place, and holds events back: if it is no "
-                    "longer wanted, `glad outbox forget`",
+                    "a sink that this process does not serve keeps its position, so the event stream grows: "
+                    "if the sink is no longer needed, remove it with `glad outbox forget`",
                     sink=other.sink,
                 )
 
     def work(self) -> int:
-        """Runs every sink's loop until told to stop; 1 if one of them failed."""
+        """Run every sink's loop until a stop is requested; return 1 if one of them failed, else 0."""
         failures: list[str] = []
         threads = [
             threading.Thread(target=self._run, args=(relay, failures), name=relay.sink.name, daemon=True)
@@ -152,7 +160,7 @@ class Outbox:
         return 1 if failures else 0
 
     def _run(self, relay: Relay, failures: list[str]) -> None:
-        """A dead loop ends the process, which is then started again."""
+        """Run one sink's loop; if it fails, end the process, which is then started again."""
         try:
             relay.run()
         except Exception:
@@ -162,13 +170,18 @@ class Outbox:
 
 
 def make_sinks(settings: OutboxSettings, client: redis.Redis, metrics: OutboxMetrics) -> tuple[Sink, ...]:
-    """Every sink that is configured. ValueError or OSError if one cannot be made."""
-    sinks: list[Sink] = [Webhook(url, settings) for url in dict.fromkeys(settings.webhook_urls)]
+    """Return every sink that is configured.
+
+    Raises:
+        ValueError: if a sink cannot be made of its settings.
+        OSError: if its certificates cannot be read.
+    """
+    sinks: list[Sink] = [WebhookSink(url, settings) for url in dict.fromkeys(settings.webhook_urls)]
     if settings.mqtt_url is not None:
-        sinks.append(Mqtt(settings))
+        sinks.append(MqttSink(settings))
     if settings.archive:
         folder = ArtifactStore(settings.artifacts).folder(FOLDER)
-        sinks.append(Archive(folder, client, settings.archive_every_s, partial(metrics.days_left, "archive")))
+        sinks.append(ArchiveSink(folder, client, settings.archive_every_s, partial(metrics.set_days_left, "archive")))
     return tuple(sinks)
 
 
@@ -176,21 +189,21 @@ def _age_s(relay: Relay) -> float:
     return time.monotonic() - relay.last_turn
 
 
-def _tell_ready(fd: int | None, port: int) -> None:
+def _report_ready(fd: int | None, port: int) -> None:
     if fd is not None:
         with os.fdopen(fd, "w") as pipe:
             pipe.write(json.dumps({"port": port, "pid": os.getpid(), "warm": True}) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m service.outbox.main`: an outbox with the settings of the environment."""
+    """Run an outbox with the settings of the environment: `python -m service.outbox.main`."""
     parser = argparse.ArgumentParser(prog="python -m service.outbox.main", description=__doc__)
-    parser.add_argument("--ready-fd", type=int, help="descriptor to tell the port")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that the port is written to")
     given = parser.parse_args(arguments)
     try:
         settings = OutboxSettings()
     except ValidationError as error:
-        print(f"glad outbox: {describe(error)}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        print(f"glad outbox: {describe_errors(error)}", file=sys.stderr)  # noqa: T201 - for the person who set it
         return EXIT_CONFIG
     return run(settings, ready_fd=given.ready_fd)
 

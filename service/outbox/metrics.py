@@ -1,4 +1,4 @@
-"""What the outbox counts, per sink."""
+"""The Prometheus metrics of the outbox, per sink."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.telemetry.metrics.common import build_info
 
 
 class OutboxMetrics:
-    """The outbox's port shows the default registry."""
+    """Counters and gauges of the outbox; its health port serves the default registry."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         def counter(name: str, what: str) -> Counter:
@@ -35,41 +35,42 @@ class OutboxMetrics:
         self._keeps_days: set[str] = set()
         build_info(registry)
 
-    def starts(self, sink: str) -> None:
-        """All of a sink's counters are there from the start, at 0."""
+    def add_sink(self, sink: str) -> None:
+        """Show the sink's counters at 0."""
+        # A counter that appears only with its first event hides that event from rate() and increase().
         for counter in (self._delivered, self._failed, self._gave_up, self._lost):
             counter.labels(sink)
 
-    def stands(self, sink: str, standing: Standing) -> None:
-        """Where a sink stands."""
+    def set_standing(self, sink: str, standing: Standing) -> None:
+        """Show the sink's position in the event stream."""
         self._pending.labels(sink).set(len(standing.pending))
         self._lag.labels(sink).set(standing.lag_s)
         self._kept.set(standing.events_kept)
 
-    def stands_by(self, sink: str) -> None:
-        """Another process delivers to it: what was seen of the sink is for that one to show."""
+    def set_standby(self, sink: str) -> None:
+        """Show 0 for a sink that another process delivers to: the gauges of both would add up otherwise."""
         self._pending.labels(sink).set(0)
         self._lag.labels(sink).set(0)
         if sink in self._keeps_days:
-            self.days_left(sink, 0)
+            self.set_days_left(sink, 0)
 
-    def days_left(self, sink: str, days: int) -> None:
-        """Days that could not be closed."""
+    def set_days_left(self, sink: str, days: int) -> None:
+        """Show the number of past days that could not be closed."""
         self._keeps_days.add(sink)
         self._days_left.labels(sink).set(days)
 
     def delivered(self, sink: str, count: int) -> None:
-        """Events arrived."""
+        """Count events that arrived."""
         self._delivered.labels(sink).inc(count)
 
     def failed(self, sink: str, count: int) -> None:
-        """Events did not arrive."""
+        """Count attempts that failed."""
         self._failed.labels(sink).inc(count)
 
     def gave_up(self, sink: str) -> None:
-        """An event became a dead letter."""
+        """Count an event that became a dead letter."""
         self._gave_up.labels(sink).inc()
 
     def lost(self, sink: str, count: int) -> None:
-        """Events were trimmed unread."""
+        """Count events that were trimmed before they were delivered."""
         self._lost.labels(sink).inc(count)

@@ -1,7 +1,7 @@
-"""MQTT: each event is published with QoS 1 on its station's topic, in order; delivered is what the broker acknowledged.
+"""MQTT: each event is published with QoS 1 on its station's topic, in order, until the broker has acknowledged it.
 
-A connection that failed is thrown away with all that it still had in hand, so that nothing goes out behind our back:
-what the broker did not acknowledge is published again, on a new connection.
+A connection that failed is closed together with the messages that it still held, so that the library sends nothing
+later by itself. Events that the broker did not acknowledge are published again on a new connection.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from service.host.child_process import Backoff
-from service.outbox.relay import Policy, Undelivered, message
+from service.outbox.relay import DeliveryPolicy, Undelivered, event_message
 from service.outbox.settings import OutboxSettings
 from service.queue.events import StoredEvent
 
 ANSWER_S = 10.0
-"""How long the broker may take to accept a connection, and to acknowledge a batch."""
+"""How long the broker may take to accept a connection, and to acknowledge a batch, in seconds."""
 KEEPALIVE_S = 30
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 _ESCAPED = {ord(letter): f"%{ord(letter):02X}" for letter in "%/+#"}
@@ -35,26 +35,31 @@ log = structlog.get_logger(__name__)
 
 
 class BrokerRefused(Exception):
-    """The broker does not want this connection, or did not answer."""
+    """The broker refused the connection, or did not answer in time."""
 
 
-def topic_of(prefix: str, station: str | None) -> str:
-    """One topic per station. What would be a level or a wildcard in its name is written as %2F, %2B, %23."""
+def station_topic(prefix: str, station: str | None) -> str:
+    """Return the topic of a station. Characters of MQTT's own in its name are written as %2F, %2B and %23."""
     return prefix if station is None else f"{prefix}/{station.translate(_ESCAPED)}"
 
 
-class Mqtt:
-    """The broker that every event is published to."""
+class MqttSink:
+    """The sink that publishes every event to an MQTT broker."""
 
     def __init__(self, settings: OutboxSettings) -> None:
-        """ValueError or OSError if the certificates cannot be used. Connects with the first event."""
+        """Make the sink; it connects with the first event.
+
+        Raises:
+            ValueError: if the certificates cannot be used.
+            OSError: if they cannot be read.
+        """
         self.name = "mqtt"
-        self.policy = Policy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0))
+        self.policy = DeliveryPolicy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0))
         self._settings, self._tls = settings, _tls(settings)
         self._connection: _Connection | None = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
-        """Publishes these; returns those that the broker did not acknowledge."""
+        """Publish these events; return those that the broker did not acknowledge."""
         try:
             connection = self._connected()
         except (BrokerRefused, OSError) as error:
@@ -66,10 +71,10 @@ class Mqtt:
         return failed
 
     def idle(self, now_ms: int) -> None:
-        """Nothing waits here."""
+        """Do nothing: no work is postponed."""
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -91,11 +96,16 @@ def _tls(settings: OutboxSettings) -> ssl.SSLContext | None:
 
 
 class _Connection:
-    """One connection, from CONNECT to the first failure. The library's thread reads and keeps it alive."""
+    """One connection, from CONNECT to the first failure. The library's own thread reads and sends keep-alives."""
 
     def __init__(self, settings: OutboxSettings, tls: ssl.SSLContext | None) -> None:
-        """BrokerRefused or OSError if there is none to be had."""
-        self._told = threading.Condition()
+        """Connect and wait until the broker has accepted.
+
+        Raises:
+            BrokerRefused: if the broker refuses or does not answer in time.
+            OSError: if it cannot be reached.
+        """
+        self._changed = threading.Condition()
         self._accepted: ReasonCode | None = None
         self._ended = False
         self._acknowledged: dict[int, ReasonCode] = {}
@@ -111,36 +121,36 @@ class _Connection:
 
     @property
     def is_open(self) -> bool:
-        """As far as is known."""
-        with self._told:
+        """Whether the connection is open, as far as is known."""
+        with self._changed:
             return not self._ended
 
     def publish(self, events: Sequence[StoredEvent], topic: str) -> list[Undelivered]:
-        """Publishes these, waits for the broker's word on each; returns those without a good one."""
+        """Publish these events and wait for the acknowledgements; return the events without one."""
         sent = {
             event.id: self._client.publish(
-                topic_of(topic, event.fields.get("station")), message(event).encode(), qos=1
+                station_topic(topic, event.fields.get("station")), event_message(event).encode(), qos=1
             ).mid
             for event in events
         }
         deadline = time.monotonic() + ANSWER_S
-        with self._told:
-            self._told.wait_for(
+        with self._changed:
+            self._changed.wait_for(
                 lambda: self._ended or self._acknowledged.keys() >= set(sent.values()), deadline - time.monotonic()
             )
             answers = {event_id: self._acknowledged.get(mid) for event_id, mid in sent.items()}
-            self._acknowledged = {}
+            self._acknowledged = {}  # message ids are used again after 65,535 messages
         return [Undelivered(name, _why_not(answer)) for name, answer in answers.items() if _is_refusal(answer)]
 
     def close(self) -> None:
-        """Says goodbye, and does not wait long for an answer."""
-        found = self._client.socket()
+        """Disconnect, and wait at most a second for the broker."""
+        connected = self._client.socket()
         if self._client.disconnect() == MQTT_ERR_SUCCESS:
-            with self._told:
-                self._told.wait_for(lambda: self._ended, 1.0)
-        if isinstance(found, socket.socket):
-            with suppress(OSError):  # else the library's thread would wait for a broker that does not answer
-                found.shutdown(socket.SHUT_RDWR)
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended, 1.0)
+        if isinstance(connected, socket.socket):
+            with suppress(OSError):  # else loop_stop() would wait for a broker that does not answer
+                connected.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
 
     def _make_client(self, settings: OutboxSettings, tls: ssl.SSLContext | None) -> Client:
@@ -148,7 +158,7 @@ class _Connection:
             CallbackAPIVersion.VERSION2,
             client_id=settings.mqtt_client_id,
             protocol=MQTTv5 if settings.mqtt_version == "5" else MQTTv311,
-            reconnect_on_failure=False,
+            reconnect_on_failure=False,  # the library would also send again what the relay repeats
         )
         client.connect_timeout = ANSWER_S
         if tls is not None:
@@ -160,26 +170,26 @@ class _Connection:
         return client
 
     def _wait_for_acceptance(self) -> None:
-        with self._told:
-            self._told.wait_for(lambda: self._accepted is not None or self._ended, ANSWER_S)
+        with self._changed:
+            self._changed.wait_for(lambda: self._accepted is not None or self._ended, ANSWER_S)
             answer = self._accepted
         if answer is None or answer.is_failure:
             raise BrokerRefused(f"refused: {answer}" if answer else "it did not accept the connection in time")
 
     def _on_connect(self, client: Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        with self._told:
+        with self._changed:
             self._accepted = reason
-            self._told.notify_all()
+            self._changed.notify_all()
 
     def _on_end(self, client: Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        with self._told:
+        with self._changed:
             self._ended = True
-            self._told.notify_all()
+            self._changed.notify_all()
 
     def _on_publish(self, client: Client, data: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
-        with self._told:
+        with self._changed:
             self._acknowledged[mid] = reason
-            self._told.notify_all()
+            self._changed.notify_all()
 
 
 def _is_refusal(answer: ReasonCode | None) -> bool:

@@ -1,10 +1,11 @@
-"""The loop that all sinks share: look, deliver what is due, settle; else take further events, or wait.
+"""The loop that all sinks share: read the sink's state, deliver what is due, settle; else take further events, or wait.
 
     taken ──deliver──> delivered: acknowledged
-                 └───> failed: tried again later, each time a little later ──given up──> dead letter
+                 └───> failed: tried again after a delay that grows ──given up──> dead letter
 
-Each turn reads from Redis where the sink stands, so a turn that is cut off anywhere is begun again by the next one, in
-this process or another. What was delivered but not yet acknowledged then goes out twice: at least once.
+Each turn reads the sink's state from Redis, so a turn that is interrupted anywhere is repeated by the next one, in this
+process or another. An event that was delivered but not yet acknowledged is then delivered twice: delivery is at least
+once.
 """
 
 from __future__ import annotations
@@ -28,87 +29,96 @@ from service.queue.events import StoredEvent
 from service.queue.outbox import Pending, Retry, Standing, Subscription
 
 PAUSE_S = 1.0
-"""Between an error of Redis, or a look at who holds the sink, and the next."""
+"""Seconds to wait after an error of Redis, and while another process delivers to the sink."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How a sink wants its events."""
+class DeliveryPolicy:
+    """How a sink's events are grouped and repeated."""
 
     batch: int
-    """Events of one delivery, at most."""
+    """The largest number of events in one delivery."""
     most_failed: int = 1
-    """With so many events to be tried again, no further one is taken. 1 keeps the order."""
+    """With so many failed events no further one is taken, until one of them is delivered. 1 keeps the order."""
     linger_s: float = 0.0
-    """How long an event waits for others, so that they are delivered together."""
+    """How long an event waits for others, in seconds, so that they are delivered together."""
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, most_s=60.0))
     give_up_after_s: float | None = None
-    """From the first failure to the dead letter; None: never."""
+    """Seconds from the first failure to the dead letter; None: never."""
 
 
 @dataclass(frozen=True)
 class Undelivered:
-    """Why an event was not delivered."""
+    """An event that was not delivered, and why."""
 
     event_id: str
     reason: str
     wait_s: float = 0.0
-    """The receiver asks not to be called before."""
+    """How long the receiver asks not to be called, in seconds."""
 
 
 class Sink(Protocol):
-    """Where events go."""
+    """A destination of events: a webhook, an MQTT broker, the archive."""
 
     @property
     def name(self) -> str:
-        """Names its place in the event stream, and its metrics. Stays the same over restarts."""
+        """Name of its position in the event stream and of its metrics; it stays the same over restarts."""
         ...
 
     @property
-    def policy(self) -> Policy:
-        """How it wants its events."""
+    def policy(self) -> DeliveryPolicy:
+        """How its events are grouped and repeated."""
         ...
 
     def deliver(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
-        """Delivers these, in the stream's order; returns those that failed."""
+        """Deliver these events, in the stream's order; return those that failed."""
         ...
 
     def idle(self, now_ms: int) -> None:
-        """All events up to this moment of Redis's clock are delivered: time for what can wait."""
+        """Do work that can wait: all events before `now_ms` (Redis's clock, ms since 1970) are delivered."""
         ...
 
     def close(self) -> None:
-        """Lets connections go."""
+        """Close connections."""
         ...
 
 
-def message(event: StoredEvent) -> str:
-    """What every sink sends: the event's JSON, with its `event_id` first."""
+def event_message(event: StoredEvent) -> str:
+    """Return what every sink sends: the event's JSON, with its `event_id` first."""
     return json.dumps({"event_id": event.id, **event.fields}, ensure_ascii=False, separators=(",", ":"))
 
 
 class Relay:
-    """Delivers the event stream to one sink."""
+    """Delivers the event stream to one sink, one turn after the other."""
 
     def __init__(
-        self, sink: Sink, subscription: Subscription, metrics: OutboxMetrics, stop: Shutdown, holds: Callable[[], bool]
+        self,
+        sink: Sink,
+        subscription: Subscription,
+        metrics: OutboxMetrics,
+        stop: Shutdown,
+        is_holder: Callable[[], bool],
     ) -> None:
-        """`holds`: whether this process is the one that delivers to the sink now."""
+        """Make a relay.
+
+        Args:
+            is_holder: returns whether this process is the one that delivers to the sink now.
+        """
         self.sink = sink
-        self._subscription, self._metrics, self._stop, self._holds = subscription, metrics, stop, holds
+        self._subscription, self._metrics, self._stop, self._is_holder = subscription, metrics, stop, is_holder
         self.last_turn = time.monotonic()
 
     def run(self) -> None:
-        """Delivers until told to stop. An error of Redis, or of the sink, delays; any other ends it."""
+        """Deliver until a stop is requested. Errors of Redis and of the sink only delay; any other ends the loop."""
         self.last_turn = time.monotonic()
         while not self._stop.draining():
             try:
-                if self._holds():
+                if self._is_holder():
                     self.turn()
                 else:
-                    self._metrics.stands_by(self.sink.name)
+                    self._metrics.set_standby(self.sink.name)
                     self._stop.wait(PAUSE_S)
             except (RedisError, OSError) as error:
                 self._recover(error)
@@ -116,23 +126,25 @@ class Relay:
         self.sink.close()
 
     def _recover(self, error: Exception) -> None:
-        if "NOGROUP" in str(error):  # removed by hand, or with all else in this Redis
-            log.warning("place in the event stream is gone: begun again from now on", sink=self.sink.name)
-            with suppress(RedisError):  # away again: the next turn finds the same
+        if "NOGROUP" in str(error):  # removed by hand, or because Redis was emptied
+            log.warning("position in the event stream is gone: starting again with new events", sink=self.sink.name)
+            with suppress(RedisError):  # Redis is away again: the next turn gets the same error
                 self._subscription.ensure()
                 return
         log.warning("event stream not read", sink=self.sink.name, error=str(error), kind=type(error).__name__)
         self._stop.wait(PAUSE_S)
 
     def turn(self) -> None:
-        """Delivers what is due; where nothing is, takes what comes next."""
+        """Deliver the events that are due; if there are none, take the next ones, or wait."""
         policy, standing = self.sink.policy, self._subscription.look()
-        self._metrics.stands(self.sink.name, standing)
+        self._metrics.set_standing(self.sink.name, standing)
         if due := due_now(standing, policy):
             self._deliver(standing, due)
             return
-        wait_ms = wait_ms_of(standing, policy)
-        if room := room_of(standing, policy):
+        wait_ms = ms_until_due(standing, policy)
+        if room := free_capacity(standing, policy):
+            # The events that were taken are pending in Redis now, and the next turn delivers them: delivering them here
+            # would be a second way to do the same.
             taken = self._subscription.take(room, wait_ms)
             if not taken and not standing.pending:
                 self._idle(standing.now_ms)
@@ -146,9 +158,11 @@ class Relay:
         failed = {one.event_id: one for one in self._try(events)} if events else {}
         now_ms = standing.now_ms + int((time.monotonic() - began) * 1000)
         earlier = {one.id: one.retry for one in due}
-        factor = random.uniform(0.8, 1.2)  # one for all: events that failed together come again together, in order
+        # One factor for all of them: events that failed together are due together again, and so stay in order.
+        factor = random.uniform(0.8, 1.2)
         later = {
-            name: after(earlier[name], one, self.sink.policy, now_ms, factor=factor) for name, one in failed.items()
+            name: next_retry(earlier[name], one, self.sink.policy, now_ms, factor=factor)
+            for name, one in failed.items()
         }
         given_up = [event for event in events if event.id in later and self._gives_up(later[event.id], now_ms)]
         for event in given_up:
@@ -162,14 +176,14 @@ class Relay:
             self.sink.idle(now_ms)
         except RedisError:
             raise
-        except Exception:  # a fault in one sink must not end the process that serves the others
+        except Exception:  # an error in one sink must not end the process, which serves the others too
             log.exception("sink failed", sink=self.sink.name)
             self._stop.wait(PAUSE_S)
 
     def _try(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
         try:
             failed = self.sink.deliver(events)
-        except Exception as error:  # a fault in a sink must not lose its events, nor stop the others
+        except Exception as error:  # an error in a sink must neither lose its events nor stop the others
             log.exception("sink failed", sink=self.sink.name)
             failed = [Undelivered(event.id, f"{type(error).__name__} in the outbox") for event in events]
         if failed:
@@ -192,37 +206,41 @@ class Relay:
             )
 
     def _forget(self, lost: set[str]) -> None:
-        """The stream reached twice its length, and let go of what was pending."""
+        """Settle events that the stream no longer has: it reached twice its length and was trimmed below them."""
         if lost:
             self._metrics.lost(self.sink.name, len(lost))
             log.error("events were trimmed before they were delivered", sink=self.sink.name, count=len(lost))
             self._subscription.settle(lost, {})
 
 
-def is_held_up(standing: Standing, policy: Policy) -> bool:
-    """So many have failed that no new one is tried."""
+def is_held_up(standing: Standing, policy: DeliveryPolicy) -> bool:
+    """Return whether so many events have failed that no new one is tried."""
     return sum(one.retry is not None for one in standing.pending) >= policy.most_failed
 
 
-def due_now(standing: Standing, policy: Policy) -> list[Pending]:
-    """What is to be delivered now, in order: failed events whose time has come; and new ones, unless too many have
-    failed, once there are enough or the oldest has waited long enough."""
+def due_now(standing: Standing, policy: DeliveryPolicy) -> list[Pending]:
+    """Return the events to deliver now, in order.
+
+    These are failed events whose delay is over and, unless too many have failed, new events, once they fill a batch or
+    the oldest has waited long enough.
+    """
     held_up = is_held_up(standing, policy)
     ready = [one for one in standing.pending if (one.retry.due_ms <= standing.now_ms if one.retry else not held_up)]
+    # A failed event that is due does not wait for others: it has waited.
     waited_ms = max((one.idle_ms for one in ready), default=0)
     if len(ready) >= policy.batch or waited_ms >= policy.linger_s * 1000 or any(one.retry for one in ready):
         return ready[: policy.batch]
     return []
 
 
-def room_of(standing: Standing, policy: Policy) -> int:
-    """How many further events may be taken."""
+def free_capacity(standing: Standing, policy: DeliveryPolicy) -> int:
+    """Return how many further events may be taken."""
     failed = sum(one.retry is not None for one in standing.pending)
     return max(0, policy.batch - (len(standing.pending) - failed)) if failed < policy.most_failed else 0
 
 
-def wait_ms_of(standing: Standing, policy: Policy) -> int:
-    """How long until something pending is due, at most as long as a blocking read may take."""
+def ms_until_due(standing: Standing, policy: DeliveryPolicy) -> int:
+    """Return the ms until a pending event is due, at most as long as a blocking read may take."""
     held_up = is_held_up(standing, policy)
     waits = [
         one.retry.due_ms - standing.now_ms if one.retry else int(policy.linger_s * 1000) - one.idle_ms
@@ -232,8 +250,13 @@ def wait_ms_of(standing: Standing, policy: Policy) -> int:
     return max(1, min([*waits, LONGEST_BLOCK_MS]))
 
 
-def after(earlier: Retry | None, failed: Undelivered, policy: Policy, now_ms: int, *, factor: float) -> Retry:
-    """The record of one more failure: the wait doubles each time, times a random factor."""
+def next_retry(
+    earlier: Retry | None, failed: Undelivered, policy: DeliveryPolicy, now_ms: int, *, factor: float
+) -> Retry:
+    """Return the record of one more failure; the delay doubles each time and is multiplied by `factor`.
+
+    A receiver may ask for a longer delay, up to the longest one of the policy.
+    """
     attempts = 1 + (earlier.attempts if earlier else 0)
     wait_s = max(policy.backoff.delay_s(attempts) * factor, min(failed.wait_s, policy.backoff.most_s))
     return Retry(

@@ -1,6 +1,7 @@
-"""GLAD_WEBHOOK_*, GLAD_MQTT_*, GLAD_ARCHIVE*: where events go. Nothing goes anywhere unless it is set.
+"""GLAD_WEBHOOK_*, GLAD_MQTT_*, GLAD_ARCHIVE*: where events are delivered. By default they are delivered nowhere.
 
-Only the outbox process reads them, so neither the API nor a worker holds the secrets. No message repeats one.
+Only the outbox process reads these settings, so neither the API nor a worker holds their secrets. No message shows a
+secret.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from service.settings import Folder, Settings
 
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)
-"""What Standard Webhooks asks for."""
+"""Lengths of a key that Standard Webhooks allows."""
 
 Network = IPv4Network | IPv6Network
 
 
 def split_words(given: object) -> object:
-    """Words apart, of the environment's one text: by commas or spaces."""
+    """Return the words of a text with commas or spaces between; any other value as it is."""
     return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given
 
 
@@ -52,25 +53,33 @@ def _check_mqtt_url(text: str) -> str:
 
 
 def _split_url(text: str) -> SplitResult:
-    """ValueError without the URL in it, which may hold a token."""
+    """Return the parts of a URL.
+
+    Raises:
+        ValueError: if it is not a URL with a host; the message does not show the URL, which may hold a token.
+    """
     try:
         parts, _ = urlsplit(text), httpx.URL(text)
-        named, _ = parts.hostname, parts.port
+        hostname, _ = parts.hostname, parts.port
     except (ValueError, httpx.InvalidURL):
-        named = None
-    if not named:
-        raise ValueError("is no URL with a host, such as https://mes.example/hooks/glad")
+        hostname = None
+    if not hostname:
+        raise ValueError("is not a URL with a host, such as https://mes.example/hooks/glad")
     return parts
 
 
 def _check_topic(text: str) -> str:
     if not text or text.startswith(("/", "$")) or text.endswith("/") or set(text) & set("+#\0") or len(text) > 256:
-        raise ValueError(f"{text[:50]!r} is no topic to publish on: give words with slashes between, without + # $")
+        raise ValueError(f"{text[:50]!r} is not a topic to publish on: give words with slashes between, without + # $")
     return text
 
 
 def decode_secret(text: str) -> bytes:
-    """The key of `whsec_<base64>`. ValueError without the secret in it."""
+    """Return the key of `whsec_<base64>`.
+
+    Raises:
+        ValueError: if it has another form; the message does not show the secret.
+    """
     try:
         key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except binascii.Error:
@@ -88,7 +97,7 @@ Networks = Annotated[tuple[Annotated[Network, BeforeValidator(ip_network)], ...]
 
 
 class OutboxSettings(Settings):
-    """The settings of a process that delivers events, or has to know whether there is anything to deliver."""
+    """The service's settings together with those for the delivery of events."""
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
@@ -125,24 +134,24 @@ class OutboxSettings(Settings):
     outbox_port: int = Field(0, ge=0, le=65535, description="the outbox's metrics and health; 0: any free one")
 
     @classmethod
-    def own_variables(cls, environment: Mapping[str, str]) -> frozenset[str]:
-        """Names in this environment that set what the outbox alone uses: secrets among them, and URLs with tokens."""
+    def outbox_variables(cls, environment: Mapping[str, str]) -> frozenset[str]:
+        """Return the names in this environment that only the outbox needs: among them secrets, and URLs with tokens."""
         own = {f"GLAD_{name.upper()}" for name in cls.model_fields.keys() - Settings.model_fields.keys()}
         return frozenset(name for name in environment if name.upper() in own)
 
     @property
     def delivers(self) -> bool:
-        """There is somewhere to deliver to."""
+        """Whether events are delivered anywhere."""
         return bool(self.webhook_urls or self.mqtt_url or self.archive)
 
     @property
     def webhook_keys(self) -> tuple[bytes, ...]:
-        """The keys that sign; none without webhooks."""
+        """The keys that sign webhooks."""
         text = "" if self.webhook_secret is None else self.webhook_secret.get_secret_value()
         return tuple(decode_secret(word) for word in text.replace(",", " ").split())
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_combination(self) -> Self:
         if not self.webhook_keys and self.webhook_urls:
             raise ValueError(
                 "GLAD_WEBHOOK_URLS is set and GLAD_WEBHOOK_SECRET is not: a receiver must be able to check who sends; "
@@ -157,15 +166,15 @@ class OutboxSettings(Settings):
         return self
 
 
-def describe(error: ValidationError) -> str:
-    """What is wrong with which setting; never the value, which may be secret."""
-    return "; ".join(_problem(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors())
+def describe_errors(error: ValidationError) -> str:
+    """Return what is wrong with which setting, without the values, which may be secret."""
+    return "; ".join(_describe(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors())
 
 
-def _problem(place: tuple[int | str, ...], text: str) -> str:
-    return f"GLAD_{str(place[0]).upper()}: {text}" if place else text
+def _describe(location: tuple[int | str, ...], text: str) -> str:
+    return f"GLAD_{str(location[0]).upper()}: {text}" if location else text
 
 
 def _check_readable(name: str, path: Path | None) -> None:
     if path is not None and not path.is_file():
-        raise ValueError(f"GLAD_{name.upper()} is {str(path)!r}, which is no file: give a PEM file that can be read")
+        raise ValueError(f"GLAD_{name.upper()} is {str(path)!r}, which is not a file: give a PEM file that can be read")

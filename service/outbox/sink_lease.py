@@ -1,4 +1,4 @@
-"""Keeps this process's hold on its sinks, from a thread that does not wait for a slow receiver."""
+"""The leases of an outbox process on its sinks: each sink is served by one process at a time, the others stand by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 class SinkLeaseKeeper:
-    """Asks for the sinks several times within a lease. What it has not been told lately, it does not hold."""
+    """Renews the leases from a thread of its own, so that a slow receiver does not delay it.
+
+    A lease that was not renewed in time counts as lost, even if Redis could not be asked.
+    """
 
     def __init__(
         self, holder: Holder, sinks: Sequence[str], lease_s: float, clock: Callable[[], float] = time.monotonic
@@ -26,20 +29,20 @@ class SinkLeaseKeeper:
         self._held: frozenset[str] = frozenset()
         self._until = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sink-lease", daemon=True)
 
     def is_holder(self, sink: str) -> bool:
-        """Whether this process delivers to the sink now."""
+        """Return whether this process delivers to the sink now."""
         with self._lock:
             return sink in self._held and self._clock() < self._until
 
     def start(self) -> None:
-        """Asks once, then from the thread."""
+        """Renew once, then regularly from the thread."""
         self.renew()
         self._thread.start()
 
     def stop(self) -> None:
-        """Lets go, so that another process need not wait for the lease to end."""
+        """Give the leases up, so that another process need not wait until they end."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -47,17 +50,18 @@ class SinkLeaseKeeper:
             self._holder.let_go(self._sinks)
 
     def renew(self) -> None:
-        """One round. RedisError is only logged: the lease may last."""
-        asked = self._clock()
+        """Take or renew the leases once. An error of Redis is only logged: the leases may last until the next time."""
+        # Before the call, not after it: Redis starts the lease at some moment in between, so this is the earliest end.
+        asked_at = self._clock()
         try:
             held = self._holder.hold(self._sinks)
         except RedisError as error:
-            log.warning("hold on the sinks not renewed", error=str(error), kind=type(error).__name__)
+            log.warning("leases on the sinks not renewed", error=str(error), kind=type(error).__name__)
             return
         with self._lock:
             if held != self._held:
                 log.info("delivers to", sinks=sorted(held), stands_by_for=sorted(set(self._sinks) - held))
-            self._held, self._until = held, asked + self._lease_s
+            self._held, self._until = held, asked_at + self._lease_s
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease_s / 3):

@@ -15,7 +15,7 @@ import redis
 
 from model_store.files import hidden_sibling
 from service.contract import Result
-from service.outbox.archive import FOLDER, Archive
+from service.outbox.archive import FOLDER, ArchiveSink
 from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
@@ -46,9 +46,9 @@ def folder(root: str) -> ArtifactFolder:
 
 
 @pytest.fixture
-def archive(folder: ArtifactFolder, client: redis.Redis) -> Callable[[], Archive]:
+def archive(folder: ArtifactFolder, client: redis.Redis) -> Callable[[], ArchiveSink]:
     """A new process's archive in the same folder."""
-    return lambda: Archive(folder, client, every_s=0.0)
+    return lambda: ArchiveSink(folder, client, every_s=0.0)
 
 
 def lines(folder: ArtifactFolder, name: str) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def ids(folder: ArtifactFolder) -> list[str]:
 
 
 def test_a_line_is_the_event_with_its_inspection(
-    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], Archive], make_relay: MakeRelay
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], ArchiveSink], make_relay: MakeRelay
 ) -> None:
     relay = make_relay(archive())
     [inspection_id] = end(client, 1, serial="SN-1")
@@ -82,14 +82,16 @@ def _entries(client: redis.Redis) -> list[Any]:
 
 
 def test_an_inspection_that_is_kept_no_more_leaves_its_event(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
 ) -> None:
     archive().deliver([event(MONDAY)])
     [name] = folder.names()
     assert lines(folder, name)[0]["inspection"] is None
 
 
-def test_a_day_becomes_one_file_once_the_next_has_begun(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+def test_a_day_becomes_one_file_once_the_next_has_begun(
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
+) -> None:
     sink = archive()
     sink.deliver([event(MONDAY), event(MONDAY + 1)])
     sink.deliver([event(MONDAY + DAY - 1)])
@@ -104,7 +106,7 @@ def test_a_day_becomes_one_file_once_the_next_has_begun(folder: ArtifactFolder, 
 
 
 def test_a_day_is_closed_after_midnight_though_no_event_comes(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
 ) -> None:
     sink = archive()
     sink.deliver([event(MONDAY), event(MONDAY + 1)])
@@ -118,7 +120,7 @@ def test_a_day_is_closed_after_midnight_though_no_event_comes(
 
 
 def test_an_event_that_comes_after_its_day_was_closed_joins_it(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
 ) -> None:
     sink = archive()
     sink.deliver([event(MONDAY), event(MONDAY + 1)])
@@ -130,7 +132,7 @@ def test_an_event_that_comes_after_its_day_was_closed_joins_it(
 
 
 def test_a_day_that_could_not_be_closed_is_tried_again_a_minute_later(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
 ) -> None:
     sink = archive()
     sink.deliver([event(MONDAY)])
@@ -146,7 +148,7 @@ def test_a_day_that_could_not_be_closed_is_tried_again_a_minute_later(
 
 
 def test_the_loop_closes_the_day_by_itself(
-    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], Archive], make_relay: MakeRelay
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], ArchiveSink], make_relay: MakeRelay
 ) -> None:
     archive().deliver([event(MONDAY)])  # by Redis's clock a day long over
     relay = make_relay(archive())
@@ -156,7 +158,7 @@ def test_the_loop_closes_the_day_by_itself(
 
 def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    sink = Archive(store.folder(FOLDER), client, every_s=0.0)
+    sink = ArchiveSink(store.folder(FOLDER), client, every_s=0.0)
     sink.deliver([event(MONDAY)])
     place = tmp_path / FOLDER
     left, under_way = (hidden_sibling(place / f"2026-11-23.{number}-0_{number}-0.jsonl.gz") for number in (1, 2))
@@ -165,18 +167,20 @@ def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path
         os.utime(path, (time.time() - age_s,) * 2)
     sink.idle(MONDAY + DAY - 1)
     assert left.exists()
-    Archive(store.folder(FOLDER), client, every_s=0.0).idle(MONDAY)  # a new process looks at once
+    ArchiveSink(store.folder(FOLDER), client, every_s=0.0).idle(MONDAY)  # a new process looks at once
     assert sorted(path.name for path in place.iterdir()) == sorted(
         [f"2026-11-23.{MONDAY}-0_{MONDAY}-0.jsonl.gz", under_way.name, "notes.tmp"]
     )
 
 
-def test_one_delivery_over_midnight_is_two_parts(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+def test_one_delivery_over_midnight_is_two_parts(folder: ArtifactFolder, archive: Callable[[], ArchiveSink]) -> None:
     assert archive().deliver([event(MONDAY - 1), event(MONDAY)]) == []
     assert [name[:10] for name in folder.names()] == ["2026-11-22", "2026-11-23"]
 
 
-def test_what_is_delivered_again_is_not_written_again(folder: ArtifactFolder, archive: Callable[[], Archive]) -> None:
+def test_what_is_delivered_again_is_not_written_again(
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
+) -> None:
     events = [event(MONDAY + number) for number in range(5)]
     archive().deliver(events[:3])
     archive().deliver(events)  # the first three were written, and the process died before it said so
@@ -210,7 +214,7 @@ class Failing(ArtifactFolder):
 
 @pytest.mark.parametrize("calls", range(6))
 def test_a_crash_anywhere_loses_no_line_and_doubles_none_in_the_end(
-    folder: ArtifactFolder, client: redis.Redis, archive: Callable[[], Archive], calls: int
+    folder: ArtifactFolder, client: redis.Redis, archive: Callable[[], ArchiveSink], calls: int
 ) -> None:
     """The second delivery writes Monday's part, Tuesday's part and Monday's file, and removes Monday's three parts."""
     first = [event(MONDAY), event(MONDAY + 1)]
@@ -218,7 +222,7 @@ def test_a_crash_anywhere_loses_no_line_and_doubles_none_in_the_end(
     archive().deliver(first)
     archive().deliver([event(MONDAY + 1, 5)])
     with pytest.raises(Dies):
-        Archive(Failing(folder, calls), client, 0.0).deliver(second)
+        ArchiveSink(Failing(folder, calls), client, 0.0).deliver(second)
     assert archive().deliver(second) == []
     assert archive().deliver([event(MONDAY + 2 * DAY)]) == []
     expected = [first[0].id, first[1].id, f"{MONDAY + 1}-5", second[0].id, second[1].id, f"{MONDAY + 2 * DAY}-0"]
@@ -239,7 +243,7 @@ def test_a_part_that_cannot_be_read_stays_and_is_told_and_the_archive_goes_on(
     folder: ArtifactFolder, client: redis.Redis, content: bytes
 ) -> None:
     left: list[int] = []
-    sink = Archive(folder, client, 0.0, left.append)
+    sink = ArchiveSink(folder, client, 0.0, left.append)
     sink.deliver([event(MONDAY)])
     [broken] = folder.names()
     whole = folder.get(broken)
@@ -269,7 +273,7 @@ class Counting(ArtifactFolder):
 
 def test_a_further_part_costs_no_look_at_those_before_it(folder: ArtifactFolder, client: redis.Redis) -> None:
     counting = Counting(folder)
-    sink = Archive(counting, client, 0.0)
+    sink = ArchiveSink(counting, client, 0.0)
     sink.deliver([event(MONDAY)])
     before = counting.listed
     for number in range(1, 50):
@@ -281,7 +285,7 @@ def test_a_further_part_costs_no_look_at_those_before_it(folder: ArtifactFolder,
 
 
 def test_what_another_process_wrote_meanwhile_is_not_written_again(
-    folder: ArtifactFolder, archive: Callable[[], Archive]
+    folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
 ) -> None:
     one, other = archive(), archive()
     one.deliver([event(MONDAY)])
@@ -299,7 +303,7 @@ def test_a_part_whose_write_only_seemed_to_fail_is_not_written_again(
             super().put(name, content)
             raise ArtifactsUnavailable("the answer was lost")
 
-    sink = Archive(Forgetful(folder), client, 0.0)
+    sink = ArchiveSink(Forgetful(folder), client, 0.0)
     assert len(sink.deliver([event(MONDAY), event(MONDAY + 1)])) == 2
     assert sink.deliver([event(MONDAY), event(MONDAY + 1)]) == []
     assert ids(folder) == [f"{MONDAY}-0", f"{MONDAY + 1}-0"]
@@ -310,7 +314,7 @@ def test_events_are_tried_again_while_the_disk_takes_nothing(
 ) -> None:
     (tmp_path / "blocked").write_text("a file where the folder should be")
     store = ArtifactStore(tmp_path / "blocked")
-    relay = make_relay(Archive(store.folder(FOLDER), client, every_s=0.0))
+    relay = make_relay(ArchiveSink(store.folder(FOLDER), client, every_s=0.0))
     ended = end(client, 2)
     turns(relay, 2)
     place = Subscription(client, "archive")

@@ -12,7 +12,7 @@ import redis
 from typer.testing import CliRunner
 
 from service.cli.outbox import app
-from service.outbox.webhooks import Webhook, sink_name
+from service.outbox.webhooks import WebhookSink, sink_name
 from service.queue.outbox import DeadLetter, DeadLetters, Subscribers
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
 from tests.support.ended import end
@@ -43,7 +43,7 @@ def letters(
 ) -> list[DeadLetter]:
     """Two events that the receiver refused, and that were given up at once."""
     receiver.answer = lambda request: Answer(500)
-    sink = Webhook(receiver.url, make_settings(webhook_urls=receiver.url, webhook_give_up_after_s=0))
+    sink = WebhookSink(receiver.url, make_settings(webhook_urls=receiver.url, webhook_give_up_after_s=0))
     relay = make_relay(sink)
     end(client, 2, serial="SN-1")
     turns(relay, 2)

@@ -17,7 +17,7 @@ import redis
 import trustme
 
 from service.outbox import mqtt
-from service.outbox.mqtt import Mqtt, topic_of
+from service.outbox.mqtt import MqttSink, station_topic
 from service.outbox.settings import OutboxSettings
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
@@ -26,7 +26,7 @@ from tests.support.broker import Broker, broker, subscribed
 from tests.support.ended import end
 from tests.support.processes import eventually
 
-MakeMqtt = Callable[..., Mqtt]
+MakeMqtt = Callable[..., MqttSink]
 
 
 def event(number: int, station: str | None = "line-3") -> StoredEvent:
@@ -39,8 +39,8 @@ def make_mqtt(make_settings: MakeSettings) -> Iterator[MakeMqtt]:
     """Makes a sink of settings."""
     with ExitStack() as stack:
 
-        def make(url: str, **given: Any) -> Mqtt:
-            made = Mqtt(make_settings(mqtt_url=url, **given))
+        def make(url: str, **given: Any) -> MqttSink:
+            made = MqttSink(make_settings(mqtt_url=url, **given))
             stack.callback(made.close)
             return made
 
@@ -80,7 +80,7 @@ def test_each_stations_events_come_on_its_topic_in_order_with_qos_1(
 
 def test_a_stations_topic_is_its_own() -> None:
     stations = ["a", "a/b", "a%2Fb", "a+b", "a#", "Linie 3 / Süd"]
-    topics = {topic_of("glad", station) for station in stations}
+    topics = {station_topic("glad", station) for station in stations}
     assert len(topics) == len(stations)
     assert all(topic.count("/") == 1 and not set(topic) & set("+#") for topic in topics)
 
@@ -206,5 +206,5 @@ def test_more_than_the_broker_takes_at_a_time_is_delivered_all_the_same(plain: B
 
 def test_without_mqtts_no_certificate_is_looked_at(make_settings: MakeSettings) -> None:
     settings: OutboxSettings = make_settings(mqtt_url="mqtt://127.0.0.1:1")
-    [failed] = Mqtt(settings).deliver([event(1)])
+    [failed] = MqttSink(settings).deliver([event(1)])
     assert "Connection refused" in failed.reason

@@ -16,14 +16,14 @@ from service.host.child_process import Backoff
 from service.host.shutdown import Shutdown
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.relay import (
-    Policy,
+    DeliveryPolicy,
     Relay,
     Undelivered,
-    after,
     due_now,
-    message,
-    room_of,
-    wait_ms_of,
+    event_message,
+    free_capacity,
+    ms_until_due,
+    next_retry,
 )
 from service.queue import keys
 from service.queue.events import StoredEvent
@@ -41,7 +41,7 @@ AT_ONCE = Backoff(first_s=0.0, most_s=0.0)
 class Toy:
     """Keeps what it is given, but for what `refuses` says."""
 
-    policy: Policy = field(default_factory=lambda: Policy(batch=4, backoff=AT_ONCE))
+    policy: DeliveryPolicy = field(default_factory=lambda: DeliveryPolicy(batch=4, backoff=AT_ONCE))
     refuses: Callable[[str], bool] = lambda inspection_id: False
     name: str = "toy"
     got: list[str] = field(default_factory=list)
@@ -72,7 +72,9 @@ def sample(registry: CollectorRegistry, name: str, sink: str = "toy") -> float |
 
 
 def test_a_sink_is_idle_only_when_nothing_waits_for_it(client: redis.Redis, make_relay: MakeRelay) -> None:
-    sink = Toy(refuses=lambda inspection_id: True, policy=Policy(batch=4, most_failed=2, backoff=Backoff(60, 60)))
+    sink = Toy(
+        refuses=lambda inspection_id: True, policy=DeliveryPolicy(batch=4, most_failed=2, backoff=Backoff(60, 60))
+    )
     relay = make_relay(sink)
     relay.turn()
     assert sink.idled == 1
@@ -144,7 +146,7 @@ def test_one_that_always_fails_does_not_hold_up_the_others_and_becomes_a_dead_le
     client: redis.Redis, make_relay: MakeRelay, registry: CollectorRegistry
 ) -> None:
     poison: list[str] = []
-    policy = Policy(batch=4, most_failed=2, backoff=AT_ONCE, give_up_after_s=0.2)
+    policy = DeliveryPolicy(batch=4, most_failed=2, backoff=AT_ONCE, give_up_after_s=0.2)
     sink = Toy(policy, refuses=lambda name: name in poison)
     relay = make_relay(sink)
     first, *rest = end(client, 6)
@@ -194,7 +196,7 @@ def test_a_fault_in_what_can_wait_ends_nothing(client: redis.Redis, make_relay: 
 
 
 def test_events_wait_for_others_only_as_long_as_they_may(client: redis.Redis, make_relay: MakeRelay) -> None:
-    sink = Toy(Policy(batch=4, linger_s=0.3, backoff=AT_ONCE))
+    sink = Toy(DeliveryPolicy(batch=4, linger_s=0.3, backoff=AT_ONCE))
     relay = make_relay(sink)
     ended = end(client, 1)
     relay.turn()
@@ -267,7 +269,7 @@ def test_a_redis_that_dies_before_the_place_is_taken_anew_ends_no_loop(own_redis
 
 def test_a_message_is_the_event_with_its_id_first() -> None:
     event = StoredEvent("17-3", '{"type":"inspection.done","station":"Süd"}')
-    assert message(event) == '{"event_id":"17-3","type":"inspection.done","station":"Süd"}'
+    assert event_message(event) == '{"event_id":"17-3","type":"inspection.done","station":"Süd"}'
 
 
 class TestPolicy:
@@ -283,36 +285,36 @@ class TestPolicy:
 
     def test_with_too_many_failed_no_new_one_is_tried_or_taken(self) -> None:
         fresh, waits, due = Pending("3-0", 100, None), self.failed("1-0", 12_500), self.failed("2-0", 9_999)
-        patient, strict = Policy(batch=8, most_failed=3), Policy(batch=8)
+        patient, strict = DeliveryPolicy(batch=8, most_failed=3), DeliveryPolicy(batch=8)
         assert due_now(self.standing(waits, due, fresh), patient) == [due, fresh]
         assert due_now(self.standing(waits, due, fresh), strict) == [due]
-        assert room_of(self.standing(waits, due, fresh), patient) == 7
-        assert room_of(self.standing(waits, due, fresh), strict) == 0
+        assert free_capacity(self.standing(waits, due, fresh), patient) == 7
+        assert free_capacity(self.standing(waits, due, fresh), strict) == 0
 
     def test_it_waits_no_longer_than_until_the_next_is_due(self) -> None:
-        assert wait_ms_of(self.standing(self.failed("1-0", 10_700)), Policy(batch=8)) == 700
+        assert ms_until_due(self.standing(self.failed("1-0", 10_700)), DeliveryPolicy(batch=8)) == 700
         lingering = Pending("1-0", 200, None)
-        assert wait_ms_of(self.standing(lingering), Policy(batch=8, linger_s=1.0)) == 800
-        assert wait_ms_of(self.standing(), Policy(batch=8)) == 2000
+        assert ms_until_due(self.standing(lingering), DeliveryPolicy(batch=8, linger_s=1.0)) == 800
+        assert ms_until_due(self.standing(), DeliveryPolicy(batch=8)) == 2000
 
     def test_a_new_one_that_failed_ones_hold_up_is_not_waited_for(self) -> None:
         held_up = self.standing(self.failed("1-0", 10_700), Pending("2-0", 5_000, None))
-        assert due_now(held_up, Policy(batch=8)) == []
-        assert wait_ms_of(held_up, Policy(batch=8)) == 700
-        assert wait_ms_of(held_up, Policy(batch=8, most_failed=2)) == 1
+        assert due_now(held_up, DeliveryPolicy(batch=8)) == []
+        assert ms_until_due(held_up, DeliveryPolicy(batch=8)) == 700
+        assert ms_until_due(held_up, DeliveryPolicy(batch=8, most_failed=2)) == 1
 
     def test_waits_double_up_to_the_most_and_the_first_failure_is_remembered(self) -> None:
-        policy = Policy(batch=1, backoff=Backoff(first_s=5.0, most_s=12.0))
+        policy = DeliveryPolicy(batch=1, backoff=Backoff(first_s=5.0, most_s=12.0))
         retry, waits = None, []
         for now_ms in (1_000, 100_000, 200_000):
-            retry = after(retry, Undelivered("1-0", "refused"), policy, now_ms, factor=1.0)
+            retry = next_retry(retry, Undelivered("1-0", "refused"), policy, now_ms, factor=1.0)
             waits.append(retry.due_ms - now_ms)
         assert waits == [5_000, 10_000, 12_000]
         assert retry is not None
         assert (retry.attempts, retry.since_ms) == (3, 1_000)
 
     def test_a_receiver_may_ask_for_more_time_within_the_most(self) -> None:
-        policy = Policy(batch=1, backoff=Backoff(first_s=5.0, most_s=60.0))
+        policy = DeliveryPolicy(batch=1, backoff=Backoff(first_s=5.0, most_s=60.0))
         for asked_s, waited_ms in ((30.0, 30_000), (1.0, 5_000), (3600.0, 60_000)):
             failed = Undelivered("1-0", "answered 503", wait_s=asked_s)
-            assert after(None, failed, policy, 0, factor=1.0).due_ms == waited_ms
+            assert next_retry(None, failed, policy, 0, factor=1.0).due_ms == waited_ms

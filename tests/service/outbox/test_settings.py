@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.outbox.settings import OutboxSettings, describe
+from service.outbox.settings import OutboxSettings, describe_errors
 from tests.service.outbox.conftest import SECRET
 
 
@@ -20,7 +20,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     with pytest.raises(ValidationError) as error:
         OutboxSettings()
     assert "Sesame" not in str(error.value)
-    return describe(error.value)
+    return describe_errors(error.value)
 
 
 def test_nothing_is_delivered_unless_it_is_asked_for() -> None:
@@ -92,7 +92,7 @@ def test_what_is_no_brokers_url_is_refused(monkeypatch: pytest.MonkeyPatch, url:
 
 def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = refused(monkeypatch, GLAD_MQTT_CA_FILE=str(tmp_path / "none.pem"))
-    assert f"GLAD_MQTT_CA_FILE is '{tmp_path / 'none.pem'}', which is no file" in said
+    assert f"GLAD_MQTT_CA_FILE is '{tmp_path / 'none.pem'}', which is not a file" in said
 
 
 def test_a_password_without_a_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

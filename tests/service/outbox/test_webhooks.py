@@ -20,7 +20,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.webhooks import AddressRefused, Webhook, is_allowed, resolve, signature_headers, sink_name
+from service.outbox.webhooks import AddressRefused, WebhookSink, is_allowed, resolve, signature_headers, sink_name
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
@@ -43,7 +43,7 @@ def verified(request: Received, secret: str = SECRET) -> dict[str, Any]:
     return body
 
 
-MakeWebhook = Callable[..., Webhook]
+MakeWebhook = Callable[..., WebhookSink]
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def webhook(make_settings: MakeSettings) -> Iterator[MakeWebhook]:
     """Makes a webhook sink of a URL."""
     with ExitStack() as stack:
 
-        def make(url: str, **given: Any) -> Webhook:
-            made = Webhook(url, make_settings(webhook_urls=url, **given))
+        def make(url: str, **given: Any) -> WebhookSink:
+            made = WebhookSink(url, make_settings(webhook_urls=url, **given))
             stack.callback(made.close)
             return made
 
