@@ -1,7 +1,7 @@
-"""The ways to run a bundle's models, and how the files of an export become models by each of them.
+"""The backends: every way to run a bundle's models, and how the files of an export become models by each of them.
 
-A way is proven as a whole: the same file under another provider runs other kernels, so a proof names engine, provider
-and precision, and serves no other.
+A backend is proven as a whole: the same file under another provider runs other kernels, so a proof names engine,
+provider and precision, and counts for no other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from glad.protocols import Condition, Models
-from model_store.engines.engine_spec import EngineName
+from model_store.engines.engine_spec import AUTO, EngineName
 from model_store.engines.export_manifest import EngineUnusable, ExportShapes, OpenExport, Part, Precision
 from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
 from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt
@@ -21,7 +21,7 @@ from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_ident
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run a bundle's models on a device."""
+    """One way to run a bundle's models on a device: engine, provider and precision."""
 
     engine: EngineName
     provider: Provider | None = None
@@ -29,13 +29,20 @@ class Backend:
     precision: Precision = "float32"
 
     def __str__(self) -> str:
-        """As it is told in logs, metrics and proofs: onnx-cpu-float32."""
+        """Return its name in logs, metrics and proofs, such as onnx-cpu-float32."""
         return "-".join(filter(None, (self.engine, self.provider, self.precision)))
 
     @property
     def requested_as(self) -> EngineName:
-        """By which name it is asked for: ONNX Runtime's TensorRT provider is `tensorrt` too."""
+        """Return the engine that GLAD_ENGINE names for it: ONNX Runtime's TensorRT provider is `tensorrt` too."""
         return "tensorrt" if self.provider == "tensorrt" else self.engine
+
+    def serves(self, requested: str) -> bool:
+        """Return whether it may run the models where GLAD_ENGINE says `requested`.
+
+        `auto` never means TensorRT's own engines: they have not run on hardware yet, so they must be named.
+        """
+        return self.engine != "tensorrt" if requested == AUTO else self.requested_as == requested
 
 
 BACKEND_ORDER: Mapping[str, tuple[Backend, ...]] = {
@@ -51,14 +58,15 @@ BACKEND_ORDER: Mapping[str, tuple[Backend, ...]] = {
     ),
     "cpu": (Backend("onnx", "cpu", "int8"), Backend("onnx", "cpu"), Backend("torch")),
 }
-"""What `auto` tries first, per kind of device: each is used only where its own parity was shown."""
+"""In which order backends are tried, per kind of device, of those that serve the request: see `Backend.serves`. Each is
+used only where its own parity was shown."""
 
 FindGpu = Callable[[str], GpuIdentity]
-"""Where TensorRT's engines run; EngineUnusable if nowhere."""
+"""Returns where TensorRT's engines run on a device; raises EngineUnusable if nowhere."""
 
 
 def open_files(
-    runner: Backend,
+    backend: Backend,
     files: Mapping[Part, Path],
     shapes: ExportShapes,
     device: str,
@@ -66,22 +74,30 @@ def open_files(
     *,
     find_gpu: FindGpu = gpu_identity,
 ) -> Models:
-    """The models of exported files, run as `runner` says. EngineUnusable if that cannot be done here."""
-    if runner.engine == "tensorrt":
+    """Return the models of exported files, run by `backend`.
+
+    Raises:
+        EngineUnusable: if the backend cannot run here, or a file does not load.
+    """
+    if backend.engine == "tensorrt":
         return load_tensorrt(files, shapes, find_gpu(device), condition)
-    provider = runner.provider or "cpu"
+    provider = backend.provider or "cpu"
     return load_onnx(files, shapes, RuntimeOptions(device, provider, cuda_graphs=provider == "cuda"), condition)
 
 
-def refuse_unproven(export: OpenExport, runner: Backend, device: str, find_gpu: FindGpu = gpu_identity) -> None:
-    """EngineUnusable unless this very way was shown equal, and its files run on this device."""
+def check_proven(export: OpenExport, backend: Backend, device: str, find_gpu: FindGpu = gpu_identity) -> None:
+    """Check that this very backend was shown equal, and that its files were built for this device.
+
+    Raises:
+        EngineUnusable: if it was not, or if they were built for another one.
+    """
     manifest = export.manifest
-    if not any(proof.runner == str(runner) and proof.passed for proof in manifest.proofs):
+    if not any(proof.runner == str(backend) and proof.passed for proof in manifest.proofs):
         shown = ", ".join(proof.runner for proof in manifest.proofs if proof.passed) or "nothing"
         raise EngineUnusable(
-            f"no parity of {runner} was shown (shown: {shown}): run `glad export BUNDLE --to {manifest.engine} "
-            f"{f'--provider {runner.provider} ' if runner.provider else ''}--precision {runner.precision} --data DIR` "
-            f"with GLAD_DEVICE={torch.device(device).type}"
+            f"no parity of {backend} was shown (shown: {shown}): run `glad export BUNDLE --to {manifest.engine} "
+            f"{f'--provider {backend.provider} ' if backend.provider else ''}--precision {backend.precision} --data "
+            f"DIR` with GLAD_DEVICE={torch.device(device).type}"
         )
-    if runner.engine == "tensorrt":
+    if backend.engine == "tensorrt":
         check_built_for(manifest, find_gpu(device))

@@ -1,8 +1,8 @@
-"""One door to a bundle's models: by bundle, device and setting, from whichever engine may serve them there.
+"""Load a bundle's models: by bundle, device and setting, on whichever engine may serve them there.
 
-`auto` takes the fastest engine that is proven on this device, in the order of `BACKEND_ORDER` where nobody measures; an
-engine that cannot be used is passed over, and the reason is kept to be told. A named engine is taken or refused, never
-replaced.
+`auto` takes the fastest engine that is proven on this device, or the first of `BACKEND_ORDER` where nothing is
+measured; TensorRT's own engines serve only where they are named. An engine that cannot be used is passed over, and the
+reason is kept. A named engine is used or refused, never replaced.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import torch
 
 from glad.protocols import Models
 from model_store.bundle import Bundle
-from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, open_files, refuse_unproven
-from model_store.engines.engine_spec import AUTO, EngineSpec
+from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, check_proven, open_files
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.export_manifest import EngineUnusable, ExportEngine, OpenExport, open_export
 from model_store.engines.tensorrt import gpu_identity
 from model_store.engines.torch import component_hashes, load_models
 from model_store.engines.torch_io import load_condition
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
+
+Measure = Callable[[Models], float]
+"""Returns the seconds that one image takes: see `model_store.engines.timing.seconds_per_image`."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +35,64 @@ class LoadedModels:
 
     models: Models
     engine: str
-    """What runs them, such as onnx-cpu-float32, or autoencoder, unet and features apart."""
+    """The backend that runs them, such as onnx-cpu-float32, or those of autoencoder, unet and features apart."""
     identities: Mapping[ComponentName, str]
-    """Per component, what it is and what runs it: equal identities answer equally, whatever product they serve."""
+    """Per component its weights and its backend, as one text: components of equal identity answer equally, whatever
+    product they serve."""
     passed_over: tuple[str, ...] = ()
-    """Engines that could have come first, each with the reason why it did not."""
+    """Backends that come earlier in the order or could have been faster, each with the reason why it was not used."""
     seconds: Mapping[str, float] | None = None
-    """Measured time of one image per engine; None where nothing was measured."""
+    """Measured time of one image per backend; None where nothing was measured."""
 
 
-Measure = Callable[[Models], float]
-"""Seconds that one image takes: see `model_store.engines.timing.seconds_per_image`."""
+def choose_device(name: str) -> str:
+    """Return the device that GLAD_DEVICE names; `auto` is a GPU if there is one.
+
+    Raises:
+        ValueError: if this device is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ValueError(f"GLAD_DEVICE is {name!r}, which cannot be used ({first_line}): use auto or cpu") from error
+    return name
+
+
+def device_of_environment() -> str:
+    """Return the device that GLAD_DEVICE names, `auto` without it.
+
+    Raises:
+        ValueError: as `choose_device`.
+    """
+    return choose_device(os.environ.get("GLAD_DEVICE", "auto"))
 
 
 def load(
     bundle: Bundle,
     device: str = "cpu",
-    wanted: EngineSpec | None = None,
+    spec: EngineSpec | None = None,
     *,
     measure: Measure | None = None,
 ) -> LoadedModels:
-    """A bundle's models from the engine that is wanted, or from the best one.
+    """Return a bundle's models on the engine that is asked for, or on the best one.
 
-    measure: compare all usable engines by it instead of taking the first in `BACKEND_ORDER`.
-    EngineUnusable if a named engine cannot serve; ModelLoadError, ModelsDoNotFit from torch.
+    Args:
+        bundle: verified when it was opened.
+        device: cpu, cuda or cuda:N.
+        spec: what GLAD_ENGINE says; None: `auto`.
+        measure: compare all usable backends by it, instead of taking the first of `BACKEND_ORDER`.
+
+    Raises:
+        EngineUnusable: if the named engine cannot serve.
+        ModelLoadError: if the bundle's own weights do not load.
+        ModelsDoNotFit: if they fit neither each other nor the settings.
     """
-    wanted = wanted or EngineSpec()
-    main = _load(bundle, device, wanted.engine, measure)
-    others = {name: _load(bundle, device, engine, None) for name, engine in wanted.components}
+    spec = spec or EngineSpec()
+    main = _load(bundle, device, spec.engine, measure)
+    others = {name: _load(bundle, device, engine, None) for name, engine in spec.components}
     if not others:
         return main
     sources = {name: others.get(name, main) for name in REQUIRED_COMPONENTS}
@@ -78,56 +111,67 @@ def load(
 
 def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> LoadedModels:
     kind = torch.device(device).type
-    runners = [
-        runner for runner in BACKEND_ORDER.get(kind, (Backend("torch"),)) if engine in {AUTO, runner.requested_as}
-    ]
-    # Once: it hashes gigabytes at full size.
+    backends = [backend for backend in BACKEND_ORDER.get(kind, (Backend("torch"),)) if backend.serves(engine)]
+    # Opened once per engine: opening hashes every file, gigabytes at full size.
     exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind, bundle.keys))
     refused: list[str] = []
     usable: list[LoadedModels] = []
-    for runner in runners:
+    for backend in backends:
         if usable and measure is None:
             break
         try:
-            usable.append(load_backend(bundle, device, runner, exported))
+            usable.append(load_backend(bundle, device, backend, exported))
         except EngineUnusable as error:
-            refused.append(f"{runner}: {error}")
+            refused.append(f"{backend}: {error}")
     if not usable:
-        told = "; ".join(refused) or f"{engine} does not run on {kind}"
-        raise EngineUnusable(f"GLAD_ENGINE is {engine!r}, and nothing of it can be used: {told}")
+        reasons = "; ".join(refused) or f"{engine} does not run on {kind}"
+        raise EngineUnusable(f"GLAD_ENGINE is {engine!r}, and nothing of it can be used: {reasons}")
     if len(usable) == 1 or measure is None:
         return replace(usable[0], passed_over=tuple(refused))
-    timed = {one.engine: measure(one.models) for one in usable}
-    best = min(usable, key=lambda one: timed[one.engine])
-    slower = (f"{name}: slower, {spent * 1e3:.0f} ms an image" for name, spent in timed.items() if name != best.engine)
-    return replace(best, passed_over=(*refused, *slower), seconds=timed)
+    seconds = {loaded.engine: measure(loaded.models) for loaded in usable}
+    best = min(usable, key=lambda loaded: seconds[loaded.engine])
+    slower = (
+        f"{name}: slower, {spent * 1e3:.0f} ms an image" for name, spent in seconds.items() if name != best.engine
+    )
+    return replace(best, passed_over=(*refused, *slower), seconds=seconds)
 
 
 def load_backend(
     bundle: Bundle,
     device: str,
-    runner: Backend,
+    backend: Backend,
     exported: Callable[[ExportEngine], OpenExport],
     find_gpu: FindGpu = gpu_identity,
 ) -> LoadedModels:
-    """A bundle's models run in one way, from its own weights or from the verified export that `exported` opens.
+    """Return a bundle's models run by one backend, from its own weights or from its export.
 
-    EngineUnusable if it is not proven, or cannot be loaded here; ModelLoadError, ModelsDoNotFit from torch.
+    Args:
+        bundle: verified when it was opened.
+        device: cpu, cuda or cuda:N.
+        backend: the way to run them.
+        exported: opens and verifies the bundle's export for an engine.
+        find_gpu: finds TensorRT and the GPU.
+
+    Raises:
+        EngineUnusable: if the backend is not proven, or cannot be loaded here.
+        ModelLoadError: if the bundle's own weights do not load.
+        ModelsDoNotFit: if they fit neither each other nor the settings.
     """
-    if runner.engine == "torch":
-        identities = {name: f"{runner} {hash_}" for name, hash_ in component_hashes(bundle).items()}
-        return LoadedModels(load_models(bundle, device), str(runner), identities)
-    export = exported(runner.engine)
-    refuse_unproven(export, runner, device, find_gpu)
-    told = "condition" in bundle.manifest.components
-    condition = load_condition(bundle.component("condition"), device) if told else None
-    files = export.files(runner.precision)
-    models = open_files(runner, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
-    return LoadedModels(models, str(runner), dict(_identities(export, runner)))
+    if backend.engine == "torch":
+        identities = {name: f"{backend} {hash_}" for name, hash_ in component_hashes(bundle).items()}
+        return LoadedModels(load_models(bundle, device), str(backend), identities)
+    export = exported(backend.engine)
+    check_proven(export, backend, device, find_gpu)
+    conditioned = "condition" in bundle.manifest.components
+    condition = load_condition(bundle.component("condition"), device) if conditioned else None
+    files = export.files(backend.precision)
+    models = open_files(backend, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
+    return LoadedModels(models, str(backend), dict(_identities(export, backend)))
 
 
-def _identities(export: OpenExport, runner: Backend) -> Iterator[tuple[ComponentName, str]]:
-    parts = export.manifest.at(runner.precision)
+def _identities(export: OpenExport, backend: Backend) -> Iterator[tuple[ComponentName, str]]:
+    """Yield each component with the hash of its exported files."""
+    parts = export.manifest.at(backend.precision)
     shares: Mapping[ComponentName, tuple[str, ...]] = {
         "autoencoder": ("encoder", "decoder"),
         "unet": ("unet",),
@@ -136,21 +180,4 @@ def _identities(export: OpenExport, runner: Backend) -> Iterator[tuple[Component
     for component, names in shares.items():
         files = [parts[name].files for name in parts if name in names]
         entries = sorted(f"{file} {entry.sha256}" for one in files for file, entry in one.items())
-        yield component, f"{runner} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"
-
-
-def choose_device(wanted: str) -> str:
-    """`auto` is a GPU if there is one. ValueError for a device that is not there."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ValueError(f"GLAD_DEVICE is {wanted!r}, which cannot be used ({first_line}): use auto or cpu") from error
-    return wanted
-
-
-def device_of_environment() -> str:
-    """The device that GLAD_DEVICE names, `auto` without it. ValueError as in `choose_device`."""
-    return choose_device(os.environ.get("GLAD_DEVICE", "auto"))
+        yield component, f"{backend} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""One door: what GLAD_ENGINE says is taken or refused; `auto` takes what is fastest of what may be used."""
+"""What GLAD_ENGINE names is used or refused; `auto` takes the fastest of what may be used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_store.bundle import open_bundle
+from model_store.engines.backends import BACKEND_ORDER
 from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
 from model_store.engines.export_manifest import EngineUnusable
 from model_store.engines.loading import load
@@ -43,10 +44,23 @@ def test_without_an_export_auto_is_torch_and_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["onnx", "tensorrt", "torch,unet=onnx"])
 def test_an_engine_that_is_named_is_never_replaced(tmp_path: Path, text: str) -> None:
     with pytest.raises(EngineUnusable, match="GLAD_ENGINE is"):
-        load(open_bundle(make_tiny_bundle(tmp_path)), wanted=EngineSpec.parse(text))
+        load(open_bundle(make_tiny_bundle(tmp_path)), spec=EngineSpec.parse(text))
 
 
 def test_the_time_of_an_image_is_measured_on_the_bundles_own_calls(tmp_path: Path) -> None:
     bundle = open_bundle(make_tiny_bundle(tmp_path, prompt=1, guidance=3.0))
     spent = seconds_per_image(load_models(bundle), bundle.manifest.settings, "cpu", lanes=2)
     assert spent > 0
+
+
+def test_tensorrts_own_engines_serve_those_who_name_them_and_never_auto() -> None:
+    automatic = [str(backend) for backend in BACKEND_ORDER["cuda"] if backend.serves("auto")]
+    assert automatic == [
+        "onnx-tensorrt-float16",
+        "onnx-tensorrt-float32",
+        "onnx-cuda-float16",
+        "onnx-cuda-float32",
+        "torch-float32",
+    ]
+    named = [str(backend) for backend in BACKEND_ORDER["cuda"] if backend.serves("tensorrt")]
+    assert named[:3] == ["tensorrt-float16", "tensorrt-bfloat16", "tensorrt-float32"]

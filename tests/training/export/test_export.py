@@ -74,7 +74,7 @@ def bundle(made: Path, tmp_path: Path) -> Bundle:
 
 
 def test_every_model_answers_as_torchs_at_any_batch(bundle: Bundle) -> None:
-    ours, theirs = load_models(bundle), load(bundle, wanted=EngineSpec("onnx")).models
+    ours, theirs = load_models(bundle), load(bundle, spec=EngineSpec("onnx")).models
     draw = torch.Generator().manual_seed(0)
     for batch in (1, 3, 5):
         images = torch.rand(batch, 3, 64, 64, generator=draw) * 2 - 1
@@ -93,7 +93,7 @@ def test_a_text_conditioned_unet_and_a_score_at_another_side_are_exported_too(tm
     folder = make_tiny_bundle(tmp_path, prompt=1, score={"resolution": 32, "layers": (1, 2)}, thresholds=None)
     assert export(folder, data, tmp_path / "report").folder is not None
     opened = open_bundle(folder)
-    ours, loaded = load_models(opened), load(opened, wanted=EngineSpec("onnx"))
+    ours, loaded = load_models(opened), load(opened, spec=EngineSpec("onnx"))
     assert ours.condition is not None
     assert loaded.models.condition is not None
     latents, steps = torch.randn(2, 4, 8, 8), torch.tensor([10, 400])
@@ -176,7 +176,7 @@ def test_what_was_damaged_is_passed_over_with_its_reason(bundle: Bundle, damage:
     assert loaded.engine == "torch-float32"
     (reason,) = [reason for reason in loaded.passed_over if reason.startswith("onnx-cpu-float32")]
     with pytest.raises(EngineUnusable, match=told):
-        load(bundle, wanted=EngineSpec("onnx"))
+        load(bundle, spec=EngineSpec("onnx"))
     assert "glad export" in reason
 
 
@@ -393,7 +393,7 @@ def test_a_file_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) 
 
 
 def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
-    models = load(bundle, wanted=EngineSpec("onnx")).models
+    models = load(bundle, spec=EngineSpec("onnx")).models
     with pytest.raises(TypeError, match="only torch's can be exported"):
         pieces(models, shapes_of(models, bundle.manifest.settings))
 
