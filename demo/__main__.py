@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from demo.processes import DemoError, Stopped, stop_on_signals
-from demo.run import Plan, run
+from demo.processes import DemoError, StoppedBySignal, stop_on_signals
+from demo.run import DemoPlan, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demo; 0 only if every image has a result."""
-    defaults = {field.name: field.default for field in fields(Plan)}
+    defaults = {field.name: field.default for field in fields(DemoPlan)}
     parser = argparse.ArgumentParser(prog="python -m demo", description="Sample images through the real service.")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="a new folder, or an earlier demo's")
     parser.add_argument("--product", default=defaults["product"])
@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=defaults["rate"], help="images a second")
     try:
         with stop_on_signals():
-            run(Plan(**vars(parser.parse_args(arguments))))
+            run(DemoPlan(**vars(parser.parse_args(arguments))))
     except DemoError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
-    except Stopped as stopped:
+    except StoppedBySignal as stopped:
         print(f"\ndemo: stopped by {stopped}; nothing is left running", file=sys.stderr)
         return stopped.exit_status
     return 0

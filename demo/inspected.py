@@ -11,7 +11,7 @@ from typing import Any, Self
 GOOD = "good"
 
 
-class Verdict(StrEnum):
+class DemoVerdict(StrEnum):
     """The service's answer, in the order of the confusion table's columns."""
 
     PASS = "pass"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleImage:
     """An image of the rendered set: test/good/0000.png, or test/scratch/s2_0000.png with its mask in ground_truth/."""
 
     root: Path
@@ -61,12 +61,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Inspected:
+class InspectedSample:
     """A sample with its finished inspection."""
 
-    sample: Sample
+    sample: SampleImage
     id: str
-    verdict: Verdict
+    verdict: DemoVerdict
     score: float
     calibrated_score: float
     review: float
@@ -78,7 +78,7 @@ class Inspected:
     """artifact name -> path on the service"""
 
     @classmethod
-    def from_answer(cls, sample: Sample, answer: dict[str, Any]) -> Self | None:
+    def from_answer(cls, sample: SampleImage, answer: dict[str, Any]) -> Self | None:
         """Reads an inspection as the REST contract has it; None if it has no verdict, or no score to show."""
         if answer["verdict"] is None or answer["score"] is None:
             return None
@@ -86,7 +86,7 @@ class Inspected:
         return cls(
             sample=sample,
             id=answer["id"],
-            verdict=Verdict(answer["verdict"]),
+            verdict=DemoVerdict(answer["verdict"]),
             score=float(answer["score"]),
             calibrated_score=float(answer["calibrated_score"]),
             review=float(answer["thresholds"]["review"]),
@@ -104,25 +104,25 @@ class Inspected:
     @property
     def is_wrong(self) -> bool:
         """A defect passed, or a good part failed; `review` is never wrong."""
-        return self.verdict is (Verdict.FAIL if self.sample.is_good else Verdict.PASS)
+        return self.verdict is (DemoVerdict.FAIL if self.sample.is_good else DemoVerdict.PASS)
 
 
-def samples(root: Path) -> list[Sample]:
+def samples(root: Path) -> list[SampleImage]:
     """The test images of a rendered set: good parts first, then defect by defect."""
     names = (path.relative_to(root).as_posix() for path in root.glob("test/*/*.png"))
-    found = [Sample(root, name) for name in names]
+    found = [SampleImage(root, name) for name in names]
     return sorted(found, key=lambda sample: (not sample.is_good, sample.name))
 
 
-def confusion(results: Iterable[Inspected]) -> dict[str, dict[Verdict, int]]:
+def confusion(results: Iterable[InspectedSample]) -> dict[str, dict[DemoVerdict, int]]:
     """How many of the good parts and of the defects got each verdict."""
-    table = {truth: dict.fromkeys(Verdict, 0) for truth in (GOOD, "defect")}
+    table = {truth: dict.fromkeys(DemoVerdict, 0) for truth in (GOOD, "defect")}
     for result in results:
         table[GOOD if result.sample.is_good else "defect"][result.verdict] += 1
     return table
 
 
-def as_table(results: Sequence[Inspected]) -> str:
+def as_table(results: Sequence[InspectedSample]) -> str:
     """The results as aligned text."""
     header = ("file", "truth", "verdict", "score", "step", "latency")
     rows = [

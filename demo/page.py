@@ -10,7 +10,7 @@ from statistics import mean
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from demo.inspected import GOOD, Inspected, Verdict, confusion
+from demo.inspected import GOOD, DemoVerdict, InspectedSample, confusion
 
 TEMPLATE = "page.html.j2"
 STRIP_WIDTH = 440
@@ -22,7 +22,7 @@ SHOWN = ("reconstruction.png", "overlay.png")
 class Card:
     """One inspected image with the links to its pictures, relative to the page."""
 
-    result: Inspected
+    result: InspectedSample
     image: str
     reconstruction: str
     overlay: str
@@ -44,7 +44,7 @@ class Dot:
     title: str
 
 
-def write_page(folder: Path, results: Sequence[Inspected], title: str, product: str, bundle: str) -> Path:
+def write_page(folder: Path, results: Sequence[InspectedSample], title: str, product: str, bundle: str) -> Path:
     """Writes folder/index.html, defects first, and returns its path. The pictures lie below the same folder."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -54,7 +54,7 @@ def write_page(folder: Path, results: Sequence[Inspected], title: str, product: 
         title=title,
         product=product,
         bundle=bundle,
-        verdicts=list(Verdict),
+        verdicts=list(DemoVerdict),
         confusion=confusion(results),
         cards=[card(folder, result) for result in ordered],
         dots=dots(results),
@@ -73,12 +73,12 @@ def write_page(folder: Path, results: Sequence[Inspected], title: str, product: 
     return path
 
 
-def artifact_path(folder: Path, result: Inspected, name: str) -> Path:
+def artifact_path(folder: Path, result: InspectedSample, name: str) -> Path:
     """Where a downloaded picture of an inspection lies."""
     return folder / "pictures" / Path(result.sample.name).with_suffix("") / name
 
 
-def in_reading_order(results: Iterable[Inspected]) -> list[Inspected]:
+def in_reading_order(results: Iterable[InspectedSample]) -> list[InspectedSample]:
     """Defects first, by kind and severity; among the good parts the highest score first."""
     return sorted(
         results,
@@ -90,7 +90,7 @@ def in_reading_order(results: Iterable[Inspected]) -> list[Inspected]:
     )
 
 
-def card(folder: Path, result: Inspected) -> Card:
+def card(folder: Path, result: InspectedSample) -> Card:
     """The links of one image's pictures."""
     sample = result.sample
 
@@ -107,7 +107,7 @@ def card(folder: Path, result: Inspected) -> Card:
     )
 
 
-def dots(results: Iterable[Inspected]) -> list[Dot]:
+def dots(results: Iterable[InspectedSample]) -> list[Dot]:
     """Every image on the strip: x is the calibrated score, so that the fail threshold stands in the middle."""
     found = []
     for kind, height in ROWS.items():
@@ -124,7 +124,7 @@ def dots(results: Iterable[Inspected]) -> list[Dot]:
     return found
 
 
-def mean_steps(results: Iterable[Inspected]) -> list[tuple[str, float, int]]:
+def mean_steps(results: Iterable[InspectedSample]) -> list[tuple[str, float, int]]:
     """Per kind of image: its name, the mean denoising step, how many; the smallest step first."""
     by_kind: dict[str, list[int]] = {}
     for result in results:

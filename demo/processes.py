@@ -24,7 +24,7 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why and what to do."""
 
 
-class Stopped(BaseException):
+class StoppedBySignal(BaseException):
     """A signal asks the demo to end. A BaseException, so that no handler of errors swallows it."""
 
     def __init__(self, number: int) -> None:
@@ -34,12 +34,12 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Turns Ctrl-C, a termination and a closed terminal into Stopped, once: the clean-up that follows ignores them."""
+    """Turns Ctrl-C, a termination and a closed terminal into StoppedBySignal, once; the clean-up ignores them."""
 
     def stop(number: int, _: FrameType | None) -> None:
         for other in STOPPING:
             signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        raise StoppedBySignal(number)
 
     before = {number: signal.signal(number, stop) for number in STOPPING}
     try:

@@ -26,7 +26,7 @@ class Stages:
 
 
 @dataclass
-class Progress:
+class DemoProgress:
     """How many results are in, and about how long the rest takes: one line on a terminal, else a line now and then."""
 
     total: int

@@ -17,10 +17,10 @@ from typing import Any
 
 import httpx
 
-from demo.inspected import Inspected, Sample, as_table, samples
+from demo.inspected import InspectedSample, SampleImage, as_table, samples
 from demo.page import SHOWN, artifact_path, write_page
 from demo.processes import DRAIN_S, DemoError, child_environment, glad_command, last_lines, running
-from demo.progress import Progress, Stages
+from demo.progress import DemoProgress, Stages
 
 MARK = ".glad-demo"
 TITLE = "GLAD demo: a line of brackets"
@@ -29,7 +29,7 @@ POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """What the demo does, and where."""
 
     output: Path
@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Service:
+class DemoService:
     """The running service, and where it is."""
 
     url: str
@@ -71,7 +71,7 @@ class Service:
             raise DemoError(f"the service ended with status {self.process.returncode}:\n{last_lines(self.log)}")
 
 
-def run(plan: Plan) -> Path:
+def run(plan: DemoPlan) -> Path:
     """Runs the demo and returns the page's path; DemoError if a result is missing. Nothing is left running."""
     say = Stages()
     try:
@@ -81,7 +81,7 @@ def run(plan: Plan) -> Path:
         raise DemoError(f"the service stopped answering ({error}); see {plan.output}/service.log") from error
 
 
-def inspect_all(plan: Plan, wanted: Sequence[Sample], say: Stages) -> Path:
+def inspect_all(plan: DemoPlan, wanted: Sequence[SampleImage], say: Stages) -> Path:
     """Serves, posts, fetches and writes the page."""
     with serving(plan, say) as service:
         wait_until(is_alive, service)
@@ -98,7 +98,7 @@ def inspect_all(plan: Plan, wanted: Sequence[Sample], say: Stages) -> Path:
     return page
 
 
-def show(plan: Plan, results: Sequence[Inspected], wanted: int, bundle: str) -> Path:
+def show(plan: DemoPlan, results: Sequence[InspectedSample], wanted: int, bundle: str) -> Path:
     """Prints the table and writes the page of what there is; DemoError if that is not all."""
     missing = f"{wanted - len(results)} of {wanted} results are missing; see {plan.answers} and {plan.output}/*.log"
     if not results:
@@ -134,7 +134,7 @@ def _tidy(output: Path) -> None:
         (output / old).unlink(missing_ok=True)
 
 
-def render(plan: Plan, say: Stages) -> list[Sample]:
+def render(plan: DemoPlan, say: Stages) -> list[SampleImage]:
     """The sample images: rendered the first time, found there the next."""
     say("sample images (rendered the first time only)")
     numbers = ["--seed", str(plan.seed), "--good", str(plan.good), "--defects", str(plan.defects)]
@@ -146,14 +146,14 @@ def render(plan: Plan, say: Stages) -> list[Sample]:
 
 
 @contextmanager
-def serving(plan: Plan, say: Stages) -> Iterator[Service]:
+def serving(plan: DemoPlan, say: Stages) -> Iterator[DemoService]:
     """`glad serve` on a free port with its own data folder, from its start until it has stopped."""
     port = free_port()
     settings = {"GLAD_HOST": "127.0.0.1", "GLAD_PORT": str(port), "GLAD_DATA_DIR": str(plan.data.resolve())}
     log = plan.output / "service.log"
     say(f"starting the service on port {port} (Redis, API, worker)")
     with running(glad_command("serve"), log, child_environment(settings), DRAIN_S) as child:
-        yield Service(f"http://127.0.0.1:{port}", child, log)
+        yield DemoService(f"http://127.0.0.1:{port}", child, log)
 
 
 def free_port() -> int:
@@ -163,7 +163,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[Service], bool], service: Service) -> None:
+def wait_until(condition: Callable[[DemoService], bool], service: DemoService) -> None:
     """Returns once the condition holds; DemoError if the service ends or takes too long."""
     deadline = time.monotonic() + START_S
     while not condition(service):
@@ -173,18 +173,18 @@ def wait_until(condition: Callable[[Service], bool], service: Service) -> None:
         time.sleep(POLL_S)
 
 
-def is_alive(service: Service) -> bool:
+def is_alive(service: DemoService) -> bool:
     """Whether the API answers."""
     return health(service, "live") is not None
 
 
-def is_ready(service: Service) -> bool:
+def is_ready(service: DemoService) -> bool:
     """Whether images are accepted and a worker is seen; "degraded" is the first without the second."""
     answer = health(service, "ready")
     return answer is not None and answer["status"] == "ready"
 
 
-def health(service: Service, probe: str) -> dict[str, Any] | None:
+def health(service: DemoService, probe: str) -> dict[str, Any] | None:
     """What a probe answers with 200; None otherwise."""
     try:
         answer = httpx.get(f"{service.url}/health/{probe}", timeout=5.0)
@@ -193,7 +193,7 @@ def health(service: Service, probe: str) -> dict[str, Any] | None:
     return dict(answer.json()) if answer.status_code == httpx.codes.OK else None
 
 
-def active_version(service: Service, product: str) -> str:
+def active_version(service: DemoService, product: str) -> str:
     """The version of the bundle that will judge; DemoError if the service has none for this product."""
     answer = httpx.get(f"{service.url}/v1/products/{product}", timeout=10.0)
     if answer.status_code != httpx.codes.OK:
@@ -201,12 +201,12 @@ def active_version(service: Service, product: str) -> str:
     return str(answer.json()["active"]["version"])
 
 
-def post(plan: Plan, service: Service, count: int, say: Stages) -> None:
+def post(plan: DemoPlan, service: DemoService, count: int, say: Stages) -> None:
     """Posts the images as a line camera would, and shows how far the results are."""
     say(f"a camera posts {count} images, {plan.rate:g} a second")
     options = ["--product", plan.product, "--url", service.url, "--rate", str(plan.rate), "--json", str(plan.answers)]
     log = plan.output / "camera.log"
-    progress = Progress(count)
+    progress = DemoProgress(count)
     with running(glad_command("camera", plan.images / "test", *options), log, child_environment({})) as camera:
         while camera.poll() is None:
             service.must_run()
@@ -222,15 +222,15 @@ def results_in(log: Path) -> int:
     return sum(".png " in line for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
-def read_answers(path: Path, wanted: Sequence[Sample]) -> list[Inspected]:
+def read_answers(path: Path, wanted: Sequence[SampleImage]) -> list[InspectedSample]:
     """The finished inspections, in the samples' order; what has no verdict is left out."""
     shots: dict[str, Any] = {f"test/{shot['file']}": shot for shot in json.loads(path.read_text())["shots"]}
     answers = ((sample, shots.get(sample.name, {}).get("inspection")) for sample in wanted)
-    results = (Inspected.from_answer(sample, answer) for sample, answer in answers if answer)
+    results = (InspectedSample.from_answer(sample, answer) for sample, answer in answers if answer)
     return [result for result in results if result]
 
 
-def fetch_pictures(plan: Plan, service: Service, results: Sequence[Inspected], say: Stages) -> None:
+def fetch_pictures(plan: DemoPlan, service: DemoService, results: Sequence[InspectedSample], say: Stages) -> None:
     """Downloads the pictures that the page shows."""
     say("fetching reconstructions and heatmaps")
     with httpx.Client(base_url=service.url, timeout=30.0) as client:
@@ -243,7 +243,7 @@ def fetch_pictures(plan: Plan, service: Service, results: Sequence[Inspected], s
                 path.write_bytes(answer.content)
 
 
-def what_next(plan: Plan, page: Path, results: Sequence[Inspected]) -> str:
+def what_next(plan: DemoPlan, page: Path, results: Sequence[InspectedSample]) -> str:
     """The end of the demo: what to look at and what to try."""
     example = max(results, key=lambda result: result.score).sample.path
     binaries = shown(Path(sys.executable).parent)

@@ -40,7 +40,7 @@ BASE_MB = 130
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SizeEstimate:
     """What an image's packages come to."""
 
     image: str
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def estimate(image: str, lines: Sequence[str], wheels: Path | None) -> Estimate:
+def estimate(image: str, lines: Sequence[str], wheels: Path | None) -> SizeEstimate:
     """The packages that these requirements bring, and all that those require, in this environment or the wheels."""
     unpacked = {} if wheels is None else {normal(file.name.split("-")[0]): file for file in wheels.glob("*.whl")}
     todo = [*unpacked, *(name for line in lines for name in needed(line))]
@@ -83,7 +83,7 @@ def estimate(image: str, lines: Sequence[str], wheels: Path | None) -> Estimate:
             continue
         sizes[name] = installed_bytes(found)
         todo += [other for line in found.requires or () for other in needed(line)]
-    return Estimate(image, sum(sizes.values()) / 1e6, len(sizes), tuple(sorted(missing)))
+    return SizeEstimate(image, sum(sizes.values()) / 1e6, len(sizes), tuple(sorted(missing)))
 
 
 def installed_bytes(found: metadata.Distribution) -> int:

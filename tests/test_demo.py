@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from demo.inspected import Inspected, Sample, Verdict, as_table, confusion
+from demo.inspected import DemoVerdict, InspectedSample, SampleImage, as_table, confusion
 from demo.page import in_reading_order, mean_steps
 from demo.processes import DemoError
-from demo.progress import Progress
-from demo.run import MARK, Plan, claim, show
+from demo.progress import DemoProgress
+from demo.run import MARK, DemoPlan, claim, show
 from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,10 +27,17 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 def inspected(
-    name: str, verdict: Verdict = Verdict.PASS, *, score: float = 0.1, step: int | None = 351, root: Path = Path()
-) -> Inspected:
+    name: str,
+    verdict: DemoVerdict = DemoVerdict.PASS,
+    *,
+    score: float = 0.1,
+    step: int | None = 351,
+    root: Path = Path(),
+) -> InspectedSample:
     """A result as if it came from the service, with the fail threshold at 1."""
-    return Inspected(Sample(root, name), "id", verdict, score, score / (score + 1), 0.5, 1.0, step, 1234.0, {})
+    return InspectedSample(
+        SampleImage(root, name), "id", verdict, score, score / (score + 1), 0.5, 1.0, step, 1234.0, {}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +191,7 @@ def test_a_second_demo_leaves_a_running_ones_folder_alone(tmp_path: Path) -> Non
 def test_a_missing_result_is_an_error_and_what_is_there_is_shown(there: int, tmp_path: Path) -> None:
     results = [inspected("test/good/0000.png")] * there
     with pytest.raises(DemoError, match=f"{2 - there} of 2 results are missing"):
-        show(Plan(tmp_path), results, 2, "1")
+        show(DemoPlan(tmp_path), results, 2, "1")
     assert (tmp_path / "index.html").exists() is bool(there)
 
 
@@ -192,23 +199,23 @@ def test_a_sample_knows_its_truth_from_its_place(tmp_path: Path) -> None:
     mask = tmp_path / "ground_truth" / "bent_pin" / "s2_0000_mask.png"
     mask.parent.mkdir(parents=True)
     mask.touch()
-    bent, good = Sample(tmp_path, "test/bent_pin/s2_0000.png"), Sample(tmp_path, "test/good/0000.png")
+    bent, good = SampleImage(tmp_path, "test/bent_pin/s2_0000.png"), SampleImage(tmp_path, "test/good/0000.png")
     assert (bent.truth, bent.severity, bent.is_good, bent.mask) == ("bent pin 2", 2, False, mask)
     assert (good.truth, good.severity, good.is_good, good.mask) == ("good", None, True, None)
 
 
 def test_only_a_passed_defect_and_a_failed_good_part_are_wrong() -> None:
     good, bad = "test/good/0000.png", "test/dent/s1_0000.png"
-    wrong = [(name, verdict) for name in (good, bad) for verdict in Verdict if inspected(name, verdict).is_wrong]
-    assert wrong == [(good, Verdict.FAIL), (bad, Verdict.PASS)]
+    wrong = [(name, verdict) for name in (good, bad) for verdict in DemoVerdict if inspected(name, verdict).is_wrong]
+    assert wrong == [(good, DemoVerdict.FAIL), (bad, DemoVerdict.PASS)]
 
 
 def test_the_confusion_table_counts_each_image_once() -> None:
-    results = [inspected("test/good/0000.png", Verdict.REVIEW), inspected("test/good/0001.png")]
-    results += [inspected("test/dent/s1_0000.png", Verdict.FAIL)] * 2
+    results = [inspected("test/good/0000.png", DemoVerdict.REVIEW), inspected("test/good/0001.png")]
+    results += [inspected("test/dent/s1_0000.png", DemoVerdict.FAIL)] * 2
     assert confusion(results) == {
-        "good": {Verdict.PASS: 1, Verdict.REVIEW: 1, Verdict.FAIL: 0},
-        "defect": {Verdict.PASS: 0, Verdict.REVIEW: 0, Verdict.FAIL: 2},
+        "good": {DemoVerdict.PASS: 1, DemoVerdict.REVIEW: 1, DemoVerdict.FAIL: 0},
+        "defect": {DemoVerdict.PASS: 0, DemoVerdict.REVIEW: 0, DemoVerdict.FAIL: 2},
     }
 
 
@@ -230,12 +237,14 @@ def test_images_that_never_triggered_take_no_part_in_the_mean_step() -> None:
 
 
 def test_the_table_aligns_its_columns() -> None:
-    lines = as_table([inspected("test/good/0000.png"), inspected("test/dent/s1_0000.png", Verdict.FAIL)]).splitlines()
+    lines = as_table(
+        [inspected("test/good/0000.png"), inspected("test/dent/s1_0000.png", DemoVerdict.FAIL)]
+    ).splitlines()
     assert len({len(line) for line in lines}) == 1
 
 
 def test_the_progress_estimates_from_what_is_done() -> None:
-    progress = Progress(40, started=time.monotonic())
+    progress = DemoProgress(40, started=time.monotonic())
     assert progress.text(10, 20.0).strip() == "10 of 40 results, about 60 s left"  # 30 more at 2 s each
     assert progress.text(0, 3.0).strip() == "0 of 40 results"
     assert progress.text(40, 80.0).strip() == "40 of 40 results"

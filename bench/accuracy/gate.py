@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.accuracy.spoiled import SPOILINGS
-from bench.support.images import spread as evenly
+from bench.support.inputs import spread as evenly
 from glad.image_codec import Pixels
 from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import Check, QualityGate
@@ -28,7 +28,7 @@ EMPTY = 50
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StoppedImages:
     """One set of images at the gate."""
 
     name: str
@@ -41,7 +41,7 @@ class Stopped:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GateCase:
     """An image to put before the gate."""
 
     path: Path
@@ -51,15 +51,15 @@ class Asked:
 
 def at_the_gate(
     gate: QualityGate, settings: MethodSettings, labelled: Sequence[TestImage], count: int, progress: Count
-) -> list[Stopped]:
+) -> list[StoppedImages]:
     """All labelled images as they are, then so many good ones spoiled in every way."""
     good = [image.path for image in labelled if image.defect == GOOD]
     kinds = sorted({image.defect for image in labelled} - {GOOD})
-    sets: list[tuple[str, Check | None, list[Asked]]] = [("good", None, [Asked(path) for path in good])]
-    sets += [(kind, None, [Asked(image.path) for image in labelled if image.defect == kind]) for kind in kinds]
+    sets: list[tuple[str, Check | None, list[GateCase]]] = [("good", None, [GateCase(path) for path in good])]
+    sets += [(kind, None, [GateCase(image.path) for image in labelled if image.defect == kind]) for kind in kinds]
     some = evenly(good, count)
     sets += [
-        (spoiling.name, spoiling.expected, [Asked(path, number) for path in some])
+        (spoiling.name, spoiling.expected, [GateCase(path, number) for path in some])
         for number, spoiling in enumerate(SPOILINGS)
         if number > 0
     ]
@@ -72,18 +72,18 @@ def at_the_gate(
     return [told(gate, name, expected, [next(rest) for _ in of]) for name, expected, of in sets]
 
 
-def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]) -> Stopped:
+def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]) -> StoppedImages:
     """What the gate says of a set."""
     reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
-    return Stopped(name, expected, len(measured), reasons.total(), dict(reasons))
+    return StoppedImages(name, expected, len(measured), reasons.total(), dict(reasons))
 
 
-def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> Stopped:
+def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> StoppedImages:
     """Images of another part."""
     return told(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
 
 
-def empty_fixture(gate: QualityGate, settings: MethodSettings) -> Stopped:
+def empty_fixture(gate: QualityGate, settings: MethodSettings) -> StoppedImages:
     """The sample product's fixture without a part."""
     measured = [measure_quality(render_empty(seed), settings) for seed in range(EMPTY)]
     return told(gate, "the fixture without a part", Check.NO_PART, measured)
@@ -97,5 +97,5 @@ def spoiled(path: Path, number: int) -> Pixels:
     )
 
 
-def _measured(asked: Asked, settings: MethodSettings) -> QualityMeasures:
+def _measured(asked: GateCase, settings: MethodSettings) -> QualityMeasures:
     return measure_quality(spoiled(asked.path, asked.spoiling), settings)

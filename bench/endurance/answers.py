@@ -17,7 +17,7 @@ Absences = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class CameraAnswer:
     """What came of one request."""
 
     address: str
@@ -33,11 +33,11 @@ class Answer:
         return any(self.began <= back and self.ended >= gone for gone, back in absences)
 
 
-class Camera(Client):
+class NotingCamera(Client):
     """The client as it is, with a note of every answer. It knows several addresses of the service, and goes on to the
     next where one refuses."""
 
-    def __init__(self, addresses: Sequence[str], notes: list[Answer], *, api_key: str, patience_s: float) -> None:
+    def __init__(self, addresses: Sequence[str], notes: list[CameraAnswer], *, api_key: str, patience_s: float) -> None:
         super().__init__(addresses[0], api_key=api_key, patience_s=patience_s)
         self._addresses, self._notes = itertools.cycle(addresses), notes
         self._address = next(self._addresses)
@@ -53,16 +53,16 @@ class Camera(Client):
         return outcome
 
     def _note(self, began: float, status: int | None, *, retry_after: bool = False, error: str = "") -> None:
-        self._notes.append(Answer(self._address, began, time.monotonic(), status, retry_after, error))
+        self._notes.append(CameraAnswer(self._address, began, time.monotonic(), status, retry_after, error))
 
 
-def unexpected(answers: Sequence[Answer], absences: Absences, redis: str) -> list[Answer]:
+def unexpected(answers: Sequence[CameraAnswer], absences: Absences, redis: str) -> list[CameraAnswer]:
     """Those that no absence explains: of a process, that it refuses or is cut; of Redis, a 503 that says when to ask
     again."""
     return [one for one in answers if not _explained(one, absences, redis)]
 
 
-def _explained(answer: Answer, absences: Absences, redis: str) -> bool:
+def _explained(answer: CameraAnswer, absences: Absences, redis: str) -> bool:
     match answer.status:
         case None:
             return answer.within(absences.get(answer.address, ()))

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 
 from bench.endurance.soak_load import IMAGES, jpegs
+from bench.support.inputs import SMALL, toy_bundle
 from bench.support.process_watch import ProcessWatch
-from bench.support.served import Service, served
-from bench.support.toys import SMALL, toy_bundle
+from bench.support.servers import RunningService, served
 
 AT_A_TIME = 4
 FOLLOWED_S = 0.15
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class CallMemoryPlan:
     """How many calls of each kind make a round, in shares of it."""
 
     rounds: int = 6
@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CallBatch:
     """The same call many times, and one process's memory around it."""
 
     round: int
@@ -53,7 +53,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Left:
+class MemoryLeft:
     """What one kind of call left in one process in the later half of the rounds."""
 
     process: str
@@ -62,26 +62,26 @@ class Left:
     kib_each: float
 
 
-def measure(plan: Plan, folder: Path, say: Say) -> tuple[Batch, ...]:
+def measure(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[CallBatch, ...]:
     """Serves a toy from this folder and calls it. RuntimeError outside a checkout; NotServed."""
     with served(toy_bundle(folder), "torch", SMALL) as service:
         return tuple(asyncio.run(_rounds(plan, service, say)))
 
 
-def left(batches: Sequence[Batch]) -> tuple[Left, ...]:
+def left(batches: Sequence[CallBatch]) -> tuple[MemoryLeft, ...]:
     """Per process and kind of call, over the later half of the rounds."""
     late = [one for one in batches if one.round >= max(one.round for one in batches) // 2 + 1]
     kinds = dict.fromkeys((one.process, one.call) for one in late)
     return tuple(_left(process, call, late) for process, call in kinds)
 
 
-def _left(process: str, call: str, batches: Sequence[Batch]) -> Left:
+def _left(process: str, call: str, batches: Sequence[CallBatch]) -> MemoryLeft:
     mine = [one for one in batches if (one.process, one.call) == (process, call)]
     calls = sum(one.calls for one in mine)
-    return Left(process, call, calls, sum(one.after_mib - one.before_mib for one in mine) * 1024 / calls)
+    return MemoryLeft(process, call, calls, sum(one.after_mib - one.before_mib for one in mine) * 1024 / calls)
 
 
-async def _rounds(plan: Plan, service: Service, say: Say) -> list[Batch]:
+async def _rounds(plan: CallMemoryPlan, service: RunningService, say: Say) -> list[CallBatch]:
     watch, found = ProcessWatch(service.pid, service.data_dir), []
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
@@ -94,7 +94,7 @@ async def _rounds(plan: Plan, service: Service, say: Say) -> list[Batch]:
                     await asyncio.gather(*(call(client, number * count + at + one) for one in range(AT_A_TIME)))
                 await asyncio.sleep(plan.quiet_s)
                 after = _memory(watch)
-                found += [Batch(number, name, count, one, before[one], after[one]) for one in after]
+                found += [CallBatch(number, name, count, one, before[one], after[one]) for one in after]
             levels = ", ".join(f"{process} {mib:.2f} MiB" for process, mib in after.items())
             say(f"round {number + 1} of {plan.rounds}: {levels}")
     watch.close()

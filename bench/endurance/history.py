@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from bench.support.own_redis import own_redis
+from bench.support.servers import own_redis
 from model_store.thresholds import Verdict
 from service.contract import Findings, Job, Region, Result, State, Thresholds, Timings, new_inspection_id
 from service.queue import keys
@@ -40,7 +40,7 @@ add_to_history(history, id, cjson.decode(result), outcome, ttl_ms)
 
 
 @dataclass(frozen=True)
-class Latency:
+class CallLatency:
     """Of one kind of call."""
 
     call: str
@@ -58,7 +58,7 @@ class HistoryFigures:
     filled_per_s: float
     redis_version: str
     redis_bytes: int
-    latencies: tuple[Latency, ...]
+    latencies: tuple[CallLatency, ...]
 
 
 def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures:
@@ -110,7 +110,7 @@ def _like(template: Result, number: int, score: float) -> Result:
     )
 
 
-async def _measure(url: str, count: int, repeats: int) -> list[Latency]:
+async def _measure(url: str, count: int, repeats: int) -> list[CallLatency]:
     rng = random.Random(1)
 
     def place() -> int:
@@ -140,7 +140,7 @@ async def _measure(url: str, count: int, repeats: int) -> list[Latency]:
         return [await _timed(name, call, repeats) for name, call in calls.items()]
 
 
-async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) -> Latency:
+async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) -> CallLatency:
     milliseconds, found = [], 0
     for _ in range(repeats):
         began = time.perf_counter()
@@ -149,7 +149,7 @@ async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) ->
     return _latency(name, milliseconds, found)
 
 
-def _ending(client: redis.Redis, url: str, repeats: int) -> Latency:
+def _ending(client: redis.Redis, url: str, repeats: int) -> CallLatency:
     """What the end of an inspection takes: result, event, history and acknowledgement in one script."""
     queue, milliseconds = JobQueue(client), []
     asyncio.run(submit(url, repeats))
@@ -169,9 +169,9 @@ async def submit(url: str, count: int) -> None:
             await submitter.submit(example_job())
 
 
-def _latency(name: str, milliseconds: list[float], found: int) -> Latency:
+def _latency(name: str, milliseconds: list[float], found: int) -> CallLatency:
     cuts = quantiles(milliseconds, n=100, method="inclusive")
-    return Latency(name, p50_ms=cuts[49], p99_ms=cuts[98], found=found)
+    return CallLatency(name, p50_ms=cuts[49], p99_ms=cuts[98], found=found)
 
 
 def example_job() -> Job:

@@ -21,12 +21,10 @@ import psutil
 from bench.endurance.load_ladder import Step, highest, next_rate, take_step
 from bench.endurance.load_targets import NO_LIMIT, posting, storing, submitting
 from bench.endurance.soak_load import jpegs
+from bench.support.inputs import toy_bundle
 from bench.support.open_loop import Latency, Send, latency
-from bench.support.own_redis import own_redis
 from bench.support.process_watch import role
-from bench.support.processes import web_server
-from bench.support.served import Service, served
-from bench.support.toys import toy_bundle
+from bench.support.servers import RunningService, own_redis, served, web_server
 from service.host.private_redis import redis_url, socket_path
 from service.queue import keys
 from service.queue.connection import connect
@@ -38,7 +36,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """How long, and what counts as taken."""
 
     rounds: int = 2
@@ -63,7 +61,7 @@ class Verdicts:
 
 
 @dataclass
-class Report:
+class LoadReport:
     """What came of it."""
 
     ladders: dict[str, list[list[Step]]] = field(default_factory=dict)
@@ -76,11 +74,11 @@ class Report:
         return [highest(steps, p99_ms) for steps in self.ladders[target]]
 
 
-def run(plan: Plan, folder: Path, say: Say) -> Report:
+def run(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
     """Measures. RuntimeError outside a checkout, or if a server does not start."""
     bundle = toy_bundle(folder / "store")
     bench = _Bench(plan, folder, jpegs(IMAGES, plan.seed), say)
-    report = Report(image_bytes=sum(map(len, bench.images)) // IMAGES)
+    report = LoadReport(image_bytes=sum(map(len, bench.images)) // IMAGES)
     for turn in range(plan.rounds):
         for target, steps in bench.accepting(turn).items():
             report.ladders.setdefault(target, []).append(steps)
@@ -101,7 +99,7 @@ class _Target:
 class _Bench:
     """One measurement under way."""
 
-    plan: Plan
+    plan: LoadPlan
     folder: Path
     images: Sequence[bytes]
     say: Say
@@ -119,7 +117,7 @@ class _Bench:
         redis, alone = (stack.enter_context(own_redis()) for _ in range(2))
         environment = self._environment(folder, redis)
         api = stack.enter_context(web_server("service.api.server", environment, folder / "api.log"))
-        bare = stack.enter_context(web_server("bench.endurance.bare_app", {}, folder / "bare.log"))
+        bare = stack.enter_context(web_server("bench.endurance.load_targets", {}, folder / "bare.log"))
         path, job = f"/v1/products/{PRODUCT}/inspections", make_job(serial="SN-000123")
         of_api = {"API": psutil.Process(api.pid), "Redis": _redis_process(redis)}
         return [
@@ -159,7 +157,7 @@ class _Bench:
         ):
             return [asyncio.run(self._at_rate(rate, service, events)) for rate in self.plan.verdict_rates]
 
-    async def _at_rate(self, rate: float, service: Service, events: Any) -> Verdicts:
+    async def _at_rate(self, rate: float, service: RunningService, events: Any) -> Verdicts:
         plan, rng = self.plan, random.Random(self.plan.seed)
         processes = {"client": psutil.Process()} | _children(service.pid)
         async with posting(f"{service.url}/v1/products/{service.product}/inspections", self.images) as send:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.support.open_loop import Latency, Send, Shot, drive, latency
+from bench.support.open_loop import Arrival, Latency, Send, drive, latency
 
 FIRST_RATE = 16.0
 GROWTH = 1.5
@@ -40,7 +40,7 @@ class Step:
 
 async def take_step(
     send: Send, *, rate: float, seconds: float, rng: random.Random, processes: dict[str, psutil.Process]
-) -> tuple[Step, list[Shot]]:
+) -> tuple[Step, list[Arrival]]:
     """Offers this rate; the step, and its arrivals."""
     before, began = _cpu_s(processes), time.monotonic()
     shots = await drive(send, rate=rate, seconds=seconds, rng=rng)
@@ -49,7 +49,7 @@ async def take_step(
     return step_of(rate, shots, {name: round((after[name] - before[name]) / elapsed, 2) for name in processes}), shots
 
 
-def step_of(rate: float, shots: Sequence[Shot], cpu: dict[str, float]) -> Step:
+def step_of(rate: float, shots: Sequence[Arrival], cpu: dict[str, float]) -> Step:
     """The counts and percentiles of these arrivals."""
     accepted = [one for one in shots if one.answer is not None and one.answer.accepted]
     refused = [one for one in shots if one.answer is not None and one.answer.refused]

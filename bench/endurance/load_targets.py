@@ -1,17 +1,25 @@
-"""What the load goes to: a web server, Redis, or the disk. Each sends arrival number n, and says what came of it."""
+"""What the load goes to: a web server, Redis, or the disk. Each sends arrival number n and returns its answer.
+
+Run as a program it is the bare app: a web server that only reads an image and answers 202, the ceiling of accepting
+over HTTP.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import uvicorn
 from redis.exceptions import RedisError
 
-from bench.support.open_loop import Answer, Send
+from bench.support.open_loop import Send, TargetAnswer
 from service.contract import IMAGE, Job, new_inspection_id
 from service.queue.connection import connect_async
 from service.queue.submitter import JobSubmitter, Outcome
@@ -29,7 +37,7 @@ async def posting(url: str, images: Sequence[bytes]) -> AsyncIterator[Send]:
     run = new_inspection_id()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS), timeout=timeout) as session:
 
-        async def send(number: int) -> Answer:
+        async def send(number: int) -> TargetAnswer:
             headers = {"Idempotency-Key": f"{run}-{number}", "Content-Type": "image/jpeg"}
             try:
                 async with session.post(url, data=images[number % len(images)], headers=headers) as answer:
@@ -37,8 +45,8 @@ async def posting(url: str, images: Sequence[bytes]) -> AsyncIterator[Send]:
             except aiohttp.ClientError as error:
                 raise ConnectionError(str(error)) from error
             if answer.status != 202:
-                return Answer(accepted=False, refused=answer.status in {429, 503})
-            return Answer(accepted=True, id=json.loads(body).get("id"))
+                return TargetAnswer(accepted=False, refused=answer.status in {429, 503})
+            return TargetAnswer(accepted=True, id=json.loads(body).get("id"))
 
         yield send
 
@@ -49,14 +57,14 @@ async def submitting(redis_url: str, like: Job) -> AsyncIterator[Send]:
     client = connect_async(redis_url)
     submitter = JobSubmitter(client, max_backlog=NO_LIMIT)
 
-    async def send(number: int) -> Answer:
+    async def send(number: int) -> TargetAnswer:
         inspection_id = new_inspection_id()
         job = like.model_copy(update={"id": inspection_id, "image_ref": ArtifactStore.ref(inspection_id, IMAGE)})
         try:
             found = await submitter.submit(job, idempotency_key=inspection_id, fingerprint=job.image_sha256)
         except RedisError as error:
             raise ConnectionError(str(error)) from error
-        return Answer(accepted=found.outcome is Outcome.ACCEPTED, id=inspection_id)
+        return TargetAnswer(accepted=found.outcome is Outcome.ACCEPTED, id=inspection_id)
 
     try:
         yield send
@@ -69,9 +77,37 @@ async def storing(folder: Path, images: Sequence[bytes]) -> AsyncIterator[Send]:
     """Writes images to the disk as the API does: fsynced, from threads."""
     store = ArtifactStore(folder)
 
-    async def send(number: int) -> Answer:
+    async def send(number: int) -> TargetAnswer:
         inspection_id = new_inspection_id()
         await asyncio.to_thread(store.put, inspection_id, IMAGE, images[number % len(images)])
-        return Answer(accepted=True, id=inspection_id)
+        return TargetAnswer(accepted=True, id=inspection_id)
 
     yield send
+
+
+ANSWER = b'{"state":"queued"}'
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Reads the body to its end, piece by piece, keeps none of it, and answers."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body", False):
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
+    status = 202 if scope["method"] == "POST" else 200  # the latter for who asks whether it lives
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": ANSWER})
+
+
+def main() -> None:
+    """Serves on the inherited socket until it is killed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.endurance.load_targets", description="The bare app.")
+    parser.add_argument("--fd", type=int, required=True, help="an inherited, listening TCP socket")
+    given = parser.parse_args()
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=given.fd)])
+
+
+if __name__ == "__main__":
+    main()

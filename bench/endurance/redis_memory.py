@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from bench.endurance.history import example_job, example_result, submit
-from bench.support.own_redis import own_redis
+from bench.support.servers import own_redis
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue

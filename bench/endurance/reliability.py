@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import RedisError
 
+from bench.support.inputs import toy_bundle
 from bench.support.ledger import Ends, Ledger
-from bench.support.processes import web_server
-from bench.support.toys import toy_bundle
+from bench.support.servers import web_server
 from service.client.client import Client
 from service.contract import FINAL_STATES
 from service.queue import keys
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Trial:
+class ReliabilityTrial:
     """What is done to the service."""
 
     inspections: int = 10_000
@@ -51,7 +51,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReliabilityReport:
     """What came of it. `lost` and `double` must be 0, and `ended` equal `accepted`."""
 
     accepted: int
@@ -81,7 +81,7 @@ class Report:
         return self.lost == self.double == self.left_in_queue == 0 and self.ended == self.accepted
 
 
-def run(trial: Trial, folder: Path, say: Say) -> Report:
+def run(trial: ReliabilityTrial, folder: Path, say: Say) -> ReliabilityReport:
     """Runs the trial in this folder, and counts. RuntimeError outside a checkout."""
     try:
         from tests.support.nursery import Nursery
@@ -123,14 +123,14 @@ class _Run:
     """One trial under way."""
 
     def __init__(
-        self, trial: Trial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say
+        self, trial: ReliabilityTrial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say
     ) -> None:
         self._trial, self._folder, self._server, self._nursery, self._url = trial, folder, server, nursery, url
         self._say, self._client = say, server.connect()
         self._ledger, self._kills = Ledger(self._client), Kills()
         self._started = itertools.count(1)
 
-    def run(self) -> Report:
+    def run(self) -> ReliabilityReport:
         """Cameras in threads, the killing in this one."""
         began = time.monotonic()
         with self._ledger.following(), ThreadPoolExecutor(self._trial.cameras) as pool:
@@ -203,9 +203,9 @@ class _Run:
         time.sleep(REDIS_DOWN_S)
         self._server.start()
 
-    def _report(self, seconds: float) -> Report:
+    def _report(self, seconds: float) -> ReliabilityReport:
         ledger, results = self._ledger, self._ledger.results()
-        return Report(
+        return ReliabilityReport(
             accepted=len(ledger.accepted),
             ended=sum(one.state in FINAL_STATES for one in results),
             lost=ledger.lost,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from bench.endurance.answers import Answer, Camera, unexpected
+from bench.endurance.answers import CameraAnswer, NotingCamera, unexpected
 from bench.endurance.rolling_report import (
     ACTIVATE,
     NEWER,
@@ -29,12 +29,12 @@ from bench.endurance.rolling_report import (
     OURS,
     PRODUCT,
     SLOW_PRODUCT,
-    Report,
     Roll,
-    Trial,
+    RollingReport,
+    RollingTrial,
 )
+from bench.support.inputs import CHECKOUT
 from bench.support.ledger import Ledger
-from bench.support.versions import CHECKOUT
 from service.client.client import Client
 from service.contract import Result, State
 from service.queue.connection import connect
@@ -61,14 +61,16 @@ Say = Callable[[str], None]
 class Notes:
     """What happens, as it happens; several threads write."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[CameraAnswer] = field(default_factory=list)
     absences: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     rolls: list[Roll] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     waited: list[int] = field(default_factory=list)
 
 
-def run(trial: Trial, folder: Path, say: Say, compiled: Path | None = None, older: Path | None = None) -> Report:
+def run(
+    trial: RollingTrial, folder: Path, say: Say, compiled: Path | None = None, older: Path | None = None
+) -> RollingReport:
     """Runs the trial in this folder, and counts. RuntimeError outside a checkout.
 
     `compiled`: where compiled Python lies. `older`: the checkout of the older version that the trial names.
@@ -105,7 +107,7 @@ class _Run:
     """One trial under way."""
 
     def __init__(
-        self, trial: Trial, project: Project, ledger: Ledger, versions: Mapping[str, str], *, key: str, say: Say
+        self, trial: RollingTrial, project: Project, ledger: Ledger, versions: Mapping[str, str], *, key: str, say: Say
     ) -> None:
         self._trial, self._project, self._ledger, self._key, self._say = trial, project, ledger, key, say
         self._versions = versions
@@ -113,7 +115,7 @@ class _Run:
         self._rolled = threading.Event()
         self._apis = [project.url(name) for name in ("api-1", "api-2")]
 
-    def run(self) -> Report:
+    def run(self) -> RollingReport:
         """Cameras and a reader in threads, the restarts in this one."""
         trial = self._trial
         self._wait_for_calm()
@@ -139,7 +141,7 @@ class _Run:
         from tests.support.line import picture
 
         addresses = self._apis if number % 2 else self._apis[:1]
-        with Camera(addresses, self._notes.answers, api_key=self._key, patience_s=PATIENCE_S) as camera:
+        with NotingCamera(addresses, self._notes.answers, api_key=self._key, patience_s=PATIENCE_S) as camera:
             while (shot := next(self._shots)) < self._trial.inspections or not self._rolled.is_set():
                 image = shot % IMAGES
                 taken = picture(32, 32, colour=f"hsl({360 * image // IMAGES}, 60%, 50%)")
@@ -229,13 +231,13 @@ class _Run:
         eventually(lambda: found.done() or self._ledger.unfinished(serial), PATIENCE_S)
         return found
 
-    def _report(self, seconds: float) -> Report:
+    def _report(self, seconds: float) -> RollingReport:
         notes, ledger, results = self._notes, self._ledger, self._ledger.results()
         read = Counter(notes.read)
         strange = unexpected(notes.answers, notes.absences, self._project.url("redis-1"))
         with self._prometheus() as server:
             watched = self._watched(server, seconds)
-        return Report(
+        return RollingReport(
             accepted=len(ledger.accepted),
             ended=sum(one.state.final for one in results),
             lost=ledger.lost,

@@ -21,7 +21,7 @@ ACTIVATE, ROLL_BACK = "activate", "rollback"
 
 
 @dataclass(frozen=True)
-class Trial:
+class RollingTrial:
     """What is done to the service."""
 
     inspections: int = 2000
@@ -74,7 +74,7 @@ class Roll:
 
 
 @dataclass(frozen=True)
-class Report:
+class RollingReport:
     """What came of it."""
 
     accepted: int

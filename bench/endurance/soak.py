@@ -15,19 +15,21 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from redis.exceptions import RedisError
 
-from bench.endurance.soak_load import Line, Seen
-from bench.support.flatness import Trend, Verdict, trend
-from bench.support.process_watch import ProcessWatch, RedisSample, Sample
-from bench.support.served import Service, served
-from bench.support.toys import SMALL, toy_bundle
+from bench.endurance.soak_load import SoakLine, SoakTally
+from bench.support.flatness import Trend, TrendVerdict, trend
+from bench.support.inputs import SMALL, toy_bundle
+from bench.support.process_watch import ProcessSample, ProcessWatch, RedisSample
+from bench.support.servers import RunningService, served
+from training.evaluation.plots import as_png
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SoakPlan:
     """How long, how fast, and what counts as growth."""
 
     minutes: float = 60.0
@@ -41,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSeries:
     """One quantity of one process."""
 
     process: str
@@ -50,25 +52,25 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Report:
+class SoakReport:
     """What came of it."""
 
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedSeries, ...]
     accepted: int
     lost: int
     told_twice: int
     counts: dict[str, int]
     seconds: float
-    samples: tuple[Sample, ...]
+    samples: tuple[ProcessSample, ...]
     redis: tuple[RedisSample, ...]
 
     @property
     def sound(self) -> bool:
         """Nothing lost, and nothing grows."""
-        return self.lost == 0 and all(one.trend.verdict is not Verdict.GROWS for one in self.judged)
+        return self.lost == 0 and all(one.trend.verdict is not TrendVerdict.GROWS for one in self.judged)
 
 
-def run(plan: Plan, folder: Path, say: Say) -> Report:
+def run(plan: SoakPlan, folder: Path, say: Say) -> SoakReport:
     """Runs the soak with a store in this folder. RuntimeError outside a checkout; NotServed."""
     bundle = toy_bundle(folder)
     with served(bundle, "torch", _settings()) as service:
@@ -82,9 +84,9 @@ def run(plan: Plan, folder: Path, say: Say) -> Report:
     return report(plan, samples, redis, line.seen, seconds)
 
 
-def _line(service: Service, plan: Plan) -> Line:
+def _line(service: RunningService, plan: SoakPlan) -> SoakLine:
     seconds = plan.minutes * 60
-    return Line(service.url, service.product, plan.rate, bursts_s=plan.warm_up * seconds)
+    return SoakLine(service.url, service.product, plan.rate, bursts_s=plan.warm_up * seconds)
 
 
 def _settings() -> dict[str, str]:
@@ -98,11 +100,11 @@ def _settings() -> dict[str, str]:
 
 
 def _watch(
-    watch: ProcessWatch, load: threading.Thread, plan: Plan, seen: Seen, say: Say
-) -> tuple[list[Sample], list[RedisSample]]:
+    watch: ProcessWatch, load: threading.Thread, plan: SoakPlan, seen: SoakTally, say: Say
+) -> tuple[list[ProcessSample], list[RedisSample]]:
     """Samples while the load runs."""
     began, told = time.monotonic(), 0.0
-    samples: list[Sample] = []
+    samples: list[ProcessSample] = []
     redis: list[RedisSample] = []
     while load.is_alive():
         at = time.monotonic() - began
@@ -118,14 +120,16 @@ def _watch(
     return samples, redis
 
 
-def _levels(samples: Sequence[Sample]) -> str:
+def _levels(samples: Sequence[ProcessSample]) -> str:
     latest = {one.process: one for one in samples}
     return ", ".join(f"{name} {one.memory_mib:.1f} MiB {one.files} files" for name, one in latest.items())
 
 
-def report(plan: Plan, samples: Sequence[Sample], redis: Sequence[RedisSample], seen: Seen, seconds: float) -> Report:
+def report(
+    plan: SoakPlan, samples: Sequence[ProcessSample], redis: Sequence[RedisSample], seen: SoakTally, seconds: float
+) -> SoakReport:
     """Judges every series that was sampled to the end."""
-    return Report(
+    return SoakReport(
         judged=(*_of_processes(plan, samples, seconds), *_of_redis(plan, redis, seconds)),
         accepted=len(seen.accepted),
         lost=seen.lost,
@@ -137,7 +141,7 @@ def report(plan: Plan, samples: Sequence[Sample], redis: Sequence[RedisSample], 
     )
 
 
-def _of_processes(plan: Plan, samples: Sequence[Sample], seconds: float) -> list[Judged]:
+def _of_processes(plan: SoakPlan, samples: Sequence[ProcessSample], seconds: float) -> list[JudgedSeries]:
     warm_up_s, found = plan.warm_up * seconds, []
     for process, rows in groupby(sorted(samples, key=lambda one: (one.process, one.at_s)), lambda one: one.process):
         ones = list(rows)
@@ -147,17 +151,17 @@ def _of_processes(plan: Plan, samples: Sequence[Sample], seconds: float) -> list
             ("open files", [float(one.files) for one in ones], plan.files_per_h),
             ("threads", [float(one.threads) for one in ones], plan.files_per_h),
         ):
-            found.append(Judged(process, what, trend(at, values, warm_up_s=warm_up_s, bound=bound)))
+            found.append(JudgedSeries(process, what, trend(at, values, warm_up_s=warm_up_s, bound=bound)))
     return found
 
 
-def _of_redis(plan: Plan, samples: Sequence[RedisSample], seconds: float) -> list[Judged]:
+def _of_redis(plan: SoakPlan, samples: Sequence[RedisSample], seconds: float) -> list[JudgedSeries]:
     at, warm_up_s = [one.at_s for one in samples], plan.warm_up * seconds
     used = trend(at, [one.used_mib for one in samples], warm_up_s=warm_up_s, bound=plan.memory_mib_per_h)
-    return [Judged("Redis, by INFO", "memory, MiB", used)]
+    return [JudgedSeries("Redis, by INFO", "memory, MiB", used)]
 
 
-def as_figures(plan: Plan, found: Report) -> dict[str, object]:
+def soak_figures(plan: SoakPlan, found: SoakReport) -> dict[str, object]:
     """For JSON: verdicts in words; series as columns, each twelfth sample."""
     told = [{**asdict(one), "verdict": one.trend.verdict.value} for one in found.judged]
     kept = {"accepted": found.accepted, "lost": found.lost, "told_twice": found.told_twice, "counts": found.counts}
@@ -179,3 +183,29 @@ def as_figures(plan: Plan, found: Report) -> dict[str, object]:
         "redis_columns": ["s", "used MiB", "keys", "events"],
         "redis": redis,
     }
+
+
+def soak_plot(found: SoakReport, warm_up_s: float) -> bytes:
+    """Own memory against its median after the warm-up, and open files, over time; PNG."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    levels = {judged.process: judged.trend.first for judged in found.judged if judged.what.startswith("memory")}
+    for process in sorted({one.process for one in found.samples}):
+        rows = [one for one in found.samples if one.process == process]
+        minutes = _minutes([one.at_s for one in rows])
+        label = f"{process}, {levels[process]:.0f} MiB"
+        upper.plot(minutes, [one.memory_mib - levels[process] for one in rows], label=label, linewidth=1)
+        lower.plot(minutes, [one.files for one in rows], label=process, linewidth=1)
+    for axis in (upper, lower):
+        axis.axvspan(0, warm_up_s / 60, color="0.92", zorder=0)
+        axis.grid(color="0.9", linewidth=0.5)
+    upper.set_ylim(-15, 30)
+    upper.set_ylabel("own memory, change in MiB")
+    lower.set_ylabel("open files")
+    lower.set_xlabel("minutes; grey: not judged")
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    return as_png(figure)
+
+
+def _minutes(seconds: Sequence[float]) -> list[float]:
+    return [one / 60 for one in seconds]

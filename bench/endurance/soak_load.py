@@ -34,7 +34,7 @@ chance would make them in some later minute."""
 
 
 @dataclass
-class Seen:
+class SoakTally:
     """What was sent and what came of it."""
 
     accepted: set[str] = field(default_factory=set)
@@ -54,7 +54,7 @@ class Seen:
         return sum(times > 1 for times in self.ended.values())
 
 
-class Line:
+class SoakLine:
     """Cameras, a page and an MES at one service."""
 
     def __init__(self, url: str, product: str, rate: float, seed: int = 0, *, bursts_s: float = 0.0) -> None:
@@ -63,7 +63,7 @@ class Line:
         self._bursts_s = bursts_s
         self._rng = random.Random(seed)
         self._images = jpegs(IMAGES, seed)
-        self.seen = Seen()
+        self.seen = SoakTally()
 
     async def run(self, seconds: float) -> None:
         """Shoots for so long, then waits for what was accepted to end."""

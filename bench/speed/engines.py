@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import ModelCall, model_calls
-from bench.support.device_memory import DeviceMemory, with_memory
-from bench.support.interleaved import ROUND_S, Rounds, interleaved
+from bench.support.device_cost import ROUND_S, MemoryTaken, Rounds, interleaved, with_memory
 from glad.batching import batch_sizes_for_device
 from glad.protocols import Models
 from model_store.bundle import Bundle, open_bundle
@@ -35,14 +34,14 @@ class EnginePlan:
 
 
 @dataclass(frozen=True)
-class Engine:
+class TimedEngine:
     """What an engine came to when it was loaded and every component was called once in every batch size."""
 
     wanted: str
     engine: str
     passed_over: tuple[str, ...]
     load_s: float
-    memory: DeviceMemory | None
+    memory: MemoryTaken | None
     """None on a CPU."""
 
 
@@ -78,7 +77,7 @@ class _Work:
 class EngineFigures:
     """A whole measurement."""
 
-    engines: tuple[Engine, ...]
+    engines: tuple[TimedEngine, ...]
     timings: tuple[Timing, ...]
 
 
@@ -111,7 +110,7 @@ def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
     )
 
 
-def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[Engine, Models]:
+def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[TimedEngine, Models]:
     def work() -> tuple[LoadedModels, float]:
         began = time.perf_counter()
         loaded = load(bundle, device, EngineSpec.parse(name))
@@ -121,7 +120,7 @@ def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) 
         return loaded, load_s
 
     (loaded, load_s), memory = with_memory(work, device)
-    return Engine(name, loaded.engine, loaded.passed_over, load_s, memory), loaded.models
+    return TimedEngine(name, loaded.engine, loaded.passed_over, load_s, memory), loaded.models
 
 
 def _calling(calls: Sequence[ModelCall], models: Mapping[str, Models]) -> Iterator[_Work]:

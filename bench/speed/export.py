@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from bench.speed.fullsize import Modules, peak_memory_gb
 from bench.speed.model_calls import ModelCall, model_calls
-from bench.support.device_memory import DeviceMemory, with_memory
-from bench.support.interleaved import ROUND_S, Rounds, interleaved
+from bench.support.device_cost import ROUND_S, MemoryTaken, Rounds, interleaved, with_memory
 from glad.batching import BatchSizes
 from glad.protocols import Condition, Models
 from glad.settings.method import MethodSettings
@@ -66,13 +65,13 @@ class MadeFile:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ExportCandidate:
     """One way to run the models, once they are loaded and every call was made."""
 
     name: str
     load_s: float
     """From modules in memory, or from the files."""
-    memory: DeviceMemory | None
+    memory: MemoryTaken | None
     """None on a CPU."""
     process_peak_gb: float
     """Of the process's memory so far."""
@@ -80,14 +79,14 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    candidate: Candidate
+    candidate: ExportCandidate
     models: Models
     errors: Mapping[str, float]
     """By component, under a batch of one."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ExportRow:
     """One component under one batch size in every way, timed in turn."""
 
     component: str
@@ -114,8 +113,8 @@ class ExportFigures:
     files: tuple[MadeFile, ...]
     export_peak_gb: float
     """The process's peak memory when all files were written."""
-    candidates: tuple[Candidate, ...]
-    rows: tuple[Row, ...]
+    candidates: tuple[ExportCandidate, ...]
+    rows: tuple[ExportRow, ...]
 
 
 def measure_export(
@@ -219,7 +218,7 @@ def _tried(
         return models, load_s, errors
 
     (models, load_s, errors), memory = with_memory(work, device)
-    return _Tried(Candidate(name, load_s, memory, peak_memory_gb()), models, errors)
+    return _Tried(ExportCandidate(name, load_s, memory, peak_memory_gb()), models, errors)
 
 
 def _largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -228,8 +227,8 @@ def _largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float
     return max(in_units(float((one - other).abs().amax()), float(other.square().mean().sqrt())) for one, other in pairs)
 
 
-def _row(call: ModelCall, tried: Sequence[_Tried], plan: ExportPlan) -> Row:
+def _row(call: ModelCall, tried: Sequence[_Tried], plan: ExportPlan) -> ExportRow:
     runs = {one.candidate.name: partial(call.run, one.models) for one in tried}
     errors = {one.candidate.name: one.errors[call.component] for one in tried if call.component in one.errors}
     timed = interleaved(runs, plan.rounds, plan.device, round_s=plan.round_s)
-    return Row(call.component, call.batch, timed, errors if call.batch == 1 else {})
+    return ExportRow(call.component, call.batch, timed, errors if call.batch == 1 else {})

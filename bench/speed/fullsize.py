@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
-from bench.speed.stopwatch import Part, Stopwatch
+from bench.speed.stopwatch import PartCost, Stopwatch
 from glad.batching import BatchSizes
 from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock
@@ -65,7 +65,7 @@ class Cost:
 
     side: int
     seconds: float
-    parts: Mapping[str, Part]
+    parts: Mapping[str, PartCost]
     """Per part; `rest` is matching, smoothing and arithmetic."""
     peak_memory_gb: float
     """Of the process so far."""
@@ -128,7 +128,7 @@ def measure_fullsize(built: Built, side: int) -> Cost:
     block.write(step(block, (0,), models, ImageComparator(models.autoencoder, models.features), shapes))
     _score(models, settings, image, block.generated, shapes)
     total = time.perf_counter() - began
-    rest = Part(1, total - sum(part.seconds for part in watch.parts.values()))
+    rest = PartCost(1, total - sum(part.seconds for part in watch.parts.values()))
     return Cost(side, total, {**watch.parts, "rest": rest}, peak_memory_gb())
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import product as combinations
 from pathlib import Path
 
-from bench.support.served import Service, served
+from bench.support.servers import RunningService, served
 from model_store.bundle import open_bundle
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import device_of_environment, load
@@ -56,7 +56,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Run:
+class ServingRun:
     """All images through one engine, once."""
 
     wanted: str
@@ -84,14 +84,16 @@ class _Served:
     seconds: float
 
 
-def measure_serving(bundle: Path, images: Sequence[Path], plan: ServingPlan, progress: Progress) -> tuple[Run, ...]:
+def measure_serving(
+    bundle: Path, images: Sequence[Path], plan: ServingPlan, progress: Progress
+) -> tuple[ServingRun, ...]:
     """Serve all images on every engine in turn, each run by a `glad serve` of its own that is warm when it begins.
 
     images: of one folder tree. NotServed or EngineUnusable, before anything is timed, for an engine that cannot serve
     the bundle; NoVerdict; BundleError, StoreError, ValueError.
     """
     _refuse_unusable(bundle, plan.engines)
-    runs: list[Run] = []
+    runs: list[ServingRun] = []
     first: _Served | None = None
     for turn, wanted in combinations(range(1, plan.passes + 1), plan.engines):
 
@@ -123,7 +125,7 @@ def difference(results: Sequence[Result], reference: Sequence[Result]) -> Differ
     )
 
 
-def throughput(runs: Sequence[Run], wanted: str) -> float:
+def throughput(runs: Sequence[ServingRun], wanted: str) -> float:
     """Images per second of one engine over all its turns."""
     own = [run for run in runs if run.wanted == wanted]
     return sum(run.images for run in own) / sum(run.seconds for run in own)
@@ -148,7 +150,7 @@ def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progres
     return _Served(service.engine, tuple(found), (ended - began).total_seconds())
 
 
-def _results(service: Service, images: Sequence[Path], rate: float) -> Iterator[Result]:
+def _results(service: RunningService, images: Sequence[Path], rate: float) -> Iterator[Result]:
     """Every image's result, in the images' order. NoVerdict."""
     with Client(service.url, patience_s=PATIENCE_S) as client:
         camera = LineCamera(client, Destination(service.product), rate, run=str(uuid.uuid4()))
@@ -169,9 +171,9 @@ def _common(images: Sequence[Path]) -> Path:
     return next(folder for folder in images[0].parents if all(image.is_relative_to(folder) for image in images))
 
 
-def _summed(found: _Served, first: _Served, wanted: str, turn: int) -> Run:
+def _summed(found: _Served, first: _Served, wanted: str, turn: int) -> ServingRun:
     verdicts = [str(result.verdict) for result in found.results]
-    return Run(
+    return ServingRun(
         wanted=wanted,
         engine=found.engine,
         turn=turn,

@@ -1,8 +1,15 @@
-"""What an image costs a worker, in measured seconds: the file that `glad bench steps` writes and the plant runs on."""
+"""Step times: what an image costs a worker, in measured seconds; the file that `glad bench steps` writes.
+
+With them the closed arithmetic: the mean device seconds of an image, and the least number of workers.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import random
+import statistics
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -79,6 +86,16 @@ class StepTimes(Frozen):
             )
         return self.denoise_s[walking - 1] + (self.compare_s[comparing - 1] if comparing else 0.0)
 
+    def slowed(self, factor: float) -> Self:
+        """Return the times of a device that takes `factor` times as long for everything."""
+        single = {
+            name: getattr(self, name) * factor for name in ("encode_s", "finish_s", "decode_s", "draw_s", "load_s")
+        }
+        by_lanes = {
+            name: tuple(seconds * factor for seconds in getattr(self, name)) for name in ("denoise_s", "compare_s")
+        }
+        return self.model_copy(update={**single, **by_lanes})
+
     def device_s(self, comparisons: float, together: int = 1) -> float:
         """Device time of one image that compares so often, among `together` lanes all the way."""
         steps = len(self.settings.grid)
@@ -88,6 +105,58 @@ class StepTimes(Frozen):
     def alone_s(self, comparisons: int) -> float:
         """From claim to result on an idle worker with the bundle at hand."""
         return self.decode_s + self.device_s(comparisons) + self.draw_s
+
+
+@dataclass(frozen=True)
+class ComparisonCounts:
+    """Of how many of its steps an image compares; one number for each measured image."""
+
+    good: tuple[int, ...]
+    defect: tuple[int, ...]
+
+    @classmethod
+    def most(cls, settings: MethodSettings) -> ComparisonCounts:
+        """Return what an image without a difference costs, for every image: it compares until it is below t_min."""
+        above = sum(step >= settings.t_min for step in settings.grid)
+        most = min(above + 1, len(settings.grid)) if settings.trigger.delta > 0 else 0
+        return cls((most,), (most,))
+
+    def mean(self, defect_share: float) -> float:
+        """Return the mean number of comparisons of an image."""
+        return (1 - defect_share) * statistics.fmean(self.good) + defect_share * statistics.fmean(self.defect)
+
+    def draw(self, rng: random.Random, defect_share: float) -> int:
+        """Return the number of comparisons of one image."""
+        return rng.choice(self.defect if rng.random() < defect_share else self.good)
+
+
+def read_comparisons(path: Path, settings: MethodSettings) -> ComparisonCounts:
+    """Return the counts of the images in a file that `glad evaluate --json` wrote.
+
+    Raises:
+        ValueError: if the file is something else, or has no good or no defective image.
+        OSError: if it cannot be read.
+    """
+    counts: dict[bool, list[int]] = {True: [], False: []}
+    try:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            compared = sum(step >= row["denoising_step"] for step in settings.grid)
+            counts[row["defect"] == "good"].append(compared)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no evaluation ({error!r}): give what `glad evaluate --json` wrote") from error
+    if not counts[True] or not counts[False]:
+        raise ValueError(f"{path} needs good and defective images; it has {len(counts[True])} and {len(counts[False])}")
+    return ComparisonCounts(tuple(counts[True]), tuple(counts[False]))
+
+
+def mean_device_s(times: StepTimes, counts: ComparisonCounts, defect_share: float, together: int = 1) -> float:
+    """Return the device seconds of a mean image that walks among `together` lanes."""
+    return times.device_s(counts.mean(defect_share), together)
+
+
+def least_workers(images_per_s: float, device_s: float, use: float = 1.0) -> int:
+    """Return the least number of workers whose devices are busy for at most this share of the time."""
+    return max(1, math.ceil(images_per_s * device_s / use - 1e-9))
 
 
 def read_steps(path: Path) -> StepTimes:

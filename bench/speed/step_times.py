@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.speed.step_table import Clock, StepTimes
-from bench.support.device_memory import with_memory
-from bench.support.interleaved import settle
+from bench.support.device_cost import settle, with_memory
 from model_store.engines.engine_spec import EngineSpec
 from model_store.store import BundleRef, Store
 from service.contract import new_inspection_id

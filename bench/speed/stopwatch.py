@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class Part:
+class PartCost:
     """What one part of the models has cost so far. Mutated by the stopwatch only."""
 
     calls: int = 0
@@ -26,11 +26,11 @@ class Part:
 class Stopwatch:
     """Wraps models so that every call is counted and timed."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, PartCost] = field(default_factory=dict)
 
     def timed(self, name: str, call: Callable[[], Answer]) -> Answer:
         """The call's answer."""
-        part, began = self.parts.setdefault(name, Part()), time.perf_counter()
+        part, began = self.parts.setdefault(name, PartCost()), time.perf_counter()
         answer = call()
         part.seconds += time.perf_counter() - began
         part.calls += 1

@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 Floats = Sequence[float] | NDArray[np.float64]
 
 
-class Verdict(StrEnum):
+class TrendVerdict(StrEnum):
     """What the interval says against the bound."""
 
     FLAT = "flat"
@@ -51,11 +51,11 @@ class Trend:
     bound: float
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> TrendVerdict:
         """Flat, growing, or not shown."""
         if self.high <= self.bound:
-            return Verdict.FLAT
-        return Verdict.GROWS if self.low > self.bound else Verdict.OPEN
+            return TrendVerdict.FLAT
+        return TrendVerdict.GROWS if self.low > self.bound else TrendVerdict.OPEN
 
 
 def trend(at_s: Floats, values: Floats, *, warm_up_s: float, bound: float) -> Trend:

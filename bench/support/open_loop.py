@@ -17,7 +17,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Answer:
+class TargetAnswer:
     """What a target said."""
 
     accepted: bool
@@ -27,13 +27,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Shot:
+class Arrival:
     """One arrival. Times in seconds since 1970, by a clock that never steps."""
 
     due: float
     sent: float
     answered: float
-    answer: Answer | None
+    answer: TargetAnswer | None
     """None: the connection failed."""
 
     @property
@@ -42,13 +42,13 @@ class Shot:
         return self.answered - self.due
 
 
-Send = Callable[[int], Awaitable[Answer]]
+Send = Callable[[int], Awaitable[TargetAnswer]]
 """Sends arrival number n. OSError counts as a failed one."""
 
 
-async def drive(send: Send, *, rate: float, seconds: float, rng: random.Random) -> list[Shot]:
+async def drive(send: Send, *, rate: float, seconds: float, rng: random.Random) -> list[Arrival]:
     """All arrivals of so many seconds at so many a second, in order, once each has its answer."""
-    epoch, tasks = time.time() - time.monotonic(), list[asyncio.Task[Shot]]()
+    epoch, tasks = time.time() - time.monotonic(), list[asyncio.Task[Arrival]]()
     began, offset = time.monotonic(), 0.0
     while (offset := offset + rng.expovariate(rate)) < seconds:
         due = began + offset
@@ -58,11 +58,11 @@ async def drive(send: Send, *, rate: float, seconds: float, rng: random.Random) 
     return list(await asyncio.gather(*tasks))
 
 
-async def _shoot(send: Send, number: int, due: float, epoch: float) -> Shot:
+async def _shoot(send: Send, number: int, due: float, epoch: float) -> Arrival:
     sent, answer = time.monotonic(), None
     with suppress(OSError):
         answer = await send(number)
-    return Shot(due + epoch, sent + epoch, time.monotonic() + epoch, answer)
+    return Arrival(due + epoch, sent + epoch, time.monotonic() + epoch, answer)
 
 
 @dataclass(frozen=True)

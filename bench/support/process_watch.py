@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Sample:
+class ProcessSample:
     """One process at one moment."""
 
     process: str
@@ -50,7 +50,7 @@ class ProcessWatch:
         self._supervisor = psutil.Process(pid)
         self._redis = connect(redis_url(socket_path(data_dir)))
 
-    def sample(self, at_s: float) -> list[Sample]:
+    def sample(self, at_s: float) -> list[ProcessSample]:
         """All processes now. What ends while it is looked at is left out."""
         return list(self._samples(at_s))
 
@@ -68,12 +68,12 @@ class ProcessWatch:
         """Lets the connection go."""
         self._redis.close()
 
-    def _samples(self, at_s: float) -> Iterator[Sample]:
+    def _samples(self, at_s: float) -> Iterator[ProcessSample]:
         for process in (self._supervisor, *self._supervisor.children()):
             try:
                 with process.oneshot():
                     times = process.cpu_times()
-                    yield Sample(
+                    yield ProcessSample(
                         process=role(process, self._supervisor),
                         at_s=at_s,
                         memory_mib=anonymous_mib(process.pid),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bench.endurance.answers import Answer, unexpected
+from bench.endurance.answers import CameraAnswer, unexpected
 
 API, OTHER, REDIS = "http://api", "http://other", "http://redis"
 AWAY = {API: [(10.0, 12.0)], REDIS: [(20.0, 21.0)]}
 
 
-def answer(began: float, status: int | None, *, retry_after: bool = False, address: str = API) -> Answer:
-    return Answer(address, began, began + 0.5, status, retry_after)
+def answer(began: float, status: int | None, *, retry_after: bool = False, address: str = API) -> CameraAnswer:
+    return CameraAnswer(address, began, began + 0.5, status, retry_after)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def answer(began: float, status: int | None, *, retry_after: bool = False, addre
         answer(20.5, 503, retry_after=True),
     ],
 )
-def test_an_absence_explains(one: Answer) -> None:
+def test_an_absence_explains(one: CameraAnswer) -> None:
     assert unexpected([one], AWAY, REDIS) == []
 
 
@@ -41,5 +41,5 @@ def test_an_absence_explains(one: Answer) -> None:
         answer(1, 404),
     ],
 )
-def test_nothing_explains(one: Answer) -> None:
+def test_nothing_explains(one: CameraAnswer) -> None:
     assert unexpected([answer(1, 200), one], AWAY, REDIS) == [one]

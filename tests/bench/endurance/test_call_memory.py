@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.endurance.call_memory import Batch, left
+from bench.endurance.call_memory import CallBatch, left
 
 
 def test_the_first_rounds_do_not_count_and_a_call_that_keeps_something_is_found() -> None:
     rounds = [
-        Batch(number, call, 100, "API", 60.0, 60.0 + grown)
+        CallBatch(number, call, 100, "API", 60.0, 60.0 + grown)
         for number, warm in enumerate((5.0, 1.0, 0.0, 0.0))
         for call, grown in (("liveness", warm), ("leaky", warm + 0.5))
     ]

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.endurance.load_ladder import Step, highest, next_rate, step_of
-from bench.support.open_loop import Answer, Latency, Shot, drive
+from bench.support.open_loop import Arrival, Latency, TargetAnswer, drive
 
-YES = Answer(accepted=True)
+YES = TargetAnswer(accepted=True)
 
 
 def passed(rate: float) -> Step:
@@ -29,7 +29,7 @@ def missed(rate: float) -> Step:
 async def test_an_answer_that_takes_long_delays_no_later_arrival() -> None:
     begun, all_there = [], asyncio.Event()
 
-    async def send(number: int) -> Answer:
+    async def send(number: int) -> TargetAnswer:
         begun.append(number)
         if len(begun) == 5:
             all_there.set()
@@ -42,21 +42,21 @@ async def test_an_answer_that_takes_long_delays_no_later_arrival() -> None:
 
 
 async def test_arrivals_repeat_by_seed_and_count_as_due_however_late_they_are_sent() -> None:
-    async def send(number: int) -> Answer:
+    async def send(number: int) -> TargetAnswer:
         return YES
 
     first, second = [await drive(send, rate=500, seconds=0.2, rng=random.Random(7)) for _ in range(2)]
     gaps = [[b.due - a.due for a, b in pairwise(shots)] for shots in (first, second)]
     assert gaps[0] == pytest.approx(gaps[1], abs=1e-5)
     assert all(one.due <= one.sent + 1e-3 <= one.answered + 2e-3 for one in first)
-    assert Shot(due=1.0, sent=1.5, answered=1.75, answer=YES).latency_s == 0.75
+    assert Arrival(due=1.0, sent=1.5, answered=1.75, answer=YES).latency_s == 0.75
 
 
 async def test_a_failed_connection_is_counted_and_ends_nothing() -> None:
-    async def send(number: int) -> Answer:
+    async def send(number: int) -> TargetAnswer:
         if number == 0:
             raise ConnectionError
-        return Answer(accepted=number > 1, refused=number == 1)
+        return TargetAnswer(accepted=number > 1, refused=number == 1)
 
     step = step_of(100, await drive(send, rate=200, seconds=0.2, rng=random.Random(3)), {})
     assert (step.failed, step.refused, step.accepted) == (1, 1, step.offered - 2)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.endurance.soak import Plan, report
-from bench.endurance.soak_load import Seen
-from bench.support.process_watch import RedisSample, Sample
+from bench.endurance.soak import SoakPlan, report
+from bench.endurance.soak_load import SoakTally
+from bench.support.process_watch import ProcessSample, RedisSample
 
 
 def test_a_minute_of_work_is_sampled_and_judged(tmp_path: Path) -> None:
@@ -32,13 +32,13 @@ def test_a_minute_of_work_is_sampled_and_judged(tmp_path: Path) -> None:
 def test_one_process_that_leaks_files_makes_the_soak_fail() -> None:
     at = [float(second) for second in range(0, 3600, 10)]
     redis = [RedisSample(second, 5.0, 10, 10) for second in at]
-    sound = [Sample("API", second, 80.0, 20, 5, 1.0) for second in at]
-    leaking = [Sample("API", second, 80.0, 20 + int(second // 300), 5, 1.0) for second in at]
-    assert report(Plan(), sound, redis, Seen(), 3600).sound
-    assert not report(Plan(), leaking, redis, Seen(), 3600).sound
+    sound = [ProcessSample("API", second, 80.0, 20, 5, 1.0) for second in at]
+    leaking = [ProcessSample("API", second, 80.0, 20 + int(second // 300), 5, 1.0) for second in at]
+    assert report(SoakPlan(), sound, redis, SoakTally(), 3600).sound
+    assert not report(SoakPlan(), leaking, redis, SoakTally(), 3600).sound
 
 
 def test_what_was_accepted_and_never_ended_makes_the_soak_fail() -> None:
     at = [float(second) for second in range(0, 3600, 10)]
     redis = [RedisSample(second, 5.0, 10, 10) for second in at]
-    assert not report(Plan(), [], redis, Seen(accepted={"a"}), 3600).sound
+    assert not report(SoakPlan(), [], redis, SoakTally(accepted={"a"}), 3600).sound

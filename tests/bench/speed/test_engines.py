@@ -12,9 +12,9 @@ from bench import cli
 from bench.speed.engines import EnginePlan, Timing, measure_engines
 from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import model_calls
-from bench.support.images import some_images, spread
-from bench.support.interleaved import Rounds, interleaved
-from bench.support.names import engine_names, one_of, some_of
+from bench.support.command_line import engine_names, one_of, some_of
+from bench.support.device_cost import Rounds, interleaved
+from bench.support.inputs import some_images, spread
 from glad.batching import BatchSizes
 from model_store.bundle import open_bundle
 from model_store.engines.export_manifest import EngineUnusable

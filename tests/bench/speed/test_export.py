@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.speed.engine_commands import show_export
+from bench.speed.commands import show_export
 from bench.speed.export import ExportFigures, ExportPlan, measure_export
 from bench.speed.fullsize import Modules
 from glad.settings.method import MethodSettings

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.speed.serving import Difference, Run, difference, throughput
-from bench.support.served import NotServed, served
+from bench.speed.serving import Difference, ServingRun, difference, throughput
+from bench.support.servers import NotServed, served
 from service.contract import Result, Thresholds, now
 from tests.support.line import findings, make_job
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -42,8 +42,10 @@ def test_results_of_other_images_are_not_compared() -> None:
 
 def test_throughput_is_that_of_all_turns_together() -> None:
     none = Difference(0, 0.0, 0.0, 0.0, 0)
-    runs = [Run("torch", "torch-float32", turn, 30, seconds, {}, none) for turn, seconds in ((1, 10.0), (2, 20.0))]
-    runs.append(Run("onnx", "onnx-cpu-float32", 1, 30, 5.0, {}, none))
+    runs = [
+        ServingRun("torch", "torch-float32", turn, 30, seconds, {}, none) for turn, seconds in ((1, 10.0), (2, 20.0))
+    ]
+    runs.append(ServingRun("onnx", "onnx-cpu-float32", 1, 30, 5.0, {}, none))
     assert throughput(runs, "torch") == 60 / 30
     assert throughput(runs, "onnx") == 6
 

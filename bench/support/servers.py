@@ -1,4 +1,4 @@
-"""A real `glad serve` with one bundle, in a folder and on a port of its own, for as long as a measurement lasts."""
+"""Servers of a measurement's own, for as long as it lasts: a whole `glad serve`, one web server, one Redis."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -19,6 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model_store.store import BundleRef, Store
 from service.host.child_process import Child
+from service.host.liveness import is_alive
+from service.host.private_redis import find_redis, redis_answers, redis_command, redis_url, socket_path
+from service.host.supervisor import listen
 
 PASSED = ("GLAD_DEVICE", "GLAD_LANES", "GLAD_TORCH_THREADS", "GLAD_CODEC_THREADS", "GLAD_DECODE_BUFFER")
 """Settings that say how to serve; those that say where are the measurement's own."""
@@ -34,7 +38,7 @@ class NotServed(Exception):
 
 
 @dataclass(frozen=True)
-class Service:
+class RunningService:
     """One that is ready."""
 
     pid: int
@@ -47,7 +51,7 @@ class Service:
 
 
 @contextmanager
-def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningService]:
     """Serves the bundle on this engine; stops at the end of the block, whatever happens. NotServed, StoreError.
 
     settings: further GLAD_*.
@@ -63,7 +67,7 @@ def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None)
         try:
             port = _worker_port(child, log)
             in_use = _engine_in_use(port, reference, log)
-            yield Service(child.pid or 0, data, _url(log), reference.product, in_use)
+            yield RunningService(child.pid or 0, data, _url(log), reference.product, in_use)
         finally:
             child.signal(signal.SIGTERM)
             child.wait(STOP_S)
@@ -126,3 +130,49 @@ def _lines(log: Path) -> list[str]:
 
 def _tail(log: Path) -> str:
     return "\n".join(_lines(log)[-SHOWN:])
+
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class WebServer:
+    """One that answers."""
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def web_server(module: str, environment: Mapping[str, str], log: Path) -> Iterator[WebServer]:
+    """`python -m MODULE --fd N` on a free port of this machine, once it answers; killed at the end of the block.
+
+    RuntimeError if it ends before.
+    """
+    child = Child(module, [sys.executable, "-m", module], env={**os.environ, **environment}, log=log)
+    with listen("127.0.0.1", 0) as socket:
+        port = int(socket.getsockname()[1])
+        child.start("--fd", str(socket.fileno()), pass_fds=(socket.fileno(),))
+        try:
+            while not is_alive("127.0.0.1", port, 1.0):
+                if not child.running:
+                    raise RuntimeError(f"{module} did not start: see {log}")
+                time.sleep(POLL_S)
+            yield WebServer(f"http://127.0.0.1:{port}", child.pid or 0)
+        finally:
+            child.kill()
+
+
+@contextmanager
+def own_redis() -> Iterator[str]:
+    """Its URL. As `glad serve` runs it: append-only, every write on disk before its answer. StartError without one."""
+    with TemporaryDirectory(prefix="glad-bench-") as folder:
+        socket = socket_path(Path(folder))
+        child = Child("Redis", redis_command(find_redis(), Path(folder), socket), log=Path(folder) / "redis.log")
+        child.start()
+        try:
+            while not redis_answers(socket):
+                time.sleep(0.05)
+            yield redis_url(socket)
+        finally:
+            child.kill()

@@ -1,22 +1,26 @@
-"""`glad bench engines`, `serving`, `export`: what runs a bundle's models, against each other in one run."""
+"""The commands of `glad bench` about speed: engines, serving, export, steps, fullsize."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 import typer
 
-from bench.support.show import JsonFile, table, write
+from bench.support.command_line import JsonFile, shown, table, write
 from model_store.cli.common import explained, numbers
 
 if TYPE_CHECKING:
     from bench.speed.engines import EngineFigures
     from bench.speed.export import ExportFigures
-    from bench.speed.serving import Run
-    from bench.support.device_memory import DeviceMemory
+    from bench.speed.serving import ServingRun
+    from bench.speed.step_table import StepTimes
+    from bench.support.device_cost import MemoryTaken
+
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with its export in engines/.")]
 Engines = Annotated[str, typer.Option(help="As GLAD_ENGINE has them; the first is what the others are compared with.")]
@@ -43,8 +47,8 @@ def engines(
     import torch
 
     from bench.speed.engines import EnginePlan, measure_engines
-    from bench.support.images import some_images
-    from bench.support.names import engine_names
+    from bench.support.command_line import engine_names
+    from bench.support.inputs import some_images
     from model_store.engines.loading import choose_device
     from service.worker.main import default_lanes
     from training.progress import named_bars
@@ -97,9 +101,9 @@ def serving(
     GLAD_DEVICE, GLAD_LANES, GLAD_TORCH_THREADS, GLAD_CODEC_THREADS and GLAD_DECODE_BUFFER are passed on.
     """
     from bench.speed.serving import AT_ONCE, NoVerdict, ServingPlan, measure_serving, throughput
-    from bench.support.images import some_images
-    from bench.support.names import engine_names
-    from bench.support.served import NotServed, settings_passed
+    from bench.support.command_line import engine_names
+    from bench.support.inputs import some_images
+    from bench.support.servers import NotServed, settings_passed
     from training.progress import named_bars
 
     with explained(ValueError, NotServed, NoVerdict), named_bars() as show:
@@ -114,7 +118,7 @@ def serving(
     write(json_file, {"settings": settings_passed(), "images_per_s": speeds, "runs": told})
 
 
-def _show_runs(runs: Sequence[Run]) -> None:
+def _show_runs(runs: Sequence[ServingRun]) -> None:
     rows = [
         (
             f"{run.wanted}, turn {run.turn}",
@@ -158,7 +162,7 @@ def export(
 
     from bench.speed.export import DTYPES, PRECISIONS, PROVIDERS, ExportPlan, measure_export
     from bench.speed.fullsize import FULL, NARROW, fullsize_settings, random_modules
-    from bench.support.names import one_of, some_of
+    from bench.support.command_line import one_of, some_of
     from model_store.engines.loading import choose_device
     from training.export.onnx import ExportFailed
 
@@ -205,7 +209,7 @@ def show_export(found: ExportFigures) -> None:
     table(("what", "engine", "seconds a call", "images/s", "x torch", "largest error / RMS"), rows)
 
 
-def _gigabytes(memory: DeviceMemory | None) -> tuple[str, str]:
+def _gigabytes(memory: MemoryTaken | None) -> tuple[str, str]:
     return ("-", "-") if memory is None else (f"{memory.torch_peak_gb:.2f}", f"{memory.device_gb:.2f}")
 
 
@@ -218,3 +222,94 @@ def _setting(device: str) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "",
         "threads": torch.get_num_threads(),
     }
+
+
+def steps(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
+    lanes: Annotated[int | None, typer.Option(min=1, help="As GLAD_LANES. Default: the worker's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="As GLAD_TORCH_THREADS. Default: the worker's.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="The figures are their medians.")] = 5,
+    shared_machine: Annotated[
+        bool, typer.Option(help="Count the thread's time on its core, not the wall's: a CPU, one thread.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Seconds of every part of a worker's loop, by the number of lanes: what `glad bench queue` runs on."""
+    import torch
+
+    from bench.speed.step_table import Clock
+    from bench.speed.step_times import StepsPlan, measure_steps
+    from bench.support.inputs import some_images
+    from model_store.engines.loading import choose_device
+    from service.worker.main import default_lanes, torch_threads
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with explained(ValueError), shown("walks") as progress:
+        place = choose_device(device)
+        torch.set_num_threads(torch_threads(threads))
+        if shared_machine and (place != "cpu" or torch.get_num_threads() > 1):
+            raise ValueError("--shared-machine counts the time of one thread: add --device cpu --threads 1")
+        clock = Clock.THREAD if shared_machine else Clock.WALL
+        files = [path.read_bytes() for path in some_images(data, rounds)]
+        plan = StepsPlan(place, lanes or default_lanes(place), engine, rounds, clock)
+        found = measure_steps(bundle, files, plan, progress)
+    show_steps(found)
+    write(json_file, found.model_dump(mode="json"))
+
+
+def show_steps(times: StepTimes) -> None:
+    """Prints them."""
+    per_image = {
+        "encode": times.encode_s,
+        "finish (decode, score)": times.finish_s,
+        "codec: read and frame": times.decode_s,
+        "codec: draw and store": times.draw_s,
+        "load the bundle": times.load_s,
+    }
+    table(("part", "ms"), [(name, f"{seconds * 1e3:.1f}") for name, seconds in per_image.items()])
+    typer.echo()
+    rows = [
+        (str(count + 1), f"{times.denoise_s[count] * 1e3:.1f}", f"{times.compare_s[count] * 1e3:.1f}")
+        for count in range(times.lanes)
+    ]
+    table(("lanes", "step, ms", "comparing as well, ms more"), rows)
+    typer.echo(
+        f"{times.product}/{times.version} on {times.engine}, {times.threads} threads {times.device_name}".strip()
+    )
+
+
+def fullsize(
+    *,
+    side: Annotated[
+        list[int] | None, typer.Option(help="Side of the model image in pixels. Default: 512 and 256.")
+    ] = None,
+    invariance: Annotated[bool, typer.Option(help="Also: is a lane's result the same in every batch?")] = False,
+    narrow: Annotated[
+        bool, typer.Option(hidden=True, help="The same depth at a small width, to try the bench.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: seconds, memory and parameters of one step."""
+    from bench.speed.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
+
+    built = random_models(NARROW if narrow else FULL)
+    sides = side or [512, 256]
+    costs = [measure_fullsize(built, one) for one in sides]
+    rows = [
+        (str(cost.side), name, str(part.calls), f"{part.seconds:.2f}")
+        for cost in costs
+        for name, part in cost.parts.items()
+    ]
+    table(("side", "part", "calls", "seconds"), rows)
+    for cost in costs:
+        typer.echo(f"{cost.side}²: {cost.seconds:.1f} s in all, peak memory {cost.peak_memory_gb:.2f} GB so far")
+    varied = [one for size in sides for one in measure_invariance(built, size)] if invariance else []
+    if varied:
+        cells = [(str(v.side), v.calls, str(v.calls_compared), f"{v.latents:.3g}", f"{v.scores:.3g}") for v in varied]
+        table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
+    figures = {"parameters": built.parameters, "costs": [asdict(one) for one in costs]}
+    write(json_file, {**figures, "invariance": [asdict(one) for one in varied]})

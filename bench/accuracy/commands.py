@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.support.show import JsonFile, shown, table, write
+from bench.support.command_line import JsonFile, shown, table, write
 
 if TYPE_CHECKING:
-    from bench.accuracy.gate import Stopped
+    from bench.accuracy.gate import StoppedImages
 
 CELL_PX = 116
 ABREAST = 7
@@ -31,7 +31,7 @@ def gate(
 ) -> None:
     """What the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
     from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
-    from bench.support.images import some_images
+    from bench.support.inputs import some_images
     from model_store.bundle import open_bundle
     from model_store.cli.common import explained
     from training.data.dataset import good_split, test_images
@@ -57,7 +57,7 @@ def gate(
     write(json_file, {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]})
 
 
-def _show(found: list[Stopped]) -> None:
+def _show(found: list[StoppedImages]) -> None:
     rows = [
         (
             one.name,

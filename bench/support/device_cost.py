@@ -1,4 +1,8 @@
-"""Two or more things timed in turn, A, B, A, B: what the machine does meanwhile meets all of them alike."""
+"""Seconds and memory that work takes on a device.
+
+What is compared is timed in turn, A, B, A, B, so that everything that the machine does meanwhile meets all alike.
+ONNX Runtime does not allocate through torch, so the driver is asked for the memory as well.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -65,3 +70,32 @@ def settle(device: torch.device) -> None:
     """Waits until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class MemoryTaken:
+    """Gigabytes (10^9 bytes) that a piece of work added to what was in use before."""
+
+    torch_peak_gb: float
+    """The most that torch's own allocator had in use at once: its weights, and every engine's inputs and outputs."""
+    device_gb: float
+    """What the driver has handed out in the meantime and not taken back: all allocators together. Both keep what they
+    once had, so that it is the peak of the work, rounded up to their blocks."""
+
+
+def with_memory(work: Callable[[], Made], device: str) -> tuple[Made, MemoryTaken | None]:
+    """What the work makes, and the memory that it took on a GPU; None on a CPU."""
+    place = torch.device(device)
+    if place.type != "cuda":
+        return work(), None
+    torch.cuda.synchronize(place)
+    torch.cuda.empty_cache()  # so that nothing of it comes from what earlier work left
+    torch.cuda.reset_peak_memory_stats(place)
+    allocated, free = torch.cuda.memory_allocated(place), torch.cuda.mem_get_info(place)[0]
+    made = work()
+    torch.cuda.synchronize(place)
+    peak = torch.cuda.max_memory_allocated(place) - allocated
+    return made, MemoryTaken(peak / 1e9, (free - torch.cuda.mem_get_info(place)[0]) / 1e9)

@@ -1,0 +1,85 @@
+"""What a measurement runs on: images of a folder, the tests' toy bundle, an older version of the project."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from service.client.camera import find_images
+from training.data.dataset import test_images
+
+
+def some_images(folder: Path, count: int) -> tuple[Path, ...]:
+    """At most so many images, evenly spread over all that the folder has, in their order.
+
+    folder: labelled images (those of test/), or any folder of images, subfolders too. DataError, or ValueError where
+    there are none.
+    """
+    return spread(_all_images(folder), count)
+
+
+def _all_images(folder: Path) -> Sequence[Path]:
+    labelled = (folder / "test").is_dir() or (folder / "Data" / "Images").is_dir()
+    return [image.path for image in test_images(folder)] if labelled else find_images(folder)
+
+
+def spread(files: Sequence[Path], count: int) -> tuple[Path, ...]:
+    """`count` of the files, evenly spread; all of them where they are no more. ValueError for a count below 1."""
+    if count < 1:
+        raise ValueError(f"count is {count}; at least one image is needed")
+    places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return tuple(files[place] for place in places)
+
+
+KEPT = 300
+"""Results and events."""
+SMALL = {
+    "GLAD_DEVICE": "cpu",
+    "GLAD_TORCH_THREADS": "1",
+    "GLAD_MAX_RESULTS": str(KEPT),
+    "GLAD_MAX_EVENTS": str(KEPT),
+    "GLAD_ARTIFACTS_MAX_BYTES": str(64 << 20),
+}
+"""Settings of a service whose stores are full within minutes: trims and sweeps are at work, and nothing else grows."""
+
+
+def toy_bundle(store: Path) -> Path:
+    """A bundle of product "toy" in this store that takes a few milliseconds an image. RuntimeError outside a
+    checkout."""
+    try:
+        from tests.support.tiny_bundle import QUICK, make_tiny_bundle
+    except ModuleNotFoundError as error:
+        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
+    return make_tiny_bundle(store, **QUICK)
+
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def check_out(reference: str, folder: Path) -> Path:
+    """All files of this commit or tag, in a new folder. RuntimeError if git or the checkout does not have it."""
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name_of(reference)))) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def name_of(reference: str) -> str:
+    """The commit's short name. RuntimeError as `check_out`."""
+    return _git("rev-parse", "--verify", "--short", "--end-of-options", f"{reference}^{{commit}}").decode().strip()
+
+
+def _git(*words: str) -> bytes:
+    try:
+        return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, check=True).stdout
+    except FileNotFoundError as error:
+        raise RuntimeError("git is not installed: an older version is read from the checkout's history") from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip()
+        raise RuntimeError(
+            f"git {words[0]} found no {words[-1]} in {CHECKOUT}: {said}; `git log` lists commits"
+        ) from error
