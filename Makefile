@@ -52,7 +52,7 @@ rules: ## write the alert rules again as PrometheusRule objects, into k8s/compon
 	@$(PYTHON) scripts/prometheus_rules.py
 
 dashboards: ## write the Grafana dashboards again, into docker/grafana and k8s/components/monitoring
-	@$(PYTHON) scripts/dashboards.py
+	@$(PYTHON) -m scripts.dashboards
 
 sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbom.cdx.json; each image has its own inside
 	@mkdir -p dist

@@ -15,7 +15,8 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
 
-from scripts.dashboards import CLUSTER_TARGET, DASHBOARDS, TARGET, text_of
+from scripts.dashboards import CLUSTER_TARGET, DASHBOARDS, TARGET
+from scripts.grafana import text_of
 from service.api.app import create_app
 from service.settings import Settings
 from tests.support.exported import SUFFIXES, families
