@@ -1,4 +1,4 @@
-"""`glad bench gate`: what the quality gate stops."""
+"""The command of `glad bench` about accuracy: gate, what the quality gate stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gate(
     sheet: Annotated[Path | None, typer.Option(help="Also one image spoiled in every way, as a JPEG.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """What the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
+    """Measure what the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
     from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
     from bench.support.inputs import some_images
     from model_store.bundle import open_bundle
@@ -72,7 +72,7 @@ def _show(found: list[StoppedImages]) -> None:
 
 
 def _draw(file: Path, path: Path) -> None:
-    """One image spoiled in every way, each with its name above."""
+    """Write one image, spoiled in every way, each with its name above it, as a JPEG."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""What the quality gate stops: of good parts, of defects, and of images that are spoiled on purpose."""
+"""Which images the quality gate stops: good parts, defects, and images that are spoiled on purpose."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class GateCase:
 def at_the_gate(
     gate: QualityGate, settings: MethodSettings, labelled: Sequence[TestImage], count: int, progress: Count
 ) -> list[StoppedImages]:
-    """All labelled images as they are, then so many good ones spoiled in every way."""
+    """Return what the gate stops of all labelled images, and of `count` good ones that are spoiled in every way."""
     good = [image.path for image in labelled if image.defect == GOOD]
     kinds = sorted({image.defect for image in labelled} - {GOOD})
     sets: list[tuple[str, Check | None, list[GateCase]]] = [("good", None, [GateCase(path) for path in good])]
@@ -73,24 +73,24 @@ def at_the_gate(
 
 
 def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]) -> StoppedImages:
-    """What the gate says of a set."""
+    """Return what the gate stops of one set of measured images."""
     reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
     return StoppedImages(name, expected, len(measured), reasons.total(), dict(reasons))
 
 
 def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> StoppedImages:
-    """Images of another part."""
+    """Return what the gate stops of images of another part."""
     return told(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
 
 
 def empty_fixture(gate: QualityGate, settings: MethodSettings) -> StoppedImages:
-    """The sample product's fixture without a part."""
+    """Return what the gate stops of pictures of the sample product's fixture without a part."""
     measured = [measure_quality(render_empty(seed), settings) for seed in range(EMPTY)]
     return told(gate, "the fixture without a part", Check.NO_PART, measured)
 
 
 def spoiled(path: Path, number: int) -> Pixels:
-    """An image under one of `SPOILINGS`; the same again for the same file's name."""
+    """Return an image under one of `SPOILINGS`; always the same one for the same file name."""
     seed = [number, *path.name.encode()]
     return SPOILINGS[number].apply(
         read_pixels(path), np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))

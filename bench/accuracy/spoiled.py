@@ -32,7 +32,7 @@ class Spoiling:
 
 
 def light(stops: float) -> Spoil:
-    """So many stops more light; below 0 less."""
+    """Return a change of the light by this many stops; negative values make the image darker."""
     return partial(_lit, factor=2 ** (stops / GAMMA))
 
 
@@ -41,7 +41,7 @@ def _lit(pixels: Pixels, rng: np.random.Generator, *, factor: float) -> Pixels:
 
 
 def blur(share: float) -> Spoil:
-    """A Gaussian whose sigma is this share of the longer side."""
+    """Return a Gaussian blur whose sigma is this share of the longer side."""
     return partial(_blurred, share=share)
 
 
@@ -50,7 +50,7 @@ def _blurred(pixels: Pixels, rng: np.random.Generator, *, share: float) -> Pixel
 
 
 def defocus(share: float) -> Spoil:
-    """A disc whose radius is this share of the longer side: a lens out of focus."""
+    """Return a blur by a disc whose radius is this share of the longer side: a lens out of focus."""
     return partial(_defocused, share=share)
 
 
@@ -66,7 +66,7 @@ def _defocused(pixels: Pixels, rng: np.random.Generator, *, share: float) -> Pix
 
 
 def motion(share: float) -> Spoil:
-    """Along x, over this share of the longer side."""
+    """Return a motion blur along x over this share of the longer side."""
     return partial(_moved, share=share)
 
 
@@ -76,7 +76,7 @@ def _moved(pixels: Pixels, rng: np.random.Generator, *, share: float) -> Pixels:
 
 
 def noise(sigma: float) -> Spoil:
-    """Gaussian noise of this many grey levels."""
+    """Return Gaussian noise of this many grey levels."""
     return partial(_noised, sigma=sigma)
 
 
@@ -85,7 +85,7 @@ def _noised(pixels: Pixels, rng: np.random.Generator, *, sigma: float) -> Pixels
 
 
 def in_turn(*steps: Spoil) -> Spoil:
-    """One after the other."""
+    """Return these changes, applied one after the other."""
     return partial(_in_turn, steps=steps)
 
 
@@ -96,7 +96,7 @@ def _in_turn(pixels: Pixels, rng: np.random.Generator, *, steps: tuple[Spoil, ..
 
 
 def _surface(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """A bare surface as bright as the image, with a camera's noise."""
+    """Return a bare surface as bright as the image, with a camera's noise."""
     return _noised(np.full_like(pixels, round(float(pixels.mean()))), rng, sigma=3)
 
 

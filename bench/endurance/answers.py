@@ -1,4 +1,4 @@
-"""What cameras are answered while the service is restarted under them, and which of it may be."""
+"""The answers that cameras get while the service is restarted under them, and which of them may be errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Absences = Mapping[str, Sequence[tuple[float, float]]]
 
 @dataclass(frozen=True)
 class CameraAnswer:
-    """What came of one request."""
+    """The answer to one request."""
 
     address: str
     began: float
@@ -29,13 +29,14 @@ class CameraAnswer:
     error: str = ""
 
     def within(self, absences: Sequence[tuple[float, float]]) -> bool:
-        """At least a part of it."""
+        """Return whether any part of the request falls into one of these absences."""
         return any(self.began <= back and self.ended >= gone for gone, back in absences)
 
 
 class NotingCamera(Client):
-    """The client as it is, with a note of every answer. It knows several addresses of the service, and goes on to the
-    next where one refuses."""
+    """The client, with a note of every answer. It knows several addresses of the service, and takes the next where one
+    refuses.
+    """
 
     def __init__(self, addresses: Sequence[str], notes: list[CameraAnswer], *, api_key: str, patience_s: float) -> None:
         super().__init__(addresses[0], api_key=api_key, patience_s=patience_s)
@@ -57,8 +58,10 @@ class NotingCamera(Client):
 
 
 def unexpected(answers: Sequence[CameraAnswer], absences: Absences, redis: str) -> list[CameraAnswer]:
-    """Those that no absence explains: of a process, that it refuses or is cut; of Redis, a 503 that says when to ask
-    again."""
+    """Return the answers that no absence explains.
+
+    A process that is away may refuse or cut a request; while Redis is away, a 503 with Retry-After is expected.
+    """
     return [one for one in answers if not _explained(one, absences, redis)]
 
 

@@ -1,8 +1,9 @@
 """What a call leaves behind: a process's own memory before and after thousands of the same calls, in rounds.
 
-An hour at the pace of a line says whether memory grows, slowly. This says of which call, in minutes: the first rounds
-fill caches, pools and the allocator's gaps, and after that nothing more may be kept. Each call comes on a connection
-of its own, some at a time, as cameras come.
+An hour at the pace of a line shows whether memory grows, slowly. This shows in minutes which call makes it grow: the
+first rounds fill caches, pools and the allocator's gaps; after that nothing more may be kept. Each call comes on a
+connection of its own, several at a time, as calls of cameras do.
+
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CallMemoryPlan:
-    """How many calls of each kind make a round, in shares of it."""
+    """The number of calls in a round, and the number of rounds."""
 
     rounds: int = 6
     calls: int = 1000
@@ -42,7 +43,7 @@ class CallMemoryPlan:
 
 @dataclass(frozen=True)
 class CallBatch:
-    """The same call many times, and one process's memory around it."""
+    """Many times the same call, and one process's memory before and after."""
 
     round: int
     call: str
@@ -54,7 +55,7 @@ class CallBatch:
 
 @dataclass(frozen=True)
 class MemoryLeft:
-    """What one kind of call left in one process in the later half of the rounds."""
+    """The memory that one kind of call left in one process in the later half of the rounds."""
 
     process: str
     call: str
@@ -63,13 +64,18 @@ class MemoryLeft:
 
 
 def measure(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[CallBatch, ...]:
-    """Serves a toy from this folder and calls it. RuntimeError outside a checkout; NotServed."""
+    """Serve a toy product from this folder, call it, and return a batch for each round, kind of call and process.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project.
+        NotServed: if the service does not start.
+    """
     with served(toy_bundle(folder), "torch", SMALL) as service:
         return tuple(asyncio.run(_rounds(plan, service, say)))
 
 
 def left(batches: Sequence[CallBatch]) -> tuple[MemoryLeft, ...]:
-    """Per process and kind of call, over the later half of the rounds."""
+    """Return what each kind of call left in each process in the later half of the rounds."""
     late = [one for one in batches if one.round >= max(one.round for one in batches) // 2 + 1]
     kinds = dict.fromkeys((one.process, one.call) for one in late)
     return tuple(_left(process, call, late) for process, call in kinds)
@@ -102,12 +108,12 @@ async def _rounds(plan: CallMemoryPlan, service: RunningService, say: Say) -> li
 
 
 def _memory(watch: ProcessWatch) -> dict[str, float]:
-    """Process -> MiB."""
+    """Return process -> MiB."""
     return {one.process: one.memory_mib for one in watch.sample(0) if one.process in PROCESSES}
 
 
 def _kinds(product: str) -> dict[str, tuple[float, Call]]:
-    """Name -> its share of a round, and the call."""
+    """Return name -> its share of a round, and the call."""
     images, url, ids = jpegs(IMAGES, 0), f"/v1/products/{product}/inspections", [""]
 
     async def accept(client: httpx.AsyncClient, number: int) -> None:

@@ -31,7 +31,7 @@ def reliability(
     redis_kills: Annotated[int, typer.Option(min=0, help="How often Redis is killed, evenly over the run.")] = 2,
     json_file: JsonFile = None,
 ) -> None:
-    """Kill workers and Redis while cameras post: does every accepted image end, once? Toy models, from a checkout."""
+    """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout."""
     from bench.endurance.reliability import ReliabilityTrial, run
 
     trial = ReliabilityTrial(count, cameras, workers, kill_every, redis_kills)
@@ -80,8 +80,10 @@ def rolling(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Restart the compose file's processes one by one while cameras post: is anything lost, or anybody refused? From a
-    checkout, with docker-compose (which needs no Docker here), redis-server and prometheus."""
+    """Restart the compose file's processes one by one while cameras post: is anything lost or refused?
+
+    Runs from a checkout, with docker-compose (which needs no Docker here), redis-server and prometheus.
+    """
     from bench.endurance.rolling import run
     from bench.endurance.rolling_report import OURS, RollingTrial
     from bench.support.inputs import check_out, name_of
@@ -104,7 +106,7 @@ def rolling(
 
 
 def rolling_rows(report: RollingReport) -> Iterator[tuple[str, str]]:
-    """The report for the eye."""
+    """Return the report as rows of a table."""
     yield "accepted, ended", f"{report.accepted}, {report.ended}"
     yield "lost, double, left in the queue", f"{report.lost}, {report.double}, {report.left_in_queue}"
     yield "without a verdict", str(report.without_verdict)
@@ -136,7 +138,7 @@ def soak(
     picture: Annotated[Path | None, typer.Option(help="Where the curves go, as PNG.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Steady work for an hour: does memory grow anywhere, or the number of open files? Toy models, from a checkout."""
+    """Work steadily for an hour: does memory or the number of open files grow? Toy models, from a checkout."""
     from bench.endurance.soak import SoakPlan, run, soak_figures
     from bench.support.servers import NotServed
 
@@ -185,7 +187,7 @@ def calls(
     quiet: Annotated[float, typer.Option(min=0, help="Seconds after each batch, before memory is read.")] = 1.5,
     json_file: JsonFile = None,
 ) -> None:
-    """Which call leaves memory behind? Thousands of each, on new connections. Toy models, from a checkout."""
+    """Find the call that leaves memory behind: thousands of each, on new connections. Toy models, from a checkout."""
     from bench.endurance.call_memory import CallMemoryPlan, left, measure
     from bench.support.servers import NotServed
 
@@ -212,8 +214,10 @@ def load(
     seconds: Annotated[float, typer.Option(min=1, help="Seconds at each of those.")] = 40.0,
     json_file: JsonFile = None,
 ) -> None:
-    """Images of about 200 KB in an open loop: accepted per second beside the ceilings, and times to accept and result.
-    Toy models, from a checkout."""
+    """Post images of about 200 KB in an open loop: accepted per second beside the ceilings; times to accept and result.
+
+    Toy models, from a checkout.
+    """
     from bench.endurance.load import LoadPlan, run
     from bench.support.servers import NotServed
 
@@ -263,7 +267,7 @@ def _cores(cpu: dict[str, float]) -> str:
 
 
 def load_figures(plan: LoadPlan, found: LoadReport) -> dict[str, Any]:
-    """For JSON."""
+    """Return the figures for JSON."""
     taken = {target: found.highest(target, plan.p99_ms) for target in found.ladders}
     return {"plan": asdict(plan), "image_bytes": found.image_bytes, "taken_per_s": taken, **asdict(found)}
 
@@ -274,7 +278,7 @@ def history(
     repeats: Annotated[int, typer.Option(min=10, help="Calls of each kind.")] = 200,
     json_file: JsonFile = None,
 ) -> None:
-    """How fast the history answers, and an inspection ends, with so many results kept. Runs a Redis of its own."""
+    """Measure how fast the history answers and an inspection ends, with so many results kept, in a Redis of its own."""
     from bench.endurance.history import measure_history
 
     with shown("results") as progress:
@@ -293,7 +297,7 @@ def memory(
     inspections: Annotated[int, typer.Option(min=100, help="So many are queued, and ended.")] = 10_000,
     json_file: JsonFile = None,
 ) -> None:
-    """Redis's memory of an inspection: while it waits, after its end, its event, a station's change."""
+    """Measure Redis's memory of an inspection: while it waits, after its end, its event, a change of a station."""
     from bench.endurance.redis_memory import measure_redis_memory
 
     with shown("ended") as progress:

@@ -1,4 +1,4 @@
-"""How fast the history answers, and an inspection ends, with so many results kept: on a real Redis of its own."""
+"""How fast the history answers and an inspection ends, with many results kept, in a real Redis of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ add_to_history(history, id, cjson.decode(result), outcome, ttl_ms)
 
 @dataclass(frozen=True)
 class CallLatency:
-    """Of one kind of call."""
+    """The latency of one kind of call."""
 
     call: str
     p50_ms: float
@@ -52,7 +52,7 @@ class CallLatency:
 
 @dataclass(frozen=True)
 class HistoryFigures:
-    """What a history of this size costs."""
+    """The costs of a history of this size."""
 
     results: int
     filled_per_s: float
@@ -62,7 +62,7 @@ class HistoryFigures:
 
 
 def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures:
-    """Fills a Redis with `count` results and times `repeats` calls of each kind."""
+    """Fill a Redis with `count` results, time `repeats` calls of each kind, and return the figures."""
     with own_redis() as url, connect(url) as client:
         client.config_set("appendfsync", "no")
         began = time.perf_counter()
@@ -95,7 +95,7 @@ def _fill(client: redis.Redis, count: int, progress: Count) -> None:
 
 
 def _like(template: Result, number: int, score: float) -> Result:
-    """The inspection at this place: lots one after the other, products and stations in turn."""
+    """Return the inspection at this place: lots one after the other, products and stations in turn."""
     return template.model_copy(
         update={
             "id": new_inspection_id(),
@@ -150,7 +150,7 @@ async def _timed(name: str, call: Callable[[], Awaitable[int]], repeats: int) ->
 
 
 def _ending(client: redis.Redis, url: str, repeats: int) -> CallLatency:
-    """What the end of an inspection takes: result, event, history and acknowledgement in one script."""
+    """Return the latency of the end of an inspection: result, event, history and acknowledgement in one script."""
     queue, milliseconds = JobQueue(client), []
     asyncio.run(submit(url, repeats))
     for claimed in queue.claim(repeats):
@@ -175,7 +175,7 @@ def _latency(name: str, milliseconds: list[float], found: int) -> CallLatency:
 
 
 def example_job() -> Job:
-    """A job with serial, lot and station."""
+    """Return a job with serial, lot and station."""
     inspection_id = new_inspection_id()
     return Job(
         id=inspection_id,
@@ -197,7 +197,7 @@ def example_job() -> Job:
 
 
 def example_result(job: Job, score: float) -> Result:
-    """Its result, with one region."""
+    """Return the result of a job, with one region."""
     findings = Findings(
         score=score,
         regions=(Region(box=(1, 2, 3, 4), area_px=9, peak=1.5),),

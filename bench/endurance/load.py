@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How long, and what counts as taken."""
+    """How long to measure, at which rates, and the limit below which a rate counts as taken."""
 
     rounds: int = 2
     step_s: float = 6.0
@@ -51,7 +51,7 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The whole service at one rate."""
+    """The figures of the whole service at one rate."""
 
     step: Step
     ended: int
@@ -62,7 +62,7 @@ class Verdicts:
 
 @dataclass
 class LoadReport:
-    """What came of it."""
+    """The figures of a measurement."""
 
     ladders: dict[str, list[list[Step]]] = field(default_factory=dict)
     """Target -> round -> steps."""
@@ -70,12 +70,16 @@ class LoadReport:
     image_bytes: int = 0
 
     def highest(self, target: str, p99_ms: float) -> list[float]:
-        """The highest rate that was taken, by round."""
+        """Return the highest rate that was taken, by round."""
         return [highest(steps, p99_ms) for steps in self.ladders[target]]
 
 
 def run(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
-    """Measures. RuntimeError outside a checkout, or if a server does not start."""
+    """Measure the load, and return the report.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project, or a server does not start.
+    """
     bundle = toy_bundle(folder / "store")
     bench = _Bench(plan, folder, jpegs(IMAGES, plan.seed), say)
     report = LoadReport(image_bytes=sum(map(len, bench.images)) // IMAGES)
@@ -169,13 +173,13 @@ class _Bench:
 
 
 def told(step: Step) -> str:
-    """A step in a line."""
+    """Return a step as one line of text."""
     accept = f"p99 {step.accept.p99:.0f} ms" if step.accept else "none accepted"
     return f"{step.accepted} of {step.offered} accepted, {accept}, cores {step.cpu}"
 
 
 def _ends(client: Any, wanted: set[str], settle_s: float) -> dict[str, float]:
-    """When these ended, by Redis's clock, in seconds since 1970; without those that did not in time."""
+    """Return when these inspections ended, in seconds since 1970 by Redis's clock; without those that did not."""
     deadline = time.monotonic() + settle_s
     while True:
         rows = cast("list[tuple[str, dict[str, str]]]", client.xrange(keys.EVENTS))

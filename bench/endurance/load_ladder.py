@@ -19,7 +19,7 @@ MOST_STEPS = 14
 
 @dataclass(frozen=True)
 class Step:
-    """One rate for some seconds."""
+    """The figures at one rate."""
 
     rate: float
     offered: int
@@ -34,14 +34,14 @@ class Step:
     """Cores in use, by process."""
 
     def passes(self, p99_ms: float) -> bool:
-        """Everything was accepted, and in time."""
+        """Whether everything was accepted, and in time."""
         return self.offered == self.accepted and self.accept is not None and self.accept.p99 <= p99_ms
 
 
 async def take_step(
     send: Send, *, rate: float, seconds: float, rng: random.Random, processes: dict[str, psutil.Process]
 ) -> tuple[Step, list[Arrival]]:
-    """Offers this rate; the step, and its arrivals."""
+    """Offer arrivals at this rate; return the step and its arrivals."""
     before, began = _cpu_s(processes), time.monotonic()
     shots = await drive(send, rate=rate, seconds=seconds, rng=rng)
     elapsed = time.monotonic() - began
@@ -50,7 +50,7 @@ async def take_step(
 
 
 def step_of(rate: float, shots: Sequence[Arrival], cpu: dict[str, float]) -> Step:
-    """The counts and percentiles of these arrivals."""
+    """Return the counts and percentiles of these arrivals."""
     accepted = [one for one in shots if one.answer is not None and one.answer.accepted]
     refused = [one for one in shots if one.answer is not None and one.answer.refused]
     return Step(
@@ -66,7 +66,7 @@ def step_of(rate: float, shots: Sequence[Arrival], cpu: dict[str, float]) -> Ste
 
 
 def next_rate(tried: Sequence[Step], p99_ms: float, first: float = FIRST_RATE) -> float | None:
-    """The rate to try next, in whole arrivals; None: it is known closely enough."""
+    """Return the rate to try next, in whole arrivals; None once the highest one is known closely enough."""
     passed = max((one.rate for one in tried if one.passes(p99_ms)), default=0.0)
     missed = min((one.rate for one in tried if not one.passes(p99_ms)), default=None)
     if len(tried) >= MOST_STEPS:
@@ -78,12 +78,12 @@ def next_rate(tried: Sequence[Step], p99_ms: float, first: float = FIRST_RATE) -
 
 
 def highest(tried: Sequence[Step], p99_ms: float) -> float:
-    """The highest rate that was taken; 0 if none was."""
+    """Return the highest rate that was taken; 0 if none was."""
     return max((one.rate for one in tried if one.passes(p99_ms)), default=0.0)
 
 
 def _halvings(tried: Sequence[Step], p99_ms: float) -> int:
-    """Steps since the first rate that was not taken."""
+    """Return the number of steps since the first rate that was not taken."""
     first = next(place for place, one in enumerate(tried) if not one.passes(p99_ms))
     return len(tried) - 1 - first
 

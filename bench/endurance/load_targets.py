@@ -32,7 +32,7 @@ NO_LIMIT = 10**9
 
 @asynccontextmanager
 async def posting(url: str, images: Sequence[bytes]) -> AsyncIterator[Send]:
-    """POSTs images in turn, each under a key of its own."""
+    """Yield a call that POSTs the images in turn, each under a key of its own."""
     timeout = aiohttp.ClientTimeout(total=120)
     run = new_inspection_id()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS), timeout=timeout) as session:
@@ -53,7 +53,9 @@ async def posting(url: str, images: Sequence[bytes]) -> AsyncIterator[Send]:
 
 @asynccontextmanager
 async def submitting(redis_url: str, like: Job) -> AsyncIterator[Send]:
-    """Writes to Redis what the API writes when it accepts an image: the submit script, with jobs like this one."""
+    """Yield a call that writes to Redis what the API writes when it accepts an image: the submit script, with jobs like
+    this one.
+    """
     client = connect_async(redis_url)
     submitter = JobSubmitter(client, max_backlog=NO_LIMIT)
 
@@ -74,7 +76,7 @@ async def submitting(redis_url: str, like: Job) -> AsyncIterator[Send]:
 
 @asynccontextmanager
 async def storing(folder: Path, images: Sequence[bytes]) -> AsyncIterator[Send]:
-    """Writes images to the disk as the API does: fsynced, from threads."""
+    """Yield a call that writes images to the disk as the API does: fsynced, from threads."""
     store = ArtifactStore(folder)
 
     async def send(number: int) -> TargetAnswer:
@@ -89,7 +91,7 @@ ANSWER = b'{"state":"queued"}'
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Reads the body to its end, piece by piece, keeps none of it, and answers."""
+    """Read the body to its end, piece by piece, keep none of it, and answer."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body", False):
@@ -101,7 +103,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def main() -> None:
-    """Serves on the inherited socket until it is killed."""
+    """Serve on the inherited socket until the process is killed."""
     parser = argparse.ArgumentParser(prog="python -m bench.endurance.load_targets", description="The bare app.")
     parser.add_argument("--fd", type=int, required=True, help="an inherited, listening TCP socket")
     given = parser.parse_args()

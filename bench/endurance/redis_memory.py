@@ -22,7 +22,7 @@ CHANGES = 100
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """Bytes of Redis's memory, each by the difference that so many made."""
+    """Bytes of Redis's memory for one item, each from the difference that `count` items made."""
 
     inspections: int
     queued_bytes: float
@@ -38,7 +38,7 @@ class MemoryFigures:
 
 
 def measure_redis_memory(count: int, progress: Count) -> MemoryFigures:
-    """Queues `count` inspections, and ends them."""
+    """Queue `count` inspections, end them, and return what each stage takes."""
     with own_redis() as url, connect(url) as client:
         client.config_set("appendonly", "no")
         empty = _used(client)

@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ReliabilityTrial:
-    """What is done to the service."""
+    """The load, and how often processes are killed."""
 
     inspections: int = 10_000
     cameras: int = 8
@@ -52,7 +52,7 @@ class ReliabilityTrial:
 
 @dataclass(frozen=True)
 class ReliabilityReport:
-    """What came of it. `lost` and `double` must be 0, and `ended` equal `accepted`."""
+    """The figures of a trial. `lost` and `double` must be 0, and `ended` equal `accepted`."""
 
     accepted: int
     ended: int
@@ -77,12 +77,16 @@ class ReliabilityReport:
 
     @property
     def sound(self) -> bool:
-        """Nothing lost, nothing double, nothing left."""
+        """Whether nothing is lost, double or left."""
         return self.lost == self.double == self.left_in_queue == 0 and self.ended == self.accepted
 
 
 def run(trial: ReliabilityTrial, folder: Path, say: Say) -> ReliabilityReport:
-    """Runs the trial in this folder, and counts. RuntimeError outside a checkout."""
+    """Run the trial in this folder, and return the report.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project.
+    """
     try:
         from tests.support.nursery import Nursery
         from tests.support.redis_server import RedisServer
@@ -112,7 +116,7 @@ def _environment(folder: Path, redis_url: str) -> dict[str, str]:
 
 @dataclass
 class Kills:
-    """When what was killed, seconds since 1970."""
+    """The times of the kills, in seconds since 1970."""
 
     of_workers: list[tuple[float, frozenset[str]]] = field(default_factory=list)
     """With the images that the worker held."""
@@ -131,7 +135,7 @@ class _Run:
         self._started = itertools.count(1)
 
     def run(self) -> ReliabilityReport:
-        """Cameras in threads, the killing in this one."""
+        """Let cameras post in threads, and kill processes in this one."""
         began = time.monotonic()
         with self._ledger.following(), ThreadPoolExecutor(self._trial.cameras) as pool:
             cameras = [pool.submit(self._camera, number) for number in range(self._trial.cameras)]
@@ -175,7 +179,7 @@ class _Run:
                 self._say(f"{ended} of {len(self._ledger.accepted)} accepted have ended")
 
     def _at_work(self, workers: Sequence[Worker]) -> Worker | None:
-        """The longest living worker that holds images: killing one that still warms up would prove nothing."""
+        """Return the longest living worker that holds images: killing one that still warms up would prove nothing."""
         return next((worker for worker in workers if self._held(worker.pid)), None)
 
     def _worker(self) -> Worker:
@@ -231,11 +235,11 @@ def _members(client: redis.Redis, key: str) -> frozenset[str]:
 
 
 def _recovered(ends: Ends, at: float, held: frozenset[str]) -> float:
-    """Seconds from the kill until the last of what the worker held had ended."""
+    """Return the seconds from the kill until the last image that the worker held had ended."""
     return round(max((ends[one][0] - at for one in held if one in ends), default=0.0), 2)
 
 
 def _next_end(ends: Ends, at: float) -> float:
-    """Seconds from the kill until the next end of an inspection by the new server."""
+    """Return the seconds from the kill until the new server ended its first inspection."""
     later = [times[0] - at for times in ends.values() if times[0] > at + REDIS_DOWN_S]
     return round(min(later, default=float("nan")), 2)

@@ -59,7 +59,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Notes:
-    """What happens, as it happens; several threads write."""
+    """What happens during the run; several threads write."""
 
     answers: list[CameraAnswer] = field(default_factory=list)
     absences: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -71,9 +71,14 @@ class Notes:
 def run(
     trial: RollingTrial, folder: Path, say: Say, compiled: Path | None = None, older: Path | None = None
 ) -> RollingReport:
-    """Runs the trial in this folder, and counts. RuntimeError outside a checkout.
+    """Run the trial in this folder, and return the report.
 
-    `compiled`: where compiled Python lies. `older`: the checkout of the older version that the trial names.
+    Args:
+        compiled: the folder of compiled Python files.
+        older: the checkout of the older version that the trial names.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project.
     """
     if (trial.older is None) != (older is None):
         raise ValueError(f"the trial names the older version {trial.older}, and its checkout is {older}: give both")
@@ -116,7 +121,7 @@ class _Run:
         self._apis = [project.url(name) for name in ("api-1", "api-2")]
 
     def run(self) -> RollingReport:
-        """Cameras and a reader in threads, the restarts in this one."""
+        """Let cameras post and a reader follow in threads, and restart processes in this one."""
         trial = self._trial
         self._wait_for_calm()
         began = time.monotonic()
@@ -137,7 +142,10 @@ class _Run:
         return self._report(seconds)
 
     def _shoot(self, number: int) -> None:
-        """A line: the next part comes when the last one has its verdict. Each second line knows one address only."""
+        """Post as a line does: the next part comes when the last one has its verdict.
+
+        Every second line knows one address only.
+        """
         from tests.support.line import picture
 
         addresses = self._apis if number % 2 else self._apis[:1]
@@ -151,7 +159,7 @@ class _Run:
                 camera.wait(accepted.id, PATIENCE_S)
 
     def _read(self) -> None:
-        """Follows the events from the first to the last."""
+        """Follow the events from the first to the last."""
         with Client(self._apis[0], api_key=self._key, patience_s=PATIENCE_S) as client:
             for event in client.events(last_event_id="0"):
                 self._notes.read.append(event.event.inspection_id)
@@ -159,7 +167,7 @@ class _Run:
                     return
 
     def _post_the_last(self) -> None:
-        """By it the reader knows that nothing more comes."""
+        """Post the image by which the reader knows that no more events come."""
         from tests.support.line import picture
         from tests.support.processes import eventually
 
@@ -178,12 +186,12 @@ class _Run:
         self._let_work()
 
     def _change_bundle(self, how: str) -> None:
-        """As an operator would, in the first API's container."""
+        """Change the active bundle as an operator would, in the first API's container."""
         self._project.run("api-1", "glad", "bundle", how, PRODUCT, *([NEW_BUNDLE] if how == ACTIVATE else []))
         self._say(f"{how} {PRODUCT}: {len(self._ledger.accepted)} accepted")
 
     def _let_work(self) -> None:
-        """The next restart meets a service that works."""
+        """Wait, so that the next restart meets a service that works."""
         from tests.support.processes import eventually
 
         goal = len(self._ledger.ends) + self._trial.between
@@ -211,7 +219,7 @@ class _Run:
         self._say(f"{how} {name}: stopped in {roll.stop_s} s; {ended} of {accepted} accepted have ended")
 
     def _wait_at(self, name: str, pool: ThreadPoolExecutor) -> Future[int]:
-        """A request that waits for a slow result at this API, and is under way."""
+        """Post an image to this API and wait for its slow result; return once the request is under way."""
         from tests.support.line import picture
         from tests.support.processes import eventually
 
@@ -277,14 +285,14 @@ class _Run:
             yield Prometheus(http)
 
     def _wait_for_calm(self) -> None:
-        """Every target is up, and the alarm about workers that had not started yet is over."""
+        """Wait until every target is up, and the alarm about workers that had not started yet is over."""
         from tests.support.processes import eventually
 
         with self._prometheus() as server:
             eventually(lambda: _value(server, "sum(up)") == TARGETS and not server.ask(NO_WORKER), PATIENCE_S)
 
     def _watched(self, server: Prometheus, seconds: float) -> dict[str, Any]:
-        """What Prometheus saw."""
+        """Return what Prometheus saw."""
         from tests.support.processes import eventually
 
         eventually(lambda: _value(server, "sum(up)") == TARGETS, PATIENCE_S)
@@ -301,12 +309,12 @@ class _Run:
         }
 
     def _down(self) -> dict[str, int]:
-        """`docker compose down`: Redis last."""
+        """Run `docker compose down`: Redis stops last."""
         return {name: self._project.stop(name).status for name in reversed(self._project.containers)}
 
 
 def _shipped(checkout: Path) -> Path:
-    """The sample product's bundle that came with this version."""
+    """Return the sample product's bundle that came with this version."""
     (found,) = (checkout / "model_store" / "bundles" / SLOW_PRODUCT).iterdir()
     return found
 

@@ -22,7 +22,7 @@ ACTIVATE, ROLL_BACK = "activate", "rollback"
 
 @dataclass(frozen=True)
 class RollingTrial:
-    """What is done to the service."""
+    """The load, and what is restarted."""
 
     inspections: int = 2000
     """At least; cameras post until the last restart is over."""
@@ -41,8 +41,10 @@ class RollingTrial:
 
     @property
     def moves(self) -> Iterator[tuple[str, str]]:
-        """What is restarted, in this order, and how (between two versions, that on which it starts again); and what is
-        done to the bundles of a product while all of that goes on."""
+        """The restarts in their order, and how each goes.
+
+        Between two versions: the one on which a process starts again, and what happens to a product's bundles meanwhile.
+        """
         for number in range(self.rounds):
             if self.older is None:
                 restarts = [(name, HOWS[(number + place) % 2]) for place, name in enumerate(self.rolled)]
@@ -54,7 +56,7 @@ class RollingTrial:
 
 @dataclass(frozen=True)
 class Roll:
-    """One stop and start."""
+    """One stop and start of a container."""
 
     container: str
     how: str
@@ -68,14 +70,14 @@ class Roll:
 
     @property
     def proper(self) -> bool:
-        """It ended by itself, in time. An older version (one that is followed by a newer) may end by SIGTERM."""
+        """Whether it ended by itself, in time. An older version (one that a newer one follows) may end by SIGTERM."""
         status = 0 if self.how == NEWER and self.status == -signal.SIGTERM else self.status
         return status == 0 and self.stop_s < self.grace_s
 
 
 @dataclass(frozen=True)
 class RollingReport:
-    """What came of it."""
+    """The figures of a trial."""
 
     accepted: int
     ended: int
@@ -116,7 +118,7 @@ class RollingReport:
 
     @property
     def sound(self) -> bool:
-        """Nothing lost, double, left behind or refused without need, and nobody was called."""
+        """Whether nothing is lost, double, left behind or refused without need, and no alert fired."""
         counts = (self.lost, self.double, self.left_in_queue, self.without_verdict, self.suspects, self.repinned)
         read = (self.events_missed, self.events_twice, self.unreadable, len(self.unexpected))
         return (

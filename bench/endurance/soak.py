@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SoakPlan:
-    """How long, how fast, and what counts as growth."""
+    """How long to work, how fast, and which slope counts as growth."""
 
     minutes: float = 60.0
     rate: float = 1.0
@@ -44,7 +44,7 @@ class SoakPlan:
 
 @dataclass(frozen=True)
 class JudgedSeries:
-    """One quantity of one process."""
+    """The trend of one quantity of one process."""
 
     process: str
     what: str
@@ -53,7 +53,7 @@ class JudgedSeries:
 
 @dataclass(frozen=True)
 class SoakReport:
-    """What came of it."""
+    """The figures of a soak."""
 
     judged: tuple[JudgedSeries, ...]
     accepted: int
@@ -66,12 +66,17 @@ class SoakReport:
 
     @property
     def sound(self) -> bool:
-        """Nothing lost, and nothing grows."""
+        """Whether nothing is lost, and nothing grows."""
         return self.lost == 0 and all(one.trend.verdict is not TrendVerdict.GROWS for one in self.judged)
 
 
 def run(plan: SoakPlan, folder: Path, say: Say) -> SoakReport:
-    """Runs the soak with a store in this folder. RuntimeError outside a checkout; NotServed."""
+    """Run the soak with a store in this folder, and return the report.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project.
+        NotServed: if the service does not start.
+    """
     bundle = toy_bundle(folder)
     with served(bundle, "torch", _settings()) as service:
         watch, line = ProcessWatch(service.pid, service.data_dir), _line(service, plan)
@@ -102,7 +107,7 @@ def _settings() -> dict[str, str]:
 def _watch(
     watch: ProcessWatch, load: threading.Thread, plan: SoakPlan, seen: SoakTally, say: Say
 ) -> tuple[list[ProcessSample], list[RedisSample]]:
-    """Samples while the load runs."""
+    """Return samples of all processes and of Redis, taken while the load runs."""
     began, told = time.monotonic(), 0.0
     samples: list[ProcessSample] = []
     redis: list[RedisSample] = []
@@ -128,7 +133,7 @@ def _levels(samples: Sequence[ProcessSample]) -> str:
 def report(
     plan: SoakPlan, samples: Sequence[ProcessSample], redis: Sequence[RedisSample], seen: SoakTally, seconds: float
 ) -> SoakReport:
-    """Judges every series that was sampled to the end."""
+    """Return the report, with a trend of every series that was sampled to the end."""
     return SoakReport(
         judged=(*_of_processes(plan, samples, seconds), *_of_redis(plan, redis, seconds)),
         accepted=len(seen.accepted),
@@ -162,7 +167,7 @@ def _of_redis(plan: SoakPlan, samples: Sequence[RedisSample], seconds: float) ->
 
 
 def soak_figures(plan: SoakPlan, found: SoakReport) -> dict[str, object]:
-    """For JSON: verdicts in words; series as columns, each twelfth sample."""
+    """Return the figures for JSON: verdicts in words; series as columns, each twelfth sample."""
     told = [{**asdict(one), "verdict": one.trend.verdict.value} for one in found.judged]
     kept = {"accepted": found.accepted, "lost": found.lost, "told_twice": found.told_twice, "counts": found.counts}
     series = {
@@ -186,7 +191,7 @@ def soak_figures(plan: SoakPlan, found: SoakReport) -> dict[str, object]:
 
 
 def soak_plot(found: SoakReport, warm_up_s: float) -> bytes:
-    """Own memory against its median after the warm-up, and open files, over time; PNG."""
+    """Return memory against its median after the warm-up, and open files, over time, as PNG."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     levels = {judged.process: judged.trend.first for judged in found.judged if judged.what.startswith("memory")}

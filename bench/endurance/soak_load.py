@@ -1,7 +1,8 @@
-"""What a line does all day at a steady rate: images, repeats, broken images, a page that follows events, a history.
+"""The work of a line at a steady rate: images, repeats, broken images, a page that follows events, a history.
 
 Arrivals are a Poisson process: a camera does not wait for the answer to the image before. The client is the product's
-own. Nothing that it keeps grows but the numbers of what was accepted and what ended.
+own. Of what it keeps, only the numbers of accepted and ended inspections grow.
+
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ chance would make them in some later minute."""
 
 @dataclass
 class SoakTally:
-    """What was sent and what came of it."""
+    """What was sent, and what was reported."""
 
     accepted: set[str] = field(default_factory=set)
     ended: Counter[str] = field(default_factory=Counter)
@@ -45,12 +46,12 @@ class SoakTally:
 
     @property
     def lost(self) -> int:
-        """Accepted, and no end was told."""
+        """Inspections that were accepted and whose end was never reported."""
         return len(self.accepted - self.ended.keys())
 
     @property
     def told_twice(self) -> int:
-        """Ends that came more than once."""
+        """Inspections whose end was reported more than once."""
         return sum(times > 1 for times in self.ended.values())
 
 
@@ -58,7 +59,12 @@ class SoakLine:
     """Cameras, a page and an MES at one service."""
 
     def __init__(self, url: str, product: str, rate: float, seed: int = 0, *, bursts_s: float = 0.0) -> None:
-        """rate: arrivals per second; bursts_s: for so long some of them are bursts."""
+        """Set up a line.
+
+        Args:
+            rate: arrivals per second.
+            bursts_s: for how long some of the arrivals are bursts.
+        """
         self._url, self._product, self._rate = url, product, rate
         self._bursts_s = bursts_s
         self._rng = random.Random(seed)
@@ -66,7 +72,7 @@ class SoakLine:
         self.seen = SoakTally()
 
     async def run(self, seconds: float) -> None:
-        """Shoots for so long, then waits for what was accepted to end."""
+        """Post for so long, then wait until everything that was accepted has ended."""
         async with AsyncClient(self._url) as client:
             following = asyncio.create_task(self._follow(client))
             looking = asyncio.create_task(self._look(client))
@@ -129,7 +135,7 @@ class SoakLine:
 
 
 def jpegs(count: int, seed: int) -> Sequence[bytes]:
-    """JPEGs of about 200 KB, 640x480, all different: a shaded part with grain."""
+    """Return JPEGs of about 200 KB, 640x480, all different: a shaded part with grain."""
     rng = np.random.default_rng(seed)
     return [_jpeg(rng) for _ in range(count)]
 

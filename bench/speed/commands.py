@@ -43,7 +43,7 @@ def engines(
     ),
     json_file: JsonFile = None,
 ) -> None:
-    """Images per second of each engine: every component by itself, and with --data whole images; timed in turn."""
+    """Measure images per second of each engine: every component, and with --data whole images; timed in turn."""
     import torch
 
     from bench.speed.engines import EnginePlan, measure_engines
@@ -96,7 +96,7 @@ def serving(
     passes: Annotated[int, typer.Option(min=1, help="Each engine's turns; with two, A, B, A, B.")] = 1,
     json_file: JsonFile = None,
 ) -> None:
-    """The same images through `glad serve` on one engine after another: images per second, and what differs.
+    """Serve the same images by `glad serve` on one engine after another: images per second, and differences.
 
     GLAD_DEVICE, GLAD_LANES, GLAD_TORCH_THREADS, GLAD_CODEC_THREADS and GLAD_DECODE_BUFFER are passed on.
     """
@@ -154,9 +154,9 @@ def export(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Stable Diffusion 1.5 and DINO ViT-B/8 with random weights as ONNX files: what the export costs, and both engines.
+    """Export Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: what the export costs, and both engines.
 
-    On a GPU, say: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
+    On a GPU: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
     """
     import torch
 
@@ -214,7 +214,7 @@ def _gigabytes(memory: MemoryTaken | None) -> tuple[str, str]:
 
 
 def _setting(device: str) -> dict[str, Any]:
-    """On what it was measured."""
+    """Return the device and threads that it was measured with."""
     import torch
 
     return {
@@ -238,7 +238,7 @@ def steps(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Seconds of every part of a worker's loop, by the number of lanes: what `glad bench queue` runs on."""
+    """Time each part of a worker's loop, by the number of lanes. `glad bench queue` runs on the file."""
     import torch
 
     from bench.speed.step_table import Clock
@@ -262,7 +262,7 @@ def steps(
 
 
 def show_steps(times: StepTimes) -> None:
-    """Prints them."""
+    """Print the step times."""
     per_image = {
         "encode": times.encode_s,
         "finish (decode, score)": times.finish_s,
@@ -293,7 +293,7 @@ def fullsize(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: seconds, memory and parameters of one step."""
+    """Measure one step of Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: seconds, memory, parameters."""
     from bench.speed.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
 
     built = random_models(NARROW if narrow else FULL)

@@ -23,7 +23,7 @@ from training.progress import Progress
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What to time."""
+    """The engines to time, and how."""
 
     engines: tuple[str, ...]
     """As GLAD_ENGINE has them; the first is what the others are compared with."""
@@ -35,7 +35,7 @@ class EnginePlan:
 
 @dataclass(frozen=True)
 class TimedEngine:
-    """What an engine came to when it was loaded and every component was called once in every batch size."""
+    """An engine that is loaded, after one call of every component in every batch size."""
 
     wanted: str
     engine: str
@@ -47,7 +47,7 @@ class TimedEngine:
 
 @dataclass(frozen=True)
 class Timing:
-    """One kind of work on every engine."""
+    """The time of one kind of work on every engine."""
 
     what: str
     images: int
@@ -56,17 +56,17 @@ class Timing:
     """By the engine as it was wanted."""
 
     def images_per_s(self, engine: str) -> float:
-        """By the median round."""
+        """Return images per second by the median round."""
         return self.images / self.rounds[engine].median
 
     def ratio(self, engine: str) -> float:
-        """How many times as fast it is as the first engine."""
+        """Return how many times as fast as the first engine this one is."""
         return self.rounds[next(iter(self.rounds))].median / self.rounds[engine].median
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is timed on every engine."""
+    """A kind of work that is timed on every engine."""
 
     what: str
     images: int
@@ -75,7 +75,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class EngineFigures:
-    """A whole measurement."""
+    """The figures of a whole measurement."""
 
     engines: tuple[TimedEngine, ...]
     timings: tuple[Timing, ...]
@@ -84,7 +84,10 @@ class EngineFigures:
 def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, progress: Progress) -> EngineFigures:
     """Time a bundle's engines; whole images only where there are images.
 
-    BundleError, EngineUnusable for an engine that cannot serve the bundle, ValueError.
+    Raises:
+        BundleError: if the bundle cannot be opened.
+        EngineUnusable: if an engine cannot serve the bundle.
+        ValueError: if the plan has no rounds.
     """
     opened = open_bundle(bundle)
     calls = _calls(opened, plan)
@@ -103,7 +106,7 @@ def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, prog
 
 
 def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
-    """The calls that a worker with so many lanes makes; their inputs come from the bundle's own weights."""
+    """Yield the calls of a worker with so many lanes; the bundle's own weights make their inputs."""
     own = load(bundle, plan.device, EngineSpec("torch")).models
     return tuple(
         model_calls(own, bundle.manifest.settings, batch_sizes_for_device(plan.device, plan.lanes), plan.device)
@@ -135,7 +138,7 @@ def _calling(calls: Sequence[ModelCall], models: Mapping[str, Models]) -> Iterat
 def _inspecting(
     bundle: Bundle, images: Sequence[Path], models: Mapping[str, Models], plan: EnginePlan
 ) -> Iterator[_Work]:
-    """Whole images, as `glad inspect` takes them one after the other, and as a worker's lanes take them together."""
+    """Yield whole images: one after the other as in `glad inspect`, and together as in a worker's lanes."""
     settings, pixels = bundle.manifest.settings, [read_pixels(path) for path in images]
     files = [path.read_bytes() for path in images]
 

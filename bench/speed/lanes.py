@@ -15,7 +15,7 @@ from service.worker.scheduler import Scheduler, Turn
 
 
 def loaded_bundle(bundle: Bundle, models: Models) -> LoadedBundle:
-    """A bundle as a worker holds it, on these models."""
+    """Return a bundle as a worker holds it, on these models."""
     return LoadedBundle(
         hash=bundle.hash,
         manifest=bundle.manifest,
@@ -27,13 +27,17 @@ def loaded_bundle(bundle: Bundle, models: Models) -> LoadedBundle:
 
 
 def prepared_images(files: Sequence[bytes], bundle: LoadedBundle) -> dict[str, Prepared]:
-    """Image files -> what their lanes need, by their number. ImageError and others for what cannot be inspected."""
+    """Return image files as a worker's lanes need them, by their number.
+
+    Raises:
+        ImageError: if an image cannot be inspected.
+    """
     most = Settings.model_fields["max_pixels"].default
     return {str(number): prepare(data, bundle, most) for number, data in enumerate(files)}
 
 
 def in_lanes(images: Mapping[str, Prepared], device: str, lanes: int) -> dict[str, Inspected]:
-    """Every image, walked and scored; at most `lanes` tiles at a time. What a model raises for one ends it all."""
+    """Inspect every image, at most `lanes` tiles at a time; an error that a model raises for one image ends all."""
     scheduler, runner = Scheduler(lanes, buffer=len(images), leaving=len(images)), Runner(device, lanes)
     for name, image in images.items():
         scheduler.claimed(name)
@@ -52,7 +56,7 @@ def in_lanes(images: Mapping[str, Prepared], device: str, lanes: int) -> dict[st
 
 
 def _stepped(runner: Runner, scheduler: Scheduler, turn: Turn) -> tuple[str, ...]:
-    """The jobs that one step brought to their end."""
+    """Take one step; return the jobs that are finished by it."""
     stepped = runner.step(turn.group, turn.jobs)
     for error in stepped.failed.values():
         raise error

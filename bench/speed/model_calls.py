@@ -1,4 +1,4 @@
-"""The calls that an image costs, each by itself: the same for every engine, since all serve the same Protocols."""
+"""The calls that an image costs, one by one: the same for every engine, since all serve the same Protocols."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glad.settings.method import MethodSettings
 
 @dataclass(frozen=True, eq=False)
 class ModelCall:
-    """One component under one batch size."""
+    """One component with one batch size."""
 
     component: str
     batch: int
@@ -28,10 +28,10 @@ class ModelCall:
 def model_calls(
     models: Models, settings: MethodSettings, shapes: BatchSizes, device: str = "cpu", seed: int = 0
 ) -> Iterator[ModelCall]:
-    """Every component in every batch size of `shapes`, on inputs that these models made of noise; they lie on `device`.
+    """Yield every component in every batch size of `shapes`, on inputs that these models made of noise, on `device`.
 
-    What a call costs does not depend on what it shows. Features are read as the score reads them, and as the trigger
-    does where that costs something else.
+    The cost of a call does not depend on the content of the image. Features are read as the score reads them, and as
+    the trigger does where that costs something else.
     """
     side, place, draw = settings.resolution, torch.device(device), torch.Generator().manual_seed(seed)
     image = (torch.rand(1, 3, side, side, generator=draw) * 2 - 1).to(place)
@@ -50,7 +50,7 @@ def model_calls(
 
 
 def _readings(settings: MethodSettings) -> Mapping[str, tuple[int, tuple[int, ...]]]:
-    """Side and layers of the features, by who reads them."""
+    """Return side and layers of the features, by what reads them."""
     trigger = settings.resolution, (settings.trigger_layer,)
     score = settings.scoring_side, tuple(settings.score.layers)
     if (trigger[0], max(trigger[1])) == (score[0], max(score[1])):  # the blocks below are computed anyway

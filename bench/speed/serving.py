@@ -32,7 +32,7 @@ class NoVerdict(Exception):
 
 @dataclass(frozen=True)
 class ServingPlan:
-    """What to serve, how often and how fast."""
+    """The engines to serve with, how often and how fast."""
 
     engines: tuple[str, ...]
     """As GLAD_ENGINE has them; the first one's first run is what all others are compared with."""
@@ -44,7 +44,7 @@ class ServingPlan:
 
 @dataclass(frozen=True)
 class Difference:
-    """One run's results beside another's, image by image."""
+    """The differences of one run's results from another's, image by image."""
 
     verdict_flips: int
     largest_score_difference: float
@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ServingRun:
-    """All images through one engine, once."""
+    """One run of all images on one engine."""
 
     wanted: str
     engine: str
@@ -73,7 +73,7 @@ class ServingRun:
 
     @property
     def images_per_s(self) -> float:
-        """Throughput."""
+        """The throughput."""
         return self.images / self.seconds
 
 
@@ -89,8 +89,13 @@ def measure_serving(
 ) -> tuple[ServingRun, ...]:
     """Serve all images on every engine in turn, each run by a `glad serve` of its own that is warm when it begins.
 
-    images: of one folder tree. NotServed or EngineUnusable, before anything is timed, for an engine that cannot serve
-    the bundle; NoVerdict; BundleError, StoreError, ValueError.
+    Args:
+        images: files of one folder tree.
+
+    Raises:
+        NotServed, EngineUnusable: before anything is timed, if an engine cannot serve the bundle.
+        NoVerdict: if an image ends without a verdict.
+        BundleError, StoreError, ValueError: if the bundle or the plan cannot be used.
     """
     _refuse_unusable(bundle, plan.engines)
     runs: list[ServingRun] = []
@@ -107,7 +112,11 @@ def measure_serving(
 
 
 def difference(results: Sequence[Result], reference: Sequence[Result]) -> Difference:
-    """Two runs over the same images in the same order. ValueError for other images."""
+    """Return the differences of two runs over the same images in the same order.
+
+    Raises:
+        ValueError: if the images differ.
+    """
     pairs = list(zip(results, reference, strict=True))
     if any(one.image_sha256 != other.image_sha256 for one, other in pairs):
         raise ValueError("the results are of other images: compare runs over the same ones, in the same order")
@@ -126,13 +135,13 @@ def difference(results: Sequence[Result], reference: Sequence[Result]) -> Differ
 
 
 def throughput(runs: Sequence[ServingRun], wanted: str) -> float:
-    """Images per second of one engine over all its turns."""
+    """Return images per second of one engine over all its turns."""
     own = [run for run in runs if run.wanted == wanted]
     return sum(run.images for run in own) / sum(run.seconds for run in own)
 
 
 def _refuse_unusable(bundle: Path, engines: Sequence[str]) -> None:
-    """Loads every engine once, in this process: minutes of measuring shall not end at the second engine's start."""
+    """Load every engine once in this process, so that one that cannot serve is found before minutes of measuring."""
     opened, device = open_bundle(bundle), device_of_environment()
     for name in engines:
         load(opened, device, EngineSpec.parse(name))
@@ -151,7 +160,11 @@ def _run(bundle: Path, images: Sequence[Path], wanted: str, rate: float, progres
 
 
 def _results(service: RunningService, images: Sequence[Path], rate: float) -> Iterator[Result]:
-    """Every image's result, in the images' order. NoVerdict."""
+    """Yield every image's result, in the images' order.
+
+    Raises:
+        NoVerdict: if an image has none.
+    """
     with Client(service.url, patience_s=PATIENCE_S) as client:
         camera = LineCamera(client, Destination(service.product), rate, run=str(uuid.uuid4()))
         for shot in camera.shoot(_common(images), images, PATIENCE_S):
@@ -167,7 +180,7 @@ def _verdict(shot: CameraShot) -> Result:
 
 
 def _common(images: Sequence[Path]) -> Path:
-    """The deepest folder that holds them all."""
+    """Return the deepest folder that holds all images."""
     return next(folder for folder in images[0].parents if all(image.is_relative_to(folder) for image in images))
 
 

@@ -21,7 +21,7 @@ from glad.settings.method import MethodSettings
 
 
 class Clock(StrEnum):
-    """What counts as time."""
+    """The clock that step times were measured with."""
 
     WALL = "wall"
     THREAD = "thread"
@@ -30,7 +30,7 @@ class Clock(StrEnum):
 
 
 class StepTimes(Frozen):
-    """Seconds of each part of a worker's loop, by how many lanes take part. All measured on one device."""
+    """Seconds of each part of a worker's loop, by the number of lanes that take part; all measured on one device."""
 
     device: str
     """cpu, cuda ..."""
@@ -78,7 +78,11 @@ class StepTimes(Frozen):
         return len(self.denoise_s)
 
     def step_s(self, walking: int, comparing: int) -> float:
-        """One step of so many lanes, of which some compare. ValueError beyond what was measured."""
+        """Return the seconds of one step of `walking` lanes, of which `comparing` compare.
+
+        Raises:
+            ValueError: if so many lanes were not measured.
+        """
         if not 1 <= walking <= self.lanes or comparing > walking:
             raise ValueError(
                 f"a step of {walking} lanes, {comparing} comparing, was not measured, only up to {self.lanes} lanes: "
@@ -97,19 +101,19 @@ class StepTimes(Frozen):
         return self.model_copy(update={**single, **by_lanes})
 
     def device_s(self, comparisons: float, together: int = 1) -> float:
-        """Device time of one image that compares so often, among `together` lanes all the way."""
+        """Return the device seconds of one image with so many comparisons, among `together` lanes all the way."""
         steps = len(self.settings.grid)
         walked = steps * self.denoise_s[together - 1] + comparisons * self.compare_s[together - 1]
         return self.encode_s + walked / together + self.finish_s
 
     def alone_s(self, comparisons: int) -> float:
-        """From claim to result on an idle worker with the bundle at hand."""
+        """Return the seconds from claim to result on an idle worker that has the bundle at hand."""
         return self.decode_s + self.device_s(comparisons) + self.draw_s
 
 
 @dataclass(frozen=True)
 class ComparisonCounts:
-    """Of how many of its steps an image compares; one number for each measured image."""
+    """Numbers of comparisons of measured images: at how many of its steps an image compares."""
 
     good: tuple[int, ...]
     defect: tuple[int, ...]
@@ -160,7 +164,12 @@ def least_workers(images_per_s: float, device_s: float, use: float = 1.0) -> int
 
 
 def read_steps(path: Path) -> StepTimes:
-    """Of a file that `glad bench steps --json` wrote. ValueError for another one, OSError."""
+    """Return the step times in a file that `glad bench steps --json` wrote.
+
+    Raises:
+        ValueError: if the file is something else.
+        OSError: if it cannot be read.
+    """
     try:
         return StepTimes.model_validate(json.loads(path.read_text(encoding="utf-8"))["figures"])
     except (KeyError, json.JSONDecodeError, ValidationError) as error:

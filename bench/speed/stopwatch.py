@@ -1,4 +1,4 @@
-"""Models under a stopwatch: what each part of them costs, in calls and in seconds."""
+"""Models under a stopwatch: how many calls each part of them takes, and how many seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class PartCost:
-    """What one part of the models has cost so far. Mutated by the stopwatch only."""
+    """The calls and seconds of one part of the models so far. Mutated by the stopwatch only."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -24,12 +24,12 @@ class PartCost:
 
 @dataclass(frozen=True, eq=False)
 class Stopwatch:
-    """Wraps models so that every call is counted and timed."""
+    """A wrapper of models that counts and times every call."""
 
     parts: dict[str, PartCost] = field(default_factory=dict)
 
     def timed(self, name: str, call: Callable[[], Answer]) -> Answer:
-        """The call's answer."""
+        """Make the call, time it, and return its answer."""
         part, began = self.parts.setdefault(name, PartCost()), time.perf_counter()
         answer = call()
         part.seconds += time.perf_counter() - began
@@ -37,7 +37,7 @@ class Stopwatch:
         return answer
 
     def on(self, models: Models) -> Models:
-        """The same models under this watch."""
+        """Return the same models under this stopwatch."""
         return Models(
             TimedAutoencoder(models.autoencoder, self),
             TimedDenoiser(models.denoiser, self),

@@ -21,7 +21,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of this name: call it with how much is done, and how much there is."""
+    """Show a progress bar of this name; yield a call that takes how much is done, and how much there is."""
     from training.progress import progress_bar
 
     with progress_bar() as bar:
@@ -30,14 +30,14 @@ def shown(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Prints a Markdown table."""
+    """Print a Markdown table."""
     from training.evaluation.tables import Table
 
     typer.echo(Table(header, tuple(rows)).as_markdown())
 
 
 def write(path: Path | None, figures: Any) -> None:
-    """Keeps the figures, with the command, the machine and the time; nothing where no file was asked for."""
+    """Write the figures as JSON, with the command, the machine and the time; do nothing if `path` is None."""
     if path is None:
         return
     content = {
@@ -56,10 +56,13 @@ Name = TypeVar("Name", bound=str)
 
 
 def engine_names(given: str) -> tuple[str, ...]:
-    """`torch,onnx` -> two engines, each as GLAD_ENGINE has it; an exception belongs to the engine before it.
+    """Return the engines of a list such as `torch,onnx`, each as GLAD_ENGINE has it.
 
-    So `torch,onnx,torch,unet=onnx` is three: torch, onnx, and torch but for the UNet. ValueError for what
-    GLAD_ENGINE would not take, and for an engine that stands there twice.
+    An exception belongs to the engine before it: `torch,onnx,torch,unet=onnx` is torch, onnx, and torch but for the
+    UNet.
+
+    Raises:
+        ValueError: if GLAD_ENGINE would not take an engine, or one stands there twice.
     """
     names: list[str] = []
     for part in (word.strip() for word in given.split(",")):
@@ -75,12 +78,20 @@ def engine_names(given: str) -> tuple[str, ...]:
 
 
 def some_of(option: str, given: str, names: tuple[Name, ...]) -> tuple[Name, ...]:
-    """`float32,float16` -> those of the names, each once. ValueError for another one."""
+    """Return the names in a list such as `float32,float16`, each once.
+
+    Raises:
+        ValueError: if one is not among `names`.
+    """
     return tuple(one_of(option, part, names) for part in dict.fromkeys(given.split(",")))
 
 
 def one_of(option: str, given: str, names: tuple[Name, ...]) -> Name:
-    """The name that was given. ValueError for another one."""
+    """Return the name that was given.
+
+    Raises:
+        ValueError: if it is not among `names`.
+    """
     for name in names:
         if name == given.strip():
             return name

@@ -22,22 +22,26 @@ MOST_REPEATS = 100
 
 @dataclass(frozen=True)
 class Rounds:
-    """Seconds of one call, in each round; where a round has many calls, their mean."""
+    """Seconds of one call in each round; their mean where a round has many calls."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.seconds)
 
 
 def interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", *, round_s: float = ROUND_S
 ) -> dict[str, Rounds]:
-    """Time calls that do the same. Each is called before, to warm up; in every round all repeat it equally often.
+    """Time calls that do the same thing. Each is called once to warm up; in every round all repeat it equally often.
 
-    device: what they run on; a GPU's work is awaited. ValueError for no rounds.
+    Args:
+        device: the device that they run on; a GPU's work is awaited.
+
+    Raises:
+        ValueError: if there are no rounds.
     """
     if rounds < 1:
         raise ValueError(f"rounds are {rounds}; at least 1 is needed")
@@ -52,7 +56,7 @@ def interleaved(
 
 
 def _warmed_up(call: Callable[[], object], device: torch.device, enough_s: float) -> float:
-    """Seconds of the second call; of the first one where that takes long enough not to be repeated in a round."""
+    """Return the seconds of the second call; of the first one if it takes long enough not to be repeated in a round."""
     first = _timed(call, 1, device)
     return first if first > enough_s else _timed(call, 1, device)
 
@@ -67,7 +71,7 @@ def _timed(call: Callable[[], object], repeats: int, device: torch.device) -> fl
 
 
 def settle(device: torch.device) -> None:
-    """Waits until a GPU has done what it was given."""
+    """Wait until a GPU has done all work that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -87,7 +91,7 @@ class MemoryTaken:
 
 
 def with_memory(work: Callable[[], Made], device: str) -> tuple[Made, MemoryTaken | None]:
-    """What the work makes, and the memory that it took on a GPU; None on a CPU."""
+    """Do the work; return its result and the memory that it took on a GPU, None on a CPU."""
     place = torch.device(device)
     if place.type != "cuda":
         return work(), None

@@ -27,7 +27,7 @@ Floats = Sequence[float] | NDArray[np.float64]
 
 
 class TrendVerdict(StrEnum):
-    """What the interval says against the bound."""
+    """The interval of the slope against the bound."""
 
     FLAT = "flat"
     """Its upper end lies within."""
@@ -39,7 +39,7 @@ class TrendVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Trend:
-    """How a series went after the warm-up. Slopes per hour, in the series' own unit."""
+    """The trend of a series after the warm-up. Slopes per hour, in the series' own unit."""
 
     first: float
     """Median of the first stretch."""
@@ -59,7 +59,14 @@ class Trend:
 
 
 def trend(at_s: Floats, values: Floats, *, warm_up_s: float, bound: float) -> Trend:
-    """The trend of what was sampled after `warm_up_s`. bound: growth per hour. ValueError with too few samples."""
+    """Return the trend of the samples after `warm_up_s`.
+
+    Args:
+        bound: the growth per hour that is allowed.
+
+    Raises:
+        ValueError: if there are too few samples.
+    """
     times, levels = np.asarray(at_s, float), np.asarray(values, float)
     judged = times >= warm_up_s
     if judged.sum() < FEWEST:
@@ -82,7 +89,7 @@ def trend(at_s: Floats, values: Floats, *, warm_up_s: float, bound: float) -> Tr
 def _stretches(
     times: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean time and median level of equal numbers of neighbours."""
+    """Return mean time and median level of equal numbers of neighbours."""
     count = max(FEWEST, min(STRETCHES, len(times) // 2))
     parts = np.array_split(np.arange(len(times)), count)
     return (

@@ -15,10 +15,13 @@ from training.data.dataset import test_images
 
 
 def some_images(folder: Path, count: int) -> tuple[Path, ...]:
-    """At most so many images, evenly spread over all that the folder has, in their order.
+    """Return at most `count` images, evenly spread over all that the folder has, in their order.
 
-    folder: labelled images (those of test/), or any folder of images, subfolders too. DataError, or ValueError where
-    there are none.
+    Args:
+        folder: labelled images (those of test/), or any folder of images, with its subfolders.
+
+    Raises:
+        DataError, ValueError: if there are no images.
     """
     return spread(_all_images(folder), count)
 
@@ -29,7 +32,11 @@ def _all_images(folder: Path) -> Sequence[Path]:
 
 
 def spread(files: Sequence[Path], count: int) -> tuple[Path, ...]:
-    """`count` of the files, evenly spread; all of them where they are no more. ValueError for a count below 1."""
+    """Return `count` of the files, evenly spread; all of them if they are no more.
+
+    Raises:
+        ValueError: if `count` is below 1.
+    """
     if count < 1:
         raise ValueError(f"count is {count}; at least one image is needed")
     places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
@@ -49,8 +56,11 @@ SMALL = {
 
 
 def toy_bundle(store: Path) -> Path:
-    """A bundle of product "toy" in this store that takes a few milliseconds an image. RuntimeError outside a
-    checkout."""
+    """Make a bundle of product "toy" in this store that takes a few milliseconds an image.
+
+    Raises:
+        RuntimeError: if this is no checkout of the project.
+    """
     try:
         from tests.support.tiny_bundle import QUICK, make_tiny_bundle
     except ModuleNotFoundError as error:
@@ -62,14 +72,22 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def check_out(reference: str, folder: Path) -> Path:
-    """All files of this commit or tag, in a new folder. RuntimeError if git or the checkout does not have it."""
+    """Write all files of this commit or tag into a new folder, and return it.
+
+    Raises:
+        RuntimeError: if git or the checkout does not have it.
+    """
     with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name_of(reference)))) as files:
         files.extractall(folder, filter="data")
     return folder
 
 
 def name_of(reference: str) -> str:
-    """The commit's short name. RuntimeError as `check_out`."""
+    """Return the commit's short name.
+
+    Raises:
+        RuntimeError: if git or the checkout does not have it.
+    """
     return _git("rev-parse", "--verify", "--short", "--end-of-options", f"{reference}^{{commit}}").decode().strip()
 
 

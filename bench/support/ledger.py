@@ -1,4 +1,4 @@
-"""What was accepted and what became of it: each must end, once, and leave nothing in the queue."""
+"""The accepted images and how they ended: each must end, once, and leave nothing in the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ends = Mapping[str, Sequence[float]]
 
 
 class Ledger:
-    """Cameras write what was accepted, a thread what ended."""
+    """The accepted inspections, written by cameras, and their ends, written by a thread."""
 
     def __init__(self, client: redis.Redis, pool: str = "default") -> None:
         self._client, self._pool = client, keys.PoolKeys(pool)
@@ -31,13 +31,13 @@ class Ledger:
         self._over = threading.Event()
 
     def accept(self, answer: Result, image: int) -> None:
-        """The service has taken this image, and said so."""
+        """Note that the service has accepted this image."""
         self.accepted[answer.id] = image
         self._pinned[answer.id] = answer.bundle
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """While it lasts, every event is noted."""
+        """Note every event while the block lasts."""
         follower = threading.Thread(target=self._follow, name="events", daemon=True)
         follower.start()
         try:
@@ -47,7 +47,7 @@ class Ledger:
             follower.join()
 
     def _follow(self) -> None:
-        """What Redis does not answer is asked again."""
+        """Read events, again and again where Redis does not answer."""
         last = "0"
         while not self._over.is_set():
             try:
@@ -62,22 +62,22 @@ class Ledger:
 
     @property
     def all_ended(self) -> bool:
-        """Nothing accepted is under way."""
+        """Whether no accepted inspection is under way."""
         return len(self.ends) >= len(self.accepted)
 
     @property
     def lost(self) -> int:
-        """Accepted, and never ended."""
+        """Number of inspections that were accepted and never ended."""
         return len(self.accepted.keys() - self.ends.keys())
 
     @property
     def double(self) -> int:
-        """Ended more than once, or never accepted."""
+        """Number of inspections that ended more than once, or were never accepted."""
         again = sum(len(times) > 1 for times in self.ends.values())
         return again + len(self.ends.keys() - self.accepted.keys())
 
     def results(self) -> list[Result]:
-        """The accepted inspections' results, as far as they have one."""
+        """Return the accepted inspections' results, where they have one."""
         found: list[Result] = []
         for inspection_id in self.accepted:
             text: Any = self._client.hget(keys.inspection(inspection_id), "result")
@@ -86,26 +86,26 @@ class Ledger:
         return found
 
     def left_in_queue(self) -> int:
-        """Entries, leases, suspects and handed-back jobs."""
+        """Return the number of entries, leases, suspects and returned jobs in the queue."""
         pool, client = self._pool, self._client
         streams: Any = [client.xlen(pool.jobs(priority)) for priority in Priority]
         sets: Any = [client.zcard(key) for key in (pool.leases, pool.suspects, *map(pool.returned, Priority))]
         return int(sum(streams) + sum(sets))
 
     def unfinished(self, serial: str) -> bool:
-        """Something of this part is accepted and has not ended."""
+        """Return whether an inspection of this part is accepted and has not ended."""
         return bool(self._client.scard(keys.unfinished(serial)))
 
     def suspected(self) -> int:
-        """Accepted inspections whose worker was taken for dead."""
+        """Return the number of accepted inspections whose worker was taken for dead."""
         return sum(bool(self._client.hget(keys.inspection(one), "suspect")) for one in self.accepted)
 
     def repinned(self, results: Sequence[Result]) -> int:
-        """Inspected by another bundle than the one that was told at acceptance."""
+        """Return the number of inspections by another bundle than the one named at acceptance."""
         return sum(one.bundle != self._pinned[one.id] for one in results)
 
     def widest_score_spread(self, results: Sequence[Result]) -> float:
-        """The largest relative difference of two scores of one image by one bundle."""
+        """Return the largest relative difference of two scores of one image by one bundle."""
         scores: dict[tuple[int, BundleId | None], list[float]] = {}
         for one in results:
             if one.score is not None:

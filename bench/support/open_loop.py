@@ -18,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TargetAnswer:
-    """What a target said."""
+    """The answer of a target."""
 
     accepted: bool
     refused: bool = False
@@ -38,7 +38,7 @@ class Arrival:
 
     @property
     def latency_s(self) -> float:
-        """From due to answered."""
+        """Seconds from due to answered."""
         return self.answered - self.due
 
 
@@ -47,7 +47,7 @@ Send = Callable[[int], Awaitable[TargetAnswer]]
 
 
 async def drive(send: Send, *, rate: float, seconds: float, rng: random.Random) -> list[Arrival]:
-    """All arrivals of so many seconds at so many a second, in order, once each has its answer."""
+    """Offer arrivals at this rate for so many seconds; return all of them in order, once each has its answer."""
     epoch, tasks = time.time() - time.monotonic(), list[asyncio.Task[Arrival]]()
     began, offset = time.monotonic(), 0.0
     while (offset := offset + rng.expovariate(rate)) < seconds:
@@ -67,7 +67,7 @@ async def _shoot(send: Send, number: int, due: float, epoch: float) -> Arrival:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float
     p95: float
@@ -76,7 +76,7 @@ class Latency:
 
 
 def latency(seconds: Sequence[float]) -> Latency | None:
-    """Percentiles; None of nothing."""
+    """Return percentiles; None if there are no values."""
     if not seconds:
         return None
     found = np.percentile(np.array(seconds) * 1000, [50, 95, 99, 100])

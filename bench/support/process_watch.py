@@ -1,4 +1,4 @@
-"""What the processes of a running service take, sampled: memory, open files, threads; and Redis by its own word."""
+"""Samples of what the processes of a running service take: memory, open files, threads; of Redis by INFO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class ProcessSample:
-    """One process at one moment."""
+    """A sample of one process."""
 
     process: str
     at_s: float
@@ -34,7 +34,7 @@ class ProcessSample:
 
 @dataclass(frozen=True)
 class RedisSample:
-    """Redis at one moment, as INFO says."""
+    """A sample of Redis, by INFO."""
 
     at_s: float
     used_mib: float
@@ -44,18 +44,22 @@ class RedisSample:
 
 
 class ProcessWatch:
-    """The children of one `glad serve`, and itself."""
+    """A watch over one `glad serve` and its children."""
 
     def __init__(self, pid: int, data_dir: Path) -> None:
         self._supervisor = psutil.Process(pid)
         self._redis = connect(redis_url(socket_path(data_dir)))
 
     def sample(self, at_s: float) -> list[ProcessSample]:
-        """All processes now. What ends while it is looked at is left out."""
+        """Return a sample of every process. A process that ends meanwhile is left out."""
         return list(self._samples(at_s))
 
     def redis(self, at_s: float) -> RedisSample:
-        """Redis now; RedisError if it does not answer."""
+        """Return a sample of Redis.
+
+        Raises:
+            RedisError: if Redis does not answer.
+        """
         memory: Any = self._redis.info("memory")
         return RedisSample(
             at_s=at_s,
@@ -65,7 +69,7 @@ class ProcessWatch:
         )
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Close the connection."""
         self._redis.close()
 
     def _samples(self, at_s: float) -> Iterator[ProcessSample]:
@@ -86,17 +90,19 @@ class ProcessWatch:
 
 
 def anonymous_mib(pid: int) -> float:
-    """What a process has written itself, in memory or swapped out.
+    """Return the memory that a process has written itself, in RAM or swapped out.
 
     USS would jump whenever another process maps the same libraries, or ends.
-    FileNotFoundError or ProcessLookupError if the process has ended.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: if the process has ended.
     """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Anonymous:", "Swap:"))) / 1024
 
 
 def role(process: psutil.Process, supervisor: psutil.Process) -> str:
-    """What a process of the service is."""
+    """Return the name of a process of the service."""
     if process.pid == supervisor.pid:
         return "supervisor"
     line = process.cmdline()

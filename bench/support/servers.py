@@ -34,12 +34,12 @@ SHOWN = 12
 
 
 class NotServed(Exception):
-    """The service did not start, or its worker does not serve the bundle; says why."""
+    """The service did not start, or its worker does not serve the bundle; the message says why."""
 
 
 @dataclass(frozen=True)
 class RunningService:
-    """One that is ready."""
+    """A service that is ready."""
 
     pid: int
     """Of `glad serve` itself."""
@@ -52,9 +52,14 @@ class RunningService:
 
 @contextmanager
 def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningService]:
-    """Serves the bundle on this engine; stops at the end of the block, whatever happens. NotServed, StoreError.
+    """Serve the bundle on this engine; stop at the end of the block, whatever happens.
 
-    settings: further GLAD_*.
+    Args:
+        settings: further GLAD_* settings.
+
+    Raises:
+        NotServed: if the service does not start.
+        StoreError: if the bundle cannot be published.
     """
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as scratch:
         data, log = Path(scratch) / "data", Path(scratch) / "serve.log"
@@ -75,7 +80,7 @@ def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None)
 
 
 def settings_passed() -> dict[str, str]:
-    """The environment's settings that the service is given."""
+    """Return the settings of the environment that are passed to the service."""
     return {name: os.environ[name] for name in PASSED if name in os.environ}
 
 
@@ -86,7 +91,7 @@ def _environment(engine: str) -> Mapping[str, str]:
 
 
 def _worker_port(child: Child, log: Path) -> int:
-    """Waits until the worker is warm."""
+    """Wait until the worker is warm; return the port of its health server."""
     deadline = time.monotonic() + START_S
     while (ready := next(_events(log, "worker ready"), None)) is None or not _says(log, "glad serves at"):
         if child.exit_status is not None or time.monotonic() > deadline:
@@ -101,7 +106,11 @@ def _url(log: Path) -> str:
 
 
 def _engine_in_use(port: int, reference: BundleRef, log: Path) -> str:
-    """The label of `glad_engine_info`. NotServed if the worker could not load the bundle: it says so in its log."""
+    """Return the engine label of `glad_engine_info`.
+
+    Raises:
+        NotServed: if the worker could not load the bundle; its log says why.
+    """
     answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
@@ -112,7 +121,7 @@ def _engine_in_use(port: int, reference: BundleRef, log: Path) -> str:
 
 
 def _events(log: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The log's structured events of this name."""
+    """Yield the log's structured events of this name."""
     for line in _lines(log):
         if line.startswith("{") and line.endswith("}"):
             event = json.loads(line)
@@ -137,7 +146,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class WebServer:
-    """One that answers."""
+    """A web server that answers."""
 
     url: str
     pid: int
@@ -145,9 +154,10 @@ class WebServer:
 
 @contextmanager
 def web_server(module: str, environment: Mapping[str, str], log: Path) -> Iterator[WebServer]:
-    """`python -m MODULE --fd N` on a free port of this machine, once it answers; killed at the end of the block.
+    """Run `python -m MODULE --fd N` on a free port of this machine; yield once it answers, and kill it at the end.
 
-    RuntimeError if it ends before.
+    Raises:
+        RuntimeError: if it ends before it answers.
     """
     child = Child(module, [sys.executable, "-m", module], env={**os.environ, **environment}, log=log)
     with listen("127.0.0.1", 0) as socket:
@@ -165,7 +175,11 @@ def web_server(module: str, environment: Mapping[str, str], log: Path) -> Iterat
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """Its URL. As `glad serve` runs it: append-only, every write on disk before its answer. StartError without one."""
+    """Yield the URL of a new Redis that runs as in `glad serve`: append-only, every write on disk before its answer.
+
+    Raises:
+        StartError: if there is no redis-server.
+    """
     with TemporaryDirectory(prefix="glad-bench-") as folder:
         socket = socket_path(Path(folder))
         child = Child("Redis", redis_command(find_redis(), Path(folder), socket), log=Path(folder) / "redis.log")
