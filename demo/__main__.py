@@ -13,7 +13,7 @@ from demo.run import DemoPlan, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo; 0 only if every image has a result."""
+    """Run the demo; return 0 only if every image has a result."""
     defaults = {field.name: field.default for field in fields(DemoPlan)}
     parser = argparse.ArgumentParser(prog="python -m demo", description="Sample images through the real service.")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="a new folder, or an earlier demo's")

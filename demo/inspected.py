@@ -1,4 +1,4 @@
-"""One sample image, what is true of it and what the service said."""
+"""A sample image, its true defect, and the service's answer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SampleImage:
 
     @property
     def path(self) -> Path:
-        """The image."""
+        """The image file."""
         return self.root / self.name
 
     @property
     def defect(self) -> str:
-        """What is wrong with the part: "good", "scratch", "missing_screw" ..."""
+        """The kind of defect: "good", "scratch", "missing_screw" ..."""
         return Path(self.name).parent.name
 
     @property
@@ -49,7 +49,7 @@ class SampleImage:
 
     @property
     def truth(self) -> str:
-        """For people: "good", "scratch 2"."""
+        """The true state as text: "good", "scratch 2"."""
         words = self.defect.replace("_", " ")
         return words if self.severity is None else f"{words} {self.severity}"
 
@@ -79,7 +79,7 @@ class InspectedSample:
 
     @classmethod
     def from_answer(cls, sample: SampleImage, answer: dict[str, Any]) -> Self | None:
-        """Reads an inspection as the REST contract has it; None if it has no verdict, or no score to show."""
+        """Return an inspection as the REST contract has it; None if it has no verdict, or no score to show."""
         if answer["verdict"] is None or answer["score"] is None:
             return None
         step = answer["denoising_step"]
@@ -98,24 +98,24 @@ class InspectedSample:
 
     @property
     def step(self) -> str:
-        """The denoising step for people."""
+        """The denoising step as text."""
         return "-" if self.denoising_step is None else str(self.denoising_step)
 
     @property
     def is_wrong(self) -> bool:
-        """A defect passed, or a good part failed; `review` is never wrong."""
+        """Whether a defect passed or a good part failed; `review` is never wrong."""
         return self.verdict is (DemoVerdict.FAIL if self.sample.is_good else DemoVerdict.PASS)
 
 
 def samples(root: Path) -> list[SampleImage]:
-    """The test images of a rendered set: good parts first, then defect by defect."""
+    """Return the test images of a rendered set: good parts first, then defect by defect."""
     names = (path.relative_to(root).as_posix() for path in root.glob("test/*/*.png"))
     found = [SampleImage(root, name) for name in names]
     return sorted(found, key=lambda sample: (not sample.is_good, sample.name))
 
 
 def confusion(results: Iterable[InspectedSample]) -> dict[str, dict[DemoVerdict, int]]:
-    """How many of the good parts and of the defects got each verdict."""
+    """Return how many of the good parts and of the defects got each verdict."""
     table = {truth: dict.fromkeys(DemoVerdict, 0) for truth in (GOOD, "defect")}
     for result in results:
         table[GOOD if result.sample.is_good else "defect"][result.verdict] += 1
@@ -123,7 +123,7 @@ def confusion(results: Iterable[InspectedSample]) -> dict[str, dict[DemoVerdict,
 
 
 def as_table(results: Sequence[InspectedSample]) -> str:
-    """The results as aligned text."""
+    """Return the results as aligned text."""
     header = ("file", "truth", "verdict", "score", "step", "latency")
     rows = [
         (

@@ -20,7 +20,7 @@ SHOWN = ("reconstruction.png", "overlay.png")
 
 @dataclass(frozen=True)
 class Card:
-    """One inspected image with the links to its pictures, relative to the page."""
+    """An inspected image with the links to its pictures, relative to the page."""
 
     result: InspectedSample
     image: str
@@ -30,7 +30,7 @@ class Card:
 
     @property
     def css_class(self) -> str:
-        """What the row's filter looks at."""
+        """The classes that the row's filter selects by."""
         return f"{'good' if self.result.sample.is_good else 'defect'} {'wrong' if self.result.is_wrong else ''}".strip()
 
 
@@ -45,7 +45,7 @@ class Dot:
 
 
 def write_page(folder: Path, results: Sequence[InspectedSample], title: str, product: str, bundle: str) -> Path:
-    """Writes folder/index.html, defects first, and returns its path. The pictures lie below the same folder."""
+    """Write folder/index.html, defects first, and return its path. The pictures lie below the same folder."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -74,12 +74,12 @@ def write_page(folder: Path, results: Sequence[InspectedSample], title: str, pro
 
 
 def artifact_path(folder: Path, result: InspectedSample, name: str) -> Path:
-    """Where a downloaded picture of an inspection lies."""
+    """Return the place of a downloaded picture of an inspection."""
     return folder / "pictures" / Path(result.sample.name).with_suffix("") / name
 
 
 def in_reading_order(results: Iterable[InspectedSample]) -> list[InspectedSample]:
-    """Defects first, by kind and severity; among the good parts the highest score first."""
+    """Return the results with defects first, by kind and severity; among the good parts the highest score first."""
     return sorted(
         results,
         key=lambda result: (
@@ -91,7 +91,7 @@ def in_reading_order(results: Iterable[InspectedSample]) -> list[InspectedSample
 
 
 def card(folder: Path, result: InspectedSample) -> Card:
-    """The links of one image's pictures."""
+    """Return the links of one image's pictures."""
     sample = result.sample
 
     def link(path: Path) -> str:
@@ -108,7 +108,7 @@ def card(folder: Path, result: InspectedSample) -> Card:
 
 
 def dots(results: Iterable[InspectedSample]) -> list[Dot]:
-    """Every image on the strip: x is the calibrated score, so that the fail threshold stands in the middle."""
+    """Return every image on the strip: x is the calibrated score, so that the fail threshold stands in the middle."""
     found = []
     for kind, height in ROWS.items():
         of_row = sorted((r for r in results if r.sample.is_good is (kind == GOOD)), key=lambda r: r.calibrated_score)
@@ -125,7 +125,7 @@ def dots(results: Iterable[InspectedSample]) -> list[Dot]:
 
 
 def mean_steps(results: Iterable[InspectedSample]) -> list[tuple[str, float, int]]:
-    """Per kind of image: its name, the mean denoising step, how many; the smallest step first."""
+    """Return for each kind of image its name, the mean denoising step and the number; the smallest step first."""
     by_kind: dict[str, list[int]] = {}
     for result in results:
         if result.denoising_step is not None:

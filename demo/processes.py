@@ -34,7 +34,7 @@ class StoppedBySignal(BaseException):
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Turns Ctrl-C, a termination and a closed terminal into StoppedBySignal, once; the clean-up ignores them."""
+    """Turn Ctrl-C, a termination and a closed terminal into StoppedBySignal, once; the clean-up ignores them."""
 
     def stop(number: int, _: FrameType | None) -> None:
         for other in STOPPING:
@@ -50,13 +50,16 @@ def stop_on_signals() -> Iterator[None]:
 
 
 def glad_command(*arguments: str | Path) -> list[str]:
-    """The `glad` command of this very environment."""
+    """Return the `glad` command of this very environment."""
     return [sys.executable, "-m", "glad", *map(str, arguments)]
 
 
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with the demo's own settings; the user's service settings are left out, for they may
-    point to a Redis or a store in real use. GLAD_STORE, GLAD_DEVICE and GLAD_ENGINE pass: what to run, and on what."""
+    """Return this process's environment with the demo's own settings.
+
+    The user's service settings are left out, for they may point to a Redis or a store in real use. GLAD_STORE,
+    GLAD_DEVICE and GLAD_ENGINE pass: the bundles to run, and the device.
+    """
     passed = {"GLAD_STORE", "GLAD_DEVICE", "GLAD_ENGINE"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GLAD_") or name in passed}
     return kept | {"PYTHONUNBUFFERED": "1"} | dict(settings)
@@ -66,8 +69,11 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str], patience_s: Sequence[float] = BRIEF_S
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child with its output in a log. It stands in a session of its own, so that a Ctrl-C reaches the demo alone,
-    which then ends its children in order: on leaving, the child is interrupted, and killed when that does not help."""
+    """Run a child with its output in a log.
+
+    It stands in a session of its own, so that a Ctrl-C reaches the demo alone, which then ends its children in order:
+    on leaving, the child is interrupted, and killed when that does not help.
+    """
     child = None
     try:
         with held_signals() as mask, log.open("wb") as output:
@@ -89,8 +95,10 @@ def running(
 
 @contextmanager
 def held_signals() -> Iterator[set[int]]:
-    """Signals that would stop the demo wait until the end of the block: a child must not start or end by halves. Gives
-    the mask that was in force, for a child to go back to."""
+    """Hold back signals that would stop the demo until the end of the block: a child must not start or end by halves.
+
+    Yield the mask that was in force, for a child to go back to.
+    """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield {int(number) for number in mask}
@@ -99,7 +107,7 @@ def held_signals() -> Iterator[set[int]]:
 
 
 def end(child: subprocess.Popen[bytes], patience_s: Sequence[float]) -> None:
-    """Stops a child and what is left of its session."""
+    """Stop a child and all that is left of its session."""
     for seconds in patience_s:
         if child.poll() is None:
             child.send_signal(signal.SIGINT)
@@ -111,6 +119,6 @@ def end(child: subprocess.Popen[bytes], patience_s: Sequence[float]) -> None:
 
 
 def last_lines(log: Path, count: int = 12) -> str:
-    """The end of a log, indented, for an error message."""
+    """Return the end of a log, indented, for an error message."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     return "\n".join(f"    {line}" for line in lines) or "    (empty)"

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import httpx
 from demo.inspected import InspectedSample, SampleImage, as_table, samples
 from demo.page import SHOWN, artifact_path, write_page
 from demo.processes import DRAIN_S, DemoError, child_environment, glad_command, last_lines, running
-from demo.progress import DemoProgress, Stages
 
 MARK = ".glad-demo"
 TITLE = "GLAD demo: a line of brackets"
@@ -30,7 +29,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """What the demo does, and where."""
+    """The images, the product and the output folder of the demo."""
 
     output: Path
     product: str = "bracket"
@@ -43,7 +42,7 @@ class DemoPlan:
 
     @property
     def images(self) -> Path:
-        """The rendered set."""
+        """The folder of the rendered set."""
         return self.output / "images"
 
     @property
@@ -53,26 +52,30 @@ class DemoPlan:
 
     @property
     def answers(self) -> Path:
-        """What the camera writes."""
+        """The file that the camera writes."""
         return self.output / "results.json"
 
 
 @dataclass(frozen=True)
 class DemoService:
-    """The running service, and where it is."""
+    """The running service, and its address."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def must_run(self) -> None:
-        """DemoError with the end of its log, if the service has ended."""
+        """Raise DemoError with the end of the log if the service has ended."""
         if self.process.poll() is not None:
             raise DemoError(f"the service ended with status {self.process.returncode}:\n{last_lines(self.log)}")
 
 
 def run(plan: DemoPlan) -> Path:
-    """Runs the demo and returns the page's path; DemoError if a result is missing. Nothing is left running."""
+    """Run the demo and return the page's path. Nothing is left running.
+
+    Raises:
+        DemoError: if a result is missing.
+    """
     say = Stages()
     try:
         with claim(plan.output):
@@ -82,7 +85,7 @@ def run(plan: DemoPlan) -> Path:
 
 
 def inspect_all(plan: DemoPlan, wanted: Sequence[SampleImage], say: Stages) -> Path:
-    """Serves, posts, fetches and writes the page."""
+    """Serve, post, fetch, and write the page."""
     with serving(plan, say) as service:
         wait_until(is_alive, service)
         bundle = active_version(service, plan.product)
@@ -99,7 +102,11 @@ def inspect_all(plan: DemoPlan, wanted: Sequence[SampleImage], say: Stages) -> P
 
 
 def show(plan: DemoPlan, results: Sequence[InspectedSample], wanted: int, bundle: str) -> Path:
-    """Prints the table and writes the page of what there is; DemoError if that is not all."""
+    """Print the table and write the page of the results.
+
+    Raises:
+        DemoError: if some are missing.
+    """
     missing = f"{wanted - len(results)} of {wanted} results are missing; see {plan.answers} and {plan.output}/*.log"
     if not results:
         raise DemoError(missing)
@@ -112,8 +119,11 @@ def show(plan: DemoPlan, results: Sequence[InspectedSample], wanted: int, bundle
 
 @contextmanager
 def claim(output: Path) -> Iterator[None]:
-    """Makes the output folder, or takes an earlier demo's; what else a folder holds is never touched. One demo at a
-    time has it: DemoError for a second one."""
+    """Make the output folder, or take an earlier demo's; files that are not the demo's are never touched.
+
+    Raises:
+        DemoError: if another demo has the folder.
+    """
     output.mkdir(parents=True, exist_ok=True)
     mark = output / MARK
     if not mark.exists() and any(output.iterdir()):
@@ -135,7 +145,7 @@ def _tidy(output: Path) -> None:
 
 
 def render(plan: DemoPlan, say: Stages) -> list[SampleImage]:
-    """The sample images: rendered the first time, found there the next."""
+    """Return the sample images: rendered the first time, found there the next."""
     say("sample images (rendered the first time only)")
     numbers = ["--seed", str(plan.seed), "--good", str(plan.good), "--defects", str(plan.defects)]
     log = plan.output / "sample.log"
@@ -147,7 +157,7 @@ def render(plan: DemoPlan, say: Stages) -> list[SampleImage]:
 
 @contextmanager
 def serving(plan: DemoPlan, say: Stages) -> Iterator[DemoService]:
-    """`glad serve` on a free port with its own data folder, from its start until it has stopped."""
+    """Run `glad serve` on a free port with its own data folder, from its start until it has stopped."""
     port = free_port()
     settings = {"GLAD_HOST": "127.0.0.1", "GLAD_PORT": str(port), "GLAD_DATA_DIR": str(plan.data.resolve())}
     log = plan.output / "service.log"
@@ -157,14 +167,18 @@ def serving(plan: DemoPlan, say: Stages) -> Iterator[DemoService]:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
+    """Return a TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[DemoService], bool], service: DemoService) -> None:
-    """Returns once the condition holds; DemoError if the service ends or takes too long."""
+    """Wait until the condition holds.
+
+    Raises:
+        DemoError: if the service ends or takes too long.
+    """
     deadline = time.monotonic() + START_S
     while not condition(service):
         service.must_run()
@@ -185,7 +199,7 @@ def is_ready(service: DemoService) -> bool:
 
 
 def health(service: DemoService, probe: str) -> dict[str, Any] | None:
-    """What a probe answers with 200; None otherwise."""
+    """Return the answer of a probe if its status is 200, else None."""
     try:
         answer = httpx.get(f"{service.url}/health/{probe}", timeout=5.0)
     except httpx.TransportError:
@@ -194,7 +208,11 @@ def health(service: DemoService, probe: str) -> dict[str, Any] | None:
 
 
 def active_version(service: DemoService, product: str) -> str:
-    """The version of the bundle that will judge; DemoError if the service has none for this product."""
+    """Return the version of the bundle that will inspect.
+
+    Raises:
+        DemoError: if the service has none for this product.
+    """
     answer = httpx.get(f"{service.url}/v1/products/{product}", timeout=10.0)
     if answer.status_code != httpx.codes.OK:
         raise DemoError(f"the service has no bundle for product {product!r}: {answer.json()['detail']}")
@@ -202,7 +220,7 @@ def active_version(service: DemoService, product: str) -> str:
 
 
 def post(plan: DemoPlan, service: DemoService, count: int, say: Stages) -> None:
-    """Posts the images as a line camera would, and shows how far the results are."""
+    """Post the images as a line camera would, and show how many results are in."""
     say(f"a camera posts {count} images, {plan.rate:g} a second")
     options = ["--product", plan.product, "--url", service.url, "--rate", str(plan.rate), "--json", str(plan.answers)]
     log = plan.output / "camera.log"
@@ -218,12 +236,12 @@ def post(plan: DemoPlan, service: DemoService, count: int, say: Stages) -> None:
 
 
 def results_in(log: Path) -> int:
-    """How many results the camera has printed: each line of its table names a file."""
+    """Return how many results the camera has printed: each line of its table names a file."""
     return sum(".png " in line for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def read_answers(path: Path, wanted: Sequence[SampleImage]) -> list[InspectedSample]:
-    """The finished inspections, in the samples' order; what has no verdict is left out."""
+    """Return the finished inspections, in the samples' order; those without a verdict are left out."""
     shots: dict[str, Any] = {f"test/{shot['file']}": shot for shot in json.loads(path.read_text())["shots"]}
     answers = ((sample, shots.get(sample.name, {}).get("inspection")) for sample in wanted)
     results = (InspectedSample.from_answer(sample, answer) for sample, answer in answers if answer)
@@ -231,7 +249,7 @@ def read_answers(path: Path, wanted: Sequence[SampleImage]) -> list[InspectedSam
 
 
 def fetch_pictures(plan: DemoPlan, service: DemoService, results: Sequence[InspectedSample], say: Stages) -> None:
-    """Downloads the pictures that the page shows."""
+    """Download the pictures that the page shows."""
     say("fetching reconstructions and heatmaps")
     with httpx.Client(base_url=service.url, timeout=30.0) as client:
         for result in results:
@@ -244,7 +262,7 @@ def fetch_pictures(plan: DemoPlan, service: DemoService, results: Sequence[Inspe
 
 
 def what_next(plan: DemoPlan, page: Path, results: Sequence[InspectedSample]) -> str:
-    """The end of the demo: what to look at and what to try."""
+    """Return the end of the demo: what to look at and what to try."""
     example = max(results, key=lambda result: result.score).sample.path
     binaries = shown(Path(sys.executable).parent)
     return f"""\
@@ -258,6 +276,54 @@ without a server:               {binaries}/glad inspect {plan.product} my-photo.
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it here."""
+    """Return a path as one would type it here."""
     absolute = path.absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+EVERY_S = 5.0
+"""How often a line is printed where it cannot be rewritten."""
+
+
+@dataclass
+class Stages:
+    """A line for each stage, with the seconds since the start."""
+
+    started: float = field(default_factory=time.monotonic)
+
+    def __call__(self, text: str) -> None:
+        print(f"[demo {self.seconds:5.0f} s] {text}", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+
+@dataclass
+class DemoProgress:
+    """The number of results that are in, and the time left: one line on a terminal, else a line now and then."""
+
+    total: int
+    started: float = field(default_factory=time.monotonic)
+    _shown: int = -1
+    _shown_at: float = 0.0
+
+    def show(self, done: int) -> None:
+        """Print the state, if there is news."""
+        now = time.monotonic()
+        terminal = sys.stdout.isatty()
+        due = terminal or done == self.total or now - self._shown_at >= EVERY_S
+        if done == self._shown or not due:
+            return
+        self._shown, self._shown_at = done, now
+        lead = "\r" if terminal else ""
+        end = "\n" if done == self.total or not terminal else ""
+        print(f"{lead}{self.text(done, now - self.started)}", end=end, flush=True)
+
+    def text(self, done: int, seconds: float) -> str:
+        """Return the line: "   12 of 40 results, about 21 s left"."""
+        line = f"{done:5} of {self.total} results"
+        if 0 < done < self.total:
+            line += f", about {seconds / done * (self.total - done):.0f} s left"
+        return f"{line:<48}"

@@ -17,8 +17,7 @@ import pytest
 from demo.inspected import DemoVerdict, InspectedSample, SampleImage, as_table, confusion
 from demo.page import in_reading_order, mean_steps
 from demo.processes import DemoError
-from demo.progress import DemoProgress
-from demo.run import MARK, DemoPlan, claim, show
+from demo.run import MARK, DemoPlan, DemoProgress, claim, show
 from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parent.parent

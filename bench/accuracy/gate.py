@@ -29,7 +29,7 @@ EMPTY = 50
 
 @dataclass(frozen=True)
 class StoppedImages:
-    """One set of images at the gate."""
+    """What the quality gate stopped of one set of images."""
 
     name: str
     expected: str | None

@@ -23,7 +23,7 @@ Spoil = Callable[[Pixels, np.random.Generator], Pixels]
 
 @dataclass(frozen=True)
 class Spoiling:
-    """One way to spoil an image, at one strength."""
+    """A way to spoil an image, at one strength."""
 
     name: str
     expected: Check | None

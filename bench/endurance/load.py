@@ -92,7 +92,7 @@ def run(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
 
 @dataclass(frozen=True)
 class _Target:
-    """What a ladder is climbed on."""
+    """A target that a ladder of rates is climbed on."""
 
     name: str
     opened: Callable[[], AbstractAsyncContextManager[Send]]
@@ -101,7 +101,7 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Bench:
-    """One measurement under way."""
+    """A measurement under way."""
 
     plan: LoadPlan
     folder: Path
@@ -109,7 +109,7 @@ class _Bench:
     say: Say
 
     def accepting(self, turn: int) -> dict[str, list[Step]]:
-        """One ladder for each target, with servers of their own."""
+        """Return a ladder for each target, with servers of their own."""
         with ExitStack() as stack:
             targets = self._targets(self.folder / f"round-{turn}", stack)
             return {target.name: asyncio.run(self._ladder(turn, target)) for target in targets}
@@ -153,7 +153,7 @@ class _Bench:
         return steps
 
     def whole(self, bundle: Path) -> list[Verdicts]:
-        """The service with a worker, at each rate."""
+        """Return the figures of the service with a worker, at each rate."""
         settings = {"GLAD_DEVICE": "cpu", "GLAD_TORCH_THREADS": "1", "GLAD_MIN_FREE_BYTES": "0"}
         with (
             served(bundle, "torch", settings) as service,

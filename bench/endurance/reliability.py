@@ -124,7 +124,7 @@ class Kills:
 
 
 class _Run:
-    """One trial under way."""
+    """A trial under way."""
 
     def __init__(
         self, trial: ReliabilityTrial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say

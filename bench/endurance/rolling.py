@@ -1,6 +1,6 @@
 """The rolling run: the compose file's processes are restarted one after the other while cameras post.
 
-Everything accepted must end, once, with its verdict; nobody may be refused but while the one that is asked is away.
+Everything accepted must end, once, with its verdict; a call may be refused only while the process it reaches is away.
 The processes are those of docker-compose.yml, translated by tests/support/containers.py: only a checkout has it.
 """
 
@@ -109,7 +109,7 @@ def run(
 
 
 class _Run:
-    """One trial under way."""
+    """A trial under way."""
 
     def __init__(
         self, trial: RollingTrial, project: Project, ledger: Ledger, versions: Mapping[str, str], *, key: str, say: Say

@@ -43,7 +43,7 @@ class RollingTrial:
     def moves(self) -> Iterator[tuple[str, str]]:
         """The restarts in their order, and how each goes.
 
-        Between two versions: the one on which a process starts again, and what happens to a product's bundles meanwhile.
+        Between two versions: the one on which a process starts again, and what happens to a product's bundles.
         """
         for number in range(self.rounds):
             if self.older is None:

@@ -183,7 +183,7 @@ def export(
 
 
 def show_export(found: ExportFigures) -> None:
-    """Prints what an export cost and how both engines ran."""
+    """Print what an export cost and how both engines ran."""
     typer.echo(f"\n{found.side}²: the process's peak memory was {found.export_peak_gb:.1f} GB when all was exported\n")
     files = [(made.part, made.precision, f"{made.megabytes:.0f}", f"{made.seconds:.0f}") for made in found.files]
     table(("file", "precision", "MB", "seconds"), files)

@@ -40,7 +40,7 @@ DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What to export, and how to run it."""
+    """The precisions, engines and batch sizes of a measurement."""
 
     precisions: tuple[Precision, ...] = ("float32",)
     """Of the ONNX files."""
@@ -56,7 +56,7 @@ class ExportPlan:
 
 @dataclass(frozen=True)
 class MadeFile:
-    """One ONNX file, traced or converted, written, checked and hashed; with its external data."""
+    """An ONNX file, traced or converted, written, checked and hashed; with its external data."""
 
     part: str
     precision: str
@@ -66,7 +66,7 @@ class MadeFile:
 
 @dataclass(frozen=True)
 class ExportCandidate:
-    """One way to run the models, once they are loaded and every call was made."""
+    """A way to run the models, once they are loaded and every call was made."""
 
     name: str
     load_s: float
@@ -87,7 +87,7 @@ class _Tried:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """One component under one batch size in every way, timed in turn."""
+    """A component under one batch size in every way, timed in turn."""
 
     component: str
     batch: int
@@ -96,17 +96,17 @@ class ExportRow:
     """Largest error over the RMS of what float32 in torch on the CPU gives; a batch of one only."""
 
     def images_per_s(self, name: str) -> float:
-        """By the median round."""
+        """Return images per second by the median round."""
         return self.batch / self.rounds[name].median
 
     def ratio(self, name: str) -> float:
-        """How many times as fast it is as torch."""
+        """Return how many times as fast as torch this way is."""
         return self.rounds[next(iter(self.rounds))].median / self.rounds[name].median
 
 
 @dataclass(frozen=True)
 class ExportFigures:
-    """A whole measurement at one side."""
+    """The figures of a whole measurement at one side."""
 
     side: int
     parameters: Mapping[str, int]
@@ -150,7 +150,10 @@ def measure_export(
 
 
 def _torch_models(modules: Modules, settings: MethodSettings, device: str, dtype: Dtype) -> Models:
-    """The modules, which are moved and converted themselves: there is no memory for a second copy. As `load_models`."""
+    """Return the models, as `load_models` does.
+
+    The modules themselves are moved and converted: there is no memory for a second copy.
+    """
     for module in (modules.autoencoder, modules.unet, modules.features):
         nn.Module.to(module, device=device, dtype=torch_files.DTYPES[dtype])
         module.requires_grad_(False)
@@ -166,7 +169,7 @@ def _moved(condition: Condition, device: str) -> Condition:
 def _exported(
     models: Models, shapes: ExportShapes, folder: Path, precisions: Sequence[Precision], say: Callable[[str], None]
 ) -> tuple[tuple[ExportedPart, ...], tuple[MadeFile, ...]]:
-    """The parts, and what each file cost: the export tells of every file when it is done."""
+    """Return the exported parts and what each file cost; the export reports every file when it is done."""
     moments = [time.perf_counter()]
 
     def heard(text: str) -> None:
@@ -189,7 +192,7 @@ def _no_samples(part: Part) -> Sequence[Mapping[str, Tensor]]:
 def _onnx_ways(
     parts: Sequence[ExportedPart], shapes: ExportShapes, folder: Path, condition: Condition, plan: ExportPlan
 ) -> dict[str, Callable[[], Models]]:
-    """Every provider with the files of every precision, as a worker opens them."""
+    """Yield every provider with the files of every precision, as a worker opens them."""
     told = _moved(condition, plan.device)
     ways: dict[str, Callable[[], Models]] = {}
     for provider, precision in product(plan.providers, plan.precisions):
@@ -206,7 +209,7 @@ def _tried(
     expected: Mapping[str, tuple[Tensor, ...]],
     device: str,
 ) -> _Tried:
-    """Loads one way to run the models, and makes every call once."""
+    """Load one way to run the models, and make every call once."""
 
     def work() -> tuple[Models, float, dict[str, float]]:
         began = time.perf_counter()
@@ -222,7 +225,7 @@ def _tried(
 
 
 def _largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Of all outputs, each in units of its own RMS."""
+    """Return the largest error of all outputs, each in units of its own RMS."""
     pairs = [(one.cpu().double(), other.cpu().double()) for one, other in zip(found, expected, strict=True)]
     return max(in_units(float((one - other).abs().amax()), float(other.square().mean().sqrt())) for one, other in pairs)
 

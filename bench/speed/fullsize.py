@@ -53,7 +53,7 @@ NARROW = Architecture(unet=(32, 32, 64, 64), prompt=32, autoencoder=(32, 32, 32,
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """Random models, and how many weights each has."""
+    """Random models, with the number of weights of each."""
 
     models: Models
     parameters: Mapping[str, int]
@@ -61,7 +61,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Cost:
-    """One image: encoded, one step with its comparison, decoded and scored."""
+    """The cost of one image: encoded, one step with its comparison, decoded and scored."""
 
     side: int
     seconds: float
@@ -73,7 +73,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Invariance:
-    """How far a lane in a batch differs from the lane alone: the largest absolute difference of all batches tried."""
+    """The largest absolute difference of a lane in a batch from the lane alone, over all batches that were tried."""
 
     side: int
     calls: str
@@ -84,7 +84,7 @@ class Invariance:
 
 @dataclass(frozen=True, eq=False)
 class Modules:
-    """What the models are made of, as it is before any training."""
+    """The modules of the models, before any training."""
 
     autoencoder: AutoencoderKL
     unet: UNet2DConditionModel
@@ -93,13 +93,13 @@ class Modules:
 
     @property
     def parameters(self) -> dict[str, int]:
-        """Weights of each."""
+        """The number of weights of each."""
         modules: dict[str, Any] = {"autoencoder": self.autoencoder, "unet": self.unet, "features": self.features}
         return {name: sum(one.numel() for one in module.parameters()) for name, module in modules.items()}
 
 
 def random_modules(architecture: Architecture) -> Modules:
-    """Modules of this architecture in evaluation mode, float32 on the CPU; equal ones each time."""
+    """Return modules of this architecture in evaluation mode, float32 on the CPU; equal ones each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         autoencoder, unet = _autoencoder(architecture), _unet(architecture)
@@ -109,7 +109,7 @@ def random_modules(architecture: Architecture) -> Modules:
 
 
 def random_models(architecture: Architecture) -> Built:
-    """The models of `random_modules`."""
+    """Return the models of `random_modules`."""
     made = random_modules(architecture)
     models = models_from_modules(made.autoencoder, made.unet, made.features, fullsize_settings(512), made.condition)
     return Built(models, made.parameters)
@@ -117,7 +117,10 @@ def random_models(architecture: Architecture) -> Built:
 
 @torch.no_grad()
 def measure_fullsize(built: Built, side: int) -> Cost:
-    """Encode one image, one step with its comparison, decode, score. Guidance would double the UNet's part."""
+    """Encode one image, take one step with its comparison, decode and score; return the costs.
+
+    Guidance would double the UNet's part.
+    """
     watch, settings = Stopwatch(), fullsize_settings(side)
     models, shapes = watch.on(built.models), BatchSizes()
     image, noise = _image(side, 0), _noise(side, 0)
@@ -134,10 +137,11 @@ def measure_fullsize(built: Built, side: int) -> Cost:
 
 @torch.no_grad()
 def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
-    """Three lanes at three steps: alone, in pairs, together in every order; with calls of one fixed size, and without.
+    """Compare three lanes at three steps: alone, in pairs, and together in every order.
 
-    A lane's place in the call changes as well, which can matter to a kernel even where the size is fixed. The
-    comparison is left out: on a CPU the autoencoder and the features see each image alone anyway.
+    With calls of one fixed size, and without. A lane's place in the call changes as well, which can matter to a kernel
+    even where the size is fixed. The comparison is left out: on a CPU the autoencoder and the features see each image
+    alone anyway.
     """
     settings = fullsize_settings(side, delta=0.0)
     for name, shapes in (("all padded to 4", CLOSED_SHAPES), ("as many as there are", OPEN_SHAPES)):
@@ -160,7 +164,7 @@ def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
 
 @dataclass(frozen=True, eq=False)
 class _Scores:
-    """Scores of latents; equal latents, whose score is the same one, are scored once."""
+    """The scores of latents; equal latents are scored once, since they have the same score."""
 
     models: Models
     settings: MethodSettings
@@ -176,7 +180,7 @@ class _Scores:
 
 
 def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], shapes: BatchSizes) -> Tensor:
-    """The latents of these lanes after one step, lane i at the grid's step 5 i: (len(order), C, h, w)."""
+    """Return the latents of these lanes after one step, lane i at the grid's step 5 i: (len(order), C, h, w)."""
     side = settings.resolution // 8
     block = LaneBlock.empty(len(order), 4, side)
     for slot, i in enumerate(order):
@@ -195,7 +199,7 @@ def _score(models: Models, settings: MethodSettings, image: Tensor, latents: Ten
 
 
 def fullsize_settings(side: int, delta: float = 0.3) -> MethodSettings:
-    """The published settings at this side."""
+    """Return the published settings at this side."""
     return MethodSettings(resolution=side, trigger=TriggerSettings(delta=delta))
 
 
@@ -208,7 +212,7 @@ def _noise(side: int, seed: int) -> Tensor:
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has had so far, in 10^9 bytes."""
+    """Return the peak memory of this process so far, in 10^9 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 

@@ -17,7 +17,7 @@ from glad.settings.method import MethodSettings
 
 @dataclass(frozen=True, eq=False)
 class ModelCall:
-    """One component with one batch size."""
+    """A component with one batch size."""
 
     component: str
     batch: int

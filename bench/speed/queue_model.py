@@ -68,7 +68,7 @@ class QueueScenario:
 
 @dataclass(frozen=True)
 class QueueFigures:
-    """What a scenario came to. Times are seconds from the post to the stored verdict, over the images of all runs."""
+    """The figures of a scenario. Times are seconds from the post to the stored verdict, over the images of all runs."""
 
     scenario: QueueScenario
     mean_s: float
@@ -125,7 +125,7 @@ def simulate(times: StepTimes, counts: ComparisonCounts, scenario: QueueScenario
 
 @dataclass
 class _Image:
-    """One image in the model. Its worker counts the steps down."""
+    """An image in the model. Its worker counts the steps down."""
 
     posted_at: float
     comparisons_left: int
@@ -133,7 +133,7 @@ class _Image:
 
 
 class _Run:
-    """One run: the shared queue, and what is counted."""
+    """A run: the shared queue, and the counters."""
 
     def __init__(self, times: StepTimes, counts: ComparisonCounts, scenario: QueueScenario, seed: int) -> None:
         self.times, self.counts, self.scenario, self.seed = times, counts, scenario, seed
@@ -194,7 +194,7 @@ class _Run:
 
 
 class _Worker:
-    """One worker: as `service.worker.engine`, with time in place of models."""
+    """A worker as in `service.worker.engine`, with time in place of models."""
 
     def __init__(self, run: _Run) -> None:
         self._run, self._env, self._times = run, run.env, run.times

@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ServingRun:
-    """One run of all images on one engine."""
+    """A run of all images on one engine."""
 
     wanted: str
     engine: str

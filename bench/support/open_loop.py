@@ -28,7 +28,7 @@ class TargetAnswer:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One arrival. Times in seconds since 1970, by a clock that never steps."""
+    """An arrival. Times in seconds since 1970, by a clock that never steps."""
 
     due: float
     sent: float
