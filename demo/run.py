@@ -264,18 +264,18 @@ def fetch_pictures(plan: DemoPlan, service: DemoService, results: Sequence[Inspe
 def what_next(plan: DemoPlan, page: Path, results: Sequence[InspectedSample]) -> str:
     """Return the end of the demo: what to look at and what to try."""
     example = max(results, key=lambda result: result.score).sample.path
-    binaries = shown(Path(sys.executable).parent)
+    binaries = as_typed(Path(sys.executable).parent)
     return f"""\
 Look at the results:            {page.resolve()}
 Serve the same product:         make serve
-  and then inspect an image:    curl --data-binary @{shown(example)} \\
+  and then inspect an image:    curl --data-binary @{as_typed(example)} \\
                                   -H 'Content-Type: image/png' -H 'Prefer: wait=30' \\
                                   http://127.0.0.1:8000/v1/products/{plan.product}/inspections
 Inspect an image of your own,
 without a server:               {binaries}/glad inspect {plan.product} my-photo.jpg"""
 
 
-def shown(path: Path) -> str:
+def as_typed(path: Path) -> str:
     """Return a path as one would type it here."""
     absolute = path.absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

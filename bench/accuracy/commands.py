@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.support.command_line import JsonFile, shown, table, write
+from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
 
 if TYPE_CHECKING:
     from bench.accuracy.gate import StoppedImages
@@ -37,7 +37,7 @@ def gate(
     from training.data.dataset import good_split, test_images
     from training.quality_gate import learn_gate
 
-    with explained(ValueError), shown("images") as progress:
+    with explained(ValueError), progress_shown("images") as progress:
         manifest = open_bundle(bundle).manifest
         settings, limits, labelled = manifest.settings, manifest.gate, test_images(data)
         split = None if learn is None else good_split(learn, 0.2, 0)
@@ -54,7 +54,7 @@ def gate(
         if sheet is not None:
             _draw(sheet, next(image.path for image in labelled if image.defect == "good"))
     _show(found)
-    write(json_file, {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]})
+    write_figures(json_file, {"limits": limits.model_dump(exclude={"view"}), "sets": [asdict(one) for one in found]})
 
 
 def _show(found: list[StoppedImages]) -> None:
@@ -68,7 +68,7 @@ def _show(found: list[StoppedImages]) -> None:
         )
         for one in found
     ]
-    table(("images", "number", "expected", "stopped", "first reason"), rows)
+    print_table(("images", "number", "expected", "stopped", "first reason"), rows)
 
 
 def _draw(file: Path, path: Path) -> None:

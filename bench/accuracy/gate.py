@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.accuracy.spoiled import SPOILINGS
-from bench.support.inputs import spread as evenly
+from bench.support.inputs import spread_evenly
 from glad.image_codec import Pixels
 from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import Check, QualityGate
@@ -57,7 +57,7 @@ def at_the_gate(
     kinds = sorted({image.defect for image in labelled} - {GOOD})
     sets: list[tuple[str, Check | None, list[GateCase]]] = [("good", None, [GateCase(path) for path in good])]
     sets += [(kind, None, [GateCase(image.path) for image in labelled if image.defect == kind]) for kind in kinds]
-    some = evenly(good, count)
+    some = spread_evenly(good, count)
     sets += [
         (spoiling.name, spoiling.expected, [GateCase(path, number) for path in some])
         for number, spoiling in enumerate(SPOILINGS)
@@ -69,10 +69,12 @@ def at_the_gate(
         measured.append(one)
         progress(done, len(todo))
     rest = iter(measured)
-    return [told(gate, name, expected, [next(rest) for _ in of]) for name, expected, of in sets]
+    return [stopped_images(gate, name, expected, [next(rest) for _ in of]) for name, expected, of in sets]
 
 
-def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]) -> StoppedImages:
+def stopped_images(
+    gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]
+) -> StoppedImages:
     """Return what the gate stops of one set of measured images."""
     reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
     return StoppedImages(name, expected, len(measured), reasons.total(), dict(reasons))
@@ -80,13 +82,13 @@ def told(gate: QualityGate, name: str, expected: Check | None, measured: Sequenc
 
 def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> StoppedImages:
     """Return what the gate stops of images of another part."""
-    return told(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
+    return stopped_images(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
 
 
 def empty_fixture(gate: QualityGate, settings: MethodSettings) -> StoppedImages:
     """Return what the gate stops of pictures of the sample product's fixture without a part."""
     measured = [measure_quality(render_empty(seed), settings) for seed in range(EMPTY)]
-    return told(gate, "the fixture without a part", Check.NO_PART, measured)
+    return stopped_images(gate, "the fixture without a part", Check.NO_PART, measured)
 
 
 def spoiled(path: Path, number: int) -> Pixels:

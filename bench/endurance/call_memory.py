@@ -63,7 +63,7 @@ class MemoryLeft:
     kib_each: float
 
 
-def measure(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[CallBatch, ...]:
+def measure_call_memory(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[CallBatch, ...]:
     """Serve a toy product from this folder, call it, and return a batch for each round, kind of call and process.
 
     Raises:
@@ -74,7 +74,7 @@ def measure(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[CallBatch, ..
         return tuple(asyncio.run(_rounds(plan, service, say)))
 
 
-def left(batches: Sequence[CallBatch]) -> tuple[MemoryLeft, ...]:
+def memory_left(batches: Sequence[CallBatch]) -> tuple[MemoryLeft, ...]:
     """Return what each kind of call left in each process in the later half of the rounds."""
     late = [one for one in batches if one.round >= max(one.round for one in batches) // 2 + 1]
     kinds = dict.fromkeys((one.process, one.call) for one in late)

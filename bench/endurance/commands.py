@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.support.command_line import JsonFile, shown, table, write
+from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
 from model_store.cli.common import give_up
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ def reliability(
     json_file: JsonFile = None,
 ) -> None:
     """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout."""
-    from bench.endurance.reliability import ReliabilityTrial, run
+    from bench.endurance.reliability import ReliabilityTrial, run_reliability
 
     trial = ReliabilityTrial(count, cameras, workers, kill_every, redis_kills)
     with tempfile.TemporaryDirectory(prefix="glad-reliability-") as folder:
         try:
-            report = run(trial, Path(folder), lambda line: typer.echo(line, err=True))
+            report = run_reliability(trial, Path(folder), lambda line: typer.echo(line, err=True))
         except RuntimeError as error:
             give_up(error)
-    table(("what", "figure"), _reliability_rows(report))
-    write(json_file, {"trial": asdict(trial), "report": asdict(report)})
+    print_table(("what", "figure"), _reliability_rows(report))
+    write_figures(json_file, {"trial": asdict(trial), "report": asdict(report)})
     if not report.sound:
         raise typer.Exit(1)
 
@@ -84,7 +84,7 @@ def rolling(
 
     Runs from a checkout, with docker-compose (which needs no Docker here), redis-server and prometheus.
     """
-    from bench.endurance.rolling import run
+    from bench.endurance.rolling import run_rolling
     from bench.endurance.rolling_report import OURS, RollingTrial
     from bench.support.inputs import check_out, name_of
 
@@ -95,12 +95,12 @@ def rolling(
             trial = RollingTrial(count, cameras, rounds)
             if older is not None:
                 trial = replace(trial, older=name_of(older), newer=name_of("HEAD"), rolled=OURS)
-            report = run(trial, folder, lambda line: typer.echo(line, err=True), older=tree)
+            report = run_rolling(trial, folder, lambda line: typer.echo(line, err=True), older=tree)
         except RuntimeError as error:
             typer.echo(f"glad bench rolling: {error}", err=True)
             raise typer.Exit(1) from error
-    table(("what", "figure"), rolling_rows(report))
-    write(json_file, {"trial": asdict(trial), "report": asdict(report), "sound": report.sound})
+    print_table(("what", "figure"), rolling_rows(report))
+    write_figures(json_file, {"trial": asdict(trial), "report": asdict(report), "sound": report.sound})
     if not report.sound:
         raise typer.Exit(1)
 
@@ -139,18 +139,18 @@ def soak(
     json_file: JsonFile = None,
 ) -> None:
     """Work steadily for an hour: does memory or the number of open files grow? Toy models, from a checkout."""
-    from bench.endurance.soak import SoakPlan, run, soak_figures
+    from bench.endurance.soak import SoakPlan, run_soak, soak_figures
     from bench.support.servers import NotServed
 
     plan = SoakPlan(minutes=minutes, rate=rate, sample_every_s=every)
     with tempfile.TemporaryDirectory(prefix="glad-soak-") as folder:
         try:
-            found = run(plan, Path(folder), lambda line: typer.echo(line, err=True))
+            found = run_soak(plan, Path(folder), lambda line: typer.echo(line, err=True))
         except (RuntimeError, NotServed, ValueError) as error:
             typer.echo(f"glad bench soak: {error}", err=True)
             raise typer.Exit(1) from error
     header = ("process", "what", "first", "last", "highest", "slope per hour [95 %]", "allowed", "verdict")
-    table(header, _soak_rows(found))
+    print_table(header, _soak_rows(found))
     typer.echo(
         f"{found.accepted} accepted in {found.seconds / 60:.1f} min, {found.lost} lost, {found.told_twice} told twice; "
         + ", ".join(f"{name} {count}" for name, count in sorted(found.counts.items()))
@@ -159,7 +159,7 @@ def soak(
         from bench.endurance.soak import soak_plot
 
         picture.write_bytes(soak_plot(found, plan.warm_up * found.seconds))
-    write(json_file, soak_figures(plan, found))
+    write_figures(json_file, soak_figures(plan, found))
     if not found.sound:
         raise typer.Exit(1)
 
@@ -188,21 +188,23 @@ def calls(
     json_file: JsonFile = None,
 ) -> None:
     """Find the call that leaves memory behind: thousands of each, on new connections. Toy models, from a checkout."""
-    from bench.endurance.call_memory import CallMemoryPlan, left, measure
+    from bench.endurance.call_memory import CallMemoryPlan, measure_call_memory, memory_left
     from bench.support.servers import NotServed
 
     with tempfile.TemporaryDirectory(prefix="glad-calls-") as folder:
         try:
-            found = measure(CallMemoryPlan(rounds, most, quiet), Path(folder), lambda line: typer.echo(line, err=True))
+            found = measure_call_memory(
+                CallMemoryPlan(rounds, most, quiet), Path(folder), lambda line: typer.echo(line, err=True)
+            )
         except (RuntimeError, NotServed, ValueError) as error:
             typer.echo(f"glad bench calls: {error}", err=True)
             raise typer.Exit(1) from error
-    told = left(found)
-    table(
+    kept = memory_left(found)
+    print_table(
         ("process", "call", "calls in the later half", "KiB kept by each"),
-        [(one.process, one.call, f"{one.calls}", f"{one.kib_each:+.3f}") for one in told],
+        [(one.process, one.call, f"{one.calls}", f"{one.kib_each:+.3f}") for one in kept],
     )
-    write(json_file, {"left": [asdict(one) for one in told], "batches": [asdict(one) for one in found]})
+    write_figures(json_file, {"left": [asdict(one) for one in kept], "batches": [asdict(one) for one in found]})
 
 
 def load(
@@ -218,20 +220,20 @@ def load(
 
     Toy models, from a checkout.
     """
-    from bench.endurance.load import LoadPlan, run
+    from bench.endurance.load import LoadPlan, run_load
     from bench.support.servers import NotServed
 
     plan = LoadPlan(rounds, step, p99, tuple(float(word) for word in rates.split(",")), seconds)
     with tempfile.TemporaryDirectory(prefix="glad-load-") as folder:
         try:
-            found = run(plan, Path(folder), lambda line: typer.echo(line, err=True))
+            found = run_load(plan, Path(folder), lambda line: typer.echo(line, err=True))
         except (RuntimeError, NotServed) as error:
             typer.echo(f"glad bench load: {error}", err=True)
             raise typer.Exit(1) from error
-    table(("accepting", "taken per second, by round", "p50", "p95", "p99 ms", "cores"), _ladder_rows(plan, found))
+    print_table(("accepting", "taken per second, by round", "p50", "p95", "p99 ms", "cores"), _ladder_rows(plan, found))
     header = ("with a worker, per second", "accepted", "refused", "accept p50", "p95", "p99 ms", "ended")
-    table((*header, "result p50", "p95", "p99 ms", "cores"), _verdict_rows(found))
-    write(json_file, load_figures(plan, found))
+    print_table((*header, "result p50", "p95", "p99 ms", "cores"), _verdict_rows(found))
+    write_figures(json_file, load_figures(plan, found))
 
 
 def _ladder_rows(plan: LoadPlan, found: LoadReport) -> list[tuple[str, ...]]:
@@ -281,15 +283,15 @@ def history(
     """Measure how fast the history answers and an inspection ends, with so many results kept, in a Redis of its own."""
     from bench.endurance.history import measure_history
 
-    with shown("results") as progress:
+    with progress_shown("results") as progress:
         found = measure_history(results, repeats, progress)
     rows = [(one.call, f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.found)) for one in found.latencies]
-    table(("call", "p50 ms", "p99 ms", "found"), rows)
+    print_table(("call", "p50 ms", "p99 ms", "found"), rows)
     typer.echo(
         f"{found.results} results in Redis {found.redis_version}: {found.redis_bytes / 1e9:.2f} GB; "
         f"filled at {found.filled_per_s:.0f} a second"
     )
-    write(json_file, asdict(found))
+    write_figures(json_file, asdict(found))
 
 
 def memory(
@@ -300,7 +302,7 @@ def memory(
     """Measure Redis's memory of an inspection: while it waits, after its end, its event, a change of a station."""
     from bench.endurance.redis_memory import measure_redis_memory
 
-    with shown("ended") as progress:
+    with progress_shown("ended") as progress:
         found = measure_redis_memory(inspections, progress)
     names = {
         "an accepted image until its end": found.queued_bytes,
@@ -308,5 +310,5 @@ def memory(
         "of it, its event": found.event_bytes,
         "a station's change": found.change_bytes,
     }
-    table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
-    write(json_file, asdict(found))
+    print_table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
+    write_figures(json_file, asdict(found))

@@ -74,7 +74,7 @@ class LoadReport:
         return [highest(steps, p99_ms) for steps in self.ladders[target]]
 
 
-def run(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
+def run_load(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
     """Measure the load, and return the report.
 
     Raises:
@@ -149,7 +149,7 @@ class _Bench:
             while (rate := next_rate(steps, plan.p99_ms)) is not None:
                 step, _ = await take_step(send, rate=rate, seconds=plan.step_s, rng=rng, processes=processes)
                 steps.append(step)
-                self.say(f"round {turn + 1}, {target.name}, {rate:g}/s: {told(step)}")
+                self.say(f"round {turn + 1}, {target.name}, {rate:g}/s: {step_line(step)}")
         return steps
 
     def whole(self, bundle: Path) -> list[Verdicts]:
@@ -168,11 +168,11 @@ class _Bench:
             step, shots = await take_step(send, rate=rate, seconds=plan.verdict_s, rng=rng, processes=processes)
         due = {one.answer.id: one.due for one in shots if one.answer is not None and one.answer.id is not None}
         ends = await asyncio.to_thread(_ends, events, set(due), plan.settle_s)
-        self.say(f"with a worker, {rate:g}/s: {told(step)}; {len(ends)} ended")
+        self.say(f"with a worker, {rate:g}/s: {step_line(step)}; {len(ends)} ended")
         return Verdicts(step, len(ends), latency([at - due[name] for name, at in ends.items()]))
 
 
-def told(step: Step) -> str:
+def step_line(step: Step) -> str:
     """Return a step as one line of text."""
     accept = f"p99 {step.accept.p99:.0f} ms" if step.accept else "none accepted"
     return f"{step.accepted} of {step.offered} accepted, {accept}, cores {step.cpu}"

@@ -81,7 +81,7 @@ class ReliabilityReport:
         return self.lost == self.double == self.left_in_queue == 0 and self.ended == self.accepted
 
 
-def run(trial: ReliabilityTrial, folder: Path, say: Say) -> ReliabilityReport:
+def run_reliability(trial: ReliabilityTrial, folder: Path, say: Say) -> ReliabilityReport:
     """Run the trial in this folder, and return the report.
 
     Raises:

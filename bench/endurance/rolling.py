@@ -68,7 +68,7 @@ class Notes:
     waited: list[int] = field(default_factory=list)
 
 
-def run(
+def run_rolling(
     trial: RollingTrial, folder: Path, say: Say, compiled: Path | None = None, older: Path | None = None
 ) -> RollingReport:
     """Run the trial in this folder, and return the report.

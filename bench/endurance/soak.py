@@ -70,7 +70,7 @@ class SoakReport:
         return self.lost == 0 and all(one.trend.verdict is not TrendVerdict.GROWS for one in self.judged)
 
 
-def run(plan: SoakPlan, folder: Path, say: Say) -> SoakReport:
+def run_soak(plan: SoakPlan, folder: Path, say: Say) -> SoakReport:
     """Run the soak with a store in this folder, and return the report.
 
     Raises:

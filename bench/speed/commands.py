@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from bench.support.command_line import JsonFile, shown, table, write
+from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
 from model_store.cli.common import explained, numbers
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def engines(
         files = some_images(data, images) if data is not None else ()
         found = measure_engines(bundle, files, plan, show)
     _show_engines(found)
-    write(json_file, {**_setting(place), "lanes": plan.lanes, **asdict(found)})
+    write_figures(json_file, {**_setting(place), "lanes": plan.lanes, **asdict(found)})
 
 
 def _show_engines(found: EngineFigures) -> None:
@@ -69,7 +69,7 @@ def _show_engines(found: EngineFigures) -> None:
         (one.wanted, one.engine, f"{one.load_s:.1f}", *_gigabytes(one.memory), "; ".join(one.passed_over))
         for one in found.engines
     ]
-    table(("wanted", "runs on", "loaded in s", "torch's peak, GB", "device memory, GB", "passed over"), loaded)
+    print_table(("wanted", "runs on", "loaded in s", "torch's peak, GB", "device memory, GB", "passed over"), loaded)
     first, *others = [one.wanted for one in found.engines]
     rows = [
         (
@@ -81,7 +81,7 @@ def _show_engines(found: EngineFigures) -> None:
     ]
     per_s = (f"{name}, images/s" for name in (first, *others))
     typer.echo()
-    table(("what", *per_s, *(f"{name} / {first}" for name in others)), rows)
+    print_table(("what", *per_s, *(f"{name} / {first}" for name in others)), rows)
 
 
 def serving(
@@ -115,7 +115,7 @@ def serving(
     for name, speed in speeds.items():
         typer.echo(f"{name}: {speed:.3g} images/s, {speed / speeds[first]:.2f} x {first}")
     told = [{**asdict(run), "images_per_s": run.images_per_s} for run in runs]
-    write(json_file, {"settings": settings_passed(), "images_per_s": speeds, "runs": told})
+    write_figures(json_file, {"settings": settings_passed(), "images_per_s": speeds, "runs": told})
 
 
 def _show_runs(runs: Sequence[ServingRun]) -> None:
@@ -134,7 +134,7 @@ def _show_runs(runs: Sequence[ServingRun]) -> None:
         for run in runs
     ]
     compared = ("verdict flips", "largest score difference", "mean", "other denoising step")
-    table(("run", "engine", "images", "images/s", "pass / review / fail", *compared), rows)
+    print_table(("run", "engine", "images", "images/s", "pass / review / fail", *compared), rows)
     typer.echo(f"differences are from {runs[0].wanted}, turn {runs[0].turn}")
 
 
@@ -162,15 +162,15 @@ def export(
 
     from bench.speed.export import DTYPES, PRECISIONS, PROVIDERS, ExportPlan, measure_export
     from bench.speed.fullsize import FULL, NARROW, fullsize_settings, random_modules
-    from bench.support.command_line import one_of, some_of
+    from bench.support.command_line import choose_one, choose_some
     from model_store.engines.loading import choose_device
     from training.export.onnx import ExportFailed
 
     with explained(ValueError, ExportFailed):
         place = choose_device(device)
-        precisions = some_of("--precision", precision, PRECISIONS)
-        providers = some_of("--provider", provider or torch.device(place).type, PROVIDERS)
-        dtype = one_of("--torch-dtype", torch_dtype, DTYPES)
+        precisions = choose_some("--precision", precision, PRECISIONS)
+        providers = choose_some("--provider", provider or torch.device(place).type, PROVIDERS)
+        dtype = choose_one("--torch-dtype", torch_dtype, DTYPES)
         batches = numbers("--batch", batch, int) or (1,)
         plan = ExportPlan(precisions, dtype, place, providers, batches, rounds)
         width = NARROW if narrow else FULL
@@ -179,20 +179,20 @@ def export(
         ]
     for figures in found:
         show_export(figures)
-    write(json_file, {**_setting(place), "sides": [asdict(figures) for figures in found]})
+    write_figures(json_file, {**_setting(place), "sides": [asdict(figures) for figures in found]})
 
 
 def show_export(found: ExportFigures) -> None:
     """Print what an export cost and how both engines ran."""
     typer.echo(f"\n{found.side}²: the process's peak memory was {found.export_peak_gb:.1f} GB when all was exported\n")
     files = [(made.part, made.precision, f"{made.megabytes:.0f}", f"{made.seconds:.0f}") for made in found.files]
-    table(("file", "precision", "MB", "seconds"), files)
+    print_table(("file", "precision", "MB", "seconds"), files)
     typer.echo()
     loaded = [
         (one.name, f"{one.load_s:.1f}", *_gigabytes(one.memory), f"{one.process_peak_gb:.1f}")
         for one in found.candidates
     ]
-    table(("engine", "loaded in s", "torch's peak, GB", "device memory, GB", "process's peak so far, GB"), loaded)
+    print_table(("engine", "loaded in s", "torch's peak, GB", "device memory, GB", "process's peak so far, GB"), loaded)
     typer.echo()
     rows = [
         (
@@ -206,7 +206,7 @@ def show_export(found: ExportFigures) -> None:
         for row in found.rows
         for name, rounds in row.rounds.items()
     ]
-    table(("what", "engine", "seconds a call", "images/s", "x torch", "largest error / RMS"), rows)
+    print_table(("what", "engine", "seconds a call", "images/s", "x torch", "largest error / RMS"), rows)
 
 
 def _gigabytes(memory: MemoryTaken | None) -> tuple[str, str]:
@@ -248,7 +248,7 @@ def steps(
     from service.worker.main import default_lanes, torch_threads
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    with explained(ValueError), shown("walks") as progress:
+    with explained(ValueError), progress_shown("walks") as progress:
         place = choose_device(device)
         torch.set_num_threads(torch_threads(threads))
         if shared_machine and (place != "cpu" or torch.get_num_threads() > 1):
@@ -258,7 +258,7 @@ def steps(
         plan = StepsPlan(place, lanes or default_lanes(place), engine, rounds, clock)
         found = measure_steps(bundle, files, plan, progress)
     show_steps(found)
-    write(json_file, found.model_dump(mode="json"))
+    write_figures(json_file, found.model_dump(mode="json"))
 
 
 def show_steps(times: StepTimes) -> None:
@@ -270,13 +270,13 @@ def show_steps(times: StepTimes) -> None:
         "codec: draw and store": times.draw_s,
         "load the bundle": times.load_s,
     }
-    table(("part", "ms"), [(name, f"{seconds * 1e3:.1f}") for name, seconds in per_image.items()])
+    print_table(("part", "ms"), [(name, f"{seconds * 1e3:.1f}") for name, seconds in per_image.items()])
     typer.echo()
     rows = [
         (str(count + 1), f"{times.denoise_s[count] * 1e3:.1f}", f"{times.compare_s[count] * 1e3:.1f}")
         for count in range(times.lanes)
     ]
-    table(("lanes", "step, ms", "comparing as well, ms more"), rows)
+    print_table(("lanes", "step, ms", "comparing as well, ms more"), rows)
     typer.echo(
         f"{times.product}/{times.version} on {times.engine}, {times.threads} threads {times.device_name}".strip()
     )
@@ -304,12 +304,12 @@ def fullsize(
         for cost in costs
         for name, part in cost.parts.items()
     ]
-    table(("side", "part", "calls", "seconds"), rows)
+    print_table(("side", "part", "calls", "seconds"), rows)
     for cost in costs:
         typer.echo(f"{cost.side}²: {cost.seconds:.1f} s in all, peak memory {cost.peak_memory_gb:.2f} GB so far")
     varied = [one for size in sides for one in measure_invariance(built, size)] if invariance else []
     if varied:
         cells = [(str(v.side), v.calls, str(v.calls_compared), f"{v.latents:.3g}", f"{v.scores:.3g}") for v in varied]
-        table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
+        print_table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
     figures = {"parameters": built.parameters, "costs": [asdict(one) for one in costs]}
-    write(json_file, {**figures, "invariance": [asdict(one) for one in varied]})
+    write_figures(json_file, {**figures, "invariance": [asdict(one) for one in varied]})

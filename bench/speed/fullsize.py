@@ -122,7 +122,7 @@ def measure_fullsize(built: Built, side: int) -> Cost:
     Guidance would double the UNet's part.
     """
     watch, settings = Stopwatch(), fullsize_settings(side)
-    models, shapes = watch.on(built.models), BatchSizes()
+    models, shapes = watch.wrap(built.models), BatchSizes()
     image, noise = _image(side, 0), _noise(side, 0)
     began = time.perf_counter()
     block = LaneBlock.empty(1, 4, side // 8)
@@ -158,7 +158,7 @@ def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
             name,
             len(orders),
             max(float((one - other).abs().max()) for one, other, _ in pairs),
-            max(abs(scores.of(one, i) - scores.of(other, i)) for one, other, i in pairs),
+            max(abs(scores.score(one, i) - scores.score(other, i)) for one, other, i in pairs),
         )
 
 
@@ -171,7 +171,7 @@ class _Scores:
     side: int
     known: dict[tuple[int, bytes], float] = field(default_factory=dict)
 
-    def of(self, latent: Tensor, lane: int) -> float:
+    def score(self, latent: Tensor, lane: int) -> float:
         """The image score of a lane's latent (C, h, w)."""
         key = lane, latent.numpy().tobytes()
         if key not in self.known:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.support.command_line import JsonFile, table, write
+from bench.support.command_line import JsonFile, print_table, write_figures
 from model_store.cli.common import explained, numbers
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def queue(
         picture.write_bytes(queue_plot(found))
     arithmetic = {"mean_device_s": device_s, "least_workers": least_workers(rates[-1].images_per_s, device_s)}
     device = times.model_dump(mode="json", exclude={"settings"})
-    write(json_file, {"device": device, "slower": slower, **arithmetic, "figures": [asdict(one) for one in found]})
+    write_figures(
+        json_file, {"device": device, "slower": slower, **arithmetic, "figures": [asdict(one) for one in found]}
+    )
 
 
 def show_queue(found: Sequence[QueueFigures], device_s: float) -> None:
@@ -114,7 +116,7 @@ def show_queue(found: Sequence[QueueFigures], device_s: float) -> None:
         for one in found
     ]
     header = ("cameras", "workers", "device use", "mean s", "p50 s", "p95 s", "p99 s", "refused", "not ended in time")
-    table(header, rows)
+    print_table(header, rows)
 
 
 def queue_plot(found: Sequence[QueueFigures]) -> bytes:

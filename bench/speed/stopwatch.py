@@ -36,7 +36,7 @@ class Stopwatch:
         part.calls += 1
         return answer
 
-    def on(self, models: Models) -> Models:
+    def wrap(self, models: Models) -> Models:
         """Return the same models under this stopwatch."""
         return Models(
             TimedAutoencoder(models.autoencoder, self),

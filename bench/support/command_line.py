@@ -20,7 +20,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures
 
 
 @contextmanager
-def shown(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_shown(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar of this name; yield a call that takes how much is done, and how much there is."""
     from training.progress import progress_bar
 
@@ -29,14 +29,14 @@ def shown(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Print a Markdown table."""
     from training.evaluation.tables import Table
 
     typer.echo(Table(header, tuple(rows)).as_markdown())
 
 
-def write(path: Path | None, figures: Any) -> None:
+def write_figures(path: Path | None, figures: Any) -> None:
     """Write the figures as JSON, with the command, the machine and the time; do nothing if `path` is None."""
     if path is None:
         return
@@ -77,16 +77,16 @@ def engine_names(given: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def some_of(option: str, given: str, names: tuple[Name, ...]) -> tuple[Name, ...]:
+def choose_some(option: str, given: str, names: tuple[Name, ...]) -> tuple[Name, ...]:
     """Return the names in a list such as `float32,float16`, each once.
 
     Raises:
         ValueError: if one is not among `names`.
     """
-    return tuple(one_of(option, part, names) for part in dict.fromkeys(given.split(",")))
+    return tuple(choose_one(option, part, names) for part in dict.fromkeys(given.split(",")))
 
 
-def one_of(option: str, given: str, names: tuple[Name, ...]) -> Name:
+def choose_one(option: str, given: str, names: tuple[Name, ...]) -> Name:
     """Return the name that was given.
 
     Raises:

@@ -23,7 +23,7 @@ def some_images(folder: Path, count: int) -> tuple[Path, ...]:
     Raises:
         DataError, ValueError: if there are no images.
     """
-    return spread(_all_images(folder), count)
+    return spread_evenly(_all_images(folder), count)
 
 
 def _all_images(folder: Path) -> Sequence[Path]:
@@ -31,7 +31,7 @@ def _all_images(folder: Path) -> Sequence[Path]:
     return [image.path for image in test_images(folder)] if labelled else find_images(folder)
 
 
-def spread(files: Sequence[Path], count: int) -> tuple[Path, ...]:
+def spread_evenly(files: Sequence[Path], count: int) -> tuple[Path, ...]:
     """Return `count` of the files, evenly spread; all of them if they are no more.
 
     Raises:

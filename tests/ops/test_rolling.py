@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.endurance.commands import rolling_rows
-from bench.endurance.rolling import run
+from bench.endurance.rolling import run_rolling
 from bench.endurance.rolling_report import NEWER, OLDER, RollingReport, RollingTrial
 from tests.support.manifests import tool
 
@@ -27,7 +27,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     assert request.config.cache is not None
     compiled = request.config.cache.mkdir("compiled")
     trial = RollingTrial(inspections=20, cameras=4, rounds=1, rolled=ROLLED, between=3, scrape_every="1s")
-    return run(trial, tmp_path_factory.mktemp("project"), print, compiled)
+    return run_rolling(trial, tmp_path_factory.mktemp("project"), print, compiled)
 
 
 def test_everything_accepted_ends_once_with_its_verdict(report: RollingReport) -> None:

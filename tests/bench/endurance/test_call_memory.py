@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.endurance.call_memory import CallBatch, left
+from bench.endurance.call_memory import CallBatch, memory_left
 
 
 def test_the_first_rounds_do_not_count_and_a_call_that_keeps_something_is_found() -> None:
@@ -18,7 +18,7 @@ def test_the_first_rounds_do_not_count_and_a_call_that_keeps_something_is_found(
         for number, warm in enumerate((5.0, 1.0, 0.0, 0.0))
         for call, grown in (("liveness", warm), ("leaky", warm + 0.5))
     ]
-    told = {one.call: one for one in left(rounds)}
+    told = {one.call: one for one in memory_left(rounds)}
     assert (told["liveness"].calls, told["liveness"].kib_each) == (200, 0.0)
     assert told["leaky"].kib_each == pytest.approx(0.5 * 1024 / 100)
 

@@ -12,9 +12,9 @@ from bench import cli
 from bench.speed.engines import EnginePlan, Timing, measure_engines
 from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import model_calls
-from bench.support.command_line import engine_names, one_of, some_of
+from bench.support.command_line import choose_one, choose_some, engine_names
 from bench.support.device_cost import Rounds, interleaved
-from bench.support.inputs import some_images, spread
+from bench.support.inputs import some_images, spread_evenly
 from glad.batching import BatchSizes
 from model_store.bundle import open_bundle
 from model_store.engines.export_manifest import EngineUnusable
@@ -71,17 +71,17 @@ def test_engines_that_nobody_knows_are_refused(given: str, told: str) -> None:
 
 
 def test_names_are_taken_once_and_others_refused() -> None:
-    assert some_of("--precision", "float16,float32,float16", ("float32", "float16")) == ("float16", "float32")
+    assert choose_some("--precision", "float16,float32,float16", ("float32", "float16")) == ("float16", "float32")
     with pytest.raises(ValueError, match="--precision is 'int8': choose of float32, float16"):
-        one_of("--precision", "int8", ("float32", "float16"))
+        choose_one("--precision", "int8", ("float32", "float16"))
 
 
 def test_images_are_spread_over_all_that_there_are() -> None:
     files = [Path(str(number)) for number in range(9)]
-    assert [int(path.name) for path in spread(files, 5)] == [0, 2, 4, 6, 8]
-    assert spread(files, 100) == tuple(files)
+    assert [int(path.name) for path in spread_evenly(files, 5)] == [0, 2, 4, 6, 8]
+    assert spread_evenly(files, 100) == tuple(files)
     with pytest.raises(ValueError, match="count is 0"):
-        spread(files, 0)
+        spread_evenly(files, 0)
 
 
 def test_of_a_labelled_folder_only_its_test_images_are_taken(parts: Path, tmp_path: Path) -> None:
