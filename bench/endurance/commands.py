@@ -152,7 +152,8 @@ def soak(
     header = ("process", "what", "first", "last", "highest", "slope per hour [95 %]", "allowed", "verdict")
     print_table(header, _soak_rows(found))
     typer.echo(
-        f"{found.accepted} accepted in {found.seconds / 60:.1f} min, {found.lost} lost, {found.told_twice} reported twice; "
+        f"{found.accepted} accepted in {found.seconds / 60:.1f} min, {found.lost} lost, "
+        f"{found.told_twice} reported twice; "
         + ", ".join(f"{name} {count}" for name, count in sorted(found.counts.items()))
     )
     if picture is not None:
