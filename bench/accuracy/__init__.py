@@ -1,1 +1,1 @@
-"""How well verdicts and the quality gate hold on spoiled and synthetic images."""
+"""Measurements of accuracy: the quality gate on spoiled images."""

@@ -1,4 +1,4 @@
-"""Which images the quality gate stops: good parts, defects, and images that are spoiled on purpose."""
+"""The images that the quality gate stops: good parts, defects, and images that are spoiled on purpose."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EMPTY = 50
 
 @dataclass(frozen=True)
 class StoppedImages:
-    """What the quality gate stopped of one set of images."""
+    """The images of one set that the quality gate stopped."""
 
     name: str
     expected: str | None

@@ -27,7 +27,7 @@ class Spoiling:
 
     name: str
     expected: Check | None
-    """What the gate should say; None: nothing."""
+    """The check that should stop it; None: none."""
     apply: Spoil
 
 

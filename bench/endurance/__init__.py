@@ -1,1 +1,1 @@
-"""Whole services under load, for long, through kills and upgrades."""
+"""Measurements of whole services: under load, over hours, through kills and upgrades."""

@@ -1,4 +1,4 @@
-"""What a call leaves behind: a process's own memory before and after thousands of the same calls, in rounds.
+"""The memory that a call leaves behind: a process's own memory before and after thousands of the same calls, in rounds.
 
 An hour at the pace of a line shows whether memory grows, slowly. This shows in minutes which call makes it grow: the
 first rounds fill caches, pools and the allocator's gaps; after that nothing more may be kept. Each call comes on a
@@ -36,7 +36,7 @@ class CallMemoryPlan:
 
     rounds: int = 6
     calls: int = 1000
-    """Of the most frequent kind; the others have their shares."""
+    """The number of calls of the most frequent kind; the others have their shares."""
     quiet_s: float = 1.5
     """After each batch: what was accepted ends, and what was freed goes back to the system."""
 

@@ -1,4 +1,4 @@
-"""How fast the history answers and an inspection ends, with many results kept, in a real Redis of its own."""
+"""The latency of the history and of an inspection's end, with many results kept, in a real Redis of its own."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Verdicts:
 
     step: Step
     ended: int
-    """Of what was accepted, within the step and the time to settle."""
+    """Accepted images that ended within the step and the time to settle."""
     result: Latency | None
     """From due to the end of the inspection."""
 

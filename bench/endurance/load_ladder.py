@@ -1,4 +1,4 @@
-"""How many arrivals a second a target takes: rates rise until one is not taken, then close in from both sides."""
+"""The highest rate of arrivals that a target takes: rates rise until one is not taken, then close in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the load goes to: a web server, Redis, or the disk. Each sends arrival number n and returns its answer.
+"""The targets of the load: a web server, Redis, or the disk. Each sends arrival number n and returns its answer.
 
 Run as a program it is the bare app: a web server that only reads an image and answers 202, the ceiling of accepting
 over HTTP.

@@ -1,4 +1,4 @@
-"""What Redis holds of one inspection: while it waits, and after its end, part by part. On a real Redis of its own."""
+"""Redis's memory of one inspection: while it waits, and after its end, part by part. On a real Redis of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MemoryFigures:
     ended_bytes: float
     """The same image's result, event and history, once it has ended."""
     event_bytes: float
-    """Of these: its entry in the event stream."""
+    """The part that is its entry in the event stream."""
     change_bytes: float
     """One change of a station; at most 1000 are kept of each."""
     job_json_bytes: int

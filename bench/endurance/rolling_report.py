@@ -1,4 +1,4 @@
-"""What a rolling run does, and what came of it."""
+"""The plan of a rolling run, and its figures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class RollingReport:
     unexpected: tuple[str, ...]
     """Answers that no absence explains."""
     waited: tuple[int, ...]
-    """What requests were answered that waited for a result when their API was told to stop."""
+    """The answers to requests that waited for a result when their API was asked to stop."""
     rolls: tuple[Roll, ...]
     down: dict[str, int]
     """Exit statuses at the end."""

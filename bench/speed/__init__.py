@@ -1,1 +1,1 @@
-"""How fast engines, steps and one worker are: what a user measures on his own machine."""
+"""Measurements of speed: engines, steps, serving, and the queue; users run them on their own machines."""

@@ -43,12 +43,12 @@ class ExportPlan:
     """The precisions, engines and batch sizes of a measurement."""
 
     precisions: tuple[Precision, ...] = ("float32",)
-    """Of the ONNX files."""
+    """Precisions of the ONNX files."""
     dtype: Dtype = "float32"
     """In which torch computes beside them."""
     device: str = "cpu"
     providers: tuple[Provider, ...] = ("cpu",)
-    """Of ONNX Runtime."""
+    """Providers of ONNX Runtime."""
     batches: tuple[int, ...] = (1,)
     rounds: int = 3
     round_s: float = ROUND_S
@@ -74,7 +74,7 @@ class ExportCandidate:
     memory: MemoryTaken | None
     """None on a CPU."""
     process_peak_gb: float
-    """Of the process's memory so far."""
+    """The peak of the process's memory so far."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
-"""What one denoising step costs at full size: Stable Diffusion 1.5 and DINO ViT-B/8 with random weights, on this CPU.
+"""The cost of one denoising step at full size: Stable Diffusion 1.5 and DINO ViT-B/8 with random weights, on this CPU.
 
-Seconds and memory depend on shapes, not on values. Batch invariance is measured on the same models: does a lane come
-out the same whoever shares its call?
+Seconds and memory depend on shapes, not on values. Batch invariance is measured on the same models: is a lane's
+result the same in every batch?
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Cost:
     parts: Mapping[str, PartCost]
     """Per part; `rest` is matching, smoothing and arithmetic."""
     peak_memory_gb: float
-    """Of the process so far."""
+    """The peak memory of the process so far."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How long images wait for a number of workers: the closed arithmetic, and a small model of the queue on SimPy.
+"""A small model of the queue on SimPy: how long images wait, by the number of workers.
 
 The model follows the worker's loop (claim, admit, step, finish) with the seconds that `glad bench steps` measured.
 It leaves out bundle loads, the API, Redis, the network, priorities, deadlines, lost workers, images of several tiles,

@@ -63,7 +63,7 @@ class ServingRun:
     engine: str
     """By the worker's own metric."""
     turn: int
-    """Of this engine, from 1."""
+    """The number of this engine's turn, from 1."""
     images: int
     seconds: float
     """From the first post to the last result."""

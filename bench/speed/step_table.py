@@ -1,4 +1,4 @@
-"""Step times: what an image costs a worker, in measured seconds; the file that `glad bench steps` writes.
+"""Step times, the measured seconds of each part of a worker's loop: the file that `glad bench steps` writes.
 
 With them the closed arithmetic: the mean device seconds of an image, and the least number of workers.
 """
@@ -35,34 +35,34 @@ class StepTimes(Frozen):
     device: str
     """cpu, cuda ..."""
     device_name: str
-    """Of a GPU; empty for a CPU."""
+    """The name of a GPU; empty for a CPU."""
     engine: str
-    """What ran the models."""
+    """The engine that ran the models."""
     threads: int
     clock: Clock
     product: str
     version: str
     settings: MethodSettings
     encode_s: float = Field(gt=0)
-    """One image into a free lane."""
+    """Seconds to encode one image into a free lane."""
     denoise_s: tuple[float, ...] = Field(min_length=1)
-    """A step of 1, 2, ... lanes of which none compares."""
+    """Seconds of a step of 1, 2, ... lanes of which none compares."""
     compare_s: tuple[float, ...] = Field(min_length=1)
-    """What a step takes longer when all of its 1, 2, ... lanes compare."""
+    """The additional seconds of a step of which all 1, 2, ... lanes compare."""
     finish_s: float = Field(gt=0)
-    """One finished lane decoded and scored."""
+    """Seconds to decode and score one finished lane."""
     decode_s: float = Field(ge=0)
-    """A codec thread reads an image file and frames it."""
+    """Seconds of a codec thread to read an image file and frame it."""
     draw_s: float = Field(ge=0)
-    """A codec thread draws and stores an inspection's pictures."""
+    """Seconds of a codec thread to draw and store an inspection's pictures."""
     load_s: float = Field(ge=0)
-    """A bundle from the store to models that are ready, as a worker loads it: hashes and choice of engine included."""
+    """Seconds to load a bundle from the store as a worker does, hashes and choice of engine included."""
     image_bytes: int
-    """Of the image that was inspected."""
+    """Bytes of the image that was inspected."""
     artifact_bytes: int
-    """Of the pictures that were stored for it, the image not among them."""
+    """Bytes of the pictures that were stored for it, without the image."""
     memory_gb: float | None = None
-    """What the loaded bundle and its calls took of a GPU's memory; None on a CPU."""
+    """GPU memory of the loaded bundle and its calls, in 10^9 bytes; None on a CPU."""
 
     @model_validator(mode="after")
     def _every_count_is_there(self) -> Self:

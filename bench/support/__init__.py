@@ -1,1 +1,1 @@
-"""What the measurements share: services of their own, ledgers, processes, pictures of results."""
+"""Parts that the measurements share: servers of their own, ledgers, samples of processes, tables."""

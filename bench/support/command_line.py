@@ -1,4 +1,4 @@
-"""What the commands share: options, a progress bar, tables, and JSON with the machine and the date."""
+"""Parts that the commands share: options, a progress bar, tables, and JSON with the machine and the date."""
 
 from __future__ import annotations
 

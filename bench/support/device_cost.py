@@ -86,8 +86,8 @@ class MemoryTaken:
     torch_peak_gb: float
     """The most that torch's own allocator had in use at once: its weights, and every engine's inputs and outputs."""
     device_gb: float
-    """What the driver has handed out in the meantime and not taken back: all allocators together. Both keep what they
-    once had, so that it is the peak of the work, rounded up to their blocks."""
+    """Memory that the driver has handed out meanwhile and not taken back: all allocators together. They keep what they
+    once had, so this is the peak of the work, rounded up to their blocks."""
 
 
 def with_memory(work: Callable[[], Made], device: str) -> tuple[Made, MemoryTaken | None]:

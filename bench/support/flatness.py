@@ -1,4 +1,4 @@
-"""Does a series of samples grow? The slope after a warm-up, with an interval, against a bound.
+"""The growth of a series of samples: its slope after a warm-up, with an interval, against a bound.
 
 Memory moves in steps and saw teeth, and neighbouring samples are alike. So samples are first made into medians of
 equal stretches of time, and the slope is the Theil-Sen one: the median slope of all pairs, which single steps do not

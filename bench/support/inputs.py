@@ -1,4 +1,4 @@
-"""What a measurement runs on: images of a folder, the tests' toy bundle, an older version of the project."""
+"""Inputs of a measurement: images of a folder, the tests' toy bundle, an older version of the project."""
 
 from __future__ import annotations
 

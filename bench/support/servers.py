@@ -42,12 +42,12 @@ class RunningService:
     """A service that is ready."""
 
     pid: int
-    """Of `glad serve` itself."""
+    """The process of `glad serve` itself."""
     data_dir: Path
     url: str
     product: str
     engine: str
-    """What the worker's metric says that the bundle runs on."""
+    """The engine in use, by the worker's metric."""
 
 
 @contextmanager
