@@ -383,7 +383,7 @@ class TestListen:
 
     @pytest.mark.parametrize(
         ("host", "port", "says"),
-        [("no.such.host.invalid", 80, "is no address to listen on"), ("127.0.0.1", 70000, "it must be 0 to 65535")],
+        [("no.such.host.invalid", 80, "is not an address to listen on"), ("127.0.0.1", 70000, "it must be 0 to 65535")],
     )
     def test_no_address_at_all_is_refused(self, host: str, port: int, says: str) -> None:
         with pytest.raises(StartError, match=says), listen(host, port):
