@@ -1,6 +1,6 @@
-"""The `glad` command: finds subcommands in the entry-point group `glad.commands` and loads only the one that is called.
+"""The `glad` command: it finds subcommands in the entry-point group `glad.commands` and loads only the one called.
 
-`glad --help` imports no command: each one's line of help is read from its source. So the list is complete, and quick,
+`glad --help` imports no command: each one's line of help is read from its source. So the list is complete and quick,
 whatever extras are installed.
 """
 
@@ -21,7 +21,7 @@ GROUP = "glad.commands"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `glad ARGUMENTS` and returns its exit status; SystemExit from the subcommand passes through."""
+    """Run `glad ARGUMENTS` and return its exit status; SystemExit from the subcommand passes through."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {point.name: point for point in metadata.entry_points(group=GROUP)}
     match words:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def usage(commands: dict[str, metadata.EntryPoint]) -> str:
-    """The text of `glad --help`: every command with one line of help."""
+    """Return the text of `glad --help`: every command with one line of help."""
     width = max((len(name) for name in commands), default=0)
     lines = [f"  {name:<{width}}  {summary(point)}".rstrip() for name, point in sorted(commands.items())]
     return "\n".join(
@@ -60,8 +60,10 @@ def usage(commands: dict[str, metadata.EntryPoint]) -> str:
 
 
 def summary(point: metadata.EntryPoint) -> str:
-    """A command's line of help: its function's first docstring line, or its typer app's `help`; "" where there is no
-    such source. Imports nothing but the package that holds the module."""
+    """Return a command's line of help: its function's first docstring line, or its typer app's `help`.
+
+    It is "" where there is no such source. Imports nothing but the package that holds the module.
+    """
     try:
         spec = importlib.util.find_spec(point.module)
         if spec is None or spec.origin is None:
@@ -74,11 +76,11 @@ def summary(point: metadata.EntryPoint) -> str:
 
 
 def help_text(node: ast.stmt, name: str) -> str | None:
-    """The help that a statement gives a command: `def name` by its docstring, `name = Typer(help=...)` by the word."""
+    """Return a command's help from a statement: a function's docstring, or the `help` of `name = Typer(...)`."""
     match node:
-        case ast.FunctionDef(name=found) if found == name:
+        case ast.FunctionDef(name=defined) if defined == name:
             return ast.get_docstring(node)
-        case ast.Assign(targets=[ast.Name(id=found)], value=ast.Call(keywords=keywords)) if found == name:
+        case ast.Assign(targets=[ast.Name(id=assigned)], value=ast.Call(keywords=keywords)) if assigned == name:
             for keyword in keywords:
                 match keyword:
                     case ast.keyword(arg="help", value=ast.Constant(value=str(text))):
@@ -87,7 +89,7 @@ def help_text(node: ast.stmt, name: str) -> str | None:
 
 
 def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:
-    """Loads one subcommand and runs it. A missing package that an extra brings is named with the command for it."""
+    """Load one subcommand and run it. A missing package that an extra brings is named with the command for it."""
     try:
         return call(point.load(), f"glad {point.name}", arguments)
     except ModuleNotFoundError as error:
@@ -103,7 +105,7 @@ def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:
 
 
 def call(command: Any, name: str, arguments: Sequence[str]) -> int:
-    """Runs a typer app, or a typer-annotated function, under the name that the user typed."""
+    """Run a typer app, or a typer-annotated function, under the name that the user typed."""
     import typer
 
     if isinstance(command, typer.Typer):
@@ -117,15 +119,15 @@ def call(command: Any, name: str, arguments: Sequence[str]) -> int:
 
 
 def extra_that_brings(module: str) -> str | None:
-    """The smallest extra of this distribution that brings the package of a missing module; None if none does."""
-    wanted = module.partition(".")[0].replace("_", "-").lower()
+    """Return the smallest extra of this distribution that brings the package of a missing module; None if none does."""
+    package = module.partition(".")[0].replace("_", "-").lower()
     brings: dict[str, set[str]] = {}
     for requirement in metadata.requires(DISTRIBUTION) or []:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         extra = re.search(r"""extra\s*==\s*["']([a-z]+)["']""", requirement)
         if name and extra:
             brings.setdefault(extra.group(1), set()).add(name.group().replace("_", "-").lower())
-    extras = (extra for extra in sorted(brings, key=lambda extra: len(brings[extra])) if wanted in brings[extra])
+    extras = (extra for extra in sorted(brings, key=lambda extra: len(brings[extra])) if package in brings[extra])
     return next(extras, None)
 
 

@@ -1,6 +1,6 @@
-"""Bytes to arrays and back: formats, pixel cap, EXIF. Pillow and NumPy; no torch, no paths.
+"""Image files (bytes) to arrays and back: formats, pixel limit, EXIF. Pillow and NumPy; no torch, no paths.
 
-What an image becomes, whatever it was stored as: upright (EXIF), 8-bit RGB (H, W, 3), first frame only, colour profiles
+Every image becomes, whatever it was stored as: upright (EXIF), 8-bit RGB (H, W, 3), first frame only, colour profiles
 ignored (an inspection camera's numbers are what the models were trained on).
 
 | stored | rule |
@@ -75,7 +75,7 @@ _quiet_lock = threading.Lock()
 
 
 class ImageError(ValueError):
-    """Bytes that are not an image we can inspect.
+    """The bytes are not an image that can be inspected.
 
     ImageError
     ├── EmptyImageFile         no bytes at all
@@ -86,24 +86,24 @@ class ImageError(ValueError):
 
 
 class EmptyImageFile(ImageError):
-    """No bytes at all."""
+    """There are no bytes at all."""
 
 
 class UnknownImageFormat(ImageError):
-    """No signature of an allowed format."""
+    """The bytes begin with no signature of an allowed format."""
 
 
 class ImageNotDecodable(ImageError):
-    """A known signature that does not decode."""
+    """The signature is known, but the file does not decode."""
 
 
 class ImageTooLarge(ImageError):
-    """Larger than the cap."""
+    """The image has more pixels than the limit."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A decoded image."""
+    """A decoded image file."""
 
     pixels: Pixels
     """Upright RGB: (H, W, 3) uint8."""
@@ -112,7 +112,7 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that decodes."""
+    """The format and size of an image file that decodes."""
 
     format: str
     width: int
@@ -121,15 +121,24 @@ class ImageInfo:
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Decode an image file fully. Its size is checked before any pixel is decoded. Errors: see `ImageError`."""
+    """Return an image file decoded in full. Its size is checked before any pixel is decoded.
+
+    Raises:
+        ImageError: if it cannot be inspected; its subclasses say why.
+    """
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels)
         return DecodedImage(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
 
 
 def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
-    """What `decode_image` would make of a file, with the same errors, without making its pixels: every byte is decoded,
-    but nothing is turned, converted or copied where that cannot fail."""
+    """Return the format and size that `decode_image` would find, without making the pixels.
+
+    Every byte is decoded, but nothing is turned, converted or copied where that cannot fail.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels)
         if image.mode in SURE and "transparency" not in image.info:
@@ -142,7 +151,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
 
 @contextmanager
 def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
-    """The file's format. Whatever is raised inside becomes an ImageError."""
+    """Yield the file's format. Every exception that is raised inside becomes an ImageError."""
     if not data:
         raise EmptyImageFile("the image has 0 bytes: send the file's content")
     name = sniff_format(data)
@@ -159,7 +168,11 @@ def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
 
 
 def sniff_format(data: bytes) -> str:
-    """The format by signature: JPEG, PNG, BMP, TIFF or WEBP; UnknownImageFormat for all else."""
+    """Return the format by signature: JPEG, PNG, BMP, TIFF or WEBP.
+
+    Raises:
+        UnknownImageFormat: for all else.
+    """
     signatures = {
         b"\xff\xd8\xff": "JPEG",
         b"\x89PNG\r\n\x1a\n": "PNG",
@@ -181,7 +194,7 @@ def sniff_format(data: bytes) -> str:
 
 
 def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
-    """The image as it is stored, all of its bytes decoded."""
+    """Return the image as it is stored, all of its bytes decoded."""
     with _quiet():
         image: Image.Image = FORMATS[name](io.BytesIO(data))
         _check_size(image.size, max_pixels)
@@ -205,7 +218,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; 1, as stored, where there is none or it cannot be read."""
+    """Return the EXIF orientation; 1, which is "as stored", where there is none or it cannot be read."""
     with _quiet():
         try:
             return int(image.getexif().get(Base.Orientation, 1))
@@ -215,14 +228,14 @@ def _orientation(image: Image.Image) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Pillow's warnings go nowhere. Locked, because Python's warning filters belong to the whole process."""
+    """Silence Pillow's warnings. Locked, because Python's warning filters belong to the whole process."""
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """A loaded image with 8 bits per sample, by the rules of this module's docstring. Every other mode passes."""
+    """Return a loaded image with 8 bits per sample, by the rules of the module's docstring; others as they are."""
     _refuse_undefined_range(image)
     if not image.mode.startswith("I;16"):
         return image
@@ -245,14 +258,14 @@ def _refuse_undefined_range(image: Image.Image) -> None:
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
-    """The first value of a tag; None where there is none, or no TIFF."""
-    found: Any = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
-    first: int | None = found[0] if isinstance(found, tuple) and found else found
+    """Return the first value of a tag; None if the image has none, or is no TIFF."""
+    values: Any = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
+    first: int | None = values[0] if isinstance(values, tuple) and values else values
     return first
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    """An 8-bit image of any mode -> (H, W, 3) uint8."""
+    """Return an 8-bit image of any mode as (H, W, 3) uint8."""
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
@@ -261,18 +274,18 @@ def _to_rgb(image: Image.Image) -> Pixels:
 
 
 def to_model(pixels: Pixels) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
+    """Return pixels (H, W, 3) uint8 as the models take them: (3, H, W) float32 in [-1, 1]."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def from_model(image: NDArray[np.float32]) -> Pixels:
-    """(3, H, W) float32, about [-1, 1] -> (H, W, 3) uint8, clamped."""
+    """Return a model's image (3, H, W) float32, about [-1, 1], as pixels (H, W, 3) uint8, clamped."""
     levels = np.clip((image + np.float32(1)) * np.float32(127.5), 0, 255)
     return np.ascontiguousarray(np.rint(levels).astype(np.uint8).transpose(1, 2, 0))
 
 
 def to_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
-    """(H, W, 3) or (H, W) uint8, or (H, W) bool, which becomes 0 and 255 -> a PNG file.
+    """Return a PNG file of (H, W, 3) or (H, W) uint8, or of (H, W) bool, which becomes 0 and 255.
 
     Packed by run lengths: on pictures of parts five times as fast as zlib's usual search, and no more than a few per
     cent larger.

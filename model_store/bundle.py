@@ -1,4 +1,4 @@
-"""A bundle on disk: written atomically, every hash verified, opened. Safetensors only, never pickle; no torch."""
+"""A bundle on disk: written atomically, opened with every hash verified. Safetensors only, never pickle; no torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from glad.quality_gate.limits import QualityGate
 from glad.settings.method import MethodSettings
 from model_store.errors import BadManifest, BundleError, BundleExists, HashMismatch
 from model_store.files import (
-    Held,
+    StoredFiles,
     copy_file,
     hash_file,
-    held_files,
     hidden_sibling,
     link_or_copy,
     make_folder,
+    stored_files,
     sync_folder,
     write_file,
 )
@@ -39,7 +39,7 @@ from model_store.manifest import (
     Provenance,
     bundle_hash,
 )
-from model_store.signing import NOBODY, TrustedKeys, bring_signature
+from model_store.signing import NO_KEYS, TrustedKeys, bring_signature
 from model_store.verification import (
     REPUBLISH,
     check_component,
@@ -64,7 +64,7 @@ class ComponentSource:
 
 @dataclass(frozen=True)
 class BundleParts:
-    """What a manifest says besides its files."""
+    """The content of a manifest besides its files."""
 
     product: str
     version: str
@@ -83,23 +83,27 @@ class Bundle:
     path: Path
     manifest: Manifest
     hash: str
-    keys: TrustedKeys = NOBODY
-    """Whose signature it has; its exports need one too."""
+    keys: TrustedKeys = NO_KEYS
+    """The keys one of which has signed it; its exports need such a signature too. `NO_KEYS`: none was needed."""
 
     def component(self, name: ComponentName) -> Path:
-        """The component's folder."""
+        """Return the component's folder."""
         return self.path / name
 
     def sources(self) -> dict[ComponentName, ComponentSource]:
-        """Its components as sources of another bundle, such as the same weights with a new calibration."""
+        """Return its components as sources of another bundle, such as the same weights with a new calibration."""
         return {
             name: ComponentSource(self.path / name, component.kind, component.dtype, component.licence)
             for name, component in self.manifest.components.items()
         }
 
 
-def open_bundle(folder: Path, keys: TrustedKeys = NOBODY) -> Bundle:
-    """Verifies every file of a bundle and returns it, or raises the BundleError that says what is wrong."""
+def open_bundle(folder: Path, keys: TrustedKeys = NO_KEYS) -> Bundle:
+    """Return the bundle in a folder, after verifying every file of it.
+
+    Raises:
+        BundleError: if anything is wrong; its subclasses say what.
+    """
     path = folder.resolve()
     manifest, hash_ = read_manifest(path, keys)
     check_files_present(path, manifest)
@@ -111,10 +115,15 @@ def open_bundle(folder: Path, keys: TrustedKeys = NOBODY) -> Bundle:
     return Bundle(path, manifest, hash_, keys)
 
 
-def read_manifest(folder: Path, keys: TrustedKeys = NOBODY) -> tuple[Manifest, str]:
-    """The manifest and the bundle's hash, from `manifest.json` and its signature alone.
+def read_manifest(folder: Path, keys: TrustedKeys = NO_KEYS) -> tuple[Manifest, str]:
+    """Return the manifest and the bundle's hash, from `manifest.json` and its signature alone.
 
-    BadManifest, MissingFile, SymlinkFound, or NotSigned by any of the keys, if there are some."""
+    Raises:
+        BadManifest: if it breaks a rule.
+        MissingFile: if there is none.
+        SymlinkFound: if it is a link.
+        NotSigned: if there are keys, and none of them has signed it.
+    """
     path = folder / MANIFEST_NAME
     require_file(path, "a bundle's manifest", "name the folder of a bundle: it holds manifest.json")
     content = read_json_bytes(path, BadManifest)
@@ -131,11 +140,15 @@ def read_manifest(folder: Path, keys: TrustedKeys = NOBODY) -> tuple[Manifest, s
 
 
 def write_bundle(target: Path, parts: BundleParts, components: Mapping[ComponentName, ComponentSource]) -> Bundle:
-    """Writes a bundle in one step: files are copied and fsynced beside `target`, then renamed to it.
+    """Write a bundle in one step, and return it: files are copied and fsynced beside `target`, then renamed to it.
 
     At `<store>/<product>/<version>`, files that another bundle of the store has already become hard links to them.
-    Writing what is there already changes nothing. BundleExists if another bundle has the place; BundleError if a source
-    holds anything but `config.json` and its safetensors file; BadManifest if the parts break a rule.
+    Writing what is there already changes nothing.
+
+    Raises:
+        BundleExists: if another bundle has the place.
+        BadManifest: if the parts break a rule.
+        BundleError: if a source holds anything but `config.json` and its safetensors file.
     """
     described = {name: _describe(name, source) for name, source in components.items()}
     manifest = _compose(target, parts, described)
@@ -143,9 +156,13 @@ def write_bundle(target: Path, parts: BundleParts, components: Mapping[Component
     return _install(target, manifest.to_bytes(), manifest, files)
 
 
-def copy_bundle(source: Path, target: Path, keys: TrustedKeys = NOBODY) -> Bundle:
-    """Verifies the bundle in `source` and publishes it, byte for byte, as `target`; errors as in `write_bundle`, and
-    NotSigned."""
+def copy_bundle(source: Path, target: Path, keys: TrustedKeys = NO_KEYS) -> Bundle:
+    """Verify the bundle in `source`, write it byte for byte as `target`, and return that.
+
+    Raises:
+        BundleError: as `write_bundle`.
+        NotSigned: if there are keys, and none of them has signed it.
+    """
     bundle = open_bundle(source, keys)
     content = (bundle.path / MANIFEST_NAME).read_bytes()
     if bundle_hash(content) != bundle.hash:
@@ -157,7 +174,7 @@ def copy_bundle(source: Path, target: Path, keys: TrustedKeys = NOBODY) -> Bundl
 
 
 def _bring_exports(source: Path, target: Path) -> None:
-    """What engines made of a bundle goes with it, unless the target has an export for that engine already."""
+    """Copy the exports of a bundle, unless the target has one for that engine already."""
     folders = sorted(path for path in (source / EXPORTS).glob("[!.]*") if path.is_dir() and not path.is_symlink())
     for folder in folders:
         place = target / EXPORTS / folder.name
@@ -209,7 +226,7 @@ def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[st
     temporary = hidden_sibling(target)
     temporary.mkdir()
     try:
-        _fill(temporary, content, manifest, files, _held(target, manifest))
+        _fill(temporary, content, manifest, files, _stored(target, manifest))
         try:
             os.rename(temporary, target)
         except OSError:
@@ -222,17 +239,17 @@ def _install(target: Path, content: bytes, manifest: Manifest, files: Mapping[st
     return Bundle(target.resolve(), manifest, bundle_hash(content))
 
 
-def _held(target: Path, manifest: Manifest) -> Held:
-    """What the other bundles of a store have already; a bundle that lies anywhere else shares with nobody."""
+def _stored(target: Path, manifest: Manifest) -> StoredFiles:
+    """Return the files of the store that `target` lies in; none if it lies anywhere else."""
     in_store = (target.parent.name, target.name) == (manifest.product, manifest.version)
-    return held_files(target.parent.parent) if in_store else {}
+    return stored_files(target.parent.parent) if in_store else {}
 
 
-def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path], held: Held) -> None:
+def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, Path], stored: StoredFiles) -> None:
     for name in manifest.components:
         (folder / name).mkdir()
     for path, entry in manifest.files.items():
-        check_hash(files[path], link_or_copy(files[path], folder / path, entry, held), entry)
+        check_hash(files[path], link_or_copy(files[path], folder / path, entry, stored), entry)
     for name, component in manifest.components.items():
         check_component(folder / name, component)
         sync_folder(folder / name)
@@ -259,16 +276,16 @@ def _same_or_refuse(target: Path, hash_: str) -> Bundle:
 
 
 def _describe(name: ComponentName, source: ComponentSource) -> Component:
-    wanted = {CONFIG_NAME, WEIGHTS_NAME[source.kind]}
-    for file in sorted(wanted):
+    expected = {CONFIG_NAME, WEIGHTS_NAME[source.kind]}
+    for file in sorted(expected):
         require_file(source.folder / file, f"the {file} of a {source.kind}", "save the model with save_components")
     for present in sorted(source.folder.iterdir()):
-        if present.name not in wanted:
+        if present.name not in expected:
             raise foreign_file(present, source.kind)
     return Component(
         kind=source.kind,
         dtype=source.dtype,
-        files={f"{name}/{file}": hash_file(source.folder / file) for file in sorted(wanted)},
+        files={f"{name}/{file}": hash_file(source.folder / file) for file in sorted(expected)},
         licence=source.licence,
     )
 

@@ -1,4 +1,4 @@
-"""Signing a bundle, and making the key for it: minisign's formats, so that its own tool may do either. No torch."""
+"""Sign a bundle, and make the key for it: in minisign's formats, so that its own tool can do both too. No torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from model_store.bundle import open_bundle
 from model_store.engines.export_manifest import EXPORT_NAME
 from model_store.files import replace_file, sync_folder
 from model_store.manifest import EXPORTS, MANIFEST_NAME
-from model_store.signing import library, signature_of
+from model_store.signing import minisign_library, signature_of
 
 
 def make_key(path: Path, password: str) -> str:
-    """Writes a new secret key to `path`, readable by its owner alone, and its public key beside it as `.pub`; returns
-    the public key. An empty password leaves the secret key open. FileExistsError; ValueError without the library."""
-    pair = library().KeyPair.generate()
+    """Write a new secret key to `path`, readable by its owner alone, and return its public key.
+
+    The public key is written beside it as `.pub`. An empty password leaves the secret key unencrypted.
+
+    Raises:
+        FileExistsError: if one of the files is there already.
+        ValueError: if the library is not installed.
+    """
+    pair = minisign_library().KeyPair.generate()
     public: str = pair.public_key.to_base64().decode()
     if password:
         pair.secret_key.encrypt(password)
@@ -34,31 +40,38 @@ def make_key(path: Path, password: str) -> str:
     return public
 
 
-def sign_bundle(folder: Path, key: Path, ask: Callable[[], str]) -> tuple[list[Path], str]:
-    """Verifies a bundle, then signs its manifest and those of its exports; returns the signatures and the public key.
+def sign_bundle(folder: Path, key: Path, read_password: Callable[[], str]) -> tuple[list[Path], str]:
+    """Verify a bundle, sign its manifest and those of its exports; return the signatures' paths and the public key.
 
-    `ask`: for the key's password, if it has one. BundleError if a file is not as published; OSError; ValueError for
-    what is no secret key, a wrong password, or without the library.
+    Args:
+        folder: of the bundle.
+        key: file of the secret key.
+        read_password: called for the key's password, if it has one.
+
+    Raises:
+        BundleError: if a file is not as published.
+        OSError: if a file cannot be read or written.
+        ValueError: if the key is no secret key, the password is wrong, or the library is not installed.
     """
     bundle = open_bundle(folder)
-    secret = _open_key(key, ask)
-    told = f"glad bundle {bundle.manifest.product} {bundle.manifest.version}"
+    secret = _open_key(key, read_password)
+    comment = f"glad bundle {bundle.manifest.product} {bundle.manifest.version}"
     signed = []
     for file in (bundle.path / MANIFEST_NAME, *sorted((bundle.path / EXPORTS).glob(f"[!.]*/{EXPORT_NAME}"))):
-        signature = secret.sign(file.read_bytes(), trusted_comment=f"{told} {file.relative_to(bundle.path)}")
+        signature = secret.sign(file.read_bytes(), trusted_comment=f"{comment} {file.relative_to(bundle.path)}")
         replace_file(signature_of(file), bytes(signature) + b"\n")
         signed.append(signature_of(file))
     return signed, secret.get_public_key().to_base64().decode()
 
 
-def _open_key(path: Path, ask: Callable[[], str]) -> Any:
+def _open_key(path: Path, read_password: Callable[[], str]) -> Any:
     try:
-        secret = library().SecretKey.from_bytes(path.read_bytes())
+        secret = minisign_library().SecretKey.from_bytes(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is no secret key of minisign ({error}): `glad bundle key FILE` makes one") from error
     if secret.is_encrypted():
         try:
-            secret.decrypt(ask())
+            secret.decrypt(read_password())
         except ValueError as error:
             raise ValueError(f"{path}: wrong password ({error})") from error
     return secret

@@ -1,4 +1,4 @@
-"""Do the models fit each other and the settings? The same questions for every engine. No torch."""
+"""Check that models fit each other and the settings: the same rules for every engine. No torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from glad.settings.method import MethodSettings
 
 
 class ModelsDoNotFit(ValueError):
-    """Models and settings that cannot work together: each line gives the value, the rule and the way out."""
+    """The models and settings cannot work together; each line of the message gives the value, the rule and the fix."""
 
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """What the models expect of each other."""
+    """The sizes that models must have in common."""
 
     image_channels: int
     latent_channels: int
@@ -34,11 +34,15 @@ class ModelShapes:
     condition_width: int | None = None
     """D of the bundle's condition; None: there is none."""
     unet_extras: tuple[str, ...] = ()
-    """What else the UNet wants to be told, by its configuration's names."""
+    """Other inputs that the UNet needs, by its configuration's names."""
 
 
 def check_fit(shapes: ModelShapes, settings: MethodSettings) -> None:
-    """Raises ModelsDoNotFit naming everything that does not fit."""
+    """Check that models and settings fit.
+
+    Raises:
+        ModelsDoNotFit: if they do not; the message names everything that does not fit.
+    """
     problems = [
         *_models_problems(shapes),
         *_condition_problems(shapes, settings),
@@ -76,7 +80,7 @@ def _condition_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterat
         )
     if shapes.unet_extras:
         yield (
-            f"unet wants {', '.join(shapes.unet_extras)}; it is told latent, step and prompt only: "
+            f"unet needs {', '.join(shapes.unet_extras)} too; it is given latent, step and prompt only: "
             "use a Stable Diffusion 1.x UNet"
         )
     if settings.guidance != 1 and not shapes.prompt_widths:
@@ -114,4 +118,4 @@ def _scoring_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator
 def _layer_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterator[str]:
     for name, layers in (("score.layers", settings.score.layers), ("trigger.layer", (settings.trigger_layer,))):
         if deep := [layer for layer in layers if layer > shapes.depth]:
-            yield f"{name} asks for block {deep}; the features have {shapes.depth} blocks: use 1 ... {shapes.depth}"
+            yield f"{name} names block {deep}; the features have {shapes.depth} blocks: use 1 ... {shapes.depth}"

@@ -1,11 +1,11 @@
-"""What can go wrong with a store, and with one bundle of it.
+"""The errors of a store, and of one bundle of it.
 
 StoreError
  ├── ProductNotInStore      no layer of the store holds a bundle of this product
  ├── VersionNotInStore      the product has no such version
  ├── BrokenBundle        the version is there but must not be used; its cause says why
  ├── BadProductState     a product's state file cannot be read, or a change of it breaks a rule
- ├── StateConflict       somebody else changed the product's state in the meantime
+ ├── StateConflict       the product's state was changed in the meantime
  ├── NothingToRollBack   no version was active before this one
  ├── NotCalibrated       the bundle was imported and has no thresholds yet
  └── UnsupportedStore    the store's address is not a local folder
@@ -28,7 +28,7 @@ from typing import Any, Self
 
 
 class StoreError(Exception):
-    """Base of everything that a store refuses; the message says what was given, what is allowed and what to do."""
+    """Base of the errors of a store; the message says what was given, what is allowed and what to do."""
 
 
 class ProductNotInStore(StoreError):
@@ -44,7 +44,7 @@ class BrokenBundle(StoreError):
 
     @classmethod
     def from_error(cls, product: str, version: str, error: Exception) -> Self:
-        """What to tell whoever asked for it."""
+        """Return the error for a version whose bundle raised `error`."""
         return cls(f"product {product!r}, version {version!r} cannot be used: {error}")
 
 
@@ -53,7 +53,7 @@ class BadProductState(StoreError):
 
 
 class StateConflict(StoreError):
-    """Somebody else changed the product's state in the meantime."""
+    """The product's state was changed in the meantime."""
 
 
 class NothingToRollBack(StoreError):
@@ -65,7 +65,7 @@ class NotCalibrated(StoreError):
 
     @classmethod
     def for_version(cls, product: str, version: str) -> Self:
-        """What to tell whoever wanted a verdict of this bundle."""
+        """Return the error for a version that has no thresholds."""
         return cls(
             f"product {product!r}, version {version!r} has no thresholds yet, so it gives no verdict: run "
             "`glad calibrate BUNDLE --data DIR` with good images, and use the version that it makes"
@@ -77,7 +77,10 @@ class UnsupportedStore(StoreError):
 
 
 class BundleError(Exception):
-    """A bundle that must not be used. Says which file, what was expected, what was found, and what to do."""
+    """Base of the errors of a bundle that must not be used.
+
+    The message says which file, what was expected, what was found, and what to do.
+    """
 
     def __init__(self, path: Path, *, expected: str, found: str, fix: str) -> None:
         self.path, self.expected, self.found, self.fix = path, expected, found, fix

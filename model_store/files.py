@@ -1,4 +1,9 @@
-"""Files that survive a power cut: hashed copies, fsync, atomic replacement. No torch."""
+"""Files that survive a power cut: hashed copies, fsync, atomic replacement, hard links. No torch.
+
+What bundles of one store have in common lies on disk once: equal files are hard links. Fifteen products of one
+multi-class model would otherwise keep fifteen copies of one UNet. It is safe because bundles never change, and because
+removing one removes its own links only: the content stays as long as any bundle has it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ HALF_WRITTEN = ".*.tmp"
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    # O_NOFOLLOW: between a check for symlinks and this read nobody can slip one in.
+    # O_NOFOLLOW: no symlink can be slipped in between a check for them and this read.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -26,7 +31,11 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 
 def hash_file(path: Path) -> FileEntry:
-    """The file's SHA-256 and size; OSError if it is absent, unreadable or a symlink."""
+    """Return the file's SHA-256 and size.
+
+    Raises:
+        OSError: if it is absent, unreadable or a symlink.
+    """
     digest, size = hashlib.sha256(), 0
     for chunk in _chunks(path):
         digest.update(chunk)
@@ -35,7 +44,7 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def copy_file(source: Path, target: Path) -> FileEntry:
-    """Copies, fsyncs and returns the hash of the bytes that were really written."""
+    """Copy a file, fsync it, and return the hash of the bytes that were really written."""
     digest, size = hashlib.sha256(), 0
     with target.open("xb") as stream:
         for chunk in _chunks(source):
@@ -48,7 +57,11 @@ def copy_file(source: Path, target: Path) -> FileEntry:
 
 
 def write_file(target: Path, content: bytes) -> None:
-    """Writes a new file and fsyncs it; FileExistsError if there is one already."""
+    """Write a new file and fsync it.
+
+    Raises:
+        FileExistsError: if there is one already.
+    """
     with target.open("xb") as stream:
         stream.write(content)
         stream.flush()
@@ -56,7 +69,7 @@ def write_file(target: Path, content: bytes) -> None:
 
 
 def replace_file(target: Path, content: bytes) -> None:
-    """Replaces a file in one step: a reader sees the old bytes or the new ones, never a mixture."""
+    """Replace a file in one step: a reader sees the old bytes or the new ones, never a mixture."""
     temporary = hidden_sibling(target)
     try:
         write_file(temporary, content)
@@ -67,7 +80,7 @@ def replace_file(target: Path, content: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and those above it, each durably; nothing happens where it exists."""
+    """Create a folder and those above it, each durably; nothing happens where it exists."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -76,7 +89,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the folder's entries durable: a rename counts only after this."""
+    """Make the folder's entries durable: a rename survives a power cut only after this."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -85,30 +98,30 @@ def sync_folder(folder: Path) -> None:
 
 
 def hidden_sibling(target: Path) -> Path:
-    """A fresh path beside `target` whose leading dot keeps it out of every listing."""
+    """Return a fresh path beside `target` whose leading dot keeps it out of every listing."""
     return target.with_name(f".{target.name}.{uuid4().hex}.tmp")
 
 
-Held = Mapping[FileEntry, Sequence[Path]]
-"""Content -> where a store has it, according to its manifests."""
+StoredFiles = Mapping[FileEntry, Sequence[Path]]
+"""Content -> the paths where a store has it, according to its manifests."""
 
 
-def held_files(root: Path) -> Held:
-    """Every file of every readable bundle `<root>/<product>/<version>`. Reads manifests only."""
-    held: dict[FileEntry, list[Path]] = {}
+def stored_files(root: Path) -> StoredFiles:
+    """Return every file of every readable bundle `<root>/<product>/<version>`. Reads manifests only."""
+    stored: dict[FileEntry, list[Path]] = {}
     for path in sorted(root.glob(f"[!.]*/[!.]*/{MANIFEST_NAME}")):
         try:
             manifest = Manifest.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):  # the store tells of it; here it only has nothing to give
+        except (OSError, ValidationError):  # the store reports it; here it only has no files to share
             continue
         for name, entry in manifest.files.items():
-            held.setdefault(entry, []).append(path.parent / name)
-    return held
+            stored.setdefault(entry, []).append(path.parent / name)
+    return stored
 
 
-def link_or_copy(source: Path, target: Path, entry: FileEntry, held: Held) -> FileEntry:
-    """Makes `target`: a hard link to a held file with exactly these bytes, else a copy; returns what it holds."""
-    if any(_linked(present, target, entry) for present in held.get(entry, ())):
+def link_or_copy(source: Path, target: Path, entry: FileEntry, stored: StoredFiles) -> FileEntry:
+    """Make `target` a hard link to a stored file with exactly these bytes, else a copy; return its hash and size."""
+    if any(_linked(present, target, entry) for present in stored.get(entry, ())):
         return entry
     return copy_file(source, target)
 
@@ -119,10 +132,10 @@ def _linked(present: Path, target: Path, entry: FileEntry) -> bool:
     except OSError:  # another file system, one without links, too many of them, or the file is gone
         return False
     try:
-        # The link is hashed, not the path that it was made from: nobody can exchange the file in between.
-        whole = hash_file(target) == entry
+        # The link is hashed, not the path that it was made from: that could be exchanged in between.
+        equal = hash_file(target) == entry
     except OSError:  # a symlink, or unreadable
-        whole = False
-    if not whole:
+        equal = False
+    if not equal:
         target.unlink()
-    return whole
+    return equal

@@ -1,4 +1,4 @@
-"""What a bundle is: components with hashes, settings, calibration, provenance, measured quality. No torch.
+"""The manifest of a bundle: components with hashes, settings, calibration, provenance, measured quality. No torch.
 
 A bundle is a folder: `manifest.json` and one folder per component in Hugging Face layout (`config.json` and one
 safetensors file). The manifest names every file with its SHA-256; a file it does not name is refused. The bundle's hash
@@ -29,8 +29,7 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 EXPORTS = "engines"
-"""Folder of what engines made of a bundle, beside what the manifest names: see
-`model_store.engines.export_manifest`."""
+"""Folder of a bundle's exports, which the manifest does not name: see `model_store.engines.export_manifest`."""
 REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),
@@ -79,7 +78,7 @@ class Component(Frozen):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the files' names and hashes: equal for equal weights, whatever product uses them."""
+        """Return the SHA-256 of the files' names and hashes: equal for equal weights, whatever product uses them."""
         lines = "".join(f"{path.split('/', 1)[-1]} {entry.sha256}\n" for path, entry in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -97,7 +96,7 @@ class Calibration(VerdictThresholds):
 
 
 def calibration_digest(settings: MethodSettings, components: Mapping[ComponentName, Component]) -> str:
-    """SHA-256 of what thresholds belong to: every setting and every weight.
+    """Return the SHA-256 of all that thresholds belong to: every setting and every weight.
 
     Framing, zones and noise seed are settings like the others: each of them changes a good part's score. A setting at
     its default is left out, so that thresholds stay valid under a later version that knows more settings.
@@ -110,7 +109,7 @@ def calibration_digest(settings: MethodSettings, components: Mapping[ComponentNa
 
 
 class Provenance(Frozen):
-    """Where a bundle comes from."""
+    """The origin of a bundle."""
 
     created_at: AwareDatetime
     command: str
@@ -156,10 +155,10 @@ class Manifest(Frozen):
         for name, component in self.components.items():
             if component.kind not in KINDS[name]:
                 yield f"component {name} is of kind {component.kind}; it must be {' or '.join(KINDS[name])}"
-        told, unet = "condition" in self.components, self.components["unet"].kind
-        if unet == "unet2d_condition" and not told:
+        conditioned, unet = "condition" in self.components, self.components["unet"].kind
+        if unet == "unet2d_condition" and not conditioned:
             yield "the unet is of kind unet2d_condition and needs component condition: add the embedded prompts"
-        if unet == "unet2d" and told:
+        if unet == "unet2d" and conditioned:
             yield "the unet is of kind unet2d, which takes no condition: remove component condition"
         if self.settings.guidance != 1 and unet != "unet2d_condition":
             yield (
@@ -169,32 +168,39 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _thresholds_belong_here(self) -> Self:
-        found = None if self.calibration is None else self.calibration.calibrated_for
-        if found is None or found == (here := calibration_digest(self.settings, self.components)):
+        digest = None if self.calibration is None else self.calibration.calibrated_for
+        if digest is None or digest == (here := calibration_digest(self.settings, self.components)):
             return self
         raise ValueError(
-            f"thresholds were calibrated under other settings or weights (digest {found[:12]}, here {here[:12]}): take "
-            "the bundle as it was published, and change its settings with `glad calibrate --settings FILE`"
+            f"thresholds were calibrated under other settings or weights (digest {digest[:12]}, here {here[:12]}): "
+            "take the bundle as it was published, and change its settings with `glad calibrate --settings FILE`"
         )
 
     @property
     def thresholds(self) -> Calibration:
-        """The calibrated thresholds; NotCalibrated where there are none yet."""
+        """Return the calibrated thresholds.
+
+        Raises:
+            NotCalibrated: if there are none yet.
+        """
         if self.calibration is None:
             raise NotCalibrated.for_version(self.product, self.version)
         return self.calibration
 
     @property
     def files(self) -> dict[str, FileEntry]:
-        """Every file but the manifest itself: path inside the bundle -> entry."""
+        """Return every file but the manifest itself: path inside the bundle -> entry."""
         return {path: entry for component in self.components.values() for path, entry in component.files.items()}
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes that are written and hashed. Without a gate also what knows none can read them."""
+        """Return the canonical bytes that are written and hashed.
+
+        Without a gate its field is left out, so that versions of before there were gates can read them.
+        """
         absent = {"gate"} if self.gate is None else None
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
 
 def bundle_hash(manifest_bytes: bytes) -> str:
-    """SHA-256 of a manifest's bytes: the bundle's identity."""
+    """Return the SHA-256 of a manifest's bytes: the bundle's identity."""
     return hashlib.sha256(manifest_bytes).hexdigest()

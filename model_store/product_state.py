@@ -1,7 +1,7 @@
-"""A product's state beside its immutable bundles: which version is active, threshold overrides, who, when. No torch.
+"""The state of a product beside its immutable bundles: active version, threshold overrides, history. No torch.
 
-States are values: every change returns a new one with the next revision. `write_state` puts it on disk only if nobody
-else has changed the product since the revision that the change was made from.
+States are values: every change returns a new one with the next revision. `write_state` puts it on disk only if the
+product was not changed since the revision that the change was made from.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class ThresholdOverrides(Frozen):
     pixel: float | None = Field(None, gt=0)
 
     def over(self, calibration: Calibration) -> VerdictThresholds:
-        """The thresholds in force; ValueError if review would lie above fail."""
+        """Return the thresholds in force.
+
+        Raises:
+            ValueError: if review would lie above fail.
+        """
         return VerdictThresholds(
             review=calibration.review if self.review is None else self.review,
             fail=calibration.fail if self.fail is None else self.fail,
@@ -51,7 +55,7 @@ class ActivationKind(StrEnum):
     """How a version came to be active."""
 
     DEFAULT = "default"
-    """It was the newest when somebody first chose another."""
+    """It was the newest, and so active, when another was first chosen."""
     ACTIVATE = "activate"
     ROLLBACK = "rollback"
 
@@ -67,7 +71,7 @@ class Activation(Frozen):
 
 
 class GateSwitch(Frozen):
-    """Somebody switched the product's quality gate."""
+    """The last switching of the product's quality gate."""
 
     on: bool
     by: str
@@ -89,13 +93,13 @@ class ProductState(Frozen):
     changed_at: AwareDatetime | None = None
 
     def thresholds(self, version: str, calibration: Calibration) -> VerdictThresholds:
-        """The thresholds in force for a version: calibrated, unless overridden."""
+        """Return the thresholds in force for a version: calibrated, unless overridden."""
         return self.overrides.get(version, ThresholdOverrides()).over(calibration)
 
     def activate(
         self, version: str, *, by: str, at: AwareDatetime, note: str = "", instead_of: str | None = None
     ) -> ProductState:
-        """This version is active from now on. `instead_of`: what was active while nobody had chosen yet."""
+        """Return the state with this version active. `instead_of`: the version that was active by default so far."""
         earlier = self.history
         if not earlier and instead_of is not None and instead_of != version:
             earlier = (Activation(version=instead_of, kind=ActivationKind.DEFAULT, by=by, at=at),)
@@ -104,7 +108,11 @@ class ProductState(Frozen):
         )
 
     def roll_back(self, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
-        """The version before the active one is active again; a second call goes one further back, not forth."""
+        """Return the state with the version before the active one active; a second call goes one further back.
+
+        Raises:
+            NothingToRollBack: if no version was active before.
+        """
         path = self._path()
         if len(path) < 2:
             raise NothingToRollBack(
@@ -116,22 +124,26 @@ class ProductState(Frozen):
         )
 
     def override(self, version: str, overrides: ThresholdOverrides, *, by: str, at: AwareDatetime) -> ProductState:
-        """These overrides replace the version's earlier ones; empty ones restore the calibration."""
+        """Return the state with these overrides in place of the version's earlier ones; empty: the calibration's."""
         others = {name: kept for name, kept in self.overrides.items() if name != version}
         chosen = {} if overrides == ThresholdOverrides() else {version: overrides}
         return self._changed(by, at, overrides={**others, **chosen})
 
     def switch_gate(self, *, on: bool, by: str, at: AwareDatetime, note: str = "") -> ProductState:
-        """Whether the quality gate of whatever version inspects is asked, from now on."""
+        """Return the state with the quality gate switched on or off, whatever version inspects."""
         return self._changed(by, at, gate=GateSwitch(on=on, by=by, at=at, note=note))
 
     @property
     def gate_on(self) -> bool:
-        """Whether the gate is asked, where a bundle has one: nobody has switched it off."""
+        """Return whether the gate is used where a bundle has one: it is not switched off."""
         return self.gate is None or self.gate.on
 
     def refuse_other_than(self, revision: int) -> None:
-        """StateConflict unless this is the state of that revision."""
+        """Check that this is the state of that revision.
+
+        Raises:
+            StateConflict: if it is not.
+        """
         if self.revision != revision:
             raise StateConflict(
                 f"product {self.product}: state is at revision {self.revision}, changed by {self.changed_by}; "
@@ -139,12 +151,15 @@ class ProductState(Frozen):
             )
 
     def to_bytes(self) -> bytes:
-        """The bytes of the state file. Where nobody switched the gate, also what knows none can read them."""
+        """Return the bytes of the state file.
+
+        If the gate was never switched its field is left out, so that versions of before there were gates can read them.
+        """
         absent = {"gate"} if self.gate is None else None
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
     def _path(self) -> list[str]:
-        """The versions that led to the active one: an activation goes a step forth, a rollback a step back."""
+        """Return the versions that led to the active one: an activation adds one, a rollback removes the last."""
         path: list[str] = []
         for activation in self.history:
             if activation.kind is ActivationKind.ROLLBACK:
@@ -163,7 +178,11 @@ class ProductState(Frozen):
 
 
 def read_state(folder: Path, product: str) -> ProductState:
-    """The product's state; of revision 0 where nobody has changed anything. BadProductState if unreadable."""
+    """Return the product's state; of revision 0 where nothing was changed yet.
+
+    Raises:
+        BadProductState: if the file cannot be read.
+    """
     path = folder / STATE_NAME
     try:
         state = ProductState.model_validate_json(path.read_bytes())
@@ -179,7 +198,11 @@ def read_state(folder: Path, product: str) -> ProductState:
 
 
 def write_state(folder: Path, state: ProductState) -> None:
-    """Replaces the state on disk, durably. StateConflict unless it still is the revision just before `state`'s."""
+    """Replace the state on disk, durably.
+
+    Raises:
+        StateConflict: if the state on disk is not of the revision just before `state`'s.
+    """
     make_folder(folder)
     with _locked(folder):
         read_state(folder, state.product).refuse_other_than(state.revision - 1)
@@ -188,7 +211,7 @@ def write_state(folder: Path, state: ProductState) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time, across processes; the lock ends with the process that holds it."""
+    """Hold the lock of one writer at a time, across processes; it ends with the process that holds it."""
     descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""Who made a bundle: minisign signatures (Ed25519) beside its manifest, and beside those of its exports. No torch.
+"""Signatures of bundles: minisign (Ed25519), beside the manifest and beside those of its exports. No torch.
 
 A manifest names every file with its SHA-256, so that its signature is one over all of them. Where GLAD_BUNDLE_KEYS
-names public keys, a store uses nothing that none of them has signed; where it names none, nobody looks.
+names public keys, a store uses only what one of them has signed; where it names none, signatures are not checked.
 https://jedisct1.github.io/minisign
 """
 
@@ -25,32 +25,40 @@ class TrustedKeys:
     keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """ValueError for what is no public key, or where signatures cannot be checked here."""
+        """Raise ValueError if a key is no public key, or if signatures cannot be checked here."""
         for key in self.keys:
             _public_key(key)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """From one text with commas between the keys; ValueError."""
+        """Return the keys of one text with commas between them.
+
+        Raises:
+            ValueError: if one is no public key, or if signatures cannot be checked here.
+        """
         return cls(tuple(word.strip() for word in text.split(",") if word.strip()))
 
     @property
     def any(self) -> bool:
-        """Whether signatures are asked for at all."""
+        """Return whether signatures are needed at all."""
         return bool(self.keys)
 
     def check(self, path: Path, content: bytes) -> None:
-        """NotSigned unless one of the keys has signed this content of the file, or none is asked for."""
+        """Check that one of the keys has signed this content of the file; without keys nothing is checked.
+
+        Raises:
+            NotSigned: if none of them has.
+        """
         if not self.keys:
             return
-        beside, minisign = signature_of(path), library()
+        beside, minisign = signature_of(path), minisign_library()
         try:
-            given = _read(beside)
+            signature = _read(beside)
         except OSError as error:
             raise self._refusal(path, f"no {beside.name} ({error.strerror})") from error
         for key in self.keys:
             try:
-                _public_key(key).verify(content, minisign.Signature.from_bytes(given))
+                _public_key(key).verify(content, minisign.Signature.from_bytes(signature))
             except ValueError as error:  # minisign's errors are of this kind
                 last = error
                 continue
@@ -62,34 +70,41 @@ class TrustedKeys:
             path,
             expected=f"a signature by a key of GLAD_BUNDLE_KEYS ({', '.join(key[:12] + '…' for key in self.keys)})",
             found=found,
-            fix="have whoever made the bundle sign it (`glad bundle sign`) and publish it again, or name their key",
+            fix=(
+                "let its maker sign it (`glad bundle sign`) and publish it again, or add the key that signed it to "
+                "GLAD_BUNDLE_KEYS"
+            ),
         )
 
 
-NOBODY = TrustedKeys()
-"""No signature is asked for."""
+NO_KEYS = TrustedKeys()
+"""No signature is needed."""
 
 
-def split_keys(given: object) -> object:
-    """Public keys apart, of one text with commas between."""
-    return TrustedKeys.from_text(given).keys if isinstance(given, str) else given
+def split_keys(value: object) -> object:
+    """Return the public keys of one text with commas between them; any other value as it is."""
+    return TrustedKeys.from_text(value).keys if isinstance(value, str) else value
 
 
-def check_keys(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys, if they can be used; else ValueError."""
-    return TrustedKeys(given).keys
+def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys.
+
+    Raises:
+        ValueError: if one is no public key, or if signatures cannot be checked here.
+    """
+    return TrustedKeys(keys).keys
 
 
 def signature_of(path: Path) -> Path:
-    """Where the signature of a file lies."""
+    """Return the path of a file's signature."""
     return path.with_name(path.name + SUFFIX)
 
 
 def bring_signature(source: Path, target: Path) -> None:
-    """Copies the signature of one file to another of the same content, if there is one."""
-    given, place = signature_of(source), signature_of(target)
-    if source != target and given.is_file() and not given.is_symlink():
-        replace_file(place, _read(given))
+    """Copy the signature of one file to another of the same content, if there is one."""
+    signature, place = signature_of(source), signature_of(target)
+    if source != target and signature.is_file() and not signature.is_symlink():
+        replace_file(place, _read(signature))
 
 
 def _read(path: Path) -> bytes:
@@ -101,13 +116,17 @@ def _read(path: Path) -> bytes:
 
 def _public_key(text: str) -> Any:
     try:
-        return library().PublicKey.from_base64(text)
+        return minisign_library().PublicKey.from_base64(text)
     except ValueError as error:
         raise ValueError(f"{text[:60]!r} is no public key of minisign, such as RWQf6LRC… ({error})") from error
 
 
-def library() -> Any:
-    """The module `minisign`; ValueError where it is not installed."""
+def minisign_library() -> Any:
+    """Return the module `minisign`.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
     try:
         import minisign
     except ImportError as error:

@@ -1,7 +1,7 @@
 """A store: bundles under `<root>/<product>/<version>` over a read-only layer of shipped ones; their states. No torch.
 
-The store reads manifests only, so that listing is quick; whoever loads weights verifies them first: `ref.open()`.
-A broken bundle is left out of every listing and named by `problems()`: see `layers`.
+The store reads manifests only, so that listing is quick; weights are verified when they are loaded: `ref.open()`.
+A broken bundle is left out of every listing and named by `problems()`: see `model_store.store_layers`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from model_store.errors import (
 )
 from model_store.manifest import check_name
 from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
-from model_store.signing import NOBODY, TrustedKeys
+from model_store.signing import NO_KEYS, TrustedKeys
 from model_store.store_layers import BundleRef, Layers, StoreProblem
 from model_store.thresholds import VerdictThresholds
 
@@ -38,39 +38,48 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 class Store:
     """The bundles and product states of one root, over the shipped ones."""
 
-    def __init__(self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NOBODY) -> None:
-        """`keys`: whose signature every bundle needs, shipped or not; where there are none, no bundle needs one."""
+    def __init__(self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NO_KEYS) -> None:
+        """Open the store of a root.
+
+        Args:
+            root: a folder, or its file:// URL.
+            shipped: the folder of bundles that come with the package.
+            keys: every bundle, shipped or not, must be signed by one of them; without keys none needs a signature.
+
+        Raises:
+            UnsupportedStore: if the root is not a local folder.
+        """
         self.root = _local_folder(root)
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
 
     def products(self) -> tuple[str, ...]:
-        """Names of the products that have a usable bundle, sorted."""
+        """Return the names of the products that have a usable bundle, sorted."""
         return tuple(product for product in self._layers.products() if self.versions(product))
 
     def versions(self, product: str) -> tuple[BundleRef, ...]:
-        """The product's usable bundles, newest first; empty for an unknown product."""
+        """Return the product's usable bundles, newest first; empty for an unknown product."""
         return tuple(ref for ref in self._layers.sound(product) if ref.calibrated)
 
     def drafts(self) -> tuple[BundleRef, ...]:
-        """Every product's bundles that wait for their calibration: sound, but without thresholds of no use yet."""
+        """Return every product's bundles that are not calibrated yet: without thresholds they give no verdict."""
         products = self._layers.products()
         return tuple(ref for product in products for ref in self._layers.sound(product) if not ref.calibrated)
 
     def problems(self) -> tuple[StoreProblem, ...]:
-        """Everything that is left out of the listings."""
-        found = self._layers.stray()
+        """Return everything that is left out of the listings, and why."""
+        problems = self._layers.stray()
         for product in self._layers.products():
-            found.extend(entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem))
-            found.extend(self._layers.shadowed(product))
+            problems.extend(entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem))
+            problems.extend(self._layers.shadowed(product))
             try:
                 self.state(product)
             except BadProductState as error:
-                found.append(StoreProblem(self._folder(product), str(error)))
-        return tuple(found)
+                problems.append(StoreProblem(self._folder(product), str(error)))
+        return tuple(problems)
 
     def resolve(self, product: str, version: str | None = None) -> BundleRef:
-        """One bundle: of this version, or the active one, which is the newest where nobody has chosen.
+        """Return one bundle: of this version, or the active one, which is the newest unless another was activated.
 
         A chosen version that broke is never replaced by another one silently; a version that is asked for by name may
         be one that is not calibrated yet.
@@ -82,25 +91,32 @@ class Store:
             BadProductState: if the product's state cannot be read.
             NotCalibrated: if the product has nothing but bundles without thresholds.
         """
-        wanted = version if version is not None else self.state(_checked(product, ProductNotInStore)).active
-        if wanted is not None:
-            return self._exactly(_checked(product, ProductNotInStore), _checked(wanted, VersionNotInStore))
+        chosen = version if version is not None else self.state(_checked(product, ProductNotInStore)).active
+        if chosen is not None:
+            return self._find(_checked(product, ProductNotInStore), _checked(chosen, VersionNotInStore))
         if refs := self.versions(product):
             return refs[0]
         raise self._unknown(product)
 
     def thresholds(self, ref: BundleRef) -> VerdictThresholds:
-        """The thresholds in force for a bundle: its calibration's, unless overridden; NotCalibrated without."""
+        """Return the thresholds in force for a bundle: its calibration's, unless overridden.
+
+        Raises:
+            NotCalibrated: if it has none.
+            BadProductState: if the product's state cannot be read.
+        """
         return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
 
     def gated(self, ref: BundleRef) -> bool:
-        """Whether the bundle's quality gate is asked: it has one, and nobody has switched the product's off."""
+        """Return whether the bundle has a quality gate, and the product's is not switched off."""
         return ref.manifest.gate is not None and self.state(ref.product).gate_on
 
     def publish(self, folder: Path) -> BundleRef:
-        """Verifies a bundle and adds it, in one step; what is there already is left as it is.
+        """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
 
-        BundleError if the bundle is unsound or unsigned, BundleExists if its version is taken by another one.
+        Raises:
+            BundleExists: if its version is taken by another bundle.
+            BundleError: if it is broken, or not signed where signatures are needed.
         """
         manifest, hash_ = read_manifest(folder, self.keys)
         if self._shipped is not None:
@@ -116,7 +132,11 @@ class Store:
         return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest, self.keys)
 
     def state(self, product: str) -> ProductState:
-        """What was chosen for the product; revision 0 where nothing was."""
+        """Return the product's state; of revision 0 where nothing was changed yet.
+
+        Raises:
+            BadProductState: if it cannot be read.
+        """
         return read_state(self._folder(product), product)
 
     def activate(
@@ -129,9 +149,20 @@ class Store:
         at: datetime | None = None,
         revision: int | None = None,
     ) -> ProductState:
-        """Makes a version active after verifying every file; errors as in `resolve`, NotCalibrated, StateConflict.
+        """Make a version active, after verifying every file of it; return the product's new state.
 
-        `revision`: here and below, change the product only if it is at this one; else StateConflict.
+        Args:
+            product: its name.
+            version: to use from now on.
+            by: who changes it, for the history.
+            note: why, for the history.
+            at: the time of the change; None: now.
+            revision: change the product only if its state is at this one. So it is below, too.
+
+        Raises:
+            StateConflict: if the state is at another revision.
+            NotCalibrated: if the version has no thresholds.
+            StoreError: as `resolve`.
         """
         ref = self.resolve(product, version)
         self.thresholds(ref)
@@ -143,7 +174,12 @@ class Store:
     def roll_back(
         self, product: str, *, by: str, note: str = "", at: datetime | None = None, revision: int | None = None
     ) -> ProductState:
-        """Makes the version before the active one active again; NothingToRollBack if there was none."""
+        """Make the version before the active one active again; return the product's new state.
+
+        Raises:
+            NothingToRollBack: if no version was active before.
+            StoreError: as `activate`.
+        """
         if not self.versions(product):
             raise self._unknown(product)
         state = self._state_at(product, revision).roll_back(by=by, at=at or datetime.now(UTC), note=note)
@@ -162,7 +198,12 @@ class Store:
         at: datetime | None = None,
         revision: int | None = None,
     ) -> ProductState:
-        """Replaces a version's threshold overrides; BadProductState if review would lie above fail."""
+        """Replace a version's threshold overrides; return the product's new state.
+
+        Raises:
+            BadProductState: if review would lie above fail.
+            StoreError: as `activate`.
+        """
         ref = self.resolve(product, version)
         try:
             overrides.over(ref.manifest.thresholds)
@@ -187,7 +228,13 @@ class Store:
         at: datetime | None = None,
         revision: int | None = None,
     ) -> ProductState:
-        """Switches the product's quality gate; ProductNotInStore, BadProductState, StateConflict."""
+        """Switch the product's quality gate on or off; return the product's new state.
+
+        Raises:
+            ProductNotInStore: if the product has no usable bundle.
+            BadProductState: if its state cannot be read.
+            StateConflict: if the state is at another revision.
+        """
         if not self.versions(product):
             raise self._unknown(product)
         state = self._state_at(product, revision)
@@ -200,9 +247,9 @@ class Store:
     def _folder(self, product: str) -> Path:
         return self.root / _checked(product, ProductNotInStore)
 
-    def _exactly(self, product: str, version: str) -> BundleRef:
-        if (found := self._layers.find(product, version)) is not None:
-            return found
+    def _find(self, product: str, version: str) -> BundleRef:
+        if (ref := self._layers.find(product, version)) is not None:
+            return ref
         known = [ref.version for ref in self._layers.sound(product)]
         if not known:
             raise self._unknown(product)

@@ -15,7 +15,7 @@ import structlog
 from model_store.bundle import Bundle, open_bundle, read_manifest
 from model_store.errors import BadManifest, BrokenBundle, BundleError, HashMismatch, SymlinkFound
 from model_store.manifest import MANIFEST_NAME, Manifest, check_name
-from model_store.signing import NOBODY, TrustedKeys, signature_of
+from model_store.signing import NO_KEYS, TrustedKeys, signature_of
 from model_store.verification import check_files_present
 
 
@@ -28,16 +28,20 @@ class BundleRef:
     hash: str
     path: Path
     manifest: Manifest
-    keys: TrustedKeys = NOBODY
-    """Whose signature it needs."""
+    keys: TrustedKeys = NO_KEYS
+    """The keys one of which must have signed it."""
 
     @property
     def calibrated(self) -> bool:
-        """Whether it has thresholds, without which it gives no verdict."""
+        """Return whether it has thresholds, without which it gives no verdict."""
         return self.manifest.calibration is not None
 
     def open(self) -> Bundle:
-        """Verifies every file; BundleError if one is not what was published, or the bundle is another one by now."""
+        """Return the bundle, after verifying every file of it.
+
+        Raises:
+            BundleError: if a file is not what was published, or if the bundle is another one by now.
+        """
         bundle = open_bundle(self.path, self.keys)
         if bundle.hash != self.hash:
             raise HashMismatch(
@@ -51,7 +55,7 @@ class BundleRef:
 
 @dataclass(frozen=True)
 class StoreProblem:
-    """Something in the store that is not used, and why."""
+    """A bundle or folder of the store that is not used, and why."""
 
     path: Path
     reason: str
@@ -65,25 +69,29 @@ log = structlog.get_logger(__name__)
 class Layers:
     """The bundles of several folders, the upper layers first."""
 
-    def __init__(self, roots: tuple[Path, ...], keys: TrustedKeys = NOBODY) -> None:
-        """`keys`: whose signature each bundle needs, if any are named."""
+    def __init__(self, roots: tuple[Path, ...], keys: TrustedKeys = NO_KEYS) -> None:
+        """Bundles must be signed by one of `keys`, if there are any."""
         self._roots, self._keys = roots, keys
         self._manifests: dict[Path, tuple[tuple[Status | None, ...], Manifest, str]] = {}
         self._logged: set[StoreProblem] = set()
 
     def products(self) -> list[str]:
-        """Names of all products that have a folder, sorted."""
+        """Return the names of all products that have a folder, sorted."""
         return sorted({folder.name for layer in self._roots for folder in _named_folders(layer)})
 
     def sound(self, product: str) -> list[BundleRef]:
-        """Whatever is whole, calibrated or not, newest first."""
+        """Return the product's bundles that are not broken, calibrated or not, newest first."""
         # Upper layers overwrite lower ones; a broken bundle is not replaced by the one that it covers.
-        found = {entry.path.name: entry for entry in reversed(self.scan(product))}
-        whole = [entry for entry in found.values() if isinstance(entry, BundleRef)]
-        return sorted(whole, key=lambda ref: (_created_at(ref), ref.version), reverse=True)
+        visible = {entry.path.name: entry for entry in reversed(self.scan(product))}
+        sound = [entry for entry in visible.values() if isinstance(entry, BundleRef)]
+        return sorted(sound, key=lambda ref: (_created_at(ref), ref.version), reverse=True)
 
     def find(self, product: str, version: str) -> BundleRef | None:
-        """From the first layer that has it; BrokenBundle if that one cannot be used, None if no layer has it."""
+        """Return the bundle of the first layer that has it; None if no layer has it.
+
+        Raises:
+            BrokenBundle: if that one cannot be used.
+        """
         for layer in self._roots:
             if (folder := layer / product / version).exists() or folder.is_symlink():
                 try:
@@ -93,19 +101,19 @@ class Layers:
         return None
 
     def stray(self) -> list[StoreProblem]:
-        """Folders whose names no product and no version has."""
+        """Return the folders whose names no product and no version can have."""
         return [problem for layer in self._roots for problem in _stray_names(layer)]
 
     def scan(self, product: str) -> list[BundleRef | StoreProblem]:
-        """Every version in every layer, upper layers first."""
+        """Return every version in every layer, upper layers first; log each problem once."""
         if not _is_name(product):
             return []
-        found = [self._try(layer, folder) for layer in self._roots for folder in _named_folders(layer / product)]
-        for entry in found:
+        entries = [self._try(layer, folder) for layer in self._roots for folder in _named_folders(layer / product)]
+        for entry in entries:
             if isinstance(entry, StoreProblem) and entry not in self._logged:
                 self._logged.add(entry)
                 log.warning("bundle_ignored", path=str(entry.path), reason=entry.reason)
-        return found
+        return entries
 
     def _try(self, layer: Path, folder: Path) -> BundleRef | StoreProblem:
         try:
@@ -127,7 +135,10 @@ class Layers:
         return BundleRef(manifest.product, manifest.version, hash_, folder, manifest, self._keys)
 
     def _manifest(self, folder: Path) -> tuple[Manifest, str]:
-        """Parsed once per change of the file or its signature: the API resolves a product for every image."""
+        """Return the manifest and the bundle's hash.
+
+        They are parsed once per change of the file or its signature: the API resolves a product for every image.
+        """
         path = folder / MANIFEST_NAME
         if not path.exists():
             return read_manifest(folder, self._keys)  # raises the error that says so
@@ -138,7 +149,7 @@ class Layers:
         return cached[1], cached[2]
 
     def shadowed(self, product: str) -> Iterator[StoreProblem]:
-        """Bundles that a lower layer has under a version of an upper one, with other content."""
+        """Yield the bundles of lower layers that an upper one covers with other content under the same version."""
         used: dict[str, BundleRef | StoreProblem] = {}
         for entry in self.scan(product):
             upper = used.setdefault(entry.path.name, entry)
@@ -149,12 +160,12 @@ class Layers:
 
 
 def _status(path: Path) -> Status | None:
-    """What changes with a file; None if there is none."""
+    """Return times and numbers that change with a file; None if there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _created_at(ref: BundleRef) -> datetime:

@@ -1,4 +1,4 @@
-"""The three numbers that turn scores into verdicts and maps into regions. No torch."""
+"""Thresholds: the three numbers that turn scores into verdicts and maps into defect regions. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glad.settings import Frozen
 
 
 class Verdict(StrEnum):
-    """What to do with the part. Absence of a verdict is never `pass`."""
+    """The decision on a part. The absence of a verdict never means `pass`."""
 
     PASS = "pass"
     REVIEW = "review"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class VerdictThresholds(Frozen):
-    """From where on a part is `review`, is `fail`, and a pixel is defective."""
+    """The scores from which a part is `review` and `fail`, and the map value from which a pixel is defective."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -35,9 +35,10 @@ class VerdictThresholds(Frozen):
         return self
 
     def verdict(self, score: float) -> Verdict:
-        """`fail` at or above the fail threshold, `review` at or above the review threshold, else `pass`.
+        """Return `fail` at or above the fail threshold, `review` at or above the review threshold, else `pass`.
 
-        ValueError for a score that is not finite: it has no verdict.
+        Raises:
+            ValueError: if the score is not finite: it has no verdict.
         """
         if not math.isfinite(score):
             raise ValueError(f"score is {score}: no verdict can be given; fail the inspection instead")
@@ -46,10 +47,13 @@ class VerdictThresholds(Frozen):
         return Verdict.REVIEW if score >= self.review else Verdict.PASS
 
     def calibrate(self, score: float) -> float:
-        """s / (s + fail threshold) in [0, 1): monotone, 0.5 at the fail threshold. A score is never negative."""
+        """Return s / (s + fail threshold), in [0, 1): monotone, 0.5 at the fail threshold.
+
+        A score is never negative; a rounding error below 0 counts as 0.
+        """
         return max(score, 0.0) / (max(score, 0.0) + self.fail)
 
     @property
     def heatmap_top(self) -> float:
-        """Map value drawn in the hottest colour: twice the pixel threshold."""
+        """Return the map value that is drawn in the hottest colour: twice the pixel threshold."""
         return 2.0 * self.pixel

@@ -1,4 +1,4 @@
-"""What a bundle's files must be: there, named, of their size and hash, no links, JSON or safetensors. No torch.
+"""The checks of a bundle's files: present, named, of their size and hash, no links, JSON or safetensors. No torch.
 
 Each check raises the BundleError that says what is wrong, and returns nothing where all is well.
 """
@@ -31,7 +31,7 @@ REPUBLISH = "restore the bundle from where it was published, or publish it again
 
 
 def check_files_present(folder: Path, manifest: Manifest) -> None:
-    """Looks for every named file, and at its size: quick enough for a listing. Reads no content."""
+    """Check that every named file is there and of its size. Quick enough for a listing: reads no content."""
     for name, entry in manifest.files.items():
         path = folder / name
         _refuse_link(path.parent)
@@ -41,12 +41,12 @@ def check_files_present(folder: Path, manifest: Manifest) -> None:
 
 
 def check_component(folder: Path, component: Component) -> None:
-    """A component holds its configuration and its weights, both in the only formats that are ever read."""
-    wanted = {CONFIG_NAME, WEIGHTS_NAME[component.kind]}
+    """Check that a component holds its configuration and its weights, both in the only formats that are ever read."""
+    expected = {CONFIG_NAME, WEIGHTS_NAME[component.kind]}
     named = {Path(file).name for file in component.files}
-    for file in sorted(named - wanted):
+    for file in sorted(named - expected):
         raise foreign_file(folder / file, component.kind)
-    for file in sorted(wanted - named):
+    for file in sorted(expected - named):
         raise MissingFile(
             folder / file,
             expected=f"in the manifest: the {file} of a {component.kind}",
@@ -58,7 +58,7 @@ def check_component(folder: Path, component: Component) -> None:
 
 
 def foreign_file(path: Path, kind: Kind) -> ForeignFormat:
-    """The refusal of a file that has no place in a component of this kind."""
+    """Return the error for a file that has no place in a component of this kind."""
     return ForeignFormat(
         path,
         expected=f"only {CONFIG_NAME} and {WEIGHTS_NAME[kind]} in a {kind}",
@@ -84,7 +84,7 @@ def _check_config(path: Path) -> None:
 
 
 def _check_weights(path: Path, dtype: Dtype) -> None:
-    """Reads the safetensors header: a pickle under this name, or weights of another precision, are refused."""
+    """Read the safetensors header; refuse a pickle under this name, and weights of another precision."""
     size = path.lstat().st_size
     with path.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
@@ -110,10 +110,10 @@ def _check_weights(path: Path, dtype: Dtype) -> None:
 
 
 def refuse_unknown(folder: Path, manifest: Manifest) -> None:
-    """Nothing may lie in a bundle that its manifest does not name, and no link.
+    """Refuse every file or folder in a bundle that its manifest does not name, and every link.
 
-    But for the manifest's signature, and for what engines made of the bundle, in `engines/`: that has manifests of its
-    own, see `model_store.engines.export_manifest`.
+    Allowed beside them are the manifest's signature and the exports in `engines/`, which have manifests of their own:
+    see `model_store.engines.export_manifest`.
     """
     files = {MANIFEST_NAME, MANIFEST_NAME + SUFFIX, *manifest.files}
     for path in _walk(folder):
@@ -139,7 +139,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def check_hash(path: Path, found: FileEntry, expected: FileEntry) -> None:
-    """A file is what the manifest says, to the byte."""
+    """Check that a file is what the manifest says, to the byte."""
     if found != expected:
         raise HashMismatch(
             path,
@@ -160,7 +160,7 @@ def _refuse_link(path: Path) -> None:
 
 
 def require_file(path: Path, expected: str, fix: str) -> None:
-    """A file of its own is there; `expected` and `fix` are told where it is not."""
+    """Check that a file is there, and no link; `expected` and `fix` are for the error if it is not."""
     _refuse_link(path)
     if not path.exists():
         raise MissingFile(path, expected=expected, found="nothing", fix=fix)
@@ -169,7 +169,11 @@ def require_file(path: Path, expected: str, fix: str) -> None:
 
 
 def read_json_bytes(path: Path, refusal: type[BundleError]) -> bytes:
-    """The content of a JSON file, or `refusal` where it is too large to be one."""
+    """Return the content of a JSON file.
+
+    Raises:
+        BundleError: of the class `refusal`, if the file is too large to be one.
+    """
     if (size := path.lstat().st_size) > MAX_JSON_BYTES:
         raise refusal(path, expected=f"at most {MAX_JSON_BYTES} bytes", found=f"{size} bytes", fix="publish it again")
     return path.read_bytes()

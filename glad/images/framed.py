@@ -1,4 +1,4 @@
-"""An image under its framing: what each of its lanes starts from, cut when it is needed. No torch."""
+"""An image under its framing: the model input of each of its tiles, cut when it is needed. No torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from glad.settings.method import MethodSettings
 
 
 class NothingCounts(ValueError):
-    """An image of which the zones leave nothing to inspect."""
+    """The zones leave nothing of the image to inspect."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
-    """What one lane starts from."""
+    """The input of one lane: a square model image, its noise and its masks."""
 
     picture: Pixels
     """(side, side, 3) uint8."""
@@ -29,27 +29,27 @@ class ModelInput:
     noise: NDArray[np.float32]
     """(C, h, w), of this image and tile."""
     inspected_pixels: NDArray[np.bool_]
-    """(side, side): false on padding, and where zones let nothing count."""
+    """(side, side): false on padding, and where the zones leave nothing to inspect."""
     inspected_patches: NDArray[np.bool_]
-    """(h, w): true where any pixel counts, so that no edge goes unseen."""
+    """(h, w): true where any pixel is inspected, so that no edge goes unseen."""
 
 
 @dataclass(frozen=True, eq=False)
 class FramedImage:
-    """An upright original and where its squares lie. Holds the original once, and no square."""
+    """An upright original and where its tiles lie. Holds the original once, and no tile's pixels."""
 
     pixels: Pixels
     layout: TileLayout
     inspected_mask: NDArray[np.bool_]
-    """(rows, columns) of the plane."""
+    """(rows, columns) of the plane: true where the image shows and its zones are inspected."""
     tiles: tuple[Tile, ...]
-    """Those of which anything counts, each a lane: at least one."""
+    """Those of which anything is inspected, each a lane: at least one."""
     latent_shape: tuple[int, int, int]
     digest: bytes
     """Of the pixels, for the noise."""
 
     def model_input(self, tile: Tile) -> ModelInput:
-        """Cut a tile, and draw its noise."""
+        """Return the model input of a tile: its pixels, its noise and what of it is inspected."""
         side = self.layout.side
         picture = self.layout.tile_pixels(self.pixels, tile)
         inspected_mask = self.inspected_mask[self.layout.span(tile)]
@@ -63,9 +63,16 @@ class FramedImage:
 
 
 def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int, int]) -> FramedImage:
-    """Upright RGB (H, W, 3) -> its layout under the settings, for latents (C, h, w).
+    """Return an image under the settings' framing.
 
-    NothingCounts where zones leave no pixel of an image of this size; PlaneTooLarge: see `lay_out`.
+    Args:
+        pixels: upright RGB, (H, W, 3) uint8.
+        settings: those of its product.
+        latent_shape: (C, h, w) of one tile's latent.
+
+    Raises:
+        NothingCounts: if the zones leave no pixel of an image of this size.
+        PlaneTooLarge: as `lay_out`.
     """
     height, width = pixels.shape[:2]
     layout = lay_out(width, height, settings)

@@ -1,4 +1,4 @@
-"""The tiles of an image put together as a picture of bounded size. NumPy and Pillow; no torch."""
+"""The pictures of an image's tiles put together as one picture of bounded size. NumPy and Pillow; no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ LONGEST_PX = 2048
 
 
 def reduction(rows: int, columns: int) -> int:
-    """By which whole factor a plane is reduced to make a picture of it."""
+    """Return the whole factor by which a plane is reduced to make a picture of it."""
     return -(-max(rows, columns) // LONGEST_PX)
 
 
 def reduced(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map (H, W) at most `LONGEST_PX` long: each pixel the largest of the block that it stands for, so that no peak
-    is lost."""
+    """Return a map (H, W) at most `LONGEST_PX` long.
+
+    Each pixel is the largest of the block that it stands for, so that no peak is lost.
+    """
     by = reduction(*values.shape)
     if by == 1:
         return values
@@ -29,7 +31,7 @@ def reduced(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Mosaic:
-    """A picture of the plane that grows tile by tile. Each shows up to the middle of its overlap with the next."""
+    """A picture of the plane that grows tile by tile; each is drawn up to the middle of its overlap with the next."""
 
     def __init__(self, layout: TileLayout) -> None:
         rows, columns = layout.placement.rows, layout.placement.columns
@@ -37,7 +39,7 @@ class Mosaic:
         self._canvas = np.zeros((-(-rows // self._by), -(-columns // self._by), 3), dtype=np.uint8)
 
     def add(self, tile: Tile, square: Pixels) -> None:
-        """Put a tile's square (side, side, 3) in its place."""
+        """Draw a tile's pixels (side, side, 3) in their place."""
         column, row = tile.index % len(self._layout.xs), tile.index // len(self._layout.xs)
         left, right = self._own(self._layout.xs, column)
         top, bottom = self._own(self._layout.ys, row)
@@ -50,7 +52,7 @@ class Mosaic:
         return self._canvas
 
     def _own(self, starts: tuple[int, ...], index: int) -> tuple[int, int]:
-        """First and end pixel, in the picture, of what a tile shows along one axis."""
+        """Return the first and the end pixel, in the picture, of the part of a tile that is drawn along one axis."""
         side = self._layout.side
         first = 0 if index == 0 else (starts[index] + starts[index - 1] + side) // 2 // self._by
         last = index == len(starts) - 1

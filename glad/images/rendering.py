@@ -1,4 +1,4 @@
-"""Heatmap, overlay, mask and contact sheet as arrays. NumPy and Pillow; no torch.
+"""Pictures of an anomaly map as arrays: heatmap, overlay, mask, contact sheet; and its defect regions. No torch.
 
 One fixed scale for every picture of a product: the same map value always has the same colour.
 """
@@ -30,7 +30,7 @@ INK = (40, 40, 40)
 
 @lru_cache(maxsize=1)
 def colour_scale() -> Pixels:
-    """(256, 3) uint8: `COLOURS` joined by straight lines in sRGB and spaced so that CIE lightness rises evenly."""
+    """Return the scale (256, 3) uint8: `COLOURS` joined by lines in sRGB, spaced so that CIE lightness rises evenly."""
     fine = np.linspace(0, len(COLOURS) - 1, 4096)
     points = np.array(COLOURS, dtype=np.float64)
     line = np.stack([np.interp(fine, np.arange(len(COLOURS)), points[:, channel]) for channel in range(3)], axis=1)
@@ -43,7 +43,7 @@ def colour_scale() -> Pixels:
 
 
 def lightness(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB (..., 3) in 0 ... 255 -> CIE L*, 0 ... 100."""
+    """Return the CIE lightness L*, 0 ... 100, of sRGB colours (..., 3) in 0 ... 255."""
     share = colours / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
@@ -53,28 +53,35 @@ def lightness(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     return light
 
 
-def heatmap(found: Map, top: float) -> Pixels:
-    """A map (H, W) -> its colours (H, W, 3); 0 is the coldest, `top` and all above the hottest, and so is NaN."""
-    coloured: Pixels = colour_scale()[np.rint(_heat(found, top) * 255).astype(np.intp)]
+def heatmap(anomaly_map: Map, top: float) -> Pixels:
+    """Return the colours (H, W, 3) of a map (H, W): 0 is the coldest; `top`, all above it and NaN are the hottest."""
+    coloured: Pixels = colour_scale()[np.rint(_heat(anomaly_map, top) * 255).astype(np.intp)]
     return coloured
 
 
-def mask(found: Map, threshold: float) -> Pixels:
-    """A map (H, W) -> (H, W) uint8: 255 at or above the threshold, else 0. NaN counts as above."""
-    above: Pixels = np.where(found < threshold, 0, 255).astype(np.uint8)
+def mask(anomaly_map: Map, threshold: float) -> Pixels:
+    """Return the mask (H, W) uint8 of a map (H, W): 255 at or above the threshold, else 0. NaN counts as above."""
+    above: Pixels = np.where(anomaly_map < threshold, 0, 255).astype(np.uint8)
     return above
 
 
-def overlay(pixels: Pixels, found: Map, top: float, alpha: float = 0.6, *, threshold: float | None = None) -> Pixels:
-    """The picture of a part with what is wrong on it, to be grasped in a second.
+def overlay(
+    pixels: Pixels, anomaly_map: Map, top: float, alpha: float = 0.6, *, threshold: float | None = None
+) -> Pixels:
+    """Return the picture of a part with its anomalies drawn on it, (H, W, 3) uint8.
 
-    pixels: (H, W, 3) uint8; found: a map of the same scene, resized bilinearly where its size differs -> (H, W, 3). The
-    part turns grey and stays readable, heat lies on it the more opaque the hotter (`alpha` at the hottest), and a
-    contour runs around every region at or above the threshold, outside of it, so that it never hides the defect.
-    Default threshold: half of `top`, as calibration puts it.
+    The part turns grey and stays readable; heat lies on it, the more opaque the hotter; a contour runs around every
+    region at or above the threshold, outside of it, so that it never hides the defect.
+
+    Args:
+        pixels: of the part, (H, W, 3) uint8.
+        anomaly_map: of the same scene, (H, W); resized bilinearly if its size differs.
+        top: the map value of the hottest colour.
+        alpha: opacity at the hottest, 0 ... 1.
+        threshold: map value from which a contour is drawn; None: half of `top`, as calibration puts it.
     """
     height, width = pixels.shape[:2]
-    fitted = _resized(found, width, height)
+    fitted = _resized(anomaly_map, width, height)
     heat = _heat(fitted, top)[:, :, None]
     opacity = alpha * heat
     mixed = _muted(pixels) * (1 - opacity) + heatmap(fitted, top) * opacity
@@ -85,9 +92,16 @@ def overlay(pixels: Pixels, found: Map, top: float, alpha: float = 0.6, *, thres
 def contact_sheet(
     rows: Sequence[Sequence[Pixels]], *, cell: int = 192, gap: int = 8, titles: Sequence[str] = ()
 ) -> Pixels:
-    """Pictures in rows -> one picture. Each (H, W, 3) or (H, W) uint8 fits its square cell and keeps its aspect.
+    """Return pictures in rows as one picture. Each fits its square cell and keeps its aspect.
 
-    titles: one per column, written above. ValueError without any picture.
+    Args:
+        rows: pictures (H, W, 3) or (H, W) uint8.
+        cell: side of a cell, in pixels.
+        gap: between cells, in pixels.
+        titles: one per column, written above.
+
+    Raises:
+        ValueError: if there is no picture.
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
@@ -107,30 +121,30 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _heat(found: Map, top: float) -> NDArray[np.float32]:
-    """A map -> 0 ... 1; ValueError unless top is positive."""
+def _heat(anomaly_map: Map, top: float) -> NDArray[np.float32]:
+    """Return a map as heat, 0 ... 1; `top` must be positive."""
     if not top > 0:
         raise ValueError(f"top is {top}; it must be positive: twice the pixel threshold")
-    heat: NDArray[np.float32] = np.clip(np.nan_to_num(found.astype(np.float32), nan=top, posinf=top) / top, 0, 1)
+    heat: NDArray[np.float32] = np.clip(np.nan_to_num(anomaly_map.astype(np.float32), nan=top, posinf=top) / top, 0, 1)
     return heat
 
 
-def _resized(found: Map, width: int, height: int) -> Map:
-    if found.shape == (height, width):
-        return found
-    return np.array(Image.fromarray(found.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+def _resized(anomaly_map: Map, width: int, height: int) -> Map:
+    if anomaly_map.shape == (height, width):
+        return anomaly_map
+    return np.array(Image.fromarray(anomaly_map.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _muted(pixels: Pixels) -> NDArray[np.float32]:
-    """The picture a little darker and with most of its colour taken out, so that heat stands out from bright metal."""
+    """Return the picture a little darker and with little colour, so that heat stands out from bright metal."""
     levels = pixels.astype(np.float32)
     grey = levels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.asarray(0.82 * (0.35 * levels + 0.65 * grey[:, :, None]), dtype=np.float32)
 
 
 def _outlined(pixels: Pixels, above: Pixels) -> Pixels:
-    """A cyan line with a dark halo around the white areas of `above`; its width follows the picture's size."""
-    width = max(1, round(max(above.shape) / 256))
+    """Return the picture with a cyan line and a dark halo around the white areas of `above`."""
+    width = max(1, round(max(above.shape) / 256))  # follows the picture's size
     line = _grown(above, width)
     halo = _grown(line, width)
     outlined = pixels.copy()
@@ -140,7 +154,7 @@ def _outlined(pixels: Pixels, above: Pixels) -> Pixels:
 
 
 def _grown(area: Pixels, by: int) -> Pixels:
-    """White areas of (H, W) grown by so many pixels on all sides.
+    """Return the white areas of (H, W) grown by so many pixels on all sides.
 
     One axis after the other: Pillow's MaxFilter does the same a hundred times slower.
     """
@@ -168,21 +182,24 @@ class DefectRegion:
 
 
 def defect_regions(
-    found: NDArray[np.float32], threshold: float, placement: Placement | None = None
+    anomaly_map: NDArray[np.float32], threshold: float, placement: Placement | None = None
 ) -> list[DefectRegion]:
-    """Connected areas (diagonals too) of a map (H, W) at or above the threshold, the highest peak first.
+    """Return the connected areas (diagonals too) of a map at or above the threshold, the highest peak first.
 
-    With the placement whose `restore` made the map, boxes and areas are in pixels of the upright original; else in the
-    map's.
+    Args:
+        anomaly_map: (H, W).
+        threshold: map value from which a pixel is defective.
+        placement: the one whose `restore` made the map; boxes and areas are then in pixels of the upright original.
+            None: they are in pixels of the map.
     """
     from scipy import ndimage  # here: the API draws heatmaps too, and its installation has no SciPy
 
-    labels, _ = ndimage.label(found >= threshold, structure=np.ones((3, 3), dtype=np.int8))
+    labels, _ = ndimage.label(anomaly_map >= threshold, structure=np.ones((3, 3), dtype=np.int8))
     regions = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == index
         box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        area, peak = int(inside.sum()), float(found[rows, columns][inside].max())
+        area, peak = int(inside.sum()), float(anomaly_map[rows, columns][inside].max())
         if placement is not None:
             box, area = placement.to_original(box), placement.area_in_original(area)
         regions.append(DefectRegion(box, area, peak))

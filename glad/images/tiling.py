@@ -1,4 +1,4 @@
-"""Which square model images an original becomes under a framing, and what each of them shows. No torch."""
+"""The square model images ("tiles") that an original becomes under its framing, and what zones inspect. No torch."""
 
 from __future__ import annotations
 
@@ -19,43 +19,45 @@ MAX_PLANE_PIXELS = 64_000_000
 
 
 class PlaneTooLarge(ValueError):
-    """Tiles so much enlarged that their common map would not fit the memory."""
+    """The tiles are enlarged so much that their common map would not fit the memory."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One square of a layout."""
+    """One square of a layout. An image that is not tiled is one tile."""
 
     index: int
     """Row by row from the top left; part of the noise's seed."""
     x: int
     """Its first column in the plane."""
     y: int
+    """Its first row."""
 
 
 @dataclass(frozen=True)
 class TileLayout:
-    """The squares of one original, and the plane that they cover together."""
+    """The tiles of one original, and the plane that they cover together."""
 
     side: int
-    """Of a square, in pixels."""
+    """Of a tile, in pixels of the model image."""
     placement: Placement
     """Where the original lies in the plane."""
     xs: tuple[int, ...]
-    """First columns of the squares, ascending; every one meets every row."""
+    """First columns of the tiles, ascending; there is a tile at every pair of column and row."""
     ys: tuple[int, ...]
+    """First rows of the tiles, ascending."""
     via: int | None = None
     """The side to which the original is stretched before all else."""
     how: Image.Resampling = Image.Resampling.LANCZOS
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
-        """The squares, row by row."""
+        """Return the tiles, row by row."""
         places = [(x, y) for y in self.ys for x in self.xs]
         return tuple(Tile(index, x, y) for index, (x, y) in enumerate(places))
 
     def tile_pixels(self, pixels: Pixels, tile: Tile) -> Pixels:
-        """What a tile shows of the upright original (H, W, 3): (side, side, 3), padding included."""
+        """Return the pixels of a tile, (side, side, 3) with its padding, cut from the upright original (H, W, 3)."""
         place = self.placement
         top, bottom = max(tile.y, place.top), min(tile.y + self.side, place.top + place.content_height)
         left, right = max(tile.x, place.left), min(tile.x + self.side, place.left + place.content_width)
@@ -72,11 +74,11 @@ class TileLayout:
         return padded(content, self.side, inside)
 
     def span(self, tile: Tile) -> tuple[slice, slice]:
-        """A tile's rows and columns in the plane."""
+        """Return a tile's rows and columns in the plane."""
         return slice(tile.y, tile.y + self.side), slice(tile.x, tile.x + self.side)
 
     def inspected_mask(self, zones: Zones) -> NDArray[np.bool_]:
-        """(rows, columns) of the plane: true where the image shows and its zones let it count."""
+        """Return the mask (rows, columns) of the plane: true where the image shows and its zones are inspected."""
         inspected_mask = self.placement.valid_pixels()
         if not zones.everywhere:
             place = self.placement
@@ -85,7 +87,11 @@ class TileLayout:
 
 
 def lay_out(width: int, height: int, settings: MethodSettings) -> TileLayout:
-    """The layout of an original of this size. PlaneTooLarge for tiles that would be enlarged beyond all measure."""
+    """Return the layout of an original of this size, in pixels, under the settings' framing.
+
+    Raises:
+        PlaneTooLarge: if the plane of all tiles has more than `MAX_PLANE_PIXELS`.
+    """
     side = settings.resolution
     match settings.framing:
         case Letterbox():
@@ -97,7 +103,7 @@ def lay_out(width: int, height: int, settings: MethodSettings) -> TileLayout:
 
 
 def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> TileLayout:
-    """The whole image at the scale at which a tile fills a square, cut into squares.
+    """Return the layout of the whole image at the scale at which a tile fills a model image.
 
     The plane is whole steps of `unit` wide and high, so that tiles meet at whole pixels of the scoring resolution too;
     an image smaller than a tile is padded, not enlarged to it.
@@ -116,7 +122,7 @@ def _tiled(width: int, height: int, side: int, tiles: Tiles, unit: int) -> TileL
 
 
 def _starts(length: int, side: int, overlap: int, unit: int) -> tuple[int, ...]:
-    """Where squares begin that cover a length, the first at 0 and the last ending with it, evenly spread between."""
+    """Return where tiles begin along a line: the first at 0, the last ending with the line, evenly spread between."""
     if length == side:
         return (0,)
     count = math.ceil((length - overlap) / (side - overlap))
@@ -128,21 +134,21 @@ def _whole(pixels: Pixels) -> tuple[float, float, float, float]:
 
 
 def zone_mask(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
-    """(height, width): true where an original drawn at this size counts.
+    """Return the mask (height, width) of the zones drawn at this size: true where an image is inspected.
 
-    A pixel belongs to a polygon that covers its centre or touches it with its outline; it is ignored by the mask when
-    more than half of it is.
+    A pixel belongs to a polygon that covers its centre or touches it with its outline; it is ignored by `ignore_mask`
+    if more than half of it is white there.
     """
-    shown = _filled(zones.include, width, height) if zones.include else np.ones((height, width), dtype=np.bool_)
-    shown &= ~_filled(zones.ignore, width, height)
+    inspected = _filled(zones.include, width, height) if zones.include else np.ones((height, width), dtype=np.bool_)
+    inspected &= ~_filled(zones.ignore, width, height)
     if zones.ignore_png is not None:
         white = decode_image(zones.ignore_png).pixels[:, :, 0] > 127
-        shown &= np.asarray(Image.fromarray(white).convert("L").resize((width, height), Image.Resampling.BOX)) < 128
-    return shown
+        inspected &= np.asarray(Image.fromarray(white).convert("L").resize((width, height), Image.Resampling.BOX)) < 128
+    return inspected
 
 
 def _filled(polygons: Iterable[Polygon], width: int, height: int) -> NDArray[np.bool_]:
-    """(height, width): true inside any of the polygons."""
+    """Return the mask (height, width) of the polygons: true inside any of them."""
     image = Image.new("1", (width, height))
     draw = ImageDraw.Draw(image)
     for polygon in polygons:  # Pillow's whole numbers are the middles of pixels

@@ -1,4 +1,4 @@
-"""Whether an image is fit for inspection: its measures beside its product's limits. NumPy; no torch."""
+"""The check of the quality gate: an image's measures beside its product's limits. NumPy; no torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from glad.quality_gate.limits import VIEW_SIDE, Check, QualityGate, Unfit
 from glad.quality_gate.measure import LightMeasures, QualityMeasures, likeness
 
 MOSTLY = 0.5
-"""From this share of black or of white on it is the light that fails, whatever may lie in front of the camera."""
+"""From this share of black or of white on the light alone is reported: nothing else can be seen."""
 
 
 def find_unfit(gate: QualityGate, measured: QualityMeasures) -> tuple[Unfit, ...]:
-    """Why this image is unfit, what to put right first; () for one that is fit.
+    """Return why this image is unfit, what to put right first; () if it is fit.
 
-    Whether a part is sharp is asked only where it is there and lit, and whether it is there only where enough can be
-    seen: one fault is told as one.
+    Sharpness is checked only where the part is there and lit, and its presence only where enough can be seen: so one
+    fault is reported once.
     """
     light = tuple(_light(gate, measured.light))
     if light and max(measured.light.black_share, measured.light.white_share) >= MOSTLY:
@@ -43,13 +43,13 @@ def _light(gate: QualityGate, light: LightMeasures) -> Iterator[Unfit]:
 
 
 def _part(gate: QualityGate, measured: QualityMeasures) -> Iterator[Unfit]:
-    found = likeness(measured.view, _expected(gate))
-    if gate.likeness is not None and found < gate.likeness:
+    correlation = likeness(measured.view, _expected(gate))
+    if gate.likeness is not None and correlation < gate.likeness:
         detail = (
-            f"no part, or another one: likeness to good images {found:.2f}, at least {gate.likeness:.2f}: "
+            f"no part, or another one: likeness to good images {correlation:.2f}, at least {gate.likeness:.2f}: "
             "check the part, its place and the product that is chosen"
         )
-        yield Unfit(Check.NO_PART, "likeness", found, gate.likeness, detail)
+        yield Unfit(Check.NO_PART, "likeness", correlation, gate.likeness, detail)
 
 
 def _focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
@@ -59,5 +59,5 @@ def _focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
 
 
 def _expected(gate: QualityGate) -> NDArray[np.float32]:
-    """The view of good images: (VIEW_SIDE, VIEW_SIDE), 0 ... 255."""
+    """Return the view of good images: (VIEW_SIDE, VIEW_SIDE), 0 ... 255."""
     return np.frombuffer(gate.view_levels, dtype=np.uint8).reshape(VIEW_SIDE, VIEW_SIDE).astype(np.float32)

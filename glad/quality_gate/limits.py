@@ -1,7 +1,7 @@
 """The quality gate: which images are fit for inspection, by limits that good images set. Plain data, as stored.
 
-An image that is too dark, too bright, blurred or without the part is for people to look at: its score would mean
-nothing. docs/quality-gate.md tells how the limits are found and what they catch.
+An image that is too dark, too bright, blurred or without the part is left to people: its score would mean nothing.
+docs/quality-gate.md says how the limits are found and what they catch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VIEW_SIDE = 48
 
 
 class Check(StrEnum):
-    """Why an image is not inspected."""
+    """The reasons for which an image is not inspected."""
 
     NO_PART = "no_part"
     TOO_DARK = "too_dark"
@@ -71,5 +71,5 @@ class QualityGate(Frozen):
 
     @property
     def view_levels(self) -> bytes:
-        """`view` decoded, row by row."""
+        """Return `view` decoded, row by row."""
         return base64.b64decode(self.view)

@@ -1,6 +1,6 @@
-"""What the quality gate measures of an image: its light, its sharpness, and what is to be seen. No torch.
+"""The measures of the quality gate: an image's light, its sharpness, and a small view of what it shows. No torch.
 
-Light and view are those of the whole image at a small fixed size, sharpness that of the squares that the models see: so
+Light and view are those of the whole image at a small fixed size, sharpness that of the tiles that the models see: so
 the camera's resolution matters as little as it does to the score. What zones ignore is not measured.
 """
 
@@ -25,11 +25,29 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 BLACK, WHITE = 8, 247
 """Grey levels up to which, and from which, nothing can be told apart: noise and JPEG leave no pure 0 or 255."""
+LIGHT_SIDE = 128
+"""Longer side at which light is measured, in pixels."""
+MOST_SHIFT = 3
+"""Pixels of a view that a part may lie aside, along each axis: 6 % of the longer side."""
+LEAST_CONTRAST = 0.5
+"""Standard deviation, in grey levels, below which there is only rounding."""
+MOST_TILES = 16
+"""Of an image of many tiles so many, evenly spread, are measured for sharpness."""
+SIGMA = 0.7
+"""Of the Gaussian that precedes sharpness, in pixels."""
+REACH = 2
+"""Taps of that Gaussian on either side of the middle."""
+
+_SHIFTS = range(2 * MOST_SHIFT + 1)
+_TAPS = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SIGMA) ** 2)
+_KERNEL = (_TAPS / _TAPS.sum()).astype(np.float32)
+_WHOLE = 1 - 1e-4
+"""Above this smoothed share every pixel under the kernel is inspected."""
 
 
 @dataclass(frozen=True)
 class LightMeasures:
-    """Of the pixels that count."""
+    """The light of the pixels that are inspected."""
 
     brightness: float
     """Mean grey, 0 ... 255."""
@@ -39,31 +57,9 @@ class LightMeasures:
     """0 ... 1: at least `WHITE`."""
 
 
-def grey_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) -> (H, W), 0 ... 255."""
-    return np.asarray(pixels.astype(np.float32) @ LUMA)
-
-
-def measure_light(grey: NDArray[np.float32], inspected_mask: NDArray[np.bool_]) -> LightMeasures:
-    """grey, counted: (H, W) each; something must count. The mean and both tails of the grey histogram."""
-    levels = grey[inspected_mask]
-    return LightMeasures(float(levels.mean()), float((levels <= BLACK).mean()), float((levels >= WHITE).mean()))
-
-
-LIGHT_SIDE = 128
-"""Longer side at which light is measured, in pixels."""
-MOST_SHIFT = 3
-"""Pixels of a view that a part may lie aside, along each axis: 6 % of the longer side."""
-LEAST_CONTRAST = 0.5
-"""Standard deviation, in grey levels, below which there is only rounding."""
-_SHIFTS = range(2 * MOST_SHIFT + 1)
-MOST_SQUARES = 16
-"""Of an image of many tiles, evenly spread, are measured for sharpness."""
-
-
 @dataclass(frozen=True, eq=False)
 class View:
-    """An image so small that it only shows what it is of."""
+    """An image so small that it only shows which part it is of."""
 
     grey: NDArray[np.float32]
     """(VIEW_SIDE, VIEW_SIDE), 0 ... 255, letterboxed."""
@@ -72,26 +68,45 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class QualityMeasures:
-    """One image's measures."""
+    """The measures of one image."""
 
     light: LightMeasures
     sharpness: float
-    """Cycles per pixel of the model image: see `glad.quality_gate.measure`."""
+    """Cycles per pixel of the model image: see `sharpness`."""
     view: View
 
 
 def measure_quality(pixels: Pixels, settings: MethodSettings) -> QualityMeasures:
-    """Upright RGB (H, W, 3) under its bundle's framing and zones -> its measures. PlaneTooLarge: see `lay_out`."""
+    """Return the measures of upright RGB (H, W, 3) under its bundle's framing and zones.
+
+    Raises:
+        PlaneTooLarge: as `glad.images.tiling.lay_out`.
+    """
     zones = settings.zones
-    return QualityMeasures(_light(pixels, zones), sharpness(_squares(pixels, settings)), _view(pixels, zones))
+    return QualityMeasures(_light(pixels, zones), sharpness(_grey_tiles(pixels, settings)), _view(pixels, zones))
+
+
+def grey_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the grey levels (H, W), 0 ... 255, of RGB (H, W, 3)."""
+    return np.asarray(pixels.astype(np.float32) @ LUMA)
+
+
+def measure_light(grey: NDArray[np.float32], inspected_mask: NDArray[np.bool_]) -> LightMeasures:
+    """Return the mean and both tails of the grey histogram. Both (H, W); at least one pixel must be inspected."""
+    levels = grey[inspected_mask]
+    return LightMeasures(float(levels.mean()), float((levels <= BLACK).mean()), float((levels >= WHITE).mean()))
 
 
 def likeness(view: View, expected: NDArray[np.float32]) -> float:
-    """The correlation, -1 ... 1, of what counts of a view with the expected one, the best over small shifts; 0 where
-    either shows nothing.
+    """Return the correlation, -1 ... 1, of a view with the expected one: the best over small shifts.
 
-    Normalised cross-correlation (J. P. Lewis, "Fast normalized cross-correlation", 1995): light and contrast cancel,
-    and so does the play of a fixture. Without shifts a part that lies 2 % aside looks as strange as one upside down.
+    It is 0 where either shows nothing. Normalised cross-correlation (J. P. Lewis, "Fast normalized cross-correlation",
+    1995): light and contrast cancel, and so does the play of a fixture. Without shifts a part that lies 2 % aside looks
+    as strange as one upside down.
+
+    Args:
+        view: only what is inspected of it takes part.
+        expected: (VIEW_SIDE, VIEW_SIDE), 0 ... 255.
     """
     size = VIEW_SIDE - 2 * MOST_SHIFT
     inner = expected[MOST_SHIFT:-MOST_SHIFT, MOST_SHIFT:-MOST_SHIFT]
@@ -102,10 +117,10 @@ def likeness(view: View, expected: NDArray[np.float32]) -> float:
 def _correlation(grey: NDArray[np.float32], expected: NDArray[np.float32], inspected_mask: NDArray[np.bool_]) -> float:
     if not inspected_mask.any():
         return 0.0
-    own, other = (values[inspected_mask] - values[inspected_mask].mean() for values in (grey, expected))
-    length, both = float(np.linalg.norm(own)), float(np.linalg.norm(own) * np.linalg.norm(other))
-    shown = length > LEAST_CONTRAST * len(own) ** 0.5
-    return float(own @ other) / both if shown and both > 0 else 0.0
+    centred, reference = (values[inspected_mask] - values[inspected_mask].mean() for values in (grey, expected))
+    length, both = float(np.linalg.norm(centred)), float(np.linalg.norm(centred) * np.linalg.norm(reference))
+    has_contrast = length > LEAST_CONTRAST * len(centred) ** 0.5
+    return float(centred @ reference) / both if has_contrast and both > 0 else 0.0
 
 
 def _light(pixels: Pixels, zones: Zones) -> LightMeasures:
@@ -125,33 +140,25 @@ def _view(pixels: Pixels, zones: Zones) -> View:
 
 
 def _inspected_mask(zones: Zones, width: int, height: int) -> NDArray[np.bool_]:
-    """(height, width): what counts; all of it where zones are too narrow to leave anything at this size."""
+    """Return the mask (height, width) of the zones; all true where they are too narrow to leave any pixel."""
     inspected_mask = zone_mask(zones, width, height)
     return inspected_mask if inspected_mask.any() else np.ones_like(inspected_mask)
 
 
-def _squares(pixels: Pixels, settings: MethodSettings) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Grey and what counts of the squares that models see; of many, some from all over the image."""
+def _grey_tiles(pixels: Pixels, settings: MethodSettings) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Yield grey and inspected mask of the tiles that the models see; of many, some from all over the image."""
     height, width = pixels.shape[:2]
     layout = lay_out(width, height, settings)
     inspected_mask = layout.inspected_mask(settings.zones)
     tiles = [tile for tile in layout.tiles if inspected_mask[layout.span(tile)].any()]
-    for place in np.linspace(0, len(tiles) - 1, min(len(tiles), MOST_SQUARES)).round().astype(int):
-        tile = tiles[place]
+    for index in np.linspace(0, len(tiles) - 1, min(len(tiles), MOST_TILES)).round().astype(int):
+        tile = tiles[index]
         yield grey_of(layout.tile_pixels(pixels, tile)), inspected_mask[layout.span(tile)]
-
-
-SIGMA = 0.7
-"""Of the Gaussian, in pixels."""
-REACH = 2
-_TAPS = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SIGMA) ** 2)
-_KERNEL = (_TAPS / _TAPS.sum()).astype(np.float32)
-_WHOLE = 1 - 1e-4
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Energy of the first and second differences along one axis, summed over so many places."""
+    """The energy of first and second differences along one axis, and how many each is summed over."""
 
     first: float = 0.0
     firsts: int = 0
@@ -168,38 +175,49 @@ class Detail:
 
     @property
     def frequency(self) -> float:
-        """Root mean square, in cycles per pixel; 0 where there is no detail at all."""
+        """Return the root mean square frequency, in cycles per pixel; 0 where there is no detail at all."""
         if self.first <= 0 or self.seconds == 0:
             return 0.0
         return float(np.sqrt((self.second / self.seconds) / (self.first / self.firsts)) / (2 * np.pi))
 
 
-def sharpness(squares: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> float:
-    """Cycles per pixel along the blurrier axis, of all squares together. Each: grey (H, W), what counts (H, W)."""
+def sharpness(tiles: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> float:
+    """Return the mean spatial frequency of all tiles together, in cycles per pixel along the blurrier axis.
+
+    A signal's mean squared frequency is the energy of its second derivative over that of its first (S. O. Rice,
+    "Mathematical analysis of random noise", 1945). Blur takes the high frequencies first, so it falls with every kind
+    of blur; light and contrast cancel. The variance of the Laplacian (Pech-Pacheco et al., 2000) falls with light as
+    well, and gradients over the image's own contrast (Tenengrad, Krotkov 1988) with the contrast of large areas:
+    docs/quality-gate.md compares them. A narrow Gaussian goes first, since noise is fine detail too. Of both directions
+    the lower one is returned: motion blurs only one.
+
+    Args:
+        tiles: per tile its grey levels (H, W) and its inspected mask (H, W).
+    """
     down, across = Detail(), Detail()
-    for grey, inspected_mask in squares:
-        soft, solid = _smoothed(grey), _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
-        down += _detail(soft, solid, 0)
-        across += _detail(soft, solid, 1)
+    for grey, inspected_mask in tiles:
+        smooth, inspected = _smoothed(grey), _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
+        down += _detail(smooth, inspected, 0)
+        across += _detail(smooth, inspected, 1)
     return min(down.frequency, across.frequency)
 
 
 def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W) -> (H - 2 REACH, W - 2 REACH): only where the kernel fits, so that no edge is made up."""
+    """Return (H, W) smoothed to (H - 2 REACH, W - 2 REACH): only where the kernel fits, so that no edge is made up."""
     height, width = (max(0, length - 2 * REACH) for length in values.shape)
     lines = sum(weight * values[k : k + height] for k, weight in enumerate(_KERNEL))
-    found: Any = sum(weight * np.asarray(lines)[:, k : k + width] for k, weight in enumerate(_KERNEL))
-    return np.asarray(found, dtype=np.float32)
+    smoothed: Any = sum(weight * np.asarray(lines)[:, k : k + width] for k, weight in enumerate(_KERNEL))
+    return np.asarray(smoothed, dtype=np.float32)
 
 
-def _detail(soft: NDArray[np.float32], solid: NDArray[np.bool_], axis: int) -> Detail:
-    """Differences all of whose pixels count."""
-    values, counts = (soft, solid) if axis == 0 else (soft.T, solid.T)
-    two = counts[1:] & counts[:-1]
+def _detail(smooth: NDArray[np.float32], inspected: NDArray[np.bool_], axis: int) -> Detail:
+    """Return the detail along an axis, of those differences all of whose pixels are inspected."""
+    values, mask = (smooth, inspected) if axis == 0 else (smooth.T, inspected.T)
+    two = mask[1:] & mask[:-1]
     three = two[1:] & two[:-1]
-    step = np.diff(values, axis=0)
-    bend = np.diff(step, axis=0)
-    return Detail(_energy(step, two), int(two.sum()), _energy(bend, three), int(three.sum()))
+    first = np.diff(values, axis=0)
+    second = np.diff(first, axis=0)
+    return Detail(_energy(first, two), int(two.sum()), _energy(second, three), int(three.sum()))
 
 
 def _energy(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float:

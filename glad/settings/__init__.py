@@ -1,4 +1,4 @@
-"""What a bundle sets of the method: schedule, score, framing, zones, and the published presets. Free of torch."""
+"""The settings of the method that a bundle stores: schedule, score, framing, zones; the published presets. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image of any size becomes square model images. No torch."""
+"""Framing, how an image of any size becomes square model images; zones, where on it defects count. No torch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Polygon(Frozen):
 
 
 class Zones(Frozen):
-    """Where defects count. What lies outside takes no part in trigger, score and regions, and is 0 in the map."""
+    """The areas that are inspected. All else takes no part in trigger, score and regions, and is 0 in the map."""
 
     include: tuple[Polygon, ...] = Field((), description="regions of interest; none: the whole image")
     ignore: tuple[Polygon, ...] = Field((), description="never inspected: a date code, a fixture")
@@ -71,7 +71,7 @@ class Zones(Frozen):
         content = _decoded(value)
         if not content.startswith(b"\x89PNG\r\n\x1a\n"):
             raise ValueError("ignore_mask is not the base64 of a PNG file: encode the file's bytes")
-        from glad.image_codec import ImageError, decode_image
+        from glad.image_codec import ImageError, decode_image  # here: settings alone need neither NumPy nor Pillow
 
         try:
             decode_image(content)
@@ -81,12 +81,12 @@ class Zones(Frozen):
 
     @property
     def ignore_png(self) -> bytes | None:
-        """The bytes of the PNG, if there is one."""
+        """Return the bytes of the PNG, if there is one."""
         return None if self.ignore_mask is None else _decoded(self.ignore_mask)
 
     @property
     def everywhere(self) -> bool:
-        """The whole image counts."""
+        """Return whether the whole image is inspected."""
         return not self.include and not self.ignore and self.ignore_mask is None
 
 

@@ -93,7 +93,7 @@ class Length(Frozen):
     unit: Literal["px", "side"] = "px"
 
     def pixels(self, side: int) -> float:
-        """The length in pixels on an image of this side; never less than one."""
+        """Return the length in pixels on an image of this side; never less than one."""
         return max(1.0, self.value * side if self.unit == "side" else self.value)
 
 
@@ -104,9 +104,9 @@ class Area(Frozen):
     unit: Literal["px", "area"] = "px"
 
     def elements(self, total: int, least: int = 1) -> int:
-        """How many of `total` elements; at least `least`, at most all."""
-        wanted = round(self.value * total) if self.unit == "area" else round(self.value)
-        return min(total, max(least, wanted))
+        """Return how many of `total` elements it is; at least `least`, at most all."""
+        count = round(self.value * total) if self.unit == "area" else round(self.value)
+        return min(total, max(least, count))
 
 
 class ScheduleSettings(Frozen):
@@ -119,7 +119,7 @@ class ScheduleSettings(Frozen):
 
 
 class CalibratedFor(Frozen):
-    """What a value of delta belongs to: under anything else the trigger's scores mean something else."""
+    """The settings that a value of delta belongs to: under others the trigger's scores mean something else."""
 
     guidance: float
     start: int
@@ -151,7 +151,7 @@ class TriggerSettings(Frozen):
 
 
 class FusionSettings(Frozen):
-    """What happens to x_0 at the trigger (Sec. 3.4)."""
+    """The fusion of x_0 at the trigger (Sec. 3.4)."""
 
     enabled: bool = Field(True, description="False: the trigger replaces x_0 by x_{t->0} (ablation of Table 6)")
     mask: MaskForm = MaskForm.SIGMOID
@@ -182,7 +182,7 @@ class ScoreSettings(Frozen):
 
 
 class MethodSettings(Frozen):
-    """Everything that decides a verdict besides the weights."""
+    """All settings that decide a verdict besides the weights."""
 
     resolution: int = Field(512, ge=16, description="side of the square model image, in pixels")
     start: int = Field(750, ge=1, description="T: the largest denoising step")
@@ -216,12 +216,12 @@ class MethodSettings(Frozen):
 
     @model_validator(mode="after")
     def _delta_belongs_here(self) -> Self:
-        found, here = self.trigger.calibrated_for, self.delta_basis
-        if found is None or found == here:
+        calibrated, here = self.trigger.calibrated_for, self.delta_basis
+        if calibrated is None or calibrated == here:
             return self
-        name = next(name for name in type(here).model_fields if getattr(found, name) != getattr(here, name))
+        name = next(name for name in type(here).model_fields if getattr(calibrated, name) != getattr(here, name))
         raise ValueError(
-            f"delta {self.trigger.delta} was calibrated for {name} {getattr(found, name)}; the settings have "
+            f"delta {self.trigger.delta} was calibrated for {name} {getattr(calibrated, name)}; the settings have "
             f"{name} {getattr(here, name)}: set {name} back, or find a new delta with 'glad calibrate'"
         )
 
@@ -236,17 +236,17 @@ class MethodSettings(Frozen):
 
     @property
     def scoring_side(self) -> int:
-        """Side at which model images are scored, in pixels."""
+        """Return the side at which model images are scored, in pixels."""
         return self.score.resolution or self.resolution
 
     @property
     def scoring_unit(self) -> int:
-        """The fewest pixels of a model image that are a whole number of pixels where it is scored."""
+        """Return the fewest pixels of a model image that are a whole number of pixels where it is scored."""
         return self.resolution // math.gcd(self.resolution, self.scoring_side)
 
     @property
     def delta_basis(self) -> CalibratedFor:
-        """What a delta found under these settings belongs to: guidance, grid and comparator."""
+        """Return the settings that a delta found under these belongs to: guidance, grid and comparator."""
         trigger = self.trigger
         return CalibratedFor(
             guidance=self.guidance,
@@ -265,22 +265,26 @@ class MethodSettings(Frozen):
         )
 
     def with_delta(self, delta: float) -> Self:
-        """The same settings with a delta that was found under them."""
-        found = {"delta": delta, "calibrated_for": self.delta_basis}
-        return self.model_copy(update={"trigger": self.trigger.model_copy(update=found)})
+        """Return the same settings with a delta that was found under them."""
+        changes = {"delta": delta, "calibrated_for": self.delta_basis}
+        return self.model_copy(update={"trigger": self.trigger.model_copy(update=changes)})
 
     def changed(self, **fields: Any) -> Self:
-        """These settings with other values, checked: a delta that no longer belongs to them is refused."""
+        """Return these settings with other values.
+
+        Raises:
+            ValueError: if a value breaks a rule, or the delta does not belong to the changed settings.
+        """
         return type(self).model_validate({**self.model_dump(), **fields})
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The steps walked, descending: t_i = 1 + i * floor(T / N), i = N-1 ... 0."""
+        """Return the steps of the grid, descending: t_i = 1 + i * floor(T / N), i = N-1 ... 0."""
         return _grid(self.start, self.steps)
 
     @property
     def start_step(self) -> int:
-        """The step to which the latent is noised before the first UNet call."""
+        """Return the step to which the latent is noised before the first UNet call."""
         match self.start_level:
             case StartLevel.T:
                 return min(self.start, self.schedule.train_steps - 1)
@@ -291,12 +295,12 @@ class MethodSettings(Frozen):
 
     @property
     def trigger_layer(self) -> int:
-        """The feature block that the trigger compares by."""
+        """Return the feature block that the trigger compares by."""
         return self.trigger.layer if self.trigger.layer is not None else self.score.layers[-1]
 
 
 @lru_cache(maxsize=256)
 def _grid(start: int, steps: int) -> tuple[int, ...]:
-    """Asked several times a step of every lane; not kept in the settings, whose copies may have other steps."""
+    """Return the grid, made once; not kept in the settings, because a changed copy of them would keep it too."""
     stride = start // steps
     return tuple(1 + i * stride for i in reversed(range(steps)))

@@ -20,7 +20,7 @@ from glad.settings.method import MethodSettings
 from model_store.errors import NotSigned
 from model_store.files import hash_file
 from model_store.manifest import EXPORTS, FileEntry, Sha256
-from model_store.signing import NOBODY, TrustedKeys
+from model_store.signing import NO_KEYS, TrustedKeys
 
 ExportEngine = Literal["onnx", "tensorrt"]
 Part = Literal["encoder", "unet", "decoder", "features", "scoring_features"]
@@ -139,7 +139,7 @@ def shapes_for(settings: MethodSettings, **models: int | bool) -> ExportShapes:
     )
 
 
-def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: TrustedKeys = NOBODY) -> OpenExport:
+def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: TrustedKeys = NO_KEYS) -> OpenExport:
     """Verifies every file of an export. EngineUnusable if there is none, or it is another's, broken, unproven, or not
     signed by any of the keys, if there are some."""
     folder = export_folder(bundle, engine)

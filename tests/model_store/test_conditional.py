@@ -120,7 +120,7 @@ def test_a_resolution_that_the_conditional_unet_cannot_halve_is_refused() -> Non
 
 def test_a_unet_of_another_family_is_refused() -> None:
     shapes = replace(shapes_of(*tiny_modules(told=True), tiny_condition(1)), unet_extras=("addition_embed_type",))
-    with pytest.raises(ModelsDoNotFit, match=r"unet wants addition_embed_type; .*use a Stable Diffusion 1\.x UNet"):
+    with pytest.raises(ModelsDoNotFit, match=r"unet needs addition_embed_type; .*use a Stable Diffusion 1\.x UNet"):
         check_fit(shapes, settings())
 
 

@@ -19,7 +19,7 @@ from model_store.cli.bundle import app
 from model_store.engines.export_manifest import EngineUnusable, open_export
 from model_store.errors import BrokenBundle, NotSigned, ProductNotInStore
 from model_store.manifest import MANIFEST_NAME
-from model_store.signing import TrustedKeys, library, signature_of
+from model_store.signing import TrustedKeys, minisign_library, signature_of
 from model_store.store import Store
 from service.settings import Settings
 
@@ -105,7 +105,7 @@ def test_what_no_trusted_key_has_signed_is_refused(
     elif spoilt == "the signature":
         signature.write_bytes(signature.read_bytes()[:-20])
     elif spoilt == "of another bundle":
-        secret = library().SecretKey.from_bytes(key.read_bytes())
+        secret = minisign_library().SecretKey.from_bytes(key.read_bytes())
         signature.write_bytes(bytes(secret.sign(b"another manifest")))
     elif spoilt == "a link":
         moved = signature.rename(bundle_folder.parent / "elsewhere")

@@ -273,8 +273,8 @@ def test_a_module_in_training_mode_is_refused(bundle: Bundle) -> None:
     [
         ({"resolution": 100}, "resolution is 100 px; it must be a multiple of 8 .*use 96 or 104"),
         ({"resolution": 72}, "must be a multiple of 16 .*stride.*use 64 or 80"),
-        ({"score": {"layers": [1, 5]}}, r"score.layers asks for block \[5\]; the features have 2 blocks"),
-        ({"trigger": {"delta": 0.1, "layer": 9}}, r"trigger.layer asks for block \[9\]"),
+        ({"score": {"layers": [1, 5]}}, r"score.layers names block \[5\]; the features have 2 blocks"),
+        ({"trigger": {"delta": 0.1, "layer": 9}}, r"trigger.layer names block \[9\]"),
     ],
 )
 def test_settings_that_do_not_fit_the_models_are_refused(

@@ -258,7 +258,7 @@ def test_a_base_that_predicts_something_else_than_noise_is_refused(base: Path, t
 def test_settings_that_the_models_do_not_fit_are_refused_before_anything_is_written(
     import_: Import, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelsDoNotFit, match=r"asks for block \[3, 6, 9, 12\]; the features have 2 blocks"):
+    with pytest.raises(ModelsDoNotFit, match=r"names block \[3, 6, 9, 12\]; the features have 2 blocks"):
         import_(settings={"score": {"layers": (3, 6, 9, 12)}})
     assert not (tmp_path / "store").exists()
 
@@ -285,7 +285,7 @@ def test_a_preset_brings_its_settings_and_prompt(glad: Callable[..., Any]) -> No
     # The published settings ask for blocks 3, 6, 9 and 12: the tiny ViT has two, and that is what is told.
     done = glad("--preset", "multi/mvtec-ad/cable")
     assert done.exit_code == 1
-    assert "asks for block [12]" in done.output
+    assert "names block [12]" in done.output
     unknown = glad("--preset", "mvtec-ad/carpets")
     assert "did you mean mvtec-ad/carpet" in " ".join(unknown.output.split())
 
