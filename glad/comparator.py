@@ -38,7 +38,7 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How far the generated and the direct version of one image differ."""
+    """The difference of the generated and the direct version of one image."""
 
     score: float
     map: Tensor

@@ -14,7 +14,7 @@ from glad.settings.method import FusionSettings, MaskForm, MethodSettings, Renoi
 
 @dataclass(frozen=True, eq=False)
 class Adapted:
-    """What a lane goes on with after its comparison."""
+    """The state that a lane goes on with after its comparison."""
 
     trigger: Trigger | None
     x0: Tensor

@@ -16,7 +16,7 @@ from glad.settings.method import MethodSettings
 
 
 class Phase(Enum):
-    """How far a lane has come down its grid."""
+    """The progress of a lane down its grid."""
 
     UNTRIGGERED = "untriggered"
     """Being denoised; not triggered yet, or without adaptation (delta = 0)."""
@@ -27,7 +27,7 @@ class Phase(Enum):
 
 
 class TriggerReason(StrEnum):
-    """Why a lane triggered."""
+    """The reason for which a lane triggered."""
 
     SCORE = "score"
     """The comparison's score passed delta: x_0 was fused."""

@@ -42,7 +42,7 @@ class NoiseSchedule:
         return cls(alpha_bars, signals.to(device), noises.to(device))
 
     def alpha_bar(self, timesteps: Tensor) -> Tensor:
-        """timesteps: (B,) int64 -> alpha_bar_t: (B, 1, 1, 1) float32."""
+        """Return alpha_bar_t, (B, 1, 1, 1) float32, of timesteps (B,) int64."""
         return self.alpha_bars[timesteps.cpu()].float().to(timesteps.device)[:, None, None, None]
 
     def signal(self, timesteps: Tensor) -> Tensor:

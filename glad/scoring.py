@@ -23,7 +23,7 @@ from glad.smoothing import smooth_inspected
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What an image or one of its tiles shows at the scoring resolution, before anything is smoothed: (H, W) each."""
+    """The differences of an image or a tile from its reconstruction, before smoothing: (H, W) at scoring resolution."""
 
     layers_map: Tensor
     """M: the layers' maps, summed (Eq. 12)."""

@@ -80,7 +80,7 @@ def _condition_problems(shapes: ModelShapes, settings: MethodSettings) -> Iterat
         )
     if shapes.unet_extras:
         yield (
-            f"unet needs {', '.join(shapes.unet_extras)} too; it is given latent, step and prompt only: "
+            f"unet needs {', '.join(shapes.unet_extras)}; it is given latent, step and prompt only: "
             "use a Stable Diffusion 1.x UNet"
         )
     if settings.guidance != 1 and not shapes.prompt_widths:

@@ -1,6 +1,6 @@
-"""Images through one product's models, without a server: what `glad inspect`, calibration and evaluation share.
+"""Inspect images with one product's models, without a server: for `glad inspect`, calibration and evaluation.
 
-The worker does the same with many lanes at once; the functions of `glad` that decide are the same ones.
+The worker does the same with many lanes at once, by the same functions of `glad`.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ LARGEST_CELL_PX = 2048
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """What the method found.
-
-    score: higher is worse; map: float32, of the placement's plane (S, S), or (rows, columns) of a tiled image, zero
-    where nothing counts; input, reconstruction: uint8 (…, 3), the plane too, at most `glad.images.mosaic.LONGEST_PX`
-    long; lane: how it got there, all its tiles together (`glad.lane.merge_lanes`).
-    """
+    """The result of one image."""
 
     score: float
+    """Higher is worse."""
     map: NDArray[np.float32]
+    """Of the placement's plane: (S, S), or (rows, columns) of a tiled image; 0 where nothing is inspected."""
     input: NDArray[np.uint8]
+    """(…, 3), of the plane too, at most `glad.images.mosaic.LONGEST_PX` long."""
     reconstruction: NDArray[np.uint8]
+    """As `input`."""
     lane: Lane
+    """How it got there, all its tiles together: `glad.lane.merge_lanes`."""
     placement: Placement
 
 
 @dataclass(frozen=True, eq=False)
 class TileResult:
-    """A tile at the end of its way."""
+    """The result of one tile."""
 
     rebuilt: Tensor
     """(3, S, S), about [-1, 1]."""
@@ -62,32 +62,32 @@ class TileResult:
 
 
 class PartialInspection:
-    """One image, some of whose tiles are done."""
+    """The inspection of one image, some of whose tiles are done."""
 
     def __init__(self, framed: FramedImage, settings: MethodSettings) -> None:
         self._framed, self._settings = framed, settings
         self._stitching = Stitching(framed.layout, settings.scoring_side)
         self._input, self._reconstruction = Mosaic(framed.layout), Mosaic(framed.layout)
         self._lanes: list[Lane] = []
-        for tile in set(framed.layout.tiles) - set(framed.tiles):  # nobody looks at them: they show what they are
+        for tile in set(framed.layout.tiles) - set(framed.tiles):  # not inspected: drawn as they are
             picture = framed.layout.tile_pixels(framed.pixels, tile)
             self._input.add(tile, picture)
             self._reconstruction.add(tile, picture)
 
-    def add(self, tile: Tile, picture: NDArray[np.uint8], walked: TileResult) -> None:
-        """Take in a tile that is done, and what it showed at first: (S, S, 3)."""
-        self._stitching.add(tile, walked.evidence)
+    def add(self, tile: Tile, picture: NDArray[np.uint8], tile_result: TileResult) -> None:
+        """Add a tile that is done; picture: its input, (S, S, 3)."""
+        self._stitching.add(tile, tile_result.evidence)
         self._input.add(tile, picture)
-        self._reconstruction.add(tile, from_model(walked.rebuilt.float().cpu().numpy()))
-        self._lanes.append(walked.lane)
+        self._reconstruction.add(tile, from_model(tile_result.rebuilt.float().cpu().numpy()))
+        self._lanes.append(tile_result.lane)
 
     @property
     def complete(self) -> bool:
-        """Every tile that counts is done."""
+        """Return whether every tile is done of which anything is inspected."""
         return len(self._lanes) == len(self._framed.tiles)
 
     def result(self) -> InspectedImage:
-        """The image's verdict, once it is complete."""
+        """Return the image's result, once it is complete."""
         framed, evidence = self._framed, self._stitching.evidence
         placement, device = framed.layout.placement, evidence.layers_map.device
         valid, inspected_mask = (
@@ -113,59 +113,71 @@ def inspect(
     tiles_at_once: int = TILES_AT_ONCE,
     device: str = "cpu",
 ) -> list[InspectedImage]:
-    """Inspect upright RGB images (H, W, 3); what is found in one does not depend on the others.
+    """Return the results of images; that of one does not depend on the others.
 
-    Model images, of which a tiled image has many, go through the models `tiles_at_once` together, and exist only so
-    long. `device` is the models'. ValueError: see `glad.images.framed.frame`.
+    Args:
+        images: upright RGB, (H, W, 3) uint8 each.
+        models: those of the product.
+        settings: those of the product.
+        comparator: decides when a lane triggers; None: the paper's, by images.
+        tiles_at_once: so many model images go through the models together; a tiled image has many.
+        device: the models'.
+
+    Raises:
+        ValueError: if an image cannot be framed: see `glad.images.framed.frame`.
     """
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
     framed = [frame(pixels, settings, shape) for pixels in images]
-    todo = ((index, tile) for index, one in enumerate(framed) for tile in one.tiles)
+    queue = ((index, tile) for index, one in enumerate(framed) for tile in one.tiles)
     begun: dict[int, PartialInspection] = {}
     done: dict[int, InspectedImage] = {}
-    while group := list(islice(todo, tiles_at_once)):
-        squares = [framed[index].model_input(tile) for index, tile in group]
-        walked = _walk(squares, models, settings, comparator, device)
-        for (index, tile), square, own in zip(group, squares, walked, strict=True):
+    while group := list(islice(queue, tiles_at_once)):
+        inputs = [framed[index].model_input(tile) for index, tile in group]
+        results = _inspect_tiles(inputs, models, settings, comparator, device)
+        for (index, tile), model_input, tile_result in zip(group, inputs, results, strict=True):
             if index not in begun:
                 begun[index] = PartialInspection(framed[index], settings)
-            begun[index].add(tile, square.picture, own)
+            begun[index].add(tile, model_input.picture, tile_result)
             if begun[index].complete:
                 done[index] = begun.pop(index).result()
     return [done[index] for index in range(len(images))]
 
 
-def _walk(
-    squares: Sequence[ModelInput], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
+def _inspect_tiles(
+    inputs: Sequence[ModelInput], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
 ) -> list[TileResult]:
-    """Every square on its way down the grid, side by side, and what it shows then."""
+    """Return the result of every model input, all denoised side by side."""
     images, noise, pixels, patches = (
         torch.from_numpy(np.stack(parts)).to(device)
-        for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in squares), strict=True)
+        for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in inputs), strict=True)
     )
     rebuilt = reconstruct(images, noise, models, settings, valid=patches, comparator=comparator)
     evidence = gather_evidence(images, rebuilt.images, models.features, settings.score, pixels)
-    return [TileResult(*own) for own in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
+    return [TileResult(*parts) for parts in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
 
 
-def sheet(found: InspectedImage, limits: VerdictThresholds) -> NDArray[np.uint8]:
-    """Input, reconstruction, heatmap and overlay side by side, without the letterbox's padding: (H, W, 3)."""
-    row = _row(found, limits)
+def sheet(inspected: InspectedImage, limits: VerdictThresholds) -> NDArray[np.uint8]:
+    """Return input, reconstruction, heatmap and overlay side by side, without padding: (H, W, 3)."""
+    row = _row(inspected, limits)
     cell = min(LARGEST_CELL_PX, 2 * max(row[0].shape[:2]))
     return contact_sheet([row], cell=cell, titles=TITLES)
 
 
-def overview(found: Sequence[InspectedImage], limits: VerdictThresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
-    """Many images' sheets in one picture, so many abreast: (H, W, 3). ValueError for none."""
-    rows = [_row(one, limits) for one in found]
+def overview(inspected: Sequence[InspectedImage], limits: VerdictThresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
+    """Return many images' sheets in one picture (H, W, 3), `abreast` side by side.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    rows = [_row(one, limits) for one in inspected]
     lines = [list(chain(*rows[start : start + abreast])) for start in range(0, len(rows), abreast)]
     cell = max(max(picture.shape[:2]) for row in rows for picture in row)
     return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, len(rows)))
 
 
-def _row(found: InspectedImage, limits: VerdictThresholds) -> list[NDArray[np.uint8]]:
-    place, top = found.placement, limits.heatmap_top
-    pictures = found.input, found.reconstruction, reduced(found.map)
-    seen, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)
-    return [seen, rebuilt, heatmap(heat, top), overlay(seen, heat, top, threshold=limits.pixel)]
+def _row(inspected: InspectedImage, limits: VerdictThresholds) -> list[NDArray[np.uint8]]:
+    placement, top = inspected.placement, limits.heatmap_top
+    pictures = inspected.input, inspected.reconstruction, reduced(inspected.map)
+    original, rebuilt, values = (np.ascontiguousarray(placement.restore(picture)) for picture in pictures)
+    return [original, rebuilt, heatmap(values, top), overlay(original, values, top, threshold=limits.pixel)]

@@ -51,7 +51,11 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
 def check_name(name: str) -> str:
-    """A product's or version's name that is safe in a URL, a path and a Redis key, or ValueError."""
+    """Return a product's or version's name that is safe in a URL, a path and a Redis key.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not re.fullmatch(NAME_PATTERN, name) or ".." in name:
         raise ValueError(f"name {name!r} is not allowed: use 1-64 of a-z 0-9 . _ -, first a letter or digit, no '..'")
     return name

@@ -52,7 +52,7 @@ class ThresholdOverrides(Frozen):
 
 
 class ActivationKind(StrEnum):
-    """How a version came to be active."""
+    """The way in which a version came to be active."""
 
     DEFAULT = "default"
     """It was the newest, and so active, when another was first chosen."""

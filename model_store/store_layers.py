@@ -70,7 +70,7 @@ class Layers:
     """The bundles of several folders, the upper layers first."""
 
     def __init__(self, roots: tuple[Path, ...], keys: TrustedKeys = NO_KEYS) -> None:
-        """Bundles must be signed by one of `keys`, if there are any."""
+        """Read bundles from these folders; they must be signed by one of `keys`, if there are any."""
         self._roots, self._keys = roots, keys
         self._manifests: dict[Path, tuple[tuple[Status | None, ...], Manifest, str]] = {}
         self._logged: set[StoreProblem] = set()

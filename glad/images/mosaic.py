@@ -48,7 +48,7 @@ class Mosaic:
 
     @property
     def picture(self) -> Pixels:
-        """(h, w, 3): the plane, reduced to at most `LONGEST_PX`; black where no tile was added."""
+        """Return the plane reduced to at most `LONGEST_PX`, (h, w, 3); black where no tile was added."""
         return self._canvas
 
     def _own(self, starts: tuple[int, ...], index: int) -> tuple[int, int]:

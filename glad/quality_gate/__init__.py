@@ -1,1 +1,1 @@
-"""Whether an image is fit to be inspected: measures, limits, and the check of one against the other. Free of torch."""
+"""The quality gate, which images are fit to be inspected: measures, limits, and the check of both. Free of torch."""

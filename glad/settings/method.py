@@ -22,7 +22,7 @@ TILE_GRID = 8
 
 
 class Direction(StrEnum):
-    """Which patches look for a match (Eq. 11)."""
+    """The patches that are matched (Eq. 11)."""
 
     INPUT = "input"
     """Each patch of the input in the reconstruction: the paper's form. Can miss an absent part."""
@@ -33,7 +33,7 @@ class Direction(StrEnum):
 
 
 class MaskForm(StrEnum):
-    """How the trigger's map becomes the fusion mask m of Eq. 6."""
+    """The form of the fusion mask m of Eq. 6, made from the trigger's map M."""
 
     SIGMOID = "sigmoid"
     """m = sigmoid(M), as the authors' code has it: m is at least 0.5 everywhere."""
@@ -42,7 +42,7 @@ class MaskForm(StrEnum):
 
 
 class Renoise(StrEnum):
-    """Which noise carries x_0 to the next step after fusion."""
+    """The noise that carries x_0 to the next step after fusion."""
 
     PREDICTED = "predicted"
     """The UNet's prediction e (authors' code)."""
@@ -51,7 +51,7 @@ class Renoise(StrEnum):
 
 
 class StartLevel(StrEnum):
-    """To which level the latent is noised before the first step."""
+    """The level to which the latent is noised before the first step."""
 
     T = "T"
     T_MINUS_1 = "T-1"
@@ -60,14 +60,14 @@ class StartLevel(StrEnum):
 
 
 class ComparatorKind(StrEnum):
-    """By what the trigger compares the two versions of an image."""
+    """The comparison of the two versions of an image, by the trigger."""
 
     IMAGES = "images"
     """Both are decoded, and matched by their features (paper)."""
 
 
 class Resize(StrEnum):
-    """How images are brought to the scoring resolution, bilinearly."""
+    """The way in which images are resized bilinearly to the scoring resolution."""
 
     PIXEL_AREAS = "pixel_areas"
     """Pixels are areas: at half the side the exact mean of 2 x 2."""
@@ -76,7 +76,7 @@ class Resize(StrEnum):
 
 
 class Foreground(StrEnum):
-    """Which part of the image is the object, by Otsu's threshold (authors' code, per product)."""
+    """The part of the image that is the object, by Otsu's threshold (authors' code, per product)."""
 
     WHOLE = "whole"
     """All of it: no mask."""

@@ -35,7 +35,7 @@ BRIGHT_OBJECTS = frozenset({"bracket_white"})
 
 
 class UnknownPreset(ValueError):
-    """No preset has this name."""
+    """There is no preset of this name."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class Family:
-    """What the classes of one data set have in common."""
+    """The settings that the classes of one data set have in common."""
 
     start_level: StartLevel
     steps: int
@@ -60,7 +60,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Published:
-    """What was chosen for one class: T, t_min, delta and v."""
+    """The settings that were chosen for one class: T, t_min, delta and v."""
 
     start: int
     t_min: int
@@ -147,7 +147,11 @@ MULTI_STEPS, MULTI_SIDE = 25, 256
 
 
 def preset(name: str) -> Preset:
-    """The preset of this name, such as `mvtec-ad/carpet` or `multi/visa/pcb1`. UnknownPreset lists the nearest ones."""
+    """Return the preset of this name, such as `mvtec-ad/carpet` or `multi/visa/pcb1`.
+
+    Raises:
+        UnknownPreset: if there is none; the message lists the nearest ones.
+    """
     found = _presets().get(name)
     if found is None:
         near = get_close_matches(name, _presets(), n=3, cutoff=0.4)
@@ -160,7 +164,7 @@ def preset(name: str) -> Preset:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Every preset's name."""
+    """Return every preset's name."""
     return tuple(_presets())
 
 
@@ -194,7 +198,11 @@ def _foreground(product: str) -> Foreground:
 
 
 def _settings(family: Family, chosen: Published, direction: Direction, foreground: Foreground) -> MethodSettings:
-    """Trigger: images in [-1, 1] as they are, top 10 of 64² patches of the last block, input against reconstruction."""
+    """Return the settings of one class.
+
+    The trigger compares images in [-1, 1] as they are, input against reconstruction, by the top 10 of 64² patches of
+    the last block.
+    """
     score = ScoreSettings(
         layers=(3, 6, 9, 12),
         direction=direction,

@@ -43,7 +43,7 @@ app.command("import")(import_command)
 
 @app.callback()
 def _log_to_stderr() -> None:
-    structlog.reset_defaults()  # where a service has run in this process, its processors want another kind of logger
+    structlog.reset_defaults()  # if a service ran in this process, its processors need another kind of logger
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
@@ -51,15 +51,15 @@ def _log_to_stderr() -> None:
 def list_bundles(
     *, store: StoreFolder = None, data_dir: DataFolder = DEFAULT_DATA_FOLDER, as_json: Json = False
 ) -> None:
-    """Every product's versions, newest first; the active one is marked. Then what is broken, and why."""
+    """List every product's versions, newest first, the active one marked; then what is broken, and why."""
     opened = chosen_store(store, data_dir)
     with explained():
         rows = [row for product in opened.products() for row in _rows(opened, product)]
     drafts, problems = opened.drafts(), opened.problems()
     if as_json:
         waiting = [{"product": ref.product, "version": ref.version, "path": str(ref.path)} for ref in drafts]
-        told = [{"path": str(p.path), "reason": p.reason} for p in problems]
-        _print_json({"bundles": rows, "not_calibrated": waiting, "problems": told})
+        unused = [{"path": str(p.path), "reason": p.reason} for p in problems]
+        _print_json({"bundles": rows, "not_calibrated": waiting, "problems": unused})
         return
     for row in rows:
         mark = "*" if row["active"] else " "
@@ -81,7 +81,7 @@ def show(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """One bundle: settings, thresholds in force, where it comes from, measured quality."""
+    """Show one bundle: settings, thresholds in force, where it comes from, measured quality."""
     opened = chosen_store(store, data_dir)
     with explained():
         ref = opened.resolve(product, version)
@@ -89,8 +89,8 @@ def show(
         state = opened.state(product)
     if as_json:
         limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
-        told = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "gate_on": opened.gated(ref)}
-        _print_json({**told, "manifest": manifest})
+        facts = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "gate_on": opened.gated(ref)}
+        _print_json({**facts, "manifest": manifest})
         return
     _print_summary(ref, thresholds, state)
     _print_history(state)
@@ -104,7 +104,7 @@ def verify(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Reads every byte and compares it with the manifest; ends with 1 if anything differs."""
+    """Read every byte and compare it with the manifest; ends with 1 if anything differs."""
     with explained():
         checked = _opened(bundle, version, chosen_store(store, data_dir))
     files = checked.manifest.files
@@ -122,7 +122,7 @@ def make_a_key(
     *,
     password: Annotated[bool, typer.Option("--password/--no-password", help="Ask for one that encrypts it.")] = True,
 ) -> None:
-    """Makes a key that signs bundles (minisign's format), and prints the public one for GLAD_BUNDLE_KEYS."""
+    """Make a key that signs bundles (minisign's format), and print the public one for GLAD_BUNDLE_KEYS."""
     word = typer.prompt("Password of the new key", hide_input=True, confirmation_prompt=True) if password else ""
     with explained(ValueError):
         typer.echo(make_key(file, word))
@@ -134,7 +134,7 @@ def sign(
     *,
     key: Annotated[Path, typer.Option(help="The secret key: of `glad bundle key`, or of minisign.", dir_okay=False)],
 ) -> None:
-    """Verifies a bundle and signs it, and the exports that lie in it."""
+    """Verify a bundle and sign it, and the exports that lie in it."""
     with explained(ValueError):
         signed, public = sign_bundle(folder, key, lambda: str(typer.prompt(f"Password of {key}", hide_input=True)))
     for file in signed:
@@ -151,7 +151,7 @@ def publish(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Verifies a bundle and adds it to the store in one step."""
+    """Verify a bundle and add it to the store in one step."""
     opened = chosen_store(store, data_dir)
     with explained():
         if activate_it:
@@ -177,7 +177,7 @@ def activate(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Verifies a version and makes it the one that new inspections use."""
+    """Verify a version and make it the one that new inspections use."""
     with explained():
         state = chosen_store(store, data_dir).activate(product, version, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
@@ -192,14 +192,14 @@ def rollback(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Makes the version that was active before the present one active again."""
+    """Make the version that was active before the present one active again."""
     with explained():
         state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
 
 
 class Switch(StrEnum):
-    """Of the quality gate."""
+    """A position of the quality gate's switch."""
 
     ON = "on"
     OFF = "off"
@@ -217,7 +217,7 @@ def gate(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Switches a product's quality gate, whatever its version; what waits already stays as it was accepted."""
+    """Switch a product's quality gate, whatever its version; jobs that wait already stay as they were accepted."""
     opened = chosen_store(store, data_dir)
     with explained():
         opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)
@@ -253,7 +253,7 @@ def _rows(store: Store, product: str) -> list[dict[str, object]]:
 
 
 def _refuse_draft(folder: Path) -> None:
-    """NotCalibrated before anything is copied."""
+    """Raise NotCalibrated before anything is copied."""
     manifest, _ = read_manifest(folder)
     if manifest.calibration is None:
         raise NotCalibrated.for_version(manifest.product, manifest.version)

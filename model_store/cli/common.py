@@ -1,4 +1,4 @@
-"""What the commands share: an error as one sentence, the words of the call, a new bundle's place. No torch."""
+"""Shared by the commands: errors as one sentence, which store a command works on, a new bundle's folder. No torch."""
 
 from __future__ import annotations
 
@@ -22,29 +22,35 @@ Number = TypeVar("Number", int, float)
 
 
 def give_up(reason: object) -> NoReturn:
-    """Ends the command with this sentence and exit status 1; 2 is for words that are no call at all."""
+    """End the command with this sentence and exit status 1; 2 is for a call that is not understood."""
     typer.secho(f"glad: {reason}", fg=typer.colors.RED, err=True)
     raise typer.Exit(1)
 
 
 @contextmanager
 def explained(*others: type[Exception]) -> Iterator[None]:
-    """What a user can put right is a sentence, not a traceback: what a store, a bundle or the disk refuses, and
-    `others`."""
-    told: tuple[type[Exception], ...] = (StoreError, BundleError, OSError, *others)
+    """Report errors that a user can put right as a sentence, not as a traceback, and end the command.
+
+    These are the errors of a store, a bundle or the disk, and `others`.
+    """
+    reported: tuple[type[Exception], ...] = (StoreError, BundleError, OSError, *others)
     try:
         yield
-    except told as error:
+    except reported as error:
         give_up(error)
 
 
 def command_line() -> str:
-    """The command as it was called, for provenance and reports."""
+    """Return the command as it was called, for provenance and reports."""
     return "glad " + shlex.join(sys.argv[1:])
 
 
 def new_bundle_folder(out: Path, product: str, version: str) -> Path:
-    """OUT/PRODUCT/VERSION for a new bundle; ValueError where a name is not allowed or the place is taken."""
+    """Return OUT/PRODUCT/VERSION for a new bundle.
+
+    Raises:
+        ValueError: if a name is not allowed, or the folder exists.
+    """
     folder = out / check_name(product) / check_name(version)
     if folder.exists():
         raise ValueError(f"{folder} exists already, and bundles never change: give --version another name")
@@ -52,18 +58,22 @@ def new_bundle_folder(out: Path, product: str, version: str) -> Path:
 
 
 def version_of_now() -> str:
-    """A version's name by the time in UTC, such as 20261123-2359."""
+    """Return a version's name by the time in UTC, such as 20261123-2359."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M}"
 
 
-def numbers(option: str, given: str, kind: type[Number]) -> tuple[Number, ...] | None:
-    """`300,400,500` -> numbers in ascending order, each once; None for nothing given; else ValueError."""
-    if not given:
+def numbers(option: str, text: str, kind: type[Number]) -> tuple[Number, ...] | None:
+    """Return the numbers of a text such as `300,400,500`, ascending, each once; None for an empty one.
+
+    Raises:
+        ValueError: if the text is anything else.
+    """
+    if not text:
         return None
     try:
-        return tuple(sorted({kind(part) for part in given.split(",")}))
+        return tuple(sorted({kind(part) for part in text.split(",")}))
     except ValueError as error:
-        raise ValueError(f"{option} is {given!r}: give numbers separated by commas, such as 300,400,500") from error
+        raise ValueError(f"{option} is {text!r}: give numbers separated by commas, such as 300,400,500") from error
 
 
 StoreFolder = Annotated[
@@ -78,12 +88,12 @@ DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
 
 
 def chosen_store(store: Path | None, data_dir: Path) -> Store:
-    """The store of these two options, over the shipped bundles; signed ones only where GLAD_BUNDLE_KEYS names keys."""
+    """Return the store of these options, over the shipped bundles; signed ones alone if GLAD_BUNDLE_KEYS is set."""
     return Store((store or data_dir / "store").expanduser(), shipped=SHIPPED_BUNDLES, keys=keys_of_environment())
 
 
 def keys_of_environment() -> TrustedKeys:
-    """Those that the service on this machine would trust."""
+    """Return the keys of GLAD_BUNDLE_KEYS, those that the service on this machine would trust."""
     try:
         return TrustedKeys.from_text(os.environ.get("GLAD_BUNDLE_KEYS", ""))
     except ValueError as error:

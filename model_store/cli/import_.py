@@ -52,12 +52,12 @@ def import_command(
     with explained(ValueError):
         chosen = _chosen(preset, settings)
         target = new_bundle_folder(out, product, version)
-        wanted = ImportSpec(
+        spec = ImportSpec(
             product, version, chosen.settings, prompt or chosen.prompt, licence, title=title, dtype=_dtype(dtype)
         )
         with _stages() as say:
             origins = Origins(base, dino, unet=unet, vae=vae, features=features)
-            made = import_bundle(target, origins, wanted, command=command_line(), say=say)
+            made = import_bundle(target, origins, spec, command=command_line(), say=say)
     typer.echo(f"{made.path}  hash {made.hash[:12]}  not calibrated yet")
     typer.echo(f"next: {shlex.join(['glad', 'calibrate', str(target)])} --data DIR")
 
@@ -78,7 +78,7 @@ def _dtype(name: str) -> Dtype:
 
 @contextmanager
 def _stages() -> Iterator[Callable[[str], None]]:
-    """A bar that moves on as each stage begins; the time it runs shows that gigabytes are being read."""
+    """Show a bar that moves on as each stage begins; its clock shows that gigabytes are being read."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

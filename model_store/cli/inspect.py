@@ -1,4 +1,4 @@
-"""`glad inspect`: verdicts and pictures of image files, without a server. Imports torch when it is called."""
+"""`glad inspect`: verdicts and pictures of image files, without a server. Torch is imported when it is called."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def inspect(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Verdicts and pictures of image files, without a server; ends with 1 if any file could not be inspected."""
+    """Inspect image files without a server: verdicts and pictures; ends with 1 if any file could not be inspected."""
     from glad.image_codec import ImageError, decode_image, to_png
     from glad.quality_gate.check import find_unfit
     from glad.quality_gate.measure import measure_quality
@@ -37,47 +37,52 @@ def inspect(
     from model_store.inspection import sheet
 
     with explained(ModelLoadError, ModelsDoNotFit, ValueError):
-        opened, limits, gate = _opened_to_judge(bundle, chosen_store(store, data_dir))
+        opened, limits, gate = _open_for_inspection(bundle, chosen_store(store, data_dir))
         device = device_of_environment()
         loaded = load(opened, device, offline_engine_spec())
         out.mkdir(parents=True, exist_ok=True)
     settings = opened.manifest.settings
     typer.echo(f"{opened.manifest.product} {opened.manifest.version}: review from {limits.review:.4f}, ", nl=False)
     typer.echo(f"fail from {limits.fail:.4f}; engine {loaded.engine}")
-    seen, failed = [], 0
+    inspected, failed = [], 0
     for number, path in enumerate(images, start=1):
         try:
             pixels = decode_image(path.read_bytes()).pixels
             if gate is not None and (unfit := find_unfit(gate, measure_quality(pixels, settings))):
-                _tell(Verdict.REVIEW, f"not inspected: {'; '.join(one.detail for one in unfit)}  {path}")
+                _print_verdict(Verdict.REVIEW, f"not inspected: {'; '.join(one.detail for one in unfit)}  {path}")
                 continue
-            (found,) = inspect_images([pixels], loaded.models, settings, device=device)
-            verdict = limits.verdict(found.score)
+            (result,) = inspect_images([pixels], loaded.models, settings, device=device)
+            verdict = limits.verdict(result.score)
             picture = out / f"{number:03d}_{path.stem}.png"
-            picture.write_bytes(to_png(sheet(found, limits)))
+            picture.write_bytes(to_png(sheet(result, limits)))
         except (ImageError, OSError, ValueError) as error:
             failed += 1
             typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
             continue
         if overview is not None:
-            seen.append(found)
-        _tell(verdict, f"score {found.score:8.4f}  step {found.lane.denoising_step:>4}  {path}  -> {picture}")
-    if overview is not None and seen:
+            inspected.append(result)
+        _print_verdict(
+            verdict, f"score {result.score:8.4f}  step {result.lane.denoising_step:>4}  {path}  -> {picture}"
+        )
+    if overview is not None and inspected:
         with explained():
-            overview.write_bytes(to_png(draw_overview(seen, limits)))
+            overview.write_bytes(to_png(draw_overview(inspected, limits)))
     if failed:
         raise typer.Exit(1)
 
 
-def _tell(verdict: Verdict, found: str) -> None:
+def _print_verdict(verdict: Verdict, details: str) -> None:
     colours = {Verdict.PASS: typer.colors.GREEN, Verdict.REVIEW: typer.colors.YELLOW, Verdict.FAIL: typer.colors.RED}
     typer.secho(f"{verdict:<7}", fg=colours[verdict], nl=False)
-    typer.echo(f" {found}")
+    typer.echo(f" {details}")
 
 
-def _opened_to_judge(bundle: str, store: Store) -> tuple[Bundle, VerdictThresholds, QualityGate | None]:
-    """A folder is judged as it was made; a product of the store as the service judges it: overrides of its thresholds
-    included, and without the quality gate where that is switched off."""
+def _open_for_inspection(bundle: str, store: Store) -> tuple[Bundle, VerdictThresholds, QualityGate | None]:
+    """Return the bundle with the thresholds and the quality gate in force.
+
+    Those of a folder are its own; those of a product of the store are the service's: with overrides of its thresholds,
+    and without the quality gate where that is switched off.
+    """
     folder = Path(bundle)
     if (folder / MANIFEST_NAME).is_file():
         opened = open_bundle(folder)

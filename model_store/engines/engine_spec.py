@@ -1,4 +1,4 @@
-"""What GLAD_ENGINE says. No torch: the API reads the same settings as the worker."""
+"""The engine that GLAD_ENGINE names. No torch: the API reads the same settings as the worker."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What GLAD_ENGINE says: an engine for all components, and others for single ones."""
+    """The engine for all components, and others for single ones, as GLAD_ENGINE names them."""
 
     engine: str = AUTO
     components: tuple[tuple[ComponentName, EngineName], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> EngineSpec:
-        """`auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`. ValueError."""
+        """Return the engines of a text: `auto`, `torch`, `onnx`, or with exceptions, such as `torch,unet=onnx`.
+
+        Raises:
+            ValueError: if it names no engine or component that there is.
+        """
         first, *others = (part.strip() for part in text.split(","))
         if first not in {AUTO, *ENGINES}:
             raise ValueError(f"GLAD_ENGINE is {text!r}; it begins with one of auto, {', '.join(ENGINES)}")
@@ -30,16 +34,18 @@ class EngineSpec:
         for name, engine in pairs:
             if name not in REQUIRED_COMPONENTS or engine not in ENGINES:
                 raise ValueError(
-                    f"GLAD_ENGINE is {text!r}: {name}={engine} is no exception; write a component "
+                    f"GLAD_ENGINE is {text!r}: {name}={engine} is not understood; write a component "
                     f"({', '.join(REQUIRED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
                 )
         return cls(first, tuple(pairs))  # type: ignore[arg-type]
 
 
 def offline_engine_spec() -> EngineSpec:
-    """What GLAD_ENGINE says to the commands that run models without a server; `torch` without it.
+    """Return the engine of the commands that run models without a server: GLAD_ENGINE's, `torch` without it.
 
-    Thresholds, figures and parity are told of the bundle's own weights, unless somebody asks for another engine.
-    ValueError as in `EngineSpec.parse`.
+    Thresholds, figures and parity are measured on the bundle's own weights, unless another engine is asked for.
+
+    Raises:
+        ValueError: as `EngineSpec.parse`.
     """
     return EngineSpec.parse(os.environ.get("GLAD_ENGINE") or "torch")

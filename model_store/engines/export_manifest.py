@@ -1,4 +1,4 @@
-"""What an export is: one folder `engines/<engine>/` in a bundle, with a manifest of its own. No torch.
+"""The export of a bundle for an engine: a folder `engines/<engine>/` in it, with a manifest of its own. No torch.
 
 A bundle never changes after it was published, and its hash stands for its weights and settings, whatever runs them. An
 export is what one engine makes of that bundle: it can be added, made again for another device, or be removed, and the
@@ -32,11 +32,11 @@ PARTS: tuple[Part, ...] = ("encoder", "unet", "decoder", "features", "scoring_fe
 
 
 class EngineUnusable(ValueError):
-    """An engine that cannot serve this bundle here: absent, foreign, broken or unproven. Says which, and what to do."""
+    """The engine cannot serve this bundle here: absent, foreign, broken or unproven. The message says what to do."""
 
 
 class EngineFailed(RuntimeError):
-    """An engine that was loaded and then could not answer a call."""
+    """The engine was loaded, and then could not answer a call."""
 
 
 class ExportedPart(Frozen):
@@ -55,7 +55,7 @@ class ExportedPart(Frozen):
 
 
 class ExportShapes(Frozen):
-    """What the models say of themselves, which an engine's file does not."""
+    """The sizes of the models, which an engine's file does not say."""
 
     latent_channels: int = Field(ge=1)
     factor: int = Field(ge=1, description="pixels per latent element on a side")
@@ -68,7 +68,7 @@ class ExportShapes(Frozen):
 
 
 class Proof(Frozen):
-    """That one precision of the export answers as the bundle's own weights do."""
+    """The proof that one precision of the export answers as the bundle's own weights do."""
 
     runner: str = Field(description="what was compared, such as onnx-cuda-float16; nothing else may use it")
     precision: Precision
@@ -95,12 +95,12 @@ class Export(Frozen):
     device: str | None = Field(None, description="TensorRT: the only device that these files run on")
 
     def at(self, precision: Precision) -> dict[Part, ExportedPart]:
-        """The parts of one precision."""
+        """Return the parts of one precision."""
         return {part.part: part for part in self.parts if part.precision == precision}
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """The precisions that have passed, in the order in which they were made."""
+        """Return the precisions that have passed, in the order in which they were made."""
         return tuple(dict.fromkeys(proof.precision for proof in self.proofs if proof.passed))
 
 
@@ -112,7 +112,11 @@ class OpenExport:
     manifest: Export
 
     def files(self, precision: Precision) -> dict[Part, Path]:
-        """Where the parts of a precision lie. EngineUnusable if it was not exported or has not passed."""
+        """Return the paths of the parts of a precision.
+
+        Raises:
+            EngineUnusable: if it was not exported, or has not passed.
+        """
         if precision not in self.manifest.precisions:
             has = ", ".join(self.manifest.precisions) or "none"
             raise EngineUnusable(f"{self.folder} holds no proven {precision} (proven: {has}): {remake(self.manifest)}")
@@ -120,17 +124,17 @@ class OpenExport:
 
 
 def export_folder(bundle: Path, engine: ExportEngine) -> Path:
-    """Where a bundle's export for an engine lies."""
+    """Return the folder of a bundle's export for an engine."""
     return bundle / EXPORTS / engine
 
 
 def remake(export: Export) -> str:
-    """The way out of an export that cannot be used."""
+    """Return the advice for an export that cannot be used."""
     return f"make it again with `glad export BUNDLE --to {export.engine} --data DIR`"
 
 
 def shapes_for(settings: MethodSettings, **models: int | bool) -> ExportShapes:
-    """The shapes of an export under a bundle's settings; `models`: what the models say."""
+    """Return the shapes of an export under a bundle's settings; `models`: the fields that the models themselves say."""
     return ExportShapes(
         resolution=settings.resolution,
         scoring_side=settings.scoring_side,
@@ -140,8 +144,12 @@ def shapes_for(settings: MethodSettings, **models: int | bool) -> ExportShapes:
 
 
 def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: TrustedKeys = NO_KEYS) -> OpenExport:
-    """Verifies every file of an export. EngineUnusable if there is none, or it is another's, broken, unproven, or not
-    signed by any of the keys, if there are some."""
+    """Return a bundle's export for an engine, after verifying every file of it.
+
+    Raises:
+        EngineUnusable: if there is none, or it is another bundle's, broken, unproven, or not signed where signatures
+            are needed.
+    """
     folder = export_folder(bundle, engine)
     path = folder / EXPORT_NAME
     make = f"run `glad export {bundle} --to {engine} --data DIR`"
@@ -154,8 +162,8 @@ def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: Trus
     except NotSigned as error:
         raise EngineUnusable(str(error)) from error
     except (ValidationError, OSError) as error:
-        told = str(error).splitlines()[0]
-        raise EngineUnusable(f"{path} is not the manifest of an export ({told}): {make}") from error
+        reason = str(error).splitlines()[0]
+        raise EngineUnusable(f"{path} is not the manifest of an export ({reason}): {make}") from error
     if problem := next(_problems(folder, manifest, bundle_hash, engine), None):
         raise EngineUnusable(f"{problem}: {make}")
     return OpenExport(folder, manifest)
@@ -177,11 +185,11 @@ def _file_problems(folder: Path, files: Mapping[str, FileEntry]) -> Iterator[str
     for name, entry in files.items():
         path = folder / name
         try:
-            found = hash_file(path)
+            entry_on_disk = hash_file(path)
         except OSError as error:
             yield f"{path} cannot be read ({error.strerror})"
             continue
-        if found.bytes != entry.bytes:
-            yield f"{path} has {found.bytes} bytes where {entry.bytes} were exported"
-        elif found != entry:
-            yield f"{path} is not what was exported (SHA-256 {found.sha256[:12]}, exported {entry.sha256[:12]})"
+        if entry_on_disk.bytes != entry.bytes:
+            yield f"{path} has {entry_on_disk.bytes} bytes where {entry.bytes} were exported"
+        elif entry_on_disk != entry:
+            yield f"{path} is not what was exported (SHA-256 {entry_on_disk.sha256[:12]}, exported {entry.sha256[:12]})"

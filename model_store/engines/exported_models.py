@@ -20,7 +20,7 @@ class PartCall(Protocol):
     """One exported part, ready to be called."""
 
     def __call__(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """inputs: name -> (B, …) -> the outputs of these names, (B, …), new tensors each time."""
+        """Return the outputs of these names, (B, …), new tensors each time; inputs: name -> (B, …)."""
         ...
 
 
@@ -34,20 +34,20 @@ class PartAutoencoder:
 
     @property
     def latent_channels(self) -> int:
-        """Channels C of a latent."""
+        """Return the channels C of a latent."""
         return self.shapes.latent_channels
 
     @property
     def factor(self) -> int:
-        """Pixels per latent element on a side."""
+        """Return the pixels per latent element on a side."""
         return self.shapes.factor
 
     def encode(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32, the posterior's mean, scaled."""
+        """Return latents (B, C, h, w) float32, the posterior's mean, scaled, of images (B, 3, H, W) in [-1, 1]."""
         return self.encoder({"images": images}, ("latents",))[0]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
+        """Return images (B, 3, H, W) float32, about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
         return self.decoder({"latents": latents}, ("images",))[0]
 
 
@@ -59,9 +59,12 @@ class PartDenoiser:
     conditioned: bool
 
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,); conditions: (B, L, D) or None -> predicted noise, float32.
+        """Return the predicted noise (B, C, h, w), float32.
 
-        ValueError for conditions where none are taken, or none where they are.
+        latents: (B, C, h, w); timesteps: (B,); conditions: (B, L, D) or None.
+
+        Raises:
+            ValueError: if there are conditions where the UNet takes none, or none where it takes them.
         """
         if self.conditioned != (conditions is not None):
             raise ValueError(
@@ -69,52 +72,58 @@ class PartDenoiser:
                 if self.conditioned
                 else "this UNet takes no conditions: it was trained without; give None"
             )
-        told = {} if conditions is None else {"conditions": conditions}
-        return self.unet({"latents": latents, "timesteps": timesteps, **told}, ("noise",))[0]
+        prompts = {} if conditions is None else {"conditions": conditions}
+        return self.unet({"latents": latents, "timesteps": timesteps, **prompts}, ("noise",))[0]
 
 
 @dataclass(frozen=True)
 class PartFeatures:
-    """glad.protocols.Features on an exported part per side: of the model image, and of the score where that is
-    another."""
+    """glad.protocols.Features on one exported part per image side: the model image's, and the score's if it differs."""
 
     sides: Mapping[int, PartCall]
     shapes: ExportShapes
 
     @property
     def patch(self) -> int:
-        """Pixels per patch on a side."""
+        """Return the pixels per patch on a side."""
         return self.shapes.patch
 
     @property
     def depth(self) -> int:
-        """Number of blocks of the extractor; only those of `shapes.layers` were exported."""
+        """Return the number of blocks of the extractor; only those of `shapes.layers` were exported."""
         return self.shapes.depth
 
     def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32. ValueError for what was not exported."""
+        """Return per layer the features (B, h, w, D) float32 of images (B, 3, H, W), normalised.
+
+        Raises:
+            ValueError: if a layer or the images' side was not exported.
+        """
         if not layers or not set(layers) <= set(self.shapes.layers):
             raise ValueError(f"layers are {tuple(layers)}; exported were {self.shapes.layers}: choose of them")
         if (side := images.shape[-1]) not in self.sides:
             raise ValueError(f"images have a side of {side} px; exported was {', '.join(map(str, self.sides))}")
-        found = self.sides[side]({"images": images}, tuple(f"layer_{layer}" for layer in layers))
-        return tuple(found)
+        return tuple(self.sides[side]({"images": images}, tuple(f"layer_{layer}" for layer in layers)))
 
 
 def needed_parts(shapes: ExportShapes) -> tuple[Part, ...]:
-    """The parts that a bundle's models are made of: the score has features of its own where its side is another."""
+    """Return the parts that a bundle's models are made of: the score has its own features where its side differs."""
     parts: tuple[Part, ...] = ("encoder", "unet", "decoder", "features")
     return parts if shapes.scoring_side == shapes.resolution else (*parts, "scoring_features")
 
 
 def refuse_missing(parts: Collection[Part], shapes: ExportShapes) -> None:
-    """EngineUnusable if a part that the models are made of is not among these."""
+    """Raise EngineUnusable if a part that the models are made of is not among these."""
     if missing := sorted(set(needed_parts(shapes)) - set(parts)):
         raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
 
 
 def models_of(parts: Mapping[Part, PartCall], shapes: ExportShapes, condition: Condition | None = None) -> Models:
-    """The models on these parts, which may run on different engines. EngineUnusable if one is missing."""
+    """Return the models on these parts, which may run on different engines.
+
+    Raises:
+        EngineUnusable: if one is missing.
+    """
     refuse_missing(parts, shapes)
     sides = {shapes.resolution: parts["features"]}
     if shapes.scoring_side != shapes.resolution:

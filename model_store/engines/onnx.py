@@ -31,7 +31,7 @@ _TORCH = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How ONNX Runtime runs a file."""
+    """The options with which ONNX Runtime runs a file."""
 
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
@@ -41,7 +41,7 @@ class RuntimeOptions:
 
     @property
     def device_index(self) -> int:
-        """Which GPU."""
+        """Return the index of the GPU."""
         return torch.device(self.device).index or 0
 
 
@@ -49,12 +49,16 @@ class Session:
     """One exported file, ready to be called."""
 
     def __init__(self, file: Path, options: RuntimeOptions) -> None:
-        """EngineUnusable if onnxruntime is not installed, has not this provider, or cannot load the file."""
+        """Load a file.
+
+        Raises:
+            EngineUnusable: if onnxruntime is not installed, lacks the provider, or cannot load the file.
+        """
         runtime = _runtime()
-        wanted = PROVIDERS[options.provider]
-        if wanted not in runtime.get_available_providers():
+        provider = PROVIDERS[options.provider]
+        if provider not in runtime.get_available_providers():
             raise EngineUnusable(
-                f"onnxruntime {runtime.__version__} has no {wanted} (it has "
+                f"onnxruntime {runtime.__version__} has no {provider} (it has "
                 f"{', '.join(runtime.get_available_providers())}): install the extra [gpu] of glad-inspect"
             )
         self._runtime, self._options, self.file = runtime, options, file
@@ -64,17 +68,19 @@ class Session:
             )
         except Exception as error:  # onnxruntime's errors share no base but Exception
             raise EngineUnusable(f"{file} does not load in ONNX Runtime ({str(error).splitlines()[0]})") from error
-        if self._session.get_providers()[0] != wanted:  # it goes on with the CPU silently
-            raise EngineUnusable(f"{file} runs on {self._session.get_providers()[0]}, not on {wanted}: see its log")
+        if self._session.get_providers()[0] != provider:  # it falls back to the CPU silently
+            raise EngineUnusable(f"{file} runs on {self._session.get_providers()[0]}, not on {provider}: see its log")
         self._outputs = {output.name: output for output in self._session.get_outputs()}
         self._inputs = {one.name: one for one in self._session.get_inputs()}
         self._recorded: dict[int, dict[str, Tensor]] = {}
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time.
+        """Return the outputs of these names, (B, …), new tensors each time; inputs: name -> (B, …).
 
-        EngineFailed if ONNX Runtime does not answer.
+        Raises:
+            EngineFailed: if ONNX Runtime fails.
+            torch.OutOfMemoryError: if the device's memory is too small for this batch.
         """
         device = torch.device(self._options.device)
         given = {
@@ -91,7 +97,7 @@ class Session:
     def _replay(
         self, given: Mapping[str, Tensor], batch: int, outputs: Sequence[str], device: torch.device
     ) -> list[Tensor]:
-        """A recorded call reads and writes the same addresses each time: copies go in and come out."""
+        """Replay a recorded call. It uses the same addresses each time, so inputs and outputs are copied."""
         kept = self._recorded.setdefault(batch, {})
         for name, tensor in given.items():
             kept.setdefault(name, torch.empty_like(tensor)).copy_(tensor)
@@ -105,11 +111,11 @@ class Session:
         try:
             self._session.run_with_iobinding(bound, options)
         except Exception as error:  # onnxruntime's errors share no base but Exception
-            told = f"{self.file} failed in ONNX Runtime ({str(error).splitlines()[0]})"
+            message = f"{self.file} failed in ONNX Runtime ({str(error).splitlines()[0]})"
             # Its arena says "Failed to allocate memory for requested buffer", CUDA itself "out of memory".
             if "allocate memory" in str(error) or "out of memory" in str(error):
-                raise torch.OutOfMemoryError(told) from error
-            raise EngineFailed(told) from error
+                raise torch.OutOfMemoryError(message) from error
+            raise EngineFailed(message) from error
 
     def _empty(self, name: str, batch: int, device: torch.device) -> Tensor:
         output = self._outputs[name]
@@ -131,7 +137,11 @@ class Session:
 def load_onnx(
     files: Mapping[Part, Path], shapes: ExportShapes, options: RuntimeOptions, condition: Condition | None = None
 ) -> Models:
-    """The models of an export. EngineUnusable if a file is missing or does not load; see `Session`."""
+    """Return the models of an export.
+
+    Raises:
+        EngineUnusable: if a file is missing, or does not load: see `Session`.
+    """
     refuse_missing(files, shapes)
     return models_of({part: Session(files[part], options) for part in needed_parts(shapes)}, shapes, condition)
 

@@ -25,24 +25,24 @@ _REBUILD = "build it here with `glad export BUNDLE --to tensorrt --data DIR`"
 
 
 class GpuDevice(Protocol):
-    """What an engine asks of the device that it runs on."""
+    """The device that an engine runs on; a Protocol, so that tests run engines without a GPU."""
 
     @property
     def torch_device(self) -> torch.device:
-        """Where the tensors lie."""
+        """Return the device of the tensors."""
         ...
 
     @property
     def name(self) -> str:
-        """What an export records as its device."""
+        """Return the name that an export records as its device."""
         ...
 
     def active(self) -> AbstractContextManager[object]:
-        """TensorRT works on whichever device is current."""
+        """Make the device the current one, on which TensorRT works, while the context lasts."""
         ...
 
     def stream(self) -> int:
-        """The handle of torch's current stream."""
+        """Return the handle of torch's current stream."""
         ...
 
 
@@ -54,29 +54,33 @@ class CudaDevice:
 
     @property
     def name(self) -> str:
-        """Model and compute capability, such as `NVIDIA H100 PCIe (9.0)`."""
+        """Return model and compute capability, such as `NVIDIA H100 PCIe (9.0)`."""
         major, minor = torch.cuda.get_device_capability(self.torch_device)
         return f"{torch.cuda.get_device_name(self.torch_device)} ({major}.{minor})"
 
     def active(self) -> AbstractContextManager[object]:
-        """Makes this GPU the current one."""
+        """Make this GPU the current one, while the context lasts."""
         return torch.cuda.device(self.torch_device)
 
     def stream(self) -> int:
-        """The handle of torch's current stream on this GPU."""
+        """Return the handle of torch's current stream on this GPU."""
         return int(torch.cuda.current_stream(self.torch_device).cuda_stream)
 
 
 @dataclass(frozen=True)
 class GpuIdentity:
-    """Where engines run: a device, and the library that is installed there."""
+    """The GPU that engines run on, and the TensorRT that is installed: an engine fits only the pair that built it."""
 
     device: GpuDevice
     library: TensorRt
 
 
 def cuda_device(device: str) -> CudaDevice:
-    """`device`: cuda or cuda:N. EngineUnusable for any other, or where torch sees no GPU."""
+    """Return the GPU of a device, cuda or cuda:N.
+
+    Raises:
+        EngineUnusable: for any other device, or where torch sees no GPU.
+    """
     named = torch.device(device)
     if named.type != "cuda" or not torch.cuda.is_available():
         raise EngineUnusable(
@@ -87,63 +91,82 @@ def cuda_device(device: str) -> CudaDevice:
 
 
 def device_name(device: str) -> str:
-    """What an export records as its device. EngineUnusable if it is no GPU."""
+    """Return the name that an export records as its device.
+
+    Raises:
+        EngineUnusable: if it is no GPU.
+    """
     return cuda_device(device).name
 
 
 def gpu_identity(device: str) -> GpuIdentity:
-    """A GPU of this machine. EngineUnusable if it is none, or TensorRT is not installed."""
+    """Return a GPU of this machine with its TensorRT.
+
+    Raises:
+        EngineUnusable: if the device is no GPU, or TensorRT is not installed.
+    """
     return GpuIdentity(cuda_device(device), installed_tensorrt())
 
 
-def check_built_for(manifest: Export, place: GpuIdentity) -> None:
-    """EngineUnusable if an export was built for another device or by another version of TensorRT."""
+def check_built_for(manifest: Export, gpu: GpuIdentity) -> None:
+    """Check that an export was built for this device and by this version of TensorRT.
+
+    Raises:
+        EngineUnusable: if it was built for another device, or by another version.
+    """
     version = manifest.software.get("tensorrt", "an unknown version")
-    if manifest.device != place.device.name:
+    if manifest.device != gpu.device.name:
         raise EngineUnusable(
-            f"the engines were built for {manifest.device or 'an unknown device'}, this device is {place.device.name}: "
+            f"the engines were built for {manifest.device or 'an unknown device'}, this device is {gpu.device.name}: "
             f"{remake(manifest)}"
         )
-    if version != place.library.__version__:
+    if version != gpu.library.__version__:
         raise EngineUnusable(
-            f"the engines were built by TensorRT {version}, installed is {place.library.__version__}: "
+            f"the engines were built by TensorRT {version}, installed is {gpu.library.__version__}: "
             f"{remake(manifest)}, or install tensorrt=={version}"
         )
 
 
 class TensorRtEngine:
-    """One engine file, ready to be called: from one thread, and on one stream at a time."""
+    """An engine file, ready to be called: from one thread, and on one stream at a time."""
 
-    def __init__(self, file: Path, place: GpuIdentity) -> None:
-        """EngineUnusable if the file cannot be read, does not deserialize, or is not one that an export makes."""
-        self.file, self._place = file, place
-        with place.device.active():
-            self._runtime = place.library.Runtime(place.library.Logger())
+    def __init__(self, file: Path, gpu: GpuIdentity) -> None:
+        """Load a file.
+
+        Raises:
+            EngineUnusable: if it cannot be read, does not deserialize, or is not one that an export makes.
+        """
+        self.file, self._gpu = file, gpu
+        with gpu.device.active():
+            self._runtime = gpu.library.Runtime(gpu.library.Logger())
             self._engine = self._deserialized()
             self._context = self._new_context()
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        inputs = {name for name in names if self._engine.get_tensor_mode(name) == place.library.TensorIOMode.INPUT}
+        inputs = {name for name in names if self._engine.get_tensor_mode(name) == gpu.library.TensorIOMode.INPUT}
         self._types = {name: self._torch_type(name) for name in names}
         self._outputs = tuple(name for name in names if name not in inputs)
         self._profiles = _profiles(self._engine, min(inputs))
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The batch sizes that the engine was built for, ascending."""
+        """Return the batch sizes that the engine was built for, ascending."""
         return tuple(sorted(self._profiles))
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """One call. inputs: name -> (B, …); -> the outputs of these names, (B, …), new tensors each time.
+        """Return the outputs of these names, (B, …), new tensors each time; inputs: name -> (B, …).
 
-        A batch between two buckets is padded, one beyond the largest is split. ValueError for an empty batch or a
-        shape that the engine was not built for; EngineFailed if TensorRT fails.
+        A batch between two buckets is padded, one beyond the largest is split.
+
+        Raises:
+            ValueError: if the batch is empty, or of a shape that the engine was not built for.
+            EngineFailed: if TensorRT fails.
         """
         names = tuple(inputs)
         if not all(len(tensor) for tensor in inputs.values()):
             raise ValueError(f"the batch is empty ({ {name: tuple(inputs[name].shape) for name in names} })")
         given = [
-            inputs[name].to(device=self._place.device.torch_device, dtype=self._types[name]).contiguous()
+            inputs[name].to(device=self._gpu.device.torch_device, dtype=self._types[name]).contiguous()
             for name in names
         ]
 
@@ -151,11 +174,11 @@ class TensorRtEngine:
             made = self._run(dict(zip(names, rows, strict=True)))
             return tuple(made[name] for name in outputs)
 
-        with self._place.device.active():
+        with self._gpu.device.active():
             return list(in_buckets(run, given, self.buckets))
 
     def _run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        stream = self._place.device.stream()
+        stream = self._gpu.device.stream()
         self._choose_profile(len(next(iter(given.values()))), stream)
         for name, tensor in given.items():
             self._bind_input(name, tensor)
@@ -180,7 +203,7 @@ class TensorRtEngine:
 
     def _bound_output(self, name: str) -> Tensor:
         shape = shape_of(self._context.get_tensor_shape(name))
-        made = torch.empty(shape, dtype=self._types[name], device=self._place.device.torch_device)
+        made = torch.empty(shape, dtype=self._types[name], device=self._gpu.device.torch_device)
         self._address(name, made)
         return made
 
@@ -194,7 +217,7 @@ class TensorRtEngine:
         except OSError as error:
             raise EngineUnusable(f"{self.file} cannot be read ({error.strerror}): {_REBUILD}") from error
         if engine is None:
-            version = self._place.library.__version__
+            version = self._gpu.library.__version__
             raise EngineUnusable(f"{self.file} is not an engine that TensorRT {version} can load: {_REBUILD}")
         return engine
 
@@ -202,13 +225,13 @@ class TensorRtEngine:
         context = self._engine.create_execution_context()
         if context is None:
             raise EngineUnusable(
-                f"{self.file} loads but cannot run, most often for want of GPU memory: free some or build with fewer "
-                "lanes"
+                f"{self.file} loads but cannot run, most often because GPU memory is short: free some, or build "
+                "with fewer lanes"
             )
         return context
 
     def _torch_type(self, name: str) -> torch.dtype:
-        kinds = self._place.library.DataType
+        kinds = self._gpu.library.DataType
         types = {kinds.FLOAT: torch.float32, kinds.INT64: torch.int64}
         kind = self._engine.get_tensor_dtype(name)
         if kind not in types:
@@ -216,22 +239,30 @@ class TensorRtEngine:
         return types[kind]
 
 
-def load_tensorrt_parts(files: Mapping[Part, Path], place: GpuIdentity) -> dict[Part, TensorRtEngine]:
-    """The parts that an export holds, each ready to be called. EngineUnusable if one does not load."""
-    return {part: TensorRtEngine(file, place) for part, file in files.items()}
+def load_tensorrt_parts(files: Mapping[Part, Path], gpu: GpuIdentity) -> dict[Part, TensorRtEngine]:
+    """Return the parts that an export holds, each ready to be called.
+
+    Raises:
+        EngineUnusable: if one does not load.
+    """
+    return {part: TensorRtEngine(file, gpu) for part, file in files.items()}
 
 
 def load_tensorrt(
-    files: Mapping[Part, Path], shapes: ExportShapes, place: GpuIdentity, condition: Condition | None = None
+    files: Mapping[Part, Path], shapes: ExportShapes, gpu: GpuIdentity, condition: Condition | None = None
 ) -> Models:
-    """The models of an export that holds every part. EngineUnusable if one is missing or does not load."""
+    """Return the models of an export that holds every part.
+
+    Raises:
+        EngineUnusable: if a part is missing, or does not load.
+    """
     refuse_missing(files, shapes)
-    wanted = {part: files[part] for part in needed_parts(shapes)}
-    return models_of(load_tensorrt_parts(wanted, place), shapes, condition)
+    needed = {part: files[part] for part in needed_parts(shapes)}
+    return models_of(load_tensorrt_parts(needed, gpu), shapes, condition)
 
 
 def _profiles(engine: CudaEngine, input_name: str) -> dict[int, int]:
-    """Batch size -> profile, by the largest batch that each takes."""
+    """Return batch size -> profile, by the largest batch that each profile takes."""
     return {
         engine.get_tensor_profile_shape(input_name, profile)[2][0]: profile
         for profile in range(engine.num_optimization_profiles)

@@ -1,4 +1,4 @@
-"""Exactly the calls that this project makes on the `tensorrt` package, as Protocols: it need not be installed.
+"""The calls that this project makes on the `tensorrt` package, as Protocols: it need not be installed.
 
 Names and arguments follow the docstrings in the bindings of TensorRT 10.16.1 and 11.4.0, which agree on all of them.
 """
@@ -162,12 +162,16 @@ class TensorRt(Protocol):
 
 
 def shape_of(dims: Dims) -> tuple[int, ...]:
-    """The dimensions as a tuple."""
+    """Return the dimensions as a tuple."""
     return tuple(dims[index] for index in range(len(dims)))
 
 
 def installed_tensorrt() -> TensorRt:
-    """The package, where it is installed. EngineUnusable, which names the extra, where it is not."""
+    """Return the package.
+
+    Raises:
+        EngineUnusable: if it is not installed; the message names the extra that brings it.
+    """
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: its libraries are missing

@@ -1,4 +1,4 @@
-"""How fast an engine is here: measured on the calls that one image takes, not assumed."""
+"""The measured speed of an engine on this machine, on the calls that one image takes."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from glad.settings.method import MethodSettings
 
 ROUNDS = 3
 ENOUGH_S = 2.0
-"""A call that takes longer is not repeated: what differs by seconds needs no third look."""
+"""A call that takes longer is timed once: engines that differ by seconds need no more exact figure."""
 
 
 def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, lanes: int) -> float:
-    """Time of an average good image's calls: one encode, every step among `lanes` others, a comparison at each of them.
+    """Return the time of a good image's calls: one encode, every step among `lanes` others, a comparison at each.
 
     The images are noise: what a call costs does not depend on what it shows.
     """
-    side, place = settings.resolution, torch.device(device)
+    side, torch_device = settings.resolution, torch.device(device)
     draw = torch.Generator().manual_seed(0)
-    images = (torch.rand(1, 3, side, side, generator=draw) * 2 - 1).to(place)
+    images = (torch.rand(1, 3, side, side, generator=draw) * 2 - 1).to(torch_device)
     latents = models.autoencoder.encode(images)
     many = latents.expand(lanes, -1, -1, -1).contiguous()
-    steps = torch.full((lanes,), settings.t_min, dtype=torch.int64, device=place)
-    told = Conditioning((models.condition,) * lanes, (settings.guidance,) * lanes)
-    shapes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
-    spent = {
-        "encode": _seconds(lambda: models.autoencoder.encode(images), place),
-        "decode": _seconds(lambda: models.autoencoder.decode(latents), place),
+    steps = torch.full((lanes,), settings.t_min, dtype=torch.int64, device=torch_device)
+    conditioning = Conditioning((models.condition,) * lanes, (settings.guidance,) * lanes)
+    batch_sizes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
+    seconds = {
+        "encode": _seconds(lambda: models.autoencoder.encode(images), torch_device),
+        "decode": _seconds(lambda: models.autoencoder.decode(latents), torch_device),
         "features": _seconds(
-            lambda: models.features(at_side(images, settings.scoring_side), settings.score.layers), place
+            lambda: models.features(at_side(images, settings.scoring_side), settings.score.layers), torch_device
         ),
-        "denoise": _seconds(lambda: predict_noise(models.denoiser, many, steps, told, shapes), place) / lanes,
+        "denoise": _seconds(
+            lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes), torch_device
+        )
+        / lanes,
     }
-    compared = settings.steps // 2  # down to t_min, which is half of T in the published settings
+    comparisons = settings.steps // 2  # down to t_min, which is half of T in the published settings
     return (
-        spent["encode"] + settings.steps * spent["denoise"] + (compared + 1) * (spent["decode"] + 2 * spent["features"])
+        seconds["encode"]
+        + settings.steps * seconds["denoise"]
+        + (comparisons + 1) * (seconds["decode"] + 2 * seconds["features"])
     )
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The shortest of a few calls after one that warms up; one that is slow by itself counts as it is."""
+    """Return the shortest of a few calls after one that warms up; the first one alone if that is slow."""
     first = _timed(call, device)
     return first if first > ENOUGH_S else min(_timed(call, device) for _ in range(ROUNDS))
 

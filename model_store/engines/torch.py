@@ -49,10 +49,11 @@ _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "num_class_embeds", 
 
 
 def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Models:
-    """The bundle's models on a device, ready to run. Reads only the bundle's folder.
+    """Return the bundle's models on a device, ready to run. Reads only the bundle's folder.
 
-    ModelLoadError if a component is of a kind or shape that this engine cannot load, ModelsDoNotFit if the models fit
-    neither each other nor the bundle's settings.
+    Raises:
+        ModelLoadError: if a component is of a kind or shape that this engine cannot load.
+        ModelsDoNotFit: if the models fit neither each other nor the bundle's settings.
     """
     autoencoder, unet, features = (load_module(bundle, name, dtype) for name in REQUIRED_COMPONENTS)
     for module in (autoencoder, unet, features):
@@ -72,7 +73,12 @@ def models_from_modules(
     settings: MethodSettings,
     condition: Condition | None = None,
 ) -> Models:
-    """Wraps modules as they are, such as freshly trained ones. ValueError if one is in training mode."""
+    """Return models of modules as they are, such as freshly trained ones.
+
+    Raises:
+        ValueError: if a module is in training mode.
+        ModelsDoNotFit: if they fit neither each other nor the settings.
+    """
     modules: dict[str, nn.Module] = {"autoencoder": autoencoder, "unet": unet, "features": features}
     if training := [name for name, module in modules.items() if module.training]:
         raise ValueError(f"{', '.join(training)} in training mode: dropout makes scores random; call .eval() first")
@@ -84,7 +90,7 @@ def models_from_modules(
 def shapes_of(
     autoencoder: AutoencoderKL, unet: UNet, features: ViTModel, condition: Condition | None = None
 ) -> ModelShapes:
-    """What the modules expect of each other, from their configurations."""
+    """Return the sizes that the modules must have in common, from their configurations."""
     return ModelShapes(
         image_channels=autoencoder.config.in_channels,
         latent_channels=autoencoder.config.latent_channels,
@@ -121,11 +127,12 @@ def save_components(
     licence: str,
     dtype: Dtype = "float16",
 ) -> dict[ComponentName, ComponentSource]:
-    """Saves the modules under `folder` in Hugging Face layout, as sources for `write_bundle`; they stay as they are.
+    """Save the modules under `folder` in Hugging Face layout, and return them as sources for `write_bundle`.
 
-    A text-conditioned UNet's condition is saved by `save_condition`.
+    The modules stay as they are. A text-conditioned UNet's condition is saved by `save_condition`.
 
-    ValueError if a weight is not finite in `dtype`.
+    Raises:
+        ValueError: if a weight is not finite in `dtype`.
     """
     modules: dict[ComponentName, tuple[Kind, nn.Module]] = {
         "autoencoder": ("autoencoder_kl", autoencoder),
@@ -139,5 +146,5 @@ def save_components(
 
 
 def component_hashes(bundle: Bundle) -> dict[ComponentName, str]:
-    """Content hash per component: equal hashes are equal models, whatever product they serve."""
+    """Return the content hash of each component: equal hashes are equal models, whatever product they serve."""
     return {name: component.content_hash for name, component in bundle.manifest.components.items()}

@@ -39,21 +39,33 @@ _CLASSES: Mapping[Kind, Any] = {
 
 
 class ModelLoadError(Exception):
-    """A folder from which this engine can make no model."""
+    """The folder holds no model that this engine can load."""
 
 
 def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
-    """A component's module, in evaluation mode. Reads only the bundle's folder; ModelLoadError."""
+    """Return a component's module, in evaluation mode. Reads only the bundle's folder.
+
+    Raises:
+        ModelLoadError: as `load_pretrained`.
+    """
     return load_pretrained(bundle.manifest.components[name].kind, bundle.component(name), dtype)
 
 
 def load_pretrained(
     kind: Kind, place: Path | str, dtype: torch.dtype, *, local: bool = True, ignored: str = "", **where: Any
 ) -> Any:
-    """A module from a folder, or, if not `local`, from a hub id, in evaluation mode.
+    """Return a module from a folder, or, if not `local`, from a hub id, in evaluation mode.
 
-    ignored: prefix of weights that may lie there and are not used. ModelLoadError if anything else is missing or
-    left over, or if there is no safetensors file.
+    Args:
+        kind: of the model.
+        place: folder or hub id.
+        dtype: in which the module computes.
+        local: nothing is downloaded.
+        ignored: prefix of weights that may lie there and are not used.
+        **where: further arguments of `from_pretrained`, such as `subfolder`.
+
+    Raises:
+        ModelLoadError: if any other weight is missing or left over, or if there is no safetensors file.
     """
     named = "/".join([str(place), *filter(None, [where.get("subfolder")])])
     try:
@@ -69,16 +81,20 @@ def load_pretrained(
     except Exception as error:  # the libraries raise whatever a wrong configuration happens to break
         raise ModelLoadError(f"{named}: {kind} does not load: {error}. Save it again with save_components") from error
     # Left alone, a missing weight would stay random and an unexpected one be ignored, both silently.
-    found = {problem: sorted(map(str, names)) for problem, names in info.items()}
+    keys = {problem: sorted(map(str, names)) for problem, names in info.items()}
     if ignored:
-        found["unexpected_keys"] = [key for key in found["unexpected_keys"] if not key.startswith(ignored)]
-    if wrong := {problem: names for problem, names in found.items() if names}:
+        keys["unexpected_keys"] = [key for key in keys["unexpected_keys"] if not key.startswith(ignored)]
+    if wrong := {problem: names for problem, names in keys.items() if names}:
         raise ModelLoadError(f"{named}: weights and configuration differ: {wrong}. Save both together")
     return module.eval()
 
 
 def load_condition(folder: Path, device: str | torch.device = "cpu") -> Condition:
-    """The embedded prompts of a bundle, float32 on a device. ModelLoadError unless they are two of one shape (L, D)."""
+    """Return the embedded prompts of a bundle, float32 on a device.
+
+    Raises:
+        ModelLoadError: if they are not two of one shape (L, D).
+    """
     path = folder / WEIGHTS_NAME["text_condition"]
     try:
         tensors = load_file(path, device=str(device))
@@ -93,7 +109,14 @@ def load_condition(folder: Path, device: str | torch.device = "cpu") -> Conditio
 
 
 def save_condition(condition: Condition, folder: Path, about: Mapping[str, Any], *, licence: str) -> ComponentSource:
-    """Saves embedded prompts as float32, which costs half a megabyte; `about`: prompt, tokenizer and text encoder."""
+    """Save embedded prompts as float32, which costs half a megabyte; return them as a source for `write_bundle`.
+
+    Args:
+        condition: the prompts.
+        folder: a new one.
+        about: prompt, tokenizer and text encoder, for the configuration.
+        licence: of the text encoder.
+    """
     folder.mkdir(parents=True)
     tensors = {"product": condition.product, "empty": condition.empty}
     stored = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
@@ -105,15 +128,20 @@ def save_condition(condition: Condition, folder: Path, about: Mapping[str, Any],
 
 
 def save_module(module: nn.Module, folder: Path, kind: Kind, dtype: Dtype, *, licence: str) -> ComponentSource:
-    """Saves one module in Hugging Face layout; it stays as it is. ValueError if a weight is not finite in `dtype`."""
+    """Save a module in Hugging Face layout, and return it as a source for `write_bundle`; it stays as it is.
+
+    Raises:
+        ValueError: if a weight is not finite in `dtype`.
+    """
     return ComponentSource(_save(module, folder, dtype), kind, dtype, licence)
 
 
 @torch.no_grad()
 def round_to_stored_precision(module: nn.Module, dtype: Dtype = "float16") -> None:
-    """Rounds every weight in place to what the bundle will hold, so that calibration sees what inference will load.
+    """Round every weight in place to the bundle's precision, so that calibration sees what inference will load.
 
-    ValueError if a weight is not finite in `dtype`.
+    Raises:
+        ValueError: if a weight is not finite in `dtype`.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
@@ -145,7 +173,7 @@ def _save(module: nn.Module, folder: Path, dtype: Dtype) -> Path:
 
 
 def _drop_origin(config: Path) -> None:
-    """Removes the folder a model was once loaded from: equal models shall have equal bytes."""
+    """Remove the name of the folder that a model was once loaded from: equal models must have equal bytes."""
     content = json.loads(config.read_text())
     content.pop("_name_or_path", None)
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
@@ -159,7 +187,7 @@ def _options(kind: Kind, dtype: torch.dtype) -> Mapping[str, Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars: a worker's log is not a terminal."""
+    """Hide the progress bars of transformers: a worker's log is not a terminal."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

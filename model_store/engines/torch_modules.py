@@ -24,36 +24,39 @@ class TorchAutoencoder:
 
     @property
     def latent_channels(self) -> int:
-        """Channels C of a latent."""
+        """Return the channels C of a latent."""
         return int(self.module.config.latent_channels)
 
     @property
     def factor(self) -> int:
-        """Pixels per latent element on a side: each block but the last halves the side."""
+        """Return the pixels per latent element on a side: each block but the last halves the side."""
         return int(2 ** (len(self.module.config.block_out_channels) - 1))
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [-1, 1] -> (B, C, h, w) float32: (posterior mean - shift) * scaling factor."""
+        """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1].
+
+        z = (posterior mean - shift) * scaling factor
+        """
         posterior = self.module.encode(_like(images, self.module), return_dict=False)[0]
         mean: Tensor = posterior.mode().float()
         return ((mean - self.shift) * self.scale).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled -> (B, 3, H, W) float32, about [-1, 1], not clamped."""
+        """Return the images (B, 3, H, W) float32, about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
         unscaled = latents / self.scale + self.shift
         decoded: Tensor = self.module.decode(_like(unscaled, self.module), return_dict=False)[0]
         return decoded.float().contiguous()
 
     @property
     def scale(self) -> float:
-        """What latents are multiplied by."""
+        """Return the factor that latents are multiplied by."""
         return float(self.module.config.scaling_factor)
 
     @property
     def shift(self) -> float:
-        """What is taken from latents before that."""
+        """Return the number that is subtracted from latents before that."""
         return float(self.module.config.shift_factor or 0.0)
 
 
@@ -65,9 +68,12 @@ class TorchDenoiser:
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,) int64, one per lane -> predicted noise (B, C, h, w), float32.
+        """Return the predicted noise (B, C, h, w), float32.
 
-        ValueError for conditions: this UNet takes none.
+        latents: (B, C, h, w); timesteps: (B,) int64, one per lane.
+
+        Raises:
+            ValueError: if there are conditions: this UNet takes none.
         """
         if conditions is not None:
             raise ValueError("this UNet takes no conditions: it was trained without; give None")
@@ -83,14 +89,17 @@ class TorchConditionalDenoiser:
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """latents: (B, C, h, w); timesteps: (B,) int64; conditions: (B, L, D) -> noise (B, C, h, w), float32.
+        """Return the predicted noise (B, C, h, w), float32.
 
-        ValueError without conditions.
+        latents: (B, C, h, w); timesteps: (B,) int64; conditions: (B, L, D).
+
+        Raises:
+            ValueError: if there are no conditions.
         """
         if conditions is None:
             raise ValueError("this UNet is text-conditioned: give the embedded prompt of every lane")
-        told = _like(conditions, self.module)
-        predicted: Tensor = self.module(_like(latents, self.module), timesteps, told, return_dict=False)[0]
+        prompts = _like(conditions, self.module)
+        predicted: Tensor = self.module(_like(latents, self.module), timesteps, prompts, return_dict=False)[0]
         return predicted.float()
 
 
@@ -102,22 +111,22 @@ class TorchFeatures:
 
     @property
     def patch(self) -> int:
-        """Pixels per patch on a side."""
+        """Return the pixels per patch on a side."""
         return int(self.module.config.patch_size)
 
     @property
     def depth(self) -> int:
-        """Number of blocks."""
+        """Return the number of blocks."""
         return len(self.module.layers)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W), normalised -> per layer (B, h, w, D) float32: block outputs before the final norm."""
+        """Return per layer the block's output (B, h, w, D) float32, before the final norm, of normalised images."""
         self._refuse_layers(layers)
         return tuple(tap.contiguous() for tap in self.compute(_like(images, self.module), layers))
 
     def compute(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """The same on images as the module takes them, differentiable: what an exporter traces."""
+        """Return the same of images in the module's type, differentiable: what an exporter traces."""
         batch, _, height, width = images.shape
         grid = (batch, height // self.patch, width // self.patch, -1)
         hidden = self.module.embeddings(images, interpolate_pos_encoding=(height, width) != self._trained_size)

@@ -1,4 +1,4 @@
-"""Published base models in Hugging Face layout, from a folder or a hub id; a checkpoint can stand in for weights."""
+"""Published base models in Hugging Face layout, from a folder or a hub id; a checkpoint can replace the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DINO_EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Base:
-    """Where published models lie: a folder, or an id of the Hugging Face hub."""
+    """The source of published models: a folder, or an id of the Hugging Face hub."""
 
     LAYOUT: ClassVar[str] = (
         "Expected: a folder or hub id in Hugging Face layout, with safetensors files; pickled weights of a base are "
@@ -36,12 +36,12 @@ class Base:
 
     @property
     def local(self) -> bool:
-        """Whether it is a folder: then nothing is downloaded."""
+        """Return whether it is a folder: then nothing is downloaded."""
         return Path(self.place).is_dir()
 
 
 def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL:
-    """Stable Diffusion's autoencoder, or its fine-tuned weights in the names of LDM or diffusers. float32."""
+    """Return Stable Diffusion's autoencoder, float32, or with fine-tuned weights in the names of LDM or diffusers."""
     if checkpoint is None:
         return _published(base, "autoencoder_kl", subfolder="vae")
     config = _config(base, AutoencoderKL, "vae")
@@ -52,7 +52,7 @@ def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL:
 
 
 def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:
-    """Stable Diffusion's UNet, or its fine-tuned weights in diffusers' names. float32."""
+    """Return Stable Diffusion's UNet, float32, or with fine-tuned weights in diffusers' names."""
     if checkpoint is None:
         return _published(base, "unet2d_condition", subfolder="unet")
     config, tensors = _config(base, UNet2DConditionModel, "unet"), unet_weights(read_tensors(checkpoint))
@@ -62,7 +62,7 @@ def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:
 
 
 def features_of(dino: Base, checkpoint: Path | None) -> ViTModel:
-    """DINO's ViT with DINO's epsilon, or its fine-tuned weights in the names of timm, DINO or transformers. float32."""
+    """Return DINO's ViT with DINO's epsilon, float32, or with weights in the names of timm, DINO or transformers."""
     try:
         with quiet():
             config = ViTConfig.from_pretrained(dino.place, local_files_only=dino.local)
@@ -78,7 +78,11 @@ def features_of(dino: Base, checkpoint: Path | None) -> ViTModel:
 
 
 def check_schedule(base: Base, settings: ScheduleSettings) -> None:
-    """The base's noise schedule, where it has one, is the settings', and its UNet predicts noise; ImportRefused."""
+    """Check that the base's noise schedule is the settings', and that its UNet predicts noise.
+
+    Raises:
+        ImportRefused: if not.
+    """
     published = _scheduler(base)
     here = {
         "prediction_type": "epsilon",
@@ -88,9 +92,9 @@ def check_schedule(base: Base, settings: ScheduleSettings) -> None:
         "beta_schedule": settings.form,
     }
     for name, expected in here.items():
-        if (found := published.get(name, expected)) != expected:
+        if (value := published.get(name, expected)) != expected:
             raise ImportRefused(
-                f"{base.place}/scheduler has {name} {found}; the settings need {expected}: use a Stable Diffusion 1.x "
+                f"{base.place}/scheduler has {name} {value}; the settings need {expected}: use a Stable Diffusion 1.x "
                 "base, or settings with its schedule"
             )
 
@@ -106,8 +110,8 @@ def _scheduler(base: Base) -> Mapping[str, Any]:
             raise ImportRefused(f"{base.place}: no {file}: {error}. {Base.LAYOUT}") from error
     if not path.is_file():
         raise ImportRefused(f"{path} is missing: it says what the UNet predicts and under which noise. {Base.LAYOUT}")
-    found: dict[str, Any] = json.loads(path.read_bytes())
-    return found
+    config: dict[str, Any] = json.loads(path.read_bytes())
+    return config
 
 
 def _published(base: Base, kind: Any, **where: Any) -> Any:
@@ -127,7 +131,7 @@ def _config(base: Base, kind: Any, subfolder: str) -> dict[str, Any]:
 
 
 def _filled(module: Any, tensors: dict[str, Tensor], checkpoint: Path, model: str) -> Any:
-    """A module of shapes only becomes one of these weights, without ever holding random ones."""
+    """Return a module on the meta device with these weights; it never holds random ones."""
     expected = {name: parameter.shape for name, parameter in module.state_dict().items()}
     check_names(tensors, expected, origin=str(checkpoint), model=model)
     nn.Module.load_state_dict(module, {name: tensor.float() for name, tensor in tensors.items()}, assign=True)

@@ -1,4 +1,4 @@
-"""The import itself: published parts, checked against each other and the settings, become a bundle to calibrate."""
+"""Import published models: checked against each other and the settings, they become a bundle to calibrate."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from model_store.importing.prompt import Embedded, embed_prompt
 from model_store.manifest import ComponentName, Dtype, Provenance
 
 STAGES = ("prompt", "autoencoder", "unet", "features", "saving", "bundle")
-"""What an import goes through, in order."""
+"""The stages of an import, in order."""
 
 Say = Callable[[str], None]
+"""Called with the stage that begins."""
 
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the models come from; a checkpoint stands in for the base's weights."""
+    """The sources of the models; a checkpoint replaces the base's weights."""
 
     base: str
     """Stable Diffusion 1.x: a folder or a hub id."""
@@ -46,7 +47,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """What the bundle shall be."""
+    """The bundle that is made."""
 
     product: str
     version: str
@@ -67,46 +68,53 @@ class Parts:
     embedded: Embedded
 
 
-def import_bundle(target: Path, origins: Origins, wanted: ImportSpec, *, command: str, say: Say) -> Bundle:
-    """Writes the bundle, without thresholds, to `target`, and calls `say` as each of STAGES begins.
+def import_bundle(target: Path, origins: Origins, spec: ImportSpec, *, command: str, say: Say) -> Bundle:
+    """Write the bundle, without thresholds, to `target`, and return it; call `say` as each of STAGES begins.
 
-    ImportRefused if a part does not load, ModelsDoNotFit if they fit neither each other nor the settings, BundleError
-    as in `write_bundle`. Until it is done, its files lie beside `target`'s parent: twice the bundle's size is needed.
+    Until it is done its files lie beside `target`, so twice the bundle's size is needed.
+
+    Raises:
+        ImportRefused: if a part does not load.
+        ModelsDoNotFit: if the parts fit neither each other nor the settings.
+        BundleError: as `write_bundle`.
     """
-    parts = _parts(origins, wanted, say)
-    told = parts.embedded.condition
-    models_from_modules(parts.autoencoder, parts.unet, parts.features, wanted.settings, told)
+    parts = _parts(origins, spec, say)
+    condition = parts.embedded.condition
+    models_from_modules(parts.autoencoder, parts.unet, parts.features, spec.settings, condition)
     say("saving")
     make_folder(target.parent)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as folder:
-        sources = _saved(parts, Path(folder), wanted)
+        sources = _saved(parts, Path(folder), spec)
         say("bundle")
         about = BundleParts(
-            wanted.product,
-            wanted.version,
-            wanted.settings,
+            spec.product,
+            spec.version,
+            spec.settings,
             None,
-            _provenance(origins, wanted, command),
-            title=wanted.title,
+            _provenance(origins, spec, command),
+            title=spec.title,
         )
         return write_bundle(target, about, sources)
 
 
-def _parts(origins: Origins, wanted: ImportSpec, say: Say) -> Parts:
+def _parts(origins: Origins, spec: ImportSpec, say: Say) -> Parts:
     base = Base(origins.base)
-    check_schedule(base, wanted.settings.schedule)
+    check_schedule(base, spec.settings.schedule)
     say("prompt")
-    embedded = embed_prompt(base, wanted.prompt)
+    embedded = embed_prompt(base, spec.prompt)
     say("autoencoder")
-    autoencoder = _rounded(autoencoder_of(base, origins.vae), wanted.dtype)
+    autoencoder = _rounded(autoencoder_of(base, origins.vae), spec.dtype)
     say("unet")
-    unet = _rounded(unet_of(base, origins.unet), wanted.dtype)
+    unet = _rounded(unet_of(base, origins.unet), spec.dtype)
     say("features")
-    return Parts(autoencoder, unet, _rounded(features_of(Base(origins.dino), origins.features), wanted.dtype), embedded)
+    return Parts(autoencoder, unet, _rounded(features_of(Base(origins.dino), origins.features), spec.dtype), embedded)
 
 
 def _rounded(module: Any, dtype: Dtype) -> Any:
-    """In the stored precision before the next part is read: half the memory, and a weight beyond it shows early."""
+    """Return a module in the stored precision.
+
+    Done before the next part is read: it halves the memory, and a weight beyond the precision shows early.
+    """
     try:
         round_to_stored_precision(module, dtype)
     except ValueError as error:
@@ -114,11 +122,9 @@ def _rounded(module: Any, dtype: Dtype) -> Any:
     return nn.Module.to(module, dtype=DTYPES[dtype])
 
 
-def _saved(parts: Parts, folder: Path, wanted: ImportSpec) -> Mapping[ComponentName, ComponentSource]:
-    licence = wanted.licence
-    modules = save_components(
-        folder, parts.autoencoder, parts.unet, parts.features, licence=licence, dtype=wanted.dtype
-    )
+def _saved(parts: Parts, folder: Path, spec: ImportSpec) -> Mapping[ComponentName, ComponentSource]:
+    licence = spec.licence
+    modules = save_components(folder, parts.autoencoder, parts.unet, parts.features, licence=licence, dtype=spec.dtype)
     embedded = parts.embedded
     return {
         **modules,
@@ -126,14 +132,14 @@ def _saved(parts: Parts, folder: Path, wanted: ImportSpec) -> Mapping[ComponentN
     }
 
 
-def _provenance(origins: Origins, wanted: ImportSpec, command: str) -> Provenance:
+def _provenance(origins: Origins, spec: ImportSpec, command: str) -> Provenance:
     given = {"unet": origins.unet, "vae": origins.vae, "features": origins.features}
     checkpoints = {part: _identity(path) for part, path in given.items() if path is not None}
     names = ("glad-inspect", "torch", "diffusers", "transformers", "safetensors")
     return Provenance(
         created_at=datetime.now(UTC).replace(microsecond=0),
         command=command,
-        recipe={"base": origins.base, "dino": origins.dino, "prompt": wanted.prompt, "checkpoints": checkpoints},
+        recipe={"base": origins.base, "dino": origins.dino, "prompt": spec.prompt, "checkpoints": checkpoints},
         data={},
         software={"python": platform.python_version(), **{name: version(name) for name in names}},
         seed=0,

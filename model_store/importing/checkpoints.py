@@ -20,7 +20,7 @@ FILE_NAMES = (
     "pytorch_model.bin",
     "diffusion_pytorch_model.bin",
 )
-"""What a checkpoint is called in a folder, the first that is there."""
+"""Names of a checkpoint in a folder; the first that is there is read."""
 
 _NESTS = ("state_dict", "teacher", "model")
 """Where trainers put the weights in a larger checkpoint; DINO's own keeps its better half as `teacher`."""
@@ -33,13 +33,14 @@ _TO_CONVERT = (
 
 
 class ImportRefused(ValueError):
-    """A model that cannot be imported: what was found, what was expected, what to do."""
+    """The model cannot be imported; the message says what was found, what was expected and what to do."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The weights in a `.safetensors` file, in a pickled one (`.bin`, `.pth`, `.ckpt`), or in a folder that holds one.
+    """Return the weights of a `.safetensors` file, of a pickled one (`.bin`, `.pth`, `.ckpt`), or of a folder with one.
 
-    ImportRefused for a file that holds anything but tensors, plain containers and numbers.
+    Raises:
+        ImportRefused: if the file holds anything but tensors, plain containers and numbers.
     """
     file = checkpoint_file(path)
     content = _safetensors(file) if file.suffix == ".safetensors" else _unpickled(file)
@@ -47,16 +48,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def without_prefixes(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """The same weights, named as from inside these wrappers. Where some are wrapped, the others are no part of it."""
-    found = dict(tensors)
+    """Return the weights inside these wrappers, without their prefix; if some are wrapped, others are dropped."""
+    inner = dict(tensors)
     for prefix in prefixes:
-        inside = {name[len(prefix) :]: tensor for name, tensor in found.items() if name.startswith(prefix)}
-        found = inside or found
-    return found
+        inside = {name[len(prefix) :]: tensor for name, tensor in inner.items() if name.startswith(prefix)}
+        inner = inside or inner
+    return inner
 
 
 def check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], *, origin: str, model: str) -> None:
-    """Every expected weight is there, of its shape, and nothing else; ImportRefused names what differs."""
+    """Check that every expected weight is there, of its shape, and nothing else.
+
+    Raises:
+        ImportRefused: if not; the message names what differs.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     differing = [
         f"{name} is {shapes[name]}, expected {tuple(shape)}"
@@ -81,7 +86,11 @@ def _counted(what: str, names: list[str]) -> str:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The checkpoint itself, where a folder was named; ImportRefused if it holds none."""
+    """Return the checkpoint's file; `path` may be its folder.
+
+    Raises:
+        ImportRefused: if the folder holds none.
+    """
     if not path.is_dir():
         return path
     for name in FILE_NAMES:
@@ -115,7 +124,7 @@ def _foreign(file: Path, error: Exception) -> ImportRefused:
 
 
 def _classes(file: Path, error: Exception) -> list[str]:
-    """The foreign classes by name; torch reads the list without importing one."""
+    """Return the names of the foreign classes; torch reads the list without importing one."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     except Exception:  # a checkpoint of before torch 1.6: the refusal itself names the first class
@@ -126,12 +135,12 @@ def _weights(file: Path, content: Any) -> dict[str, Tensor]:
     for nest in _nested(content):
         if tensors := {name: value for name, value in nest.items() if isinstance(value, Tensor)}:
             return tensors
-    found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
-    raise ImportRefused(f"{file} holds no weights by name, but {found}: give a state dict, or a file that has one")
+    kind = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+    raise ImportRefused(f"{file} holds no weights by name, but {kind}: give a state dict, or a file that has one")
 
 
 def _nested(content: Any) -> Iterator[Mapping[str, Any]]:
-    """The content itself, then what lies in its well-known places, however deep."""
+    """Yield the content itself, then the dictionaries at its well-known places, however deep."""
     if isinstance(content, Mapping):
         yield content
         for name in _NESTS:

@@ -1,4 +1,4 @@
-"""What other libraries call the weights, in the names of diffusers and transformers."""
+"""Translate the names that other libraries give the weights into those of diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ _VIT_NAMES = (
 
 
 def unet_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A UNet2DConditionModel's weights, which have kept their names since the first diffusers."""
+    """Return a UNet2DConditionModel's weights, which have kept their names since the first diffusers."""
     return without_prefixes(tensors, _UNET_WRAPPERS)
 
 
 def autoencoder_weights(tensors: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """An AutoencoderKL's weights, from the names of LDM or of diffusers. levels: resolutions of its decoder.
+    """Return an AutoencoderKL's weights, from the names of LDM or of diffusers. levels: resolutions of its decoder.
 
     LDM counts the decoder's levels from the image, diffusers from the latent; its attention has 1 x 1 convolutions
     where diffusers has linear layers. Its losses (`loss.`) and averages (`model_ema.`) are no part of the model.
     """
-    own = without_prefixes(tensors, _VAE_WRAPPERS)
-    named = {_autoencoder_name(name, levels): tensor for name, tensor in own.items() if not _of_training(name)}
+    inner = without_prefixes(tensors, _VAE_WRAPPERS)
+    named = {_autoencoder_name(name, levels): tensor for name, tensor in inner.items() if not _of_training(name)}
     return {name: _linear(name, tensor) for name, tensor in named.items()}
 
 
 def vit_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ViTModel's weights, from the names of timm and DINO or of any transformers; heads and poolers are left out."""
-    own = without_prefixes(tensors, _VIT_WRAPPERS)
-    named = {_vit_name(name): tensor for name, tensor in own.items() if not name.startswith(("head.", "pooler."))}
+    """Return a ViTModel's weights, from the names of timm, DINO or any transformers; without heads and poolers."""
+    inner = without_prefixes(tensors, _VIT_WRAPPERS)
+    named = {_vit_name(name): tensor for name, tensor in inner.items() if not name.startswith(("head.", "pooler."))}
     return {split: part for name, tensor in named.items() for split, part in _apart(name, tensor)}
 
 
@@ -92,8 +92,8 @@ def _vit_name(name: str) -> str:
 
 
 def _apart(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
-    """Query, key and value, which timm and DINO keep in one matrix, each by itself."""
+    """Return query, key and value, which timm and DINO keep in one matrix, each by itself."""
     if ".attention.qkv." not in name:
         return [(name, tensor)]
     parts = zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True)
-    return [(name.replace("qkv", own), part.contiguous()) for own, part in parts]
+    return [(name.replace("qkv", projection), part.contiguous()) for projection, part in parts]

@@ -20,16 +20,17 @@ from model_store.importing.checkpoints import ImportRefused
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """A condition, and what made it."""
+    """A condition, and a description of the text encoder that made it."""
 
     condition: Condition
     about: Mapping[str, Any]
 
 
 def embed_prompt(base: Base, prompt: str) -> Embedded:
-    """The last hidden state (77, 768) of the prompt and of the empty one, each padded and cut to the full length.
+    """Return the last hidden states (77, 768) of the prompt and of the empty one, each padded and cut to full length.
 
-    ImportRefused if the base has no text encoder or tokenizer that loads.
+    Raises:
+        ImportRefused: if the base has no text encoder or tokenizer that loads.
     """
     try:
         with quiet():
