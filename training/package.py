@@ -39,7 +39,7 @@ class TrainedModules:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the bundle will be known."""
+    """The names by which the bundle will be known."""
 
     product: str
     version: str
@@ -47,13 +47,13 @@ class Naming:
 
 
 def software() -> dict[str, str]:
-    """Versions of what decides numbers."""
+    """Return the versions of the software on which the numbers depend."""
     names = ("glad-inspect", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def provenance(recipe: Recipe, data: Mapping[str, Any], command: str) -> Provenance:
-    """Who made the bundle, from what, with what."""
+    """Return the record of how a bundle was made: when, by which command, from which data, with which software."""
     return Provenance(
         created_at=datetime.now(UTC).replace(microsecond=0),
         command=command,
@@ -74,7 +74,7 @@ def save_rounded(trained: TrainedModules, folder: Path) -> dict[ComponentName, C
 def draft_bundle(
     folder: Path, naming: Naming, recipe: Recipe, sources: Mapping[ComponentName, ComponentSource], origin: Provenance
 ) -> Bundle:
-    """A bundle with placeholder thresholds, from which the calibration's worker processes load."""
+    """Return a bundle with placeholder thresholds, from which the calibration's worker processes load."""
     nothing = Calibration(
         review=1.0,
         fail=1.0,
@@ -90,7 +90,7 @@ def draft_bundle(
 def calibrate_bundle(
     draft: Bundle, recipe: Recipe, split: Split, progress: Progress, workers: int | None = None
 ) -> tuple[MethodSettings, Calibration, dict[str, Any]]:
-    """delta from training images, the thresholds from the calibration images, and for the manifest how it went."""
+    """Return settings with delta from training images, thresholds from calibration images, and a report."""
     chosen = split.train[: recipe.calibration.delta_images]
     base = draft.manifest.settings
     peaks = trigger_peaks(draft.path, base, chosen, progress=partial(progress, "delta"), workers=workers)
@@ -113,7 +113,7 @@ def find_thresholds(
     *,
     workers: int | None = None,
 ) -> tuple[Calibration, dict[str, Any]]:
-    """The thresholds from the split's calibration images, and for the manifest how it went."""
+    """Return the thresholds from the split's calibration images, and a report for the manifest."""
     show = partial(progress, "thresholds")
     found = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
     calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe)
@@ -143,7 +143,7 @@ def write_calibrated_bundle(
     learned: LearnedGate,
     origin: Provenance,
 ) -> Bundle:
-    """Write the calibrated bundle to `target`; its thresholds say what they belong to."""
+    """Write the calibrated bundle to `target`; its thresholds record which settings and weights they belong to."""
     belongs = calibration_digest(settings, draft.manifest.components)
     parts = BundleParts(
         naming.product,

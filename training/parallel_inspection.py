@@ -41,7 +41,10 @@ FEW = 8
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image's result. map: (S, S) float16; trace: the step and score of every comparison, in the order walked."""
+    """The result of an image.
+
+    map: (S, S) float16; trace: the step and score of every comparison, in the order walked.
+    """
 
     path: Path
     score: float
@@ -60,7 +63,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class InspectionPictures:
-    """One image's pictures, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
+    """The pictures of an image, letterboxed: input, reconstruction (S, S, 3) uint8; map (S, S) float32."""
 
     path: Path
     score: float
@@ -78,7 +81,7 @@ class TracingComparator:
     trace: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
-        """As the inner comparator."""
+        """Return the inner comparator's comparisons and remember their scores."""
         comparisons = self.inner(observations, buckets)
         self.trace += [(seen.timestep, found.score) for seen, found in zip(observations, comparisons, strict=True)]
         return comparisons
@@ -86,7 +89,7 @@ class TracingComparator:
 
 @dataclass(frozen=True)
 class InspectionTask:
-    """What a worker process needs for one image."""
+    """All that a worker process needs to inspect one image."""
 
     bundle: Path
     settings: MethodSettings
@@ -98,14 +101,18 @@ class InspectionTask:
 
 @lru_cache(maxsize=1)
 def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Models:
-    """digest: the bundle's hash, so that another bundle written to the same folder is another entry."""
+    """Return a bundle's models, loaded once per process.
+
+    Args:
+        digest: the bundle's hash, so that another bundle written to the same folder is another entry.
+    """
     if parent_process() is not None:
         torch.set_num_threads(1)
     return load(open_bundle(bundle), device, wanted).models
 
 
 def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]:
-    """What was found, and the step and score of every comparison on the way."""
+    """Return the inspected image, and the step and score of every comparison on the way."""
     device = device_of_environment()
     models = _models(
         task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, offline_engine_spec()
@@ -148,7 +155,8 @@ def inspect_images(
 ) -> Iterator[ImageResult]:
     """Inspect images in order with a bundle's weights under the given settings (not the bundle's own).
 
-    workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
+    Args:
+        workers: processes; None: one per core; 1: all in this one, with as many threads as torch has.
     """
     walks = [(path, settings) for path in paths]
     return inspect_each(bundle, walks, keep_maps=keep_maps, progress=progress, workers=workers)
@@ -162,7 +170,7 @@ def inspect_each(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[ImageResult]:
-    """As `inspect_images`, each image under settings of its own."""
+    """Inspect each image under settings of its own; as `inspect_images` otherwise."""
     tasks = [InspectionTask(bundle, settings, path, keep_maps) for path, settings in walks]
     yield from _all(_scan_one, tasks, progress, workers)
 
@@ -175,7 +183,7 @@ def inspect_with_pictures(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> Iterator[InspectionPictures]:
-    """As `inspect_images`, with the pictures: for a few images, since each one's are large."""
+    """Inspect images and keep their pictures: for a few images, since each one's are large."""
     yield from _all(_look_at_one, [InspectionTask(bundle, settings, path) for path in paths], progress, workers)
 
 
@@ -214,6 +222,6 @@ def trigger_peaks(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> list[float]:
-    """Each image's largest trigger score on the way to t_min when nothing triggers before."""
+    """Return each image's largest trigger score on the way to t_min when nothing triggers before."""
     never = settings.with_delta(math.inf)
     return [s.trigger_peak for s in inspect_images(bundle, never, paths, progress=progress, workers=workers)]

@@ -1,4 +1,4 @@
-"""The whole road from a folder of good images to a published bundle. Each stage resumes where it was interrupted."""
+"""The whole way from a folder of good images to a calibrated bundle. Each stage resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ STAGES = (
 
 
 class RunMismatch(ValueError):
-    """A run folder that another recipe or other images began."""
+    """The run folder was begun with another recipe or other images."""
 
 
 def images_digest(split: Split) -> str:
-    """SHA-256 over every image's name and bytes, and which of them train and which calibrate."""
+    """Return the SHA-256 over every image's name and bytes, and over which of them train and which calibrate."""
     digest = hashlib.sha256()
     for part in (split.train, split.calibration):
         for path in part:
@@ -61,10 +61,13 @@ def images_digest(split: Split) -> str:
 
 
 def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
-    """Mark a run folder as this recipe's and these images', or refuse one that is another's.
+    """Mark a run folder as this recipe's and these images', or refuse one that belongs to others.
 
     Checkpoints of other images must not go on: an image that they were trained on could be held out for calibration
     now, and the thresholds would promise too much.
+
+    Raises:
+        RunMismatch: if the folder holds a run with another recipe or other images.
     """
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     mark = folder / "run.json"
@@ -89,7 +92,7 @@ def _as_written_now(recorded: Any) -> Any:
 
 
 def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
-    """The run's pairs: made anew at every start, always the same ones."""
+    """Return the run's pairs: made anew at every start, always the same ones."""
     with progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
@@ -103,7 +106,7 @@ def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> 
 
 
 def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
-    """Autoencoder, denoiser and features, each from scratch."""
+    """Train autoencoder, denoiser and features, each from scratch."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     settings, seed = recipe.settings, recipe.seed
@@ -131,16 +134,16 @@ def train(
     say: Say,
     workers: int | None = None,
 ) -> Bundle:
-    """Train, calibrate and publish.
+    """Train the models, calibrate them, and write the bundle to `target`.
 
     Args:
         data: folder of good images, see `training.data.dataset`.
-        run: checkpoints lie here; calling again with the same folder resumes.
+        run: folder of checkpoints; calling again with the same folder resumes.
         target: the new bundle's folder.
         workers: processes for pairs and calibration; None: one per core; 1: all in this one.
 
     Raises:
-        DataError, RunMismatch, BundleError: before or instead of publishing anything.
+        DataError, RunMismatch, BundleError: no bundle is written.
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     claim_run(run, recipe, split)

@@ -1,4 +1,4 @@
-"""Many independent pieces of work on all cores: a process per core, results in order, and nothing left behind.
+"""Many independent pieces of work on all cores: a process per core, results in order, and no process left behind.
 
 Ctrl-C reaches only the parent: it drops what has not begun, waits for what has, and the processes end. If the parent is
 killed, they end by themselves.
@@ -20,7 +20,11 @@ Result = TypeVar("Result")
 
 
 def process_count(wanted: int | None) -> int:
-    """How many processes: as wanted, else one per core. ValueError below 1."""
+    """Return how many processes to start: `wanted`, or one per core.
+
+    Raises:
+        ValueError: if `wanted` is below 1.
+    """
     if wanted is None:
         return os.cpu_count() or 1
     if wanted < 1:
@@ -37,12 +41,15 @@ def parallel_map(
     prepare: Callable[..., object] | None = None,
     given: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """`call(item)` for every item, in order.
+    """Yield `call(item)` for every item, in order.
 
     Args:
         workers: processes; None: one per core; 1: all in this process, which spares small work the start of others.
         chunk: items handed to a process at once.
         prepare, given: `prepare(*given)` runs once in every process before its first item.
+
+    Raises:
+        ValueError: if `workers` is below 1.
     """
     count = min(process_count(workers), -(-len(items) // chunk))
     if count <= 1:
@@ -61,7 +68,7 @@ def parallel_map(
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block; processes started in it never hear one."""
+    """Hold Ctrl-C back until the end of the block; processes started in it never receive one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

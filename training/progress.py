@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar on a terminal, a plain line now and then in a log."""
+"""The display of long work: a bar on a terminal, a plain line now and then in a log."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 Count = Callable[[int, int], None]
-"""How much is done, and how much there is."""
+"""Called with the amounts done and in all."""
 Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, how much there is."""
+"""Called with the name of a stage, and its amounts done and in all."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A `Progress` that tells nobody."""
+    """Show nothing: a `Progress` for callers that want none."""
 
 
 class PlainProgress(Bars):
@@ -36,22 +36,22 @@ class PlainProgress(Bars):
     def __init__(self, console: Console, *, every_s: float, get_time: GetTimeCallable | None) -> None:
         super().__init__(console=console, disable=True, speed_estimate_period=120, get_time=get_time)
         self.every_s = every_s
-        self._told: dict[TaskID, float] = {}
+        self._printed_at: dict[TaskID, float] = {}
 
     def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
-        """As rich's; the first line comes `every_s` later."""
+        """Add a task as rich does; its first line comes `every_s` later."""
         number = super().add_task(*args, **kwargs)
-        self._told[number] = self.get_time()
+        self._printed_at[number] = self.get_time()
         return number
 
     def update(self, task_id: TaskID, *args: Any, **kwargs: Any) -> None:
-        """As rich's; prints the task's line when it is due."""
+        """Update a task as rich does, and print its line when it is due."""
         before = self.tasks_by_id[task_id].finished
         super().update(task_id, *args, **kwargs)
         task = self.tasks_by_id[task_id]
         now = self.get_time()
-        if now - self._told[task_id] >= self.every_s or (task.finished and not before):
-            self._told[task_id] = now
+        if now - self._printed_at[task_id] >= self.every_s or (task.finished and not before):
+            self._printed_at[task_id] = now
             self.console.print(line_of(task), markup=False, highlight=False, soft_wrap=True)
 
     @property
@@ -61,7 +61,7 @@ class PlainProgress(Bars):
 
 
 def line_of(task: Task) -> str:
-    """`unet: 400/2000, loss 0.0123, 0:12:30 left`, as far as it is known."""
+    """Return a task as a line, such as `unet: 400/2000, loss 0.0123, 0:12:30 left`, as far as it is known."""
     total = "?" if task.total is None else f"{task.total:.0f}"
     parts = [f"{task.description}: {task.completed:.0f}/{total}", str(task.fields.get("note", ""))]
     if task.finished:
@@ -73,7 +73,7 @@ def line_of(task: Task) -> str:
 
 @contextmanager
 def named_bars() -> Iterator[Progress]:
-    """`show(stage, done, total)`: each stage gets a bar, or a line, of its own when it is first heard of."""
+    """Yield `show(stage, done, total)`: each stage gets a bar, or a line, of its own when it is first shown."""
     begun: dict[str, TaskID] = {}
     with progress_bar() as bar:
 
@@ -88,7 +88,10 @@ def named_bars() -> Iterator[Progress]:
 def progress_bar(
     console: Console | None = None, *, every_s: float = 30.0, get_time: GetTimeCallable | None = None
 ) -> Bars:
-    """The bar of all long work: what, how far, how long, how long still; plain lines where no terminal shows it."""
+    """Return the bar of all long work: stage, progress, time taken and time left.
+
+    Where there is no terminal, it prints plain lines.
+    """
     console = console or Console()
     if not console.is_terminal:
         return PlainProgress(console, every_s=every_s, get_time=get_time)

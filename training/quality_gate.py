@@ -55,7 +55,11 @@ class LearnedGate:
 def learn_gate(
     split: Split, settings: MethodSettings, *, progress: Count | None = None, workers: int | None = None
 ) -> LearnedGate:
-    """The expected view from the training images, every limit from all good images. DataError for an unreadable one."""
+    """Return the gate: the expected view from the training images, every limit from all good images.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
     measured = _all_measured((*split.train, *split.calibration), settings, progress, workers)
     return limits_from_good_images(measured, expected_view(measured[: len(split.train)]))
 
@@ -68,14 +72,18 @@ def first_checks(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> list[str]:
-    """For each image the first reason why the gate stops it; "" for one that it lets through."""
+    """Return for each image the first reason why the gate stops it; "" for one that it lets through."""
     measured = _all_measured(paths, settings, progress, workers)
     unfit = [find_unfit(gate, one) for one in measured]
     return [reasons[0].check.value if reasons else "" for reasons in unfit]
 
 
 def limits_from_good_images(measured: Sequence[QualityMeasures], view: NDArray[np.uint8]) -> LearnedGate:
-    """The limits that good images set. ValueError without any."""
+    """Return the gate whose limits good images set.
+
+    Raises:
+        ValueError: without any image.
+    """
     if not measured:
         raise ValueError("no good image to learn the quality gate from: give at least one")
     bright = [one.light.brightness for one in measured]
@@ -95,28 +103,28 @@ def limits_from_good_images(measured: Sequence[QualityMeasures], view: NDArray[n
 
 
 def expected_view(measured: Sequence[QualityMeasures]) -> NDArray[np.uint8]:
-    """The mean of good images' views: (VIEW_SIDE, VIEW_SIDE)."""
+    """Return the mean of good images' views: (VIEW_SIDE, VIEW_SIDE)."""
     mean = np.mean([one.view.grey for one in measured], axis=0)
     return np.asarray(np.clip(np.rint(mean), 0, 255), dtype=np.uint8)
 
 
 def factor_above(values: Sequence[float], margin: float) -> float:
-    """As `beyond`, on a scale of factors, for values of at least 0."""
+    """Return `beyond` on a scale of factors, for values of at least 0."""
     return float(np.exp(beyond(_logs(values), float(np.log(margin)))))
 
 
 def factor_below(values: Sequence[float], margin: float) -> float:
-    """As `factor_above`, below the smallest value."""
+    """Return the limit below the smallest value, as `factor_above` does above the largest."""
     return float(np.exp(-beyond(-_logs(values), float(np.log(margin)))))
 
 
 def share_above(values: Sequence[float]) -> float:
-    """As `beyond`, for shares; 1 where nothing could pass it."""
+    """Return `beyond` for shares; 1 where nothing could pass it."""
     return min(1.0, beyond(np.asarray(values), SHARE_MARGIN))
 
 
 def beyond(values: NDArray[np.float64], margin: float) -> float:
-    """The largest value plus its distance from the median, or plus the margin where that is more."""
+    """Return the largest value plus its distance from the median, or plus the margin where that is more."""
     largest = float(np.max(values))
     return largest + max(largest - float(np.median(values)), margin)
 

@@ -35,10 +35,10 @@ LEAST_PROBED = 4
 
 @dataclass(frozen=True)
 class RecalibrationPlan:
-    """What to calibrate, and how thoroughly."""
+    """The settings to calibrate, and on how many images."""
 
     ranges: SearchRanges | None
-    """What is tried for T, t_min and delta; None: the bundle's own stay, only the thresholds are found."""
+    """The values to try for T, t_min and delta; None: the bundle's own stay, only the thresholds are found."""
     images: int = 40
     """Good images of which probes are made."""
     overlay: Path | None = None
@@ -70,10 +70,16 @@ def recalibrate(
     progress: Progress,
     workers: int | None = None,
 ) -> Recalibrated:
-    """Choose settings on good images and synthetic anomalies, find thresholds on other good images, publish.
+    """Choose settings on good images and synthetic anomalies, find thresholds on other good images, write a new
+    version.
 
-    folder: the bundle, calibrated or not; data: good images, see `training.data.dataset`; target: the new version's
-    folder. DataError, BundleError or ValueError before anything long begins.
+    Args:
+        folder: the bundle, calibrated or not.
+        data: good images, see `training.data.dataset`.
+        target: the new version's folder.
+
+    Raises:
+        DataError, BundleError, ValueError: before anything long begins.
     """
     bundle = open_bundle(folder)
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
@@ -106,7 +112,11 @@ def recalibrate(
 def recorded_recipes(
     origin: Provenance, confidence: float | None = None, seed: int = 0
 ) -> tuple[CalibrationRecipe, SynthesisRecipe, int]:
-    """The recipe that trained the bundle, so that images are split as they were; else the defaults, and this seed."""
+    """Return the calibration and synthesis recipes and the seed of a bundle's training.
+
+    With them images are split as they were then. A bundle that was not trained from a recipe gets the defaults and
+    `seed`.
+    """
     try:
         recipe = Recipe.model_validate(origin.recipe)
     except ValidationError:
@@ -136,7 +146,7 @@ def _choose(
 
 
 def _recalibrated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
-    """The weights' own origin, with what was done to their settings and thresholds."""
+    """Return the weights' own origin, with what was done to their settings and thresholds."""
     own = bundle.manifest.provenance
     about = {**own.data, "calibrated_on": {"folder": data.name, "calibration": split.how}, "weights_of": bundle.hash}
     about.setdefault("trained_by", own.command)
@@ -192,10 +202,13 @@ def _regated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> P
 
 
 def apply_settings_file(base: MethodSettings, file: Path) -> MethodSettings:
-    """The base with what the file says, field by field; the rest stays. TOML, or JSON by its name's end.
+    """Return the base with the fields of the file laid over it; the rest stays. TOML, or JSON by its name's end.
 
-    A delta of the base that would no longer belong to the settings is kept, and no longer said to be found under them:
-    calibrate it anew. ValueError names the file and what is wrong in it.
+    A delta of the base that would no longer belong to the settings is kept, but no longer recorded as found under them:
+    it must be calibrated anew.
+
+    Raises:
+        ValueError: names the file and what is wrong in it.
     """
     given = _read_settings_file(file)
     free = base.model_copy(update={"trigger": base.trigger.model_copy(update={"calibrated_for": None})})
@@ -219,7 +232,10 @@ def _read_settings_file(file: Path) -> Mapping[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Field by field; what has a `kind`, such as a framing, is replaced whole when its kind changes."""
+    """Return `given` laid over `base` field by field.
+
+    What has a `kind`, such as a framing, is replaced whole when its kind changes.
+    """
     merged = dict(base)
     for name, value in given.items():
         own = base.get(name)

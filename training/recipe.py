@@ -38,7 +38,7 @@ class SynthesisRecipe(Frozen):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Kind of anomaly -> its weight."""
+        """The weight of each kind of anomaly."""
         return {kind: getattr(self, kind) for kind in ("texture", "shuffle", "paste", "stroke", "spot", "warp")}
 
 
@@ -196,7 +196,7 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
             "choose one of them"
         )
     if settings.guidance != 1:
-        yield f"guidance is {settings.guidance}; a recipe trains a UNet that is told nothing: set guidance to 1"
+        yield f"guidance is {settings.guidance}; a recipe trains a UNet without a prompt: set guidance to 1"
     if settings.scoring_side % recipe.features.patch:
         yield (
             f"score.resolution {settings.scoring_side} is not divisible by the patch {recipe.features.patch}: "

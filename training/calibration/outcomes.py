@@ -1,7 +1,8 @@
-"""What T, t_min and delta do to a set of images, without walking every image under every setting.
+"""The effect of T, t_min and delta on a set of images, without walking every image under every setting.
 
-Under one T all settings walk the same way until their trigger. So each image is walked once without a trigger, its
-comparisons noted; from these follows where any delta and t_min trigger it, and only what differs is walked to its end.
+Under one T all settings walk the same way until their trigger. So each image is walked once without a trigger, and its
+comparisons are noted. From these follows where any delta and t_min trigger it, and only what differs is walked to its
+end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NEVER = 5.0
 
 @dataclass(frozen=True)
 class SettingsCandidate:
-    """One choice of the three settings."""
+    """A choice of the three settings T, t_min and delta."""
 
     start: int
     """T."""
@@ -36,17 +37,21 @@ class SettingsCandidate:
     delta: float
 
     def settings(self, base: MethodSettings) -> MethodSettings:
-        """The base settings with this choice; ValueError if it does not fit them."""
+        """Return the base settings with this choice.
+
+        Raises:
+            ValueError: if the choice does not fit them.
+        """
         free = base.trigger.model_copy(update={"calibrated_for": None, "delta": self.delta})
         return base.changed(start=self.start, t_min=self.t_min, trigger=free.model_dump()).with_delta(self.delta)
 
 
 @dataclass(frozen=True)
 class WalkEnding:
-    """How a walk from one T ends: all that its result depends on."""
+    """The end of a walk from a given T: all that its result depends on."""
 
     step: int | None
-    """Where it triggers; None: never, plain DDIM from T."""
+    """The step at which it triggers; None: never, plain DDIM from T."""
     reason: TriggerReason | None
     delta: float | None = None
     """Only where the fusion mask depends on it."""
@@ -54,7 +59,7 @@ class WalkEnding:
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """One image under one setting."""
+    """The result of one image under one candidate."""
 
     score: float
     map: NDArray[np.float16]
@@ -74,7 +79,7 @@ class Walks:
     ended: dict[tuple[int, WalkEnding], ImageResult]
 
     def result(self, image: int, candidate: SettingsCandidate) -> CandidateResult:
-        """The image's result under a candidate of this T."""
+        """Return the image's result under a candidate of this T."""
         trace = self.untriggered[image].trace
         ending, comparisons = ending_of(trace, candidate, self.base)
         found = self.untriggered[image] if ending.step is None else self.ended[image, ending]
@@ -87,7 +92,7 @@ class Walks:
 def ending_of(
     trace: Sequence[tuple[int, float]], candidate: SettingsCandidate, base: MethodSettings
 ) -> tuple[WalkEnding, int]:
-    """Where a walk with this trace ends under a candidate, and how many comparisons it took."""
+    """Return where a walk with this trace ends under a candidate, and how many comparisons it took."""
     if candidate.delta == 0:
         return WalkEnding(None, None), 0
     settings = candidate.settings(base)
@@ -110,7 +115,8 @@ def walk_untriggered(
 ) -> Walks:
     """Walk every image down from T without a trigger, comparing at every step.
 
-    ValueError for tiled images: each of their tiles triggers by itself.
+    Raises:
+        ValueError: for tiled images, because each of their tiles triggers by itself.
     """
     if isinstance(base.framing, Tiles):
         raise ValueError(
@@ -133,7 +139,7 @@ def walk_endings(
     progress: Progress,
     workers: int | None = None,
 ) -> Walks:
-    """The walks with every ending that these candidates of one T need."""
+    """Return the walks with every ending that these candidates of one T need."""
     wanted: dict[tuple[int, WalkEnding], MethodSettings] = {}
     for image, walked in enumerate(walks.untriggered):
         for candidate in candidates:
@@ -150,7 +156,11 @@ def walk_endings(
 
 
 def peaks_until(walks: Walks, images: Sequence[int], t_min: int) -> list[float]:
-    """The largest trigger score of each image on its way to the step at which t_min would end it."""
+    """Return the largest trigger score of each image on its way to the step at which t_min would end it.
+
+    Raises:
+        ValueError: if one of them is not finite.
+    """
     peaks = []
     for image in images:
         trace = walks.untriggered[image].trace

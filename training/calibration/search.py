@@ -1,8 +1,7 @@
-"""T, t_min and delta without hand-tuning: every choice is tried on good images and synthetic anomalies of them.
+"""The search for T, t_min and delta: every choice is tried on good images and synthetic anomalies of them.
 
-No real defect and no test image is looked at. What is maximised is the mean of I-AUROC and PRO on the probes; among
-settings that differ by less than `TIE` the one with the fewest comparisons wins, because comparisons are what an
-inspection pays for.
+No real defect and no test image is used. The mean of I-AUROC and PRO on the probes is maximised; among settings that
+differ by less than `TIE` the one with the fewest comparisons wins, because an inspection pays for each comparison.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ListCandidates = Callable[[Walks, Sequence[int], int], Sequence[SettingsCandidat
 
 @dataclass(frozen=True)
 class SearchRanges:
-    """What is tried. None: shares of the bundle's own T, and of each T."""
+    """The values to try. None: shares of the bundle's own T, and of each T."""
 
     starts: tuple[int, ...] | None = None
     t_mins: tuple[int, ...] | None = None
@@ -55,7 +54,11 @@ class SearchRanges:
     """None: quantiles of the good probes' trigger scores, no adaptation (0), and never."""
 
     def start_values(self, base: MethodSettings) -> tuple[int, ...]:
-        """Every T to try. ValueError for one, or for a t_min under it, that does not fit the settings."""
+        """Return every T to try.
+
+        Raises:
+            ValueError: for a T, or a t_min under it, that does not fit the settings.
+        """
         starts = self.starts or tuple(sorted({max(base.steps, round(share * base.start)) for share in START_SHARES}))
         for start in starts:
             for t_min in self.t_min_values(start):
@@ -63,11 +66,14 @@ class SearchRanges:
         return starts
 
     def t_min_values(self, start: int) -> tuple[int, ...]:
-        """Every t_min to try under this T."""
+        """Return every t_min to try under this T."""
         return self.t_mins or tuple(round(share * start) for share in T_MIN_SHARES)
 
     def candidates(self, walks: Walks, good: Sequence[int], start: int) -> tuple[SettingsCandidate, ...]:
-        """Every choice under this T; delta = 0 (no adaptation) once, because t_min means nothing to it."""
+        """Return every choice under this T.
+
+        delta = 0 (no adaptation) stands only once, because t_min has no meaning without it.
+        """
         found: list[SettingsCandidate] = (
             [SettingsCandidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
         )
@@ -83,7 +89,7 @@ def _quantiles(peaks: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """What one choice led to on the probes."""
+    """The figures of one choice on the probes."""
 
     candidate: SettingsCandidate
     image_auroc: float
@@ -98,7 +104,7 @@ class CandidateOutcome:
 
     @property
     def objective(self) -> float:
-        """What is maximised."""
+        """The figure that is maximised: the mean of I-AUROC and PRO."""
         return (self.image_auroc + self.pro) / 2
 
 
@@ -110,7 +116,10 @@ class SettingsChoice:
     tried: tuple[CandidateOutcome, ...]
 
     def around(self) -> Mapping[str, tuple[CandidateOutcome, ...]]:
-        """For each of T, t_min and delta: what other values would have cost, each T and t_min with its best rest."""
+        """Return what other values of T, t_min and delta would have cost, by name.
+
+        Each T and each t_min stands with the best choice of the rest.
+        """
         own = self.chosen.candidate
         same_grid = [o for o in self.tried if o.candidate.start == own.start]
         neighbours = [o for o in same_grid if o.candidate.t_min == own.t_min or o.candidate.delta == 0]
@@ -130,10 +139,14 @@ def choose_settings(
     progress: Progress,
     workers: int | None = None,
 ) -> SettingsChoice:
-    """Try every choice on the probes and take the best.
+    """Try every choice on the probes and return the best, with all that was tried.
 
-    bundle: a bundle's folder, whose models are used; base: every other setting. ValueError without good or without
-    defective probes, or for ranges that do not fit the settings.
+    Args:
+        bundle: a bundle's folder, whose models are used.
+        base: the settings from which all but T, t_min and delta are taken.
+
+    Raises:
+        ValueError: without good or without defective probes, or for ranges that do not fit the settings.
     """
     starts = ranges.start_values(base)
     tried = try_settings(bundle, base, probes, starts, ranges.candidates, progress=progress, workers=workers)
@@ -150,10 +163,14 @@ def try_settings(
     progress: Progress,
     workers: int | None = None,
 ) -> tuple[CandidateOutcome, ...]:
-    """What every choice leads to on these images.
+    """Return the outcome of every choice on these images.
 
-    candidates_of: the choices under one T, from the untriggered walks, which of them are good, and that T. ValueError
-    without good or without defective images.
+    Args:
+        candidates_of: returns the choices under one T, given the untriggered walks, the indices of the good ones,
+            and that T.
+
+    Raises:
+        ValueError: without good or without defective images.
     """
     good = [i for i, probe in enumerate(probes) if not probe.defective]
     if not good or len(good) == len(probes):
@@ -212,12 +229,12 @@ def _best_by(
 
 
 def as_rows(outcomes: Iterable[CandidateOutcome]) -> list[dict[str, Any]]:
-    """Outcomes for JSON."""
+    """Return outcomes as plain dictionaries for JSON."""
     return [asdict(outcome) for outcome in outcomes]
 
 
 def choice_as_markdown(choice: SettingsChoice) -> str:
-    """What was chosen and what each other choice costs, as Markdown."""
+    """Return what was chosen, and what each other choice would have cost, as Markdown."""
     own = choice.chosen
     header = ("choice", "I-AUROC", "P-AUROC", "PRO", "anomalies missed", "good parts triggered")
     rows = (_outcome_cells(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
@@ -239,7 +256,7 @@ def _outcome_cells(name: str, outcome: CandidateOutcome, own: CandidateOutcome) 
 
 
 def candidate_in_words(candidate: SettingsCandidate) -> str:
-    """A choice in words."""
+    """Return a choice in words, such as `T 400, t_min 200, δ 0.350`."""
     if candidate.delta == 0:
         return f"T {candidate.start}, no adaptation"
     if candidate.delta == NEVER:

@@ -22,9 +22,10 @@ from training.recipe import CalibrationRecipe
 
 
 def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
-    """The k-th smallest score, k = ceil((n + 1) q); the largest where n is too small to promise that much.
+    """Return the k-th smallest score, k = ceil((n + 1) q), or the largest where n is too small for that.
 
-    Raises ValueError without scores, or for a score that is not finite.
+    Raises:
+        ValueError: without scores, or for a score that is not finite.
     """
     ordered = sorted(_finite("score", scores))
     rank = math.ceil((len(ordered) + 1) * _exact(quantile))
@@ -32,7 +33,7 @@ def conformal_quantile(scores: Sequence[float], quantile: float) -> float:
 
 
 def confident_rank(count: int, quantile: float, confidence: float) -> int | None:
-    """The least k for which the k-th smallest of `count` scores lies above the true quantile with this confidence.
+    """Return the least k with this confidence that the k-th smallest of `count` scores lies above the true quantile.
 
     The share of fresh good parts below it follows Beta(k, count + 1 - k), whatever the scores' distribution. None where
     even the largest score gives less.
@@ -43,9 +44,12 @@ def confident_rank(count: int, quantile: float, confidence: float) -> int | None
 
 
 def threshold(scores: Sequence[float], quantile: float, confidence: float | None) -> float:
-    """The score that at least the quantile of good parts stays below: on average, or with a confidence.
+    """Return the score that at least the quantile of good parts stays below: on average, or with a confidence.
 
-    The largest score where there are too few to promise as much. Errors as in `conformal_quantile`.
+    It is the largest score where there are too few to promise as much.
+
+    Raises:
+        ValueError: as in `conformal_quantile`.
     """
     if confidence is None or not scores:
         return conformal_quantile(scores, quantile)
@@ -54,7 +58,7 @@ def threshold(scores: Sequence[float], quantile: float, confidence: float | None
 
 
 def least_count(quantile: float, confidence: float | None = None) -> int:
-    """How many good images it takes before the promise for this quantile holds.
+    """Return how many good images it takes before the promise for this quantile holds.
 
     With a confidence: 1 - q^n, the confidence that the largest of n scores gives, must reach it.
     """
@@ -64,18 +68,24 @@ def least_count(quantile: float, confidence: float | None = None) -> int:
 
 
 def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:
-    """delta: the quantile of good images' largest trigger scores on their way to t_min.
+    """Return delta: the quantile of good images' largest trigger scores on their way to t_min.
 
     A good image that passes it pays with a fused reconstruction, nothing worse; a defect that stays below it is put
     back at t_min. So the quantile is well below the fail threshold's.
+
+    Raises:
+        ValueError: without peaks, or for one that is not finite.
     """
     return float(np.quantile(_finite("trigger score", peaks), recipe.delta_quantile))
 
 
 def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: CalibrationRecipe) -> Calibration:
-    """Thresholds from good images' scores and the largest values of their maps.
+    """Return thresholds from good images' scores and the largest values of their maps.
 
     `fail` lies just above the conformal quantile, because a score that equals the threshold fails.
+
+    Raises:
+        ValueError: without scores, or for a value that is not finite.
     """
     fail, review = (
         float(np.nextafter(np.float32(threshold(scores, quantile, recipe.confidence)), np.float32(np.inf)))
@@ -95,7 +105,10 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: Calib
 
 
 def _exact(quantile: float) -> Fraction:
-    """0.98 as 49/50: in floating point a product just above a whole number would move the rank by one."""
+    """Return a quantile as a fraction, 0.98 as 49/50.
+
+    In floating point, a product just above a whole number would move the rank by one.
+    """
     return Fraction(str(quantile))
 
 

@@ -43,7 +43,7 @@ def export(
     report: Annotated[Path, typer.Option(help="Folder for parity.json and its pages, passed or not.")] = Path("parity"),
     seed: Annotated[int, typer.Option(help="Of the synthetic anomalies.")] = 0,
 ) -> None:
-    """A bundle's models for another engine, compared with its own weights; over tolerance nothing is published."""
+    """Export a bundle's models for another engine, compared with its own weights; over tolerance none is published."""
     from model_store.engines.loading import device_of_environment
     from training.export.make import BundleExportPlan, make_export
     from training.export.onnx import ExportFailed
@@ -92,7 +92,11 @@ def _chosen(option: str, given: str, allowed: tuple[str, ...]) -> tuple[str, ...
 
 
 def _providers(given: str, engine: str, device: str) -> tuple[Literal["cpu", "cuda", "tensorrt"], ...]:
-    """ValueError for providers of TensorRT's own engines, and for those of another kind of device."""
+    """Return the providers to compare.
+
+    Raises:
+        ValueError: for providers of TensorRT's own engines, and for those of another kind of device.
+    """
     if given and engine != "onnx":
         raise ValueError(
             f"--provider is {given!r}, and --to is {engine}: only ONNX Runtime has providers; leave it out"

@@ -79,7 +79,9 @@ def ablate(
     ] = "",
     json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
 ) -> None:
-    """What adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired intervals."""
+    """Measure what adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired
+    intervals.
+    """
     from model_store.bundle import open_bundle
     from training.data.dataset import test_images
     from training.progress import named_bars
@@ -133,7 +135,7 @@ def reproduce(
         Path | None, typer.Option(help="Bundles, a report per class, and table.md. Default: reproduced/DATASET.")
     ] = None,
 ) -> None:
-    """The table of a published data set from published weights: import, evaluate and report every class."""
+    """Reproduce the table of a published data set from published weights: import, evaluate and report every class."""
     from training.progress import named_bars
     from training.studies.reproduce import PublishedWeights, plan
     from training.studies.reproduce import reproduce as run

@@ -56,7 +56,7 @@ LEAST_TRAIN = 4  # of them, after some were held out for calibration
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one class's folder holds, all of it checked."""
+    """The images of one class's folder, all of them checked."""
 
     root: Path
     layout: FolderLayout
@@ -80,10 +80,11 @@ class Split:
 
 
 def open_dataset(root: Path) -> Dataset:
-    """All that one class's folder holds, every file checked by its header.
+    """Return all that one class's folder holds, with every file checked by its header.
 
     Raises:
-        DataError: the first file that is missing, unreadable or does not fit, what was expected, and what to do.
+        DataError: for the first file that is missing, unreadable or does not fit; says what was expected, and what
+            to do.
     """
     layout = detect_layout(root)
     train, calibration = _good_images(root, layout, at_least=1)
@@ -92,14 +93,16 @@ def open_dataset(root: Path) -> Dataset:
 
 
 def good_split(root: Path, holdout: float, seed: int) -> Split:
-    """Training and calibration images: calibration/good where it exists, else a held-out share, whole groups together.
+    """Return the training and the calibration images: those of calibration/good where it exists, else a held-out share.
+
+    Images of one group are held out together.
 
     Args:
         root: the folder of one class, or of good images.
         holdout: share of the training images held out when there is no calibration/good.
 
     Raises:
-        DataError: an image that cannot be used, or too few to train on or to hold any out.
+        DataError: for an image that cannot be used, or too few to train on or to hold any out.
     """
     layout = detect_layout(root)
     train, calibration = _good_images(root, layout, at_least=LEAST_GOOD)
@@ -121,7 +124,7 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
 def _hold_out(
     root: Path, train: Sequence[Path], groups: Mapping[str, str], holdout: float, seed: int
 ) -> frozenset[Path]:
-    """Whole groups, drawn until they hold the share `holdout` of the images; an image without one is its own."""
+    """Return whole groups, drawn until they hold the share `holdout` of the images; an image without one is its own."""
     by_group: dict[str, list[Path]] = {}
     for path in train:
         name = path.relative_to(root).as_posix()
@@ -136,12 +139,13 @@ def _hold_out(
 
 
 def test_images(root: Path) -> tuple[TestImage, ...]:
-    """All labelled images with their masks, good ones and each kind of defect together, checked by their headers.
+    """Return all labelled images with their masks, good ones and each kind of defect, checked by their headers.
 
     A folder with good images alone will do: it measures false rejects. A defect may have image labels only.
 
     Raises:
-        DataError: no good images, an unreadable image, a mask missing or of another size, or an image that also trains.
+        DataError: for no good images, an unreadable image, a mask missing or of another size, or an image that also
+            trains.
     """
     layout = detect_layout(root)
     found = visa.labelled_images(root) if layout is FolderLayout.VISA else layouts.mvtec_images(root)
@@ -156,7 +160,7 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
 
 
 def _good_images(root: Path, layout: FolderLayout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Training and calibration images, checked."""
+    """Return the training and the calibration images, checked."""
     train, calibration = _training_images(root, layout), _calibration_images(root)
     place = root / "Data" / "Images" if layout is FolderLayout.VISA else layouts.good_folder(root)
     refuse_unsupported(place)
@@ -180,7 +184,9 @@ def _calibration_images(root: Path) -> tuple[Path, ...]:
 
 
 def read_groups(root: Path) -> dict[str, str]:
-    """File (relative to the root, forward slashes) -> group; {} where no groups file lies in or beside the root.
+    """Return the group of each file (relative to the root, forward slashes).
+
+    Empty where no groups file lies in or beside the root.
 
     Raises:
         DataError: a column or a value is missing, or not one of the files that it names exists.

@@ -33,7 +33,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image file say; width and height are those of the upright image."""
+    """The properties of an image file by its first bytes; width and height are those of the upright image."""
 
     width: int
     height: int
@@ -42,7 +42,10 @@ class Header:
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:
-    """The image files directly in a folder, by name. Hidden files, such as macOS's `._000.png`, are passed over."""
+    """Return the image files directly in a folder, by name.
+
+    Hidden files, such as macOS's `._000.png`, are passed over.
+    """
     if not folder.is_dir():
         return ()
     found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
@@ -50,7 +53,11 @@ def images_in(folder: Path) -> tuple[Path, ...]:
 
 
 def refuse_unsupported(folder: Path) -> None:
-    """Raises DataError if a folder holds an image of a format that is not read, which would else be missed silently."""
+    """Refuse a folder that holds an image of a format that is not read, which would otherwise be missed silently.
+
+    Raises:
+        DataError: names the first such file.
+    """
     if not folder.is_dir():
         return
     odd = sorted(p for p in folder.iterdir() if p.suffix.lower() in UNSUPPORTED and not p.name.startswith("."))
@@ -63,18 +70,18 @@ def _known() -> str:
 
 
 def subfolders(folder: Path) -> tuple[Path, ...]:
-    """The folders directly in a folder, by name, hidden ones left out; () where there is no such folder."""
+    """Return the folders directly in a folder, by name, hidden ones left out; () where there is no such folder."""
     if not folder.is_dir():
         return ()
     return tuple(sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
 
 def read_header(path: Path) -> Header:
-    """Format, size and mode of an image file, from its header: no pixel is decoded.
+    """Return format, size and mode of an image file from its header: no pixel is decoded.
 
     Raises:
-        DataError: the file is absent, empty, of no known signature, or its header is damaged. A file that is cut off
-            behind its header passes here, and is named when its pixels are read.
+        DataError: the file is absent, empty, of no known signature, or its header is damaged. A file that is cut
+            off behind its header passes here, and is named when its pixels are read.
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -114,7 +121,11 @@ def _orientation(image: Image.Image) -> int:
 
 
 def check_image(path: Path) -> Header:
-    """The header of an image that can be inspected. Raises DataError as `read_header`, or when it is too large."""
+    """Return the header of an image that can be inspected.
+
+    Raises:
+        DataError: as in `read_header`, or if the image is too large or 32-bit grey.
+    """
     header = read_header(path)
     if header.width * header.height > MAX_PIXELS:
         raise DataError(
@@ -126,7 +137,11 @@ def check_image(path: Path) -> Header:
 
 
 def check_mask(mask: Path, image: Path, header: Header) -> None:
-    """Raises DataError unless a mask can be read exactly and is as large as its image, whose header is given."""
+    """Check that a mask can be read exactly and is as large as its image, whose header is given.
+
+    Raises:
+        DataError: if it is not.
+    """
     found = read_header(mask)
     if found.format not in MASK_FORMATS:
         raise DataError(
@@ -141,7 +156,14 @@ def check_mask(mask: Path, image: Path, header: Header) -> None:
 
 
 def refuse_shared(first: Iterable[Path], second: Iterable[Path], roles: str) -> None:
-    """Raises DataError if a file is in both lists, be it through a link. roles: what the lists are, for the message."""
+    """Refuse a file that is in both lists, be it through a link.
+
+    Args:
+        roles: the names of the two lists, for the message.
+
+    Raises:
+        DataError: names the first such file.
+    """
     known = {os.path.realpath(path): path for path in first}
     for path in second:
         if twin := known.get(os.path.realpath(path)):
@@ -149,7 +171,11 @@ def refuse_shared(first: Iterable[Path], second: Iterable[Path], roles: str) -> 
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:
-    """An image file -> upright RGB (H, W, 3). Raises DataError naming the file."""
+    """Return the upright RGB pixels of an image file: (H, W, 3).
+
+    Raises:
+        DataError: if it cannot be decoded; names the file.
+    """
     try:
         return decode_image(path.read_bytes()).pixels
     except (ImageError, OSError) as error:
@@ -157,11 +183,11 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A ground-truth mask -> (H, W), upright, True on the defect: wherever the mask is not black.
+    """Return a ground-truth mask as (H, W), upright, True on the defect: wherever the mask is not black.
 
     So both kinds of published masks are read alike: 0 and 255 (MVTec-AD, MPDD), and small class numbers from 1 (VisA,
-    PCB-Bank). The grey rim of an antialiased mask counts as defect, which grows it by less than a pixel. Colours
-    count by their largest channel, palettes by their colours, transparency not at all. Lossy formats are refused: see
+    PCB-Bank). The grey rim of an antialiased mask counts as defect, which grows it by less than a pixel. Colours count
+    by their largest channel, palettes by their colours, transparency not at all. Lossy formats are refused: see
     `check_mask`.
 
     Raises:
@@ -180,7 +206,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def read_truth(mask: Path | None, placement: Placement) -> NDArray[np.bool_]:
-    """A mask at its image's model scale: (placement.height, placement.width); all False where there is no mask.
+    """Return a mask at its image's model scale: (placement.height, placement.width); all False where there is no mask.
 
     A pixel is defective when any part of it is, however small the defect and strong the scaling: in float, since 8 bit
     round a single defective pixel among 32 × 32 to nothing.

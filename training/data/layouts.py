@@ -1,4 +1,4 @@
-"""How a data folder is arranged: MVTec-AD's layout, VisA's, or just images; and the classes of a data set's folder.
+"""The arrangements of a data folder: MVTec-AD's layout, VisA's, or just images; and the classes of a data set's folder.
 
 The images of MVTec-AD's layout, which MPDD and the converted VisA and PCB-Bank share, are listed here, those of VisA's
 layout in `training.data.visa`. MVTec-AD's masks are called <stem>_mask.png (MVTec-AD, MPDD) or <stem>.png (VisA and
@@ -20,7 +20,7 @@ SHOWN = 8
 
 
 class FolderLayout(Enum):
-    """How a class's folder is arranged; docs/data.md draws each as a tree."""
+    """An arrangement of a class's folder; docs/data.md draws each as a tree."""
 
     MVTEC = "mvtec"
     """train/good, test/<defect>, ground_truth/<defect>: MVTec-AD, MPDD, and VisA and PCB-Bank once converted."""
@@ -32,7 +32,10 @@ class FolderLayout(Enum):
 
 @dataclass(frozen=True)
 class TestImage:
-    """One labelled image: defect "good" has no mask; a defect's mask may be missing (image label only)."""
+    """A labelled image.
+
+    Defect "good" has no mask; a defect's mask may be missing (image label only).
+    """
 
     path: Path
     defect: str
@@ -41,10 +44,11 @@ class TestImage:
 
 
 def detect_layout(root: Path) -> FolderLayout:
-    """The layout of one class's folder.
+    """Return the layout of one class's folder.
 
     Raises:
-        DataError: not a folder, a folder of class folders, or one in which no layout can be seen; says what lies there.
+        DataError: not a folder, a folder of class folders, or one in which no layout can be seen; says what lies
+            there.
     """
     if not root.is_dir():
         reason = "is a file" if root.exists() else "does not exist"
@@ -61,8 +65,10 @@ def detect_layout(root: Path) -> FolderLayout:
 
 
 def list_classes(root: Path) -> tuple[str, ...]:
-    """The names of the class folders directly in a data set's folder, sorted: those with train/good, test/good or
-    Data/Images. Folders of images without these are not counted: nothing tells them from other folders.
+    """Return the names of the class folders directly in a data set's folder, sorted.
+
+    These are the folders with train/good, test/good or Data/Images. Folders of images without these are not counted:
+    nothing tells them from other folders.
 
     Raises:
         DataError: there are none; says where they are if they lie one folder further up or down.
@@ -84,8 +90,10 @@ def list_classes(root: Path) -> tuple[str, ...]:
 
 
 def look_alike(path: Path) -> str:
-    """What lies in place of an absent file or folder, for the end of a message: the same name in another case or with
-    another suffix. Empty if there is nothing like it."""
+    """Return a hint for the end of a message: which similar name lies in place of an absent file or folder.
+
+    Similar is the same name in another case or with another suffix. Empty if there is nothing like it.
+    """
     if not path.parent.is_dir():
         return ""
     names = sorted(p.name for p in path.parent.iterdir() if p.name != path.name)
@@ -130,13 +138,13 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
 
 
 def good_folder(root: Path) -> Path:
-    """Where the good images to train on lie: train/good, or the folder itself."""
+    """Return the folder of the good images to train on: train/good, or the folder itself."""
     nested = root / "train" / "good"
     return nested if nested.is_dir() or not images_in(root) else root
 
 
 def mvtec_images(root: Path) -> tuple[TestImage, ...]:
-    """All images of test/, defects in alphabetical order, each with its mask if ground_truth/ has its defect.
+    """Return all images of test/, defects in alphabetical order, each with its mask if ground_truth/ has its defect.
 
     Masks without an image are passed over: a reduced copy of a data set often keeps them.
 
@@ -168,7 +176,14 @@ def _images_of(root: Path, kind: Path) -> list[TestImage]:
 
 
 def _mask_of(image: Path, folder: Path, masks: Mapping[str, Path]) -> Path:
-    """masks: file name, its suffix in lower case -> path."""
+    """Return the mask of an image.
+
+    Args:
+        masks: file name, its suffix in lower case -> path.
+
+    Raises:
+        DataError: if there is none; says which names will do.
+    """
     wanted = [stem + suffix for stem in (f"{image.stem}_mask", image.stem) for suffix in MASK_SUFFIXES]
     found = next((masks[name] for name in wanted if name in masks), None)
     if found is not None:
@@ -181,7 +196,10 @@ def _mask_of(image: Path, folder: Path, masks: Mapping[str, Path]) -> Path:
 
 
 def _check_truth_folders(root: Path, kinds: Sequence[str]) -> None:
-    """A defect without masks is allowed, and masks without a defect: both at once look like one name spelt twice."""
+    """Refuse a defect without masks together with masks without a defect.
+
+    Each alone is allowed; both at once look like one name that is spelt in two ways.
+    """
     truths = [folder.name for folder in subfolders(root / "ground_truth")]
     without = [kind for kind in kinds if kind not in truths and kind != "good"]
     unused = [truth for truth in truths if truth not in kinds and truth != "good"]

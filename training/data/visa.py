@@ -17,13 +17,13 @@ from training.data.layouts import TestImage, look_alike
 
 COLUMNS = ("object", "split", "label", "image", "mask")
 SPLIT_FILES = ("split_csv/1cls.csv", "1cls.csv", "split_csv/1cls_clear.csv", "1cls_clear.csv")
-"""Where the one-class split is looked for, from the data set's folder: VisA's place, then PCB-Bank's name for it."""
+"""Places of the one-class split, relative to the data set's folder: VisA's, then those of PCB-Bank's name for it."""
 DEFECT = "anomaly"
 
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One image of a class, as the CSV has it."""
+    """An image of a class, as the CSV has it."""
 
     line: int
     training: bool
@@ -33,16 +33,20 @@ class SplitRow:
 
 
 def training_images(root: Path) -> tuple[Path, ...]:
-    """The class's images of the split `train`, by path. Raises DataError: the CSV will not do, or a file is missing."""
+    """Return the class's images of the split `train`, by path.
+
+    Raises:
+        DataError: if the CSV is not usable, or a file is missing.
+    """
     split_file, rows = find_split_file(root), read_split(root)
     return tuple(sorted(_present(row.image, row, split_file) for row in rows if row.training))
 
 
 def labelled_images(root: Path) -> tuple[TestImage, ...]:
-    """The class's images of the split `test`, good ones first, then by path; defects are all called "anomaly".
+    """Return the class's images of the split `test`, good ones first, then by path; all defects are called "anomaly".
 
     Raises:
-        DataError: the CSV will not do, an image or a mask is missing, or the split has no good images.
+        DataError: the CSV is not usable, an image or a mask is missing, or the split has no good images.
     """
     split_file, rows = find_split_file(root), [row for row in read_split(root) if not row.training]
     if not any(row.good for row in rows):
@@ -66,12 +70,16 @@ def _present(path: Path, row: SplitRow, split_file: Path) -> Path:
 
 
 def class_name(root: Path) -> str:
-    """The class's name is its folder's, also where the folder is given as `.`."""
+    """Return the name of a class: its folder's, also where the folder is given as `.`."""
     return Path(os.path.abspath(root)).name
 
 
 def find_split_file(root: Path) -> Path:
-    """The CSV beside the class's folder. Raises DataError with the places where it was looked for."""
+    """Return the CSV beside the class's folder.
+
+    Raises:
+        DataError: if there is none; names the places where it was looked for.
+    """
     dataset = Path(os.path.abspath(root)).parent
     found = next((dataset / name for name in SPLIT_FILES if (dataset / name).is_file()), None)
     if found is None:
@@ -83,7 +91,9 @@ def find_split_file(root: Path) -> Path:
 
 
 def read_split(root: Path) -> tuple[SplitRow, ...]:
-    """The class's rows of the CSV, in its order, all values checked; whether the files exist is not looked at.
+    """Return the class's rows of the CSV, in its order, with all values checked.
+
+    Whether the files exist is not checked here.
 
     Raises:
         DataError: a column missing, the class not in the CSV, a value or a path out of place, an image twice.

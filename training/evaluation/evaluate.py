@@ -28,7 +28,11 @@ def evaluate(
     command: str = "",
     workers: int | None = None,
 ) -> Evaluation:
-    """Inspect every image of `data`/test and measure. Raises DataError or BundleError before anything long begins."""
+    """Inspect every image of `data`/test and measure.
+
+    Raises:
+        DataError, BundleError: before anything long begins.
+    """
     bundle = open_bundle(bundle_folder)
     settings, limits = bundle.manifest.settings, bundle.manifest.calibration
     labelled = test_images(data)
@@ -71,7 +75,7 @@ def evaluate(
 
 
 def gate_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
-    """How many images of each set the quality gate stops, and why."""
+    """Return how many images of each set the quality gate stops, and why."""
     return {
         kind: {
             "images": sum(row.defect == kind for row in rows),
@@ -85,7 +89,10 @@ def gate_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 def evaluation_row(
     image: TestImage, found: ImageResult, data: Path, limits: VerdictThresholds | None, gated: str = ""
 ) -> EvaluationRow:
-    """An image's row. Without thresholds it has no verdict; what the gate stops is for review, whatever its score."""
+    """Return an image's row.
+
+    Without thresholds it has no verdict. An image that the quality gate stops is for review, whatever its score.
+    """
     by_score = None if limits is None else limits.verdict(found.score)
     file = image.path.relative_to(data).as_posix()
     return EvaluationRow(
@@ -102,13 +109,16 @@ def evaluation_row(
 
 
 def severity_of(path: Path) -> int | None:
-    """The severity in a sample product's file name (`s2_0007.png`), or None."""
+    """Return the severity in a sample product's file name (`s2_0007.png`), or None."""
     head = path.stem.split("_")[0]
     return int(head[1:]) if head[:1] == "s" and head[1:].isdigit() else None
 
 
 def _located(labelled: Sequence[TestImage], scanned: Sequence[ImageResult]) -> list[Located]:
-    """Defects without a mask are left out: nobody knows which of their pixels are good."""
+    """Return maps and truths of the images; defects without a mask are left out.
+
+    It is not known which of their pixels are good.
+    """
     return [
         Located(index, found.placement.restore(found.map), read_truth(image.mask, found.placement))
         for index, (image, found) in enumerate(zip(labelled, scanned, strict=True))

@@ -26,7 +26,11 @@ def measure(
     limits: VerdictThresholds | None,
     progress: Count,
 ) -> Evaluation:
-    """All figures and curves. limits: the bundle's thresholds; None: what rests on verdicts is left out."""
+    """Return all figures and curves.
+
+    Args:
+        limits: the bundle's thresholds; None: what rests on verdicts is left out.
+    """
     kinds = sorted({(row.defect, row.severity or 0) for row in rows if not row.is_good})
     good = sum(row.is_good for row in rows)
     figures: dict[str, Any] = {
@@ -50,7 +54,7 @@ def measure(
 
 
 def _verdict_figures(rows: Sequence[EvaluationRow], limits: VerdictThresholds | None) -> dict[str, Any]:
-    """Everything overall that rests on verdicts."""
+    """Return all overall figures that rest on verdicts."""
     if limits is None:
         return {}
     good = [row for row in rows if row.is_good]
@@ -82,7 +86,7 @@ def _curves(rows: Sequence[EvaluationRow], ranked: Ranked | None) -> Curves:
 
 
 def _of_kind(rows: Sequence[EvaluationRow], located: Sequence[Located], defect: str, severity: int) -> dict[str, Any]:
-    """One defect in one severity against all good images."""
+    """Return the figures of one defect in one severity against all good images."""
     member = [row.is_good or (row.defect == defect and (row.severity or 0) == severity) for row in rows]
     chosen = [row for row, is_member in zip(rows, member, strict=True) if is_member]
     positives = [row for row in chosen if not row.is_good]

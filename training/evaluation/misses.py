@@ -28,14 +28,17 @@ DASH = 5
 
 @dataclass(frozen=True)
 class Miss:
-    """One image with its strip: input, reconstruction, heatmap, overlay, side by side (H, W, 3) uint8."""
+    """A miss with its strip: input, reconstruction, heatmap, overlay, side by side (H, W, 3) uint8."""
 
     row: EvaluationRow
     strip: NDArray[np.uint8]
 
 
 def worst(rows: Sequence[EvaluationRow], count: int) -> tuple[EvaluationRow, ...]:
-    """At most `count` rows: the lowest defects, then the highest good ones; half and half where there are enough."""
+    """Return at most `count` rows: the lowest defects, then the highest good ones.
+
+    They are half and half where there are enough of both.
+    """
     defects = sorted((row for row in rows if not row.is_good), key=lambda row: row.score)
     good = sorted((row for row in rows if row.is_good), key=lambda row: -row.score)
     shown = min(len(defects), max(count - count // 2, count - len(good)))
@@ -51,7 +54,7 @@ def inspect_worst(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> tuple[Miss, ...]:
-    """Inspect the worst images once more, which finds the same again, and draw them."""
+    """Inspect the worst images once more, which gives the same result again, and draw them."""
     manifest = open_bundle(bundle_folder).manifest
     masks = {image.path: image.mask for image in test_images(data)}
     chosen = worst(rows, count)
@@ -65,7 +68,7 @@ def inspect_worst(
 
 
 def scale_of(limits: VerdictThresholds | None, seen: Sequence[InspectionPictures]) -> VerdictThresholds:
-    """The thresholds to draw by: the bundle's; without any, the colours reach up to the largest value shown."""
+    """Return the thresholds to draw by: the bundle's; without any, the colours reach up to the largest value shown."""
     if limits is not None:
         return limits
     half = max(float(np.max([one.map.max() for one in seen], initial=0)) / 2, float(np.finfo(np.float32).tiny))
@@ -73,7 +76,7 @@ def scale_of(limits: VerdictThresholds | None, seen: Sequence[InspectionPictures
 
 
 def strip(seen: InspectionPictures, limits: VerdictThresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
+    """Return the four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
     place, top = seen.placement, limits.heatmap_top
     pictures = seen.input, seen.reconstruction, reduced(seen.map)
     shown, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)
@@ -83,7 +86,7 @@ def strip(seen: InspectionPictures, limits: VerdictThresholds, truth: NDArray[np
 
 
 def _at(truth: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A truth (H, W) at a picture's size (h, w): true where any part of a pixel is."""
+    """Return a truth (H, W) at a picture's size (h, w): true where any part of a pixel is."""
     if truth.shape == size:
         return truth
     share = Image.fromarray(truth.astype(np.float32)).resize(size[::-1], Image.Resampling.BOX)
@@ -91,7 +94,10 @@ def _at(truth: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def outlined(pixels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Black and white dashes just outside the true regions: told from the cyan line by pattern, not colour."""
+    """Return the pixels with black and white dashes just outside the true regions.
+
+    Their pattern, not a colour, tells them from the cyan line around what was found.
+    """
     line = ndimage.binary_dilation(truth, TOUCHING) & ~truth
     y, x = np.nonzero(line)
     drawn = pixels.copy()

@@ -19,7 +19,7 @@ from training.metrics.counts import Curve
 from training.metrics.pixel_metrics import PRO_LIMIT
 
 GOOD_COLOUR, DEFECT_COLOUR = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, told apart by colour-blind eyes; the good ones are hatched as well."""
+"""Blue and vermilion of Okabe and Ito's palette, which colour-blind eyes tell apart; good ones are also hatched."""
 INK = "#333333"
 ABREAST = 3
 BINS = 30
@@ -27,7 +27,10 @@ DECADE = 10
 
 
 def score_histograms(rows: Sequence[EvaluationRow], limits: VerdictThresholds | None) -> bytes:
-    """Good images against each defect, a panel each, with the thresholds; PNG. A log scale if scores span a decade."""
+    """Return good images against each defect, a panel each, with the thresholds, as PNG.
+
+    The scale is logarithmic if scores span a decade.
+    """
     kinds = defects_of(rows) or [""]
     lines = -(-len(kinds) // ABREAST)
     figure = Figure(figsize=(11, 0.7 + 2.3 * lines), layout="constrained")
@@ -54,7 +57,7 @@ def score_histograms(rows: Sequence[EvaluationRow], limits: VerdictThresholds | 
 
 
 def roc_curves(curves: Curves) -> bytes:
-    """ROC of images, ROC of pixels, and the PRO curve up to its limit, side by side; PNG."""
+    """Return the ROC of images, the ROC of pixels, and the PRO curve up to its limit, side by side, as PNG."""
     figure = Figure(figsize=(11, 3.7), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _roc(left, curves.image, "Images (I-AUROC)", "share of defective images found", 1)
@@ -113,7 +116,7 @@ def _spans_a_decade(edges: NDArray[np.float64]) -> bool:
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file."""
+    """Return the figure as the bytes of a PNG file."""
     buffer = BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)

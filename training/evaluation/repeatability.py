@@ -1,4 +1,4 @@
-"""Does the same part get the same verdict twice? Each image inspected again and again under simulated camera noise.
+"""Repeatability: whether the same part gets the same verdict when it is inspected again under simulated camera noise.
 
 The method's own noise is seeded by the pixels, so every repeat draws new noise too: the whole chain is measured.
 """
@@ -45,7 +45,10 @@ class CameraNoise(Frozen):
 
 @dataclass(frozen=True)
 class Exposure:
-    """Picture `number` of a file. file: a name that stays the same wherever the data lies."""
+    """An exposure of a file's scene.
+
+    `file` is a name that stays the same wherever the data lies; `number` tells the exposures of one file apart.
+    """
 
     camera: CameraNoise
     file: str
@@ -53,7 +56,13 @@ class Exposure:
 
 
 def add_camera_noise(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 -> the same scene taken once more. Equal pixels and exposure, equal picture."""
+    """Return the same scene taken once more.
+
+    Equal pixels and exposure give an equal picture.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
     digest = hashlib.sha256(f"{exposure.file}:{exposure.number}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
     camera = exposure.camera
@@ -63,7 +72,7 @@ def add_camera_noise(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[n
 
 @dataclass(frozen=True)
 class Repeats:
-    """One image's scores, one per exposure, beside its row without noise."""
+    """The scores of an image, one per exposure, beside its row without noise."""
 
     row: EvaluationRow
     scores: tuple[float, ...]
@@ -84,7 +93,11 @@ def repeat(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> tuple[Repeats, ...]:
-    """Inspect each row's image `count` times, each time as the camera would show it. ValueError below 2."""
+    """Inspect each row's image `count` times, each time as the camera would show it.
+
+    Raises:
+        ValueError: if `count` is below 2.
+    """
     if count < 2:
         raise ValueError(f"{count} repeats: agreement takes at least 2, raise --repeats")
     exposures = [
@@ -101,7 +114,7 @@ def repeat(
 def with_repeatability(
     outcome: Evaluation, repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
 ) -> Evaluation:
-    """The evaluation with its figures' `repeatability`."""
+    """Return the evaluation with its figures' `repeatability`."""
     found = repeatability_figures(repeats, camera, limits)
     return replace(outcome, figures={**outcome.figures, "repeatability": found})
 
@@ -109,7 +122,7 @@ def with_repeatability(
 def repeatability_figures(
     repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
 ) -> dict[str, Any]:
-    """How steady scores are and, where there are thresholds, verdicts; plain JSON."""
+    """Return how steady scores are and, where there are thresholds, verdicts, as plain JSON."""
     spreads = [one.score_std for one in repeats]
     return {
         "images": len(repeats),
@@ -136,13 +149,13 @@ def _agreement(repeats: Sequence[Repeats], limits: VerdictThresholds) -> dict[st
 
 
 def _pairs_that_agree(verdicts: Counter[str]) -> float:
-    """Share of an image's pairs of repeats that have the same verdict."""
+    """Return the share of an image's pairs of repeats that have the same verdict."""
     total = verdicts.total()
     return sum(n * (n - 1) for n in verdicts.values()) / (total * (total - 1))
 
 
 def _std_over_distance(one: Repeats, limits: VerdictThresholds) -> float:
-    """The scores' standard deviation over the distance of their mean from the nearer threshold.
+    """Return the scores' standard deviation over the distance of their mean from the nearer threshold.
 
     A mean that lies on the threshold counts as the smallest distance there is: the ratio is huge, not infinite.
     """

@@ -37,7 +37,7 @@ class ReportFiles:
 def write_report(
     evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None, json_file: Path
 ) -> ReportFiles:
-    """Writes figures and rows as JSON, and beside it, under the same name, the rows as CSV, Markdown and a page."""
+    """Write figures and rows as JSON and, beside it under the same name, the rows as CSV, Markdown and a page."""
     files = ReportFiles(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
     whole = files.json.with_name(f".{files.json.name}")  # a reader never meets half a report
@@ -51,7 +51,7 @@ def write_report(
 
 
 def page(evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None) -> str:
-    """The page as one self-contained HTML text: pictures are embedded."""
+    """Return the page as one self-contained HTML text: pictures are embedded."""
     figures = evaluation.figures
     repeated = figures.get("repeatability")
     return render(
@@ -72,12 +72,12 @@ def page(evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThreshol
 
 
 def title_of(figures: dict[str, Any]) -> str:
-    """Which bundle was measured."""
+    """Return the title: which bundle was measured."""
     return f"Evaluation of {figures['bundle']['product']} {figures['bundle']['version']}"
 
 
 def origin_of(figures: dict[str, Any]) -> str:
-    """How many images, when, where and by which command."""
+    """Return how many images were measured, when, where and by which command."""
     images, measured = figures["images"], figures["measured"]
     return (
         f"{images['good']} good and {images['defect']} defective images, {measured['at']}, {measured['machine']}. "
@@ -107,7 +107,7 @@ def _jpeg(miss: Miss) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """One of `training/evaluation/templates`, filled and escaped."""
+    """Return one of `training/evaluation/templates`, filled and escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -119,5 +119,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def embedded(kind: str, content: bytes) -> str:
-    """A picture, as png or jpeg, as the address by which a page holds it itself."""
+    """Return the data URL by which a page holds a picture itself.
+
+    Args:
+        kind: png or jpeg.
+    """
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

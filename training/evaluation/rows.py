@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a row per image, the figures, the curves."""
+"""The results of an evaluation: a row per image, the figures, the curves."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ POINTS = 1000
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One image's outcome. verdict: None where the bundle has no thresholds.
+    """The result of one labelled image.
 
-    gated: why the bundle's quality gate would send it to people without a score; "": it would not, or there is none.
+    verdict: None where the bundle has no thresholds. gated: the reason why the bundle's quality gate would send it to
+    people without a score; "": it would not, or there is none.
     """
 
     file: str
@@ -34,13 +35,16 @@ class EvaluationRow:
 
     @property
     def is_good(self) -> bool:
-        """No defect is in it."""
+        """Return whether it has no defect."""
         return self.defect == GOOD
 
 
 @dataclass(frozen=True)
 class Located:
-    """One image's map and truth, content only: (height, width) each, at the model's scale, without the padding."""
+    """The map and the truth of an image, content only.
+
+    (height, width) each, at the model's scale, without the padding.
+    """
 
     row: int
     map: NDArray[np.float16]
@@ -66,12 +70,12 @@ class Evaluation:
 
 
 def defects_of(rows: Sequence[EvaluationRow]) -> list[str]:
-    """The kinds of defect, by name."""
+    """Return the kinds of defect, by name."""
     return sorted({row.defect for row in rows if not row.is_good})
 
 
 def thinned(line: Curve) -> Curve:
-    """At most 1,000 points of a curve of millions, evenly spaced along it, both ends kept."""
+    """Return at most 1,000 points of a curve of millions, evenly spaced along it, both ends kept."""
     along = (line.false_positive_rate + line.true_positive_rate) / 2
     chosen = np.unique(np.searchsorted(along, np.linspace(0, 1, POINTS - 1)).clip(max=len(along) - 1))
     chosen = np.unique(np.append(chosen, [0, len(along) - 1]))

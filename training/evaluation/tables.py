@@ -21,13 +21,16 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def as_markdown(self) -> str:
-        """With `|`, one line per row."""
+        """Return the table as Markdown, one line per row."""
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def paper_table(figures: dict[str, Any]) -> Table:
-    """Table 5's form: a line for detection, a line for localization, in percent; then AUPIMO."""
+    """Return a table in the form of the paper's Table 5, in percent.
+
+    One line is for detection, one for localization; then comes AUPIMO.
+    """
     bundle = figures.get("bundle", {})
     lines = []
     if "image" in figures:
@@ -40,7 +43,7 @@ def paper_table(figures: dict[str, Any]) -> Table:
 
 
 def interval_table(figures: dict[str, Any]) -> Table:
-    """Each metric with its 95 % interval, in percent."""
+    """Return each metric with its 95 % interval, in percent."""
     found = [(name, figures["image"][key]) for name, key in IMAGE.items() if "image" in figures]
     pixel = figures.get("pixel", {})
     found += [(name, pixel[key]) for name, key in {**PIXEL, "AUPIMO": "aupimo"}.items() if key in pixel]
@@ -51,7 +54,7 @@ def interval_table(figures: dict[str, Any]) -> Table:
 
 
 def defect_table(figures: dict[str, Any]) -> Table:
-    """One row per defect and severity, against all good images; verdicts only where there are any."""
+    """Return one row per defect and severity, against all good images; verdicts only where there are any."""
     rows = figures["by_defect"]
     judged = any("failed" in row for row in rows)
     verdicts = ("fail", "pass") if judged else ()
@@ -60,14 +63,14 @@ def defect_table(figures: dict[str, Any]) -> Table:
 
 
 def verdict_table(figures: dict[str, Any]) -> Table:
-    """How many good and defective images got which verdict."""
+    """Return how many good and defective images got each verdict."""
     sides: dict[str, dict[str, int]] = figures["verdicts"]
     names = tuple(sides["good"])
     return Table(("images", *names), tuple((side, *(str(of[name]) for name in names)) for side, of in sides.items()))
 
 
 def gate_table(figures: dict[str, Any]) -> Table:
-    """How many images of each set the quality gate would stop."""
+    """Return how many images of each set the quality gate would stop."""
     sets: dict[str, dict[str, Any]] = figures["gate"]
     rows = (
         (name, str(of["images"]), str(of["gated"]), ", ".join(f"{why} {n}" for why, n in of["reasons"].items()) or "–")
@@ -77,7 +80,7 @@ def gate_table(figures: dict[str, Any]) -> Table:
 
 
 def repeatability_lines(found: dict[str, Any]) -> list[str]:
-    """The repeatability in words and figures, a line each."""
+    """Return the repeatability in words and figures, a line each."""
     camera = found["camera"]
     lines = [
         f"{found['images']} images, {found['repeats']} times each, under camera noise: gain {camera['gain']} 8-bit "
@@ -97,7 +100,7 @@ def repeatability_lines(found: dict[str, Any]) -> list[str]:
 
 
 def flip_table(found: dict[str, Any]) -> Table:
-    """The images whose verdict changes; empty where none does or there are no verdicts."""
+    """Return the images whose verdict changes; empty where none does or there are no verdicts."""
     flips: Sequence[dict[str, Any]] = found.get("flips", ())
     names = tuple(flips[0]["verdicts"]) if flips else ()
     rows = (
@@ -109,19 +112,19 @@ def flip_table(found: dict[str, Any]) -> Table:
 
 
 def notes(figures: dict[str, Any]) -> list[str]:
-    """What a reader must know beside the figures."""
+    """Return the notes that a reader needs beside the figures."""
     found = figures.get("pixel", {}).get("aupimo")
     gated = sum(of["gated"] for of in figures.get("gate", {}).values())
-    told = []
+    texts = []
     if gated:
-        told.append(
+        texts.append(
             f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "
             "on scores, count them all the same."
         )
     if found is None or found["finest_rate"] <= LOWER:
-        return told
+        return texts
     return [
-        *told,
+        *texts,
         "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can show "
         f"is {found['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
         "positive counts. Add good images.",
@@ -129,7 +132,7 @@ def notes(figures: dict[str, Any]) -> list[str]:
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
-    """All tables, a blank line between them."""
+    """Return all tables as Markdown, with a blank line between them."""
     parts = []
     if "image" in figures:
         parts.append(paper_table(figures).as_markdown())

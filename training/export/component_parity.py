@@ -1,4 +1,6 @@
-"""Model by model: what a candidate answers to the inputs that the method would give it, beside the reference."""
+"""Comparison model by model: the answers of a candidate to the inputs that the method would give it, beside the
+reference.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ TIMESTEPS = 5
 
 @dataclass(frozen=True)
 class ComponentRow:
-    """One output of one model under one batch size. Errors are absolute, but for the two that say otherwise."""
+    """The errors of one output of one model under one batch size.
+
+    They are absolute, but for the two that say otherwise.
+    """
 
     component: str
     """encoder, unet, decoder, or features and their side in pixels."""
@@ -39,21 +44,21 @@ class ComponentRow:
     relative_error: float
     """largest_error / rms."""
     row_difference: float
-    """How far the candidate's rows depend on batch size and place in the batch, over rms."""
+    """Largest dependence of the candidate's rows on batch size and place in the batch, over rms."""
 
     @property
     def name(self) -> str:
-        """For a message."""
+        """The name for a message."""
         return f"{self.component} {self.detail}".strip() + f", batch {self.batch}"
 
 
 @dataclass(frozen=True, eq=False)
 class ComponentTrial:
-    """One model and what it is given."""
+    """One model and the inputs that it is given."""
 
     component: str
     details: tuple[str, ...]
-    """One per output."""
+    """A text for each output."""
     rows: tuple[Tensor, ...]
     """(B, ...) each."""
     call: Callable[[Models], Call]
@@ -61,7 +66,7 @@ class ComponentTrial:
 
 @dataclass(frozen=True, eq=False)
 class ComponentOutputs:
-    """One output of one model: (B, ...) float64 each."""
+    """An output of a model, by reference and candidate: (B, ...) float64 each."""
 
     expected: Tensor
     """The reference's."""
@@ -77,7 +82,9 @@ class ComponentOutputs:
 def trials(
     reference: Models, settings: MethodSettings, probes: Sequence[Probe], device: str
 ) -> Iterator[ComponentTrial]:
-    """Every model with real inputs: the probes, their noised latents, and what the reference predicts and decodes."""
+    """Yield every model with real inputs: the probes, their noised latents, and what the reference predicts and
+    decodes.
+    """
     images, noise = inputs(reference, settings, probes, device)
     latents = _alone(lambda rows: (reference.autoencoder.encode(rows),), images)[0]
     yield ComponentTrial("encoder", ("",), (images,), lambda models: lambda rows: (models.autoencoder.encode(rows),))
@@ -99,7 +106,7 @@ def trials(
 def measured(
     trial: ComponentTrial, reference: Models, candidate: Models, batches: Sequence[int]
 ) -> Iterator[ComponentRow]:
-    """One row per output and batch size."""
+    """Yield one row per output and batch size."""
     ours, theirs = trial.call(reference), trial.call(candidate)
     alone = _alone(theirs, *trial.rows)
     for batch in batches:
@@ -111,14 +118,17 @@ def measured(
 
 
 def chosen_steps(settings: MethodSettings) -> tuple[int, ...]:
-    """At most five steps of the method's own grid, ascending, evenly spread between t_min and T, ends included."""
+    """Return at most five steps of the method's own grid, ascending.
+
+    They are evenly spread between t_min and T, ends included.
+    """
     steps = sorted(step for step in settings.grid if step >= settings.t_min) or list(settings.grid[:1])
     places = np.unique(np.linspace(0, len(steps) - 1, TIMESTEPS).round().astype(int))
     return tuple(steps[place] for place in places)
 
 
 def inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> tuple[Tensor, Tensor]:
-    """The probes as the models see them, and the noise of each: (B, 3, S, S), (B, C, h, w)."""
+    """Return the probes as the models see them, and the noise of each: (B, 3, S, S), (B, C, h, w)."""
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)
     framed = [frame(read_pixels(probe.path), settings, shape) for probe in probes]
@@ -140,7 +150,7 @@ def _unet_trials(noisy: Tensor, steps: Tensor, condition: Condition | None) -> I
 
 
 def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[ComponentTrial]:
-    """Each side and normalisation in use, with the layers read there."""
+    """Yield a trial for each side and normalisation in use, with the layers read there."""
     score, trigger = settings.score, settings.trigger
     readings = {(settings.resolution, trigger.imagenet_normalise): {settings.trigger_layer}}
     readings.setdefault((settings.scoring_side, score.imagenet_normalise), set()).update(score.layers)
@@ -176,7 +186,7 @@ def _row(component: str, detail: str, batch: int, outputs: ComponentOutputs) -> 
 
 
 def in_units(difference: float, unit: float) -> float:
-    """difference / unit; no difference is 0 in any unit, and one in units of nothing is infinite."""
+    """Return difference / unit; no difference is 0 in any unit, and one in units of nothing is infinite."""
     if difference == 0:
         return 0.0
     return float(np.float64(difference) / unit) if unit else float("inf")

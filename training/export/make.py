@@ -52,7 +52,7 @@ STEPS_OF_SAMPLES = 5
 
 @dataclass(frozen=True)
 class BundleExportPlan:
-    """What to export, and how it is to be shown equal."""
+    """The files to export, and how they are to be shown equal."""
 
     precisions: tuple[Precision, ...]
     engine: ExportEngine = "onnx"
@@ -70,7 +70,11 @@ class BundleExportPlan:
     seed: int = 0
 
     def tolerances(self, precision: Precision) -> Tolerances:
-        """What is allowed at a precision. ValueError for a name that does not exist."""
+        """Return the tolerances at a precision.
+
+        Raises:
+            ValueError: for a name that does not exist.
+        """
         return tolerances_for(precision).changed(self.tolerance)
 
     @property
@@ -85,10 +89,10 @@ class BundleExportPlan:
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """What an export came to."""
+    """The outcome of an export."""
 
     folder: Path | None
-    """Where it was published; None: it did not pass, and nothing was."""
+    """The published export's folder; None: the comparison failed, and nothing was published."""
     parities: tuple[Parity, ...]
 
     @property
@@ -99,7 +103,7 @@ class ExportOutcome:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What is exported: a bundle, its models on the CPU, and the images to compare on."""
+    """A bundle to export, its models on the CPU, and the images to compare on."""
 
     bundle: Bundle
     models: Models
@@ -122,9 +126,15 @@ def make_export(
 ) -> ExportOutcome:
     """Export a bundle, compare each way to run it with its own weights, and publish it in the bundle's folder if equal.
 
-    folder: the bundle's; data: good images, see `training.data.dataset`; report: where parity.json and its pages go,
-    passed or not. BundleError, DataError, ExportFailed, EngineUnusable, ValueError; a bundle's older export stays
-    until then.
+    A bundle's older export stays until the new one is published.
+
+    Args:
+        folder: the bundle's.
+        data: good images, see `training.data.dataset`.
+        report: folder for parity.json and its pages, written whether the comparison passes or not.
+
+    Raises:
+        BundleError, DataError, ExportFailed, EngineUnusable, ValueError: nothing is published.
     """
     for precision in plan.precisions:
         plan.tolerances(precision)
@@ -158,7 +168,7 @@ def _source(bundle: Bundle, data: Path, plan: BundleExportPlan) -> Iterator[Expo
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside the target, gone afterwards unless it has been moved there."""
+    """Yield a folder beside the target, which is removed afterwards unless it has been moved there."""
     make_folder(target.parent)
     temporary = hidden_sibling(target)
     temporary.mkdir()
@@ -194,7 +204,10 @@ def _written(
 def samples(
     models: Models, settings: MethodSettings, probes: Sequence[Probe], part: Part
 ) -> tuple[Mapping[str, Tensor], ...]:
-    """Inputs of a model as inference gives them: good images, their latents, and these noised to several steps."""
+    """Return inputs of a model as inference gives them.
+
+    They are good images, their latents, and these noised to several steps.
+    """
     good = [probe for probe in probes if not probe.defective][:CALIBRATION_SAMPLES]
     images = list(torch.split(inputs(models, settings, good, "cpu")[0], 1))
     if part == "scoring_features":
@@ -205,13 +218,13 @@ def samples(
     if part == "decoder":
         return tuple({"latents": latent} for latent in latents)
     schedule = NoiseSchedule.from_settings(settings.schedule)
-    told = {} if models.condition is None else {"conditions": models.condition.product.cpu()[None]}
+    conditions = {} if models.condition is None else {"conditions": models.condition.product.cpu()[None]}
     made = []
     for number, latent in enumerate(latents):
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(number))
         for share in range(STEPS_OF_SAMPLES):
             step = torch.tensor([max(1, settings.start * (share + 1) // STEPS_OF_SAMPLES - 1)])
-            made.append({"latents": add_noise(latent, noise, step, schedule), "timesteps": step, **told})
+            made.append({"latents": add_noise(latent, noise, step, schedule), "timesteps": step, **conditions})
     return tuple(made)
 
 

@@ -36,7 +36,7 @@ class ExportFailed(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """One model to export: what it computes, and an example of its inputs."""
+    """A model to export: its module, and an example of its inputs."""
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
@@ -90,7 +90,7 @@ class _Features(nn.Module):
 
 
 def shapes_of(models: Models, settings: MethodSettings) -> ExportShapes:
-    """What an export of these models under these settings will be."""
+    """Return the shapes that an export of these models under these settings will have."""
     return shapes_for(
         settings,
         latent_channels=models.autoencoder.latent_channels,
@@ -102,7 +102,11 @@ def shapes_of(models: Models, settings: MethodSettings) -> ExportShapes:
 
 
 def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
-    """The models of a bundle as they are exported. TypeError unless they are torch's."""
+    """Return the models of a bundle as they are exported.
+
+    Raises:
+        TypeError: unless they are torch's.
+    """
     autoencoder, denoiser, features = models.autoencoder, models.denoiser, models.features
     if not (
         isinstance(autoencoder, TorchAutoencoder)
@@ -141,10 +145,16 @@ def export_onnx(
     samples: Callable[[Part], Sequence[Mapping[str, Tensor]]],
     say: Callable[[str], None],
 ) -> tuple[ExportedPart, ...]:
-    """Writes every model in every precision to `folder`, each checked by onnx.
+    """Write every model in every precision to `folder`, each checked by onnx.
 
-    models: on the CPU, float32; exact: parts that stay float32 in every precision; samples: inputs of a part as
-    inference gives them, of which int8 learns its ranges; say: told of each file. ExportFailed.
+    Args:
+        models: on the CPU, in float32.
+        exact: parts that stay float32 in every precision.
+        samples: returns inputs of a part as inference gives them, from which int8 learns its ranges.
+        say: called with a line for each file.
+
+    Raises:
+        ExportFailed: if a model does not become a sound ONNX file.
     """
     made = []
     for part, piece in pieces(models, shapes).items():
@@ -172,7 +182,7 @@ def _write_in(
 
 
 def exported(part: Part, precision: Precision, file: Path) -> ExportedPart:
-    """A written file, and its external data if there is any, as the export's manifest names them."""
+    """Return the entry of a written file, and of its external data if there is any, in the export's manifest."""
     return ExportedPart(
         part=part,
         precision=precision,
@@ -182,7 +192,11 @@ def exported(part: Part, precision: Precision, file: Path) -> ExportedPart:
 
 
 def write_onnx(piece: Piece, file: Path) -> None:
-    """Traces one model and writes it in float32. ExportFailed if what comes out is not sound."""
+    """Trace one model and write it in float32.
+
+    Raises:
+        ExportFailed: if the result is not sound ONNX.
+    """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in piece.module.state_dict().values())
     names = tuple(piece.inputs)
     try:
@@ -219,7 +233,11 @@ def write_half(exact: Path, file: Path, precision: Precision) -> None:
 
 
 def check(file: Path) -> None:
-    """onnx's own checker, a dynamic batch everywhere, and nothing that only a training needs. ExportFailed."""
+    """Check a file by onnx's own checker, for a dynamic batch everywhere, and for operators that only training needs.
+
+    Raises:
+        ExportFailed: if one of these does not hold.
+    """
     try:
         onnx.checker.check_model(str(file), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -234,7 +252,7 @@ def check(file: Path) -> None:
 
 
 def _tidy(file: Path) -> None:
-    """Takes out what tells where the exporter ran: stack traces with local paths."""
+    """Remove what tells where the exporter ran: stack traces with local paths."""
     model = onnx.load(file, load_external_data=False)
     for holder in _holders(model):
         del holder.metadata_props[:]
@@ -259,7 +277,7 @@ def _files_of(file: Path) -> list[Path]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter warns of what it does not need: torchvision, deprecated calls of its own."""
+    """Silence the exporter's warnings of what it does not need: torchvision, deprecated calls of its own."""
     import logging
 
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]

@@ -30,7 +30,7 @@ COMPONENT_IMAGES = 8
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image inspected by both engines."""
+    """An image that both engines inspected."""
 
     file: str
     defective: bool
@@ -49,12 +49,12 @@ class ImageRow:
 
     @property
     def step_differs(self) -> bool:
-        """The two decided for different denoising steps."""
+        """Return whether the two decided for different denoising steps."""
         return self.reference_step != self.candidate_step
 
     @property
     def flipped(self) -> bool:
-        """The two gave different verdicts."""
+        """Return whether the two gave different verdicts."""
         return self.reference_verdict != self.candidate_verdict
 
 
@@ -91,12 +91,12 @@ class Parity:
 
     @property
     def precision(self) -> Precision:
-        """The candidate's."""
+        """The candidate's precision."""
         return self.runner.precision
 
     @property
     def summary(self) -> Summary:
-        """The worst of everything."""
+        """The worst value of each figure."""
         return Summary(
             images=len(self.images),
             component_error=_largest([row.relative_error for row in self.components]),
@@ -115,12 +115,12 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """The candidate may replace the reference."""
+        """Return whether the candidate may replace the reference."""
         return not self.problems
 
     @property
     def proof(self) -> Proof:
-        """What the export's manifest keeps of it; a difference that is NaN is infinite there."""
+        """Return what the export's manifest keeps of the comparison; a difference that is NaN is infinite there."""
         largest = self.summary.absolute_score_difference
         return Proof(
             runner=str(self.runner),
@@ -132,7 +132,10 @@ class Parity:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The whole of it as plain JSON; numbers that are not finite as their names: JSON has none."""
+        """Return the whole comparison as plain JSON.
+
+        Numbers that are not finite stand by their names, because JSON has none.
+        """
         thresholds = self.thresholds
         content = {
             "product": self.product,
@@ -201,11 +204,15 @@ def compare(
     device: str = "cpu",
     batches: Sequence[int] = (1, 2, 4),
 ) -> Parity:
-    """Every model by itself, then every image end to end, under the bundle's settings and thresholds.
+    """Compare every model by itself, then every image end to end, under the bundle's settings and thresholds.
 
-    images: of `training.synthesis.probes.make_probes`, inspected as one model image each; runner: what the candidate
-    runs on; device: of both models' tensors.
-    ValueError without images, or if an output has another shape than the reference's.
+    Args:
+        images: of `training.synthesis.probes.make_probes`, inspected as one model image each.
+        runner: the backend on which the candidate runs.
+        device: of both models' tensors.
+
+    Raises:
+        ValueError: without images, or if an output has another shape than the reference's.
     """
     if not images:
         raise ValueError("0 images: nothing would be shown; give at least one")
@@ -233,7 +240,10 @@ def compare(
 
 
 def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Pearson's of two maps. Equal maps: 1, also constant ones; a constant one beside another: 0; NaN stays NaN."""
+    """Return Pearson's correlation of two maps.
+
+    Equal maps give 1, also constant ones; a constant map beside another gives 0; NaN stays NaN.
+    """
     if np.array_equal(ours, theirs):
         return 1.0
     first, second = (part.astype(np.float64) - part.mean(dtype=np.float64) for part in (ours, theirs))

@@ -23,7 +23,7 @@ MOST_ROWS = 20
 
 @dataclass(frozen=True)
 class ComparedEngines:
-    """What ran on both sides."""
+    """The two engines that were compared."""
 
     reference: str
     """The engine's name for readers, such as `PyTorch`."""
@@ -33,14 +33,14 @@ class ComparedEngines:
 
 
 def write_page(parity: Parity, compared: ComparedEngines, path: Path) -> None:
-    """Writes the page, whole or not at all."""
+    """Write the page, whole or not at all."""
     whole = path.with_name(f".{path.name}")
     whole.write_text(page(parity, compared), encoding="utf-8")
     whole.replace(path)
 
 
 def page(parity: Parity, compared: ComparedEngines) -> str:
-    """The page as one self-contained HTML text."""
+    """Return the page as one self-contained HTML text."""
     return render(
         TEMPLATE,
         title=f"Parity of {parity.product} {parity.version}",
@@ -58,7 +58,7 @@ def page(parity: Parity, compared: ComparedEngines) -> str:
 
 
 def verdict(parity: Parity, compared: ComparedEngines) -> str:
-    """One sentence: `float32 on ONNX Runtime: equal within tolerance, 0 verdict flips of 40`."""
+    """Return one sentence, such as `float32 on ONNX Runtime: equal within tolerance, 0 verdict flips of 40`."""
     found = "equal within tolerance" if parity.passed else "NOT equal; it may not replace the reference"
     flips = f"{parity.summary.verdict_flips} verdict flips of {len(parity.images)}"
     if parity.thresholds is None:
@@ -67,7 +67,10 @@ def verdict(parity: Parity, compared: ComparedEngines) -> str:
 
 
 def scatter(parity: Parity) -> bytes:
-    """Reference score against candidate score with the thresholds; PNG. Scores that are not finite are left out."""
+    """Return reference score against candidate score with the thresholds, as PNG.
+
+    Scores that are not finite are left out.
+    """
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axis = figure.subplots()
     for defective, label, colour, marker in (
@@ -148,11 +151,11 @@ def _image(row: ImageRow) -> tuple[str, ...]:
 
 
 def _both(ours: object, theirs: object) -> str:
-    """One where they agree; absent: an en dash."""
+    """Return one text where both agree, else both; an en dash stands for what is absent."""
     first, second = ("–" if one is None else str(one) for one in (ours, theirs))
     return first if first == second else f"{first} → {second}"
 
 
 def _badness(value: float) -> float:
-    """NaN is the worst."""
+    """Return the value by which rows are ordered; NaN is the worst."""
     return math.inf if math.isnan(value) else value

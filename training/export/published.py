@@ -1,4 +1,4 @@
-"""What lies beside the files of an export: the report of its parity, its pages, and the manifest that makes it one."""
+"""The files beside those of an export: the report of its parity, its pages, and the manifest that makes it one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIBRARIES = ("glad-inspect", "torch", "onnx")
 
 @dataclass(frozen=True)
 class ExportOrigin:
-    """What makes and runs an export."""
+    """The engine and the software that make and run an export."""
 
     engine: ExportEngine
     software: Mapping[str, str]
@@ -41,7 +41,11 @@ class ExportOrigin:
 
     @classmethod
     def detect(cls, engine: ExportEngine, device: str, find_gpu: FindGpu) -> Self:
-        """As it is here. EngineUnusable if the engine is not."""
+        """Return the engine and the software of this installation.
+
+        Raises:
+            EngineUnusable: if the engine cannot run here.
+        """
         software = {name: version(name) for name in LIBRARIES}
         if engine == "onnx":
             return cls(engine, {**software, "onnxruntime": _runtime_version()})
@@ -60,7 +64,7 @@ def _runtime_version() -> str:
 
 
 def write_parity(parities: Sequence[Parity], folder: Path, origin: ExportOrigin) -> None:
-    """parity.json over all ways to run the export, and a page of each; what lay there before is replaced."""
+    """Write parity.json over all ways to run the export, and a page of each; what lay there before is replaced."""
     entries = [{**parity.as_json(), "software": dict(origin.software)} for parity in parities]
     (folder / PARITY_NAME).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     for parity in parities:
@@ -68,19 +72,19 @@ def write_parity(parities: Sequence[Parity], folder: Path, origin: ExportOrigin)
 
 
 def compared(parity: Parity, software: Mapping[str, str]) -> ComparedEngines:
-    """What stood against each other, for readers."""
+    """Return the names of the two engines, for readers."""
     runner = parity.runner
     engine = "TensorRT" if runner.engine == "tensorrt" else f"ONNX Runtime, {runner.provider}"
     return ComparedEngines("PyTorch", engine, software)
 
 
 def parity_sentence(parity: Parity) -> str:
-    """The outcome in a sentence."""
+    """Return the outcome in a sentence."""
     return verdict(parity, compared(parity, {}))
 
 
 def page_name(parity: Parity) -> str:
-    """The page of one comparison."""
+    """Return the name of the page of one comparison."""
     return f"parity.{parity.runner}.html"
 
 
@@ -95,7 +99,7 @@ def write_export(
     command: str,
     origin: ExportOrigin,
 ) -> None:
-    """Lays the proof and the manifest beside the files, which makes them an export."""
+    """Write the proof and the manifest beside the files, which makes them an export."""
     for name in (PARITY_NAME, *(page_name(parity) for parity in parities)):
         write_file(folder / name, (report / name).read_bytes())
     manifest = Export(
@@ -116,7 +120,10 @@ def write_export(
 
 
 def replace_export(made: Path, target: Path) -> None:
-    """Puts the new export in the older one's place; whoever opened that one keeps its files until he closes them."""
+    """Put the new export in the older one's place.
+
+    Readers of the older one keep its open files until they close them.
+    """
     old = hidden_sibling(target)
     if target.exists():
         os.rename(target, old)

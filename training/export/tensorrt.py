@@ -27,7 +27,7 @@ from model_store.files import hash_file, replace_file
 from training.export.onnx import ExportFailed
 
 TIMING_CACHE = "timing.cache"
-"""What TensorRT learnt of kernels' speed on this device; lies beside the engines, and changes no answer."""
+"""TensorRT's measurements of kernels' speed on this device; lies beside the engines, and changes no answer."""
 
 
 class BuildFailed(ExportFailed):
@@ -35,11 +35,17 @@ class BuildFailed(ExportFailed):
 
 
 def build_engine(onnx: Path, target: Path, *, buckets: Sequence[int], timing_cache: Path, library: TensorRt) -> None:
-    """Builds `target` from `onnx` for the current device, one optimisation profile per bucket (ascending sizes).
+    """Build `target` from `onnx` for the current device, with one optimisation profile per bucket.
 
-    timing_cache: read where it exists, and written: it makes the next build on this device much faster. Its content
-    changes no answer beyond the choice of kernels. The caller records device and version beside the engine.
-    BuildFailed if the file does not parse, has a dynamic dimension other than the batch, or cannot be built.
+    The caller records device and version beside the engine.
+
+    Args:
+        buckets: batch sizes, ascending.
+        timing_cache: read where it exists, and written: it makes the next build on this device much faster. Its
+            content changes no answer beyond the choice of kernels.
+
+    Raises:
+        BuildFailed: if the file does not parse, has a dynamic dimension other than the batch, or cannot be built.
     """
     logger = library.Logger()
     builder = library.Builder(logger)
@@ -59,7 +65,7 @@ def build_engine(onnx: Path, target: Path, *, buckets: Sequence[int], timing_cac
 
 
 def _parse(onnx: Path, parser: Parser) -> None:
-    """From the file, not from its bytes: external data lies beside it."""
+    """Parse the file by its path, not from its bytes, because external data lies beside it."""
     if not parser.parse_from_file(str(onnx)):
         problems = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise BuildFailed(f"{onnx} does not parse in TensorRT: {problems or 'no error was given'}")
@@ -81,7 +87,7 @@ def _profile(builder: Builder, network: Network, bucket: int, onnx: Path) -> Pro
 
 
 def _timing_cache(config: Config, file: Path) -> TimingCache:
-    """The file's cache if it is one of this device and version, else an empty one."""
+    """Return the file's cache if it is one of this device and version, else an empty one."""
     if file.is_file():
         kept = config.create_timing_cache(file.read_bytes())
         if kept is not None and config.set_timing_cache(kept, ignore_mismatch=False):
@@ -101,10 +107,14 @@ def build_parts(
     place: GpuIdentity,
     say: Callable[[str], None],
 ) -> tuple[ExportedPart, ...]:
-    """An engine in `target` for every exported file in `onnx`: the same parts in the same precisions.
+    """Build an engine in `target` for every exported file in `onnx`: the same parts in the same precisions.
 
-    buckets: the batch sizes that the worker's calls have; say: told before each build, which takes minutes, and after.
-    BuildFailed.
+    Args:
+        buckets: the batch sizes of the worker's calls.
+        say: called with a line before each build, which takes minutes, and after it.
+
+    Raises:
+        BuildFailed: if TensorRT makes no engine of a file.
     """
     for file, part in {part.file: part.part for part in parts}.items():  # one file may serve several precisions
         engine = target / _engine_name(file)

@@ -1,4 +1,4 @@
-"""How far an exported engine may differ from the bundle's own weights, per precision."""
+"""The limits of how far an exported engine may differ from the bundle's own weights, per precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class Tolerances(Frozen):
     verdict_flips: int = Field(0, ge=0, description="images whose verdict differs")
 
     def changed(self, text: Sequence[str]) -> Self:
-        """With other limits, each given as `NAME=VALUE`. ValueError for an unknown name or an impossible value."""
+        """Return these tolerances with other limits, each given as `NAME=VALUE`.
+
+        Raises:
+            ValueError: for an unknown name or an impossible value.
+        """
         values: dict[str, str] = {}
         for pair in text:
             name, separator, value = pair.partition("=")
@@ -69,5 +73,8 @@ _DEFAULTS: Mapping[Precision, Tolerances] = {
 
 
 def tolerances_for(precision: Precision) -> Tolerances:
-    """The default limits of a precision. They follow from its roundoff; no verdict may flip under any of them."""
+    """Return the default limits of a precision.
+
+    They follow from its roundoff; no verdict may flip under any of them.
+    """
     return _DEFAULTS[precision]

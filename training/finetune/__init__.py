@@ -1,1 +1,1 @@
-"""One visible training loop per model."""
+"""The training loops: a module for each model, and what they share."""

@@ -20,10 +20,10 @@ from training.synthesis.pairs import PairSet, to_unit
 
 
 def new_autoencoder(recipe: AutoencoderRecipe, side: int) -> AutoencoderKL:
-    """An untrained autoencoder without attention: any image side that its factor divides will do.
+    """Return an untrained autoencoder without attention: any image side that its factor divides will do.
 
     Its posterior starts narrow: at the usual variance of 1 the latents drown in their own noise until the encoder has
-    learnt to shout.
+    learnt to give them large values.
     """
     model = AutoencoderKL(
         latent_channels=recipe.latent_channels,
@@ -42,13 +42,13 @@ def new_autoencoder(recipe: AutoencoderRecipe, side: int) -> AutoencoderKL:
 
 
 def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of horizontal and vertical image gradients: keeps thin lines where L1 alone blurs."""
+    """Return the mean absolute difference of image gradients: it keeps thin lines where L1 alone blurs them."""
     d = a - b
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
 def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: AutoencoderRecipe) -> Tensor:
-    """L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
+    """Return L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
 
     Args:
         reconstructed, images: (B, 3, H, W) in [-1, 1].
@@ -61,9 +61,10 @@ def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, 
 
 
 def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRecipe) -> tuple[Tensor, Tensor]:
-    """Crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
+    """Return crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
 
-    Returns: images (B, 3, crop, crop), damaged bool (B, crop, crop); crop is at most the image's side.
+    Returns:
+        Images (B, 3, crop, crop) and damaged bool (B, crop, crop); crop is at most the image's side.
     """
     side = pairs.normal.shape[-1]
     crop = min(recipe.crop, side)
@@ -84,7 +85,9 @@ def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRe
 
 
 def train_autoencoder(pairs: PairSet, recipe: AutoencoderRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
-    """Reconstruction loss + KL, by AdamW; then the scaling factor is set to 1 / the latents' standard deviation."""
+    """Train with reconstruction loss and KL, by AdamW; then set the scaling factor to 1 / the latents' standard
+    deviation.
+    """
     torch.manual_seed(seed)
     accelerator = Accelerator()
     model = new_autoencoder(recipe, pairs.normal.shape[-1])
@@ -111,6 +114,6 @@ def train_autoencoder(pairs: PairSet, recipe: AutoencoderRecipe, folder: Path, *
 
 @torch.no_grad()
 def latent_scale(model: AutoencoderKL, pairs: PairSet, images: int = 64) -> float:
-    """1 / standard deviation of the posterior means of good images."""
+    """Return 1 / the standard deviation of the posterior means of good images."""
     means = model.encode(to_unit(pairs.normal[:images]).to(model.device)).latent_dist.mean
     return float(1.0 / means.std())

@@ -33,7 +33,7 @@ DAMAGED = 0.15  # a patch with more of its area changed is anomalous; in between
 
 
 def block_features(model: nn.Module, images: Tensor, layers: Sequence[int], side: int) -> list[Tensor]:
-    """Block outputs before the final norm, CLS dropped, differentiable: per layer (B, side, side, D)."""
+    """Return block outputs before the final norm, CLS dropped, differentiable: per layer (B, side, side, D)."""
     hidden = model(images, output_hidden_states=True).hidden_states
     return [hidden[layer][:, 1:].reshape(len(images), side, side, -1) for layer in layers]
 
@@ -47,7 +47,7 @@ class Reconstructions:
 
 
 def new_extractor(recipe: FeaturesRecipe, side: int) -> ViTModel:
-    """An untrained ViT in DINO's form (pre-norm, CLS token, no pooling head)."""
+    """Return an untrained ViT in DINO's form (pre-norm, CLS token, no pooling head)."""
     config = ViTConfig(
         hidden_size=recipe.width,
         num_hidden_layers=recipe.depth,
@@ -75,11 +75,10 @@ def reconstruct_pairs(
     seed: int,
     batch: int = 8,
 ) -> Reconstructions:
-    """One-step reconstructions decode(x_{t->0}) for the first `count` pairs.
+    """Return one-step reconstructions decode(x_{t->0}) of the first `count` pairs.
 
-    Even pairs start from the normal image, with t drawn between t_min and T: what a good part, or the repaired one,
-    comes back as. Odd pairs start from the anomalous image with t near T, where ATP has taught the UNet to repair it
-    whole.
+    Even pairs start from the normal image, with t drawn between t_min and T: as a good part, or the repaired one, comes
+    back. Odd pairs start from the anomalous image with t near T, where ATP has taught the UNet to repair it whole.
     Where a perfect ATP model's trajectory is straight, one step shows what the loop would, at an N-th of its cost.
     """
     draw = torch.Generator().manual_seed(seed + 11)
@@ -105,12 +104,19 @@ def reconstruct_pairs(
 
 
 def changed_share(mask: Tensor, patch: int) -> Tensor:
-    """mask: bool (B, S, S) -> share of each patch that changed (B, h, w)."""
+    """Return the share of each patch that changed: (B, h, w).
+
+    Args:
+        mask: bool (B, S, S).
+    """
     return functional.avg_pool2d(mask.float()[:, None], patch)[:, 0]
 
 
 def contrast_loss(a: Sequence[Tensor], b: Sequence[Tensor], share: Tensor, valid: Tensor, margin: float) -> Tensor:
-    """Per layer: mean (1 - cosine) over normal patches + mean max(0, cosine - margin) over anomalous ones.
+    """Return the mean over layers of agreement over normal patches and separation over anomalous ones.
+
+    That is mean (1 - cosine) over normal patches + mean max(0, cosine - margin) over anomalous ones. The tenth of the
+    normal patches that agree least counts once more: the map's tail makes false rejects, not its mean.
 
     Args:
         a, b: per layer (B, h, w, D), features of input and reference at the same places.
@@ -130,7 +136,10 @@ def contrast_loss(a: Sequence[Tensor], b: Sequence[Tensor], share: Tensor, valid
 
 
 def vary(images: Tensor, draw: torch.Generator) -> Tensor:
-    """Small independent changes of brightness, contrast and noise, which no comparison should mind: (B, 3, S, S)."""
+    """Return the images with small independent changes of brightness, contrast and noise: (B, 3, S, S).
+
+    No comparison should react to them.
+    """
     shape = (images.shape[0], 1, 1, 1)
     gain = 1 + 0.04 * (2 * torch.rand(shape, generator=draw) - 1)
     offset = 0.04 * (2 * torch.rand(shape, generator=draw) - 1)
@@ -147,7 +156,7 @@ def train_features(
     *,
     seed: int,
 ) -> ViTModel:
-    """Anomaly contrast at every layer that the score uses, by AdamW."""
+    """Train by anomaly contrast at every layer that the score uses, by AdamW."""
     torch.manual_seed(seed)
     accelerator = Accelerator()
     model = new_extractor(recipe, pairs.normal.shape[-1])
@@ -177,9 +186,10 @@ def train_features(
 def contrast_batch(
     pairs: PairSet, reconstructions: Reconstructions, batch: int, draw: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Half (x^a, its reconstruction), half (x^a, x).
+    """Return a batch of which half is (x^a, its reconstruction) and half is (x^a, x).
 
-    Returns: inputs, references (B, 3, S, S) in about [-1, 1]; their pairs' indices (B,).
+    Returns:
+        Inputs and references (B, 3, S, S) in about [-1, 1], and their pairs' indices (B,).
     """
     adapted = batch // 2 if len(reconstructions.indices) else 0
     place = torch.randint(max(1, len(reconstructions.indices)), (adapted,), generator=draw)

@@ -1,4 +1,4 @@
-"""What every training loop shares: resuming, checkpoints, the learning rate's course, progress with time left.
+"""The common part of every training loop: resuming, checkpoints, the learning rate's course, progress with time left.
 
 A stage's randomness depends only on (seed, stage, step), so a resumed run draws what an unbroken one would have drawn.
 """
@@ -33,7 +33,7 @@ class Stateful(Protocol):
 
 @contextmanager
 def interrupts_noted() -> Iterator[Event]:
-    """Inside, the first Ctrl-C only sets the event, so that no step is torn; a second one interrupts at once.
+    """Let the first Ctrl-C inside only set the event, so that no step is torn; a second one interrupts at once.
 
     Outside the main thread, where Python hears no signals, nothing changes.
     """
@@ -64,7 +64,8 @@ class Stage:
     def __init__(
         self, folder: Path, name: str, steps: int, state: Mapping[str, Stateful], *, seed: int, every_s: float = 60.0
     ) -> None:
-        """
+        """Load the stage's checkpoint, if there is one.
+
         Args:
             folder: the run's folder; holds `<name>.ckpt`.
             state: everything that a checkpoint holds, by name.
@@ -105,16 +106,16 @@ class Stage:
         os.replace(draft, self.path)
 
     def rng(self, step: int) -> np.random.Generator:
-        """This step's own generator."""
+        """Return this step's own generator."""
         stream = np.random.SeedSequence([self.seed, int.from_bytes(self.name.encode()[:8], "big"), step])
         return np.random.Generator(np.random.Philox(stream))
 
     def generator(self, step: int) -> torch.Generator:
-        """This step's own torch generator (CPU)."""
+        """Return this step's own torch generator (CPU)."""
         return torch.Generator().manual_seed(int(self.rng(step).integers(2**62)))
 
     def learning_rate(self, step: int, peak: float, warmup: int = 100) -> float:
-        """Linear warm-up, then a half cosine down to 2 % of the peak."""
+        """Return the rate at a step: linear warm-up, then a half cosine down to 2 % of the peak."""
         rise = min(1.0, (step + 1) / warmup)
         return peak * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 

@@ -29,7 +29,11 @@ class LatentPairs:
 
 
 def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
-    """An untrained UNet with attention at its lowest level; side is the latent's."""
+    """Return an untrained UNet with attention at its lowest level.
+
+    Args:
+        side: of the latent.
+    """
     levels = len(recipe.widths)
     return UNet2DModel(
         sample_size=side,
@@ -60,9 +64,10 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
 
 
 def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
-    """a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1). Paper: t / 1000; t / T shows full anomalies at the first step.
+    """Return the weight a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1).
 
-    With 0 no anomaly is seen and the target is the noise itself: training without ATP.
+    The paper has t / 1000; t / T shows full anomalies at the first step of the walk. With 0 no anomaly is seen and the
+    target is the noise itself: training without ATP.
     """
     if recipe.anomaly_weight == "none":
         return torch.zeros(len(timesteps), 1, 1, 1)
@@ -73,7 +78,7 @@ def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettin
 def train_unet(
     latents: LatentPairs, recipe: UnetRecipe, settings: MethodSettings, folder: Path, *, seed: int
 ) -> UNet2DModel:
-    """Mean squared error to the ATP target, by AdamW; returns the moving average of the weights."""
+    """Train by mean squared error to the ATP target, by AdamW, and return the moving average of the weights."""
     torch.manual_seed(seed)
     accelerator = Accelerator()
     schedule = NoiseSchedule.from_settings(settings.schedule)

@@ -56,10 +56,11 @@ class _Binned:
 
 
 def aupimo(maps: Sequence[Map], truths: Sequence[Truth], draws: NDArray[np.int64]) -> Aupimo:
-    """AUPIMO of every anomalous image and their mean with its interval.
+    """Return AUPIMO of every anomalous image, and their mean with its interval.
 
     Args:
-        maps: (H, W) float each, finite; truths: (H, W) bool each; an image without a true pixel is good.
+        maps: (H, W) float each, finite.
+        truths: (H, W) bool each; an image without a true pixel is good.
         draws: (rounds, images), from `training.metrics.bootstrap.multiplicities`.
 
     Raises:
@@ -83,15 +84,16 @@ def aupimo(maps: Sequence[Map], truths: Sequence[Truth], draws: NDArray[np.int64
 
 
 def admitted(rates: Weights) -> Weights:
-    """Share of the log interval [1e-5, 1e-4] in which a pixel is found that needs this shared false positive rate."""
+    """Return the share of the log interval [1e-5, 1e-4] in which a pixel is found that needs this shared rate."""
     share = np.log(UPPER / np.maximum(rates, LOWER)) / math.log(UPPER / LOWER)
     return np.asarray(np.clip(share, 0, 1))
 
 
 def _reference(good: Sequence[Map]) -> _Reference:
-    """Of n good images, a rate of at most UPPER leaves no more than n UPPER of an image's pixels above the threshold.
+    """Return the highest values of the good images with their rates.
 
-    So each image's highest pixels, one more than that, hold every threshold that counts.
+    Of n good images, a rate of at most UPPER leaves no more than n UPPER of an image's pixels above the threshold. So
+    each image's highest pixels, one more than that, hold every threshold that counts.
     """
     kept = [_highest(values.ravel(), int(len(good) * UPPER * values.size) + 1) for values in good]
     weights = np.concatenate([np.full(len(top), 1 / (len(good) * m.size)) for top, m in zip(kept, good, strict=True)])
@@ -105,7 +107,10 @@ def _highest(values: Map, count: int) -> Map:
 
 
 def _rates(reference: _Reference, values: Map) -> Weights:
-    """F of each value as a threshold. Beyond what the reference holds the last rate, which lies above UPPER."""
+    """Return F of each value as a threshold.
+
+    Beyond what the reference holds it is the last rate, which lies above UPPER.
+    """
     above = np.searchsorted(-reference.values, -values, side="right")
     return np.concatenate([[0.0], reference.rates])[above]
 
@@ -118,7 +123,10 @@ def _binned(good: Sequence[Map], defects: Sequence[Map], edges: Map) -> _Binned:
 
 
 def _interval(value: float, binned: _Binned, draws: NDArray[np.int64], anomalous: Truth) -> Estimate:
-    """A defective pixel counts from the rate of the edge below it on: about 1 % of the rate late."""
+    """Return the mean with its bootstrap interval.
+
+    In the rounds a defective pixel counts from the rate of the edge below it on: about 1 % of the rate late.
+    """
 
     def measure(times: Weights) -> Weights:
         of_good, of_defects = times[:, ~anomalous], times[:, anomalous]
@@ -131,8 +139,11 @@ def _interval(value: float, binned: _Binned, draws: NDArray[np.int64], anomalous
 
 
 def _edges(good: Sequence[Map], defects: Sequence[Map], reference: _Reference) -> Map:
-    """Falling values: the reference's by rank, fine at the top, where one pixel matters; every good image's highest,
-    any of which may become the highest of a round; the defects' by rank."""
+    """Return falling values between which pixels are not distinguished in the bootstrap.
+
+    They are the reference's by rank, fine at the top, where one pixel matters; every good image's highest, any of which
+    may become the highest of a round; and the defects' by rank.
+    """
     ranks = np.geomspace(1, len(reference.values), GRID).astype(np.int64)
     defective = np.sort(np.concatenate(defects))
     places = np.linspace(0, len(defective) - 1, GRID).astype(np.int64)

@@ -28,7 +28,7 @@ class Estimate:
 
 
 def multiplicities(groups: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0) -> NDArray[np.int64]:
-    """How often each image is drawn in each bootstrap round: (rounds, images).
+    """Return how often each image is drawn in each bootstrap round: (rounds, images).
 
     Whole groups are drawn, as many as there are, with replacement: images of one group, such as the same part
     photographed twice, tell less than as many independent ones.
@@ -41,11 +41,11 @@ def multiplicities(groups: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0
 
 
 def bootstrap(value: float, measure: Callable[[Weights], Weights], draws: NDArray[np.int64]) -> Estimate:
-    """`value` with the percentile interval of `measure` over the rounds.
+    """Return `value` with the percentile interval of `measure` over the rounds.
 
     Args:
-        measure: how often each image counts (rounds, images) -> a figure per round (rounds,). Rounds for which it is
-            not finite, such as those without both classes, are left out.
+        measure: how often each image counts (rounds, images) -> a figure per round (rounds,). Rounds for which it
+            is not finite, such as those without both classes, are left out.
         draws: from `multiplicities`.
     """
     measured = np.concatenate([measure(part) for part in _parts(draws)])
@@ -57,7 +57,7 @@ def bootstrap(value: float, measure: Callable[[Weights], Weights], draws: NDArra
 
 
 def rate_estimate(hits: int, total: int) -> Estimate:
-    """A share with its exact (Clopper-Pearson) 95 % interval."""
+    """Return a share with its exact (Clopper-Pearson) 95 % interval."""
     interval = binomtest(hits, total).proportion_ci(confidence_level=0.95, method="exact")
     return Estimate(hits / total, float(interval.low), float(interval.high))
 

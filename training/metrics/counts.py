@@ -17,7 +17,7 @@ Weights = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """What lies in each bin, the bin of the highest values first: (..., K) each, never negative.
+    """The content of each bin, the bin of the highest values first: (..., K) each, never negative.
 
     Weights need not be whole: a pixel of a region of n pixels weighs 1/n where regions count alike.
     """
@@ -35,13 +35,16 @@ class Curve:
 
 
 def curve(counts: Counts) -> Curve:
-    """The ROC curve, (..., K + 1) each; with region weights the PRO curve. NaN where a class is empty."""
+    """Return the ROC curve, (..., K + 1) each; with region weights the PRO curve. NaN where a class is empty."""
     with np.errstate(invalid="ignore"):
         return Curve(_shares(counts.negative), _shares(counts.positive))
 
 
 def auroc(counts: Counts) -> Weights:
-    """The chance that a positive lies above a negative, a tie counting half: (...). NaN where a class is empty."""
+    """Return the chance that a positive lies above a negative, a tie counting half: (...).
+
+    NaN where a class is empty.
+    """
     total = counts.negative.sum(-1, keepdims=True)
     below = total - np.cumsum(counts.negative, axis=-1)
     wins = (counts.positive * (below + counts.negative / 2)).sum(-1)
@@ -50,14 +53,14 @@ def auroc(counts: Counts) -> Weights:
 
 
 def average_precision(counts: Counts) -> Weights:
-    """Sum over thresholds of (recall gained) x precision, not interpolated: (...). NaN without positives."""
+    """Return the sum over thresholds of (recall gained) x precision, not interpolated: (...). NaN without positives."""
     found, taken = _found_and_taken(counts)
     with np.errstate(invalid="ignore"):
         return np.asarray((counts.positive * found / np.maximum(taken, _LEAST)).sum(-1) / found[..., -1])
 
 
 def f1_max(counts: Counts) -> Weights:
-    """The largest F1 = 2 found / (taken + positives) over all thresholds: (...). NaN without positives."""
+    """Return the largest F1 = 2 found / (taken + positives) over all thresholds: (...). NaN without positives."""
     found, taken = _found_and_taken(counts)
     total = found[..., -1:]
     with np.errstate(invalid="ignore"):
@@ -65,7 +68,7 @@ def f1_max(counts: Counts) -> Weights:
 
 
 def area_to(counts: Counts, limit: float) -> Weights:
-    """Area under `curve` for false positive rates from 0 to `limit`, divided by `limit`: (...).
+    """Return the area under `curve` for false positive rates from 0 to `limit`, divided by `limit`: (...).
 
     Between two thresholds the curve is a straight line, also where the limit cuts it. NaN where a class is empty.
     """

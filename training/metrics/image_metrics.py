@@ -20,7 +20,7 @@ from training.metrics.counts import Counts, Weights
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """How well the score alone tells defective images from good ones."""
+    """Figures of how well the score alone tells defective images from good ones."""
 
     auroc: Estimate
     ap: Estimate
@@ -28,25 +28,28 @@ class ImageMetrics:
 
 
 def image_auroc(scores: ArrayLike, defect: ArrayLike) -> float:
-    """I-AUROC: the chance that a defective image outscores a good one."""
+    """Return I-AUROC: the chance that a defective image outscores a good one."""
     return float(roc_auc_score(np.asarray(defect), np.asarray(scores)))
 
 
 def image_ap(scores: ArrayLike, defect: ArrayLike) -> float:
-    """I-AP: average precision."""
+    """Return I-AP: average precision."""
     return float(average_precision_score(np.asarray(defect), np.asarray(scores)))
 
 
 def image_f1_max(scores: ArrayLike, defect: ArrayLike) -> float:
-    """I-F1-max: the largest F1 over all thresholds."""
+    """Return I-F1-max: the largest F1 over all thresholds."""
     precision, recall, _ = precision_recall_curve(np.asarray(defect), np.asarray(scores))
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
 def image_counts(scores: ArrayLike, defect: ArrayLike, times: ArrayLike) -> Counts:
-    """Good and defective images per distinct score, the highest first.
+    """Return good and defective images per distinct score, the highest first: (..., K) each.
 
-    scores: (N,); defect: (N,) bool; times: (..., N), how often each image counts -> (..., K) each.
+    Args:
+        scores: (N,).
+        defect: (N,) bool.
+        times: (..., N), how often each image counts.
     """
     values, bin_of = np.unique(-np.asarray(scores, dtype=np.float64), return_inverse=True)
     member = np.zeros((len(bin_of), len(values)))
@@ -57,7 +60,11 @@ def image_counts(scores: ArrayLike, defect: ArrayLike, times: ArrayLike) -> Coun
 
 
 def image_metrics(scores: ArrayLike, defect: ArrayLike, groups: Sequence[str]) -> ImageMetrics:
-    """All three with intervals over groups. ValueError (scikit-learn's) without both classes."""
+    """Return all three with intervals over groups.
+
+    Raises:
+        ValueError: scikit-learn's, without both classes.
+    """
     return ImageMetrics(
         image_auroc_estimate(scores, defect, groups),
         _estimate(image_ap(scores, defect), counts.average_precision, scores, defect, groups),
@@ -66,7 +73,7 @@ def image_metrics(scores: ArrayLike, defect: ArrayLike, groups: Sequence[str]) -
 
 
 def image_auroc_estimate(scores: ArrayLike, defect: ArrayLike, groups: Sequence[str]) -> Estimate:
-    """I-AUROC with its interval."""
+    """Return I-AUROC with its interval."""
     return _estimate(image_auroc(scores, defect), counts.auroc, scores, defect, groups)
 
 
@@ -82,6 +89,6 @@ def _estimate(
 
 
 def _where_both(figure: Callable[[Counts], Weights], found: Counts) -> Weights:
-    """NaN in rounds that drew only one class: there AP and F1 would be 1 for any detector."""
+    """Return the figure, NaN in rounds that drew only one class: there AP and F1 would be 1 for any detector."""
     both = (found.positive.sum(-1) > 0) & (found.negative.sum(-1) > 0)
     return np.where(both, figure(found), np.nan)

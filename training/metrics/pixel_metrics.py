@@ -34,10 +34,10 @@ TOUCHING = np.ones((3, 3), dtype=np.bool_)
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each distinct positive value stands among all negatives: highest first, (K,) each.
+    """The place of each distinct positive value among all negatives: highest first, (K,) each.
 
-    pixels, regions: weight of the positive pixels of exactly this value, each pixel 1, or 1 / its region's size;
-    above, at_least: negatives greater than the value, and not smaller.
+    pixels, regions: weight of the positive pixels of exactly this value, each pixel 1, or 1 / its region's size; above,
+    at_least: negatives greater than the value, and not smaller.
     """
 
     values: Map
@@ -49,16 +49,19 @@ class Ranks:
 
     @property
     def by_pixel(self) -> Counts:
-        """Every positive pixel counts alike."""
+        """The counts in which every positive pixel weighs the same."""
         return Counts(_between(self.pixels), self._negative())
 
     @property
     def by_region(self) -> Counts:
-        """Every true region counts alike, whatever its size: the true positive rate is the mean overlap."""
+        """The counts in which every true region weighs the same, whatever its size.
+
+        The true positive rate is then the mean overlap.
+        """
         return Counts(_between(self.regions), self._negative())
 
     def _negative(self) -> Weights:
-        """Alternately the negatives between two positive values and those that tie with one."""
+        """Return alternately the negatives between two positive values and those that tie with one."""
         found = np.empty(2 * len(self.values) + 1)
         found[1::2] = self.at_least - self.above
         found[0::2] = np.diff(self.at_least, append=self.negatives, prepend=0)
@@ -85,7 +88,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """How well the map tells defective pixels from good ones."""
+    """Figures of how well the map tells defective pixels from good ones."""
 
     auroc: Estimate
     ap: Estimate
@@ -94,7 +97,7 @@ class PixelMetrics:
 
 
 def rank_pixels(maps: Sequence[Map], truths: Sequence[Truth]) -> Ranked:
-    """Sort and count all pixels of all images.
+    """Return the ranks and histograms of all pixels of all images.
 
     Raises:
         ValueError: a map and its truth differ in shape, a value is not finite, or one of the two classes is empty.
@@ -114,7 +117,7 @@ def rank_pixels(maps: Sequence[Map], truths: Sequence[Truth]) -> Ranked:
 
 
 def pixel_metrics(ranked: Ranked, draws: NDArray[np.int64]) -> PixelMetrics:
-    """All four, exact, with intervals over the rounds of `training.metrics.bootstrap.multiplicities`.
+    """Return all four, exact, with intervals over the rounds of `training.metrics.bootstrap.multiplicities`.
 
     The rounds' figures come from the histograms. A bin holds about 1/2,000 of the negatives, so that a round's AUROC is
     off by at most about 1/4,000 and its PRO by that over 0.3; ties cost nothing, they never lie in two bins.
@@ -128,22 +131,22 @@ def pixel_metrics(ranked: Ranked, draws: NDArray[np.int64]) -> PixelMetrics:
 
 
 def pixel_auroc(ranked: Ranked, draws: NDArray[np.int64]) -> Estimate:
-    """P-AUROC alone, with its interval."""
+    """Return P-AUROC alone, with its interval."""
     return _estimate(counts.auroc, ranked.ranks.by_pixel, ranked.histograms.pixels, ranked, draws)
 
 
 def pro(ranked: Ranked, limit: float = PRO_LIMIT) -> float:
-    """PRO: mean overlap of the true regions over false positive rates from 0 to `limit`, scaled to 1; exact."""
+    """Return PRO: mean overlap of the true regions over false positive rates from 0 to `limit`, scaled to 1; exact."""
     return float(counts.area_to(ranked.ranks.by_region, limit))
 
 
 def pro_estimate(ranked: Ranked, draws: NDArray[np.int64]) -> Estimate:
-    """PRO alone, with its interval."""
+    """Return PRO alone, with its interval."""
     return _estimate(_pro, ranked.ranks.by_region, ranked.histograms.regions, ranked, draws)
 
 
 def region_weights(truth: Truth) -> Weights:
-    """1 / (its region's size) for each true pixel, in the order of `values[truth]`."""
+    """Return 1 / (its region's size) for each true pixel, in the order of `values[truth]`."""
     if not truth.any():
         return np.zeros(0)
     labels, _ = ndimage.label(truth, structure=TOUCHING)
@@ -152,7 +155,11 @@ def region_weights(truth: Truth) -> Weights:
 
 
 def sorted_values(maps: Sequence[Map], chosen: Sequence[Truth]) -> Map:
-    """The chosen pixels of all maps in one rising array. ValueError for a value that is not finite."""
+    """Return the chosen pixels of all maps in one rising array.
+
+    Raises:
+        ValueError: for a value that is not finite.
+    """
     kind = np.result_type(np.float32, *{values.dtype for values in maps})
     found = np.empty(sum(int(np.count_nonzero(mask)) for mask in chosen), dtype=kind)
     start = 0
@@ -167,7 +174,7 @@ def sorted_values(maps: Sequence[Map], chosen: Sequence[Truth]) -> Map:
 
 
 def per_edge(values: Map, edges: Map) -> NDArray[np.int64]:
-    """How many of the rising `values` are not smaller than each edge; edges fall."""
+    """Return how many of the rising `values` are not smaller than each of the falling `edges`."""
     return np.asarray(len(values) - np.searchsorted(values, edges, side="left"), dtype=np.int64)
 
 
@@ -186,7 +193,10 @@ def _ranks(values: Map, weights: Weights, negatives: Map) -> Ranks:
 
 
 def _edges(negatives: Map, positives: Map) -> Map:
-    """Falling values between which pixels are not told apart: even in rank, and ever finer towards the highest."""
+    """Return falling values between which pixels are not distinguished.
+
+    They are even in rank, and ever finer towards the highest.
+    """
     ranks = np.concatenate([np.linspace(1, len(negatives), GRID), np.geomspace(1, len(negatives), GRID)])
     found = np.linspace(1, len(positives), GRID)
     chosen = [negatives[-ranks.astype(np.int64)], positives[-found.astype(np.int64)]]
@@ -196,7 +206,10 @@ def _edges(negatives: Map, positives: Map) -> Map:
 def _histograms(
     maps: Sequence[Map], truths: Sequence[Truth], inside: Sequence[Map], weights: Sequence[Weights], edges: Map
 ) -> Histograms:
-    """Bin k holds the values from edge k up to, without it, edge k - 1; the last one all below the lowest edge."""
+    """Return the histograms of every image.
+
+    Bin k holds the values from edge k up to, without it, edge k - 1; the last one holds all below the lowest edge.
+    """
     shape = len(maps), len(edges) + 1
     pixels, regions, negative = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for index, (values, truth) in enumerate(zip(maps, truths, strict=True)):
@@ -224,7 +237,7 @@ def _pro(found: Counts) -> Weights:
 
 
 def _between(positive: Weights) -> Weights:
-    """(K,) -> (2 K + 1,): nothing positive in the gaps."""
+    """Return (2 K + 1,) for (K,): nothing positive in the gaps."""
     spread = np.zeros(2 * len(positive) + 1)
     spread[1::2] = positive
     return spread

@@ -23,7 +23,7 @@ SPLITS = ("train", "calibration", "test")
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """One image to write: its place in the dataset, from which its random stream follows."""
+    """An image to write: its place in the dataset, from which its random stream follows."""
 
     split: str
     index: int
@@ -32,20 +32,23 @@ class DatasetImage:
 
     @property
     def image_path(self) -> Path:
-        """Where the image lies, relative to the dataset."""
+        """The place of the image, relative to the dataset."""
         if self.defect is None:
             return Path(self.split, "good", f"{self.index:04d}.png")
         return Path(self.split, self.defect, f"s{self.severity}_{self.index:04d}.png")
 
     @property
     def mask_path(self) -> Path | None:
-        """Where the mask lies, relative to the dataset; None for a good part."""
+        """The place of the mask, relative to the dataset; None for a good part."""
         if self.defect is None:
             return None
         return Path("ground_truth", self.defect, f"s{self.severity}_{self.index:04d}_mask.png")
 
     def entropy(self, seed: int) -> tuple[int, ...]:
-        """The image's own seed: no other place in any split shares it, and it does not depend on the splits' sizes."""
+        """Return the image's own seed: no other place in any split shares it.
+
+        It does not depend on the splits' sizes.
+        """
         defect_id = 0 if self.defect is None else 1 + DEFECTS.index(self.defect)
         return seed, SPLITS.index(self.split), defect_id, self.severity or 0, self.index
 
@@ -62,11 +65,16 @@ def write_dataset(
 ) -> int:
     """Write the dataset with all processors and return how many images (without masks) it holds.
 
-    train, calibration, good: images of good parts in train/, calibration/ and test/. defects: test images of each
-    defect and severity. progress(done, total) is called as images come. A larger split repeats the images of a
-    smaller one. Called from a script, the call must stand under `if __name__ == "__main__":`: workers are spawned.
+    A larger split repeats the images of a smaller one. In a script, the call must stand under `if __name__ ==
+    "__main__":`, because workers are spawned.
 
-    FileExistsError: the folder holds something else, or a dataset of another seed or renderer version.
+    Args:
+        train, calibration, good: images of good parts in train/, calibration/ and test/.
+        defects: test images of each defect and severity.
+        progress: progress(done, total), called as images come.
+
+    Raises:
+        FileExistsError: the folder holds something else, or a dataset of another seed or renderer version.
     """
     _claim(folder, seed)
     pictures = list(_layout(train, calibration, good, defects))

@@ -33,7 +33,10 @@ from training.sample_product.light import (
 
 @dataclass(frozen=True)
 class PartFinish:
-    """What differs from part to part. texture: its brushed face's seed; label: its pose about the label's place."""
+    """The properties that differ from part to part.
+
+    texture: its brushed face's seed; label: its pose about the label's place.
+    """
 
     texture: tuple[int, ...]
     reflectance: float
@@ -45,7 +48,7 @@ class PartFinish:
 
 
 def _housing_height(window: Grid) -> Field:
-    """The connector's moulded body: a rounded edge, a latch ridge, eight windows over the contacts."""
+    """Return the connector's moulded body: a rounded edge, a latch ridge, eight windows over the contacts."""
     edge = geo.box_distance(window.x, window.y, geo.HOUSING)
     height: Field = -np.float32(5) * smooth_step((edge + 5) / 5) ** 2
     height += np.float32(4) * smooth_step(
@@ -109,7 +112,7 @@ def _paint_housing(canvas: Field, window: Grid, light: SceneLight) -> None:
 
 
 def _screw_grids(grid: Grid, screw: int) -> tuple[Grid, Field, Field, Field]:
-    """The window of a screw, pixels from its centre (x, y) and the distance from it."""
+    """Return the window of a screw, pixels from its centre (x, y) and the distance from it."""
     window = grid.around(geo.screw_window(screw), 0)
     from_x, from_y = window.x - np.float32(geo.SCREWS[screw][0]), window.y - np.float32(geo.SCREWS[screw][1])
     return window, from_x, from_y, geo.length(from_x, from_y)
@@ -140,7 +143,7 @@ def _washer(window: Grid, from_x: Field, from_y: Field, radius: Field, light: Sc
 
 
 def _head(window: Grid, from_x: Field, from_y: Field, angle: float, light: SceneLight) -> Field:
-    """A blackened cap with a rounded edge and a hexagon socket at an angle."""
+    """Return a blackened cap with a rounded edge and a hexagon socket at an angle."""
     radius = geo.length(from_x, from_y)
     bevel = np.float32(0.70) * smooth_step((radius - np.float32(geo.HEAD_RADIUS - 4.5)) / 5)
     rim = np.float32(-0.5) * np.exp(-((radius - np.float32(11.6)) ** 2) / np.float32(1.6))
@@ -154,7 +157,7 @@ def _head(window: Grid, from_x: Field, from_y: Field, angle: float, light: Scene
 
 
 def _socket(from_x: Field, from_y: Field, hexagon: Field, light: SceneLight) -> Field:
-    """Down in the hexagon: dark, but for the walls that face the softbox and a dull bottom."""
+    """Return the light down in the hexagon: dark, but for the walls that face the softbox and a dull bottom."""
     toward_x, toward_y = light.toward
     facing = np.clip(-(from_x * np.float32(toward_x) + from_y * np.float32(toward_y)) / 9, 0, 1)
     wall = np.exp(-((hexagon + np.float32(1.8)) ** 2) / 2)
@@ -163,7 +166,7 @@ def _socket(from_x: Field, from_y: Field, hexagon: Field, light: SceneLight) -> 
 
 
 def paint_thread(canvas: Field, grid: Grid, screw: int, light: SceneLight) -> None:
-    """A bare seat: a tapped hole with its countersink, and the faint ring that the washer left."""
+    """Paint a bare seat: a tapped hole with its countersink, and the faint ring that the washer left."""
     window, from_x, from_y, radius = _screw_grids(grid, screw)
     ring = coverage(radius - np.float32(geo.WASHER_RADIUS), 2)
     print_edge = np.exp(-((radius - np.float32(geo.WASHER_RADIUS - 1.5)) ** 2) / 2)

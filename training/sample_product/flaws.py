@@ -1,4 +1,4 @@
-"""What may be wrong with a part: six defects, how a seed draws one, and exactly which pixels it touches."""
+"""The possible defects of a part: six kinds, how a seed draws one, and exactly which pixels it touches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -93,7 +93,7 @@ NO_FLAWS = Flaws()
 
 
 def scratch_profile(x: Field, y: Field, scratch: Scratch) -> tuple[Field, Field]:
-    """Signed distance across the scratch in half widths, and its strength in [0, 1].
+    """Return the signed distance across the scratch in half widths, and its strength in [0, 1].
 
     It fades at both ends and skips what lies lower or is covered: holes, counterbore, pocket, label, washers.
     """
@@ -108,7 +108,7 @@ def scratch_profile(x: Field, y: Field, scratch: Scratch) -> tuple[Field, Field]
 
 
 def dent_reach(x: Field, y: Field, dent: Dent) -> Field:
-    """Distance from the dent's centre as a fraction of its radius."""
+    """Return distance from the dent's centre as a fraction of its radius."""
     cos, sin = np.float32(np.cos(dent.angle)), np.float32(np.sin(dent.angle))
     from_x, from_y = x - np.float32(dent.x), y - np.float32(dent.y)
     reach: Field = length(cos * from_x + sin * from_y, (cos * from_y - sin * from_x) / np.float32(dent.squash))
@@ -116,7 +116,7 @@ def dent_reach(x: Field, y: Field, dent: Dent) -> Field:
 
 
 def dent_relief(x: Field, y: Field, dent: Dent) -> Field:
-    """Height change in pixels, at most 0 but for a thin raised lip; 0 outside the dent."""
+    """Return height change in pixels, at most 0 but for a thin raised lip; 0 outside the dent."""
     reach = dent_reach(x, y, dent)
     inside = np.clip(1 - reach * reach, 0, 1)
     relief: Field = np.float32(-dent.depth) * inside * inside * (1 - np.float32(1.15) * reach**6)
@@ -124,7 +124,7 @@ def dent_relief(x: Field, y: Field, dent: Dent) -> Field:
 
 
 def stain_opacity(x: Field, y: Field, stain: Stain) -> Field:
-    """How much of the light the stain takes, in [0, opacity]; a darker rim, as drying oil leaves it."""
+    """Return how much of the light the stain takes, in [0, opacity]; a darker rim, as drying oil leaves it."""
     from_x, from_y = x - np.float32(stain.x), y - np.float32(stain.y)
     angle = np.arctan2(from_y, from_x)
     edge = np.full_like(angle, stain.radius)
@@ -138,12 +138,12 @@ def stain_opacity(x: Field, y: Field, stain: Stain) -> Field:
 
 
 def draw_flaws(defect: str, severity: int, rng: np.random.Generator) -> Flaws:
-    """One defect of a severity, drawn from its own random stream."""
+    """Draw one defect of a severity from its own random stream."""
     return _DRAWS[defect](severity, rng)
 
 
 def _place(rng: np.random.Generator, fits: Callable[[float, float], bool]) -> tuple[float, float]:
-    """A uniformly drawn place on the plate that fits, in part coordinates."""
+    """Return a uniformly drawn place on the plate that fits, in part coordinates."""
     for _ in range(10_000):
         x = float(rng.uniform(-PLATE.half_width, PLATE.half_width))
         y = float(rng.uniform(-PLATE.half_height, PLATE.half_height))
@@ -230,9 +230,11 @@ _DRAWS: dict[str, Callable[[int, np.random.Generator], Flaws]] = {
 
 
 def flaw_mask(flaws: Flaws, grid: Grid, label_grid: Grid) -> Mask:
-    """Which pixels the flaws change: (SIDE, SIDE).
+    """Return which pixels the flaws change: (SIDE, SIDE).
 
-    grid: part coordinates; label_grid: the label's own, as it was stuck on.
+    Args:
+        grid: part coordinates.
+        label_grid: the label's own, as it was stuck on.
     """
     mask = np.zeros(grid.x.shape, dtype=np.bool_)
     for screw in flaws.missing_screws:
@@ -274,7 +276,7 @@ def _label_change(printed: Print, label_grid: Grid) -> Mask:
 
 
 def _stainable(grid: Grid) -> Mask:
-    """The plate and its label, outside the milled pocket, where no screw covers them."""
+    """Return the plate and its label, outside the milled pocket, where no screw covers them."""
     clear = (plate_distance(grid.x, grid.y) < 0) & (box_distance(grid.x, grid.y, POCKET) > 0)
     for screw_x, screw_y in SCREWS:
         clear &= disc_distance(grid.x, grid.y, Disc(screw_x, screw_y, WASHER_RADIUS)) > 0

@@ -1,4 +1,4 @@
-"""Where everything sits: the layout of the part in part coordinates, signed distances and the pose.
+"""The layout of the part in part coordinates, signed distances and the pose.
 
 Part coordinates are pixels at nominal scale, the origin at the plate's centre, x to the right and y down. A signed
 distance is negative inside a shape. All arrays are float32.
@@ -38,7 +38,7 @@ class Disc:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a part lies under the camera: shift in pixels, rotation in radians, scale as a factor."""
+    """The position of a part under the camera: shift in pixels, rotation in radians, scale as a factor."""
 
     shift_x: float = 0.0
     shift_y: float = 0.0
@@ -46,7 +46,7 @@ class Pose:
     scale: float = 1.0
 
     def to_part(self, x: Field, y: Field) -> tuple[Field, Field]:
-        """Image coordinates (pixels from the image's centre) to part coordinates."""
+        """Return part coordinates for image coordinates (pixels from the image's centre)."""
         cos, sin = np.cos(self.angle) / self.scale, np.sin(self.angle) / self.scale
         moved_x, moved_y = x - np.float32(self.shift_x), y - np.float32(self.shift_y)
         part_x: Field = np.float32(cos) * moved_x + np.float32(sin) * moved_y
@@ -64,7 +64,7 @@ class Grid:
     columns: slice
 
     def around(self, box: Box, margin: float) -> "Grid":
-        """The window that holds the box and a margin (pixels), whatever the pose within the camera's limits."""
+        """Return the window that holds the box and a margin (pixels), whatever the pose within the camera's limits."""
         centre_x, centre_y = box.x + SIDE / 2, box.y + SIDE / 2
         reach_x, reach_y = box.half_width + margin + POSE_REACH, box.half_height + margin + POSE_REACH
         columns = slice(max(0, int(centre_x - reach_x)), min(SIDE, int(centre_x + reach_x) + 1))
@@ -94,25 +94,25 @@ PIN_HALF_WIDTH = 4.6
 
 @cache
 def image_axes() -> tuple[Field, Field]:
-    """Coordinates of pixel centres from the image's centre, x: (1, SIDE) and y: (SIDE, 1)."""
+    """Return coordinates of pixel centres from the image's centre, x: (1, SIDE) and y: (SIDE, 1)."""
     axis = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
     return axis[None, :], axis[:, None]
 
 
 def grid_of(pose: Pose) -> Grid:
-    """Part coordinates of the whole image under a pose."""
+    """Return part coordinates of the whole image under a pose."""
     x, y = pose.to_part(*image_axes())
     return Grid(x, y, slice(0, SIDE), slice(0, SIDE))
 
 
 def length(x: Field, y: Field) -> Field:
-    """The length of vectors (x, y): np.hypot, four times faster, for lengths that cannot overflow."""
+    """Return the length of vectors (x, y): np.hypot, four times faster, for lengths that cannot overflow."""
     long: Field = np.sqrt(x * x + y * y)
     return long
 
 
 def box_distance(x: Field, y: Field, box: Box) -> Field:
-    """Signed distance to a rounded rectangle."""
+    """Return signed distance to a rounded rectangle."""
     across = np.abs(x - np.float32(box.x)) - np.float32(box.half_width - box.radius)
     along = np.abs(y - np.float32(box.y)) - np.float32(box.half_height - box.radius)
     outside = length(np.maximum(across, 0), np.maximum(along, 0))
@@ -121,13 +121,13 @@ def box_distance(x: Field, y: Field, box: Box) -> Field:
 
 
 def disc_distance(x: Field, y: Field, disc: Disc) -> Field:
-    """Signed distance to a circle."""
+    """Return signed distance to a circle."""
     distance: Field = length(x - np.float32(disc.x), y - np.float32(disc.y)) - np.float32(disc.radius)
     return distance
 
 
 def hexagon_distance(x: Field, y: Field, apothem: float, angle: float) -> Field:
-    """Distance to the nearest side line of a regular hexagon at the origin, rotated by angle (radians)."""
+    """Return distance to the nearest side line of a regular hexagon at the origin, rotated by angle (radians)."""
     sides = [
         np.abs(np.float32(np.cos(angle + step)) * x + np.float32(np.sin(angle + step)) * y)
         for step in (0.0, np.pi / 3, 2 * np.pi / 3)
@@ -137,20 +137,20 @@ def hexagon_distance(x: Field, y: Field, apothem: float, angle: float) -> Field:
 
 
 def coverage(distance: Field, softness: float = 1.0) -> Field:
-    """How much of each pixel a shape covers, in [0, 1]; softness is the width of the edge in pixels."""
+    """Return how much of each pixel a shape covers, in [0, 1]; softness is the width of the edge in pixels."""
     covered: Field = np.clip(np.float32(0.5) - distance / np.float32(softness), 0, 1)
     return covered
 
 
 def smooth_step(value: Field) -> Field:
-    """0 below 0, 1 above 1, a cubic between."""
+    """Return 0 below 0, 1 above 1, a cubic between."""
     clipped = np.clip(value, 0, 1)
     step: Field = clipped * clipped * (3 - 2 * clipped)
     return step
 
 
 def plate_distance(x: Field, y: Field) -> Field:
-    """Signed distance to the plate's metal, its through holes taken out."""
+    """Return signed distance to the plate's metal, its through holes taken out."""
     distance = box_distance(x, y, PLATE)
     for hole in (BORE, *DOWELS):
         distance = np.maximum(distance, -disc_distance(x, y, hole))
@@ -158,7 +158,7 @@ def plate_distance(x: Field, y: Field) -> Field:
 
 
 def bare_metal_distance(x: Field, y: Field) -> Field:
-    """Signed distance to the plate's face that is seen bare: no hole, label, connector or washer there."""
+    """Return signed distance to the plate's face that is seen bare: no hole, label, connector or washer there."""
     distance = np.maximum(plate_distance(x, y), -disc_distance(x, y, COUNTERBORE))
     for box in (LABEL, POCKET):
         distance = np.maximum(distance, -box_distance(x, y, box))
@@ -168,7 +168,7 @@ def bare_metal_distance(x: Field, y: Field) -> Field:
 
 
 def pin_distance(x: Field, y: Field, pin: int, bend: float) -> Field:
-    """Signed distance (across the pin) to one pin whose tip stands bend pixels beside its place."""
+    """Return signed distance (across the pin) to one pin whose tip stands bend pixels beside its place."""
     along = (y - np.float32(PIN_TOP)) / np.float32(PIN_LENGTH)
     centre = np.float32(PIN_X[pin]) + np.float32(bend) * np.clip(along, 0, 1.1) ** np.float32(1.5)
     taper = np.float32(2.4) * smooth_step((along - np.float32(0.82)) / np.float32(0.18))
@@ -179,11 +179,11 @@ def pin_distance(x: Field, y: Field, pin: int, bend: float) -> Field:
 
 
 def pin_window(pin: int) -> Box:
-    """A box that holds the pin with its largest bend and its shadow."""
+    """Return a box that holds the pin with its largest bend and its shadow."""
     return Box(PIN_X[pin], PIN_TOP + PIN_LENGTH / 2, 26, PIN_LENGTH / 2 + 6)
 
 
 def screw_window(screw: int) -> Box:
-    """A box that holds the washer and its shadow."""
+    """Return a box that holds the washer and its shadow."""
     x, y = SCREWS[screw]
     return Box(x, y, WASHER_RADIUS + 10, WASHER_RADIUS + 10)

@@ -24,7 +24,7 @@ INK: Colour = (24, 24, 28)
 
 @dataclass(frozen=True)
 class Print:
-    """What is printed: the part type in big characters, a barcode by its seed, the colours and the layout."""
+    """The print: the part type in big characters, a barcode by its seed, the colours and the layout."""
 
     type_text: str
     barcode_seed: int
@@ -41,7 +41,7 @@ WRONG_BANDS = (BLUE, GREEN, VIOLET)
 
 
 def other_label(index: int) -> Print:
-    """One of the quite other labels: the good one upside down, or inverted colours in another layout."""
+    """Return one of the quite different labels: the good one upside down, or inverted colours in another layout."""
     if index == 0:
         return replace(GOOD_PRINT, upside_down=True)
     wrong = WRONG_TYPES[(index - 1) % len(WRONG_TYPES)]
@@ -56,7 +56,7 @@ def _font(height_px: float) -> FreeTypeFont:
 
 
 def _write(drawing: ImageDraw.ImageDraw, text: str, box: tuple[float, float, float, float], ink: Colour) -> None:
-    """Text stretched to fill a box (left, top, right, bottom) in drawing pixels."""
+    """Write text stretched to fill a box (left, top, right, bottom) in drawing pixels."""
     left, top, right, bottom = (round(edge) for edge in box)
     font = _font(2.0 * (bottom - top))
     text_left, text_top, text_right, text_bottom = (round(edge) for edge in font.getbbox(text))
@@ -78,7 +78,7 @@ def _barcode(drawing: ImageDraw.ImageDraw, seed: int, box: tuple[float, float, f
 
 @cache
 def label_ink(printed: Print) -> Field:
-    """The printed sheet, sRGB values in [0, 1]: (2·half_height·INK_SCALE, 2·half_width·INK_SCALE, 3)."""
+    """Return the printed sheet, sRGB values in [0, 1]: (2·half_height·INK_SCALE, 2·half_width·INK_SCALE, 3)."""
     scale = float(_DRAW_SCALE)
     width, height = 2 * LABEL.half_width * scale, 2 * LABEL.half_height * scale
     sheet = Image.new("RGB", (round(width), round(height)), printed.paper)

@@ -1,4 +1,4 @@
-"""The light over the bench and what surfaces send back of it.
+"""The light over the bench, what surfaces send back of it, and the camera that turns it into bytes.
 
 Luminances are linear; 1 is a white sheet in full light.
 """
@@ -16,7 +16,10 @@ VIEW_DISTANCE = 620.0  # pixels; how fast the mirror direction turns across the 
 
 @dataclass(frozen=True)
 class SceneLight:
-    """One large softbox and the room. x, y: the mirror direction in which the softbox stands, 0.4 or so from up."""
+    """A large softbox and the room.
+
+    x, y: the mirror direction in which the softbox stands, 0.4 or so from up.
+    """
 
     x: float
     y: float
@@ -33,7 +36,7 @@ class SceneLight:
 
 
 def normal_tilt(height: Field) -> tuple[Field, Field]:
-    """The tilt (x, y) of the surface normals of a height field in pixels: unit normals without their z."""
+    """Return the tilt (x, y) of the surface normals of a height field in pixels: unit normals without their z."""
     slope_y, slope_x = np.gradient(height)
     normal = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     tilt_x: Field = -slope_x / normal
@@ -42,7 +45,7 @@ def normal_tilt(height: Field) -> tuple[Field, Field]:
 
 
 def diffuse(tilt_x: Field, tilt_y: Field, light: SceneLight) -> Field:
-    """Lambert's share of softbox and room, 1 for a face that looks up."""
+    """Return Lambert's share of softbox and room, 1 for a face that looks up."""
     upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
     steep = 1.15
     facing = np.maximum(upward + np.float32(steep * light.x) * tilt_x + np.float32(steep * light.y) * tilt_y, 0)
@@ -51,13 +54,16 @@ def diffuse(tilt_x: Field, tilt_y: Field, light: SceneLight) -> Field:
 
 
 def mirrored(tilt: Field, upward: Field, position: Field) -> Field:
-    """One component of the direction in which a tilted face at a position mirrors the camera's view."""
+    """Return one component of the direction in which a tilted face at a position mirrors the camera's view."""
     direction: Field = 2 * tilt * upward + position / np.float32(VIEW_DISTANCE)
     return direction
 
 
 def softbox(off_x: Field, off_y: Field, spread_x: float, spread_y: float) -> Field:
-    """How much of the softbox a face mirrors whose mirror direction is off the softbox by (off_x, off_y), in [0, 1]."""
+    """Return how much of the softbox a face mirrors, in [0, 1].
+
+    The mirror direction of the face is off the softbox by (off_x, off_y).
+    """
     seen: Field = np.exp(
         off_x * off_x * np.float32(-0.5 / spread_x**2) + off_y * off_y * np.float32(-0.5 / spread_y**2)
     )
@@ -65,7 +71,10 @@ def softbox(off_x: Field, off_y: Field, spread_x: float, spread_y: float) -> Fie
 
 
 def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: SceneLight, spread: tuple[float, float]) -> Field:
-    """What a metal face mirrors: softbox, weaker window opposite, ceiling. spread: its roughness across x and y."""
+    """Return what a metal face mirrors: softbox, weaker window opposite, ceiling.
+
+    spread: its roughness across x and y.
+    """
     upward = np.sqrt(np.maximum(1 - tilt_x * tilt_x - tilt_y * tilt_y, 0))
     direction_x, direction_y = mirrored(tilt_x, upward, grid.x), mirrored(tilt_y, upward, grid.y)
     key = softbox(direction_x - np.float32(light.x), direction_y - np.float32(light.y), *spread)
@@ -75,7 +84,10 @@ def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: SceneLight, spr
 
 
 def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: SceneLight, width: float) -> Field:
-    """The two bright fans that a lathe's rings mirror about their centre. from_x, from_y: pixels from that centre."""
+    """Return the two bright fans that a lathe's rings mirror about their centre.
+
+    from_x, from_y: pixels from that centre.
+    """
     radius = np.maximum(length(from_x, from_y), np.float32(1))
     off_x = np.float32(light.x) - grid.x / np.float32(VIEW_DISTANCE)
     off_y = np.float32(light.y) - grid.y / np.float32(VIEW_DISTANCE)
@@ -85,14 +97,14 @@ def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: SceneLight, wi
 
 
 def cast_shadow(distance: Field, softness: float, strength: float) -> Field:
-    """The factor left of the light near a shape of a (shifted) signed distance; 1 from softness / 2 outward."""
+    """Return the factor left of the light near a shape of a (shifted) signed distance; 1 from softness / 2 outward."""
     covered = np.clip(np.float32(0.5) - distance / np.float32(softness), 0, 1)
     left: Field = 1 - np.float32(strength) * covered * covered * (3 - 2 * covered)
     return left
 
 
 def crevice(distance: Field, reach: float, strength: float) -> Field:
-    """The factor left of the room's light beside a raised shape, reach pixels wide; exactly 1 beyond."""
+    """Return the factor left of the room's light beside a raised shape, reach pixels wide; exactly 1 beyond."""
     near = np.clip(1 - np.maximum(distance, 0) / np.float32(reach), 0, 1)
     left: Field = 1 - np.float32(strength) * near * near
     return left
@@ -100,7 +112,10 @@ def crevice(distance: Field, reach: float, strength: float) -> Field:
 
 @dataclass(frozen=True)
 class CameraExposure:
-    """One exposure. blur: sigma in pixels; noise: grey levels of read noise; balance: gains of R, G, B."""
+    """The settings of an exposure.
+
+    blur: sigma in pixels; noise: grey levels of read noise; balance: gains of R, G, B.
+    """
 
     exposure: float
     balance: tuple[float, float, float]
@@ -112,7 +127,7 @@ class CameraExposure:
 def expose(
     scene: Field, camera: CameraExposure, gradient: tuple[float, float], noise_rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """The picture of a scene in linear light, (SIDE, SIDE, 3), as the camera hands it out: RGB bytes."""
+    """Return the picture of a scene in linear light, (SIDE, SIDE, 3), as the camera hands it out: RGB bytes."""
     x, y = image_axes()
     fall_off = 1 - np.float32(camera.vignette) * (x * x + y * y) / np.float32(2 * (SIDE / 2) ** 2)
     fall_off = fall_off * (1 + (np.float32(gradient[0]) * x + np.float32(gradient[1]) * y) / np.float32(SIDE / 2))
@@ -126,14 +141,14 @@ def expose(
 
 
 def tone_curve(light: Field) -> Field:
-    """Linear light to display values in [0, 1): sRGB-like, with a soft shoulder where metal glares."""
+    """Return display values in [0, 1) of linear light: sRGB-like, with a soft shoulder where metal glares."""
     film = 1 - np.exp(np.float32(-2.0) * np.maximum(light, 0))
     toned: Field = film ** np.float32(1 / 1.45)
     return toned
 
 
 def _sensor_noise(grey: Field, level: float, rng: np.random.Generator) -> Field:
-    """Shot and read noise in grey levels, mostly common to the three colours as after demosaicing."""
+    """Return shot and read noise in grey levels, mostly common to the three colours as after demosaicing."""
     common = rng.standard_normal((SIDE, SIDE, 1), dtype=np.float32)
     colour = rng.standard_normal((SIDE, SIDE, 3), dtype=np.float32)
     spread = np.float32(level) * (np.float32(0.7) + np.float32(0.0024) * grey)

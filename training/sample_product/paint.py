@@ -34,7 +34,7 @@ from training.sample_product.light import (
 
 
 def paint(part: PartFinish, flaws: Flaws, grid: Grid, label_grid: Grid, light: SceneLight) -> Field:
-    """The picture before the lens: (SIDE, SIDE, 3), linear light."""
+    """Return the picture before the lens: (SIDE, SIDE, 3), linear light."""
     canvas = _bench(light, grid)
     cover(canvas, grid, _plate(part, flaws, grid, light), coverage(geo.plate_distance(grid.x, grid.y)))
     _stick_label(canvas, label_grid, flaws, light)
@@ -50,7 +50,7 @@ def paint(part: PartFinish, flaws: Flaws, grid: Grid, label_grid: Grid, light: S
 
 
 def paint_empty(light: SceneLight) -> Field:
-    """The bench with no part on it, before the lens: (SIDE, SIDE, 3), linear light."""
+    """Return the bench with no part on it, before the lens: (SIDE, SIDE, 3), linear light."""
     return _bench(light, geo.grid_of(Pose(4.0 * SIDE)))  # the part lies so far away that it casts no shadow here
 
 
@@ -59,7 +59,10 @@ STOPS = (Disc(-239, -86, 19), Disc(-239, 104, 19), Disc(30, 221, 19), Disc(239, 
 
 @cache
 def _bench_relief() -> Field:
-    """Height of the fixture that stays under the camera: blasted steel with two grooves. (SIDE, SIDE), read only."""
+    """Return the height of the fixture that stays under the camera: (SIDE, SIDE), read only.
+
+    It is blasted steel with two grooves.
+    """
     x, y = geo.image_axes()
     groove = smooth_step((5 - np.abs(np.abs(x + 0 * y) - 247)) / 2) + smooth_step(
         (4 - np.abs(np.abs(y + 0 * x) - 246)) / 2
@@ -101,7 +104,7 @@ def _paint_stop(canvas: Field, grid: Grid, stop: Disc, light: SceneLight) -> Non
 
 
 def _plate_height(grid: Grid) -> Field:
-    """The machined face: chamfered edges, counterbore and pocket, in pixels above or below the face."""
+    """Return the machined face: chamfered edges, counterbore and pocket, in pixels above or below the face."""
     edge = geo.plate_distance(grid.x, grid.y)
     height: Field = -np.float32(0.36) * np.maximum(edge + np.float32(5), 0)
     height -= np.float32(4) * smooth_step(-geo.disc_distance(grid.x, grid.y, geo.COUNTERBORE) / 5 + np.float32(0.2))
@@ -110,7 +113,7 @@ def _plate_height(grid: Grid) -> Field:
 
 
 def _plate(part: PartFinish, flaws: Flaws, grid: Grid, light: SceneLight) -> Field:
-    """The plate's metal everywhere, as if nothing lay on it: (SIDE, SIDE, 3)."""
+    """Return the plate's metal everywhere, as if nothing lay on it: (SIDE, SIDE, 3)."""
     texture = brushed_texture(part.texture)
     where = [grid.y + np.float32(SIDE / 2 + TEXTURE_MARGIN), grid.x + np.float32(SIDE / 2 + TEXTURE_MARGIN)]
     streaks = ndimage.map_coordinates(texture.streaks, where, order=1, mode="nearest")
@@ -153,14 +156,14 @@ def _turn_counterbore(luminance: Field, grid: Grid, light: SceneLight) -> Field:
 
 
 def _groove_tilt(grid: Grid, scratch: Scratch) -> tuple[Field, Field]:
-    """The two flanks of the scratch, facing each other."""
+    """Return the two flanks of the scratch, facing each other."""
     across, strength = scratch_profile(grid.x, grid.y, scratch)
     slope = np.float32(0.20) * strength * across * np.exp(np.float32(0.5) - across * across)
     return -slope * np.float32(-np.sin(scratch.angle)) * 2, -slope * np.float32(np.cos(scratch.angle)) * 2
 
 
 def _scratch_shade(grid: Grid, scratch: Scratch) -> Field:
-    """Dark in the groove, bright on the burr along one flank."""
+    """Return the shade of a scratch: dark in the groove, bright on the burr along one flank."""
     across, strength = scratch_profile(grid.x, grid.y, scratch)
     groove = np.exp(-((across + np.float32(0.35)) ** 2) * 3)
     burr = np.exp(-((across - np.float32(0.75)) ** 2) * 6)
@@ -169,14 +172,14 @@ def _scratch_shade(grid: Grid, scratch: Scratch) -> Field:
 
 
 def _dent_shade(grid: Grid, dent: Dent) -> Field:
-    """Less of the room reaches into a deep dent."""
+    """Return the shade of a dent: less of the room reaches into a deep one."""
     depth = dent_relief(grid.x, grid.y, dent)
     shade: Field = 1 + np.float32(0.030) * np.minimum(depth, 0)
     return shade
 
 
 def _paint_pocket_floor(layer: Field, grid: Grid, light: SceneLight) -> None:
-    """The pocket's floor, milled in arcs and blackened."""
+    """Paint the pocket's floor, milled in arcs and blackened."""
     window = grid.around(geo.POCKET, 2)
     arcs = np.sin(geo.length(window.x - 40, window.y - 420) * np.float32(1.35))
     noise = grain(SIDE, 0.7, 4)[window.rows, window.columns]

@@ -1,4 +1,4 @@
-"""One picture of the sample product, whole or with a defect, and the mask of that defect."""
+"""A picture of the sample product, whole or with a defect, and the mask of that defect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RENDERER_VERSION = 1
 
 
 class Stream(IntEnum):
-    """What a random stream is for; each purpose has its own, so that a defect never changes part, camera or noise."""
+    """The purposes of random streams; each has its own, so that a defect never changes part, camera or noise."""
 
     PART = 0
     TEXTURE = 1
@@ -36,9 +36,12 @@ class RenderedPart:
 
 
 def render(seed: int | Sequence[int], defect: str | None = None, severity: int | None = None) -> RenderedPart:
-    """The part of a seed, good or with one defect of a severity (1 to 3, 3 worst); the same arguments, the same bytes.
+    """Return the part of a seed, good or with one defect of a severity (1 to 3, 3 worst).
 
-    ValueError: an unknown defect or severity, or only one of the two.
+    The same arguments give the same bytes.
+
+    Raises:
+        ValueError: an unknown defect or severity, or only one of the two.
     """
     entropy = (seed,) if isinstance(seed, int) else tuple(seed)
     flaws = _flaws(entropy, defect, severity)
@@ -53,7 +56,7 @@ def render(seed: int | Sequence[int], defect: str | None = None, severity: int |
 
 
 def render_empty(seed: int) -> NDArray[np.uint8]:
-    """The fixture without a part, (512, 512, 3), under the light and camera that this seed's part would have."""
+    """Return the fixture without a part, (512, 512, 3), under the light and camera that this seed's part would have."""
     setup = _rng((seed,), Stream.SETUP)
     _draw_pose(setup)
     light, camera = _draw_light(setup), _draw_camera(setup)
@@ -124,7 +127,7 @@ def _draw_camera(rng: np.random.Generator) -> CameraExposure:
 
 
 def _label_grid(grid: Grid, stuck: Pose) -> Grid:
-    """Coordinates in which the label lies straight, turned about its own centre."""
+    """Return coordinates in which the label lies straight, turned about its own centre."""
     x, y = stuck.to_part(grid.x - np.float32(LABEL.x), grid.y - np.float32(LABEL.y))
     return Grid(x + np.float32(LABEL.x), y + np.float32(LABEL.y), grid.rows, grid.columns)
 
@@ -133,7 +136,10 @@ OUTLINE = np.array([255, 64, 200], dtype=np.float32)
 
 
 def contact_sheet(seed: int) -> NDArray[np.uint8]:
-    """Rows are defects, columns the good twin and severities 1, 2, 3, masks outlined: (6 * 512, 4 * 512, 3)."""
+    """Return a sheet of the sample product for viewing: (6 * 512, 4 * 512, 3).
+
+    Rows are defects, columns the good twin and severities 1, 2, 3, with the masks outlined.
+    """
     good = render(seed).image
     rows = [
         np.hstack([good, *(_outlined(render(seed, defect, severity)) for severity in SEVERITIES)]) for defect in DEFECTS

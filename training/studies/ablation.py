@@ -35,7 +35,7 @@ FIXED_SHARES = (350 / 750, 550 / 750, 1.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a bundle's weights under settings of its own."""
+    """A row of the tables: a bundle's weights under settings of its own."""
 
     name: str
     table: int
@@ -45,14 +45,18 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class VariantResult:
-    """What a variant found, reduced to what figures and their bootstrap need."""
+    """The results of a variant, reduced to what figures and their bootstrap need."""
 
     scores: NDArray[np.float64]
     ranked: Ranked
     denoising_step: float
 
     def figures(self, defect: Sequence[bool], times: Weights) -> Mapping[str, Weights]:
-        """I-AUROC, P-AUROC and PRO per bootstrap round: times (rounds, images) -> (rounds,) each."""
+        """Return I-AUROC, P-AUROC and PRO per bootstrap round: (rounds,) each.
+
+        Args:
+            times: (rounds, images), how often each image counts.
+        """
         bins = self.ranked.histograms
         negative = times @ bins.negative
         return {
@@ -62,7 +66,7 @@ class VariantResult:
         }
 
     def exact(self, defect: Sequence[bool]) -> Mapping[str, float]:
-        """The same figures over all images, not binned."""
+        """Return the same figures over all images, not binned."""
         once = np.ones(len(self.scores))
         return {
             "image_auroc": float(counts.auroc(image_counts(self.scores, defect, once))),
@@ -87,10 +91,15 @@ class AblationRow:
 def variants(
     bundle: Path, settings: MethodSettings, plain: tuple[Path, float] | None, fixed: Sequence[int]
 ) -> tuple[Variant, ...]:
-    """Every row of both tables; each that needs a UNet without ATP only where there is one.
+    """Return every row of both tables; those that need a UNet without ATP only where there is one.
 
-    settings: the bundle's own; plain: the bundle without ATP and its delta; fixed: steps of Table 7. ValueError for a
-    fixed step above T, which the UNet may never have been trained for.
+    Args:
+        settings: the bundle's own.
+        plain: the bundle without ATP and its delta.
+        fixed: steps of Table 7.
+
+    Raises:
+        ValueError: for a fixed step above T, for which the UNet may never have been trained.
     """
     if above := [step for step in fixed if step > settings.start]:
         raise ValueError(f"fixed steps {above} lie above the bundle's T of {settings.start}: give smaller ones")
@@ -113,12 +122,12 @@ def variants(
 
 
 def fixed_steps(settings: MethodSettings) -> tuple[int, ...]:
-    """Table 7's 350, 550 and 750 of T = 750, at the same shares of this T."""
+    """Return Table 7's 350, 550 and 750 of T = 750, at the same shares of this T."""
     return tuple(round(share * settings.start) for share in FIXED_SHARES)
 
 
 def fixed_at(settings: MethodSettings, step: int) -> MethodSettings:
-    """Plain DDIM from one step, the same for every image."""
+    """Return settings of plain DDIM from one step, the same for every image."""
     return SettingsCandidate(step, 0, 0.0).settings(settings)
 
 
@@ -131,7 +140,8 @@ def measure(
 ) -> dict[str, VariantResult]:
     """Inspect every image under every variant; variants with equal weights and settings are walked once.
 
-    ValueError for a defect without a mask: its pixels would count as good ones.
+    Raises:
+        ValueError: for a defect without a mask, because its pixels would count as good ones.
     """
     if unmasked := [image.path for image in images if image.defect != "good" and image.mask is None]:
         raise ValueError(
@@ -172,7 +182,7 @@ def _measure_one(
 def compare(
     chosen: Sequence[Variant], found: Mapping[str, VariantResult], images: Sequence[TestImage]
 ) -> tuple[AblationRow, ...]:
-    """Each variant's figures with intervals, and its paired differences to the whole method."""
+    """Return each variant's figures with intervals, and its paired differences to the whole method."""
     defect = [image.defect != "good" for image in images]
     draws = multiplicities([image.group or str(image.path) for image in images])
     whole = found[FULL]
@@ -201,7 +211,10 @@ def compare(
 
 
 def as_markdown(rows: Sequence[AblationRow]) -> str:
-    """Tables 6 and 7, each figure beside its paired difference to the whole method: below zero where it is worse."""
+    """Return Tables 6 and 7 as Markdown.
+
+    Each figure stands beside its paired difference to the whole method: below zero where it is worse.
+    """
     parts = []
     for table, title in ((6, "Components (Table 6)"), (7, "Fixed steps against adaptive (Table 7)")):
         shown = [row for row in rows if row.table == table or row.name == FULL]
@@ -221,7 +234,7 @@ def _cells(row: AblationRow) -> tuple[str, ...]:
 
 
 def as_json(rows: Sequence[AblationRow], images: Sequence[TestImage]) -> dict[str, Any]:
-    """Rows for JSON; each row's scores are those of `images`, in this order."""
+    """Return rows for JSON; each row's scores are those of `images`, in this order."""
     return {
         "images": [f"{image.defect}/{image.path.name}" for image in images],
         "rows": [asdict(row) for row in rows],

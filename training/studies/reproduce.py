@@ -24,14 +24,14 @@ from training.progress import Progress
 
 VERSION = "published"
 CLASS = "{class}"
-"""What stands for the class's name in a checkpoint's path."""
+"""Stands for the class's name in a checkpoint's path."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Where the published models lie. `{class}` in a checkpoint's path stands for the class's name."""
+    """The places of the published models. `{class}` in a checkpoint's path stands for the class's name."""
 
     base: str
     dino: str
@@ -41,7 +41,11 @@ class PublishedWeights:
     features: str | None = None
 
     def origins(self, product: str) -> Origins:
-        """The class's own. ValueError for a checkpoint that is not there."""
+        """Return where the class's own weights lie.
+
+        Raises:
+            ValueError: for a checkpoint that does not exist.
+        """
         return Origins(
             self.base,
             self.dino,
@@ -53,7 +57,7 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class ReproductionPlan:
-    """One class: its settings, images and weights, all found before anything runs."""
+    """The settings, images and weights of one class, all found before anything runs."""
 
     product: str
     preset: Preset
@@ -64,11 +68,16 @@ class ReproductionPlan:
 def plan(
     dataset: str, root: Path, weights: PublishedWeights, classes: Sequence[str], *, multi: bool
 ) -> tuple[ReproductionPlan, ...]:
-    """Every class's plan, checked whole: folders, labels, masks, checkpoints.
+    """Return every class's plan, checked whole: folders, labels, masks, checkpoints.
 
-    dataset: a name of `glad.settings.presets`; root: the folder that holds the classes' folders; classes: some of
-    them, or none for all; multi: the settings of the one model for all classes. ValueError or DataError names the
-    first wrong one.
+    Args:
+        dataset: a name of `glad.settings.presets`.
+        root: the folder that holds the classes' folders.
+        classes: some of them, or none for all.
+        multi: whether to use the settings of the one model for all classes.
+
+    Raises:
+        ValueError, DataError: names the first one that is wrong.
     """
     if dataset not in SINGLE_CLASS:
         raise ValueError(f"no data set {dataset!r}: give one of {', '.join(SINGLE_CLASS)}")
@@ -105,10 +114,12 @@ def reproduce(
     worst: int = 12,
     workers: int | None = None,
 ) -> Table:
-    """Import, evaluate and report each class; what is there already is not done again.
+    """Import, evaluate and report each class, and return the table; what is there already is not done again.
 
-    Writes OUT/bundles/CLASS/published, OUT/CLASS.json (with table, page and rows beside it), OUT/table.md -> the table.
-    ValueError where OUT holds another run's: of other settings, weights or images.
+    Writes OUT/bundles/CLASS/published, OUT/CLASS.json (with table, page and rows beside it) and OUT/table.md.
+
+    Raises:
+        ValueError: if OUT holds another run, with other settings, weights or images.
     """
     _claim(out, plans, weights)
     figures = {}
@@ -124,7 +135,7 @@ def reproduce(
 
 
 def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Classes down, detection and localization across, in percent with one decimal; the average last."""
+    """Return classes down, detection and localization across, in percent with one decimal; the average comes last."""
     header = ("class", "/".join(IMAGE), "/".join(PIXEL), "AUPIMO")
     rows = [(product, *_cells(found)) for product, found in figures.items()]
     average = {
@@ -135,7 +146,11 @@ def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _claim(out: Path, plans: Sequence[ReproductionPlan], weights: PublishedWeights) -> None:
-    """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later."""
+    """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later.
+
+    Raises:
+        ValueError: if it is another's.
+    """
     identity = {
         one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
         for one in plans
@@ -175,7 +190,7 @@ def _figures(
     worst: int,
     workers: int | None,
 ) -> dict[str, Any]:
-    """What was measured before, of exactly this bundle, or measured now."""
+    """Return what was measured before, of exactly this bundle, or measure it now."""
     report = out / f"{one.product}.json"
     if report.is_file():
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))

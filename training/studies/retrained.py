@@ -30,7 +30,11 @@ BUNDLE = "bundle"
 
 
 def training_recipe(bundle: Bundle) -> Recipe:
-    """The recipe that trained a bundle. ValueError for one that was not trained from a recipe."""
+    """Return the recipe that trained a bundle.
+
+    Raises:
+        ValueError: if it was not trained from a recipe.
+    """
     try:
         return Recipe.model_validate(bundle.manifest.provenance.recipe)
     except ValidationError as error:
@@ -48,11 +52,18 @@ def train_plain(
     progress: Progress,
     workers: int | None = None,
 ) -> tuple[Path, float]:
-    """The UNet without ATP: good images only, and the added noise as its target. Resumes in the same run folder.
+    """Train the UNet without ATP: good images only, and the added noise as its target. Resumes in the same run folder.
 
-    data: the images that the bundle was trained on -> the new bundle's folder, and a delta for it: at the same quantile
-    of good training images' trigger scores at which the bundle's own delta lies. ValueError as in `training_recipe`;
-    DataError, RunMismatch.
+    Args:
+        data: the images that the bundle was trained on.
+
+    Returns:
+        The new bundle's folder, and a delta for it: at the same quantile of good training images' trigger scores at
+            which the bundle's own delta lies.
+
+    Raises:
+        ValueError: as in `training_recipe`.
+        DataError, RunMismatch: if the images or the run folder do not fit.
     """
     recipe = training_recipe(bundle)
     change = {"unet": recipe.unet.model_copy(update={"anomaly_weight": "none"})}
@@ -67,7 +78,10 @@ def train_unadapted(
     progress: Progress,
     workers: int | None = None,
 ) -> tuple[Path, float]:
-    """The features without adaptation to reconstructions: contrast between images only. As `train_plain` otherwise."""
+    """Train the features without adaptation to reconstructions: contrast between images only.
+
+    Otherwise as `train_plain`.
+    """
     recipe = training_recipe(bundle)
     change = {"features": recipe.features.model_copy(update={"reconstructions": 0})}
     changed = recipe.model_copy(update=change)

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 def spectral_noise(rng: np.random.Generator, side: int, exponent: float) -> Floats:
-    """Noise with power ~ 1/f^exponent: (side, side), scaled to [0, 1]."""
+    """Return noise with power ~ 1/f^exponent: (side, side), scaled to [0, 1]."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
     frequency[0, 0] = 1.0
     spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / frequency ** (exponent / 2)
@@ -33,7 +33,7 @@ def spectral_noise(rng: np.random.Generator, side: int, exponent: float) -> Floa
 
 
 def _coloured(rng: np.random.Generator, field: Floats) -> Floats:
-    """A field in [0, 1] -> colours between two random ones: (side, side, 3)."""
+    """Return a field in [0, 1] as colours between two random ones: (side, side, 3)."""
     dark, bright = rng.random(3), rng.random(3)
     return (dark + (bright - dark) * field[..., None]).astype(np.float32)
 
@@ -68,7 +68,7 @@ def _dead_leaves(rng: np.random.Generator, side: int) -> Floats:
 
 
 def procedural_texture(rng: np.random.Generator, side: int) -> Floats:
-    """A random texture: (side, side, 3) in [0, 1]."""
+    """Return a random texture: (side, side, 3) in [0, 1]."""
     makers = (_cloud, _grating, _blotches, _dead_leaves)
     return makers[int(rng.integers(len(makers)))](rng, side)
 
@@ -89,7 +89,7 @@ class Pair:
 
 
 def perlin(rng: np.random.Generator, side: int, cells: tuple[int, int]) -> Floats:
-    """Perlin gradient noise, about [-1, 1]: (side, side) with `cells` lattice cells per axis."""
+    """Return Perlin gradient noise, about [-1, 1]: (side, side) with `cells` lattice cells per axis."""
     angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
     gradients = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     row = np.arange(side) * cells[0] / side
@@ -108,7 +108,10 @@ def perlin(rng: np.random.Generator, side: int, cells: tuple[int, int]) -> Float
 
 
 def perlin_shape(rng: np.random.Generator, side: int) -> Mask:
-    """MemSeg's anomaly shape: Perlin noise of 2^0 ... 2^5 cells per axis, rotated by up to 90 degrees, above 0.3."""
+    """Return MemSeg's anomaly shape: Perlin noise of 2^0 ...
+
+    2^5 cells per axis, rotated by up to 90 degrees, above 0.3.
+    """
     cells = (int(2 ** rng.integers(0, 6)), int(2 ** rng.integers(0, 6)))
     noise = perlin(rng, side, cells)
     rotated = ndimage.rotate(noise, rng.uniform(-90, 90), reshape=False, order=1, mode="reflect")
@@ -116,7 +119,10 @@ def perlin_shape(rng: np.random.Generator, side: int) -> Mask:
 
 
 def _compact_shape(rng: np.random.Generator, side: int) -> Mask:
-    """A Perlin shape, half the time cut to a random window, so that small defects are as common as large ones."""
+    """Return a Perlin shape, half the time cut to a random window.
+
+    So small defects are as common as large ones.
+    """
     shape = perlin_shape(rng, side)
     if rng.random() < 0.5:
         window = np.zeros_like(shape)
@@ -128,7 +134,7 @@ def _compact_shape(rng: np.random.Generator, side: int) -> Mask:
 
 
 def shuffled(rng: np.random.Generator, image: Unit, grid: int = 8) -> Unit:
-    """The image cut into grid x grid tiles in random order (MemSeg)."""
+    """Return the image cut into grid x grid tiles in random order (MemSeg)."""
     side = image.shape[0] // grid * grid
     tile = side // grid
     tiles = image[:side, :side].reshape(grid, tile, grid, tile, 3).swapaxes(1, 2).reshape(grid * grid, tile, tile, 3)
@@ -139,7 +145,7 @@ def shuffled(rng: np.random.Generator, image: Unit, grid: int = 8) -> Unit:
 
 
 def augmented(rng: np.random.Generator, image: Unit) -> Unit:
-    """Three of ten colour and geometry changes, in random order (MemSeg)."""
+    """Return the image after three of ten colour and geometry changes, in random order (MemSeg)."""
     changes: tuple[Callable[[Unit], Unit], ...] = (
         lambda x: x * rng.uniform(0.5, 1.5),
         lambda x: (x - x.mean()) * rng.uniform(0.4, 1.8) + x.mean(),
@@ -158,24 +164,24 @@ def augmented(rng: np.random.Generator, image: Unit) -> Unit:
 
 
 def _filled(rng: np.random.Generator, image: Unit, fill: Unit) -> Unit:
-    """A Perlin shape of the fill over the image; beta ~ U(0, 0.8) is the weight that the image keeps."""
+    """Return a Perlin shape of the fill over the image; beta ~ U(0, 0.8) is the weight that the image keeps."""
     shape = _compact_shape(rng, image.shape[0])
     beta = rng.uniform(0, 0.8)
     return np.where(shape[..., None], beta * image + (1 - beta) * fill, image)
 
 
 def texture(rng: np.random.Generator, image: Unit) -> Unit:
-    """A Perlin shape filled with a procedural texture."""
+    """Return the image with a Perlin shape filled with a procedural texture."""
     return _filled(rng, image, augmented(rng, procedural_texture(rng, image.shape[0])))
 
 
 def shuffle(rng: np.random.Generator, image: Unit) -> Unit:
-    """A Perlin shape filled with the product's own shuffled image."""
+    """Return the image with a Perlin shape filled with the product's own shuffled image."""
     return _filled(rng, image, shuffled(rng, augmented(rng, image)))
 
 
 def paste(rng: np.random.Generator, image: Unit) -> Unit:
-    """A soft-edged ellipse or box of the product, copied over another place of it."""
+    """Return the image with a soft-edged ellipse or box of the product copied over another place of it."""
     side = image.shape[0]
     half = rng.uniform(side / 40, side / 8, 2)
     target, source = rng.uniform(half, side - half), rng.uniform(half, side - half)
@@ -189,7 +195,10 @@ def paste(rng: np.random.Generator, image: Unit) -> Unit:
 
 
 def stroke(rng: np.random.Generator, image: Unit) -> Unit:
-    """A thin, slightly curved line, brighter or darker than what lies under it; some have a rim of the other sign."""
+    """Return the image with a thin, slightly curved line, brighter or darker than what lies under it.
+
+    Some lines have a rim of the other sign.
+    """
     side = image.shape[0]
     length, angle = rng.uniform(side / 16, side / 2), rng.uniform(0, np.pi)
     along = np.array([np.sin(angle), np.cos(angle)])
@@ -209,7 +218,10 @@ def stroke(rng: np.random.Generator, image: Unit) -> Unit:
 
 
 def spot(rng: np.random.Generator, image: Unit) -> Unit:
-    """A soft irregular spot: a darker, brighter or tinted film, or an embossed shading (one side lit, one dark)."""
+    """Return the image with a soft irregular spot.
+
+    It is a darker, brighter or tinted film, or an embossed shading (one side lit, one dark).
+    """
     side = image.shape[0]
     radius = side * np.exp(rng.uniform(np.log(0.018), np.log(0.1)))
     centre = rng.uniform(radius, side - radius, 2)
@@ -230,7 +242,7 @@ def spot(rng: np.random.Generator, image: Unit) -> Unit:
 
 
 def warp(rng: np.random.Generator, image: Unit) -> Unit:
-    """The image locally displaced: inside a soft disc everything is pushed one way, or twisted."""
+    """Return the image locally displaced: inside a soft disc everything is pushed one way, or twisted."""
     side = image.shape[0]
     radius = rng.uniform(side / 24, side / 7)
     centre = rng.uniform(radius, side - radius, 2)
@@ -263,7 +275,7 @@ KINDS: dict[str, Callable[[np.random.Generator, Unit], Unit]] = {
 def synthesise(
     rng: np.random.Generator, image: Unit, valid: Mask, recipe: SynthesisRecipe, where: Mask | None = None
 ) -> Pair:
-    """A pair from one good image: shifted and scaled together, one of them damaged inside the valid area.
+    """Return a pair from one good image: shifted and scaled together, one of them damaged inside the valid area.
 
     Args:
         image: (S, S, 3) in [0, 1].

@@ -1,4 +1,4 @@
-"""What the models are trained on: square images cut from good photographs, and pairs (x, x^a) of them.
+"""The training data of the models: square images cut from good photographs, and pairs (x, x^a) of them.
 
 Pairs are made once and kept in memory: all three trainings see the same anomalies, and none waits for them.
 """
@@ -29,7 +29,7 @@ from training.synthesis.anomalies import synthesise
 
 @dataclass(frozen=True)
 class TrainingSquare:
-    """One image, or one tile of it, as the models see it."""
+    """An image, or a tile of it, as the models see it."""
 
     pixels: Pixels
     """(S, S, 3) uint8."""
@@ -48,10 +48,12 @@ class TrainingSquare:
 def read_squares(
     paths: Sequence[Path], settings: MethodSettings, *, at_least: int, seed: int, workers: int | None = None
 ) -> list[TrainingSquare]:
-    """Every image once; of tiled images as many random tiles of each as it takes to have `at_least` squares.
+    """Return every image once; of tiled images as many random tiles of each as it takes to have `at_least` squares.
 
-    In rounds over the images, so that more of them begin with the same ones. DataError for a file that does not decode,
-    or an image of which the zones let nothing count.
+    Tiles are drawn in rounds over the images, so that a longer list begins with the same ones.
+
+    Raises:
+        DataError: for a file that does not decode, or an image of which the zones leave nothing to inspect.
     """
     rounds = -(-at_least // len(paths)) if isinstance(settings.framing, Tiles) else 1
     read = partial(_read, settings=settings, rounds=rounds, seed=seed)
@@ -60,7 +62,7 @@ def read_squares(
 
 
 def single_square_settings(settings: MethodSettings) -> MethodSettings:
-    """The settings under which a square's content, taken as an image of its own, is that square again.
+    """Return the settings under which a square's content, taken as an image of its own, is that square again.
 
     Zones are places on the whole image: what is cut from a tiled one has none.
     """
@@ -107,7 +109,7 @@ class PairSet:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 in [-1, 1]."""
+    """Return uint8 (B, 3, H, W) as float32 in [-1, 1]."""
     return images.float() / 127.5 - 1.0
 
 
@@ -141,7 +143,8 @@ def make_pairs(
 ) -> PairSet:
     """Read the good images and make `recipe.pairs` pairs; each depends only on the seed, its index and its square.
 
-    workers: processes; None: one per core; 1: all in this one. The pairs are the same.
+    Args:
+        workers: processes; None: one per core; 1: all in this one. The pairs are the same.
     """
     arrays: list[tuple[np.ndarray, ...]] = []
     for done, result in enumerate(_all_pairs(paths, settings, recipe, seed, workers=process_count(workers)), start=1):

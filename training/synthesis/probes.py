@@ -21,7 +21,7 @@ TRIES = 50
 
 @dataclass(frozen=True)
 class Probe:
-    """One image to inspect and what is wrong with it."""
+    """An image to inspect, and where it is defective."""
 
     path: Path
     truth: NDArray[np.bool_]
@@ -29,14 +29,14 @@ class Probe:
 
     @property
     def defective(self) -> bool:
-        """Whether anything is wrong."""
+        """Return whether it has a defect."""
         return bool(self.truth.any())
 
 
 def make_probes(
     paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, folder: Path, *, seed: int
 ) -> tuple[Probe, ...]:
-    """Two probes of each good image, written to `folder`: as it is, and with one synthetic anomaly.
+    """Make two probes of each good image in `folder`: one as it is, and one with a synthetic anomaly.
 
     Both are what one model image shows, at its scale, so that nothing but the anomaly tells them apart; of a tiled
     image it is one tile. They are to be inspected under `single_square_settings(settings)`.
@@ -59,7 +59,7 @@ def make_probes(
 def _damaged(
     image: TrainingSquare, recipe: SynthesisRecipe, seed: np.random.SeedSequence
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The image's content with an anomaly (h, w, 3), and where it is (h, w)."""
+    """Return the image's content with an anomaly (h, w, 3), and where it is (h, w)."""
     rng = np.random.Generator(np.random.Philox(seed))
     for _ in range(TRIES):
         pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe, image.inspected)
