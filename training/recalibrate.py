@@ -26,7 +26,7 @@ from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
 from training.quality_gate import learn_gate
-from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe
+from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe, problems_in_words
 from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import make_probes
 
@@ -84,11 +84,11 @@ def recalibrate(
     bundle = open_bundle(folder)
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
-    own = bundle.manifest.settings
-    base = own if plan.overlay is None else apply_settings_file(own, plan.overlay)
+    settings_of_bundle = bundle.manifest.settings
+    base = settings_of_bundle if plan.overlay is None else apply_settings_file(settings_of_bundle, plan.overlay)
     choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
     settings = base if choice is None else choice.chosen.candidate.settings(base)
-    found, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
+    calibration, report = find_thresholds(bundle.path, settings, recipe, split, progress, workers=workers)
     if choice is not None:
         report["settings"] = {
             "probed_images": min(plan.images, len(split.train)),
@@ -101,7 +101,7 @@ def recalibrate(
         Naming(bundle.manifest.product, target.name, bundle.manifest.title),
         bundle,
         settings=settings,
-        calibration=found,
+        calibration=calibration,
         report=report,
         learned=learned,
         origin=_recalibrated_origin(bundle, data, split, command),
@@ -147,10 +147,10 @@ def _choose(
 
 def _recalibrated_origin(bundle: Bundle, data: Path, split: Split, command: str) -> Provenance:
     """Return the weights' own origin, with what was done to their settings and thresholds."""
-    own = bundle.manifest.provenance
-    about = {**own.data, "calibrated_on": {"folder": data.name, "calibration": split.how}, "weights_of": bundle.hash}
-    about.setdefault("trained_by", own.command)
-    return own.model_copy(
+    origin = bundle.manifest.provenance
+    about = {**origin.data, "calibrated_on": {"folder": data.name, "calibration": split.how}, "weights_of": bundle.hash}
+    about.setdefault("trained_by", origin.command)
+    return origin.model_copy(
         update={
             "created_at": datetime.now(UTC).replace(microsecond=0),
             "command": command,
@@ -215,7 +215,7 @@ def apply_settings_file(base: MethodSettings, file: Path) -> MethodSettings:
     try:
         changed = MethodSettings.model_validate(_merged(free.model_dump(mode="json"), given))
     except ValidationError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {problems_in_words(error, MethodSettings)}") from error
     same = changed.delta_basis == base.delta_basis and changed.trigger.delta == base.trigger.delta
     return base.changed(**changed.model_dump(exclude={"trigger"})) if same else changed
 

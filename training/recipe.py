@@ -235,37 +235,39 @@ def recipe_from(content: Mapping[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_problem(details) for details in error.errors(include_url=False, include_context=False))
-        raise RecipeError(f"recipe {source} is not usable: {problems}") from error
+        raise RecipeError(f"recipe {source} is not usable: {problems_in_words(error, Recipe)}") from error
 
 
-def _problem(details: ErrorDetails) -> str:
-    """Return one problem in words: the key, its value, and the rule."""
+def problems_in_words(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return everything that does not fit a model of settings: for each key its value and the rule."""
+    return "; ".join(_problem(details, model) for details in error.errors(include_url=False, include_context=False))
+
+
+def _problem(details: ErrorDetails, model: type[BaseModel]) -> str:
     place, given = ".".join(str(part) for part in details["loc"]), details["input"]
     if details["type"] == "extra_forbidden":
-        return _unknown_key([str(part) for part in details["loc"]])
+        return _unknown_key([str(part) for part in details["loc"]], model)
     shown = "" if isinstance(given, dict) else f" is {given!r}"
     rule = details["msg"].removeprefix("Value error, ")
     return f"{place}{shown}: {rule}" if place else rule
 
 
-def _unknown_key(path: list[str]) -> str:
+def _unknown_key(path: list[str], model: type[BaseModel]) -> str:
     """Return that a key is unknown, which one was probably meant, and which ones its table has."""
     if path == ["vae"]:
         return "vae and autoencoder are two names of the same table: give [autoencoder] alone"
     *parents, key = path
-    table = _table(parents)
+    table = _table(parents, model)
     if table is None:
         return f"{'.'.join(path)} is not a known key: remove it"
     meant = difflib.get_close_matches(key, table.model_fields, n=1)
     hint = f"did you mean {meant[0]}?" if meant else "remove it."
-    where = f"[{'.'.join(parents)}]" if parents else "a recipe"
+    where = f"[{'.'.join(parents)}]" if parents else "the file"
     return f"{'.'.join(path)} is not a known key: {hint} Keys of {where}: {', '.join(table.model_fields)}"
 
 
-def _table(parents: list[str]) -> type[BaseModel] | None:
-    """Return the model of a table in a recipe, or None where the table can be one of several."""
-    model: type[BaseModel] = Recipe
+def _table(parents: list[str], model: type[BaseModel]) -> type[BaseModel] | None:
+    """Return the model of a table, or None where the table can be one of several."""
     for name in parents:
         field = model.model_fields.get(name)
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):

@@ -81,7 +81,7 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
             r"unet.learnign_rate is not a known key: did you mean learning_rate\? Keys of",
         ),
         ("settings.trigger.dleta", 1, r"settings.trigger.dleta is not a known key: did you mean delta\?"),
-        ("uent", {}, r"uent is not a known key: did you mean unet\? Keys of a recipe: name, seed, .*autoencoder, unet"),
+        ("uent", {}, r"uent is not a known key: did you mean unet\? Keys of the file: name, seed, .*autoencoder, unet"),
         ("features.xyzzy", 1, r"features.xyzzy is not a known key: remove it. Keys of \[features\]: width, depth, "),
         ("settings.framing", {"kind": "tiles", "xyzzy": 1}, r"xyzzy is not a known key: remove it"),
         ("vae", {"widths": [8]}, r"vae and autoencoder are two names of the same table: give \[autoencoder\] alone"),

@@ -82,11 +82,11 @@ class Walks:
         """Return the image's result under a candidate of this T."""
         trace = self.untriggered[image].trace
         ending, comparisons = ending_of(trace, candidate, self.base)
-        found = self.untriggered[image] if ending.step is None else self.ended[image, ending]
-        assert found.map is not None, "walks keep their maps"
+        walked = self.untriggered[image] if ending.step is None else self.ended[image, ending]
+        assert walked.map is not None, "walks keep their maps"
         step = candidate.start if ending.step is None and candidate.delta == 0 else ending.step or trace[-1][0]
-        shown = found.placement.restore(found.map)
-        return CandidateResult(found.score, shown, comparisons, step, ending.reason is TriggerReason.SCORE)
+        shown = walked.placement.restore(walked.map)
+        return CandidateResult(walked.score, shown, comparisons, step, ending.reason is TriggerReason.SCORE)
 
 
 def ending_of(
@@ -140,19 +140,19 @@ def walk_endings(
     workers: int | None = None,
 ) -> Walks:
     """Return the walks with every ending that these candidates of one T need."""
-    wanted: dict[tuple[int, WalkEnding], MethodSettings] = {}
+    missing: dict[tuple[int, WalkEnding], MethodSettings] = {}
     for image, walked in enumerate(walks.untriggered):
         for candidate in candidates:
             ending, _ = ending_of(walked.trace, candidate, walks.base)
             if ending.step is not None and (image, ending) not in walks.ended:
-                wanted.setdefault((image, ending), candidate.settings(walks.base))
+                missing.setdefault((image, ending), candidate.settings(walks.base))
 
     def show(done: int, total: int) -> None:
         progress(f"T {candidates[0].start}: endings", done, total)
 
-    paths = [(walks.untriggered[image].path, settings) for (image, _), settings in wanted.items()]
+    paths = [(walks.untriggered[image].path, settings) for (image, _), settings in missing.items()]
     found = inspect_each(bundle, paths, keep_maps=True, progress=show, workers=workers)
-    return Walks(walks.base, walks.untriggered, {**walks.ended, **dict(zip(wanted, found, strict=True))})
+    return Walks(walks.base, walks.untriggered, {**walks.ended, **dict(zip(missing, found, strict=True))})
 
 
 def peaks_until(walks: Walks, images: Sequence[int], t_min: int) -> list[float]:
@@ -167,5 +167,8 @@ def peaks_until(walks: Walks, images: Sequence[int], t_min: int) -> list[float]:
         last = next((i for i, (step, _) in enumerate(trace) if step < t_min), len(trace) - 1)
         peaks.append(max(score for _, score in trace[: last + 1]))
     if bad := [peak for peak in peaks if not math.isfinite(peak)]:
-        raise ValueError(f"{len(bad)} of {len(peaks)} images have a trigger score that is not finite: train again")
+        raise ValueError(
+            f"{len(bad)} of {len(peaks)} images have a trigger score that is not finite: "
+            "the models diverged, train them again with a lower learning rate"
+        )
     return peaks

@@ -38,6 +38,8 @@ def confident_rank(count: int, quantile: float, confidence: float) -> int | None
     The share of fresh good parts below it follows Beta(k, count + 1 - k), whatever the scores' distribution. None where
     even the largest score gives less.
     """
+    # P(Beta(k, n + 1 - k) > q) rises with k, because a higher rank lies above more good parts: the first that suffices
+    # rejects more good parts than any later one, and so misses the fewest defects.
     ranks = np.arange(1, count + 1)
     kept = 1 - betainc(ranks, count + 1 - ranks, quantile)
     return int(ranks[np.argmax(kept >= confidence)]) if kept[-1] >= confidence else None
@@ -87,6 +89,7 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], recipe: Calib
     Raises:
         ValueError: without scores, or for a value that is not finite.
     """
+    # The verdict compares float32 scores with `>=`: the next float32 above the quantile lets the score at it pass.
     fail, review = (
         float(np.nextafter(np.float32(threshold(scores, quantile, recipe.confidence)), np.float32(np.inf)))
         for quantile in (recipe.fail_quantile, recipe.review_quantile)

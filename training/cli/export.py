@@ -87,7 +87,9 @@ def _tell_problems(problems: tuple[str, ...], report: Path) -> None:
 def _chosen(option: str, given: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(given.split(",")))
     if unknown := [name for name in names if name not in allowed]:
-        raise ValueError(f"--{option} is {given!r}: {', '.join(unknown)} is none; choose of {', '.join(allowed)}")
+        raise ValueError(
+            f"--{option} is {given!r}: {', '.join(unknown)} is not available; choose from {', '.join(allowed)}"
+        )
     return names
 
 
@@ -106,7 +108,7 @@ def _providers(given: str, engine: str, device: str) -> tuple[Literal["cpu", "cu
     names = _chosen("provider", given or kind, PROVIDERS)
     if foreign := [name for name in names if name not in allowed]:
         raise ValueError(
-            f"--provider is {given!r}, and the device is {device!r}: {', '.join(foreign)} runs on another; choose of "
+            f"--provider is {given!r}, and the device is {device!r}: {', '.join(foreign)} runs on another; choose from "
             f"{', '.join(allowed)}, or set GLAD_DEVICE"
         )
     return names  # type: ignore[return-value]

@@ -62,7 +62,9 @@ def refuse_unsupported(folder: Path) -> None:
         return
     odd = sorted(p for p in folder.iterdir() if p.suffix.lower() in UNSUPPORTED and not p.name.startswith("."))
     if odd:
-        raise DataError(f"{odd[0]}: {odd[0].suffix} is not read, only {_known()}: convert it to PNG or move it away")
+        raise DataError(
+            f"{odd[0]}: {odd[0].suffix} files are not read, only {_known()}: convert it to PNG or move it away"
+        )
 
 
 def _known() -> str:

@@ -215,7 +215,7 @@ def compare(
         ValueError: without images, or if an output has another shape than the reference's.
     """
     if not images:
-        raise ValueError("0 images: nothing would be shown; give at least one")
+        raise ValueError("0 images to compare on: give at least one")
     settings, limits = single_square_settings(manifest.settings), manifest.calibration
     components: list[ComponentRow] = []
     todo = list(trials(reference, settings, images[:COMPONENT_IMAGES], device))

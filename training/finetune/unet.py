@@ -69,6 +69,8 @@ def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettin
     The paper has t / 1000; t / T shows full anomalies at the first step of the walk. With 0 no anomaly is seen and the
     target is the noise itself: training without ATP.
     """
+    # At small t the target's factor √ᾱ_t/√(1-ᾱ_t) reaches 34. A weight in proportion to t keeps its product with the
+    # factor small, so that the few steps near 0 do not drown the loss of all others.
     if recipe.anomaly_weight == "none":
         return torch.zeros(len(timesteps), 1, 1, 1)
     top = settings.schedule.train_steps if recipe.anomaly_weight == "t/1000" else settings.start
@@ -85,10 +87,12 @@ def train_unet(
     count, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels, side)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
     average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
     stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
+    # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
     top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
     for step in stage:
         stage.set_learning_rate(optimizer, step, recipe.learning_rate)
@@ -98,8 +102,10 @@ def train_unet(
         noise = torch.randn(normal.shape, generator=draw)
         timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
         weight = anomaly_weight(timesteps, recipe, settings)
-        mixed = weight * anomalous + (1 - weight) * normal  # z_s
-        noisy = add_noise(mixed, noise, timesteps, schedule)
+        mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
+        noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
+        # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
+        # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
         target = atp_target(noise, mixed, normal, timesteps, schedule)
         predicted = model(noisy.to(accelerator.device), timesteps.to(accelerator.device)).sample
         loss = functional.mse_loss(predicted, target.to(accelerator.device))

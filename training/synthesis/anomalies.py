@@ -101,9 +101,11 @@ def perlin(rng: np.random.Generator, side: int, cells: tuple[int, int]) -> Float
         g = gradients[i + di][:, j + dj]
         return np.asarray(g[..., 0] * (u - di) + g[..., 1] * (v - dj))
 
+    # Perlin's 6t^5 - 15t^4 + 10t^3: first and second derivatives are 0 at the lattice lines, so that none shows.
     fade_u, fade_v = u**3 * (u * (6 * u - 15) + 10), v**3 * (v * (6 * v - 15) + 10)
     top = corner(0, 0) * (1 - fade_v) + corner(0, 1) * fade_v
     bottom = corner(1, 0) * (1 - fade_v) + corner(1, 1) * fade_v
+    # Dot products with unit gradients reach at most 1/sqrt(2) in the middle of a cell.
     return np.asarray(np.sqrt(2) * (top * (1 - fade_u) + bottom * fade_u), dtype=np.float32)
 
 
@@ -282,6 +284,7 @@ def synthesise(
         valid: (S, S); letterbox padding is False and stays untouched.
         where: (S, S); only there it is damaged, such as on the object; None: all that is valid.
     """
+    # Both images move and brighten alike: what a line varies from part to part must not look like an anomaly.
     shift = rng.integers(-recipe.shift_px, recipe.shift_px + 1, 2)
     moved = ndimage.shift(image, (*shift, 0), order=0, mode="nearest") if shift.any() else image
     inside = ndimage.shift(valid, shift, order=0, mode="constant", cval=False) & valid if shift.any() else valid
@@ -294,5 +297,6 @@ def synthesise(
     damaged = np.clip(KINDS[kind](rng, normal), 0, 1).astype(np.float32)
     reached = inside if where is None else inside & where
     anomalous = np.where(reached[..., None], damaged, normal)
+    # Not the drawn shape: where a fill happens to equal the product nothing is wrong, and nothing may be learnt there.
     mask = np.asarray(np.abs(anomalous - normal).mean(-1) > VISIBLE)
     return Pair(normal, anomalous, mask, kind)
