@@ -54,15 +54,15 @@ def page(evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThreshol
     """Return the page as one self-contained HTML text: pictures are embedded."""
     figures = evaluation.figures
     repeated = figures.get("repeatability")
-    return render(
+    return render_template(
         TEMPLATE,
         title=title_of(figures),
         origin=origin_of(figures),
         summaries=_summaries(figures),
         notes=tables.notes(figures),
         defects=tables.defect_table(figures),
-        histograms=embedded("png", score_histograms(evaluation.rows, limits)),
-        curves=embedded("png", roc_curves(evaluation.curves)) if evaluation.curves.image else None,
+        histograms=data_url("png", score_histograms(evaluation.rows, limits)),
+        curves=data_url("png", roc_curves(evaluation.curves)) if evaluation.curves.image else None,
         repeatability=tables.repeatability_lines(repeated) if repeated else [],
         flips=tables.flip_table(repeated) if repeated else None,
         limits=limits,
@@ -103,10 +103,10 @@ def _write_csv(evaluation: Evaluation, path: Path) -> None:
 def _jpeg(miss: Miss) -> str:
     buffer = BytesIO()
     Image.fromarray(miss.strip).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return embedded("jpeg", buffer.getvalue())
+    return data_url("jpeg", buffer.getvalue())
 
 
-def render(template: str, **values: Any) -> str:
+def render_template(template: str, **values: Any) -> str:
     """Return one of `training/evaluation/templates`, filled and escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -118,7 +118,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def embedded(kind: str, content: bytes) -> str:
+def data_url(kind: str, content: bytes) -> str:
     """Return the data URL by which a page holds a picture itself.
 
     Args:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK, as_png
-from training.evaluation.report import embedded, render
+from training.evaluation.report import data_url, render_template
 from training.evaluation.tables import Table
 from training.export.component_parity import ComponentRow
 from training.export.parity import ImageRow, Parity, Summary
@@ -41,7 +41,7 @@ def write_page(parity: Parity, compared: ComparedEngines, path: Path) -> None:
 
 def page(parity: Parity, compared: ComparedEngines) -> str:
     """Return the page as one self-contained HTML text."""
-    return render(
+    return render_template(
         TEMPLATE,
         title=f"Parity of {parity.product} {parity.version}",
         origin=f"{compared.candidate} beside {compared.reference} on {parity.device}, {len(parity.images)} images",
@@ -52,7 +52,7 @@ def page(parity: Parity, compared: ComparedEngines) -> str:
         components=_components(parity),
         images=_images(parity),
         thresholds=parity.thresholds,
-        scatter=embedded("png", scatter(parity)),
+        scatter=data_url("png", scatter(parity)),
         software=Table(("software", "version"), tuple(compared.software.items())),
     )
 
