@@ -1,1 +1,1 @@
-"""The Open Inference Protocol v2: another face of the same queue."""
+"""The Open Inference Protocol v2 under `/v2`: its clients use the same queue as `/v1`."""

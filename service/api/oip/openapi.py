@@ -1,9 +1,12 @@
-"""The OpenAPI document of `/v2` beyond types: request bodies, examples and errors."""
+"""The OpenAPI document of `/v2`: schemas of answers, request bodies, examples and errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, Field
+
+from service.api.oip.tensors import TensorMetadata
 from service.api.openapi.bodies import BINARY
 from service.api.openapi.examples import ID
 from service.api.openapi.operations import CAPACITY_ERRORS, IMAGE_ERRORS, OUTAGES, PRODUCT_ERRORS
@@ -15,6 +18,44 @@ from service.errors import (
     UnknownArtifact,
     VersionNotActive,
 )
+
+
+class ServerMetadata(BaseModel):
+    """The server, and what it supports."""
+
+    name: Literal["glad-inspect"] = "glad-inspect"
+    version: str
+    extensions: list[str] = ["binary_tensor_data"]
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: bool = True
+
+
+class ServerReady(BaseModel):
+    """Whether an image sent now would be accepted and kept."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """The product has a usable bundle."""
+
+    name: str = Field(examples=["bracket"])
+    ready: bool = True
+
+
+class ModelMetadata(BaseModel):
+    """The input and output tensors of a model."""
+
+    name: str = Field(examples=["bracket"])
+    versions: list[str] = Field(description="the active one", examples=[["1"]])
+    platform: Literal["glad"] = "glad"
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
 
 _REQUEST: dict[str, Any] = {
     "id": "line-3-000123",

@@ -1,7 +1,7 @@
-"""`/v2`: the Open Inference Protocol, for clients that speak it. A product is a model, its active bundle the version.
+"""`/v2`: the Open Inference Protocol. A product is a model, and its active bundle is the model's version.
 
-It is another face of the same queue: an image goes the way of `POST …/inspections`, and its inspection is seen by
-history, events and page like every other. What differs is that the answer waits for the result.
+An image enters the same queue as by `POST …/inspections`, and its inspection stands in history and events like every
+other one. The difference: the answer waits for the result.
 """
 
 from __future__ import annotations
@@ -20,8 +20,17 @@ from service.api.dependencies import Services, ServicesDep
 from service.api.intake.acceptance import Accepted, accept, pin
 from service.api.intake.stage_timing import rejections_counted
 from service.api.oip import openapi as documents
-from service.api.oip.schemas import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
-from service.api.oip.tensors import INPUTS, MAP, OUTPUTS, Inspected, Order, read_map, read_order, write_outputs
+from service.api.oip.openapi import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
+from service.api.oip.tensors import (
+    INPUTS,
+    MAP,
+    OUTPUTS,
+    FinishedInspection,
+    InferenceOrder,
+    read_map,
+    read_order,
+    write_outputs,
+)
 from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
 from service.api.routes import health
 from service.api.routes.answers import current_result
@@ -39,7 +48,7 @@ from service.errors import (
 )
 from service.telemetry.logs import package_version
 
-COME_BACK_S = 1
+RETRY_AFTER_S = 1
 
 router = APIRouter(tags=["open inference protocol"])
 
@@ -48,26 +57,28 @@ Version = Annotated[str, Path(description="the active version: another one is re
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A request as it came."""
+class RawRequest:
+    """A request to infer as it was sent."""
 
     body: bytes
     header_length: str | None
+    """The header `Inference-Header-Content-Length`."""
     encoding: str
+    """The header `Content-Encoding`; "" if it was not sent."""
 
 
-async def _sent(
+async def _raw_request(
     request: Request,
     header_length: Annotated[
         str | None,
         Header(alias=HEADER_LENGTH, description="bytes of JSON before the raw tensors of the binary extension"),
     ] = None,
     content_encoding: Annotated[str, Header(alias="Content-Encoding", description="gzip or deflate")] = "",
-) -> Sent:
-    return Sent(await request.body(), header_length, content_encoding)
+) -> RawRequest:
+    return RawRequest(await request.body(), header_length, content_encoding)
 
 
-SentOf = Annotated[Sent, Depends(_sent)]
+RawRequestDep = Annotated[RawRequest, Depends(_raw_request)]
 
 
 @router.get("/v2", summary="Describe the server", responses=documents.SERVER)
@@ -85,8 +96,8 @@ async def live() -> ServerLive:
 @router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=documents.READY)
 async def ready(services: ServicesDep, response: Response) -> ServerReady:
     """200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
-    found = await health.ready(services, response)
-    return ServerReady(ready=found.status != "unavailable")
+    readiness = await health.ready(services, response)
+    return ServerReady(ready=readiness.status != "unavailable")
 
 
 @router.get("/v2/models/{model}", summary="Describe a model", responses=documents.METADATA)
@@ -128,13 +139,13 @@ async def version_ready(services: ServicesDep, model: Model, version: Version) -
     responses=documents.INFER,
     openapi_extra=documents.INFER_BODY,
 )
-async def infer(services: ServicesDep, caller: CallerDep, sent: SentOf, model: Model) -> Response:
+async def infer(services: ServicesDep, caller: CallerDep, raw: RawRequestDep, model: Model) -> Response:
     """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
     of the same request harmless: it is the same inspection, and goes on waiting for it.
 
     An answer that takes longer than `GLAD_OIP_WAIT_S` is 504 and names the inspection, which goes on.
     """
-    return await _infer(services, caller, sent, model, None)
+    return await _infer(services, caller, raw, model, None)
 
 
 @router.post(
@@ -145,37 +156,44 @@ async def infer(services: ServicesDep, caller: CallerDep, sent: SentOf, model: M
     openapi_extra=documents.INFER_BODY,
 )
 async def version_infer(
-    services: ServicesDep, caller: CallerDep, sent: SentOf, model: Model, version: Version
+    services: ServicesDep, caller: CallerDep, raw: RawRequestDep, model: Model, version: Version
 ) -> Response:
     """As without the version; refused if the version is not the active one."""
-    return await _infer(services, caller, sent, model, version)
+    return await _infer(services, caller, raw, model, version)
 
 
-async def _infer(services: Services, caller: Caller, sent: Sent, model: str, version: str | None) -> Response:
-    with ExitStack() as held:
+async def _infer(services: Services, caller: Caller, raw: RawRequest, model: str, version: str | None) -> Response:
+    with ExitStack() as budget:
         with rejections_counted(services):
-            asked, order = await asyncio.to_thread(_read, services, sent)
-            held.enter_context(
-                services.held.holding(sum(map(len, order.images)))
-            )  # unpacked: a small body may bring much
+            request, order = await asyncio.to_thread(_read, services, raw)
+            # The body was counted as it was sent; unpacked, a small one may hold much.
+            budget.enter_context(services.held.holding(sum(map(len, order.images))))
             accepted = await _accept_all(services, caller, model, version, order)
-        results = await _finished(services, accepted, order)
-        return await asyncio.to_thread(_answered, services, asked, order, results)
+        results = await _wait_for_verdicts(services, accepted, order)
+        return await asyncio.to_thread(_write_response, services, request, order, results)
 
 
-def _read(services: Services, sent: Sent) -> tuple[InferRequest, Order]:
-    """The request, as it was sent and as it is meant; MalformedInference."""
+def _read(services: Services, raw: RawRequest) -> tuple[InferRequest, InferenceOrder]:
+    """Return the request, and the inspections that it orders.
+
+    Raises:
+        MalformedInference: if the request cannot be read.
+    """
     try:
-        asked = read_request(decompress(sent.body, sent.encoding, services.settings.max_body_bytes), sent.header_length)
-        return asked, read_order(asked, services.settings.max_pixels)
+        request = read_request(decompress(raw.body, raw.encoding, services.settings.max_body_bytes), raw.header_length)
+        return request, read_order(request, services.settings.max_pixels)
     except WireError as error:
         raise MalformedInference(str(error)) from error
 
 
 async def _accept_all(
-    services: Services, caller: Caller, model: str, version: str | None, order: Order
+    services: Services, caller: Caller, model: str, version: str | None, order: InferenceOrder
 ) -> tuple[Accepted, ...]:
-    """Every image, in order, on the way that all images go. The refusal of one names those accepted before it."""
+    """Submit every image, in order.
+
+    Raises:
+        ServiceError: if one is refused; the message names the images that were accepted before it.
+    """
     if version is not None:
         _check_version(model, version, await _active(services, model))
     accepted: list[Accepted] = []
@@ -183,11 +201,11 @@ async def _accept_all(
         try:
             accepted.append(await accept(services, caller, model, Upload(image, order.fields), key))
         except ServiceError as error:
-            raise _of_one(error, order, accepted) from error
+            raise _name_image(error, order, accepted) from error
     return tuple(accepted)
 
 
-def _of_one(error: ServiceError, order: Order, before: Sequence[Accepted]) -> ServiceError:
+def _name_image(error: ServiceError, order: InferenceOrder, before: Sequence[Accepted]) -> ServiceError:
     if len(order.images) == 1:
         return error
     ids = ", ".join(one.submission.inspection_id for one in before) or "none"
@@ -195,26 +213,31 @@ def _of_one(error: ServiceError, order: Order, before: Sequence[Accepted]) -> Se
     return type(error)(detail, errors=error.errors, retry_after_s=error.retry_after_s)
 
 
-async def _finished(services: Services, accepted: Sequence[Accepted], order: Order) -> list[Result]:
-    """All inspections with their verdicts. InspectionUnfinished, or InspectionFailed: each names them."""
+async def _wait_for_verdicts(services: Services, accepted: Sequence[Accepted], order: InferenceOrder) -> list[Result]:
+    """Return the results of all inspections when each has a verdict.
+
+    Raises:
+        InspectionUnfinished: if one has not ended in time, or has expired.
+        InspectionFailed: if one has ended without a verdict.
+    """
     wait_s = services.settings.oip_wait_s
-    if order.patience_s is not None:
-        wait_s = min(wait_s, order.patience_s)
+    if order.timeout_s is not None:
+        wait_s = min(wait_s, order.timeout_s)
     results = await asyncio.gather(*(current_result(services, one, wait_s) for one in accepted))
     if waiting := [result for result in results if not result.state.final]:
         raise InspectionUnfinished(
-            f"{_named(waiting)} after {wait_s:g} s; it goes on: GET /v1/inspections/{waiting[0].id} asks for it, or "
-            "repeat the request with the same id to wait on",
-            retry_after_s=COME_BACK_S,
+            f"{_with_states(waiting)} after {wait_s:g} s; it goes on: GET /v1/inspections/{waiting[0].id} asks for it, "
+            "or repeat the request with the same id to wait on",
+            retry_after_s=RETRY_AFTER_S,
         )
     if expired := [result for result in results if result.state is State.EXPIRED]:
-        raise InspectionUnfinished(f"{_named(expired)}: {_reason(expired[0])}")
+        raise InspectionUnfinished(f"{_with_states(expired)}: {_reason(expired[0])}")
     if failed := [result for result in results if result.state is State.FAILED]:
-        raise InspectionFailed(f"{_named(failed)}: {_reason(failed[0])}")
+        raise InspectionFailed(f"{_with_states(failed)}: {_reason(failed[0])}")
     return results
 
 
-def _named(results: Sequence[Result]) -> str:
+def _with_states(results: Sequence[Result]) -> str:
     return ", ".join(f"inspection {result.id} is {result.state.value}" for result in results)
 
 
@@ -222,14 +245,18 @@ def _reason(result: Result) -> str:
     return f"{result.error.code}: {result.error.detail}" if result.error else "no reason is kept"
 
 
-def _answered(services: Services, asked: InferRequest, order: Order, results: Sequence[Result]) -> Response:
-    found = [Inspected(result, _map(services, result) if MAP in order.outputs else None) for result in results]
+def _write_response(
+    services: Services, request: InferRequest, order: InferenceOrder, results: Sequence[Result]
+) -> Response:
+    inspections = [
+        FinishedInspection(result, _map(services, result) if MAP in order.outputs else None) for result in results
+    ]
     head = {"model_name": results[0].product}
     if results[0].bundle is not None:
         head["model_version"] = results[0].bundle.version
-    if asked.id:
-        head["id"] = asked.id
-    answer = write_answer(head, write_outputs(order, found), asked)
+    if request.id:
+        head["id"] = request.id
+    answer = write_answer(head, write_outputs(order, inspections), request)
     if answer.header_length is None:
         return Response(answer.body, media_type="application/json")
     headers = {HEADER_LENGTH: str(answer.header_length)}
@@ -245,7 +272,12 @@ def _map(services: Services, result: Result) -> NDArray[np.float32]:
 
 
 async def _active(services: Services, model: str) -> str:
-    """The active version; UnknownProduct, or ProductUnusable."""
+    """Return the active version of a product.
+
+    Raises:
+        UnknownProduct: if there is no such product.
+        ProductUnusable: if it has no usable bundle.
+    """
     pinned = await asyncio.to_thread(pin, services.store, model)
     return pinned.bundle.version
 

@@ -1,9 +1,9 @@
-"""The protocol's bytes: a request's JSON and what lies behind it, an answer's tensors.
+"""Reading requests and writing answers of the Open Inference Protocol: JSON, and raw tensors behind it.
 
 Tensors are JSON lists, or raw bytes behind the JSON (extension `binary_tensor_data`): the header
-`Inference-Header-Content-Length` says where the JSON ends; a tensor's `binary_data_size`, how many bytes are its own.
-In raw form BYTES elements each have their length before them (4 bytes, little-endian), and numbers are little-endian.
-In JSON, BYTES elements are strings; bytes that are no text travel as base64.
+`Inference-Header-Content-Length` says where the JSON ends, and a tensor's `binary_data_size` how many bytes it has. In
+raw form each BYTES element follows its length (4 bytes, little-endian), and numbers are little-endian. In JSON, BYTES
+elements are strings; bytes that are not text are base64.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from service.errors import field_problems
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8 << 20
-"""Of a request's JSON: parsed, it takes many times its size."""
+"""Limit of a request's JSON: once parsed, it takes many times its size."""
 MAX_ID_LENGTH = 256
 MAX_SIDE = 2**31 - 1
-"""Of a tensor. JSON's whole numbers have no end; what is computed and told of a shape needs one."""
+"""Limit of a tensor's side: integers of JSON have none, but products of sides and messages need one."""
 
 Datatype = Literal["BYTES", "UINT8", "INT32", "FP32", "FP64"]
 Parameters = dict[str, Any]
-Counted = TypeVar("Counted", bound=Sequence[Any])
+Elements = TypeVar("Elements", bound=Sequence[Any])
 _NUMPY: dict[Datatype, str] = {"UINT8": "<u1", "INT32": "<i4", "FP32": "<f4", "FP64": "<f8"}
 
 
 class WireError(ValueError):
-    """A request that the protocol does not allow, or that says too much."""
+    """A request that the protocol does not allow, or that exceeds a limit."""
 
 
 class TensorHead(Message):
-    """A request's tensor, as its JSON describes it."""
+    """An input tensor as the JSON of a request describes it."""
 
     name: str = Field(max_length=100)
     datatype: str = Field(max_length=20)
@@ -52,7 +52,7 @@ class TensorHead(Message):
     data: list[Any] | None = None
 
 
-class WantedOutput(Message):
+class RequestedOutput(Message):
     """An output that a request asks for."""
 
     name: str = Field(max_length=100)
@@ -60,78 +60,87 @@ class WantedOutput(Message):
 
 
 class RequestHead(Message):
-    """A request's JSON."""
+    """The JSON of a request."""
 
     id: str = Field("", max_length=MAX_ID_LENGTH)
     parameters: Parameters = Field(default_factory=dict)
     inputs: list[TensorHead] = Field(min_length=1, max_length=16)
-    outputs: list[WantedOutput] | None = Field(None, max_length=64)
+    outputs: list[RequestedOutput] | None = Field(None, max_length=64)
 
 
 @dataclass(frozen=True)
 class InputTensor:
-    """An input as it came."""
+    """An input tensor as it was sent."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: list[Any] | None
-    """From the JSON; None if the tensor came raw."""
+    """From the JSON; None if the tensor is raw."""
     raw: bytes | None
+    """From behind the JSON; None if the tensor is in the JSON."""
 
     @property
     def size(self) -> int:
-        """Elements that the shape holds."""
+        """The number of elements that the shape holds."""
         return math.prod(self.shape)
 
     def elements(self) -> tuple[bytes, ...]:
-        """A BYTES tensor's elements, flat. WireError if they are not what the shape says."""
-        found = self._from_json() if self.raw is None else tuple(_split(self.raw, self.name))
-        return self._as_many(found)
+        """Return the elements of a BYTES tensor, flat.
+
+        Raises:
+            WireError: if they cannot be read, or are not as many as the shape says.
+        """
+        elements = self._decode_base64() if self.raw is None else tuple(_split_elements(self.raw, self.name))
+        return self._check_count(elements)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """A UINT8 tensor in its shape. WireError if the numbers do not fit it."""
+        """Return a UINT8 tensor in its shape.
+
+        Raises:
+            WireError: if there are not as many numbers as the shape says, or one is not an integer from 0 to 255.
+        """
         if self.raw is not None:
-            self._as_many(self.raw)
+            self._check_count(self.raw)
             return np.frombuffer(self.raw, np.uint8).reshape(self.shape)
-        flat = self._as_many(tuple(_flat(self.data or [])))
+        flat = self._check_count(tuple(_flat(self.data or [])))
         if not all(type(value) is int and 0 <= value <= 255 for value in flat):
             raise WireError(f"input {self.name!r}: UINT8 values are whole numbers from 0 to 255")
         return np.array(flat, np.uint8).reshape(self.shape)
 
-    def _from_json(self) -> tuple[bytes, ...]:
+    def _decode_base64(self) -> tuple[bytes, ...]:
         try:
             return tuple(base64.b64decode(text, validate=True) for text in _flat(self.data or []))
         except (TypeError, ValueError, binascii.Error) as error:
             raise WireError(
-                f"input {self.name!r}: data holds something that is no base64 text: send each file in base64, or raw "
+                f"input {self.name!r}: data holds an element that is not base64 text: send each file in base64, or raw "
                 "with binary_data_size"
             ) from error
 
-    def _as_many(self, found: Counted) -> Counted:
-        if len(found) != self.size:
+    def _check_count(self, elements: Elements) -> Elements:
+        if len(elements) != self.size:
             raise WireError(
-                f"input {self.name!r}: shape {list(self.shape)} holds {self.size} elements; {len(found)} came"
+                f"input {self.name!r}: shape {list(self.shape)} holds {self.size} elements; {len(elements)} came"
             )
-        return found
+        return elements
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A request to infer."""
+    """A request to infer, read."""
 
     id: str
     """"" if it has none."""
     parameters: Parameters
     inputs: tuple[InputTensor, ...]
-    outputs: tuple[WantedOutput, ...] | None
-    """None: those that are given without asking."""
+    outputs: tuple[RequestedOutput, ...] | None
+    """None: the default ones."""
 
     def is_raw(self, name: str) -> bool:
-        """The output is wanted behind the JSON."""
+        """Return whether the request asks for this output in raw form."""
         default = self.parameters.get("binary_data_output", False)
-        own = (output.parameters.get("binary_data", default) for output in self.outputs or () if output.name == name)
-        return bool(next(own, default))
+        stated = (output.parameters.get("binary_data", default) for output in self.outputs or () if output.name == name)
+        return bool(next(stated, default))
 
 
 @dataclass(frozen=True)
@@ -142,51 +151,68 @@ class OutputTensor:
     datatype: Datatype
     shape: tuple[int, ...]
     values: Sequence[str] | NDArray[Any]
-    """Flat: text of BYTES, else numbers."""
+    """Flat: strings for BYTES, else numbers."""
 
     def to_raw(self) -> bytes:
-        """The bytes of the binary extension."""
+        """Return the values as the bytes of the binary extension."""
         if self.datatype == "BYTES":
             encoded = [str(value).encode() for value in self.values]
             return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
         return np.asarray(self.values, _NUMPY[self.datatype]).tobytes()
 
     def to_list(self) -> list[Any]:
-        """The values as JSON has them."""
+        """Return the values as a list for JSON."""
         values = self.values if self.datatype == "BYTES" else np.asarray(self.values, _NUMPY[self.datatype]).tolist()
         return list(values)
 
 
 @dataclass(frozen=True)
-class WireAnswer:
+class EncodedAnswer:
     """The body of an answer."""
 
     body: bytes
     header_length: int | None
-    """Bytes of JSON before raw tensors; None: it is all JSON."""
+    """Bytes of JSON before raw tensors; None if there are none."""
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """A body that came as gzip or deflate; WireError for another encoding, broken data, or more than `max_bytes`."""
+    """Return the body that was sent as gzip or deflate, or as it is.
+
+    Args:
+        body: as it was sent.
+        encoding: the request's `Content-Encoding`; "" if it has none.
+        max_bytes: limit of the unpacked body.
+
+    Raises:
+        WireError: if the encoding is another one, the data is broken, or the limit is exceeded.
+    """
     kind = encoding.strip().lower()
     if kind in {"", "identity"}:
         return body
     if kind not in {"gzip", "x-gzip", "deflate"}:
         raise WireError(f"Content-Encoding is {encoding[:50]!r}: send gzip, deflate, or the body as it is")
-    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: zlib or gzip, as its head says
+    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: detects zlib or gzip by the header
     try:
-        found = reader.decompress(body, max_bytes + 1)
+        unpacked = reader.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise WireError(f"the body is not {encoding}: {error}") from error
-    if len(found) > max_bytes:
+    if len(unpacked) > max_bytes:
         raise WireError(f"the body has more than {max_bytes} bytes when it is unpacked: send less")
     if not reader.eof:
         raise WireError(f"the body ends before its {encoding} data does: send it again")
-    return found
+    return unpacked
 
 
 def read_request(body: bytes, header_length: str | None) -> InferRequest:
-    """The request; `header_length`: what `Inference-Header-Content-Length` says. WireError."""
+    """Return the request in a body.
+
+    Args:
+        body: JSON, and raw tensors behind it.
+        header_length: the header `Inference-Header-Content-Length`; None if it was not sent: all is JSON.
+
+    Raises:
+        WireError: if the protocol does not allow the request.
+    """
     length = _checked_length(body, header_length)
     try:
         head = RequestHead.model_validate_json(body[:length])
@@ -201,19 +227,25 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     )
 
 
-def write_answer(head: dict[str, Any], outputs: Iterable[OutputTensor], request: InferRequest) -> WireAnswer:
-    """The answer, each output in the form that the request asks for. `head`: all but the outputs."""
-    shown: list[dict[str, Any]] = []
-    behind: list[bytes] = []
+def write_answer(head: dict[str, Any], outputs: Iterable[OutputTensor], request: InferRequest) -> EncodedAnswer:
+    """Return the encoded answer, with each output in the form that the request asks for.
+
+    Args:
+        head: the fields of the JSON beside `outputs`.
+        outputs: in order.
+        request: which is answered.
+    """
+    described: list[dict[str, Any]] = []
+    raw: list[bytes] = []
     for output in outputs:
-        described = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+        tensor = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
         if request.is_raw(output.name):
-            behind.append(output.to_raw())
-            shown.append(described | {"parameters": {"binary_data_size": len(behind[-1])}})
+            raw.append(output.to_raw())
+            described.append(tensor | {"parameters": {"binary_data_size": len(raw[-1])}})
         else:
-            shown.append(described | {"data": output.to_list()})
-    text = json.dumps(head | {"outputs": shown}, ensure_ascii=False, allow_nan=False).encode()
-    return WireAnswer(b"".join((text, *behind)), len(text) if behind else None)
+            described.append(tensor | {"data": output.to_list()})
+    text = json.dumps(head | {"outputs": described}, ensure_ascii=False, allow_nan=False).encode()
+    return EncodedAnswer(b"".join((text, *raw)), len(text) if raw else None)
 
 
 def _checked_length(body: bytes, header_length: str | None) -> int:
@@ -234,17 +266,17 @@ def _inputs(heads: list[TensorHead], behind: bytes) -> Iterator[InputTensor]:
     for head in heads:
         size = head.parameters.get("binary_data_size")
         if (size is None) == (head.data is None):
-            raise WireError(f"input {head.name!r} has data or binary_data_size: one of the two, not both")
+            raise WireError(f"input {head.name!r} has data or binary_data_size: exactly one of the two")
         if any(side < 0 for side in head.shape):
             raise WireError(f"input {head.name!r} has shape {head.shape}: no side is negative")
-        raw = None if size is None else _take(behind, start, size, head.name)
+        raw = None if size is None else _slice_raw(behind, start, size, head.name)
         start += 0 if raw is None else len(raw)
         yield InputTensor(head.name, head.datatype, tuple(head.shape), head.data, raw)
     if start != len(behind):
         raise WireError(f"{len(behind)} bytes lie behind the JSON; the inputs' binary_data_size name {start}")
 
 
-def _take(behind: bytes, start: int, size: object, name: str) -> bytes:
+def _slice_raw(behind: bytes, start: int, size: object, name: str) -> bytes:
     if type(size) is not int or size < 0:
         raise WireError(f"input {name!r}: binary_data_size is {str(size)[:50]!r}: send the number of its bytes")
     if start + size > len(behind):
@@ -255,7 +287,7 @@ def _take(behind: bytes, start: int, size: object, name: str) -> bytes:
     return behind[start : start + size]
 
 
-def _split(raw: bytes, name: str) -> Iterator[bytes]:
+def _split_elements(raw: bytes, name: str) -> Iterator[bytes]:
     start = 0
     while start < len(raw):
         end = start + 4
@@ -268,7 +300,7 @@ def _split(raw: bytes, name: str) -> Iterator[bytes]:
 
 
 def _flat(values: list[Any]) -> Iterator[Any]:
-    """Row-major, whether the lists are nested or not. The parser has bounded their depth."""
+    """Yield the values in row-major order, nested or not. The JSON parser has bounded the depth."""
     for value in values:
         if isinstance(value, list):
             yield from _flat(value)

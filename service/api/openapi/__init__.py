@@ -1,1 +1,1 @@
-"""What the OpenAPI document says beyond types: bodies, examples, every answer."""
+"""The OpenAPI document, and the page that shows it."""

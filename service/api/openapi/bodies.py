@@ -1,4 +1,4 @@
-"""Requests in the OpenAPI document: images, with fields as query parameters or in a form."""
+"""Request bodies of the OpenAPI document: images, with fields as query parameters or in a form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BINARY = {"type": "string", "format": "binary"}
 
 
 def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
-    """The request of a submission: the fields as query parameters of a raw body, or within a form."""
+    """Return the request of a submission: the fields are query parameters of a raw body, or parts of a form."""
     properties = fields.model_json_schema()["properties"]
     parameters = [
         {
@@ -19,7 +19,7 @@ def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
             "in": "query",
             "required": False,
             "description": schema.get("description", ""),
-            "schema": _plain(name, schema),
+            "schema": _text_schema(name, schema),
         }
         for name, schema in properties.items()
     ]
@@ -28,7 +28,7 @@ def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
         "required": ["image"],
         "additionalProperties": False,
         "properties": {"image": BINARY | {"description": "the image file"}}
-        | {name: _plain(name, schema) for name, schema in properties.items()},
+        | {name: _text_schema(name, schema) for name, schema in properties.items()},
     }
     content = {kind: {"schema": BINARY} for kind in IMAGE_TYPES} | {"multipart/form-data": {"schema": form}}
     return {
@@ -43,7 +43,7 @@ def submit_body(fields: type[BaseModel]) -> dict[str, Any]:
 
 
 def batch_body(fields: type[BaseModel]) -> dict[str, Any]:
-    """The request of a batch: a form with several images, fields for all, and `items`."""
+    """Return the request of a batch: a form with several images, fields for all of them, and `items`."""
     properties = fields.model_json_schema()["properties"]
     items = {
         "type": "string",
@@ -56,13 +56,13 @@ def batch_body(fields: type[BaseModel]) -> dict[str, Any]:
         "required": ["image"],
         "additionalProperties": False,
         "properties": {"image": {"type": "array", "items": BINARY, "minItems": 1, "maxItems": 32}, "items": items}
-        | {name: _plain(name, schema) for name, schema in properties.items()},
+        | {name: _text_schema(name, schema) for name, schema in properties.items()},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """A field as it stands in a URL or form: text, without null."""
+def _text_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a field in a URL or form: text, without null."""
     if name == "metadata":
         return {
             "type": "string",

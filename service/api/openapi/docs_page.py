@@ -1,7 +1,6 @@
-"""The page at /docs: the OpenAPI document, to read and to try.
+"""The page at /docs, which shows the OpenAPI document and makes calls.
 
-Script, style and icon are files of the package fastapi-offline, which carries Swagger UI: a plant without internet sees
-the page too.
+Script, style and icon come from the package fastapi-offline, which holds Swagger UI: the page works without internet.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from starlette.responses import HTMLResponse, Response
 SCRIPT, STYLE, ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
 MEDIA_TYPES = {SCRIPT: "text/javascript", STYLE: "text/css", ICON: "image/png"}
 FILES = frozenset(f"/docs/{name}" for name in MEDIA_TYPES)
-"""Paths of what the page loads."""
+"""The paths that the page loads."""
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Swagger UI, under a policy that lets only this page's own scripts run."""
+    """Return Swagger UI, with a Content-Security-Policy that runs only the page's own scripts."""
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="GLAD inspection service",
@@ -34,21 +33,25 @@ async def docs() -> HTMLResponse:
         swagger_css_url=f"/docs/{STYLE}",
         swagger_favicon_url=f"/docs/{ICON}",
     )
-    page.headers["Content-Security-Policy"] = policy_of(bytes(page.body).decode())
+    page.headers["Content-Security-Policy"] = content_security_policy(bytes(page.body).decode())
     return page
 
 
 @router.get("/docs/{name}")
-def part(name: Annotated[str, Path()]) -> Response:
-    """A file of the page."""
+def page_file(name: Annotated[str, Path()]) -> Response:
+    """Return a file that the page loads."""
     if name not in MEDIA_TYPES:
         raise HTTPException(404)
     content = files("fastapi_offline").joinpath("static", name).read_bytes()
     return Response(content, media_type=MEDIA_TYPES[name], headers={"Cache-Control": "private, max-age=3600"})
 
 
-def policy_of(page: str) -> str:
-    """This service's files, and the page's own inline scripts by their hashes."""
+def content_security_policy(page: str) -> str:
+    """Return a policy that allows this service's files, and the inline scripts of this page by their hashes.
+
+    Args:
+        page: the HTML of the page.
+    """
     inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in inline

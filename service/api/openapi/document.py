@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
@@ -108,7 +109,7 @@ def _complete_components(components: dict[str, Any]) -> None:
     _, errors = models_json_schema(
         [(Problem, "serialization"), (InferenceError, "serialization")], ref_template="#/components/schemas/{model}"
     )
-    schemas = components["schemas"] | errors["$defs"]
+    schemas = components["schemas"] | jsonable_encoder(errors["$defs"], exclude_none=True)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["schemas"] = dict(sorted(schemas.items()))

@@ -4,46 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.contract import Result
+
 ID = "019abc12-3456-7def-8123-456789abcdef"
 OLD_ID = "019abc12-0000-7def-8123-456789abcdef"
 
 THRESHOLDS: dict[str, Any] = {"review": 0.31, "fail": 0.36, "pixel": 0.42}
 
-QUEUED: dict[str, Any] = {
-    "serial": "SN-000123",
-    "lot": "L-42",
-    "view": "top",
-    "station": "line-3",
-    "captured_at": "2026-11-23T08:15:30.120Z",
-    "metadata": {"shift": 2},
-    "id": ID,
-    "state": "queued",
-    "product": "bracket",
-    "bundle": {"version": "1", "hash": "5f" * 32},
-    "priority": "normal",
-    "deadline_ms": None,
-    "quality": None,
-    "score": None,
-    "calibrated_score": None,
-    "thresholds": THRESHOLDS,
-    "verdict": None,
-    "regions": [],
-    "denoising_step": None,
-    "unet_evaluations": None,
-    "seed": None,
-    "timings_ms": None,
-    "artifacts": {"image": f"/v1/inspections/{ID}/image"},
-    "image_sha256": "9c" * 32,
-    "width": 512,
-    "height": 512,
-    "accepted_at": "2026-11-23T08:15:30.412Z",
-    "started_at": None,
-    "finished_at": None,
-    "attempts": 0,
-    "replay_of": None,
-    "error": None,
-    "reviews": [],
-}
+QUEUED: dict[str, Any] = Result.model_validate(
+    {
+        "serial": "SN-000123",
+        "lot": "L-42",
+        "view": "top",
+        "station": "line-3",
+        "captured_at": "2026-11-23T08:15:30.120Z",
+        "metadata": {"shift": 2},
+        "id": ID,
+        "state": "queued",
+        "product": "bracket",
+        "bundle": {"version": "1", "hash": "5f" * 32},
+        "thresholds": THRESHOLDS,
+        "artifacts": {"image": f"/v1/inspections/{ID}/image"},
+        "image_sha256": "9c" * 32,
+        "width": 512,
+        "height": 512,
+        "accepted_at": "2026-11-23T08:15:30.412Z",
+    }
+).model_dump(mode="json")
 DONE: dict[str, Any] = QUEUED | {
     "state": "done",
     "quality": {"passed": True, "reasons": []},
@@ -63,7 +50,6 @@ DONE: dict[str, Any] = QUEUED | {
     "finished_at": "2026-11-23T08:15:31.432Z",
     "attempts": 1,
 }
-
 UNFIT: dict[str, Any] = DONE | {
     "quality": {
         "passed": False,

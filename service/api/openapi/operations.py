@@ -7,148 +7,122 @@ from __future__ import annotations
 
 import json
 
+from service import errors
+from service.api.openapi import examples
 from service.api.openapi.bodies import BINARY, IMAGE_TYPES
-from service.api.openapi.examples import (
-    ACTIVATION,
-    CHECKS,
-    DONE,
-    EVENT,
-    GATE,
-    ID,
-    OLD_ID,
-    PART,
-    PRODUCT,
-    QUEUED,
-    REDIS_AWAY,
-    REVIEW,
-    STATION,
-    STATION_CHANGES,
-    THRESHOLD_CHANGE,
-    UNFIT,
-)
+from service.api.openapi.examples import ID, OLD_ID
 from service.api.openapi.responses import (
     APPLIED,
     ETAG,
     LOCATION,
     RETRY_AFTER,
     Responses,
-    example_problem,
     inspection_response,
     json_response,
     responses_for,
 )
-from service.errors import (
-    BacklogFull,
-    BodyTooLarge,
-    DeadlineUnreachable,
-    EmptyImage,
-    InvalidFields,
-    KeyReused,
-    MalformedForm,
-    NotReplayable,
-    NotReviewable,
-    PreconditionFailed,
-    ProductUnusable,
-    QueueUnavailable,
-    ServiceError,
-    StateChanged,
-    StorageUnavailable,
-    TooManyPixels,
-    TooManyStreams,
-    UndecodableImage,
-    UnknownArtifact,
-    UnknownFormat,
-    UnknownInspection,
-    UnknownPart,
-    UnknownProduct,
-    UnknownStation,
-    UnknownVersion,
-    VersionUnusable,
-    WaitTooLong,
-)
+from service.errors import ServiceError
 
 SUBMIT_PATH = "/v1/products/bracket/inspections"
 IMAGE_ERRORS: tuple[type[ServiceError], ...] = (
-    EmptyImage,
-    UndecodableImage,
-    KeyReused,
-    BodyTooLarge,
-    UnknownFormat,
-    InvalidFields,
-    TooManyPixels,
+    errors.EmptyImage,
+    errors.UndecodableImage,
+    errors.KeyReused,
+    errors.BodyTooLarge,
+    errors.UnknownFormat,
+    errors.InvalidFields,
+    errors.TooManyPixels,
 )
-PRODUCT_ERRORS: tuple[type[ServiceError], ...] = (UnknownProduct, ProductUnusable)
-CAPACITY_ERRORS: tuple[type[ServiceError], ...] = (BacklogFull, WaitTooLong, DeadlineUnreachable)
-OUTAGES: tuple[type[ServiceError], ...] = (QueueUnavailable, StorageUnavailable)
-SUBMIT_ERRORS = (*IMAGE_ERRORS, MalformedForm, *PRODUCT_ERRORS, *CAPACITY_ERRORS, *OUTAGES)
+PRODUCT_ERRORS: tuple[type[ServiceError], ...] = (errors.UnknownProduct, errors.ProductUnusable)
+CAPACITY_ERRORS: tuple[type[ServiceError], ...] = (errors.BacklogFull, errors.WaitTooLong, errors.DeadlineUnreachable)
+OUTAGES: tuple[type[ServiceError], ...] = (errors.QueueUnavailable, errors.StorageUnavailable)
+SUBMIT_ERRORS = (*IMAGE_ERRORS, errors.MalformedForm, *PRODUCT_ERRORS, *CAPACITY_ERRORS, *OUTAGES)
 CHANGE_ERRORS: tuple[type[ServiceError], ...] = (
     *PRODUCT_ERRORS,
-    VersionUnusable,
-    StateChanged,
-    PreconditionFailed,
-    InvalidFields,
-    StorageUnavailable,
+    errors.VersionUnusable,
+    errors.StateChanged,
+    errors.PreconditionFailed,
+    errors.InvalidFields,
+    errors.StorageUnavailable,
 )
 """Of a call that changes a product."""
 
 _ACCEPTED: Responses = {
-    200: inspection_response("Ended already, or within the time asked for", DONE, LOCATION | APPLIED, unfit=UNFIT),
-    202: inspection_response("Accepted: it waits or runs", QUEUED, LOCATION | RETRY_AFTER | APPLIED),
+    200: inspection_response(
+        "Ended already, or within the time asked for", examples.DONE, LOCATION | APPLIED, unfit=examples.UNFIT
+    ),
+    202: inspection_response("Accepted: it waits or runs", examples.QUEUED, LOCATION | RETRY_AFTER | APPLIED),
 }
 SUBMIT_RESPONSES: Responses = _ACCEPTED | responses_for(SUBMIT_PATH, *SUBMIT_ERRORS)
 STATION_SUBMIT_RESPONSES: Responses = _ACCEPTED | responses_for(
-    "/v1/stations/line-4/inspections", *SUBMIT_ERRORS, UnknownStation
+    "/v1/stations/line-4/inspections", *SUBMIT_ERRORS, errors.UnknownStation
 )
 BATCH_RESPONSES: Responses = {
     202: json_response(
         {
             "items": [
-                {"index": 0, "status": 202, "inspection": QUEUED, "problem": None},
+                {"index": 0, "status": 202, "inspection": examples.QUEUED, "problem": None},
                 {
                     "index": 1,
                     "status": 400,
                     "inspection": None,
-                    "problem": example_problem(EmptyImage, f"{SUBMIT_PATH}:batch").model_dump(),
+                    "problem": errors.EmptyImage.example_problem(f"{SUBMIT_PATH}:batch").model_dump(),
                 },
             ]
         },
         description="The outcome of each image",
     ),
-    **responses_for(f"{SUBMIT_PATH}:batch", MalformedForm, *PRODUCT_ERRORS, BodyTooLarge, InvalidFields),
+    **responses_for(
+        f"{SUBMIT_PATH}:batch", errors.MalformedForm, *PRODUCT_ERRORS, errors.BodyTooLarge, errors.InvalidFields
+    ),
 }
 INSPECTION_RESPONSES: Responses = {
-    200: inspection_response("The inspection in its present state", DONE, {}, unfit=UNFIT),
-    **responses_for(f"/v1/inspections/{ID}", UnknownInspection, QueueUnavailable),
+    200: inspection_response("The inspection in its present state", examples.DONE, {}, unfit=examples.UNFIT),
+    **responses_for(f"/v1/inspections/{ID}", errors.UnknownInspection, errors.QueueUnavailable),
 }
 ARTIFACT_RESPONSES: Responses = {
     200: {
         "description": "The picture, or the map",
         "content": {kind: {"schema": BINARY} for kind in IMAGE_TYPES},
     },
-    **responses_for(f"/v1/inspections/{ID}/heatmap.png", UnknownInspection, UnknownArtifact, *OUTAGES),
+    **responses_for(f"/v1/inspections/{ID}/heatmap.png", errors.UnknownInspection, errors.UnknownArtifact, *OUTAGES),
 }
 REPLAY_RESPONSES: Responses = {
-    200: inspection_response("Replayed before, and ended", DONE | {"replay_of": OLD_ID}, LOCATION),
+    200: inspection_response("Replayed before, and ended", examples.DONE | {"replay_of": OLD_ID}, LOCATION),
     202: inspection_response(
-        "The new inspection: it waits or runs", QUEUED | {"replay_of": OLD_ID}, LOCATION | RETRY_AFTER
+        "The new inspection: it waits or runs", examples.QUEUED | {"replay_of": OLD_ID}, LOCATION | RETRY_AFTER
     ),
     **responses_for(
-        f"/v1/inspections/{OLD_ID}/replay", UnknownInspection, NotReplayable, BacklogFull, WaitTooLong, *OUTAGES
+        f"/v1/inspections/{OLD_ID}/replay",
+        errors.UnknownInspection,
+        errors.NotReplayable,
+        errors.BacklogFull,
+        errors.WaitTooLong,
+        *OUTAGES,
     ),
 }
 REVIEW_RESPONSES: Responses = {
-    200: inspection_response("The inspection, with all its reviews", DONE | {"reviews": [REVIEW]}, {}),
-    **responses_for(f"/v1/inspections/{ID}/review", UnknownInspection, NotReviewable, InvalidFields, QueueUnavailable),
+    200: inspection_response(
+        "The inspection, with all its reviews", examples.DONE | {"reviews": [examples.REVIEW]}, {}
+    ),
+    **responses_for(
+        f"/v1/inspections/{ID}/review",
+        errors.UnknownInspection,
+        errors.NotReviewable,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
 }
 HISTORY_RESPONSES: Responses = {
     200: json_response(
-        {"inspections": [DONE, UNFIT], "next": "aDE6MTgwNjU1MjU4NjAwMDAwMA", "more": False}, description="One page"
+        {"inspections": [examples.DONE, examples.UNFIT], "next": "aDE6MTgwNjU1MjU4NjAwMDAwMA", "more": False},
+        description="One page",
     ),
-    **responses_for("/v1/inspections", InvalidFields, QueueUnavailable),
+    **responses_for("/v1/inspections", errors.InvalidFields, errors.QueueUnavailable),
 }
 PART_RESPONSES: Responses = {
-    200: json_response(PART, description="The part, with the verdict of each of its views"),
-    **responses_for("/v1/parts/SN-000123", UnknownPart, InvalidFields, QueueUnavailable),
+    200: json_response(examples.PART, description="The part, with the verdict of each of its views"),
+    **responses_for("/v1/parts/SN-000123", errors.UnknownPart, errors.InvalidFields, errors.QueueUnavailable),
 }
 EVENTS_RESPONSES: Responses = {
     200: {
@@ -156,50 +130,50 @@ EVENTS_RESPONSES: Responses = {
         "content": {
             "text/event-stream": {
                 "schema": {"type": "string"},
-                "example": f"id: 1795421731432-0\nevent: inspection.done\ndata: {json.dumps(EVENT)}\n\n",
+                "example": f"id: 1795421731432-0\nevent: inspection.done\ndata: {json.dumps(examples.EVENT)}\n\n",
             }
         },
     },
-    **responses_for("/v1/events", InvalidFields, TooManyStreams, QueueUnavailable),
+    **responses_for("/v1/events", errors.InvalidFields, errors.TooManyStreams, errors.QueueUnavailable),
 }
-PRODUCTS_RESPONSES: Responses = {200: json_response({"products": [PRODUCT]})}
+PRODUCTS_RESPONSES: Responses = {200: json_response({"products": [examples.PRODUCT]})}
 PRODUCT_RESPONSES: Responses = {
-    200: json_response(PRODUCT, headers=ETAG),
+    200: json_response(examples.PRODUCT, headers=ETAG),
     **responses_for("/v1/products/bracket", *PRODUCT_ERRORS),
 }
 ACTIVE_RESPONSES: Responses = {
-    200: json_response(ACTIVATION, headers=ETAG),
-    **responses_for("/v1/products/bracket/active", UnknownVersion, *CHANGE_ERRORS),
+    200: json_response(examples.ACTIVATION, headers=ETAG),
+    **responses_for("/v1/products/bracket/active", errors.UnknownVersion, *CHANGE_ERRORS),
 }
 GATE_RESPONSES: Responses = {
-    200: json_response(GATE, headers=ETAG),
+    200: json_response(examples.GATE, headers=ETAG),
     **responses_for("/v1/products/bracket/gate", *CHANGE_ERRORS),
 }
 THRESHOLDS_RESPONSES: Responses = {
-    200: json_response(THRESHOLD_CHANGE, headers=ETAG),
-    **responses_for("/v1/products/bracket/thresholds", UnknownVersion, QueueUnavailable, *CHANGE_ERRORS),
+    200: json_response(examples.THRESHOLD_CHANGE, headers=ETAG),
+    **responses_for("/v1/products/bracket/thresholds", errors.UnknownVersion, errors.QueueUnavailable, *CHANGE_ERRORS),
 }
 STATIONS_RESPONSES: Responses = {
-    200: json_response({"stations": [STATION]}),
-    **responses_for("/v1/stations", QueueUnavailable),
+    200: json_response({"stations": [examples.STATION]}),
+    **responses_for("/v1/stations", errors.QueueUnavailable),
 }
 STATION_RESPONSES: Responses = {
-    200: json_response(STATION | STATION_CHANGES),
-    **responses_for("/v1/stations/line-3", UnknownStation, InvalidFields, QueueUnavailable),
+    200: json_response(examples.STATION | examples.STATION_CHANGES),
+    **responses_for("/v1/stations/line-3", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable),
 }
 STATION_PUT_RESPONSES: Responses = {
-    200: json_response(STATION),
-    **responses_for("/v1/stations/line-3", *PRODUCT_ERRORS, InvalidFields, QueueUnavailable),
+    200: json_response(examples.STATION),
+    **responses_for("/v1/stations/line-3", *PRODUCT_ERRORS, errors.InvalidFields, errors.QueueUnavailable),
 }
 STATION_DELETE_RESPONSES: Responses = {
     204: {"description": "Removed"},
-    **responses_for("/v1/stations/line-3", UnknownStation, InvalidFields, QueueUnavailable),
+    **responses_for("/v1/stations/line-3", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable),
 }
 LIVE_RESPONSES: Responses = {200: json_response({"status": "alive"})}
 READY_RESPONSES: Responses = {
-    200: json_response({"status": "ready", "checks": CHECKS}),
+    200: json_response({"status": "ready", "checks": examples.CHECKS}),
     503: json_response(
-        {"status": "unavailable", "checks": CHECKS | {"redis": REDIS_AWAY}},
+        {"status": "unavailable", "checks": examples.CHECKS | {"redis": examples.REDIS_AWAY}},
         schema="Readiness",
         description="An image posted now would be refused",
         headers=RETRY_AFTER,

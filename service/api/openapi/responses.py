@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service.contract import Result
-from service.errors import TYPE_PREFIX, Problem, ServiceError, error_body
+from service.errors import ServiceError, error_body
 
 Responses = dict[int | str, dict[str, Any]]
 """Status -> response, as FastAPI's `responses=` takes it."""
@@ -15,14 +15,7 @@ RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"typ
 LOCATION = {"Location": {"description": "the inspection", "schema": {"type": "string"}}}
 ETAG = {"ETag": {"description": "the product's revision, in quotes", "schema": {"type": "string"}}}
 APPLIED = {"Preference-Applied": {"description": "`wait=N`, if asked for", "schema": {"type": "string"}}}
-_CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
-_ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
-    HTTPStatus.UNAUTHORIZED: _CHALLENGE,
-    HTTPStatus.FORBIDDEN: _CHALLENGE,
-    HTTPStatus.TOO_MANY_REQUESTS: RETRY_AFTER,
-    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_AFTER,
-    HTTPStatus.GATEWAY_TIMEOUT: RETRY_AFTER,
-}
+CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
 
 
 def responses_for(instance: str, *errors: type[ServiceError]) -> Responses:
@@ -43,22 +36,13 @@ def add_error(responses: dict[Any, dict[str, Any]], error: type[ServiceError], i
     response = responses.setdefault(str(int(error.status)), {"description": error.title, "content": {}})
     if error.title not in response["description"]:
         response["description"] += f", or: {error.title}"
-    if headers := _ERROR_HEADERS.get(error.status):
-        response["headers"] = response.get("headers", {}) | headers
-    media_type, body = error_body(example_problem(error, instance))
+    if error.example_retry_after_s is not None:
+        response["headers"] = response.get("headers", {}) | RETRY_AFTER
+    if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        response["headers"] = response.get("headers", {}) | CHALLENGE
+    media_type, body = error_body(error.example_problem(instance))
     content = response["content"].setdefault(media_type, {"schema": _reference(type(body).__name__), "examples": {}})
     content["examples"][error.slug] = {"summary": error.title, "value": body.model_dump(exclude_none=True)}
-
-
-def example_problem(error: type[ServiceError], instance: str) -> Problem:
-    """Return the body of an answer with this error, as an example."""
-    return Problem(
-        type=TYPE_PREFIX + error.slug,
-        title=error.title,
-        status=error.status,
-        detail=error.example,
-        instance=instance,
-    )
 
 
 def json_response(example: dict[str, Any], *, schema: str | None = None, **others: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from glad.quality_gate.limits import Check, Unfit
-from service.api.oip.tensors import Inspected, Order, write_outputs
+from service.api.oip.tensors import FinishedInspection, InferenceOrder, write_outputs
 from service.contract import Event, Job, Quality, Result, Timings, Verdict
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
@@ -185,13 +185,15 @@ def test_the_switch_costs_a_job_a_few_bytes() -> None:
 
 def test_the_protocol_says_that_there_is_no_score() -> None:
     names = ("verdict", "score", "calibrated_score", "denoising_step", "regions", "quality")
-    order = Order(images=(b"",), keys=(None,), fields={}, outputs=names, patience_s=None)
-    found = {one.name: one.to_list() for one in write_outputs(order, [Inspected(stopped(claimed_job()))])}
+    order = InferenceOrder(images=(b"",), keys=(None,), fields={}, outputs=names, timeout_s=None)
+    found = {one.name: one.to_list() for one in write_outputs(order, [FinishedInspection(stopped(claimed_job()))])}
     assert found["verdict"] == ["review"]
     assert found["score"] == found["calibrated_score"] == [-1.0]
     assert found["regions"] == ["[]"]
     assert "too dark: check the lamp" in found["quality"][0]
-    plain = {one.name: one.to_list() for one in write_outputs(order, [Inspected(result_of(claimed_job(), 0.5))])}
+    plain = {
+        one.name: one.to_list() for one in write_outputs(order, [FinishedInspection(result_of(claimed_job(), 0.5))])
+    }
     assert (plain["score"], plain["quality"]) == ([0.5], [""])
 
 
