@@ -1,4 +1,4 @@
-"""The API as a process of its own, on a socket that its parent opened: `python -m service.api.server --fd N`."""
+"""The API as a process on a socket that its parent has opened: `python -m service.api.server --fd N`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from service.host.memory import freeze_startup_objects, return_freed_memory
 from service.settings import Settings
 
 HEAD_TIMEOUT_S = 15.0
+"""Longest wait for a request line and its headers."""
 MAX_HEAD_BYTES = 64 << 10
 
 
 class HeaderTimeoutProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers are not whole in time, or too long to be meant well."""
+    """Closes a connection whose request line and headers are not complete in time, or are too long.
+
+    uvicorn itself waits for them forever, so that a few clients could occupy all connections.
+    """
 
     head_timeout_s = HEAD_TIMEOUT_S
 
@@ -36,67 +40,71 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """From here on the first head is waited for."""
+        """Start the timeout of the first head."""
         super().connection_made(transport)
-        self._expect_head()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
-        """The next head on a kept connection. Between two, uvicorn's own timeout counts."""
+        """Start the timeout of a further head. Between two requests uvicorn's own keep-alive timeout counts."""
         super().on_message_begin()
         if self._head_timer is None:
-            self._expect_head()
+            self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
-        self._head_came()
+        """End the timeout: the head is complete."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser, and counts what a head has brought so far."""
+        """Feed the parser, and close the connection if the head has become too long."""
         super().data_received(data)
         self._head_bytes += len(data)
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._give_up()
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more comes."""
-        self._head_came()
+        """End the timeout: no more data comes."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _expect_head(self) -> None:
+    def _start_timer(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self._close)
 
-    def _head_came(self) -> None:
+    def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _give_up(self) -> None:
-        self._head_came()
+    def _close(self) -> None:
+        self._stop_timer()
         self.transport.close()
 
 
-class Server(uvicorn.Server):
-    """Ends the followed events before it waits for open connections: else they would last until it gives up."""
+class ApiServer(uvicorn.Server):
+    """A uvicorn server that ends the event streams before it drains.
+
+    They last without end, so uvicorn would wait for them until `API_DRAIN_S` is over.
+    """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts the application, and listens."""
+        """Start the application, and listen."""
         await super().startup(sockets)
         freeze_startup_objects()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drains."""
+        """End the event streams, then drain."""
         app = self.config.app
         assert isinstance(app, FastAPI)
         app.state.services.feed.close()
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings) -> Server:
-    """The server of these settings, not yet listening.
+def make_server(settings: Settings) -> ApiServer:
+    """Return the server of these settings, which does not listen yet.
 
-    SystemExit where no restart can help: the Redis belongs to a newer version.
+    Raises:
+        SystemExit: with `EXIT_CONFIG`, if a newer version has written to this Redis: no restart can help.
     """
     from service.api.app import create_app
     from service.queue.schema import SchemaTooNew, refuse_newer
@@ -105,14 +113,14 @@ def make_server(settings: Settings) -> Server:
         if settings.redis_url is not None:
             refuse_newer(settings.redis_url)
     except SchemaTooNew as error:
-        print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - read at the terminal
         raise SystemExit(EXIT_CONFIG) from error
 
-    return Server(server_config(create_app(settings)))
+    return ApiServer(server_config(create_app(settings)))
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
-    """How uvicorn serves: our logs, no server name, no WebSockets, and no patience for a head that does not come."""
+    """Return uvicorn's configuration: our logs, no server name, no WebSockets, a timeout for request heads."""
     return uvicorn.Config(
         app,
         http=HeaderTimeoutProtocol,
@@ -126,25 +134,24 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; then answers what is under way, for at most `API_DRAIN_S`
-    seconds."""
+    """Serve on this socket until SIGINT or SIGTERM; then answer open requests for at most `API_DRAIN_S` seconds."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
     return_freed_memory()
     make_server(settings).run(sockets=[server])
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """uvicorn drains, and then raises the signal once more: what was asked for and done is no failure."""
+def _exit(number: int, frame: FrameType | None) -> None:
+    # uvicorn drains, and then raises the signal once more: a stop that was requested is no failure.
     raise SystemExit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Takes the inherited socket and serves on it."""
+    """Serve on the socket that the parent process has passed on."""
     parser = argparse.ArgumentParser(prog="python -m service.api.server", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="an inherited, listening TCP socket")
-    given = parser.parse_args(arguments)
-    serve_on(socket.socket(fileno=given.fd), Settings())
+    options = parser.parse_args(arguments)
+    serve_on(socket.socket(fileno=options.fd), Settings())
 
 
 if __name__ == "__main__":

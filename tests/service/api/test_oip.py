@@ -331,7 +331,11 @@ def _shaped(*sides: str) -> bytes:
         (_shaped("9" * 9000), {}, "number out of range"),
         (_shaped(*["2147483647"] * 8), {}, "send one RGB image"),
         (_shaped("2147483647", "2147483647", "3"), {}, "has 4611686014132420609 pixels; the limit is"),
-        (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["?"]}]}', {}, "is not base64 text"),
+        (
+            b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["?"]}]}',
+            {},
+            "is not base64 text",
+        ),
         (b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": ["YQ=="]}]}', {}, "1 came"),
         (b'{"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1,1,3], "data": [1,2,256]}]}', {}, "0 to 255"),
         (b"{}", {"Inference-Header-Content-Length": "9"}, "is 9; the body has 2 bytes"),
