@@ -9,15 +9,13 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.types import Scope
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
 from service.api.dependencies import Services
-from service.api.middleware.authentication import AuthenticationMiddleware
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
-from service.api.middleware.browser import SecurityHeadersMiddleware, add_cors
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
+from service.api.middleware.security import AuthenticationMiddleware, SecurityHeadersMiddleware, add_cors
 from service.api.oip import routes as oip
 from service.api.openapi import docs_page
 from service.api.openapi.document import build_document
@@ -38,12 +36,11 @@ from service.api.routes import (
 )
 from service.api.uploads.decoding import Decoder
 from service.api.uploads.memory_budget import Held
-from service.auth.authenticator import Authenticator
+from service.auth.api_keys import KeyCache
+from service.auth.authenticator import Authenticator, AuthPolicy
 from service.auth.caller import authorize
-from service.auth.key_cache import KeyCache
-from service.auth.policy import AuthPolicy
 from service.auth.rate_limit import RateLimiter
-from service.auth.scopes import PUBLIC_PATHS, is_submission
+from service.auth.scopes import PUBLIC_PATHS
 from service.maintenance.sweeper import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
@@ -133,27 +130,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     # Starlette wraps the application in each middleware anew: the last one that is added meets a request first.
-    def count_refusal(slug: str, scope: Scope) -> None:
-        if is_submission(scope["method"], scope["path"]):
-            app.state.services.metrics.count_rejection(slug)
-
-    app.add_middleware(
-        BodyLimitMiddleware,
-        limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s),
-        held=lambda: app.state.services.held,
-        on_refusal=count_refusal,
-    )
-    app.add_middleware(
-        AuthenticationMiddleware,
-        authenticator=lambda: app.state.services.authenticator,
-        public_paths=PUBLIC_PATHS | ({"/metrics"} if settings.metrics_open else set()),
-        on_refusal=count_refusal,
-    )
+    app.add_middleware(BodyLimitMiddleware, limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s))
+    public_paths = PUBLIC_PATHS | ({"/metrics"} if settings.metrics_open else set())
+    app.add_middleware(AuthenticationMiddleware, public_paths=public_paths)
     if settings.cors_origins:
         add_cors(app, settings.cors_origins)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(TracingMiddleware, tracing=lambda: app.state.services.tracing)
-    app.add_middleware(RequestMetricsMiddleware, metrics=lambda: app.state.services.metrics)
+    app.add_middleware(TracingMiddleware)
+    app.add_middleware(RequestMetricsMiddleware)
 
 
 @asynccontextmanager

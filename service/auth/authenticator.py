@@ -1,19 +1,58 @@
-"""Authentication of a request by its headers, and the limit of how often its caller may call."""
+"""Who may call: whether a request needs an API key, whose key it has, and how often its caller may call.
+
+| GLAD_AUTH | meaning |
+|---|---|
+| `auto` | on the loopback address: no key needed until the first is made. Elsewhere: keys, and no start without one |
+| `keys` | every call needs a key; while none is made, every call is refused |
+| `off` | no call needs a key: access is controlled elsewhere, such as by a proxy |
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+import redis
+from redis.exceptions import RedisError
 
+from service.auth.api_keys import KeyCache, KeyRing, KeyStore
 from service.auth.caller import ANONYMOUS, Caller
-from service.auth.key_cache import KeyCache, KeyRing
-from service.auth.policy import AuthPolicy, is_loopback, needs_key
 from service.auth.rate_limit import Rate, RateLimiter, client_address
-from service.errors import ForeignPage, QueueUnavailable, RateExceeded, Unauthorized
+from service.errors import ForeignPage, QueueUnavailable, RateExceeded, StartError, Unauthorized
+from service.settings import Settings
 
+Auth = Literal["auto", "keys", "off"]
 HOW_TO_GET_A_KEY = "make one on the service's machine with `glad key create NAME --scope submit,read`"
+
+
+@dataclass(frozen=True)
+class AuthPolicy:
+    """The settings that decide whether a call is accepted."""
+
+    auth: Auth
+    host: str
+    """The address that the API listens on."""
+    rate: Rate | None
+    """Limit of one key, or of one address where no key is needed; None: no limit."""
+    failures: Rate
+    """Limit of calls without a valid key, from one address."""
+    retry_after_s: int
+    cors_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the policy that the settings describe."""
+        return cls(
+            auth=settings.auth,
+            host=settings.host,
+            rate=Rate(settings.rate_per_s, settings.rate_burst) if settings.rate_per_s else None,
+            failures=Rate(settings.failures_per_minute / 60, settings.failures_per_minute),
+            retry_after_s=settings.retry_after_s,
+            cors_origins=settings.cors_origins,
+        )
 
 
 class Authenticator:
@@ -22,11 +61,11 @@ class Authenticator:
     def __init__(self, policy: AuthPolicy, keys: KeyCache, limiter: RateLimiter) -> None:
         self._policy, self._keys, self._limiter = policy, keys, limiter
 
-    async def authenticate(self, headers: Headers, client: tuple[str, int] | None) -> Caller:
+    async def authenticate(self, headers: Mapping[str, str], client: tuple[str, int] | None) -> Caller:
         """Return the caller of a request, and count the call.
 
         Args:
-            headers: of the request.
+            headers: of the request, found by names in lower case.
             client: host and port of the connection; None for a unix socket.
 
         Raises:
@@ -49,7 +88,7 @@ class Authenticator:
         key = ring.by_id.get(caller.id)
         return key is not None and key.revoked_at is None
 
-    async def _identify(self, headers: Headers, address: str) -> Caller:
+    async def _identify(self, headers: Mapping[str, str], address: str) -> Caller:
         if self._policy.auth == "off":
             return ANONYMOUS
         ring = await self._keys.current_keys()
@@ -85,7 +124,7 @@ class Authenticator:
                 "controls access"
             )
 
-    def _refuse_foreign_page(self, headers: Headers) -> None:
+    def _refuse_foreign_page(self, headers: Mapping[str, str]) -> None:
         # A page of another site, open in a browser on this machine, reaches the loopback address too. Browsers name
         # the page's site in Origin with every request that could change something.
         origin = headers.get("origin")
@@ -107,7 +146,44 @@ class Authenticator:
             )
 
 
-def presented_key(headers: Headers) -> str | None:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def needs_key(auth: Auth, host: str, *, any_key_made: bool) -> bool:
+    """Return whether a call needs a key."""
+    return auth == "keys" or (auth == "auto" and (any_key_made or not is_loopback(host)))
+
+
+def check_may_start(auth: Auth, host: str, client: redis.Redis) -> None:
+    """Check that an address which other machines reach has a key in use, if GLAD_AUTH is `auto`.
+
+    While Redis does not answer, the keys are unknown: the service starts, and refuses calls until it has read them.
+
+    Raises:
+        StartError: if it has none.
+    """
+    if auth != "auto" or is_loopback(host):
+        return
+    try:
+        made = KeyStore(client).list_keys()
+    except RedisError:
+        return
+    if not any(key.revoked_at is None for key in made):
+        raise StartError(
+            f"GLAD_HOST is {host}, which other machines reach, and there is no API key: make one with "
+            "`glad key create NAME --scope submit,read`; or set GLAD_AUTH=keys to start without (every call is refused "
+            "until a key is made), or GLAD_AUTH=off to serve everybody who reaches this address"
+        )
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
     """Return the text of `Authorization: Bearer …`, else of `X-API-Key: …`; None without either."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -123,7 +199,7 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _unauthorized(headers: Headers, ring: KeyRing) -> Unauthorized:
+def _unauthorized(headers: Mapping[str, str], ring: KeyRing) -> Unauthorized:
     if presented_key(headers):
         return Unauthorized("this API key is not in use: it was mistyped, or revoked; `glad key list` shows all keys")
     none_yet = "" if ring.any_created else "; none has been made yet"

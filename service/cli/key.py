@@ -91,7 +91,7 @@ def _scope(word: str, known: list[Scope]) -> Scope:
 
 
 def _refresh_s() -> float:
-    from service.auth.key_cache import REFRESH_S
+    from service.auth.api_keys import REFRESH_S
 
     return REFRESH_S
 

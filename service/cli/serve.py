@@ -57,7 +57,7 @@ def worker() -> None:
 
 def _serve_api(settings: Settings) -> None:
     from service.api.server import serve_on
-    from service.auth.policy import check_may_start
+    from service.auth.authenticator import check_may_start
     from service.host.supervisor import listen
     from service.queue.connection import connect
 
@@ -139,7 +139,7 @@ def _banner(address: ApiAddress, settings: Settings) -> str:
 
 def _access(settings: Settings) -> str:
     """Return who may call the service, and how to change that."""
-    from service.auth.policy import is_loopback
+    from service.auth.authenticator import is_loopback
 
     if settings.auth == "off":
         return "everyone who can reach this address (GLAD_AUTH=off)"

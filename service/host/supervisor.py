@@ -23,7 +23,7 @@ from pathlib import Path
 
 import structlog
 
-from service.auth.policy import Auth, check_may_start
+from service.auth.authenticator import Auth, check_may_start
 from service.contract import DEFAULT_POOL
 from service.errors import StartError
 from service.host.child_process import (

@@ -20,7 +20,7 @@ from glad.quality_gate.limits import QualityGate
 from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
 from service.api.dependencies import Services
-from service.auth.key_cache import KeyCache
+from service.auth.api_keys import KeyCache
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter

@@ -1,1 +1,1 @@
-"""What every request passes: authentication, body limits, metrics, traces, security headers."""
+"""What every request passes: observability, security, body limits."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.dependencies import Services
+from service.api.middleware.observability import count_refusal
 from service.api.problems import problem_answer
 from service.api.uploads.memory_budget import Held
 from service.errors import BodyTooLarge, BodyTooSlow, ServiceError, TooManyUploads
@@ -44,25 +45,16 @@ class _BodyRefused(Exception):
 class BodyLimitMiddleware:
     """ASGI middleware: counts the bytes that really arrive, and the time that the service waits for them."""
 
-    def __init__(
-        self, app: ASGIApp, limits: BodyLimits, held: Callable[[], Held], on_refusal: Callable[[str, Scope], None]
-    ) -> None:
-        """Wrap `app`.
-
-        Args:
-            app: the application behind this middleware.
-            limits: of one body.
-            held: called for each request, because the budget of all bodies exists only after the start.
-            on_refusal: called with the slug of each refusal and the scope of its request.
-        """
-        self._app, self._limits, self._held, self._on_refusal = app, limits, held, on_refusal
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+        self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 408, 413 or 429."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        held = self._held()
+        services: Services = scope["app"].state.services
+        held = services.held
         body = _Body(receive, self._limits, held, self._limits.max_bytes_of(scope["path"]))
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > body.max_bytes:
@@ -91,7 +83,7 @@ class BodyLimitMiddleware:
                 await self._refuse(scope, body.receive, send, body.refusal)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
-        self._on_refusal(error.slug, scope)
+        count_refusal(scope, error)
         answer = problem_answer(error, scope["path"])
         answer.headers["Connection"] = "close"  # the rest of the body is not read
         await answer(scope, receive, send)

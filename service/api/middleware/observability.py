@@ -2,18 +2,22 @@
 
 Both stand outside authentication, so that refused requests are counted too. They name a request by the template of its
 path, such as `/v1/inspections/{id}`: there are only so many templates, while clients choose the paths.
+
+Like all middleware here, they find the process's `Services` by the application in the request's scope: the middleware
+is made before the application starts, and the services at its start.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry.metrics.api import ApiMetrics
-from service.telemetry.tracing import Tracing, use_traceparent
+from service.api.dependencies import Services
+from service.auth.scopes import is_submission
+from service.errors import ServiceError
+from service.telemetry.tracing import use_traceparent
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_ROUTE = "none"
@@ -25,9 +29,8 @@ UNANSWERED = 500
 class RequestMetricsMiddleware:
     """ASGI middleware: method, route and status of every request, and the time to the first byte of its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Callable[[], ApiMetrics]) -> None:
-        """`metrics` is called for each request: the process's counters exist only after the start."""
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count it when its answer begins."""
@@ -40,7 +43,9 @@ class RequestMetricsMiddleware:
             nonlocal counted
             counted = True
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics().observe_request(method, _route(scope), status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            services: Services = scope["app"].state.services
+            services.metrics.observe_request(method, _route(scope), status, seconds)
 
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,16 +66,16 @@ class TracingMiddleware:
     Reads are not traced: they are many, and would hide the images.
     """
 
-    def __init__(self, app: ASGIApp, tracing: Callable[[], Tracing]) -> None:
-        """`tracing` is called for each request: the process's tracing is opened at the start."""
-        self._app, self._tracing = app, tracing
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, inside its span."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        with self._tracing().request_span("POST", Headers(scope=scope)) as span, use_traceparent(span.traceparent):
+        services: Services = scope["app"].state.services
+        with services.tracing.request_span("POST", Headers(scope=scope)) as span, use_traceparent(span.traceparent):
 
             async def tracing_send(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -80,6 +85,13 @@ class TracingMiddleware:
             await self._app(scope, receive, tracing_send)
 
 
+def count_refusal(scope: Scope, error: ServiceError) -> None:
+    """Count the refusal of a request by other middleware, if the request submits images."""
+    if is_submission(scope["method"], scope["path"]):
+        services: Services = scope["app"].state.services
+        services.metrics.count_rejection(error.slug)
+
+
 def _route(scope: Scope) -> str:
-    # The router puts the route into the scope, and this dict is the router's too.
+    # The router has put the route into the scope by the time that an answer begins.
     return str(getattr(scope.get("route"), "path", NO_ROUTE))

@@ -12,7 +12,7 @@ import redis
 from pydantic import ValidationError
 
 from service.auth.api_keys import KeyNameTaken, KeyStore, NoSuchKey, split_key
-from service.auth.policy import check_may_start, is_loopback, needs_key
+from service.auth.authenticator import check_may_start, is_loopback, needs_key
 from service.auth.scopes import PUBLIC_PATHS, REQUIRED_SCOPES, Scope
 from service.errors import StartError
 from service.queue import keys

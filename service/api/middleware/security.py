@@ -1,0 +1,99 @@
+"""Access: authentication before a byte of the body is read, and what browsers are told with every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.dependencies import Services
+from service.api.middleware.observability import count_refusal
+from service.api.oip.wire import HEADER_LENGTH
+from service.api.problems import SECURITY_HEADERS, problem_answer
+from service.auth.caller import ANONYMOUS
+from service.auth.rate_limit import client_address
+from service.errors import RateExceeded, ServiceError
+
+log = structlog.get_logger(__name__)
+
+
+class AuthenticationMiddleware:
+    """ASGI middleware: a request passes with its caller in `request.state.caller`, or is answered here."""
+
+    def __init__(self, app: ASGIApp, public_paths: frozenset[str]) -> None:
+        """Wrap `app`; requests to `public_paths` need no key."""
+        self._app, self._public_paths = app, public_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401, 403, 429 or 503."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            if scope["path"] in self._public_paths:
+                caller = ANONYMOUS
+            else:
+                services: Services = scope["app"].state.services
+                caller = await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"))
+        except ServiceError as error:
+            _record(error, scope)
+            await problem_answer(error, scope["path"])(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+
+class SecurityHeadersMiddleware:
+    """ASGI middleware: adds `SECURITY_HEADERS` to every answer, errors of the other middleware included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and complete the headers of its answer."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def add_cors(app: FastAPI, origins: Sequence[str]) -> None:
+    """Let pages of these origins call the API from a browser, with an API key of their own."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "X-API-Key",
+            "Idempotency-Key",
+            "If-Match",
+            "Prefer",
+            "Last-Event-ID",
+            "Content-Type",
+            "Content-Encoding",
+            HEADER_LENGTH,
+        ],
+        expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied", HEADER_LENGTH],
+    )
+
+
+def _record(error: ServiceError, scope: Scope) -> None:
+    count_refusal(scope, error)
+    if not isinstance(error, RateExceeded):  # a flood of calls must not become a flood of log lines
+        log.info(
+            "request refused by authentication",
+            type=error.type,
+            status=int(error.status),
+            path=scope["path"][:200],
+            address=client_address(scope.get("client")),
+        )
