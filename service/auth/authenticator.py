@@ -1,4 +1,4 @@
-"""Who may call: whether a request needs an API key, whose key it has, and how often its caller may call.
+"""Authentication: whether a request needs an API key, whose key it has, and how often its caller may call.
 
 | GLAD_AUTH | meaning |
 |---|---|

@@ -1,1 +1,1 @@
-"""What every request passes: observability, security, body limits."""
+"""The middleware of every request: observability, security, body limits."""

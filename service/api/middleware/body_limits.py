@@ -90,7 +90,7 @@ class BodyLimitMiddleware:
 
 
 class _Body:
-    """One request's body while it comes."""
+    """The body of one request, while it is being received."""
 
     def __init__(self, receive: Receive, limits: BodyLimits, held: Held, max_bytes: int) -> None:
         self._receive, self._limits, self._held, self.max_bytes = receive, limits, held, max_bytes

@@ -1,4 +1,4 @@
-"""Access: authentication before a byte of the body is read, and what browsers are told with every answer."""
+"""Authentication before a byte of the body is read, and the headers that protect browsers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class ServerLive(BaseModel):
 
 
 class ServerReady(BaseModel):
-    """Whether an image sent now would be accepted and kept."""
+    """Readiness: an image sent now would be accepted and kept."""
 
     ready: bool
 

@@ -83,40 +83,40 @@ RawRequestDep = Annotated[RawRequest, Depends(_raw_request)]
 
 @router.get("/v2", summary="Describe the server", responses=documents.SERVER)
 async def server() -> ServerMetadata:
-    """Name, version and extensions of the protocol."""
+    """Return the name, the version and the extensions of the server."""
     return ServerMetadata(version=package_version())
 
 
 @router.get("/v2/health/live", summary="Liveness, in the protocol's form", responses=documents.LIVE)
 async def live() -> ServerLive:
-    """200 while the event loop answers."""
+    """Return 200 while the event loop answers."""
     return ServerLive()
 
 
 @router.get("/v2/health/ready", summary="Readiness, in the protocol's form", responses=documents.READY)
 async def ready(services: ServicesDep, response: Response) -> ServerReady:
-    """200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
+    """Return 200 if an image sent now would be accepted and kept, else 503: `/health/ready` says why."""
     readiness = await health.ready(services, response)
     return ServerReady(ready=readiness.status != "unavailable")
 
 
 @router.get("/v2/models/{model}", summary="Describe a model", responses=documents.METADATA)
 async def metadata(services: ServicesDep, model: Model) -> ModelMetadata:
-    """The product's tensors, and the version that is active."""
+    """Return the product's tensors, and the version that is active."""
     active = await _active(services, model)
     return ModelMetadata(name=model, versions=[active], inputs=list(INPUTS), outputs=list(OUTPUTS))
 
 
 @router.get("/v2/models/{model}/versions/{version}", summary="Describe a model's version", responses=documents.METADATA)
 async def version_metadata(services: ServicesDep, model: Model, version: Version) -> ModelMetadata:
-    """As without the version, which must be the active one."""
+    """Return the same as without the version, which must be the active one."""
     _check_version(model, version, await _active(services, model))
     return await metadata(services, model)
 
 
 @router.get("/v2/models/{model}/ready", summary="Is a model ready?", responses=documents.MODEL_READY)
 async def model_ready(services: ServicesDep, model: Model) -> ModelReady:
-    """200 if images of the product would be accepted."""
+    """Return 200 if images of the product would be accepted."""
     await _active(services, model)
     return ModelReady(name=model)
 
@@ -127,7 +127,7 @@ async def model_ready(services: ServicesDep, model: Model) -> ModelReady:
     responses=documents.MODEL_READY,
 )
 async def version_ready(services: ServicesDep, model: Model, version: Version) -> ModelReady:
-    """200 if it is the active version."""
+    """Return 200 if it is the active version."""
     _check_version(model, version, await _active(services, model))
     return ModelReady(name=model)
 
@@ -140,10 +140,10 @@ async def version_ready(services: ServicesDep, model: Model, version: Version) -
     openapi_extra=documents.INFER_BODY,
 )
 async def infer(services: ServicesDep, caller: CallerDep, raw: RawRequestDep, model: Model) -> Response:
-    """Inspects one image or a few and answers with their tensors. The request's `id`, if it has one, makes a repetition
-    of the same request harmless: it is the same inspection, and goes on waiting for it.
+    """Inspect up to 16 images and return their tensors.
 
-    An answer that takes longer than `GLAD_OIP_WAIT_S` is 504 and names the inspection, which goes on.
+    If the request has an `id`, sending the same request again is harmless: it waits for the same inspection. If the
+    result takes longer than `GLAD_OIP_WAIT_S`, the answer is 504 and names the inspection, which continues.
     """
     return await _infer(services, caller, raw, model, None)
 
@@ -158,7 +158,7 @@ async def infer(services: ServicesDep, caller: CallerDep, raw: RawRequestDep, mo
 async def version_infer(
     services: ServicesDep, caller: CallerDep, raw: RawRequestDep, model: Model, version: Version
 ) -> Response:
-    """As without the version; refused if the version is not the active one."""
+    """Inspect as without the version, which must be the active one."""
     return await _infer(services, caller, raw, model, version)
 
 

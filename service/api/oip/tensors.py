@@ -90,7 +90,7 @@ class InferenceOrder:
     outputs: tuple[str, ...]
     """Names of outputs, in order."""
     timeout_s: float | None
-    """How long the client waits; None if it does not say."""
+    """Seconds that the client waits; None if it does not say."""
 
 
 def read_order(request: InferRequest, max_pixels: int) -> InferenceOrder:

@@ -45,7 +45,7 @@ CHANGE_ERRORS: tuple[type[ServiceError], ...] = (
     errors.InvalidFields,
     errors.StorageUnavailable,
 )
-"""Of a call that changes a product."""
+"""Errors of a call that changes a product."""
 
 _ACCEPTED: Responses = {
     200: inspection_response(

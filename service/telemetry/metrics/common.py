@@ -1,4 +1,4 @@
-"""What the metrics of several processes share: bucket limits, bounded label values, score bands, `glad_build_info`."""
+"""Parts that metrics of several processes share: buckets, bounded label values, score bands, `glad_build_info`."""
 
 from __future__ import annotations
 
