@@ -20,20 +20,19 @@ ServiceError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:glad:problem:"
 _ID, _OLD_ID = "019abc12-3456-7def-8123-456789abcdef", "019abc12-0000-7def-8123-456789abcdef"
-MOST_SHOWN = 16
-"""Of the fields that one request has wrong."""
+MAX_FIELD_PROBLEMS = 16
 
 
 class FieldProblem(BaseModel):
-    """One field that was refused."""
+    """One field of a request that was refused."""
 
     field: str = Field(examples=["metadata"])
     message: str = Field(examples=["is 1300 bytes; at most 1024 are allowed"])
@@ -52,29 +51,11 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = Field(None, description="the refused fields, for type invalid-fields")
 
 
-class InferenceError(BaseModel):
-    """The Open Inference Protocol's form of an error."""
-
-    error: str = Field(examples=["no product 'brackt'; known: bracket"])
-
-
-def speaks_oip(path: str) -> bool:
-    """What lies under /v2 answers in the form of the Open Inference Protocol, errors included."""
-    return path == "/v2" or path.startswith("/v2/")
-
-
-def error_body(problem: Problem) -> tuple[str, BaseModel]:
-    """(media type, body) of an answer, in the form of the call that was made."""
-    if speaks_oip(problem.instance):
-        return "application/json", InferenceError(error=problem.detail)
-    return PROBLEM_JSON, problem
-
-
-def field_problems(errors: list[Any]) -> list[FieldProblem]:
-    """Pydantic's or FastAPI's error list, in the words of the contract: at most `MOST_SHOWN`, and no long value."""
+def field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
+    """Return pydantic's or FastAPI's errors in the form of the contract: at most `MAX_FIELD_PROBLEMS`, all short."""
     return [
         FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"])))
-        for error in errors[:MOST_SHOWN]
+        for error in errors[:MAX_FIELD_PROBLEMS]
     ]
 
 
@@ -90,15 +71,15 @@ def _message(kind: str, text: str) -> str:
 
 
 class ServiceError(Exception):
-    """Base: `detail` says what was given, what is allowed and what to do."""
+    """The base of all: `detail` says what was given, what is allowed and what to do."""
 
     status: ClassVar[HTTPStatus]
     slug: ClassVar[str]
     title: ClassVar[str]
     example: ClassVar[str]
-    """A `detail` as it may be, for the API's documents."""
+    """A possible `detail`, for the OpenAPI document."""
     example_retry_after_s: ClassVar[int | None] = None
-    """Seconds that the example asks the caller to wait; None: this error sends no Retry-After."""
+    """The example's `Retry-After` in seconds; None: this error sends none."""
 
     def __init__(
         self, detail: str, *, errors: list[FieldProblem] | None = None, retry_after_s: int | None = None
@@ -108,106 +89,112 @@ class ServiceError(Exception):
 
     @property
     def type(self) -> str:
-        """The stable URI."""
+        """Return the stable URI of this kind of error."""
         return TYPE_PREFIX + self.slug
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that go with it."""
+        """Return the headers that the answer carries."""
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
     def problem(self, instance: str) -> Problem:
-        """The body of the answer."""
-        return self._problem(self.detail, instance, self.errors)
+        """Return the body of the answer to a request for the path `instance`."""
+        return self.example_problem(instance).model_copy(update={"detail": self.detail, "errors": self.errors})
 
     @classmethod
     def example_problem(cls, instance: str) -> Problem:
-        """Return the body of an example answer, for the API's documents."""
-        return cls._problem(cls.example, instance)
-
-    @classmethod
-    def _problem(cls, detail: str, instance: str, errors: list[FieldProblem] | None = None) -> Problem:
+        """Return the body of an example answer, for the OpenAPI document."""
         kind = TYPE_PREFIX + cls.slug
-        return Problem(type=kind, title=cls.title, status=cls.status, detail=detail, instance=instance, errors=errors)
+        return Problem(type=kind, title=cls.title, status=cls.status, detail=cls.example, instance=instance)
 
 
 class EmptyImage(ServiceError):
-    """No bytes."""
+    """The image has no bytes."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "empty-image", "Empty image"
     example = "the image has 0 bytes: send the file's content"
 
 
 class UndecodableImage(ServiceError):
-    """A known signature that does not decode."""
+    """The image begins with a known signature, but does not decode."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "Image does not decode"
     example = "JPEG image of 20480 bytes does not decode (image file is truncated): send it again"
 
 
 class MalformedForm(ServiceError):
-    """A multipart body that cannot be read."""
+    """The multipart body cannot be read."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-form", "Malformed multipart form"
     example = "the multipart body ends before its closing boundary: it was cut off; send it again"
 
 
 class MalformedInference(ServiceError):
-    """A request of the Open Inference Protocol that cannot be read."""
+    """The request of the Open Inference Protocol cannot be read."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-inference", "Malformed inference request"
     example = "input 'image' has shape [0]: send 1 to 16 images in a request"
 
 
 class InvalidFields(ServiceError):
-    """Fields, parameters or headers."""
+    """Fields, parameters or headers are not allowed."""
 
     status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"
     example = "captured_at: Input should have timezone info"
 
+    @classmethod
+    def from_problems(cls, problems: list[FieldProblem]) -> Self:
+        """Return the error that names these fields."""
+        return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
+
+    @classmethod
+    def from_validation(cls, errors: Sequence[Any]) -> Self:
+        """Return the error that names the fields of pydantic's or FastAPI's errors."""
+        return cls.from_problems(field_problems(errors))
+
 
 class UnknownFormat(ServiceError):
-    """No signature of an allowed format."""
+    """The image begins with no signature of an allowed format."""
 
     status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown-format", "Unknown image format"
     example = "the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"
 
 
 class TooManyPixels(ServiceError):
-    """More pixels than allowed."""
+    """The image has more pixels than allowed."""
 
     status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-pixels", "Too many pixels"
     example = "image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"
 
 
 class BodyTooLarge(ServiceError):
-    """More bytes than allowed."""
+    """The body has more bytes than allowed."""
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "Body too large"
     example = "the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"
 
 
 class BodyTooSlow(ServiceError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status, slug, title = HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "Body too slow"
     example = "the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S"
 
 
 class Unauthorized(ServiceError):
-    """No API key, or none that is in use."""
+    """The call has no API key, or none that is in use."""
 
     status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "API key needed"
     example = "send an API key as `Authorization: Bearer glad_…`"
 
     @property
     def headers(self) -> dict[str, str]:
-        """RFC 6750: which scheme to use."""
+        """Return the scheme to use (RFC 6750)."""
         return {"WWW-Authenticate": 'Bearer realm="glad"'}
 
 
 class Forbidden(ServiceError):
-    """A key without the scope that the call takes."""
+    """The API key lacks the scope that the call needs."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "Key lacks a scope"
     example = "key 'camera-1' has the scope submit; GET /v1/products takes 'read'"
@@ -218,19 +205,19 @@ class Forbidden(ServiceError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """RFC 6750: which scope is missing."""
+        """Return the scope that is missing (RFC 6750)."""
         return {"WWW-Authenticate": f'Bearer realm="glad", error="insufficient_scope", scope="{self.scope}"'}
 
 
 class ForeignPage(ServiceError):
-    """Another site's page in a browser, or a name that is not this machine's, where no key is needed."""
+    """Without API keys: a page of another site called, or a name that is not this machine's was used."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
     example = "a page of https://example.com called; without API keys only pages of this service may"
 
 
 class RateExceeded(ServiceError):
-    """Too many calls of one key or address."""
+    """One API key or address made too many calls."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
     example = "too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed"
@@ -238,21 +225,21 @@ class RateExceeded(ServiceError):
 
 
 class TooManyStreams(ServiceError):
-    """As many clients follow the events as may."""
+    """As many clients follow the events as are allowed."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
     example = "100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"
 
 
 class UnknownInspection(ServiceError):
-    """Never accepted, or kept long enough."""
+    """The inspection was never accepted, or is no longer kept."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-inspection", "Unknown inspection"
     example = f"no inspection '{_ID}': it was never accepted here, or is no longer kept"
 
 
 class UnknownArtifact(ServiceError):
-    """No such picture, or none yet."""
+    """The inspection has no such picture, or none yet."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-artifact", "Unknown artifact"
     example = f"inspection {_ID} has no heatmap.png: its state is queued, and it has image"
@@ -273,35 +260,35 @@ class UnknownPart(ServiceError):
 
 
 class NotReviewable(ServiceError):
-    """Not ended yet, or reviewed too often."""
+    """The inspection has not ended, or was reviewed too often."""
 
     status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
     example = f"inspection {_ID} is running: it can be reviewed when it has ended"
 
 
 class NotReplayable(ServiceError):
-    """It has a verdict, cannot be read, or its image is gone."""
+    """The inspection has a verdict, cannot be read, or its image is gone."""
 
     status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
     example = f"inspection {_OLD_ID} has a verdict: only failed and expired ones are replayed"
 
 
 class KeyReused(ServiceError):
-    """Idempotency-Key with another request."""
+    """The Idempotency-Key was used with another request."""
 
     status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
     example = f"Idempotency-Key 'line-3-000123-top' was used for inspection {_ID} with another image"
 
 
 class InspectionFailed(ServiceError):
-    """It ended without a verdict, and a client waits for one."""
+    """For callers that wait for the verdict: the inspection ended without one."""
 
     status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
     example = f"inspection {_ID} is failed: model_error: a model call failed"
 
 
 class InspectionUnfinished(ServiceError):
-    """It has not ended in the time that a client can wait, or expired."""
+    """For callers that wait for the verdict: the inspection did not end in time, or expired."""
 
     status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
     example = f"inspection {_ID} is running after 50 s; it goes on: repeat the request with the same id to wait on"
@@ -309,7 +296,7 @@ class InspectionUnfinished(ServiceError):
 
 
 class UnknownProduct(ServiceError):
-    """No such product."""
+    """There is no such product."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-product", "Unknown product"
     example = "no product 'brackt'; known: bracket"
@@ -337,28 +324,28 @@ class VersionNotActive(ServiceError):
 
 
 class VersionUnusable(ServiceError):
-    """A version is broken or not calibrated, or there is none to go back to."""
+    """The version is broken or not calibrated, or there is none to go back to."""
 
     status, slug, title = HTTPStatus.CONFLICT, "version-unusable", "Version cannot be used"
     example = "product bracket: no version was active before 2; activate one by name"
 
 
 class StateChanged(ServiceError):
-    """Somebody else changed the product at the same time."""
+    """The product was changed by another call at the same time."""
 
     status, slug, title = HTTPStatus.CONFLICT, "state-changed", "Product was changed meanwhile"
     example = "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again"
 
 
 class PreconditionFailed(ServiceError):
-    """If-Match names another revision of the product."""
+    """`If-Match` names another revision of the product."""
 
     status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "Product is at another revision"
     example = 'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again'
 
 
 class BacklogFull(ServiceError):
-    """Come back later."""
+    """The pool's backlog has reached its limit."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
     example = "1000 inspections are queued or running; the limit is 1000: send it again later"
@@ -366,7 +353,7 @@ class BacklogFull(ServiceError):
 
 
 class WaitTooLong(ServiceError):
-    """By the measured pace it would wait longer than is allowed."""
+    """By the measured pace the image would wait longer than is allowed."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
     example = "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later"
@@ -374,7 +361,7 @@ class WaitTooLong(ServiceError):
 
 
 class DeadlineUnreachable(ServiceError):
-    """By the measured pace its deadline would pass before its turn."""
+    """By the measured pace the image's deadline would pass before its turn."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "deadline-unreachable", "Deadline cannot be met"
     example = "a new inspection would wait about 12.5 s; its deadline_ms is 5000: send it again later"
@@ -382,7 +369,7 @@ class DeadlineUnreachable(ServiceError):
 
 
 class TooManyUploads(ServiceError):
-    """More bytes at a time than the process may hold."""
+    """The images of all requests together have more bytes than the process may hold."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-uploads", "Too many uploads at a time"
     example = "536000000 bytes of images are being taken now; the limit is 536870912: send it again later"
@@ -406,4 +393,4 @@ class StorageUnavailable(ServiceError):
 
 
 class StartError(Exception):
-    """Why the service cannot start, and what to do, in words for the person at the terminal."""
+    """The service cannot start; the message says why and what to do, for the person at the terminal."""

@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 
 from bench.support.open_loop import Send, TargetAnswer
 from service.contract import IMAGE, Job, new_inspection_id
+from service.queue.admission import Admission
 from service.queue.connection import connect_async
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from service.storage.artifacts import ArtifactStore
 
 CONNECTIONS = 64
@@ -66,7 +67,7 @@ async def submitting(redis_url: str, like: Job) -> AsyncIterator[Send]:
             found = await submitter.submit(job, idempotency_key=inspection_id, fingerprint=job.image_sha256)
         except RedisError as error:
             raise ConnectionError(str(error)) from error
-        return TargetAnswer(accepted=found.outcome is Outcome.ACCEPTED, id=inspection_id)
+        return TargetAnswer(accepted=found.admission is Admission.ADMITTED, id=inspection_id)
 
     try:
         yield send

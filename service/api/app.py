@@ -30,12 +30,9 @@ from service.api.routes import (
     product_admin,
     products,
     quality_gate,
-    replays,
-    reviews,
     stations,
 )
-from service.api.uploads.decoding import Decoder
-from service.api.uploads.memory_budget import Held
+from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.api_keys import KeyCache
 from service.auth.authenticator import Authenticator, AuthPolicy
 from service.auth.caller import authorize
@@ -75,8 +72,6 @@ ROUTE_MODULES = (
     history,
     events,
     parts,
-    reviews,
-    replays,
     stations,
     product_admin,
     quality_gate,
@@ -163,7 +158,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
                 decoder=decoder,
-                held=Held(settings.held_bytes, retry_after_s=settings.retry_after_s),
+                upload_budget=UploadBudget(settings.held_bytes, retry_after_s=settings.retry_after_s),
                 metrics=ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings)),
                 tracing=tracing,
                 authenticator=Authenticator(AuthPolicy.from_settings(settings), KeyCache(client), RateLimiter(client)),

@@ -1,4 +1,4 @@
-"""What one API process works with, put together once and reached through `app.state`."""
+"""What path functions take as arguments: the services of this process, and parameters that several calls share."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import redis.asyncio
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Path, Request
+from pydantic import StringConstraints
 
 from model_store.store import Store
-from service.api.uploads.decoding import Decoder
-from service.api.uploads.memory_budget import Held
+from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.authenticator import Authenticator
+from service.contract import LONGEST_WAIT_S
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.results import Results
@@ -26,7 +27,7 @@ from service.telemetry.tracing import Tracing
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one API process."""
+    """The parts of one API process, put together when the application starts."""
 
     settings: Settings
     redis: redis.asyncio.Redis
@@ -39,16 +40,48 @@ class Services:
     store: Store
     artifacts: ArtifactStore
     decoder: Decoder
-    held: Held
+    upload_budget: UploadBudget
     metrics: ApiMetrics
     tracing: Tracing
     authenticator: Authenticator
 
 
-def _site(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-ServicesDep = Annotated[Services, Depends(_site)]
+ServicesDep = Annotated[Services, Depends(_services)]
 """A path function's `services` argument."""
+
+ProductPath = Annotated[str, Path(description="the product's name", examples=["bracket"])]
+InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
+IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="same key, same inspection, per API key and product; kept as long as the result",
+        examples=["line-3-000123-top"],
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(alias="Prefer", description=f"`wait=N`: hold the answer up to N s, at most {LONGEST_WAIT_S}"),
+]
+
+
+def wait_seconds(prefer: str | None) -> int:
+    """Return N of `Prefer: wait=N`, at most `LONGEST_WAIT_S`; 0 without one.
+
+    A preference that is not understood is ignored (RFC 7240).
+    """
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        digits = value.strip().strip('"')
+        if name.strip().lower() == "wait" and digits.isascii() and digits.isdigit() and len(digits) < 10:
+            return min(int(digits), LONGEST_WAIT_S)
+    return 0

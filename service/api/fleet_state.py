@@ -1,4 +1,4 @@
-"""Looking at what all processes share, for /metrics: queue, Redis, disk, products. Never slower than a scrape."""
+"""The state that all processes share, for /metrics: queue, Redis, disk, products. Never slower than a scrape."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from service.telemetry.metrics.fleet import ActiveBundle, FleetState
 
 T = TypeVar("T")
 
-PATIENCE_S = 3.0
-"""For each of them; Prometheus gives up after ten seconds."""
+READ_TIMEOUT_S = 3.0
+"""For each of the four, which are read side by side; Prometheus gives up after ten seconds."""
 
 log = structlog.get_logger(__name__)
 
 
-async def look(services: Services) -> FleetState:
-    """What can be seen now."""
-    queues, redis, disk, active = await asyncio.gather(
-        _seen(
-            "queues", services.jobs.stats(services.settings.pool_names, worker_seen_s=services.settings.lease_ms / 1000)
-        ),
-        _seen("redis", read_redis_state(services.redis, services.settings.pool_names)),
-        _seen("disk", asyncio.to_thread(services.artifacts.disk)),
-        _seen("products", asyncio.to_thread(active_bundles, services.store)),
+async def collect_fleet_state(services: Services) -> FleetState:
+    """Return the present state, without the parts that fail or do not answer in time."""
+    settings = services.settings
+    worker_seen_s = settings.lease_ms / 1000
+    queues, redis, disk, bundles = await asyncio.gather(
+        _read("queues", services.jobs.stats(settings.pool_names, worker_seen_s=worker_seen_s)),
+        _read("redis", read_redis_state(services.redis, settings.pool_names)),
+        _read("disk", asyncio.to_thread(services.artifacts.disk)),
+        _read("products", asyncio.to_thread(active_bundles, services.store)),
     )
-    return FleetState(queues or {}, redis, disk, active or ())
+    return FleetState(queues or {}, redis, disk, bundles or ())
 
 
-async def _seen(what: str, sight: Awaitable[T]) -> T | None:
+async def _read(part: str, reading: Awaitable[T]) -> T | None:
     try:
-        return await asyncio.wait_for(sight, PATIENCE_S)
+        return await asyncio.wait_for(reading, READ_TIMEOUT_S)
     except (RedisError, OSError, StoreError) as error:  # TimeoutError is an OSError
-        log.debug("not seen", what=what, error=str(error) or type(error).__name__)
+        log.debug("fleet state not read", part=part, error=str(error) or type(error).__name__)
         return None
 
 
 def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
-    """The bundle of each product's next image; a product that cannot be inspected has none."""
-    found = []
+    """Return the bundle that inspects each product's next image; a product that cannot be inspected has none."""
+    bundles = []
     for product in store.products():
         try:
             ref = store.resolve(product)
@@ -56,5 +56,5 @@ def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
         except (StoreError, ValueError):
             continue
         thresholds = Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
-        found.append(ActiveBundle(product, ref.version, thresholds, good_score_quantiles(ref.manifest.thresholds)))
-    return tuple(found)
+        bundles.append(ActiveBundle(product, ref.version, thresholds, good_score_quantiles(ref.manifest.thresholds)))
+    return tuple(bundles)

@@ -1,4 +1,4 @@
-"""Every refusal leaves as problem+json, whoever raised it; under /v2, in the Open Inference Protocol's form."""
+"""Answers with an error: problem+json, or the Open Inference Protocol's form under /v2, whoever raised the error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from http import HTTPStatus
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
@@ -22,75 +23,95 @@ from service.errors import (
     ServiceError,
     UnknownInspection,
     UnknownProduct,
-    error_body,
-    field_problems,
 )
 
-LONGEST_SHOWN_PATH = 200
+PROBLEM_JSON = "application/problem+json"
+MAX_SHOWN_PATH = 200
+"""Characters of a request's path that logs and answers repeat: a client chooses its length."""
+MAX_SHOWN_PRODUCTS = 20
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers of every answer that does not set them itself."""
 
 log = structlog.get_logger(__name__)
 
 
-def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
-    """Makes problem+json of this service's errors, FastAPI's, Starlette's, and of what nobody expected."""
+class InferenceError(BaseModel):
+    """The Open Inference Protocol's form of an error."""
 
-    async def refused(request: Request, error: Exception) -> Response:
+    error: str = Field(examples=["no product 'brackt'; known: bracket"])
+
+
+def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
+    """Answer with a problem to this service's errors, FastAPI's, Starlette's, Redis's, and to unexpected ones."""
+
+    async def service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
         log.info(
             "refused", type=error.type, status=int(error.status), detail=error.detail, path=_shown(request.url.path)
         )
         return problem_answer(error, request.url.path)
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problems = field_problems(list(error.errors()))
-        detail = "; ".join(f"{one.field}: {one.message}" for one in problems)
-        return await unread(request, InvalidFields(detail[:1000], errors=problems))
+        return await refused_by_fastapi(request, InvalidFields.from_validation(error.errors()))
 
-    async def unread(request: Request, error: InvalidFields) -> Response:
-        """Refused by FastAPI, before our own code could count it."""
-        if is_submission(request.method, request.url.path):
+    async def refused_by_fastapi(request: Request, error: InvalidFields) -> Response:
+        if is_submission(request.method, request.url.path):  # refused before `count_rejections` could count it
             request.app.state.services.metrics.count_rejection(error.slug)
-        return await refused(request, error)
+        return await service_error(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:  # FastAPI's word for a body
-            return await unread(request, InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deep"))
+        # FastAPI raises a bare 400 from its JSON parser's error.
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:
+            unreadable = InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deeply nested")
+            return await refused_by_fastapi(request, unreadable)
         status = HTTPStatus(error.status_code)
-        detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; see /docs for the calls there are"
-        return _plain(request, status, detail, dict(error.headers or {}))
+        detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; /docs lists the calls that exist"
+        return _plain_answer(request, status, detail, dict(error.headers or {}))
 
-    async def redis_away(request: Request, error: Exception) -> Response:
+    async def redis_error(request: Request, error: Exception) -> Response:
         log.error("queue unavailable", error=str(error), path=_shown(request.url.path))
-        return await refused(request, QueueUnavailable("the queue does not answer", retry_after_s=retry_after_s))
+        return await service_error(request, QueueUnavailable("the queue does not answer", retry_after_s=retry_after_s))
 
-    async def unexpected(request: Request, error: Exception) -> Response:
+    async def unexpected_error(request: Request, error: Exception) -> Response:
         log.error("unexpected error", path=_shown(request.url.path), exc_info=error)
         detail = "an unexpected error; the service's log has it: report it with the time of this request"
-        return _plain(
-            request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, SECURITY_HEADERS
-        )  # made outside all middleware
+        # This answer passes no middleware that would add them.
+        return _plain_answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, SECURITY_HEADERS)
 
-    app.add_exception_handler(ServiceError, refused)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RedisError, redis_away)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_exception_handler(RedisError, redis_error)
+    app.add_exception_handler(Exception, unexpected_error)
 
 
 def problem_answer(error: ServiceError, path: str) -> Response:
-    """The answer that says what was refused, and why."""
+    """Return the answer to a request for `path` that says what was refused, and why."""
     return _answer(error.problem(_shown(path)), error.headers)
 
 
+def error_body(problem: Problem) -> tuple[str, BaseModel]:
+    """Return media type and body of an answer, in the form of the protocol that the request's path belongs to."""
+    if problem.instance == "/v2" or problem.instance.startswith("/v2/"):
+        return "application/json", InferenceError(error=problem.detail)
+    return PROBLEM_JSON, problem
+
+
 def _shown(path: str) -> str:
-    """A path as logs and answers repeat it: a client chooses its length."""
-    return path if len(path) <= LONGEST_SHOWN_PATH else f"{path[:LONGEST_SHOWN_PATH]}…"
+    return path if len(path) <= MAX_SHOWN_PATH else f"{path[:MAX_SHOWN_PATH]}…"
 
 
-def _plain(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:
-    """A problem that the status says all about."""
+def _plain_answer(request: Request, status: HTTPStatus, detail: str, headers: dict[str, str]) -> Response:
+    """Return a problem without a type of its own: its status says which kind it is (RFC 9457, 4.2.1)."""
     problem = Problem(
         type="about:blank",
         title=status.phrase,
@@ -106,11 +127,8 @@ def _answer(problem: Problem, headers: dict[str, str]) -> Response:
     return Response(body.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=media_type)
 
 
-log = structlog.get_logger(__name__)
-
-
 def queue_unavailable(services: Services, error: RedisError) -> QueueUnavailable:
-    """Redis is away, or refuses: logged, and 503."""
+    """Log an error of Redis, and return the one that the caller gets."""
     log.error("queue unavailable", error=str(error), kind=type(error).__name__)
     return QueueUnavailable(
         "the queue does not answer, or refuses writes: try again later, with an Idempotency-Key so that it counts once",
@@ -119,27 +137,20 @@ def queue_unavailable(services: Services, error: RedisError) -> QueueUnavailable
 
 
 def unknown_inspection(inspection_id: str) -> UnknownInspection:
-    """Nothing is kept under this id."""
+    """Return the error for an id, as the caller gave it, under which nothing is kept."""
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-"""Set where the answer does not say otherwise itself."""
+def product_error(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
+    """Return the error that says why this product cannot be inspected.
 
-
-def refusal(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
-    """Why this product cannot be inspected. Paths of this machine stay in its log."""
+    The store's own text may name folders of this machine: it goes to the log alone.
+    """
     if isinstance(error, ProductNotInStore):
-        known = store.products()
-        names = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "") if known else "none yet"
-        return UnknownProduct(f"no product {name[:100]!r}; known: {names}")
+        products = store.products()
+        more = " ..." if len(products) > MAX_SHOWN_PRODUCTS else ""
+        known = ", ".join(products[:MAX_SHOWN_PRODUCTS]) + more if products else "none yet"
+        return UnknownProduct(f"no product {name[:100]!r}; known: {known}")
     log.error("product unusable", product=name, reason=str(error))
     return ProductUnusable(
         f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"

@@ -65,12 +65,12 @@ async def _list(settings: Settings) -> tuple[DeadLetter, ...]:
 
 
 async def _replay(settings: Settings, inspection_id: str) -> str:
-    from service.queue.admission import Room
+    from service.queue.admission import ACCEPTED
 
     async with _open_replayer(settings) as replayer:
         _, submission = await replayer.replay(inspection_id)
-    if submission.outlook.room is not Room.OPEN:
-        give_up(f"the queue takes no job now ({submission.outcome.value}): try again later")
+    if submission.admission not in ACCEPTED:
+        give_up(f"the queue takes no job now ({submission.admission.value}): try again later")
     return submission.inspection_id
 
 

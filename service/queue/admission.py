@@ -1,72 +1,90 @@
-"""Is there room for another job? The scripts decide; here is what they decided, and when to come back."""
+"""Admission: what becomes of a job that is submitted, and when one that was refused should come back.
+
+The Lua scripts decide (admission.lua); these are their answers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-LONGEST_RETRY_AFTER_S = 3600
+MAX_RETRY_AFTER_S = 3600
 FULL_SHARE = 10
-"""Come back when one part in so many of a full backlog is done: so that many who are refused do not all come at once
-for one place."""
+"""A job that met a full backlog comes back when a tenth of it is done, so that the many who were refused do not all
+return for one place."""
 
 
-class Room(StrEnum):
-    """Why a job is let in, or not."""
+class Admission(StrEnum):
+    """The decision on a job; the values are what the scripts reply."""
 
-    OPEN = "open"
-    FULL = "full"
-    """The backlog has reached its limit."""
-    SLOW = "slow"
-    """It would wait longer than is allowed."""
-    LATE = "late"
-    """Its deadline would pass before its turn."""
+    ADMITTED = "admitted"
+    REPEATED = "repeated"
+    """This Idempotency-Key was used before with the same request: the first inspection stands."""
+    CONFLICT = "conflict"
+    """This Idempotency-Key was used before with another request."""
+    BACKLOG_FULL = "backlog_full"
+    """Refused: the pool's backlog has reached its limit."""
+    WAIT_TOO_LONG = "wait_too_long"
+    """Refused: by the measured pace the job would wait longer than is allowed."""
+    DEADLINE = "deadline"
+    """Refused: by the measured pace the job's deadline would pass before its turn."""
+
+
+ACCEPTED = frozenset({Admission.ADMITTED, Admission.REPEATED})
+"""An inspection stands for the submission."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How long the queue may get."""
+class QueueLimits:
+    """Beyond either of these a pool takes no more jobs."""
 
     max_backlog: int = 1000
-    """Queued and running together."""
+    """Queued and running jobs together."""
     max_wait_s: float = 3600.0
-    """Expected, by the measured pace."""
+    """Expected wait, by the measured pace."""
 
 
 @dataclass(frozen=True)
 class QueueEstimate:
-    """The queue as a new job would find it."""
+    """What a new job finds in its pool, and what becomes of it."""
 
-    room: Room
+    admission: Admission
     backlog: int
     """Queued and running jobs of the pool."""
     ahead: int
-    """Of these, the ones whose turn comes before a new job of its priority."""
+    """How many of these have their turn before a new job of its priority."""
     mean_interval_ms: float | None
     """Between two completions while the queue was busy; None before any was measured."""
 
-    @classmethod
-    def read(cls, room: Room, reply: Sequence[str | int]) -> QueueEstimate:
-        """From a script's backlog, jobs ahead and mean interval."""
-        backlog, ahead, mean = reply
-        return cls(room, int(backlog), int(ahead), float(mean) if mean != "" else None)
-
     @property
     def expected_wait_s(self) -> float | None:
-        """Until a new job would have its result; None: not measured yet."""
+        """Return the seconds until a new job would have its result; None if no pace was measured yet."""
         return None if self.mean_interval_ms is None else self.ahead * self.mean_interval_ms / 1000
 
-    def retry_after_s(self, limits: Limits, *, deadline_ms: int | None, unmeasured_s: int) -> int:
-        """When a job that was refused would have its room, by the measured pace; `unmeasured_s` where there is none."""
+    def retry_after_s(self, limits: QueueLimits, *, deadline_ms: int | None, unmeasured_s: int) -> int:
+        """Return in how many seconds a refused job would be admitted by the measured pace.
+
+        Args:
+            limits: those that the job was refused by.
+            deadline_ms: of the job, in milliseconds after its acceptance.
+            unmeasured_s: the answer where no pace was measured yet.
+        """
         if self.mean_interval_ms is None:
             return unmeasured_s
         wait_s = self.ahead * self.mean_interval_ms / 1000
-        if self.room is Room.LATE and deadline_ms is not None:
+        if self.admission is Admission.DEADLINE and deadline_ms is not None:
             excess_s = wait_s - deadline_ms / 1000
-        elif self.room is Room.SLOW:
+        elif self.admission is Admission.WAIT_TOO_LONG:
             excess_s = wait_s - limits.max_wait_s
         else:
             excess_s = max(1, limits.max_backlog / FULL_SHARE) * self.mean_interval_ms / 1000
-        return min(LONGEST_RETRY_AFTER_S, max(1, math.ceil(excess_s)))
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(excess_s)))
+
+
+@dataclass(frozen=True)
+class Submission(QueueEstimate):
+    """The answer to a submission, with the queue as the job found it."""
+
+    inspection_id: str
+    """The inspection that stands: the job's own, or the first one with its Idempotency-Key."""

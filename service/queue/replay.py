@@ -14,9 +14,10 @@ from model_store.errors import StoreError
 from model_store.store import Store
 from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id, now
 from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
+from service.queue.admission import ACCEPTED, Admission, Submission
 from service.queue.dead_letters import DeadLetters
 from service.queue.pinning import pin_now
-from service.queue.submitter import JobSubmitter, Outcome, Submission
+from service.queue.submitter import JobSubmitter
 from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 
 CLIENT = "replay"
@@ -47,9 +48,9 @@ class Replayer:
         submission = await self.jobs.submit(
             job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT
         )
-        if submission.outcome is not Outcome.ACCEPTED:
+        if submission.admission is not Admission.ADMITTED:
             await asyncio.to_thread(self.artifacts.remove, job.image_ref)
-        if submission.outcome in {Outcome.ACCEPTED, Outcome.SAME}:
+        if submission.admission in ACCEPTED:
             await self.letters.remove(inspection_id)
         return job, submission
 

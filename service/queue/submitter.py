@@ -1,10 +1,8 @@
-"""Submitting a job: the API's side of the queue. One script, atomic, repeatable."""
+"""Submitting a job: the API's side of the queue. One script, atomic and safe to repeat."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, cast
 
 import redis.asyncio
@@ -12,7 +10,7 @@ import structlog
 
 from service.contract import DEFAULT_POOL, Job, Priority
 from service.queue import keys, schema
-from service.queue.admission import Limits, QueueEstimate, Room
+from service.queue.admission import Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
 from service.queue.redis_health import read_durability
 from service.queue.scripts import load
@@ -21,42 +19,22 @@ from service.queue.stats import QueueStats, read_stats
 log = structlog.get_logger(__name__)
 
 
-class Outcome(StrEnum):
-    """What became of a submission."""
-
-    ACCEPTED = "accepted"
-    SAME = "same"
-    """This Idempotency-Key was used before, with the same request: the first inspection stands."""
-    CONFLICT = "conflict"
-    """This Idempotency-Key was used before, with another request."""
-    FULL = "full"
-    """Refused: the backlog has reached its limit."""
-    SLOW = "slow"
-    """Refused: it would wait longer than is allowed."""
-    LATE = "late"
-    """Refused: its deadline would pass before its turn."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """The answer to a submission."""
-
-    outcome: Outcome
-    inspection_id: str
-    """The inspection that stands: the job's own, or the first one with its key."""
-    outlook: QueueEstimate
-    """The queue as it was found."""
-
-
 class JobSubmitter:
-    """The API's side of the queue."""
+    """Puts jobs into the queue, and tells how it stands."""
 
     def __init__(self, client: redis.asyncio.Redis, *, max_backlog: int = 1000, max_wait_s: float = 3600) -> None:
-        """`max_backlog` and `max_wait_s` (expected, by the measured pace): beyond either in its pool, a job is
-        refused."""
+        """Prepare the scripts; nothing connects yet.
+
+        Args:
+            client: of the event loop that submits.
+            max_backlog: queued and running jobs of a pool, beyond which it refuses a job.
+            max_wait_s: expected wait by the measured pace, beyond which a pool refuses a job.
+        """
         self._redis = client
-        self.limits = Limits(max_backlog, max_wait_s)
-        self._submit, self._ask = (client.register_script(load("admission", name)) for name in ("submit", "ask"))
+        self.limits = QueueLimits(max_backlog, max_wait_s)
+        self._submit, self._estimate = (
+            client.register_script(load("admission", name)) for name in ("submit", "estimate")
+        )
         self._schema_known = False
 
     async def submit(
@@ -68,12 +46,20 @@ class JobSubmitter:
         client_name: str = "",
         scope: str | None = None,
     ) -> Submission:
-        """Queues the job in its pool, once however often it is called. `fingerprint` tells requests with one key apart;
-        `scope` is where the key is one, by default the product.
+        """Queue the job in its pool, once however often this is called.
 
-        RedisError: Redis is away, or refused. After a lost connection or a timeout the job may have been accepted.
+        Args:
+            job: accepted, with its image stored.
+            fingerprint: equal for equal requests; tells apart the requests that come with one key.
+            idempotency_key: None if the caller sent none.
+            client_name: whose key it is.
+            scope: where the key counts as one; None: within the job's product.
+
+        Raises:
+            RedisError: if Redis is away, or refused. After a lost connection or a timeout the job may have been
+                accepted.
         """
-        await self._know_schema()
+        await self._check_schema()
         pool = keys.PoolKeys(job.pool)
         reply = await cast(
             "Any",
@@ -96,20 +82,25 @@ class JobSubmitter:
                 ],
             ),
         )
-        outcome, inspection_id, *found = reply
-        room = Room(outcome) if outcome in set(Room) else Room.OPEN
-        return Submission(Outcome(outcome), inspection_id, QueueEstimate.read(room, found))
+        decision, backlog, ahead, mean_ms, inspection_id = reply
+        return Submission(Admission(decision), int(backlog), int(ahead), _mean(mean_ms), inspection_id)
 
-    async def ask(
+    async def estimate(
         self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
     ) -> QueueEstimate:
-        """What a submission to this pool would find now. RedisError if Redis is away."""
-        await self._know_schema()
-        args = self._admission_args(priority, deadline_ms)
-        room, *found = await cast("Any", self._ask(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
-        return QueueEstimate.read(Room(room), found)
+        """Return what a submission to this pool would find now; it changes nothing.
 
-    async def _know_schema(self) -> None:
+        Raises:
+            RedisError: if Redis is away.
+        """
+        await self._check_schema()
+        args = self._admission_args(priority, deadline_ms)
+        reply = await cast("Any", self._estimate(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
+        decision, backlog, ahead, mean_ms = reply
+        return QueueEstimate(Admission(decision), int(backlog), int(ahead), _mean(mean_ms))
+
+    async def _check_schema(self) -> None:
+        """Look once, at the first call that reaches Redis, at its data's version and at how durable they are."""
         if not self._schema_known:
             await schema.check_async(self._redis)
             if problems := (await read_durability(self._redis)).problems:
@@ -121,17 +112,28 @@ class JobSubmitter:
         return [priority.value, self.limits.max_backlog, max_wait_ms, deadline]
 
     async def ping(self) -> None:
-        """RedisError if Redis is away."""
+        """Return if Redis answers.
+
+        Raises:
+            RedisError: if it is away.
+        """
         await cast("Any", self._redis.ping())
 
     async def stats(
         self, pools: Sequence[str] = (DEFAULT_POOL,), *, worker_seen_s: float = DEFAULT_LEASE_MS / 1000
     ) -> dict[str, QueueStats]:
-        """The queues of these pools now, and of any other that has a job.
+        """Return the queues of these pools as they are now, and of any other pool that has a job.
 
-        A worker counts as alive if it was heard of in the last `worker_seen_s`."""
+        Args:
+            pools: named in the answer even if they are empty.
+            worker_seen_s: a worker counts as alive if it was heard of in so many last seconds.
+        """
         return await read_stats(self._redis, pools, worker_seen_s)
 
 
 def _admission_keys(pool: keys.PoolKeys) -> list[str]:
     return [pool.jobs(Priority.HIGH), pool.jobs(Priority.NORMAL), pool.leases, pool.pace]
+
+
+def _mean(reply: str) -> float | None:
+    return float(reply) if reply else None

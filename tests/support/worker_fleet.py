@@ -13,9 +13,10 @@ import redis
 from model_store.store import Store
 from service.contract import ArtifactName, Event, Job, Result, Thresholds, new_inspection_id, now
 from service.queue import keys
+from service.queue.admission import Admission
 from service.queue.connection import connect_async
 from service.queue.results import Results
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from service.storage.artifacts import ArtifactStore
 from tests.support.nursery import Nursery, Worker
 from tests.support.processes import eventually
@@ -105,7 +106,7 @@ class WorkerFleet:
         async with connect_async(self.url) as client:
             submitter = JobSubmitter(client, max_backlog=10_000)
             for job in jobs:
-                assert (await submitter.submit(job)).outcome is Outcome.ACCEPTED
+                assert (await submitter.submit(job)).admission is Admission.ADMITTED
 
     async def _results(self, ids: Sequence[str]) -> list[Result]:
         async with connect_async(self.url) as client:

@@ -1,6 +1,6 @@
-"""One image's way from the upload into the queue.
+"""The way of one image from its upload into the queue.
 
-    read → product → fields → decode → store the bytes → submit → wait
+    resolve the product → read the fields → check the capacity → decode → store the bytes → enqueue → respond
 
 What cannot be kept is not accepted: the bytes are durable before the job is, and the job before the answer.
 """
@@ -8,42 +8,51 @@ What cannot be kept is not accepted: the bytes are durable before the job is, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 
 import structlog
+from fastapi import Response
+from redis.exceptions import RedisError, ResponseError
 
 from model_store.errors import StoreError
 from model_store.store import Store
 from service.api.dependencies import Services
-from service.api.intake.capacity import check_capacity
-from service.api.intake.fields import InspectionFields, Origin, invalid_fields, read_fields, with_defaults
-from service.api.intake.stage_timing import stage
-from service.api.intake.store_and_enqueue import IdempotencyKey, store_and_enqueue
-from service.api.problems import refusal
-from service.api.uploads.decoding import Described, Upload
+from service.api.intake.capacity import capacity_error, check_capacity
+from service.api.intake.fields import InspectionFields, Origin, read_fields, with_defaults
+from service.api.problems import product_error, queue_unavailable, unknown_inspection
+from service.api.uploads.decoding import CheckedImage
+from service.api.uploads.forms import Upload
 from service.auth.caller import Caller
-from service.contract import IMAGE, Job, JobTooLarge, Priority, State, Traceability, new_inspection_id, now
-from service.errors import FieldProblem
+from service.contract import IMAGE, Job, JobTooLarge, Priority, Result, Traceability, new_inspection_id, now
+from service.errors import FieldProblem, InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
+from service.queue.admission import Admission, Submission
 from service.queue.pinning import Pinned, pin_now
-from service.queue.submitter import Outcome, Submission
-from service.storage.artifacts import ArtifactStore
+from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
+
+POLL_AGAIN_S = 1
+"""`Retry-After` of an inspection that has not ended."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submission that stands, be it new or a repeat."""
+    """A submission for which an inspection stands: a new one, or the first one with its Idempotency-Key."""
 
     job: Job
+    """As it was made for this request."""
     submission: Submission
 
 
-async def accept(
+async def accept_image(
     services: Services,
     caller: Caller,
     product: str,
@@ -52,32 +61,57 @@ async def accept(
     *,
     origin: Origin | None = None,
 ) -> Accepted:
-    """One image on its way from the upload into the queue; ServiceError if it is refused."""
-    pinned = await asyncio.to_thread(pin, services.store, product)
+    """Take one uploaded image into the queue.
+
+    Args:
+        services: of this process.
+        caller: whose Idempotency-Key it is.
+        product: the product's name, as the caller gave it.
+        upload: the image's bytes and fields, not checked yet.
+        idempotency_key: None if the caller sent none.
+        origin: the station that lends its defaults, if the image came to a station's address.
+
+    Raises:
+        ServiceError: if the image is refused; then nothing of it is kept.
+    """
+    pinned = await asyncio.to_thread(pin_product, services.store, product)
     given = read_fields(upload.fields)
     fields = given if origin is None else with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)
     await check_capacity(services, pool, fields, may_be_a_repeat=idempotency_key is not None)
-    with stage(services, "accept_decode"):
-        image = await services.decoder.describe(upload.content)
-    job = _make_job(pinned, fields, upload, image, pool=pool)
-    key = IdempotencyKey(idempotency_key, _fingerprint(job, given), caller.id, None if origin is None else origin.scope)
-    submission = await store_and_enqueue(services, job, upload, key)
-    if submission.outcome is Outcome.ACCEPTED:
+    with _timed_stage(services, "accept_decode"):
+        image = await services.decoder.check_image(upload.content)
+    job = _make_job(pinned, fields, upload, image, pool)
+    with _timed_stage(services, "accept_store"):
+        await _store_image(services, job, upload.content)
+    submission = await _enqueue(
+        services,
+        job,
+        fingerprint=_fingerprint(job, given),
+        idempotency_key=idempotency_key,
+        client_name=caller.id,
+        scope=None if origin is None else origin.key_scope,
+    )
+    if submission.admission is Admission.ADMITTED:
         services.metrics.count_submission(product, job.priority.value, job.station)
-        log.info("inspection accepted", **_described(job), backlog=submission.outlook.backlog)
+        _log_acceptance(job, submission)
     return Accepted(job, submission)
 
 
-def pin(store: Store, product: str) -> Pinned:
-    """What is in force for a product now. UnknownProduct or ProductUnusable."""
+def pin_product(store: Store, product: str) -> Pinned:
+    """Return the bundle and thresholds that are in force for a product now. Blocks.
+
+    Raises:
+        UnknownProduct: if the store has no such product.
+        ProductUnusable: if the product has no usable bundle.
+    """
     try:
         return pin_now(store, product)
     except (StoreError, ValueError) as error:
-        raise refusal(store, product, error) from error
+        raise product_error(store, product, error) from error
 
 
-def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: Described, *, pool: str) -> Job:
+def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: CheckedImage, pool: str) -> Job:
     inspection_id = new_inspection_id()
     job = Job(
         **{name: getattr(fields, name) for name in Traceability.model_fields},
@@ -99,26 +133,174 @@ def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: D
     try:
         job.to_json()
     except JobTooLarge as error:
-        raise invalid_fields([FieldProblem(field="metadata", message=str(error))]) from error
+        raise InvalidFields.from_problems([FieldProblem(field="metadata", message=str(error))]) from error
     return job
 
 
-def _fingerprint(job: Job, fields: InspectionFields) -> str:
-    """Equal for equal requests: the image's bytes and every field."""
-    given = json.dumps(fields.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(f"{job.image_sha256}\n{given}".encode()).hexdigest()
+def _fingerprint(job: Job, given: InspectionFields) -> str:
+    """Return a hash that is equal for equal requests: of the image's bytes and every field.
+
+    A station's defaults do not count: a retry after a changeover is still the same request.
+    """
+    text = json.dumps(given.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{job.image_sha256}\n{text}".encode()).hexdigest()
 
 
-def _described(job: Job) -> dict[str, Any]:
-    """What a log line says of a job."""
-    return {
-        "inspection_id": job.id,
-        "product": job.product,
-        "bundle": job.bundle_version,
-        "pool": job.pool,
-        "station": job.station,
-        "serial": job.serial,
-        "image_bytes": job.image_bytes,
-        "size": f"{job.width}x{job.height}",
-        "state": State.QUEUED.value,
-    }
+async def _store_image(services: Services, job: Job, content: bytes) -> None:
+    try:
+        await asyncio.to_thread(services.artifacts.put, job.id, IMAGE, content)
+    except ArtifactsUnavailable as error:
+        log.error("image not stored", inspection_id=job.id, error=str(error))
+        raise StorageUnavailable(
+            "the image could not be stored; it was not accepted: send it again later",
+            retry_after_s=services.settings.retry_after_s,
+        ) from error
+
+
+async def _enqueue(
+    services: Services,
+    job: Job,
+    *,
+    fingerprint: str,
+    idempotency_key: str | None,
+    client_name: str,
+    scope: str | None,
+) -> Submission:
+    """Queue the job of a stored image; if the job is certainly not queued, remove the image.
+
+    The queue decides on the capacity here, finally, and finds a repeated Idempotency-Key. The keyword arguments are
+    those of `JobSubmitter.submit`.
+    """
+    try:
+        with _timed_stage(services, "accept_submit"):
+            submission = await services.jobs.submit(
+                job,
+                fingerprint=fingerprint,
+                idempotency_key=idempotency_key,
+                client_name=client_name,
+                scope=scope,
+            )
+    except RedisError as error:
+        await _clean_up_after_failed_submit(services, job, error)
+    if submission.admission is Admission.ADMITTED:
+        return submission
+    await _remove_image(services, job)
+    match submission.admission:
+        case Admission.REPEATED:
+            return submission
+        case Admission.CONFLICT:
+            raise KeyReused(
+                f"Idempotency-Key {idempotency_key!r} was used for inspection {submission.inspection_id} with another "
+                "image or other fields: use a new key for a new part, and the same request for a retry"
+            )
+        case _:
+            raise capacity_error(services, submission, job.deadline_ms)
+
+
+async def _clean_up_after_failed_submit(services: Services, job: Job, error: RedisError) -> NoReturn:
+    """Remove the image if its job was certainly not accepted, and raise QueueUnavailable.
+
+    If Redis refused (ResponseError), the job is queued only if an earlier attempt's reply was lost. If Redis did not
+    answer, the job may be queued, so its bytes stay; a retry under the same Idempotency-Key finds out.
+    """
+    if isinstance(error, ResponseError):
+        with contextlib.suppress(RedisError):
+            if await services.results.get(job.id) is None:
+                await _remove_image(services, job)
+    raise queue_unavailable(services, error) from error
+
+
+async def _remove_image(services: Services, job: Job) -> None:
+    try:
+        await asyncio.to_thread(services.artifacts.remove, job.image_ref)
+    except ArtifactsUnavailable as error:
+        log.warning("image of a refused submission stays", inspection_id=job.id, error=str(error))
+
+
+def _log_acceptance(job: Job, submission: Submission) -> None:
+    log.info(
+        "inspection accepted",
+        inspection_id=job.id,
+        product=job.product,
+        bundle=job.bundle_version,
+        pool=job.pool,
+        station=job.station,
+        serial=job.serial,
+        image_bytes=job.image_bytes,
+        size=f"{job.width}x{job.height}",
+        state="queued",
+        backlog=submission.backlog,
+    )
+
+
+@contextmanager
+def count_rejections(services: Services) -> Iterator[None]:
+    """Count every error that leaves the block, by its kind."""
+    try:
+        yield
+    except ServiceError as error:
+        services.metrics.count_rejection(error.slug)
+        raise
+    except RedisError:  # the application's handler answers it as QueueUnavailable: service.api.problems
+        services.metrics.count_rejection(QueueUnavailable.slug)
+        raise
+
+
+@contextmanager
+def _timed_stage(services: Services, name: str) -> Iterator[None]:
+    """Record the block as one stage of a submission: a span, and its seconds."""
+    began = time.perf_counter()
+    try:
+        with services.tracing.span(name):
+            yield
+    finally:
+        services.metrics.observe_stage(name, time.perf_counter() - began)
+
+
+async def submission_response(services: Services, accepted: Accepted, wait_s: int) -> Response:
+    """Return 200 with an inspection that has ended, 202 with one that waits or runs.
+
+    Args:
+        services: of this process.
+        accepted: what `accept_image` returned.
+        wait_s: seconds that the answer may wait for the inspection's end.
+
+    Raises:
+        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
+        QueueUnavailable: if the request was a repeat, and Redis is away.
+    """
+    result = await current_result(services, accepted, wait_s)
+    headers = {"Location": f"/v1/inspections/{result.id}"}
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    if result.state.final:
+        return result_response(result, 200, headers)
+    return result_response(result, 202, headers | {"Retry-After": str(POLL_AGAIN_S)})
+
+
+async def current_result(services: Services, accepted: Accepted, wait_s: float = 0) -> Result:
+    """Return the inspection of a submission, after waiting up to `wait_s` seconds for its end.
+
+    What was newly accepted is never answered with an error: without Redis it is shown as queued.
+
+    Raises:
+        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
+        QueueUnavailable: if the request was a repeat, and Redis is away.
+    """
+    is_repeat = accepted.submission.admission is Admission.REPEATED
+    if not is_repeat and not wait_s:
+        return Result.waiting(accepted.job)
+    try:
+        result = await services.results.wait(accepted.submission.inspection_id, wait_s)
+    except RedisError as error:
+        if is_repeat:
+            raise queue_unavailable(services, error) from error
+        return Result.waiting(accepted.job)
+    if result is None:
+        raise unknown_inspection(accepted.submission.inspection_id)
+    return result
+
+
+def result_response(result: Result, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer whose body is the inspection."""
+    return Response(result.to_json(), status, headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Is there room for another inspection, in the queue and on the disk?"""
+"""Whether queue and disk have room for another inspection, and what a client is told where they have none."""
 
 from __future__ import annotations
 
@@ -11,55 +11,82 @@ from service.api.intake.fields import InspectionFields
 from service.api.problems import queue_unavailable
 from service.contract import Priority
 from service.errors import BacklogFull, DeadlineUnreachable, ServiceError, StorageUnavailable, WaitTooLong
-from service.queue.admission import QueueEstimate, Room
+from service.queue.admission import Admission, QueueEstimate
 from service.storage.artifacts import ArtifactsUnavailable
 
 
 async def check_capacity(services: Services, pool: str, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
-    """Before anything costs: is Redis there, and has the pool room? The submit script decides again, and finally.
+    """Raise an error if a new inspection would be refused, before it costs decoding and storing.
 
-    A repeat of an accepted submission has its place already, so a full queue does not refuse it here.
+    The submit script decides again, and finally.
+
+    Args:
+        services: of this process.
+        pool: that would inspect the image.
+        fields: the image's priority and deadline.
+        may_be_a_repeat: an Idempotency-Key came with the image. A repeat of an accepted submission has its place
+            already, so a full queue does not refuse it here.
+
+    Raises:
+        QueueUnavailable: if Redis is away.
+        BacklogFull: if the pool's backlog has reached its limit.
+        WaitTooLong: if the expected wait is longer than allowed.
+        DeadlineUnreachable: if the expected wait is longer than the image's deadline.
+        StorageUnavailable: if less disk is free than GLAD_MIN_FREE_BYTES.
     """
     try:
-        outlook = await services.jobs.ask(Priority(fields.priority), fields.deadline_ms, pool=pool)
+        estimate = await services.jobs.estimate(Priority(fields.priority), fields.deadline_ms, pool=pool)
     except RedisError as error:
         raise queue_unavailable(services, error) from error
-    if outlook.room is not Room.OPEN and not may_be_a_repeat:
-        raise capacity_error(services, outlook, fields.deadline_ms)
-    await _refuse_without_disk(services)
+    if estimate.admission is not Admission.ADMITTED and not may_be_a_repeat:
+        raise capacity_error(services, estimate, fields.deadline_ms)
+    await _check_free_disk(services)
 
 
-async def _refuse_without_disk(services: Services) -> None:
-    """A disk that is nearly full still has to take results and the queue's log: new images come last."""
-    least = services.settings.min_free_bytes
+async def _check_free_disk(services: Services) -> None:
+    """Raise StorageUnavailable if the disk is nearly full: it still has to take results and the queue's log."""
+    min_free_bytes = services.settings.min_free_bytes
     try:
-        free = await asyncio.to_thread(services.artifacts.free_bytes)
+        free_bytes = await asyncio.to_thread(services.artifacts.free_bytes)
     except ArtifactsUnavailable:
-        return  # storing will say so
-    if free is not None and free < least:
+        return  # storing the image will fail with the reason
+    if free_bytes is not None and free_bytes < min_free_bytes:
         raise StorageUnavailable(
-            f"the image store has {free} bytes free; at least {least} (GLAD_MIN_FREE_BYTES) must be: free space, or "
-            "send it again later",
+            f"the image store has {free_bytes} bytes free; at least {min_free_bytes} (GLAD_MIN_FREE_BYTES) must be: "
+            "free space, or send it again later",
             retry_after_s=services.settings.retry_after_s,
         )
 
 
-def capacity_error(services: Services, outlook: QueueEstimate, deadline_ms: int | None) -> ServiceError:
-    """Why a submission is refused, and when to come back: by the measured pace, or GLAD_RETRY_AFTER_S before any."""
+def capacity_error(services: Services, estimate: QueueEstimate, deadline_ms: int | None) -> ServiceError:
+    """Return the error for a job that the queue refused.
+
+    Its Retry-After follows from the measured pace, or is GLAD_RETRY_AFTER_S before any was measured.
+
+    Args:
+        services: of this process.
+        estimate: what the job found, with the reason of its refusal.
+        deadline_ms: of the job.
+    """
     limits = services.jobs.limits
-    retry_after_s = outlook.retry_after_s(limits, deadline_ms=deadline_ms, unmeasured_s=services.settings.retry_after_s)
-    wait = f"a new inspection would wait about {outlook.expected_wait_s or 0:.1f} s"
-    if outlook.room is Room.LATE:
-        return DeadlineUnreachable(
-            f"{wait}; its deadline_ms is {deadline_ms}: give it more time, or send it again later",
-            retry_after_s=retry_after_s,
-        )
-    if outlook.room is Room.SLOW:
-        return WaitTooLong(
-            f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
-            retry_after_s=retry_after_s,
-        )
-    return BacklogFull(
-        f"{outlook.backlog} inspections are queued or running; the limit is {limits.max_backlog}: send it again later",
-        retry_after_s=retry_after_s,
+    retry_after_s = estimate.retry_after_s(
+        limits, deadline_ms=deadline_ms, unmeasured_s=services.settings.retry_after_s
     )
+    wait = f"a new inspection would wait about {estimate.expected_wait_s or 0:.1f} s"
+    match estimate.admission:
+        case Admission.DEADLINE:
+            return DeadlineUnreachable(
+                f"{wait}; its deadline_ms is {deadline_ms}: give it more time, or send it again later",
+                retry_after_s=retry_after_s,
+            )
+        case Admission.WAIT_TOO_LONG:
+            return WaitTooLong(
+                f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
+                retry_after_s=retry_after_s,
+            )
+        case _:
+            return BacklogFull(
+                f"{estimate.backlog} inspections are queued or running; the limit is {limits.max_backlog} "
+                "(GLAD_MAX_BACKLOG): send it again later",
+                retry_after_s=retry_after_s,
+            )

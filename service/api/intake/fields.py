@@ -1,4 +1,4 @@
-"""The fields of a submission, and the station that lends it its defaults."""
+"""The fields of a submission, and the defaults that a station lends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from service.contract import Traceability
-from service.errors import FieldProblem, InvalidFields, field_problems
+from service.errors import FieldProblem, InvalidFields
 
 
 class InspectionFields(Traceability):
@@ -25,34 +25,37 @@ class InspectionFields(Traceability):
 
 @dataclass(frozen=True)
 class Origin:
-    """The station whose address an image came to."""
+    """The station to whose address an image came."""
 
     station: str
     defaults: Mapping[str, Any]
-    """Fields of images that do not name them."""
+    """Values of fields that the image does not name."""
 
     @property
-    def scope(self) -> str:
-        """Where an Idempotency-Key is one. No product has this name."""
+    def key_scope(self) -> str:
+        """Return the scope within which an Idempotency-Key counts as one. No product has such a name."""
         return f"station/{self.station}"
 
 
-def with_defaults(given: Mapping[str, Any], origin: Origin) -> InspectionFields:
-    """The fields given, over those of the station. InvalidFields."""
-    if given.get("station", origin.station) != origin.station:
-        message = f"is not the station of this address, {origin.station!r}: leave the field out"
-        raise invalid_fields([FieldProblem(field="station", message=message)])
-    return read_fields({**origin.defaults, **given, "station": origin.station})
-
-
 def read_fields(given: Mapping[str, Any]) -> InspectionFields:
-    """The fields as they were given. InvalidFields."""
+    """Return the fields as they were given.
+
+    Raises:
+        InvalidFields: if one is unknown, or its value is not allowed.
+    """
     try:
         return InspectionFields.model_validate(given)
     except ValidationError as error:
-        raise invalid_fields(field_problems(list(error.errors()))) from error
+        raise InvalidFields.from_validation(error.errors()) from error
 
 
-def invalid_fields(problems: list[FieldProblem]) -> InvalidFields:
-    """The refusal of these fields."""
-    return InvalidFields("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
+def with_defaults(given: Mapping[str, Any], origin: Origin) -> InspectionFields:
+    """Return the fields given, completed by the station's defaults.
+
+    Raises:
+        InvalidFields: if a field is not allowed, or names another station.
+    """
+    if given.get("station", origin.station) != origin.station:
+        message = f"is not the station of this address, {origin.station!r}: leave the field out"
+        raise InvalidFields.from_problems([FieldProblem(field="station", message=message)])
+    return read_fields({**origin.defaults, **given, "station": origin.station})

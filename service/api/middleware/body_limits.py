@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.dependencies import Services
 from service.api.middleware.observability import count_refusal
 from service.api.problems import problem_answer
-from service.api.uploads.memory_budget import Held
+from service.api.uploads.decoding import UploadBudget
 from service.errors import BodyTooLarge, BodyTooSlow, ServiceError, TooManyUploads
 
 SLOWEST_BYTES_PER_S = 16 << 10
@@ -54,8 +54,8 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         services: Services = scope["app"].state.services
-        held = services.held
-        body = _Body(receive, self._limits, held, self._limits.max_bytes_of(scope["path"]))
+        budget = services.upload_budget
+        body = _Body(receive, self._limits, budget, self._limits.max_bytes_of(scope["path"]))
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > body.max_bytes:
             await self._refuse(scope, receive, send, body.too_large(f"{announced} bytes"))
@@ -63,7 +63,7 @@ class BodyLimitMiddleware:
         try:
             await self._read(scope, body, send)
         finally:
-            held.give_back(body.received)
+            budget.release(body.received)
 
     async def _read(self, scope: Scope, body: _Body, send: Send) -> None:
         answering = False
@@ -92,11 +92,11 @@ class BodyLimitMiddleware:
 class _Body:
     """The body of one request, while it is being received."""
 
-    def __init__(self, receive: Receive, limits: BodyLimits, held: Held, max_bytes: int) -> None:
-        self._receive, self._limits, self._held, self.max_bytes = receive, limits, held, max_bytes
+    def __init__(self, receive: Receive, limits: BodyLimits, budget: UploadBudget, max_bytes: int) -> None:
+        self._receive, self._limits, self._budget, self.max_bytes = receive, limits, budget, max_bytes
         self._waited_s, self._complete = 0.0, False
         self.received = 0
-        """Bytes so far, all of them counted in `held`."""
+        """Bytes so far, all of them reserved in the budget."""
         self.refusal: ServiceError | None = None
 
     async def receive(self) -> Message:
@@ -116,7 +116,7 @@ class _Body:
         if self.received + count > self.max_bytes:
             self._refuse(self.too_large("more"))
         try:
-            self._held.take(count)
+            self._budget.reserve(count)
         except TooManyUploads as error:
             self._refuse(error)
         self.received += count

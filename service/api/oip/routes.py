@@ -17,8 +17,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 
 from service.api.dependencies import Services, ServicesDep
-from service.api.intake.acceptance import Accepted, accept, pin
-from service.api.intake.stage_timing import rejections_counted
+from service.api.intake.acceptance import Accepted, accept_image, count_rejections, current_result, pin_product
 from service.api.oip import openapi as documents
 from service.api.oip.openapi import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
 from service.api.oip.tensors import (
@@ -33,9 +32,8 @@ from service.api.oip.tensors import (
 )
 from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
 from service.api.routes import health
-from service.api.routes.answers import current_result
 from service.api.routes.artifacts import load_artifact
-from service.api.uploads.decoding import Upload
+from service.api.uploads.forms import Upload
 from service.auth.caller import Caller, CallerDep
 from service.contract import Result, State
 from service.errors import (
@@ -164,10 +162,10 @@ async def version_infer(
 
 async def _infer(services: Services, caller: Caller, raw: RawRequest, model: str, version: str | None) -> Response:
     with ExitStack() as budget:
-        with rejections_counted(services):
+        with count_rejections(services):
             request, order = await asyncio.to_thread(_read, services, raw)
             # The body was counted as it was sent; unpacked, a small one may hold much.
-            budget.enter_context(services.held.holding(sum(map(len, order.images))))
+            budget.enter_context(services.upload_budget.reserved(sum(map(len, order.images))))
             accepted = await _accept_all(services, caller, model, version, order)
         results = await _wait_for_verdicts(services, accepted, order)
         return await asyncio.to_thread(_write_response, services, request, order, results)
@@ -199,7 +197,7 @@ async def _accept_all(
     accepted: list[Accepted] = []
     for image, key in zip(order.images, order.keys, strict=True):
         try:
-            accepted.append(await accept(services, caller, model, Upload(image, order.fields), key))
+            accepted.append(await accept_image(services, caller, model, Upload(image, order.fields), key))
         except ServiceError as error:
             raise _name_image(error, order, accepted) from error
     return tuple(accepted)
@@ -278,7 +276,7 @@ async def _active(services: Services, model: str) -> str:
         UnknownProduct: if there is no such product.
         ProductUnusable: if it has no usable bundle.
     """
-    pinned = await asyncio.to_thread(pin, services.store, model)
+    pinned = await asyncio.to_thread(pin_product, services.store, model)
     return pinned.bundle.version
 
 

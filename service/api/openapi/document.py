@@ -14,13 +14,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from service.api.openapi.responses import add_error
+from service.api.problems import InferenceError
 from service.auth.scopes import PUBLIC_PATHS, required_scope
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
     Forbidden,
     ForeignPage,
-    InferenceError,
     Problem,
     QueueUnavailable,
     RateExceeded,

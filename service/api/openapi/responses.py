@@ -5,8 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from service.api.problems import error_body
 from service.contract import Result
-from service.errors import ServiceError, error_body
+from service.errors import ServiceError
 
 Responses = dict[int | str, dict[str, Any]]
 """Status -> response, as FastAPI's `responses=` takes it."""

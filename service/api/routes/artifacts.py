@@ -1,4 +1,4 @@
-"""Fetching an inspection's pictures."""
+"""Fetching the pictures and the map of an inspection: `GET /v1/inspections/{id}/{artifact}`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import structlog
 from fastapi import APIRouter, Path, Response
 
 from glad import image_codec
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import InspectionPath, Services, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.routes.answers import find
-from service.api.routes.parameters import InspectionPath
+from service.api.routes.inspections import get_or_404
 from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName
 from service.errors import StorageUnavailable, UnknownArtifact
 from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
@@ -34,10 +33,13 @@ async def artifact(
     inspection_id: InspectionPath,
     artifact: Annotated[str, Path(description=", ".join(ARTIFACT_NAMES), examples=["heatmap.png"])],
 ) -> Response:
-    """One picture of the inspection: `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`,
-    `map.npy` (float32, in the original's aspect), or `image`, the bytes as they came."""
+    """Return one picture of the inspection, or its map.
+
+    `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`, `map.npy` (float32, in the original's
+    aspect), or `image`, the bytes as they came.
+    """
     name = _artifact_name(artifact)
-    result = await find(services, inspection_id)
+    result = await get_or_404(services, inspection_id)
     if name not in result.artifacts:
         raise UnknownArtifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
@@ -60,7 +62,12 @@ def _artifact_name(text: str) -> ArtifactName:
 
 
 def load_artifact(services: Services, inspection_id: str, name: ArtifactName) -> bytes:
-    """The stored bytes; UnknownArtifact, or StorageUnavailable. Blocks."""
+    """Return the stored bytes. Blocks.
+
+    Raises:
+        UnknownArtifact: if they are no longer kept.
+        StorageUnavailable: if the store cannot be read.
+    """
     try:
         return services.artifacts.get(services.artifacts.ref(inspection_id, name))
     except ArtifactNotFound as error:

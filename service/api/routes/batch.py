@@ -1,29 +1,26 @@
-"""`POST /v1/products/{product}/inspections:batch`: several images in one call, each with its own outcome."""
+"""Submitting several images in one call: `POST /v1/products/{product}/inspections:batch`."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from service.api.dependencies import Services, ServicesDep
-from service.api.intake.acceptance import accept, pin
+from service.api.dependencies import IdempotencyKey, IdempotencyKeyText, ProductPath, Services, ServicesDep
+from service.api.intake.acceptance import accept_image, count_rejections, current_result, pin_product
 from service.api.intake.fields import InspectionFields
-from service.api.intake.stage_timing import rejections_counted
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import batch_body
-from service.api.routes.answers import current_result
-from service.api.routes.parameters import IdempotencyKey, IdempotencyKeyText
-from service.api.uploads.decoding import BatchUpload, Upload
+from service.api.uploads.forms import BatchUpload, Upload, invalid_field
 from service.auth.caller import Caller, CallerDep
 from service.contract import Result
-from service.errors import FieldProblem, InvalidFields, Problem, ServiceError, field_problems
+from service.errors import Problem, ServiceError, field_problems
 
-MOST_IMAGES = 32
+MAX_IMAGES = 32
 ITEMS_FIELD = "items"
 KEY_FIELD = "idempotency_key"
 _ITEMS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
@@ -33,7 +30,7 @@ router = APIRouter(tags=["inspections"])
 
 
 class BatchItem(BaseModel):
-    """What became of one image."""
+    """The outcome of one image."""
 
     index: int = Field(description="place of the image in the form, from 0")
     status: int = Field(
@@ -44,7 +41,7 @@ class BatchItem(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """What became of each image, in the order of the form."""
+    """The outcomes of all images, in the order of the form."""
 
     items: list[BatchItem]
 
@@ -62,25 +59,27 @@ async def batch(
     services: ServicesDep,
     caller: CallerDep,
     *,
-    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+    product: ProductPath,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Takes up to 32 images as the parts `image` of one form. Plain fields are for all of them; `items` is a JSON array
-    with one object of fields for each image, in order, which win over those.
+    """Accept up to 32 images as the parts `image` of one form.
 
-    Each image is accepted or refused by itself: look at every `status`. With an `Idempotency-Key` the whole call may be
-    repeated: the image at place N has the key `{key}:{N}`, unless its item names an `idempotency_key` of its own.
+    Plain fields are for all of them; `items` is a JSON array with one object for each image, in order, whose fields
+    win over those. Each image is accepted or refused by itself: look at every `status`.
+
+    With an `Idempotency-Key` the whole call may be repeated: the image at place N has the key `{key}:{N}`, unless its
+    item names an `idempotency_key` of its own.
     """
-    with rejections_counted(services):
-        await asyncio.to_thread(pin, services.store, product)
-        images = _split(await services.decoder.batch(request, MOST_IMAGES), idempotency_key)
+    with count_rejections(services):
+        await asyncio.to_thread(pin_product, services.store, product)
+        images = _split(await services.decoder.read_batch(request, MAX_IMAGES), idempotency_key)
     answer = BatchAnswer(items=await _submit_all(services, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image of a batch, as if it had come alone."""
+    """One image of a batch, as if it had been sent alone."""
 
     upload: Upload
     idempotency_key: object
@@ -88,15 +87,15 @@ class _Image:
 
 
 def _split(batch: BatchUpload, idempotency_key: str | None) -> list[_Image]:
-    """The common fields under each image's own."""
+    """Return each image with the fields common to all, completed and overridden by its own."""
     common = {name: value for name, value in batch.fields.items() if name != ITEMS_FIELD}
-    own = _read_items(batch.fields.get(ITEMS_FIELD), len(batch.images))
+    items = _read_items(batch.fields.get(ITEMS_FIELD), len(batch.images))
     return [
         _Image(
             upload=Upload(image, common | {name: value for name, value in fields.items() if name != KEY_FIELD}),
             idempotency_key=fields.get(KEY_FIELD, None if idempotency_key is None else f"{idempotency_key}:{index}"),
         )
-        for index, (image, fields) in enumerate(zip(batch.images, own, strict=True))
+        for index, (image, fields) in enumerate(zip(batch.images, items, strict=True))
     ]
 
 
@@ -107,35 +106,37 @@ def _read_items(text: str | None, count: int) -> list[dict[str, Any]]:
         items = _ITEMS.validate_json(text)
     except ValidationError as error:
         reason = field_problems(list(error.errors()))[0].message
-        raise _refused(
+        raise invalid_field(
             ITEMS_FIELD, f'is no JSON array of objects ({reason}): send such as [{{"view": "top"}}, {{"view": "side"}}]'
         ) from error
     if len(items) != count:
-        raise _refused(ITEMS_FIELD, f"has {len(items)} entries for {count} images: give one for each, in order")
+        raise invalid_field(ITEMS_FIELD, f"has {len(items)} entries for {count} images: give one for each, in order")
     return items
 
 
 async def _submit_all(
     services: Services, caller: Caller, product: str, images: list[_Image], path: str
 ) -> list[BatchItem]:
-    """One after the other, so that they wait in this order. After a 503 the rest is not tried: it would wait long to
-    hear the same."""
+    """Accept the images one after the other, so that they are queued in this order.
+
+    After a 503 the rest is not tried: each would wait long for the same answer.
+    """
     items: list[BatchItem] = []
-    away: ServiceError | None = None
+    unavailable: ServiceError | None = None
     for index, image in enumerate(images):
         try:
-            if away is not None:
-                raise away
+            if unavailable is not None:
+                raise unavailable
             items.append(await _submit(services, caller, product, index, image))
         except ServiceError as error:
-            away = error if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            unavailable = error if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
             items.append(BatchItem(index=index, status=int(error.status), problem=error.problem(path)))
     return items
 
 
 async def _submit(services: Services, caller: Caller, product: str, index: int, image: _Image) -> BatchItem:
-    with rejections_counted(services):
-        accepted = await accept(services, caller, product, image.upload, _checked_key(image.idempotency_key))
+    with count_rejections(services):
+        accepted = await accept_image(services, caller, product, image.upload, _checked_key(image.idempotency_key))
     result = await current_result(services, accepted)
     return BatchItem(index=index, status=200 if result.state.final else 202, inspection=result)
 
@@ -144,8 +145,4 @@ def _checked_key(key: object) -> str | None:
     try:
         return _KEY.validate_python(key)
     except ValidationError as error:
-        raise _refused(KEY_FIELD, field_problems(list(error.errors()))[0].message) from error
-
-
-def _refused(name: str, message: str) -> InvalidFields:
-    return InvalidFields(f"{name}: {message}", errors=[FieldProblem(field=name, message=message)])
+        raise invalid_field(KEY_FIELD, field_problems(list(error.errors()))[0].message) from error

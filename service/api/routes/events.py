@@ -1,4 +1,4 @@
-"""`GET /v1/events`: what ends, as it ends, as server-sent events that resume where a reader stopped."""
+"""Server-sent events of the inspections that end, resumed where a reader stopped: `GET /v1/events`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
 from service.queue.events import BEGINNING, PAUSE_S, EventFeed, StoredEvent
 
-COME_BACK_MS = 2000
-"""How long a browser waits before it connects again."""
-NO_LONGER_ADMITTED = ": the API key of this stream is not in use any more: the stream ends\n\n"
+RECONNECT_MS = 2000
+"""Pause of a browser before it connects again."""
+KEY_REVOKED = ": the API key of this stream is not in use any more: the stream ends\n\n"
 
 router = APIRouter(tags=["history"])
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ EventId = Annotated[str, Field(max_length=50), AfterValidator(_check_event_id)]
 
 
 class EventsQuery(BaseModel):
-    """Which events."""
+    """The query of the event stream."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,8 +54,8 @@ class EventsQuery(BaseModel):
         None, description="as the header Last-Event-ID, which wins over it; 0: all that are kept"
     )
 
-    def wants(self, event: StoredEvent) -> bool:
-        """Whether the event is asked for."""
+    def matches(self, event: StoredEvent) -> bool:
+        """Return whether the event meets the filters."""
         fields = event.fields
         return self.product in {None, fields["product"]} and self.station in {None, fields.get("station")}
 
@@ -71,12 +71,14 @@ LastEventId = Annotated[
 async def events(
     services: ServicesDep, caller: CallerDep, query: Annotated[EventsQuery, Query()], last_event_id: LastEventId = None
 ) -> StreamingResponse:
-    """Server-sent events, one per inspection that ends, in that order. A reader that was cut off sends `Last-Event-ID`
-    and gets what it missed. Where that is no longer kept, the first event is `reset`: it names the part of the history
-    that closes the gap, and the stream goes on with the oldest event that is kept.
+    """Send one event for each inspection that ends, in that order.
 
-    Each event comes at least once: a reader that must not count twice goes by `inspection_id` and `type`. Once its API
-    key is revoked, a reader gets no further event, and the stream ends with a comment that says so.
+    A reader that was cut off sends `Last-Event-ID` and gets the events that it missed. If those are no longer kept, the
+    first event is `reset`: it names the part of the history that closes the gap, and the stream goes on with the oldest
+    event that is kept.
+
+    An event may come more than once: its `inspection_id` and `type` identify it. Once its API key is revoked, a reader
+    gets no further event, and the stream ends with a comment that says so.
     """
     if services.feed.readers >= services.settings.max_event_streams:
         raise TooManyStreams(
@@ -84,7 +86,7 @@ async def events(
             f"{services.settings.max_event_streams}: close one, or raise GLAD_MAX_EVENT_STREAMS",
             retry_after_s=services.settings.retry_after_s,
         )
-    start = await _start(services.feed, last_event_id or query.after)
+    start = await _find_start(services.feed, last_event_id or query.after)
     return StreamingResponse(
         _stream(
             services.feed,
@@ -98,27 +100,27 @@ async def events(
     )
 
 
-class Start(BaseModel):
-    """Where a reader begins."""
+class StreamStart(BaseModel):
+    """The place in the event stream at which a reader begins."""
 
     after: str
     reset: str | None = None
-    """The data of a `reset` event: something before `after` is no longer kept."""
+    """The data of a `reset` event; None if no event before `after` was missed."""
 
 
-async def _start(feed: EventFeed, asked: str | None) -> Start:
+async def _find_start(feed: EventFeed, asked: str | None) -> StreamStart:
     span = await feed.span()
     if asked is None:
-        return Start(after=span[1] if span else BEGINNING)
+        return StreamStart(after=span[1] if span else BEGINNING)
     if asked == BEGINNING:
-        return Start(after=BEGINNING)
+        return StreamStart(after=BEGINNING)
     if span and _key(span[0]) <= _key(asked) <= _key(span[1]):
-        return Start(after=asked)
+        return StreamStart(after=asked)
     gap = {"asked": asked, "oldest": span[0] if span else None, "history": "/v1/inspections"}
     if span and _key(asked) < _key(span[0]):
         since = rfc3339(datetime.fromtimestamp(_key(asked)[0] / 1000, UTC))
         gap["history"] = f"/v1/inspections?since={since}"
-    return Start(after=BEGINNING, reset=json.dumps(gap))
+    return StreamStart(after=BEGINNING, reset=json.dumps(gap))
 
 
 def _key(event_id: str) -> tuple[int, int]:
@@ -127,32 +129,40 @@ def _key(event_id: str) -> tuple[int, int]:
 
 
 async def _stream(
-    feed: EventFeed, query: EventsQuery, start: Start, heartbeat_s: float, admitted: Callable[[], Awaitable[bool]]
+    feed: EventFeed, query: EventsQuery, start: StreamStart, heartbeat_s: float, is_valid: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[str]:
-    """The text of the stream. A lost Redis delays it; the reader's going away cancels it. `admitted` is asked before
-    anything is told, heartbeats included."""
+    """Yield the text of the stream. A lost Redis delays it; a reader that closes its connection cancels it.
+
+    Args:
+        feed: of this process.
+        query: the filters.
+        start: of this reader.
+        heartbeat_s: longest time without any text.
+        is_valid: whether the reader's API key is still in use; called before anything is sent, heartbeats included.
+    """
     last = start.after
     with feed.reading():
-        if start.reset is None:  # an id at once: who is cut off before the first event comes back to here
-            yield f"retry: {COME_BACK_MS}\nid: {last}\n\n"
+        if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
+            yield f"retry: {RECONNECT_MS}\nid: {last}\n\n"
         else:
-            yield f"retry: {COME_BACK_MS}\nevent: reset\ndata: {start.reset}\n\n"
-        shown = time.monotonic()
+            yield f"retry: {RECONNECT_MS}\nevent: reset\ndata: {start.reset}\n\n"
+        sent_at = time.monotonic()
         while not feed.closed:
             generation = feed.generation
-            found = await _read(feed, last)
-            if not await admitted():
-                yield NO_LONGER_ADMITTED
+            events = await _read(feed, last)
+            if not await is_valid():
+                yield KEY_REVOKED
                 return
-            if wanted := "".join(_frame(event) for event in found if query.wants(event)):
-                yield wanted
-                shown = time.monotonic()
-            last = found[-1].id if found else last
-            if time.monotonic() - shown >= heartbeat_s:
-                yield f"id: {last}\n: heartbeat\n\n"  # the id alone moves Last-Event-ID past what was not asked for
-                shown = time.monotonic()
-            if not found:
-                await feed.changed(generation, max(0.0, shown + heartbeat_s - time.monotonic()))
+            if text := "".join(_frame(event) for event in events if query.matches(event)):
+                yield text
+                sent_at = time.monotonic()
+            last = events[-1].id if events else last
+            if time.monotonic() - sent_at >= heartbeat_s:
+                # The id alone moves Last-Event-ID past events that the filters left out.
+                yield f"id: {last}\n: heartbeat\n\n"
+                sent_at = time.monotonic()
+            if not events:
+                await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
 
 
 async def _read(feed: EventFeed, last: str) -> list[StoredEvent]:

@@ -1,4 +1,4 @@
-"""`GET /v1/inspections`: ended inspections in the order in which they ended, a page at a time."""
+"""The history: ended inspections in the order in which they ended, a page at a time; and reviews of them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ import base64
 import binascii
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model_store.manifest import Name
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import InspectionPath, ServicesDep
+from service.api.intake.acceptance import result_response
 from service.api.openapi import operations as documents
-from service.contract import Result, State, Text, Timestamp, Verdict
+from service.api.problems import unknown_inspection
+from service.api.routes.inspections import get_or_404
+from service.auth.caller import CallerDep
+from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict, now
+from service.errors import NotReviewable
 from service.queue.history import HistoryFilter
+from service.queue.reviews import MOST_REVIEWS, ReviewOutcome
 
-MOST_PER_PAGE = 500
+MAX_PER_PAGE = 500
 _MARK = "h1:"
-"""Before the position inside a cursor: another kind of cursor is not taken for one."""
+"""Stands before the position inside a cursor, so that no other kind of cursor is taken for one."""
+_NOT_A_CURSOR = "is no cursor of this call: send `next` of an earlier page as it came, or leave it out"
 
 router = APIRouter(tags=["history"])
+log = structlog.get_logger(__name__)
 
 
 def write_cursor(position: int) -> str:
-    """A position as clients carry it: opaque, safe in a URL."""
+    """Return a position in the history as clients carry it: opaque, and safe in a URL."""
     return base64.urlsafe_b64encode(f"{_MARK}{position}".encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> int:
-    """The position; ValueError if this service never made the cursor."""
+    """Return the position in the history that a cursor stands for.
+
+    Raises:
+        ValueError: if this service never made the cursor.
+    """
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError) as error:
@@ -39,16 +52,13 @@ def read_cursor(cursor: str) -> int:
     return int(digits)
 
 
-_NOT_A_CURSOR = "is no cursor of this call: send `next` of an earlier page as it came, or leave it out"
-
-
 def _check_cursor(cursor: str) -> str:
     read_cursor(cursor)
     return cursor
 
 
 class HistoryQuery(BaseModel):
-    """What is asked for; several filters must all hold."""
+    """The query of the history; an inspection must meet all filters."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,10 +74,10 @@ class HistoryQuery(BaseModel):
     after: Annotated[str, Field(max_length=64), AfterValidator(_check_cursor)] | None = Field(
         None, description="`next` of an earlier page: go on behind it"
     )
-    limit: int = Field(50, ge=1, le=MOST_PER_PAGE)
+    limit: int = Field(50, ge=1, le=MAX_PER_PAGE)
 
     def filter(self) -> HistoryFilter:
-        """The filters among the parameters."""
+        """Return the filters among the parameters."""
         return HistoryFilter(
             product=self.product,
             serial=self.serial,
@@ -95,11 +105,11 @@ class HistoryAnswer(BaseModel):
     responses=documents.HISTORY_RESPONSES,
 )
 async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]) -> Response:
-    """Ended inspections, in the order in which they ended: an image that took long comes behind those that overtook it,
-    so a reader who keeps `next` sees each inspection once and misses none.
+    """Return ended inspections, in the order in which they ended.
 
-    A page may hold fewer than `limit`, or none, and still have `more`: two filters that hardly meet are searched a part
-    at a time. Times are of the end, by the queue's clock.
+    An image that took long comes after those that overtook it, so a reader who keeps `next` sees each inspection once
+    and misses none. A page may have fewer than `limit`, or none, and still have `more`: two filters that few
+    inspections meet are searched a part at a time. Times are of the end, by the queue's clock.
     """
     page = await services.history.page(
         query.filter(),
@@ -109,3 +119,43 @@ async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]
     )
     answer = HistoryAnswer(inspections=list(page.results), next=write_cursor(page.position), more=page.more)
     return Response(answer.model_dump_json(), media_type="application/json")
+
+
+class ReviewFields(BaseModel):
+    """An operator's decision on an inspected part."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"decision": "ok", "by": "a.meier"}]})
+
+    decision: Decision = Field(description="`ok`: the part is good; `defect`: it is not")
+    by: Text = Field(description="who judged", examples=["a.meier"])
+    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
+
+
+@router.post(
+    "/v1/inspections/{id}/review",
+    summary="Review an inspection",
+    response_model=Result,
+    responses=documents.REVIEW_RESPONSES,
+)
+async def review(
+    services: ServicesDep, caller: CallerDep, inspection_id: InspectionPath, fields: ReviewFields
+) -> Response:
+    """Add an operator's decision to an ended inspection.
+
+    Earlier reviews stay; the last one counts, also for the verdict of the whole part. The inspection's own `verdict`
+    stays what the service found. `by` is stored as it is given; `key` is the name of the API key that the review came
+    with.
+    """
+    result = await get_or_404(services, inspection_id)
+    new = Review(decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=now())
+    outcome = await services.reviews.add(result, new)
+    if outcome is ReviewOutcome.UNFINISHED:
+        raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")
+    if outcome is ReviewOutcome.FULL:
+        raise NotReviewable(
+            f"inspection {result.id} has {MOST_REVIEWS} reviews, which is the limit: the last one counts"
+        )
+    if outcome is ReviewOutcome.UNKNOWN:
+        raise unknown_inspection(result.id)
+    log.info("inspection reviewed", inspection_id=result.id, decision=new.decision.value, by=new.by, key=new.key)
+    return result_response(await get_or_404(services, result.id), 200)

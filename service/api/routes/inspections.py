@@ -1,21 +1,37 @@
-"""Submitting an image, and asking for its inspection."""
+"""Submitting an image, reading its inspection, and replaying one that ended without a verdict."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Request, Response
+from redis.exceptions import RedisError
 
-from fastapi import APIRouter, Path, Request, Response
-
-from service.api.dependencies import ServicesDep
-from service.api.intake.acceptance import accept
+from service.api.dependencies import (
+    IdempotencyKey,
+    InspectionPath,
+    Prefer,
+    ProductPath,
+    Services,
+    ServicesDep,
+    wait_seconds,
+)
+from service.api.intake.acceptance import (
+    POLL_AGAIN_S,
+    Accepted,
+    accept_image,
+    count_rejections,
+    result_response,
+    submission_response,
+)
+from service.api.intake.capacity import capacity_error
 from service.api.intake.fields import InspectionFields
-from service.api.intake.stage_timing import rejections_counted
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
-from service.api.routes.answers import POLL_AGAIN_S, answer, as_json, find
-from service.api.routes.parameters import IdempotencyKey, InspectionPath, Prefer, wait_seconds
+from service.api.problems import queue_unavailable, unknown_inspection
 from service.auth.caller import CallerDep
-from service.contract import Result
+from service.contract import Result, parse_inspection_id
+from service.queue.admission import ACCEPTED
+from service.queue.dead_letters import DeadLetters
+from service.queue.replay import Replayer
 
 router = APIRouter(tags=["inspections"])
 
@@ -33,19 +49,19 @@ async def submit(
     services: ServicesDep,
     caller: CallerDep,
     *,
-    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+    product: ProductPath,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Accepts one image: as the body itself, with the fields as query parameters, or as a multipart form.
+    """Accept one image: as the body itself, with the fields as query parameters, or as a multipart form.
 
-    Answers 202 with the waiting inspection, or 200 where it has ended already: within `Prefer: wait=N` seconds, or
+    Answers 202 with the waiting inspection, or 200 if it has ended already: within `Prefer: wait=N` seconds, or
     earlier under the same `Idempotency-Key`.
     """
-    with rejections_counted(services):
-        upload = await services.decoder.upload(request)
-        accepted = await accept(services, caller, product, upload, idempotency_key)
-    return await answer(services, accepted, wait_seconds(prefer))
+    with count_rejections(services):
+        upload = await services.decoder.read_upload(request)
+        accepted = await accept_image(services, caller, product, upload, idempotency_key)
+    return await submission_response(services, accepted, wait_seconds(prefer))
 
 
 @router.get(
@@ -55,7 +71,54 @@ async def submit(
     responses=documents.INSPECTION_RESPONSES,
 )
 async def inspection(services: ServicesDep, inspection_id: InspectionPath) -> Response:
-    """The inspection as it stands; `state` says whether it has ended."""
-    result = await find(services, inspection_id)
-    headers = {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)}
-    return as_json(result, 200, headers)
+    """Return the inspection as it stands; `state` says whether it has ended."""
+    result = await get_or_404(services, inspection_id)
+    return result_response(result, 200, {} if result.state.final else {"Retry-After": str(POLL_AGAIN_S)})
+
+
+@router.post(
+    "/v1/inspections/{id}/replay",
+    summary="Inspect again what ended without a verdict",
+    status_code=202,
+    response_model=Result,
+    responses=documents.REPLAY_RESPONSES,
+)
+async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Response:
+    """Inspect the kept image again, with the bundle and thresholds in force now.
+
+    The new inspection's `replay_of` names the old one. Called again, it answers with the same new inspection. A dead
+    letter of the old one is removed.
+    """
+    replayer = Replayer(
+        jobs=services.jobs,
+        letters=DeadLetters(services.redis, services.settings.pool_names),
+        store=services.store,
+        artifacts=services.artifacts,
+        pool_of=services.settings.pool_of,
+        retry_after_s=services.settings.retry_after_s,
+    )
+    try:
+        job, submission = await replayer.replay(inspection_id)
+    except RedisError as error:
+        raise queue_unavailable(services, error) from error
+    if submission.admission not in ACCEPTED:
+        raise capacity_error(services, submission, None)
+    return await submission_response(services, Accepted(job, submission), wait_s=0)
+
+
+async def get_or_404(services: Services, inspection_id: str) -> Result:
+    """Return the inspection as it stands.
+
+    Raises:
+        UnknownInspection: if the text is no inspection's id, or nothing is kept under it.
+        QueueUnavailable: if Redis is away.
+    """
+    try:
+        result = await services.results.get(parse_inspection_id(inspection_id))
+    except ValueError:
+        result = None
+    except RedisError as error:
+        raise queue_unavailable(services, error) from error
+    if result is None:
+        raise unknown_inspection(inspection_id)
+    return result

@@ -1,4 +1,4 @@
-"""`GET /v1/parts/{serial}`: one verdict for a part that is seen from several sides."""
+"""One verdict for a part that is seen from several sides: `GET /v1/parts/{serial}`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["history"])
 
 Reason = Literal["score", "quality", "operator", "no_result", "missing", "unfinished"]
 ExpectedView = tuple[str | None, str]
-"""(product, view) that must be there; without a product: of any."""
+"""(product, view) that must be there; None: whichever product the view shows."""
 ExpectedViews = Annotated[
     tuple[Text, ...],
     Query(max_length=32, description="a view that must be there, whichever product it shows; repeat it for each"),
@@ -27,7 +27,7 @@ ExpectedViews = Annotated[
 
 
 class PartView(BaseModel):
-    """One side of the part, by the last image of it that was accepted."""
+    """One view of the part, by the last accepted image of it."""
 
     product: str | None = Field(description="null: a view that only the call expects, and that no image showed")
     view: str | None = Field(description="null: the image named no view")
@@ -42,7 +42,7 @@ class PartView(BaseModel):
 
 
 class Part(BaseModel):
-    """A part as all its images show it."""
+    """A part, judged by all its images."""
 
     serial: str
     verdict: Verdict | None = Field(
@@ -58,22 +58,30 @@ async def part(
     serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])],
     expected_view: ExpectedViews = (),
 ) -> Part:
-    """The part's verdict over all its views: the worst. Of several images of a view, the last accepted one counts. An
-    operator's review counts instead of the score: `ok` as `pass`, `defect` as `fail`. A view that a station of the part
-    or the call itself expects, and of which no image has come, is `review`."""
+    """Return the part's verdict, which is the worst of all its views.
+
+    Of several images of a view, the last accepted one counts. An operator's review counts instead of the score: `ok` as
+    `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
+    come, is `review`.
+    """
     results = await services.history.of_part(serial)
     if not results:
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
         )
-    of_stations = await _expected(services, results)
-    known = {result.view for result in results} | {view for _, view in of_stations}
-    return judge(serial, results, of_stations | {(None, view) for view in expected_view if view not in known})
+    by_stations = await _views_expected_by_stations(services, results)
+    known = {result.view for result in results} | {view for _, view in by_stations}
+    by_call = {(None, view) for view in expected_view if view not in known}
+    return part_verdict(serial, results, by_stations | by_call)
 
 
-async def _expected(services: Services, results: Collection[Result]) -> set[ExpectedView]:
-    """(product, view) that the part's stations expected when their last image of it was accepted."""
-    last = {(one.station, one.product): one.accepted_at for one in _in_order(results) if one.station is not None}
+async def _views_expected_by_stations(services: Services, results: Collection[Result]) -> set[ExpectedView]:
+    """Return the views that each station of the part expected when its last image of the part was accepted."""
+    last = {
+        (result.station, result.product): result.accepted_at
+        for result in _by_acceptance(results)
+        if result.station is not None
+    }
     expected: set[ExpectedView] = set()
     for (station, product), accepted_at in last.items():
         change = await services.stations.last_change(station, before=accepted_at)
@@ -82,28 +90,28 @@ async def _expected(services: Services, results: Collection[Result]) -> set[Expe
     return expected
 
 
-def _in_order(results: Iterable[Result]) -> list[Result]:
+def _by_acceptance(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda result: (result.accepted_at, result.id))
 
 
-def judge(serial: str, results: Collection[Result], expected: Iterable[ExpectedView]) -> Part:
-    """The part's verdict by its inspections."""
+def part_verdict(serial: str, results: Collection[Result], expected: Iterable[ExpectedView]) -> Part:
+    """Return the part with its verdict, from its inspections and the views that must be there."""
     last: dict[tuple[str | None, str | None], Result] = {
-        (result.product, result.view): result for result in _in_order(results)
+        (result.product, result.view): result for result in _by_acceptance(results)
     }
     missing = set(expected) - set(last)
-    views = [_seen(result) for result in last.values()] + [_missing(*one) for one in missing]
-    verdicts = [one.verdict for one in views if one.verdict is not None]
+    views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
+    verdicts = [view.verdict for view in views if view.verdict is not None]
     finished = len(verdicts) == len(views)
     return Part(
         serial=serial,
         verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if finished else None,
         finished=finished,
-        views=sorted(views, key=lambda one: (one.product or "", one.view or "")),
+        views=sorted(views, key=lambda view: (view.product or "", view.view or "")),
     )
 
 
-def _seen(result: Result) -> PartView:
+def _inspected_view(result: Result) -> PartView:
     verdict, reason = _verdict(result)
     return PartView(
         product=result.product,
@@ -115,7 +123,7 @@ def _seen(result: Result) -> PartView:
     )
 
 
-def _missing(product: str | None, view: str) -> PartView:
+def _missing_view(product: str | None, view: str) -> PartView:
     return PartView(
         product=product, view=view, state=None, verdict=Verdict.REVIEW, reason="missing", inspection_id=None
     )

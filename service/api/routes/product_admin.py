@@ -1,46 +1,30 @@
-"""Changing what decides: the active version of a product, and the thresholds of a version."""
+"""Changing what decides an inspection: the active version of a product, and the thresholds of a version."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 
 import structlog
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store import errors as refused
 from model_store.manifest import Name
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.problems import refusal
-from service.api.routes.etags import IfMatch, check_match, tag
-from service.api.routes.threshold_effect import MOST_COMPARED, Effect, effect_on
+from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
+from service.api.routes.threshold_effect import MAX_COMPARED, Effect, preview_effect
 from service.auth.caller import CallerDep
 from service.contract import Note, Text, Thresholds
-from service.errors import (
-    FieldProblem,
-    InvalidFields,
-    ServiceError,
-    StateChanged,
-    StorageUnavailable,
-    UnknownVersion,
-    VersionUnusable,
-)
-
-T = TypeVar("T")
+from service.errors import FieldProblem, InvalidFields
 
 router = APIRouter(tags=["products"])
 log = structlog.get_logger(__name__)
 
-ProductName = Annotated[str, Path(description="the product's name", examples=["bracket"])]
-
 
 class ActiveFields(BaseModel):
-    """Which version inspects from now on: one by name, or the one before."""
+    """The version that inspects from now on: one by name, or the one before."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": "2"}]})
 
@@ -57,7 +41,7 @@ class ActiveFields(BaseModel):
 
 
 class ActiveView(BaseModel):
-    """What inspects the product now, and how that came."""
+    """The version that inspects the product now, and the changes that led there."""
 
     product: str
     active: str | None = Field(description="null: nobody has chosen; the newest version")
@@ -66,7 +50,7 @@ class ActiveView(BaseModel):
 
 
 class ThresholdFields(BaseModel):
-    """Thresholds to change. What is left out stays; null restores what calibration found."""
+    """Thresholds to change. Those left out stay; null restores the calibrated value."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -78,7 +62,7 @@ class ThresholdFields(BaseModel):
 
 
 class ThresholdsView(BaseModel):
-    """Thresholds before and after, and what the change does."""
+    """Thresholds before and after, and the effect of the change."""
 
     product: str
     version: str
@@ -97,24 +81,27 @@ async def activate(
     services: ServicesDep,
     caller: CallerDep,
     response: Response,
-    product: ProductName,
+    product: ProductPath,
     fields: ActiveFields,
     *,
     if_match: IfMatch = None,
 ) -> ActiveView:
-    """The version inspects what is accepted from now on; what waits already stays with the version that it was accepted
-    for. Every file of the version is verified first."""
+    """Activate the version for images that are accepted from now on.
+
+    Images that wait already stay with the version that they were accepted for. Every file of the version is verified
+    first.
+    """
     by, note = fields.by or caller.name, fields.note or ""
 
     def change(store: Store) -> ProductState:
-        seen = seen_state(store, product, if_match)
-        revision = None if if_match is None else seen.revision
+        before = state_before_change(store, product, if_match)
+        revision = None if if_match is None else before.revision
         if fields.version is None:
             return store.roll_back(product, by=by, note=note, revision=revision)
         return store.activate(product, fields.version, by=by, note=note, revision=revision)
 
-    state = await changed(services, product, change)
-    tag(response, state.revision)
+    state = await use_store(services, product, change)
+    set_etag(response, state.revision)
     log.info(
         "version activated",
         product=product,
@@ -134,26 +121,29 @@ async def thresholds(
     services: ServicesDep,
     caller: CallerDep,
     response: Response,
-    product: ProductName,
+    product: ProductPath,
     fields: ThresholdFields,
     *,
     if_match: IfMatch = None,
-    preview: Annotated[bool, Query(description="true: only tell the effect; nothing changes")] = False,
-    last: Annotated[int, Query(ge=0, le=MOST_COMPARED, description="inspections to try the change on")] = 1000,
+    preview: Annotated[bool, Query(description="true: only show the effect; nothing changes")] = False,
+    last: Annotated[int, Query(ge=0, le=MAX_COMPARED, description="inspections to try the change on")] = 1000,
 ) -> ThresholdsView:
-    """Overrides a version's calibrated thresholds for what is accepted from now on, and tells how many of the last
-    inspections would have had another verdict. Stored results stay as they are."""
-    state = await changed(services, product, lambda store: seen_state(store, product, if_match))
-    ref = await changed(services, product, lambda store: store.resolve(product, fields.version))
+    """Override a version's calibrated thresholds for images that are accepted from now on.
+
+    The answer says how many of the last inspections would have had another verdict. Stored results stay as they are.
+    """
+    state = await use_store(services, product, lambda store: state_before_change(store, product, if_match))
+    ref = await use_store(services, product, lambda store: store.resolve(product, fields.version))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
-    before, after = _shown(state.thresholds(ref.version, calibration)), _over(overrides, ref)
-    effect = await effect_on(services.history, ref, after, last)
+    before, after = _as_contract(state.thresholds(ref.version, calibration)), _overridden(ref, overrides)
+    effect = await preview_effect(services.history, ref, after, last)
     if not preview:
         by = fields.by or caller.name
-        seen = state.revision  # the overrides were merged into this one: a change in between is not written over
-        state = await changed(
-            services, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=seen)
+        # The overrides were merged into this revision: a change made since then is not written over.
+        revision = state.revision
+        state = await use_store(
+            services, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=revision)
         )
         log.info(
             "thresholds changed",
@@ -163,67 +153,36 @@ async def thresholds(
             key=caller.key_name,
             **overrides.model_dump(),
         )
-    tag(response, state.revision)
+    set_etag(response, state.revision)
     return ThresholdsView(
         product=product,
         version=ref.version,
         revision=state.revision,
         applied=not preview,
-        calibrated=_over(ThresholdOverrides(), ref),
+        calibrated=_overridden(ref, ThresholdOverrides()),
         before=before,
         after=after,
         effect=effect,
     )
 
 
-def seen_state(store: Store, product: str, if_match: str | None) -> ProductState:
-    """The product's state before the change. PreconditionFailed if it is not the one that the caller saw."""
-    state = store.state(product)
-    check_match(if_match, state)
-    return state
+def _merged(overrides: ThresholdOverrides, fields: ThresholdFields) -> ThresholdOverrides:
+    """Return the overrides in force with those of the call in their place."""
+    return overrides.model_copy(update=fields.model_dump(include={"review", "fail", "pixel"}, exclude_unset=True))
 
 
-async def changed(services: Services, product: str, change: Callable[[Store], T]) -> T:
-    """What the change gives; a ServiceError where the store refuses it."""
+def _overridden(ref: BundleRef, overrides: ThresholdOverrides) -> Thresholds:
+    """Return the bundle's thresholds with these overrides.
+
+    Raises:
+        InvalidFields: if the review threshold lies above the fail threshold.
+    """
     try:
-        return await asyncio.to_thread(change, services.store)
-    except refused.VersionNotInStore as error:
-        raise UnknownVersion(str(error)) from error
-    except refused.StateConflict as error:
-        raise StateChanged(str(error)) from error
-    except (refused.BrokenBundle, refused.NotCalibrated, refused.NothingToRollBack) as error:
-        raise _unusable(product, error) from error
-    except (refused.StoreError, ValueError) as error:
-        raise refusal(services.store, product, error) from error
-    except OSError as error:
-        log.error("product state not written", product=product, error=str(error))
-        raise StorageUnavailable(
-            "the product's state could not be written; nothing changed: try again later",
-            retry_after_s=services.settings.retry_after_s,
-        ) from error
-
-
-def _unusable(product: str, error: refused.StoreError) -> ServiceError:
-    if isinstance(error, refused.BrokenBundle):  # its text names this machine's folders
-        log.error("version unusable", product=product, reason=str(error))
-        return VersionUnusable(
-            f"a version of product {product!r} is broken; the service's log says how: publish it again"
-        )
-    return VersionUnusable(str(error))
-
-
-def _merged(present: ThresholdOverrides, fields: ThresholdFields) -> ThresholdOverrides:
-    given = fields.model_dump(include={"review", "fail", "pixel"}, exclude_unset=True)
-    return present.model_copy(update=given)
-
-
-def _over(overrides: ThresholdOverrides, ref: BundleRef) -> Thresholds:
-    try:
-        return Thresholds(**overrides.over(ref.manifest.thresholds).model_dump())
+        return _as_contract(overrides.over(ref.manifest.thresholds))
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise InvalidFields(f"review: {message}", errors=[FieldProblem(field="review", message=message)]) from error
+        raise InvalidFields.from_problems([FieldProblem(field="review", message=message)]) from error
 
 
-def _shown(limits: BaseModel) -> Thresholds:
-    return Thresholds(**limits.model_dump())
+def _as_contract(thresholds: BaseModel) -> Thresholds:
+    return Thresholds(**thresholds.model_dump())

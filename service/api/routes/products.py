@@ -1,25 +1,23 @@
-"""The products that can be inspected: their bundles, and the thresholds in force."""
+"""The products that can be inspected, with their bundles and the thresholds in force."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
-import structlog
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from model_store.errors import StoreError
 from model_store.store import BundleRef, Store
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.problems import refusal
-from service.api.routes.etags import tag
-from service.api.routes.quality_gate_view import GateView, view_gate
+from service.api.problems import product_error
+from service.api.routes.product_changes import set_etag
+from service.api.routes.quality_gate import GateView, gate_view
 from service.contract import Thresholds, Timestamp
 
 router = APIRouter(tags=["products"])
-log = structlog.get_logger(__name__)
 
 
 class BundleView(BaseModel):
@@ -54,7 +52,7 @@ class ProductList(BaseModel):
 
 @router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
 async def products(services: ServicesDep) -> ProductList:
-    """Every product that has a usable bundle."""
+    """Return every product that has a usable bundle."""
     return await asyncio.to_thread(_list, services.store)
 
 
@@ -62,41 +60,44 @@ async def products(services: ServicesDep) -> ProductList:
 async def product(
     services: ServicesDep,
     response: Response,
-    product: Annotated[str, Path(description="the product's name", examples=["bracket"])],
+    product: ProductPath,
 ) -> ProductView:
-    """The product's active bundle, all its versions, and the thresholds in force. The `ETag` is its revision: sent as
-    `If-Match` with a change, it keeps that from overwriting somebody else's."""
-    shown = await asyncio.to_thread(_describe, services.store, product)
-    tag(response, shown.revision)
-    return shown
+    """Return the product's active bundle, all its versions, and the thresholds in force.
+
+    The `ETag` is the product's revision: sent as `If-Match` with a change, it keeps that change from overwriting
+    another one.
+    """
+    view = await asyncio.to_thread(_describe, services.store, product)
+    set_etag(response, view.revision)
+    return view
 
 
 def _list(store: Store) -> ProductList:
-    found = []
+    views = []
     for name in store.products():
         try:
-            found.append(_view(store, name))
-        except StoreError:  # its state file broke, or its active version did: it cannot be inspected
+            views.append(_product_view(store, name))
+        except StoreError:  # its state file or its active version is broken: it cannot be inspected
             continue
-    return ProductList(products=found)
+    return ProductList(products=views)
 
 
 def _describe(store: Store, name: str) -> ProductView:
     try:
-        return _view(store, name)
+        return _product_view(store, name)
     except StoreError as error:
-        raise refusal(store, name, error) from error
+        raise product_error(store, name, error) from error
 
 
-def _view(store: Store, name: str) -> ProductView:
-    revision = store.state(name).revision  # before the rest: what is shown is of this revision or newer
+def _product_view(store: Store, name: str) -> ProductView:
+    revision = store.state(name).revision  # read before the rest, which is then of this revision or a newer one
     active = store.resolve(name)
     return ProductView(
         product=name,
         revision=revision,
         active=_bundle_view(store, active),
         versions=[_bundle_view(store, ref) for ref in store.versions(name)],
-        gate=view_gate(active, store.state(name)),
+        gate=gate_view(active, store.state(name)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Switching a product's quality gate."""
+"""A product's quality gate: how the API shows it, and switching it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,51 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.product_state import ProductState
-from model_store.store import Store
-from service.api.dependencies import ServicesDep
+from model_store.store import BundleRef, Store
+from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.routes.etags import IfMatch, tag
-from service.api.routes.product_admin import ProductName, changed, seen_state
-from service.api.routes.quality_gate_view import GateView, view_gate
+from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.auth.caller import CallerDep
-from service.contract import Note, Text
+from service.contract import Note, Text, Timestamp
 
 router = APIRouter(tags=["products"])
 log = structlog.get_logger(__name__)
+
+
+class GateLimits(BaseModel):
+    """Limits beyond which an image is unfit for inspection: learned from good images, part of the bundle."""
+
+    darkest: float = Field(description="least mean grey, 0 ... 255")
+    brightest: float = Field(description="largest mean grey")
+    black_share: float = Field(description="largest share of the image in black, 0 ... 1")
+    white_share: float = Field(description="largest share of the image in white")
+    sharpness: float = Field(description="least sharpness, in cycles per pixel of the model image")
+    likeness: float | None = Field(description="least likeness to good images, up to 1; null: not asked")
+    good_images: int = Field(description="that set the limits")
+
+
+class GateView(BaseModel):
+    """Whether images are checked before they are inspected, and by which limits."""
+
+    on: bool = Field(description="the gate is asked for what is accepted from now on, if the version has limits")
+    by: str | None = Field(description="who switched it last; null: nobody has")
+    at: Timestamp | None = Field(description="when")
+    note: str | None = Field(description="why")
+    limits: GateLimits | None = Field(
+        description="of the active version; null: it has no gate, and inspects all images"
+    )
+
+
+def gate_view(ref: BundleRef, state: ProductState) -> GateView:
+    """Return the gate of a product, from its active bundle and its state."""
+    gate, switch = ref.manifest.gate, state.gate
+    return GateView(
+        on=state.gate_on,
+        by=switch.by if switch else None,
+        at=switch.at if switch else None,
+        note=switch.note if switch else None,
+        limits=None if gate is None else GateLimits.model_validate(gate.model_dump(exclude={"view"})),
+    )
 
 
 class GateFields(BaseModel):
@@ -35,22 +69,25 @@ async def switch(
     services: ServicesDep,
     caller: CallerDep,
     response: Response,
-    product: ProductName,
+    product: ProductPath,
     fields: GateFields,
     *,
     if_match: IfMatch = None,
 ) -> GateView:
-    """Switches the quality gate for what is accepted from now on, whatever version inspects it. What waits already, and
-    every stored result, stays as it is. The limits are the bundle's own: `glad gate` learns others."""
+    """Switch the quality gate for images that are accepted from now on, whatever version inspects them.
+
+    Images that wait already, and stored results, stay as they are. The limits are the bundle's own: `glad gate` learns
+    others.
+    """
     by, note = fields.by or caller.name, fields.note or ""
 
     def change(store: Store) -> ProductState:
-        seen = seen_state(store, product, if_match)
-        revision = None if if_match is None else seen.revision
+        before = state_before_change(store, product, if_match)
+        revision = None if if_match is None else before.revision
         return store.switch_gate(product, on=fields.on, by=by, note=note, revision=revision)
 
-    ref = await changed(services, product, lambda store: store.resolve(product))
-    state = await changed(services, product, change)
-    tag(response, state.revision)
+    ref = await use_store(services, product, lambda store: store.resolve(product))
+    state = await use_store(services, product, change)
+    set_etag(response, state.revision)
     log.info("quality gate switched", product=product, on=fields.on, by=by, key=caller.key_name, note=note)
-    return view_gate(ref, state)
+    return gate_view(ref, state)

@@ -1,4 +1,4 @@
-"""Stations: a camera knows one address; the MES says what it looks at."""
+"""Stations: a camera knows one address, and the MES sets which product it looks at."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import Services, ServicesDep
-from service.api.intake.acceptance import accept, pin
+from service.api.dependencies import IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
+from service.api.intake.acceptance import accept_image, count_rejections, pin_product, submission_response
 from service.api.intake.fields import InspectionFields, Origin
-from service.api.intake.stage_timing import rejections_counted
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
-from service.api.routes.answers import answer
-from service.api.routes.parameters import IdempotencyKey, Prefer, wait_seconds
 from service.auth.caller import CallerDep
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
@@ -29,7 +26,7 @@ StationName = Annotated[Text, Path(description="the station's name", examples=["
 
 
 class StationFields(StationSettings):
-    """What the MES sends at a changeover. What it leaves out is the default, not what was before."""
+    """The settings that the MES sends at a changeover. A field left out gets its default, not its old value."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +34,7 @@ class StationFields(StationSettings):
 
 
 class StationView(StationSettings):
-    """A station as it is set now."""
+    """A station with its present settings."""
 
     station: str = Field(examples=["line-3"])
     changed_at: Timestamp
@@ -45,7 +42,7 @@ class StationView(StationSettings):
 
 
 class StationHistory(StationView):
-    """A station, and how it came to be so."""
+    """A station with its present settings and all changes of them."""
 
     changes: list[StationChange] = Field(description="the latest first; at most a thousand")
 
@@ -58,28 +55,31 @@ class StationList(BaseModel):
 
 @router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)
 async def stations(services: ServicesDep) -> StationList:
-    """Every station that is set."""
+    """Return every station that is set."""
     names = await services.stations.names()
     changes = [await services.stations.last_change(name) for name in names]
-    shown = [_view(name, change) for name, change in zip(names, changes, strict=True) if change]
-    return StationList(stations=[one for one in shown if one is not None])
+    views = [_view(name, change) for name, change in zip(names, changes, strict=True) if change]
+    return StationList(stations=[view for view in views if view is not None])
 
 
 @router.get("/v1/stations/{station}", summary="Describe a station", responses=documents.STATION_RESPONSES)
 async def station(services: ServicesDep, station: StationName) -> StationHistory:
-    """The station as it is set now, and all its changes."""
+    """Return the station with its present settings and all its changes."""
     changes = await services.stations.changes(station)
-    shown = _view(station, changes[0]) if changes else None
-    if shown is None:
+    view = _view(station, changes[0]) if changes else None
+    if view is None:
         raise _unknown(station)
-    return StationHistory(**shown.model_dump(), changes=list(changes))
+    return StationHistory(**view.model_dump(), changes=list(changes))
 
 
 @router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
 async def put(services: ServicesDep, caller: CallerDep, station: StationName, fields: StationFields) -> StationView:
-    """Sets what the station's camera looks at from now on. Images that were accepted before stay as they are. The whole
-    of the settings is replaced; every change is kept, with its time and who made it."""
-    await asyncio.to_thread(pin, services.store, fields.product)
+    """Set which product the station's camera looks at from now on, and the defaults of its images' fields.
+
+    Images that were accepted before stay as they are. All settings are replaced; every change is kept, with its time
+    and its author.
+    """
+    await asyncio.to_thread(pin_product, services.store, fields.product)
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
     await services.stations.change(station, change)
@@ -99,7 +99,7 @@ async def delete(
     station: StationName,
     by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
-    """From now on the station's address takes no images. Its changes are kept."""
+    """Remove the station: from now on its address accepts no images. Its changes are kept."""
     await _settings(services, station)
     await services.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
     log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
@@ -123,16 +123,16 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """As a submission to the station's product, with the station's settings for fields that the image does not name.
+    """Accept one image for the station's product, with the station's settings for fields that the image does not name.
 
-    An `Idempotency-Key` belongs to the station: a retry after a changeover is still the image of before.
+    An `Idempotency-Key` belongs to the station: a retry after a changeover still stands for the first image.
     """
-    with rejections_counted(services):
+    with count_rejections(services):
         settings = await _settings(services, station)
-        upload = await services.decoder.upload(request)
+        upload = await services.decoder.read_upload(request)
         origin = Origin(station, settings.defaults)
-        accepted = await accept(services, caller, settings.product, upload, idempotency_key, origin=origin)
-    return await answer(services, accepted, wait_seconds(prefer))
+        accepted = await accept_image(services, caller, settings.product, upload, idempotency_key, origin=origin)
+    return await submission_response(services, accepted, wait_seconds(prefer))
 
 
 async def _settings(services: Services, station: str) -> StationSettings:

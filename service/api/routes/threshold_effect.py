@@ -1,4 +1,4 @@
-"""What other thresholds would have done to the inspections that are kept."""
+"""The effect that other thresholds would have had on the inspections that are kept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from service.contract import InspectionId, Result, State, Thresholds, Timestamp,
 from service.queue.history import History, HistoryFilter
 
 PAGE = 200
-MOST_COMPARED = 5000
-MOST_LOOKED_AT = 20_000
-"""Of the product's last inspections, where most are of another version: a preview is no walk through all history."""
+MAX_COMPARED = 5000
+MAX_READ = 20_000
+"""Of the product's last inspections, if most are of another version: a preview must not read the whole history."""
 SHOWN_EXAMPLES = 20
 
 
 class Change(BaseModel):
-    """How many inspections would have had another verdict."""
+    """A number of inspections that would have had another verdict."""
 
     before: Verdict
     after: Verdict
@@ -27,11 +27,11 @@ class Change(BaseModel):
 
 
 class Effect(BaseModel):
-    """The new thresholds on the product's last inspections by this version."""
+    """The effect of the new thresholds on the product's last inspections by this version."""
 
     compared: int = Field(
         description="inspections with a score that are kept, the latest first, at most `last`, found among the "
-        f"product's last {MOST_LOOKED_AT}; what the quality gate stopped has none"
+        f"product's last {MAX_READ}; what the quality gate stopped has none"
     )
     changed: int
     changes: list[Change]
@@ -39,32 +39,38 @@ class Effect(BaseModel):
     examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 
 
-async def effect_on(
-    history: History, ref: BundleRef, limits: Thresholds, last: int, *, most_looked_at: int = MOST_LOOKED_AT
+async def preview_effect(
+    history: History, ref: BundleRef, thresholds: Thresholds, last: int, *, max_read: int = MAX_READ
 ) -> Effect:
-    """These limits on the bundle's last inspections. Reads the history from its new end, a page at a time."""
-    wanted = HistoryFilter(product=ref.product, state=State.DONE)
+    """Return what these thresholds would have done to the bundle's last inspections.
+
+    Args:
+        history: read from its newest end, a page at a time.
+        ref: the version whose inspections count.
+        thresholds: to try.
+        last: how many inspections to compare.
+        max_read: how many of the product's inspections to read for that.
+    """
+    done = HistoryFilter(product=ref.product, state=State.DONE)
     results: list[Result] = []
-    position, looked_at = None, 0
-    while len(results) < last and looked_at < most_looked_at:
-        page = await history.page(
-            wanted, after=position, limit=min(PAGE, most_looked_at - looked_at), newest_first=True
-        )
+    position, read = None, 0
+    while len(results) < last and read < max_read:
+        page = await history.page(done, after=position, limit=min(PAGE, max_read - read), newest_first=True)
         results += [result for result in page.results if result.score is not None and _is_of(ref, result)]
-        position, looked_at = page.position, looked_at + len(page.results)
+        position, read = page.position, read + len(page.results)
         if not page.more:
             break
-    return compare(results[:last], limits)
+    return compare_verdicts(results[:last], thresholds)
 
 
 def _is_of(ref: BundleRef, result: Result) -> bool:
     return result.bundle is not None and result.bundle.hash == ref.hash
 
 
-def compare(results: Iterable[Result], limits: Thresholds) -> Effect:
-    """These limits on inspections that are done, the latest first."""
+def compare_verdicts(results: Iterable[Result], thresholds: Thresholds) -> Effect:
+    """Return what these thresholds would have done to inspections that are done, given latest first."""
     pairs = [
-        (result, result.verdict, limits.verdict(result.score))
+        (result, result.verdict, thresholds.verdict(result.score))
         for result in results
         if result.verdict is not None and result.score is not None
     ]

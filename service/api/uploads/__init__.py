@@ -1,1 +1,1 @@
-"""Bytes of uploads: how many may be held in memory, and how they are decoded."""
+"""Uploads: how their bytes are read and decoded, and how many of them may be in memory at a time."""

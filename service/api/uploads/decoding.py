@@ -1,57 +1,34 @@
-"""From a request to a decoded image and its fields: the content decides, never the headers or names around it."""
+"""From a request to an image that decodes. The content decides what it is, never the headers or names around it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
 
 from glad import image_codec
+from service.api.uploads.forms import IMAGE_FIELD, BatchUpload, Upload, check_unique, invalid_field, read_form
 from service.errors import (
     BodyTooLarge,
     EmptyImage,
-    FieldProblem,
-    InvalidFields,
-    MalformedForm,
     ServiceError,
     TooManyPixels,
+    TooManyUploads,
     UndecodableImage,
     UnknownFormat,
 )
 
-IMAGE_FIELD = "image"
 MAX_PARTS = 32
-"""Of a form with one image; a batch has one more for each further image."""
-MAX_FIELD_BYTES = 8192
-FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
+"""Of a form with one image; a batch may have one more for each further image."""
 
 
 @dataclass(frozen=True)
-class Upload:
-    """What came with one submission, before anything was checked."""
-
-    content: bytes
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class BatchUpload:
-    """What came with a batch, before anything was checked."""
-
-    images: tuple[bytes, ...]
-    fields: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Described:
+class CheckedImage:
     """An image that decodes."""
 
     format: str
@@ -62,70 +39,130 @@ class Described:
     """Of the bytes as they came."""
 
 
-@dataclass
-class _Part:
-    """One part of a form while it is read."""
+class UploadBudget:
+    """Limits how many bytes of images the process holds at a time, of all requests together.
 
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
+    Bodies count from their first byte until their request is answered. For one event loop.
+    """
+
+    def __init__(self, max_bytes: int, *, retry_after_s: int) -> None:
+        self._max_bytes, self._retry_after_s = max_bytes, retry_after_s
+        self._bytes = 0
+
+    def reserve(self, count: int) -> None:
+        """Count so many bytes more.
+
+        Raises:
+            TooManyUploads: if they would exceed the limit; then they are not counted.
+        """
+        if self._bytes + count > self._max_bytes:
+            raise TooManyUploads(
+                f"the service holds {self._bytes} bytes of images now; the limit is {self._max_bytes}: send it again "
+                "later, or raise GLAD_MAX_HELD_BYTES",
+                retry_after_s=self._retry_after_s,
+            )
+        self._bytes += count
+
+    def release(self, count: int) -> None:
+        """Count so many bytes less."""
+        self._bytes -= count
+
+    @contextmanager
+    def reserved(self, count: int) -> Iterator[None]:
+        """Reserve so many bytes for the block.
+
+        Raises:
+            TooManyUploads: if they would exceed the limit.
+        """
+        self.reserve(count)
+        try:
+            yield
+        finally:
+            self.release(count)
 
 
 class Decoder:
-    """Decodes every byte of an image, a few images at a time. Pillow lets other threads run while it decodes."""
+    """Reads uploads and decodes every byte of their images, in a few threads: Pillow lets others run meanwhile."""
 
     def __init__(self, threads: int, max_pixels: int, max_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels, self._max_bytes = max_pixels, max_bytes
 
-    async def upload(self, request: Request) -> Upload:
-        """Reads a raw body with query parameters, or a multipart form. MalformedForm, or InvalidFields."""
+    async def read_upload(self, request: Request) -> Upload:
+        """Return the image and fields of a request: a raw body with query parameters, or a multipart form.
+
+        A body that begins as an image is one, whatever its content type says.
+
+        Raises:
+            MalformedForm: if the form cannot be read.
+            InvalidFields: if a field comes twice, or the form has not exactly one image.
+        """
         body = await request.body()
-        query = _unique(request.query_params.multi_items(), "query parameter")
+        query = check_unique(request.query_params.multi_items(), "query parameter")
         content_type = request.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or _is_image(body):
             return Upload(body, query)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _form, content_type, body, query)
-
-    async def batch(self, request: Request, most: int) -> BatchUpload:
-        """Reads a multipart form with up to `most` images. MalformedForm, or InvalidFields."""
-        body = await request.body()
-        query = _unique(request.query_params.multi_items(), "query parameter")
-        content_type = request.headers.get("content-type", "")
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._pool, _batch_form, content_type, body, query, MAX_PARTS + most - 1
+        form = await asyncio.get_running_loop().run_in_executor(
+            self._pool, read_form, content_type, body, query, MAX_PARTS
         )
-        if not 1 <= len(found.images) <= most:
-            raise _refused(
+        if len(form.images) != 1:
+            raise invalid_field(
+                IMAGE_FIELD, f"comes {len(form.images)} times; send it once: curl -F {IMAGE_FIELD}=@part.png"
+            )
+        return Upload(form.images[0], form.fields)
+
+    async def read_batch(self, request: Request, max_images: int) -> BatchUpload:
+        """Return the images and fields of a multipart form.
+
+        Raises:
+            MalformedForm: if the form cannot be read.
+            InvalidFields: if a field comes twice, or the form has no image or more than `max_images`.
+        """
+        body = await request.body()
+        query = check_unique(request.query_params.multi_items(), "query parameter")
+        content_type = request.headers.get("content-type", "")
+        form = await asyncio.get_running_loop().run_in_executor(
+            self._pool, read_form, content_type, body, query, MAX_PARTS + max_images - 1
+        )
+        if not 1 <= len(form.images) <= max_images:
+            raise invalid_field(
                 IMAGE_FIELD,
-                f"comes {len(found.images)} times; send 1 to {most} images in a multipart form: "
+                f"comes {len(form.images)} times; send 1 to {max_images} images in a multipart form: "
                 f"curl -F {IMAGE_FIELD}=@a.png -F {IMAGE_FIELD}=@b.png",
             )
-        return found
+        return form
 
-    async def describe(self, content: bytes) -> Described:
-        """Decodes the image once, to know that the worker can. EmptyImage, UnknownFormat, UndecodableImage,
-        TooManyPixels, or BodyTooLarge."""
+    async def check_image(self, content: bytes) -> CheckedImage:
+        """Decode the image once, so that it is certain that the worker can.
+
+        Raises:
+            EmptyImage: if there are no bytes.
+            BodyTooLarge: if there are more bytes than an image may have.
+            UnknownFormat: if they begin with no signature of an allowed format.
+            TooManyPixels: if the image has more pixels than allowed.
+            UndecodableImage: if it does not decode.
+        """
         if len(content) > self._max_bytes:
             raise BodyTooLarge(
                 f"the image has {len(content)} bytes; at most {self._max_bytes} are allowed: send a smaller one, or "
                 "raise GLAD_MAX_IMAGE_BYTES"
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _describe, content, self._max_pixels)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, _check_image, content, self._max_pixels)
 
     def close(self) -> None:
-        """Ends the threads after what they have in hand."""
+        """End the threads after what they are working on."""
         self._pool.shutdown()
 
 
-def _describe(content: bytes, max_pixels: int) -> Described:
+def _check_image(content: bytes, max_pixels: int) -> CheckedImage:
     try:
-        found = image_codec.check_image(content, max_pixels=max_pixels)
+        image = image_codec.check_image(content, max_pixels=max_pixels)
     except image_codec.ImageError as error:
-        raise _as_problem(error) from error
-    return Described(found.format, found.width, found.height, hashlib.sha256(content).hexdigest())
+        raise _as_service_error(error) from error
+    return CheckedImage(image.format, image.width, image.height, hashlib.sha256(content).hexdigest())
 
 
-def _as_problem(error: image_codec.ImageError) -> ServiceError:
+def _as_service_error(error: image_codec.ImageError) -> ServiceError:
     match error:
         case image_codec.EmptyImageFile():
             return EmptyImage(str(error))
@@ -143,103 +180,3 @@ def _is_image(body: bytes) -> bool:
     except image_codec.ImageError:
         return False
     return True
-
-
-def _form(content_type: str, body: bytes, query: dict[str, str]) -> Upload:
-    """The form's image and fields; query parameters count where the form is silent."""
-    found = _batch_form(content_type, body, query, MAX_PARTS)
-    if len(found.images) != 1:
-        raise _refused(IMAGE_FIELD, f"comes {len(found.images)} times; send it once: curl -F {IMAGE_FIELD}=@part.png")
-    return Upload(found.images[0], found.fields)
-
-
-def _batch_form(content_type: str, body: bytes, query: dict[str, str], max_parts: int) -> BatchUpload:
-    images: list[bytes] = []
-    texts: list[tuple[str, str]] = []
-    for name, is_file, content in _parts(content_type, body, max_parts):
-        if name == IMAGE_FIELD:
-            images.append(content)
-        elif is_file:
-            raise _refused(name, f"is a file; the only file is {IMAGE_FIELD!r}: send text as a plain field")
-        else:
-            texts.append((name, _text(name, content)))
-    return BatchUpload(tuple(images), {**query, **_unique(texts, "form field")})
-
-
-def _text(name: str, content: bytes) -> str:
-    if len(content) > MAX_FIELD_BYTES:
-        raise _refused(name, f"is {len(content)} bytes; at most {MAX_FIELD_BYTES} are allowed")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise _refused(name, "is not UTF-8") from error
-
-
-def _unique(pairs: list[tuple[str, str]], what: str) -> dict[str, str]:
-    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if twice:
-        raise _refused(twice[0], f"comes more than once as {what}: send it once")
-    return dict(pairs)
-
-
-def _refused(name: str, message: str) -> InvalidFields:
-    shown = name[:100].encode(errors="replace").decode()
-    return InvalidFields(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
-
-
-def _parts(content_type: str, body: bytes, max_parts: int) -> list[tuple[str, bool, bytes]]:
-    """(name, came with a file name, content) of every part of a multipart body."""
-    reader = _FormReader(max_parts)
-    _, options = parse_options_header(content_type)
-    try:
-        parser = MultipartParser(options[b"boundary"], reader.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except (KeyError, ValueError) as error:
-        reason = "the header names no boundary" if isinstance(error, KeyError) else str(error)
-        raise MalformedForm(
-            f"the multipart body cannot be read ({reason}): let the HTTP library make it, or send the image as the body"
-        ) from error
-    if not reader.ended:
-        raise MalformedForm("the multipart body ends before its closing boundary: it was cut off; send it again")
-    return [_named(part) for part in reader.parts]
-
-
-def _named(part: _Part) -> tuple[str, bool, bytes]:
-    _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
-    if b"name" not in options:
-        raise MalformedForm("a part of the form has no name: send `Content-Disposition: form-data; name=...`")
-    return options[b"name"].decode(errors="replace"), b"filename" in options, bytes(part.content)
-
-
-class _FormReader:
-    """Collects the parts that the parser reports, in memory: the body is there already, and bounded."""
-
-    def __init__(self, max_parts: int) -> None:
-        self._max_parts = max_parts
-        self.parts: list[_Part] = []
-        self.ended = False
-        self._name, self._value = bytearray(), bytearray()
-
-    def callbacks(self) -> Any:
-        """What the parser calls, by the names that it knows."""
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._header,
-            "on_part_data": lambda data, start, end: self.parts[-1].content.extend(data[start:end]),
-            "on_end": self._end,
-        }
-
-    def _begin(self) -> None:
-        if len(self.parts) == self._max_parts:
-            raise MultipartParseError(f"more than {self._max_parts} parts")
-        self.parts.append(_Part())
-
-    def _header(self) -> None:
-        self.parts[-1].headers[bytes(self._name).lower()] = bytes(self._value)
-        self._name, self._value = bytearray(), bytearray()
-
-    def _end(self) -> None:
-        self.ended = True

@@ -1,7 +1,8 @@
--- Stands before submit.lua and ask.lua: is there room for another job?
+-- Stands before submit.lua and estimate.lua: may another job join the queue?
 -- By count: queued and running together. By time: what lies ahead of it, times the mean time between two completions
 -- while the queue was busy (see pace.lua). Before anything was measured, only the count decides.
--- -> {open | full | slow | late, backlog, jobs ahead, mean interval in ms or ''}
+-- -> {decision, backlog, jobs ahead, mean interval in ms or ''}
+-- decision, a word of service.queue.admission.Admission: admitted, backlog_full, deadline, wait_too_long
 local function admission(high, normal, leases, pace, priority, limit, max_wait_ms, deadline_ms)
   local high_jobs = redis.call('XLEN', high)
   local backlog = high_jobs + redis.call('XLEN', normal)
@@ -14,13 +15,13 @@ local function admission(high, normal, leases, pace, priority, limit, max_wait_m
   local measured = redis.call('HMGET', pace, 'busy_ms', 'completions')
   local mean = measured[1] and tonumber(measured[1]) / tonumber(measured[2])
   local wait = mean and ahead * mean
-  local answer = 'open'
+  local decision = 'admitted'
   if backlog >= limit then
-    answer = 'full'
+    decision = 'backlog_full'
   elseif wait and deadline_ms and wait > deadline_ms then
-    answer = 'late'
+    decision = 'deadline'
   elseif wait and wait > max_wait_ms then
-    answer = 'slow'
+    decision = 'wait_too_long'
   end
-  return {answer, backlog, ahead, mean and tostring(mean) or ''}
+  return {decision, backlog, ahead, mean and tostring(mean) or ''}
 end

@@ -12,9 +12,9 @@ import redis.asyncio
 
 from service.contract import Failure, Priority, State
 from service.queue import keys
-from service.queue.admission import Limits, QueueEstimate, Room
+from service.queue.admission import Admission, QueueEstimate, QueueLimits
 from service.queue.jobs import JobQueue
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running, StartApp
 from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer
@@ -32,14 +32,14 @@ def set_pace(client: redis.Redis, mean_ms: float) -> None:
 async def fill(submitter: JobSubmitter, count: int, priority: Priority = Priority.NORMAL) -> None:
     """Jobs that wait."""
     for _ in range(count):
-        assert (await submitter.submit(make_job(priority=priority))).outcome is Outcome.ACCEPTED
+        assert (await submitter.submit(make_job(priority=priority))).admission is Admission.ADMITTED
 
 
 async def test_before_anything_is_measured_only_the_count_decides(async_client: redis.asyncio.Redis) -> None:
     submitter = JobSubmitter(async_client, max_backlog=2, max_wait_s=0.001)
     await fill(submitter, 2)
     refused = await submitter.submit(make_job(deadline_ms=1))
-    assert (refused.outcome, refused.outlook.expected_wait_s) == (Outcome.FULL, None)
+    assert (refused.admission, refused.expected_wait_s) == (Admission.BACKLOG_FULL, None)
 
 
 async def test_a_job_that_would_wait_too_long_is_refused_and_leaves_nothing(
@@ -48,10 +48,10 @@ async def test_a_job_that_would_wait_too_long_is_refused_and_leaves_nothing(
     submitter = JobSubmitter(async_client, max_wait_s=10)
     await fill(submitter, 5)
     set_pace(client, 2000)
-    assert (await submitter.submit(make_job())).outlook.expected_wait_s == 10  # 5 ahead, 2 s each
+    assert (await submitter.submit(make_job())).expected_wait_s == 10  # 5 ahead, 2 s each
     job = make_job()
     refused = await submitter.submit(job)  # 6 ahead: 12 s
-    assert (refused.outcome, refused.outlook.expected_wait_s) == (Outcome.SLOW, 12)
+    assert (refused.admission, refused.expected_wait_s) == (Admission.WAIT_TOO_LONG, 12)
     assert client.exists(keys.inspection(job.id)) == 0
     assert client.xlen(POOL.jobs(Priority.NORMAL)) == 6
 
@@ -61,10 +61,10 @@ async def test_a_deadline_that_cannot_be_met_is_refused_and_a_longer_one_is_not(
 ) -> None:
     await fill(submitter, 4)
     set_pace(client, 500)  # 4 ahead: 2000 ms
-    assert (await submitter.ask(deadline_ms=1999)).room is Room.LATE
-    assert (await submitter.submit(make_job(deadline_ms=1999))).outcome is Outcome.LATE
-    assert (await submitter.ask(deadline_ms=2000)).room is Room.OPEN
-    assert (await submitter.submit(make_job(deadline_ms=2000))).outcome is Outcome.ACCEPTED
+    assert (await submitter.estimate(deadline_ms=1999)).admission is Admission.DEADLINE
+    assert (await submitter.submit(make_job(deadline_ms=1999))).admission is Admission.DEADLINE
+    assert (await submitter.estimate(deadline_ms=2000)).admission is Admission.ADMITTED
+    assert (await submitter.submit(make_job(deadline_ms=2000))).admission is Admission.ADMITTED
 
 
 async def test_what_is_high_has_only_the_high_ones_ahead_and_normals_turns(
@@ -74,8 +74,8 @@ async def test_what_is_high_has_only_the_high_ones_ahead_and_normals_turns(
     await fill(submitter, 6, Priority.HIGH)
     set_pace(client, 1000)
     # Six of high priority, and a turn of normal after each three: 8. The other way, everything is ahead.
-    assert (await submitter.ask(Priority.HIGH)).ahead == 8
-    assert (await submitter.ask(Priority.NORMAL)).ahead == 26
+    assert (await submitter.estimate(Priority.HIGH)).ahead == 8
+    assert (await submitter.estimate(Priority.NORMAL)).ahead == 26
 
 
 async def test_a_repeat_is_never_refused(async_client: redis.asyncio.Redis, client: redis.Redis) -> None:
@@ -83,14 +83,14 @@ async def test_a_repeat_is_never_refused(async_client: redis.asyncio.Redis, clie
     job = make_job()
     await submitter.submit(job, idempotency_key="k", fingerprint="f")
     set_pace(client, 60_000)
-    assert (await submitter.submit(job)).outcome is Outcome.ACCEPTED
-    assert (await submitter.submit(make_job(), idempotency_key="k", fingerprint="f")).outcome is Outcome.SAME
-    assert (await submitter.submit(make_job())).outcome is Outcome.SLOW
+    assert (await submitter.submit(job)).admission is Admission.ADMITTED
+    assert (await submitter.submit(make_job(), idempotency_key="k", fingerprint="f")).admission is Admission.REPEATED
+    assert (await submitter.submit(make_job())).admission is Admission.WAIT_TOO_LONG
 
 
 async def test_an_empty_queue_lets_in_whatever_the_pace_was(submitter: JobSubmitter, client: redis.Redis) -> None:
     set_pace(client, 1e9)
-    assert (await submitter.submit(make_job(deadline_ms=1))).outcome is Outcome.ACCEPTED
+    assert (await submitter.submit(make_job(deadline_ms=1))).admission is Admission.ADMITTED
 
 
 class TestPace:
@@ -151,23 +151,23 @@ class TestPace:
 
 
 class TestRetryAfter:
-    LIMITS = Limits(max_backlog=100, max_wait_s=60)
+    LIMITS = QueueLimits(max_backlog=100, max_wait_s=60)
 
     @pytest.mark.parametrize(
-        ("outlook", "deadline_ms", "seconds"),
+        ("estimate", "deadline_ms", "seconds"),
         [
-            (QueueEstimate(Room.FULL, 100, 100, None), None, 7),  # nothing measured: what is set
-            (QueueEstimate(Room.FULL, 100, 100, 500.0), None, 5),  # a tenth of 100, half a second each
-            (QueueEstimate(Room.SLOW, 150, 150, 500.0), None, 15),  # 75 s ahead, 60 allowed
-            (QueueEstimate(Room.LATE, 50, 50, 500.0), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
-            (QueueEstimate(Room.FULL, 100, 100, 1.0), None, 1),  # never 0
-            (QueueEstimate(Room.SLOW, 100, 100, 1e9), None, 3600),  # never a day
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, None), None, 7),  # nothing measured: what is set
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 500.0), None, 5),  # a tenth of 100, half a second each
+            (QueueEstimate(Admission.WAIT_TOO_LONG, 150, 150, 500.0), None, 15),  # 75 s ahead, 60 allowed
+            (QueueEstimate(Admission.DEADLINE, 50, 50, 500.0), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 1.0), None, 1),  # never 0
+            (QueueEstimate(Admission.WAIT_TOO_LONG, 100, 100, 1e9), None, 3600),  # never a day
         ],
     )
     def test_it_follows_from_the_measured_pace(
-        self, outlook: QueueEstimate, deadline_ms: int | None, seconds: int
+        self, estimate: QueueEstimate, deadline_ms: int | None, seconds: int
     ) -> None:
-        assert outlook.retry_after_s(self.LIMITS, deadline_ms=deadline_ms, unmeasured_s=7) == seconds
+        assert estimate.retry_after_s(self.LIMITS, deadline_ms=deadline_ms, unmeasured_s=7) == seconds
 
 
 async def test_over_http_it_is_429_with_the_reason_and_nothing_is_kept(

@@ -19,9 +19,10 @@ from service.host.child_process import Child
 from service.host.liveness import is_alive
 from service.host.supervisor import listen
 from service.queue import keys
+from service.queue.admission import Admission
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from tests.support.line import make_job, picture, result_of
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
@@ -105,5 +106,5 @@ async def test_a_submission_whose_reply_is_lost_is_one_job(client: redis.Redis, 
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(wire.mend)
             answer = await submitting
-    assert (answer.outcome, answer.inspection_id) == (Outcome.ACCEPTED, job.id)
+    assert (answer.admission, answer.inspection_id) == (Admission.ADMITTED, job.id)
     assert client.xlen(STREAM) == 2

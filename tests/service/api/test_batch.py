@@ -58,7 +58,7 @@ async def test_a_bad_image_is_refused_alone(api: Running) -> None:
     assert (problem["type"], problem["status"], problem["instance"]) == ("urn:glad:problem:empty-image", 400, URL)
     assert found[4]["problem"]["errors"][0]["field"] == "vieuw"
     assert len(api.stored()) == 2
-    assert (await api.services.jobs.ask()).backlog == 2
+    assert (await api.services.jobs.estimate()).backlog == 2
 
 
 async def test_a_repeated_batch_gives_the_same_inspections(api: Running, client: redis.Redis) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from service.api.routes.parts import judge
+from service.api.routes.parts import part_verdict
 from service.contract import Failure, Result, State, now
 from service.queue import keys
 from service.queue.claims import ClaimedJob
@@ -91,9 +91,9 @@ async def test_an_operators_review_counts_instead_of_the_score(
 
 async def test_a_missing_view_is_for_review(submitter: JobSubmitter, make_queue: MakeQueue) -> None:
     top = result_of(await claim(submitter, make_queue(), view="top"), 0.1)
-    complete = judge("SN-1", [top], expected=[("toy", "top")])
+    complete = part_verdict("SN-1", [top], expected=[("toy", "top")])
     assert complete.verdict == "pass"
-    missing = judge("SN-1", [top], expected=[("toy", "top"), ("toy", "bottom")])
+    missing = part_verdict("SN-1", [top], expected=[("toy", "top"), ("toy", "bottom")])
     assert (missing.verdict, missing.finished) == ("review", True)
     [bottom] = [one for one in missing.views if one.view == "bottom"]
     assert (bottom.reason, bottom.state, bottom.inspection_id) == ("missing", None, None)
@@ -105,9 +105,9 @@ def test_the_worst_does_not_depend_on_the_order() -> None:
         return result_of(claimed, score)
 
     results = [ended("a", 0.7), ended("b", 1.5), ended("c", 0.1)]
-    assert {judge("s", [results[i] for i in order], ()).verdict for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))} == {
-        "fail"
-    }
+    assert {
+        part_verdict("s", [results[i] for i in order], ()).verdict for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))
+    } == {"fail"}
 
 
 async def test_a_serial_may_hold_anything_printable(

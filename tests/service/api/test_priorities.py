@@ -8,9 +8,9 @@ import redis
 import redis.asyncio
 
 from service.contract import Priority
-from service.queue.admission import Room
+from service.queue.admission import Admission
 from service.queue.jobs import JobQueue
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from tests.support.line import make_job, result_of
 
 MakeQueue = Callable[..., JobQueue]
@@ -19,7 +19,7 @@ MakeQueue = Callable[..., JobQueue]
 async def submit(submitter: JobSubmitter, count: int, priority: Priority) -> None:
     """Jobs of one priority."""
     for _ in range(count):
-        assert (await submitter.submit(make_job(priority=priority))).outcome is Outcome.ACCEPTED
+        assert (await submitter.submit(make_job(priority=priority))).admission is Admission.ADMITTED
 
 
 def given(queue: JobQueue, claims: int, each: int) -> str:
@@ -81,9 +81,10 @@ async def test_pools_share_nothing(async_client: redis.asyncio.Redis, client: re
     submitter = JobSubmitter(async_client, max_backlog=1)
     jobs = [make_job(pool="fast"), make_job(pool="slow")]
     for job in jobs:
-        assert (await submitter.submit(job)).outcome is Outcome.ACCEPTED  # the other's backlog does not count
-    assert (await submitter.submit(make_job(pool="fast"))).outcome is Outcome.FULL
-    assert ((await submitter.ask(pool="fast")).room, (await submitter.ask(pool="third")).room) == (Room.FULL, Room.OPEN)
+        assert (await submitter.submit(job)).admission is Admission.ADMITTED  # the other's backlog does not count
+    assert (await submitter.submit(make_job(pool="fast"))).admission is Admission.BACKLOG_FULL
+    assert (await submitter.estimate(pool="fast")).admission is Admission.BACKLOG_FULL
+    assert (await submitter.estimate(pool="third")).admission is Admission.ADMITTED
     queues = [JobQueue(client, pool=pool) for pool in ("fast", "slow")]
     claimed = [queue.claim(5) for queue in queues]
     assert [[one.id for one in ones] for ones in claimed] == [[job.id] for job in jobs]

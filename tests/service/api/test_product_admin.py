@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from model_store.store import SHIPPED_BUNDLES
-from service.api.routes.threshold_effect import effect_on
+from service.api.routes.threshold_effect import preview_effect
 from service.contract import Thresholds
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
@@ -122,7 +122,7 @@ async def test_a_preview_looks_no_further_back_than_it_says(
     history, limits = changing.services.history, changing.services.store.thresholds(active)
     wanted = Thresholds(**limits.model_dump())
     found = [
-        (await effect_on(history, active, wanted, 10, most_looked_at=looked_at)).compared for looked_at in (3, 4, 100)
+        (await preview_effect(history, active, wanted, 10, max_read=looked_at)).compared for looked_at in (3, 4, 100)
     ]
     assert found == [0, 1, 2]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from service.api.routes.parameters import wait_seconds
+from service.api.dependencies import wait_seconds
 from service.contract import Job
 from service.queue import keys
 from service.queue.jobs import JobQueue

@@ -14,12 +14,13 @@ from redis.exceptions import RedisError
 
 from service.contract import DEFAULT_POOL, Event, Failure, Job, Priority, Result, State
 from service.queue import keys, schema
+from service.queue.admission import Admission
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.results import Results, Retention
 from service.queue.scripts import load
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from tests.support.line import make_job, result_of
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
@@ -32,7 +33,7 @@ async def submit(submitter: JobSubmitter, count: int = 1, **fields: Any) -> list
     """Submits jobs; returns their ids in order."""
     jobs = [make_job(**fields) for _ in range(count)]
     for job in jobs:
-        assert (await submitter.submit(job)).outcome is Outcome.ACCEPTED
+        assert (await submitter.submit(job)).admission is Admission.ADMITTED
     return [job.id for job in jobs]
 
 
@@ -86,7 +87,7 @@ async def test_a_claim_takes_high_priority_first(submitter: JobSubmitter, make_q
 
 async def test_a_repeated_submission_is_one_job(submitter: JobSubmitter, make_queue: MakeQueue) -> None:
     job = make_job()
-    assert [(await submitter.submit(job)).outcome for _ in range(3)] == [Outcome.ACCEPTED] * 3
+    assert [(await submitter.submit(job)).admission for _ in range(3)] == [Admission.ADMITTED] * 3
     assert ids(make_queue().claim(5)) == [job.id]
 
 
@@ -98,7 +99,7 @@ async def test_a_hundred_submissions_with_one_key_are_one_inspection(
         *(submitter.submit(job, idempotency_key="part-1", fingerprint="same") for job in jobs)
     )
     assert len({answer.inspection_id for answer in answers}) == 1
-    assert sorted(answer.outcome for answer in answers) == [Outcome.ACCEPTED] + [Outcome.SAME] * 99
+    assert sorted(answer.admission for answer in answers) == [Admission.ADMITTED] + [Admission.REPEATED] * 99
     assert ids(make_queue().claim(100)) == [answers[0].inspection_id]
 
 
@@ -106,11 +107,11 @@ async def test_a_key_belongs_to_one_request_one_product_and_one_client(submitter
     job = make_job()
     await submitter.submit(job, idempotency_key="k", fingerprint="a")
     other = await submitter.submit(make_job(), idempotency_key="k", fingerprint="b")
-    assert (other.outcome, other.inspection_id) == (Outcome.CONFLICT, job.id)
+    assert (other.admission, other.inspection_id) == (Admission.CONFLICT, job.id)
     elsewhere = make_job(product="other")
-    assert (await submitter.submit(elsewhere, idempotency_key="k", fingerprint="b")).outcome is Outcome.ACCEPTED
+    assert (await submitter.submit(elsewhere, idempotency_key="k", fingerprint="b")).admission is Admission.ADMITTED
     stranger = await submitter.submit(make_job(), idempotency_key="k", fingerprint="b", client_name="stranger")
-    assert stranger.outcome is Outcome.ACCEPTED
+    assert stranger.admission is Admission.ADMITTED
 
 
 async def test_a_full_backlog_refuses_new_jobs_but_not_repeats(
@@ -121,14 +122,14 @@ async def test_a_full_backlog_refuses_new_jobs_but_not_repeats(
     await submitter.submit(first, idempotency_key="k", fingerprint="f")
     await submit(submitter, priority=Priority.HIGH)
     refused = make_job()
-    assert (await submitter.submit(refused)).outcome is Outcome.FULL
+    assert (await submitter.submit(refused)).admission is Admission.BACKLOG_FULL
     assert client.exists(keys.inspection(refused.id)) == 0
-    assert (await submitter.submit(make_job(), idempotency_key="k", fingerprint="f")).outcome is Outcome.SAME
+    assert (await submitter.submit(make_job(), idempotency_key="k", fingerprint="f")).admission is Admission.REPEATED
     queue = make_queue()
     high = queue.claim(1)[0]
-    assert (await submitter.submit(make_job())).outcome is Outcome.FULL  # running counts too
+    assert (await submitter.submit(make_job())).admission is Admission.BACKLOG_FULL  # running counts too
     queue.complete(high, result_of(high))
-    assert (await submitter.submit(make_job())).outcome is Outcome.ACCEPTED
+    assert (await submitter.submit(make_job())).admission is Admission.ADMITTED
 
 
 async def test_no_two_workers_get_the_same_job(submitter: JobSubmitter, make_queue: MakeQueue) -> None:

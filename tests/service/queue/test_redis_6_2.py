@@ -12,10 +12,11 @@ import pytest
 from service.contract import DEFAULT_POOL, Priority, State
 from service.host.private_redis import redis_command, redis_url, socket_path
 from service.queue import keys
+from service.queue.admission import Admission
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
 from service.queue.results import Results
-from service.queue.submitter import JobSubmitter, Outcome
+from service.queue.submitter import JobSubmitter
 from tests.support.line import make_job, result_of
 from tests.support.processes import eventually
 
@@ -46,8 +47,8 @@ async def test_the_whole_way_of_a_job_works_on_redis_6_2(redis_6_2: str) -> None
         jobs = [make_job(priority=Priority.HIGH), make_job(), make_job()]
         for number, job in enumerate(jobs):
             answer = await submitter.submit(job, idempotency_key=str(number), fingerprint="f")
-            assert answer.outcome is Outcome.ACCEPTED
-        assert (await submitter.submit(make_job())).outcome is Outcome.FULL
+            assert answer.admission is Admission.ADMITTED
+        assert (await submitter.submit(make_job())).admission is Admission.BACKLOG_FULL
         with connect(redis_6_2) as worker:
             info: Any = worker.info("server")
             assert info["redis_version"].startswith("6.2.")

@@ -38,7 +38,7 @@ async def test_neither_side_of_the_queue_touches_what_is_newer(
     with pytest.raises(SchemaTooNew):
         await submitter.submit(make_job())
     with pytest.raises(SchemaTooNew):
-        await submitter.ask()
+        await submitter.estimate()
     assert client.keys("*") == [schema.KEY]
 
 
