@@ -14,7 +14,7 @@ from bench.accuracy.spoiled import SPOILINGS
 from bench.support.inputs import spread_evenly
 from glad.image_codec import Pixels
 from glad.quality_gate.check import find_unfit
-from glad.quality_gate.limits import Check, QualityGate
+from glad.quality_gate.limits import QualityCheck, QualityGate
 from glad.quality_gate.measure import QualityMeasures, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import TestImage, read_pixels
@@ -55,7 +55,7 @@ def at_the_gate(
     """Return what the gate stops of all labelled images, and of `count` good ones that are spoiled in every way."""
     good = [image.path for image in labelled if image.defect == GOOD]
     kinds = sorted({image.defect for image in labelled} - {GOOD})
-    sets: list[tuple[str, Check | None, list[GateCase]]] = [("good", None, [GateCase(path) for path in good])]
+    sets: list[tuple[str, QualityCheck | None, list[GateCase]]] = [("good", None, [GateCase(path) for path in good])]
     sets += [(kind, None, [GateCase(image.path) for image in labelled if image.defect == kind]) for kind in kinds]
     some = spread_evenly(good, count)
     sets += [
@@ -73,7 +73,7 @@ def at_the_gate(
 
 
 def stopped_images(
-    gate: QualityGate, name: str, expected: Check | None, measured: Sequence[QualityMeasures]
+    gate: QualityGate, name: str, expected: QualityCheck | None, measured: Sequence[QualityMeasures]
 ) -> StoppedImages:
     """Return what the gate stops of one set of measured images."""
     reasons = Counter(unfit[0].check.value for one in measured if (unfit := find_unfit(gate, one)))
@@ -82,13 +82,15 @@ def stopped_images(
 
 def other_parts(gate: QualityGate, settings: MethodSettings, name: str, files: Sequence[Path]) -> StoppedImages:
     """Return what the gate stops of images of another part."""
-    return stopped_images(gate, name, Check.NO_PART, [measure_quality(read_pixels(path), settings) for path in files])
+    return stopped_images(
+        gate, name, QualityCheck.NO_PART, [measure_quality(read_pixels(path), settings) for path in files]
+    )
 
 
 def empty_fixture(gate: QualityGate, settings: MethodSettings) -> StoppedImages:
     """Return what the gate stops of pictures of the sample product's fixture without a part."""
     measured = [measure_quality(render_empty(seed), settings) for seed in range(EMPTY)]
-    return stopped_images(gate, "the fixture without a part", Check.NO_PART, measured)
+    return stopped_images(gate, "the fixture without a part", QualityCheck.NO_PART, measured)
 
 
 def spoiled(path: Path, number: int) -> Pixels:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from glad.image_codec import Pixels
-from glad.quality_gate.limits import Check
+from glad.quality_gate.limits import QualityCheck
 
 GAMMA = 2.2
 """Grey levels grow with light to the power of 1 / GAMMA."""
@@ -26,7 +26,7 @@ class Spoiling:
     """A way to spoil an image, at one strength."""
 
     name: str
-    expected: Check | None
+    expected: QualityCheck | None
     """The check that should stop it; None: none."""
     apply: Spoil
 
@@ -135,25 +135,27 @@ SPOILINGS: tuple[Spoiling, ...] = (
     Spoiling("JPEG quality 50", None, _jpeg),
     Spoiling("half the resolution", None, _halved),
     Spoiling("shifted by 3 %", None, _shifted),
-    Spoiling("1 stop darker", Check.TOO_DARK, light(-1)),
-    Spoiling("2 stops darker", Check.TOO_DARK, light(-2)),
-    Spoiling("4 stops darker", Check.TOO_DARK, light(-4)),
-    Spoiling("camera cap on", Check.TOO_DARK, _capped),
-    Spoiling("1 stop brighter", Check.TOO_BRIGHT, light(1)),
-    Spoiling("2 stops brighter", Check.TOO_BRIGHT, light(2)),
-    Spoiling("4 stops brighter", Check.TOO_BRIGHT, light(4)),
-    Spoiling("blurred, sigma 0.4 %", Check.BLURRED, blur(0.004)),
-    Spoiling("blurred, sigma 0.6 %", Check.BLURRED, blur(0.006)),
-    Spoiling("blurred, sigma 0.8 %", Check.BLURRED, blur(0.008)),
-    Spoiling("blurred, sigma 1.2 %", Check.BLURRED, blur(0.012)),
-    Spoiling("out of focus, radius 1 %", Check.BLURRED, defocus(0.01)),
-    Spoiling("out of focus, radius 2 %", Check.BLURRED, defocus(0.02)),
-    Spoiling("moved by 3 %", Check.BLURRED, motion(0.03)),
-    Spoiling("moved by 5 %", Check.BLURRED, motion(0.05)),
-    Spoiling("blurred 0.8 %, noise of 4", Check.BLURRED, in_turn(blur(0.008), noise(4))),
+    Spoiling("1 stop darker", QualityCheck.TOO_DARK, light(-1)),
+    Spoiling("2 stops darker", QualityCheck.TOO_DARK, light(-2)),
+    Spoiling("4 stops darker", QualityCheck.TOO_DARK, light(-4)),
+    Spoiling("camera cap on", QualityCheck.TOO_DARK, _capped),
+    Spoiling("1 stop brighter", QualityCheck.TOO_BRIGHT, light(1)),
+    Spoiling("2 stops brighter", QualityCheck.TOO_BRIGHT, light(2)),
+    Spoiling("4 stops brighter", QualityCheck.TOO_BRIGHT, light(4)),
+    Spoiling("blurred, sigma 0.4 %", QualityCheck.BLURRED, blur(0.004)),
+    Spoiling("blurred, sigma 0.6 %", QualityCheck.BLURRED, blur(0.006)),
+    Spoiling("blurred, sigma 0.8 %", QualityCheck.BLURRED, blur(0.008)),
+    Spoiling("blurred, sigma 1.2 %", QualityCheck.BLURRED, blur(0.012)),
+    Spoiling("out of focus, radius 1 %", QualityCheck.BLURRED, defocus(0.01)),
+    Spoiling("out of focus, radius 2 %", QualityCheck.BLURRED, defocus(0.02)),
+    Spoiling("moved by 3 %", QualityCheck.BLURRED, motion(0.03)),
+    Spoiling("moved by 5 %", QualityCheck.BLURRED, motion(0.05)),
+    Spoiling("blurred 0.8 %, noise of 4", QualityCheck.BLURRED, in_turn(blur(0.008), noise(4))),
     Spoiling(
-        "out of focus 2 %, 1/2 stop darker, noise of 4", Check.BLURRED, in_turn(defocus(0.02), light(-0.5), noise(4))
+        "out of focus 2 %, 1/2 stop darker, noise of 4",
+        QualityCheck.BLURRED,
+        in_turn(defocus(0.02), light(-0.5), noise(4)),
     ),
-    Spoiling("a bare surface", Check.NO_PART, _surface),
-    Spoiling("turned by 180°", Check.NO_PART, _turned),
+    Spoiling("a bare surface", QualityCheck.NO_PART, _surface),
+    Spoiling("turned by 180°", QualityCheck.NO_PART, _turned),
 )

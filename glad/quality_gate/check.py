@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.quality_gate.limits import VIEW_SIDE, Check, QualityGate, Unfit
+from glad.quality_gate.limits import VIEW_SIDE, QualityCheck, QualityGate, Unfit
 from glad.quality_gate.measure import LightMeasures, QualityMeasures, likeness
 
 MOSTLY = 0.5
@@ -30,16 +30,16 @@ def _light(gate: QualityGate, light: LightMeasures) -> Iterator[Unfit]:
     dark, bright = "check lamp, exposure and lens cap", "check lamp, exposure and reflections"
     if light.brightness < gate.darkest:
         detail = f"too dark: brightness {light.brightness:.0f} of 255, at least {gate.darkest:.0f}: {dark}"
-        yield Unfit(Check.TOO_DARK, "darkest", light.brightness, gate.darkest, detail)
+        yield Unfit(QualityCheck.TOO_DARK, "darkest", light.brightness, gate.darkest, detail)
     elif light.black_share > gate.black_share:
         detail = f"too dark: {light.black_share:.0%} of it is black, at most {gate.black_share:.0%}: {dark}"
-        yield Unfit(Check.TOO_DARK, "black_share", light.black_share, gate.black_share, detail)
+        yield Unfit(QualityCheck.TOO_DARK, "black_share", light.black_share, gate.black_share, detail)
     if light.brightness > gate.brightest:
         detail = f"too bright: brightness {light.brightness:.0f} of 255, at most {gate.brightest:.0f}: {bright}"
-        yield Unfit(Check.TOO_BRIGHT, "brightest", light.brightness, gate.brightest, detail)
+        yield Unfit(QualityCheck.TOO_BRIGHT, "brightest", light.brightness, gate.brightest, detail)
     elif light.white_share > gate.white_share:
         detail = f"too bright: {light.white_share:.0%} of it is white, at most {gate.white_share:.0%}: {bright}"
-        yield Unfit(Check.TOO_BRIGHT, "white_share", light.white_share, gate.white_share, detail)
+        yield Unfit(QualityCheck.TOO_BRIGHT, "white_share", light.white_share, gate.white_share, detail)
 
 
 def _part(gate: QualityGate, measured: QualityMeasures) -> Iterator[Unfit]:
@@ -49,13 +49,13 @@ def _part(gate: QualityGate, measured: QualityMeasures) -> Iterator[Unfit]:
             f"no part, or another one: likeness to good images {correlation:.2f}, at least {gate.likeness:.2f}: "
             "check the part, its place and the product that is chosen"
         )
-        yield Unfit(Check.NO_PART, "likeness", correlation, gate.likeness, detail)
+        yield Unfit(QualityCheck.NO_PART, "likeness", correlation, gate.likeness, detail)
 
 
 def _focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
     if sharpness < gate.sharpness:
         detail = f"blurred: sharpness {sharpness:.3f}, at least {gate.sharpness:.3f}: check focus, lens and motion"
-        yield Unfit(Check.BLURRED, "sharpness", sharpness, gate.sharpness, detail)
+        yield Unfit(QualityCheck.BLURRED, "sharpness", sharpness, gate.sharpness, detail)
 
 
 def _expected(gate: QualityGate) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ VIEW_SIDE = 48
 """
 
 
-class Check(StrEnum):
+class QualityCheck(StrEnum):
     """The reasons for which an image is not inspected."""
 
     NO_PART = "no_part"
@@ -33,7 +33,7 @@ class Check(StrEnum):
 class Unfit:
     """One reason why an image is not inspected."""
 
-    check: Check
+    check: QualityCheck
     measure: str
     """What was measured: a field of `QualityGate`."""
     value: float

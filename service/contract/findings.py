@@ -8,14 +8,14 @@ from typing import Self
 
 from pydantic import Field
 
-from glad.quality_gate.limits import Check, Unfit
+from glad.quality_gate.limits import QualityCheck, Unfit
 from service.contract.types import ArtifactName, Message, Note, Text, Timestamp
 
 
 class QualityReason(Message):
     """One reason why the image is not fit for inspection."""
 
-    check: Check = Field(description="stable; `no_part` means the part that the product's good images show")
+    check: QualityCheck = Field(description="stable; `no_part` means the part that the product's good images show")
     measure: str = Field(description="the limit of the bundle's gate that was passed", examples=["darkest"])
     value: float = Field(description="what was measured")
     limit: float

@@ -30,8 +30,8 @@ from service.errors import (
 )
 
 SCHEMA_NAMES = {
-    "glad__quality_gate__limits__Check": "glad__gate__Check",
-    "service__api__routes__health__Check": "service__api__health__Check",
+    "QualityCheck": "glad__gate__Check",
+    "Check": "service__api__health__Check",
 }
 """The name that pydantic makes from a class and its module -> the name that generated clients know."""
 SECURITY_SCHEMES = {

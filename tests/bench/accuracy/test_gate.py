@@ -9,7 +9,7 @@ import numpy as np
 from bench.accuracy.gate import spoiled, stopped_images
 from bench.accuracy.spoiled import SPOILINGS
 from glad.image_codec import to_png
-from glad.quality_gate.limits import Check
+from glad.quality_gate.limits import QualityCheck
 from glad.quality_gate.measure import measure_quality
 from glad.settings.method import MethodSettings
 from tests.support.gates import SIDE, a_gate, a_part
@@ -29,5 +29,5 @@ def test_the_first_spoiling_leaves_an_image_alone_and_each_is_the_same_again(tmp
 
 def test_what_is_stopped_is_counted_by_its_first_reason() -> None:
     measured = [measure_quality(pixels, SETTINGS) for pixels in (a_part(), a_part(level=30), a_part(level=200))]
-    found = stopped_images(a_gate(), "parts", Check.TOO_DARK, measured)
+    found = stopped_images(a_gate(), "parts", QualityCheck.TOO_DARK, measured)
     assert (found.images, found.stopped, found.reasons) == (3, 2, {"too_dark": 1, "too_bright": 1})

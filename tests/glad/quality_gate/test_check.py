@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from glad.quality_gate.check import find_unfit
-from glad.quality_gate.limits import Check, Unfit
+from glad.quality_gate.limits import QualityCheck, Unfit
 from glad.quality_gate.measure import measure_quality
 from glad.settings.method import MethodSettings
 from tests.support.gates import SIDE, a_gate, a_part
@@ -20,7 +20,7 @@ def unfit(pixels: NDArray[np.uint8], **limits: object) -> list[Unfit]:
     return list(find_unfit(a_gate(**limits), measure_quality(pixels, SETTINGS)))
 
 
-def checks(pixels: NDArray[np.uint8], **limits: object) -> list[Check]:
+def checks(pixels: NDArray[np.uint8], **limits: object) -> list[QualityCheck]:
     return [one.check for one in unfit(pixels, **limits)]
 
 
@@ -41,31 +41,34 @@ def test_a_good_image_is_fit() -> None:
 @pytest.mark.parametrize(
     ("pixels", "expected"),
     [
-        (a_part(level=40), [Check.TOO_DARK]),
-        (a_part(level=190), [Check.TOO_BRIGHT]),
-        (flat(0), [Check.TOO_DARK]),
-        (flat(255), [Check.TOO_BRIGHT]),
-        (flat(100), [Check.NO_PART]),
-        (np.ascontiguousarray(a_part()[::-1]), [Check.NO_PART]),
-        (blurred(6), [Check.BLURRED]),
-        (flat(40), [Check.NO_PART, Check.TOO_DARK]),  # an empty bench, darker than the part: the lamp may be well
+        (a_part(level=40), [QualityCheck.TOO_DARK]),
+        (a_part(level=190), [QualityCheck.TOO_BRIGHT]),
+        (flat(0), [QualityCheck.TOO_DARK]),
+        (flat(255), [QualityCheck.TOO_BRIGHT]),
+        (flat(100), [QualityCheck.NO_PART]),
+        (np.ascontiguousarray(a_part()[::-1]), [QualityCheck.NO_PART]),
+        (blurred(6), [QualityCheck.BLURRED]),
+        (
+            flat(40),
+            [QualityCheck.NO_PART, QualityCheck.TOO_DARK],
+        ),  # an empty bench, darker than the part: the lamp may be well
     ],
 )
-def test_each_fault_is_told_as_one(pixels: NDArray[np.uint8], expected: list[Check]) -> None:
+def test_each_fault_is_told_as_one(pixels: NDArray[np.uint8], expected: list[QualityCheck]) -> None:
     assert checks(pixels) == expected
 
 
 def test_half_an_image_in_white_is_a_matter_of_light_whatever_else() -> None:
     pixels = flat(255)
     pixels[: SIDE // 2 - 4] = 30
-    assert checks(pixels, brightest=200.0) == [Check.TOO_BRIGHT]
+    assert checks(pixels, brightest=200.0) == [QualityCheck.TOO_BRIGHT]
 
 
 def test_a_glare_is_too_bright_though_the_image_as_a_whole_is_not() -> None:
     pixels = a_part(level=80)
     pixels[:30, :60] = 255
     (found,) = unfit(pixels, likeness=None)
-    assert (found.check, found.measure) == (Check.TOO_BRIGHT, "white_share")
+    assert (found.check, found.measure) == (QualityCheck.TOO_BRIGHT, "white_share")
     assert found.value == pytest.approx(30 * 60 / SIDE**2, abs=0.01)
     assert found.limit == 0.1
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
-from glad.quality_gate.limits import Check, Unfit
+from glad.quality_gate.limits import QualityCheck, Unfit
 from service.api.oip.tensors import FinishedInspection, InferenceOrder, write_outputs
 from service.contract import Event, Job, Quality, Result, Timings, Verdict
 from service.queue.claims import ClaimedJob
@@ -25,8 +25,8 @@ from tests.support.redis_server import RedisServer
 MakeQueue = Callable[..., JobQueue]
 GATE = "/v1/products/toy/gate"
 INSPECTIONS = "/v1/products/toy/inspections"
-DARK = Unfit(Check.TOO_DARK, "darkest", 12.0, 60.0, "too dark: check the lamp")
-ABSENT = Unfit(Check.NO_PART, "likeness", 0.1, 0.8, "no part: check the part")
+DARK = Unfit(QualityCheck.TOO_DARK, "darkest", 12.0, 60.0, "too dark: check the lamp")
+ABSENT = Unfit(QualityCheck.NO_PART, "likeness", 0.1, 0.8, "no part: check the part")
 SPENT = Timings(queue=1, decode=2, encode=0, denoise=0, score=0, total=3)
 
 
@@ -156,7 +156,7 @@ def test_an_event_names_the_reasons_of_an_unfit_image_and_of_no_other() -> None:
     claimed = claimed_job()
     event = Event.of(stopped(claimed, DARK, ABSENT))
     assert event.quality is not None
-    assert [reason.check for reason in event.quality.reasons] == [Check.TOO_DARK, Check.NO_PART]
+    assert [reason.check for reason in event.quality.reasons] == [QualityCheck.TOO_DARK, QualityCheck.NO_PART]
     assert (event.verdict, event.score) == (Verdict.REVIEW, None)
     fit = Result.done(claimed.job, findings(quality=Quality.of(())), started_at=claimed.started_at, attempts=1)
     assert fit.quality == Quality(passed=True)

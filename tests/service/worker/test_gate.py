@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glad.image_codec import to_png
-from glad.quality_gate.limits import Check
+from glad.quality_gate.limits import QualityCheck
 from model_store.store import Store
 from service.contract import Result, State, Verdict
 from tests.support.gates import a_gate, a_part
@@ -29,7 +29,7 @@ def files(*pictures: NDArray[np.uint8]) -> list[bytes]:
     return [to_png(picture) for picture in pictures]
 
 
-def reasons(result: Result) -> list[Check]:
+def reasons(result: Result) -> list[QualityCheck]:
     assert result.quality is not None
     return [reason.check for reason in result.quality.reasons]
 
@@ -45,7 +45,7 @@ def test_unfit_images_are_for_review_and_their_neighbours_are_inspected(gated: W
         assert result.quality.passed
         assert result.score is not None
         assert "heatmap.png" in result.artifacts
-    for result, check in ((too_dark, Check.TOO_DARK), (without, Check.NO_PART)):
+    for result, check in ((too_dark, QualityCheck.TOO_DARK), (without, QualityCheck.NO_PART)):
         assert (result.state, result.verdict, result.score) == (State.DONE, Verdict.REVIEW, None)
         assert reasons(result) == [check]
         assert (result.unet_evaluations, result.regions) == (0, ())
@@ -62,6 +62,6 @@ def test_a_job_keeps_the_switch_that_it_was_accepted_with(gated: WorkerFleet) ->
     [while_off] = gated.accept(dark)
     gated.worker()
     stopped, inspected = gated.ended([while_on, while_off])
-    assert reasons(stopped) == [Check.TOO_DARK]
+    assert reasons(stopped) == [QualityCheck.TOO_DARK]
     assert inspected.quality is None
     assert inspected.score is not None
