@@ -152,15 +152,15 @@ def preset(name: str) -> Preset:
     Raises:
         UnknownPreset: if there is none; the message lists the nearest ones.
     """
-    found = _presets().get(name)
-    if found is None:
+    known = _presets().get(name)
+    if known is None:
         near = get_close_matches(name, _presets(), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UnknownPreset(
             f"no preset {name!r}: {hint}Presets are <data set>/<class> and multi/<data set>/<class>, for data set "
             f"{' or '.join(SINGLE_CLASS)}"
         )
-    return found
+    return known
 
 
 def preset_names() -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch
         module.requires_grad_(False)
     # A quarter off a decode of 192² by 2 cores; the UNet gained nothing measurable.
     autoencoder.to(memory_format=torch.channels_last)
-    told = "condition" in bundle.manifest.components
-    condition = load_condition(bundle.component("condition"), device) if told else None
+    conditioned = "condition" in bundle.manifest.components
+    condition = load_condition(bundle.component("condition"), device) if conditioned else None
     return models_from_modules(autoencoder, unet, features, bundle.manifest.settings, condition)
 
 
