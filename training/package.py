@@ -115,18 +115,18 @@ def find_thresholds(
 ) -> tuple[Calibration, dict[str, Any]]:
     """Return the thresholds from the split's calibration images, and a report for the manifest."""
     show = partial(progress, "thresholds")
-    found = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
-    calibration = calibrate([f.score for f in found], [f.map_peak for f in found], recipe)
+    results = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
+    calibration = calibrate([f.score for f in results], [f.map_peak for f in results], recipe)
     needed = least_count(recipe.fail_quantile, recipe.confidence)
     report: dict[str, Any] = {
         "calibration_images": split.how,
-        "conformal": len(found) >= needed,
-        "good_triggered_share": sum(f.triggered for f in found) / len(found),
+        "conformal": len(results) >= needed,
+        "good_triggered_share": sum(f.triggered for f in results) / len(results),
     }
-    if len(found) < needed:
+    if len(results) < needed:
         sure = "" if recipe.confidence is None else f" with a confidence of {recipe.confidence:.0%}"
         report["warning"] = (
-            f"{len(found)} good images; the {recipe.fail_quantile:.0%} promise{sure} takes at least {needed}: "
+            f"{len(results)} good images; the {recipe.fail_quantile:.0%} promise{sure} takes at least {needed}: "
             "fail is the largest good score seen"
         )
     return calibration, report

@@ -83,7 +83,8 @@ class TracingComparator:
     def __call__(self, observations: Sequence[Observation], buckets: Sequence[int]) -> tuple[Comparison, ...]:
         """Return the inner comparator's comparisons and remember their scores."""
         comparisons = self.inner(observations, buckets)
-        self.trace += [(seen.timestep, found.score) for seen, found in zip(observations, comparisons, strict=True)]
+        pairs = zip(observations, comparisons, strict=True)
+        self.trace += [(observation.timestep, comparison.score) for observation, comparison in pairs]
         return comparisons
 
 
@@ -100,7 +101,7 @@ class InspectionTask:
 
 
 @lru_cache(maxsize=1)
-def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Models:
+def _models(bundle: Path, digest: str, device: str, spec: EngineSpec) -> Models:
     """Return a bundle's models, loaded once per process.
 
     Args:
@@ -108,7 +109,7 @@ def _models(bundle: Path, digest: str, device: str, wanted: EngineSpec) -> Model
     """
     if parent_process() is not None:
         torch.set_num_threads(1)
-    return load(open_bundle(bundle), device, wanted).models
+    return load(open_bundle(bundle), device, spec).models
 
 
 def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, float], ...]]:
@@ -121,27 +122,27 @@ def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, flo
     pixels = read_pixels(task.path)
     if task.alter is not None:
         pixels = task.alter(pixels)
-    (found,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
-    return found, tuple(comparator.trace)
+    (image,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
+    return image, tuple(comparator.trace)
 
 
 def _scan_one(task: InspectionTask) -> ImageResult:
-    found, trace = _inspect(task)
+    image, trace = _inspect(task)
     return ImageResult(
         path=task.path,
-        score=found.score,
-        map_peak=float(found.map.max()),
+        score=image.score,
+        map_peak=float(image.map.max()),
         trace=trace,
-        denoising_step=found.lane.denoising_step or 0,
-        triggered=found.lane.trigger is not None and found.lane.trigger.reason == "score",
-        placement=found.placement,
-        map=found.map.astype(np.float16) if task.keep_map else None,
+        denoising_step=image.lane.denoising_step or 0,
+        triggered=image.lane.trigger is not None and image.lane.trigger.reason == "score",
+        placement=image.placement,
+        map=image.map.astype(np.float16) if task.keep_map else None,
     )
 
 
 def _look_at_one(task: InspectionTask) -> InspectionPictures:
-    found, _ = _inspect(task)
-    return InspectionPictures(task.path, found.score, found.input, found.reconstruction, found.map, found.placement)
+    image, _ = _inspect(task)
+    return InspectionPictures(task.path, image.score, image.input, image.reconstruction, image.map, image.placement)
 
 
 def inspect_images(

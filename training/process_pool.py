@@ -19,17 +19,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def process_count(wanted: int | None) -> int:
-    """Return how many processes to start: `wanted`, or one per core.
+def process_count(requested: int | None) -> int:
+    """Return how many processes to start: `requested`, or one per core.
 
     Raises:
-        ValueError: if `wanted` is below 1.
+        ValueError: if `requested` is below 1.
     """
-    if wanted is None:
+    if requested is None:
         return os.cpu_count() or 1
-    if wanted < 1:
-        raise ValueError(f"{wanted} worker processes: give 1 (no other process) or more, or None for one per core")
-    return wanted
+    if requested < 1:
+        raise ValueError(f"{requested} worker processes: give 1 (no other process) or more, or None for one per core")
+    return requested
 
 
 def parallel_map(

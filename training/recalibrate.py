@@ -223,12 +223,12 @@ def apply_settings_file(base: MethodSettings, file: Path) -> MethodSettings:
 def _read_settings_file(file: Path) -> Mapping[str, Any]:
     content = file.read_text(encoding="utf-8")
     try:
-        found = json.loads(content) if file.suffix.lower() == ".json" else tomllib.loads(content)
+        given = json.loads(content) if file.suffix.lower() == ".json" else tomllib.loads(content)
     except ValueError as error:
         raise ValueError(f"{file} is neither TOML nor, named .json, JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds {type(found).__name__}; give fields of the settings, such as zones or framing")
-    return found
+    if not isinstance(given, dict):
+        raise ValueError(f"{file} holds {type(given).__name__}; give fields of the settings, such as zones or framing")
+    return given
 
 
 def _merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,9 +238,13 @@ def _merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     """
     merged = dict(base)
     for name, value in given.items():
-        own = base.get(name)
-        if isinstance(own, Mapping) and isinstance(value, Mapping) and value.get("kind") in (None, own.get("kind")):
-            merged[name] = _merged(own, value)
+        base_value = base.get(name)
+        if (
+            isinstance(base_value, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("kind") in (None, base_value.get("kind"))
+        ):
+            merged[name] = _merged(base_value, value)
         else:
             merged[name] = value
     return merged

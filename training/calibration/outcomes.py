@@ -151,8 +151,8 @@ def walk_endings(
         progress(f"T {candidates[0].start}: endings", done, total)
 
     paths = [(walks.untriggered[image].path, settings) for (image, _), settings in missing.items()]
-    found = inspect_each(bundle, paths, keep_maps=True, progress=show, workers=workers)
-    return Walks(walks.base, walks.untriggered, {**walks.ended, **dict(zip(missing, found, strict=True))})
+    results = inspect_each(bundle, paths, keep_maps=True, progress=show, workers=workers)
+    return Walks(walks.base, walks.untriggered, {**walks.ended, **dict(zip(missing, results, strict=True))})
 
 
 def peaks_until(walks: Walks, images: Sequence[int], t_min: int) -> list[float]:

@@ -74,13 +74,13 @@ class SearchRanges:
 
         delta = 0 (no adaptation) stands only once, because t_min has no meaning without it.
         """
-        found: list[SettingsCandidate] = (
+        candidates: list[SettingsCandidate] = (
             [SettingsCandidate(start, 0, 0.0)] if self.deltas is None or 0 in self.deltas else []
         )
         for t_min in self.t_min_values(start):
             deltas = self.deltas or _quantiles(peaks_until(walks, good, t_min))
-            found += [SettingsCandidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
-        return tuple(found)
+            candidates += [SettingsCandidate(start, t_min, delta) for delta in sorted(set(deltas)) if delta > 0]
+        return tuple(candidates)
 
 
 def _quantiles(peaks: Sequence[float]) -> tuple[float, ...]:
@@ -120,9 +120,9 @@ class SettingsChoice:
 
         Each T and each t_min stands with the best choice of the rest.
         """
-        own = self.chosen.candidate
-        same_grid = [o for o in self.tried if o.candidate.start == own.start]
-        neighbours = [o for o in same_grid if o.candidate.t_min == own.t_min or o.candidate.delta == 0]
+        chosen = self.chosen.candidate
+        same_grid = [o for o in self.tried if o.candidate.start == chosen.start]
+        neighbours = [o for o in same_grid if o.candidate.t_min == chosen.t_min or o.candidate.delta == 0]
         return {
             "T": _best_by(self.tried, lambda o: o.candidate.start),
             "t_min": _best_by([o for o in same_grid if o.candidate.delta > 0], lambda o: o.candidate.t_min),
@@ -235,18 +235,18 @@ def as_rows(outcomes: Iterable[CandidateOutcome]) -> list[dict[str, Any]]:
 
 def choice_as_markdown(choice: SettingsChoice) -> str:
     """Return what was chosen, and what each other choice would have cost, as Markdown."""
-    own = choice.chosen
+    chosen = choice.chosen
     header = ("choice", "I-AUROC", "P-AUROC", "PRO", "anomalies missed", "good parts triggered")
-    rows = (_outcome_cells(name, one, own) for name, outcomes in choice.around().items() for one in outcomes)
+    rows = (_outcome_cells(name, one, chosen) for name, outcomes in choice.around().items() for one in outcomes)
     return (
-        f"chosen: {candidate_in_words(own.candidate)}: "
-        f"I-AUROC {own.image_auroc:.3f}, PRO {own.pro:.3f} on the probes\n\n"
+        f"chosen: {candidate_in_words(chosen.candidate)}: "
+        f"I-AUROC {chosen.image_auroc:.3f}, PRO {chosen.pro:.3f} on the probes\n\n"
         + Table((*header, "comparisons per good part"), tuple(rows)).as_markdown()
     )
 
 
-def _outcome_cells(name: str, outcome: CandidateOutcome, own: CandidateOutcome) -> tuple[str, ...]:
-    mark = " **chosen**" if outcome is own else ""
+def _outcome_cells(name: str, outcome: CandidateOutcome, chosen: CandidateOutcome) -> tuple[str, ...]:
+    mark = " **chosen**" if outcome is chosen else ""
     return (
         f"{name}: {candidate_in_words(outcome.candidate)}{mark}",
         *(f"{value:.3f}" for value in (outcome.image_auroc, outcome.pixel_auroc, outcome.pro)),

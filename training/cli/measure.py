@@ -48,8 +48,8 @@ def evaluate(
         misses = inspect_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
         if repeatability:
             camera = CameraNoise()
-            found = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
-            outcome = with_repeatability(outcome, found, camera, limits)
+            repeated = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
+            outcome = with_repeatability(outcome, repeated, camera, limits)
         files = write_report(outcome, misses, limits, json_file)
     typer.echo(as_markdown(outcome.figures))
     typer.echo(f"all figures: {files.json}; table: {files.markdown}; page: {files.page}")

@@ -73,9 +73,11 @@ def train(
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
-    found = bundle.manifest.thresholds
+    thresholds = bundle.manifest.thresholds
     typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
-    typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+    typer.echo(
+        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
+    )
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
     typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
@@ -138,9 +140,11 @@ def calibrate(
         typer.echo(choice_as_markdown(made.choice))
     if warning := made.report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    found = made.bundle.manifest.thresholds
+    thresholds = made.bundle.manifest.thresholds
     typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
-    typer.echo(f"review from {found.review:.4f}, fail from {found.fail:.4f}, on {found.good_images} good images")
+    typer.echo(
+        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
+    )
 
 
 def gate(
@@ -164,15 +168,15 @@ def gate(
         with named_bars() as show:
             made = relearn_gate(bundle, data, target, command=command_line(), progress=show)
     typer.echo(f"{made.path}  hash {made.hash[:12]}")
-    found, report = made.manifest.gate, made.manifest.quality["gate"]
-    assert found is not None, "a gate was just learned"
-    like = "not asked" if found.likeness is None else f"from {found.likeness:.3f}"
+    learned, report = made.manifest.gate, made.manifest.quality["gate"]
+    assert learned is not None, "a gate was just learned"
+    like = "not asked" if learned.likeness is None else f"from {learned.likeness:.3f}"
     typer.echo(
-        f"brightness {found.darkest:.0f} to {found.brightest:.0f}, at most {found.black_share:.0%} black and "
-        f"{found.white_share:.0%} white, sharpness from {found.sharpness:.3f}, likeness {like}"
+        f"brightness {learned.darkest:.0f} to {learned.brightest:.0f}, at most {learned.black_share:.0%} black and "
+        f"{learned.white_share:.0%} white, sharpness from {learned.sharpness:.3f}, likeness {like}"
     )
     typer.echo(
-        f"learned from {found.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
+        f"learned from {learned.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
         "parts are gated, as long as they come from the same line"
     )
     if warning := report.get("warning"):

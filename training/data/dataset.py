@@ -109,16 +109,16 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
     if calibration:
         return Split(train, calibration, f"{len(calibration)} images of calibration/good")
     groups = read_groups(root)
-    held = _hold_out(root, train, groups, holdout, seed)
-    kept = tuple(p for p in train if p not in held)
+    held_out = _hold_out(root, train, groups, holdout, seed)
+    kept = tuple(p for p in train if p not in held_out)
     if len(kept) < LEAST_TRAIN:
         raise DataError(
             f"holding out whole groups for calibration leaves {len(kept)} of {len(train)} images to train on, at least "
             f"{LEAST_TRAIN} are needed: put good images of other groups into {root / 'calibration' / 'good'}"
         )
     source = "the split train" if layout is FolderLayout.VISA else "train/good"
-    how = f"{len(held)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
-    return Split(kept, tuple(sorted(held)), how)
+    how = f"{len(held_out)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
+    return Split(kept, tuple(sorted(held_out)), how)
 
 
 def _hold_out(
@@ -130,12 +130,12 @@ def _hold_out(
         name = path.relative_to(root).as_posix()
         by_group.setdefault(groups.get(name, name), []).append(path)
     names = sorted(by_group)
-    held: list[Path] = []
+    held_out: list[Path] = []
     for index in np.random.Generator(np.random.Philox(seed)).permutation(len(names)):
-        if len(held) >= holdout * len(train):
+        if len(held_out) >= holdout * len(train):
             break
-        held.extend(by_group[names[index]])
-    return frozenset(held)
+        held_out.extend(by_group[names[index]])
+    return frozenset(held_out)
 
 
 def test_images(root: Path) -> tuple[TestImage, ...]:
@@ -148,15 +148,15 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
             trains.
     """
     layout = detect_layout(root)
-    found = visa.labelled_images(root) if layout is FolderLayout.VISA else layouts.mvtec_images(root)
-    for image in found:
+    images = visa.labelled_images(root) if layout is FolderLayout.VISA else layouts.mvtec_images(root)
+    for image in images:
         header = check_image(image.path)
         if image.mask is not None:
             check_mask(image.mask, image.path, header)
     good = (*_training_images(root, layout), *_calibration_images(root))
-    refuse_shared(good, [image.path for image in found], "training or calibration and in the test")
+    refuse_shared(good, [image.path for image in images], "training or calibration and in the test")
     groups = read_groups(root)
-    return tuple(replace(image, group=groups.get(image.path.relative_to(root).as_posix())) for image in found)
+    return tuple(replace(image, group=groups.get(image.path.relative_to(root).as_posix())) for image in images)
 
 
 def _good_images(root: Path, layout: FolderLayout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -48,8 +48,8 @@ def images_in(folder: Path) -> tuple[Path, ...]:
     """
     if not folder.is_dir():
         return ()
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return tuple(sorted(p for p in found if p.is_file()))
+    images = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return tuple(sorted(p for p in images if p.is_file()))
 
 
 def refuse_unsupported(folder: Path) -> None:
@@ -144,16 +144,16 @@ def check_mask(mask: Path, image: Path, header: Header) -> None:
     Raises:
         DataError: if it is not.
     """
-    found = read_header(mask)
-    if found.format not in MASK_FORMATS:
+    mask_header = read_header(mask)
+    if mask_header.format not in MASK_FORMATS:
         raise DataError(
-            f"{mask} is {found.format}, which changes values near edges; a mask is exact, and any value above 0 is a "
-            f"defect: make it again as {', '.join(MASK_FORMATS)}"
+            f"{mask} is {mask_header.format}, which changes values near edges; a mask is exact, and any value above 0 "
+            f"is a defect: make it again as {', '.join(MASK_FORMATS)}"
         )
-    if (found.width, found.height) != (header.width, header.height):
+    if (mask_header.width, mask_header.height) != (header.width, header.height):
         raise DataError(
-            f"{mask} is {found.width}×{found.height}, its image {image} is {header.width}×{header.height} (upright, "
-            "EXIF applied): a mask has its image's size"
+            f"{mask} is {mask_header.width}×{mask_header.height}, its image {image} is {header.width}×{header.height} "
+            "(upright, EXIF applied): a mask has its image's size"
         )
 
 

@@ -73,9 +73,9 @@ def list_classes(root: Path) -> tuple[str, ...]:
     Raises:
         DataError: there are none; says where they are if they lie one folder further up or down.
     """
-    found = _classes(root)
-    if found:
-        return found
+    classes = _classes(root)
+    if classes:
+        return classes
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the folder that holds the class folders")
     if _is_class(root):
@@ -119,8 +119,8 @@ def _unknown(root: Path) -> str:
         return f"{root} holds {len(classes)} class folders ({_some(classes)}), give one of them: {root / classes[0]}"
     refuse_unsupported(root)
     expected = f"{root} holds 0 images ({', '.join(sorted(SUFFIXES))}), and neither train/good nor Data/Images"
-    for wanted in ("train", "train/good", "Data", "Data/Images"):
-        if not (root / wanted).exists() and (alike := look_alike(root / wanted)):
+    for part in ("train", "train/good", "Data", "Data/Images"):
+        if not (root / part).exists() and (alike := look_alike(root / part)):
             return expected + alike
     filled = [folder.name for folder in subfolders(root) if images_in(folder)]
     if filled:
@@ -184,13 +184,13 @@ def _mask_of(image: Path, folder: Path, masks: Mapping[str, Path]) -> Path:
     Raises:
         DataError: if there is none; says which names will do.
     """
-    wanted = [stem + suffix for stem in (f"{image.stem}_mask", image.stem) for suffix in MASK_SUFFIXES]
-    found = next((masks[name] for name in wanted if name in masks), None)
-    if found is not None:
-        return found
-    alike = look_alike(folder / wanted[0]) or look_alike(folder / f"{image.stem}.png")
+    names = [stem + suffix for stem in (f"{image.stem}_mask", image.stem) for suffix in MASK_SUFFIXES]
+    mask = next((masks[name] for name in names if name in masks), None)
+    if mask is not None:
+        return mask
+    alike = look_alike(folder / names[0]) or look_alike(folder / f"{image.stem}.png")
     raise DataError(
-        f"{folder / wanted[0]} is missing: {image} needs a mask of its own size, 0 good, above 0 defect, called "
+        f"{folder / names[0]} is missing: {image} needs a mask of its own size, 0 good, above 0 defect, called "
         f"{image.stem}_mask.png or {image.stem}.png ({', '.join(MASK_SUFFIXES[1:])} will do too){alike}"
     )
 

@@ -81,13 +81,13 @@ def find_split_file(root: Path) -> Path:
         DataError: if there is none; names the places where it was looked for.
     """
     dataset = Path(os.path.abspath(root)).parent
-    found = next((dataset / name for name in SPLIT_FILES if (dataset / name).is_file()), None)
-    if found is None:
+    split_file = next((dataset / name for name in SPLIT_FILES if (dataset / name).is_file()), None)
+    if split_file is None:
         raise DataError(
             f"{dataset / SPLIT_FILES[0]} is missing: {root} has VisA's layout (Data/Images), and the CSV says which "
             f"images train and which test; also looked for {', '.join(SPLIT_FILES[1:])} in {dataset}"
         )
-    return found
+    return split_file
 
 
 def read_split(root: Path) -> tuple[SplitRow, ...]:

@@ -52,8 +52,8 @@ def evaluate(
         paths, show = [image.path for image in labelled], partial(progress, "quality gate")
         checks = first_checks(gate, settings, paths, progress=show, workers=workers)
     rows = tuple(
-        evaluation_row(image, found, data, limits, check)
-        for image, found, check in zip(labelled, scanned, checks, strict=True)
+        evaluation_row(image, result, data, limits, check)
+        for image, result, check in zip(labelled, scanned, checks, strict=True)
     )
     outcome = measure(rows, _located(labelled, scanned), limits, partial(progress, "measuring"))
     figures = {
@@ -87,23 +87,23 @@ def gate_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def evaluation_row(
-    image: TestImage, found: ImageResult, data: Path, limits: VerdictThresholds | None, gated: str = ""
+    image: TestImage, result: ImageResult, data: Path, limits: VerdictThresholds | None, gated: str = ""
 ) -> EvaluationRow:
     """Return an image's row.
 
     Without thresholds it has no verdict. An image that the quality gate stops is for review, whatever its score.
     """
-    by_score = None if limits is None else limits.verdict(found.score)
+    by_score = None if limits is None else limits.verdict(result.score)
     file = image.path.relative_to(data).as_posix()
     return EvaluationRow(
         file=file,
         defect=image.defect,
         severity=severity_of(image.path) if image.defect != GOOD else None,
         group=image.group or file,
-        score=found.score,
+        score=result.score,
         verdict=by_score if by_score is None or not gated else Verdict.REVIEW,
-        denoising_step=found.denoising_step,
-        triggered=found.triggered,
+        denoising_step=result.denoising_step,
+        triggered=result.triggered,
         gated=gated,
     )
 
@@ -120,7 +120,7 @@ def _located(labelled: Sequence[TestImage], scanned: Sequence[ImageResult]) -> l
     It is not known which of their pixels are good.
     """
     return [
-        Located(index, found.placement.restore(found.map), read_truth(image.mask, found.placement))
-        for index, (image, found) in enumerate(zip(labelled, scanned, strict=True))
-        if found.map is not None and (image.defect == GOOD or image.mask is not None)
+        Located(index, result.placement.restore(result.map), read_truth(image.mask, result.placement))
+        for index, (image, result) in enumerate(zip(labelled, scanned, strict=True))
+        if result.map is not None and (image.defect == GOOD or image.mask is not None)
     ]

@@ -71,8 +71,8 @@ def _pixel_figures(rows: Sequence[EvaluationRow], located: Sequence[Located], ra
     figures = asdict(pixel_metrics(ranked, draws))
     marked = [one.truth.any() for one in located]
     if not all(marked):
-        found = aupimo([one.map for one in located], [one.truth for one in located], draws)
-        figures["aupimo"] = {**asdict(found.mean), "finest_rate": found.finest_rate}
+        overlaps = aupimo([one.map for one in located], [one.truth for one in located], draws)
+        figures["aupimo"] = {**asdict(overlaps.mean), "finest_rate": overlaps.finest_rate}
     return figures
 
 

@@ -59,19 +59,19 @@ def inspect_worst(
     masks = {image.path: image.mask for image in test_images(data)}
     chosen = worst(rows, count)
     paths = [data / row.file for row in chosen]
-    seen = list(inspect_with_pictures(bundle_folder, manifest.settings, paths, progress=progress, workers=workers))
-    scale = scale_of(manifest.calibration, seen)
+    pictures = list(inspect_with_pictures(bundle_folder, manifest.settings, paths, progress=progress, workers=workers))
+    scale = scale_of(manifest.calibration, pictures)
     return tuple(
         Miss(row, strip(one, scale, read_truth(masks[one.path], one.placement)))
-        for row, one in zip(chosen, seen, strict=True)
+        for row, one in zip(chosen, pictures, strict=True)
     )
 
 
-def scale_of(limits: VerdictThresholds | None, seen: Sequence[InspectionPictures]) -> VerdictThresholds:
+def scale_of(limits: VerdictThresholds | None, pictures: Sequence[InspectionPictures]) -> VerdictThresholds:
     """Return the thresholds to draw by: the bundle's; without any, the colours reach up to the largest value shown."""
     if limits is not None:
         return limits
-    half = max(float(np.max([one.map.max() for one in seen], initial=0)) / 2, float(np.finfo(np.float32).tiny))
+    half = max(float(np.max([one.map.max() for one in pictures], initial=0)) / 2, float(np.finfo(np.float32).tiny))
     return VerdictThresholds(review=half, fail=half, pixel=half)
 
 

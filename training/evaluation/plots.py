@@ -87,10 +87,10 @@ def _thresholds(axis: Axes, limits: VerdictThresholds | None) -> None:
     axis.axvline(limits.fail, color=INK, linestyle="-", linewidth=1.4, label="fail from")
 
 
-def _roc(axis: Axes, line: Curve | None, title: str, found: str, limit: float) -> None:
+def _roc(axis: Axes, line: Curve | None, title: str, y_label: str, limit: float) -> None:
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("false positive rate")
-    axis.set_ylabel(found)
+    axis.set_ylabel(y_label)
     axis.set(xlim=(-0.01 * limit, limit), ylim=(0, 1.02))
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)

@@ -107,7 +107,7 @@ def repeat(
     ]
     settings = open_bundle(bundle_folder).manifest.settings
     scanned = inspect_altered(bundle_folder, settings, exposures, progress=progress, workers=workers)
-    scores = [found.score for found in scanned]
+    scores = [result.score for result in scanned]
     return tuple(Repeats(row, tuple(scores[i * count : (i + 1) * count])) for i, row in enumerate(rows))
 
 
@@ -115,8 +115,8 @@ def with_repeatability(
     outcome: Evaluation, repeats: Sequence[Repeats], camera: CameraNoise, limits: VerdictThresholds | None
 ) -> Evaluation:
     """Return the evaluation with its figures' `repeatability`."""
-    found = repeatability_figures(repeats, camera, limits)
-    return replace(outcome, figures={**outcome.figures, "repeatability": found})
+    repeatability = repeatability_figures(repeats, camera, limits)
+    return replace(outcome, figures={**outcome.figures, "repeatability": repeatability})
 
 
 def repeatability_figures(

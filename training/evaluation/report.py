@@ -86,11 +86,11 @@ def origin_of(figures: dict[str, Any]) -> str:
 
 
 def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
-    found = [tables.paper_table(figures)] if "image" in figures else []
-    found.append(tables.interval_table(figures))
+    summaries = [tables.paper_table(figures)] if "image" in figures else []
+    summaries.append(tables.interval_table(figures))
     if "verdicts" in figures:
-        found.append(tables.verdict_table(figures))
-    return [*found, tables.gate_table(figures)] if "gate" in figures else found
+        summaries.append(tables.verdict_table(figures))
+    return [*summaries, tables.gate_table(figures)] if "gate" in figures else summaries
 
 
 def _write_csv(evaluation: Evaluation, path: Path) -> None:

@@ -44,12 +44,12 @@ def paper_table(figures: dict[str, Any]) -> Table:
 
 def interval_table(figures: dict[str, Any]) -> Table:
     """Return each metric with its 95 % interval, in percent."""
-    found = [(name, figures["image"][key]) for name, key in IMAGE.items() if "image" in figures]
+    metrics = [(name, figures["image"][key]) for name, key in IMAGE.items() if "image" in figures]
     pixel = figures.get("pixel", {})
-    found += [(name, pixel[key]) for name, key in {**PIXEL, "AUPIMO": "aupimo"}.items() if key in pixel]
+    metrics += [(name, pixel[key]) for name, key in {**PIXEL, "AUPIMO": "aupimo"}.items() if key in pixel]
     if "false_reject_rate" in figures:
-        found.append((f"false rejects of {figures['images']['good']} good", figures["false_reject_rate"]))
-    rows = [(name, f"{100 * e['value']:.1f}", f"{100 * e['low']:.1f} – {100 * e['high']:.1f}") for name, e in found]
+        metrics.append((f"false rejects of {figures['images']['good']} good", figures["false_reject_rate"]))
+    rows = [(name, f"{100 * e['value']:.1f}", f"{100 * e['low']:.1f} – {100 * e['high']:.1f}") for name, e in metrics]
     return Table(("metric", "%", "95 % interval"), tuple(rows))
 
 
@@ -79,29 +79,30 @@ def gate_table(figures: dict[str, Any]) -> Table:
     return Table(("images", "all", "stopped by the quality gate", "why"), tuple(rows))
 
 
-def repeatability_lines(found: dict[str, Any]) -> list[str]:
+def repeatability_lines(repeatability: dict[str, Any]) -> list[str]:
     """Return the repeatability in words and figures, a line each."""
-    camera = found["camera"]
+    camera = repeatability["camera"]
     lines = [
-        f"{found['images']} images, {found['repeats']} times each, under camera noise: gain {camera['gain']} 8-bit "
+        f"{repeatability['images']} images, {repeatability['repeats']} times each, under camera noise: "
+        f"gain {camera['gain']} 8-bit "
         f"values per electron, read noise {camera['read_noise']}.",
-        f"Standard deviation of the score: median {found['score_std']['median']:.4f}, "
-        f"largest {found['score_std']['largest']:.4f}.",
+        f"Standard deviation of the score: median {repeatability['score_std']['median']:.4f}, "
+        f"largest {repeatability['score_std']['largest']:.4f}.",
     ]
-    if "never_changes" in found:
-        ratio = found["std_over_distance"]
+    if "never_changes" in repeatability:
+        ratio = repeatability["std_over_distance"]
         lines += [
-            f"Verdict never changes: {Estimate(**found['never_changes'])} of the images. "
-            f"Two repeats of an image agree: {found['pairwise_agreement']:.4f} on average.",
+            f"Verdict never changes: {Estimate(**repeatability['never_changes'])} of the images. "
+            f"Two repeats of an image agree: {repeatability['pairwise_agreement']:.4f} on average.",
             f"Standard deviation over the distance from the nearer threshold: median {ratio['median']:.3f}, "
             f"95 % quantile {ratio['q95']:.3f}.",
         ]
     return lines
 
 
-def flip_table(found: dict[str, Any]) -> Table:
+def flip_table(repeatability: dict[str, Any]) -> Table:
     """Return the images whose verdict changes; empty where none does or there are no verdicts."""
-    flips: Sequence[dict[str, Any]] = found.get("flips", ())
+    flips: Sequence[dict[str, Any]] = repeatability.get("flips", ())
     names = tuple(flips[0]["verdicts"]) if flips else ()
     rows = (
         (one["file"], one["defect"], f"{one['score']:.4f}", f"{one['mean_score']:.4f} ± {one['score_std']:.4f}",
@@ -113,7 +114,7 @@ def flip_table(found: dict[str, Any]) -> Table:
 
 def notes(figures: dict[str, Any]) -> list[str]:
     """Return the notes that a reader needs beside the figures."""
-    found = figures.get("pixel", {}).get("aupimo")
+    aupimo = figures.get("pixel", {}).get("aupimo")
     gated = sum(of["gated"] for of in figures.get("gate", {}).values())
     texts = []
     if gated:
@@ -121,12 +122,12 @@ def notes(figures: dict[str, Any]) -> list[str]:
             f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "
             "on scores, count them all the same."
         )
-    if found is None or found["finest_rate"] <= LOWER:
+    if aupimo is None or aupimo["finest_rate"] <= LOWER:
         return texts
     return [
         *texts,
         "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can show "
-        f"is {found['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
+        f"is {aupimo['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
         "positive counts. Add good images.",
     ]
 
@@ -150,8 +151,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _paper_line(names: dict[str, str], found: dict[str, Any]) -> tuple[str, str]:
-    return "/".join(names), "/".join(f"{100 * found[key]['value']:.1f}" for key in names.values())
+def _paper_line(names: dict[str, str], figures: dict[str, Any]) -> tuple[str, str]:
+    return "/".join(names), "/".join(f"{100 * figures[key]['value']:.1f}" for key in names.values())
 
 
 def _defect_row(row: dict[str, Any], judged: bool) -> tuple[str, ...]:

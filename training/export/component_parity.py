@@ -154,8 +154,8 @@ def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[Compon
     score, trigger = settings.score, settings.trigger
     readings = {(settings.resolution, trigger.imagenet_normalise): {settings.trigger_layer}}
     readings.setdefault((settings.scoring_side, score.imagenet_normalise), set()).update(score.layers)
-    for (side, normalise), wanted in readings.items():
-        layers = tuple(sorted(wanted))
+    for (side, normalise), layers_read in readings.items():
+        layers = tuple(sorted(layers_read))
         rows = feature_input(at_side(images, side, score.resize), normalise)
         details = tuple(f"layer {layer}" + (", normalised" if normalise else "") for layer in layers)
         yield ComponentTrial(f"features {side} px", details, (rows,), _reader(layers))

@@ -123,7 +123,7 @@ def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
         unet_inputs["conditions"] = models.condition.product.cpu().expand(TRAINED_BATCH, -1, -1).contiguous()
         unet = _ConditionalUnet(denoiser.module)
     taps = tuple(f"layer_{layer}" for layer in shapes.layers)
-    found: dict[Part, Piece] = {
+    modules: dict[Part, Piece] = {
         "encoder": Piece(_Encoder(autoencoder), {"images": images}, ("latents",)),
         "unet": Piece(unet, unet_inputs, ("noise",)),
         "decoder": Piece(_Decoder(autoencoder), {"latents": latents}, ("images",)),
@@ -131,8 +131,8 @@ def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
     }
     if shapes.scoring_side != shapes.resolution:
         larger = torch.zeros(TRAINED_BATCH, 3, shapes.scoring_side, shapes.scoring_side)
-        found["scoring_features"] = Piece(_Features(features, shapes.layers), {"images": larger}, taps)
-    return found
+        modules["scoring_features"] = Piece(_Features(features, shapes.layers), {"images": larger}, taps)
+    return modules
 
 
 def export_onnx(
@@ -243,8 +243,8 @@ def check(file: Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"{file.name} is not sound ONNX: {str(error).splitlines()[0]}") from error
     graph = onnx.load(file, load_external_data=False).graph
-    if found := sorted({node.op_type for node in graph.node} & LEFTOVERS):
-        raise ExportFailed(f"{file.name} has {', '.join(found)}: the model was exported in training mode")
+    if leftovers := sorted({node.op_type for node in graph.node} & LEFTOVERS):
+        raise ExportFailed(f"{file.name} has {', '.join(leftovers)}: the model was exported in training mode")
     for value in (*graph.input, *graph.output):
         sizes = [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         if not isinstance(sizes[0], str) or any(isinstance(size, str) for size in sizes[1:]):

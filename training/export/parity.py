@@ -180,16 +180,16 @@ class Parity:
                 )
 
     def _share_problems(self) -> Iterator[str]:
-        limits, found = self.tolerances, self.summary
-        if found.step_differences > limits.step_differences:
+        limits, summary = self.tolerances, self.summary
+        if summary.step_differences > limits.step_differences:
             files = ", ".join(row.file for row in self.images if row.step_differs)
             yield (
-                f"denoising step differs in {found.step_differences:.3g} of the images ({files}); "
+                f"denoising step differs in {summary.step_differences:.3g} of the images ({files}); "
                 f"the limit is {limits.step_differences:g}"
             )
-        if found.verdict_flips > limits.verdict_flips:
+        if summary.verdict_flips > limits.verdict_flips:
             files = ", ".join(row.file for row in self.images if row.flipped)
-            yield f"{found.verdict_flips} verdicts flip ({files}); the limit is {limits.verdict_flips}"
+            yield f"{summary.verdict_flips} verdicts flip ({files}); the limit is {limits.verdict_flips}"
 
 
 def compare(
@@ -253,8 +253,8 @@ def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
 
 def _inspected(probe: Probe, models: Models, settings: MethodSettings, device: str) -> InspectedImage:
     with np.errstate(invalid="ignore"):  # the picture of a reconstruction that is NaN; its score stays NaN, and fails
-        (found,) = inspect([read_pixels(probe.path)], models, settings, device=device)
-    return found
+        (image,) = inspect([read_pixels(probe.path)], models, settings, device=device)
+    return image
 
 
 def _row(

@@ -59,11 +59,11 @@ def page(parity: Parity, compared: ComparedEngines) -> str:
 
 def verdict(parity: Parity, compared: ComparedEngines) -> str:
     """Return one sentence, such as `float32 on ONNX Runtime: equal within tolerance, 0 verdict flips of 40`."""
-    found = "equal within tolerance" if parity.passed else "NOT equal; it may not replace the reference"
+    outcome = "equal within tolerance" if parity.passed else "NOT equal; it may not replace the reference"
     flips = f"{parity.summary.verdict_flips} verdict flips of {len(parity.images)}"
     if parity.thresholds is None:
         flips = f"no verdicts to compare on {len(parity.images)} images: the bundle is not calibrated"
-    return f"{parity.precision} on {compared.candidate}: {found}, {flips}"
+    return f"{parity.precision} on {compared.candidate}: {outcome}, {flips}"
 
 
 def scatter(parity: Parity) -> bytes:
@@ -101,11 +101,11 @@ def _finite(row: ImageRow) -> bool:
     return math.isfinite(row.reference_score) and math.isfinite(row.candidate_score)
 
 
-def _limits(found: Summary, tolerances: Tolerances) -> Table:
+def _limits(summary: Summary, tolerances: Tolerances) -> Table:
     rows = tuple(
         (
             name.replace("_", " "),
-            f"{getattr(found, name):.3g}",
+            f"{getattr(summary, name):.3g}",
             f"{getattr(tolerances, name):g}",
             field.description or "",
         )

@@ -44,9 +44,9 @@ class Tolerances(Frozen):
         try:
             return type(self).model_validate({**self.model_dump(), **values})
         except ValidationError as error:
-            found = error.errors()[0]
-            name = str(found["loc"][0])
-            raise ValueError(f"tolerance {name} is {values[name]!r}: {found['msg']}; give another value") from error
+            problem = error.errors()[0]
+            name = str(problem["loc"][0])
+            raise ValueError(f"tolerance {name} is {values[name]!r}: {problem['msg']}; give another value") from error
 
 
 _DEFAULTS: Mapping[Precision, Tolerances] = {

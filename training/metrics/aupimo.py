@@ -132,8 +132,8 @@ def _interval(value: float, binned: _Binned, draws: NDArray[np.int64], anomalous
         of_good, of_defects = times[:, ~anomalous], times[:, anomalous]
         with np.errstate(invalid="ignore"):
             shared = of_good @ binned.rates / of_good.sum(1, keepdims=True)
-            found = of_defects @ binned.shares / of_defects.sum(1, keepdims=True)
-        return np.asarray((admitted(shared) * found).sum(1))
+            mean_shares = of_defects @ binned.shares / of_defects.sum(1, keepdims=True)
+        return np.asarray((admitted(shared) * mean_shares).sum(1))
 
     return bootstrap(value, measure, draws)
 

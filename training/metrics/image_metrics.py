@@ -88,7 +88,7 @@ def _estimate(
     return bootstrap(value, lambda times: _where_both(figure, image_counts(scores, defect, times)), draws)
 
 
-def _where_both(figure: Callable[[Counts], Weights], found: Counts) -> Weights:
+def _where_both(figure: Callable[[Counts], Weights], counted: Counts) -> Weights:
     """Return the figure, NaN in rounds that drew only one class: there AP and F1 would be 1 for any detector."""
-    both = (found.positive.sum(-1) > 0) & (found.negative.sum(-1) > 0)
-    return np.where(both, figure(found), np.nan)
+    both = (counted.positive.sum(-1) > 0) & (counted.negative.sum(-1) > 0)
+    return np.where(both, figure(counted), np.nan)

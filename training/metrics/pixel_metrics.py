@@ -62,11 +62,11 @@ class Ranks:
 
     def _negative(self) -> Weights:
         """Return alternately the negatives between two positive values and those that tie with one."""
-        found = np.empty(2 * len(self.values) + 1)
-        found[1::2] = self.at_least - self.above
-        found[0::2] = np.diff(self.at_least, append=self.negatives, prepend=0)
-        found[0:-1:2] -= found[1::2]
-        return found
+        negative = np.empty(2 * len(self.values) + 1)
+        negative[1::2] = self.at_least - self.above
+        negative[0::2] = np.diff(self.at_least, append=self.negatives, prepend=0)
+        negative[0:-1:2] -= negative[1::2]
+        return negative
 
 
 @dataclass(frozen=True)
@@ -161,16 +161,16 @@ def sorted_values(maps: Sequence[Map], chosen: Sequence[Truth]) -> Map:
         ValueError: for a value that is not finite.
     """
     kind = np.result_type(np.float32, *{values.dtype for values in maps})
-    found = np.empty(sum(int(np.count_nonzero(mask)) for mask in chosen), dtype=kind)
+    values_sorted = np.empty(sum(int(np.count_nonzero(mask)) for mask in chosen), dtype=kind)
     start = 0
     for values, mask in zip(maps, chosen, strict=True):
         part = values[mask]
         if not np.isfinite(part).all():
             raise ValueError("a map holds a value that is not finite: no rank can be given to it; inspect again")
-        found[start : start + len(part)] = part
+        values_sorted[start : start + len(part)] = part
         start += len(part)
-    found.sort()
-    return found
+    values_sorted.sort()
+    return values_sorted
 
 
 def per_edge(values: Map, edges: Map) -> NDArray[np.int64]:
@@ -198,8 +198,8 @@ def _edges(negatives: Map, positives: Map) -> Map:
     They are even in rank, and ever finer towards the highest.
     """
     ranks = np.concatenate([np.linspace(1, len(negatives), GRID), np.geomspace(1, len(negatives), GRID)])
-    found = np.linspace(1, len(positives), GRID)
-    chosen = [negatives[-ranks.astype(np.int64)], positives[-found.astype(np.int64)]]
+    positive_ranks = np.linspace(1, len(positives), GRID)
+    chosen = [negatives[-ranks.astype(np.int64)], positives[-positive_ranks.astype(np.int64)]]
     return np.unique(np.concatenate(chosen))[::-1]
 
 
@@ -232,8 +232,8 @@ def _estimate(
     return bootstrap(float(figure(exact)), lambda times: figure(Counts(times @ positive, times @ negative)), draws)
 
 
-def _pro(found: Counts) -> Weights:
-    return counts.area_to(found, PRO_LIMIT)
+def _pro(counted: Counts) -> Weights:
+    return counts.area_to(counted, PRO_LIMIT)
 
 
 def _between(positive: Weights) -> Weights:

@@ -112,9 +112,11 @@ def _claim(folder: Path, seed: int) -> None:
     if not record.exists():
         _write_text(record, json.dumps(ours))
         return
-    found = json.loads(record.read_text(encoding="utf-8"))
-    if found != ours:
-        raise FileExistsError(f"{folder} holds a dataset of {found}, asked for {ours}: give the same, or a new folder")
+    recorded = json.loads(record.read_text(encoding="utf-8"))
+    if recorded != ours:
+        raise FileExistsError(
+            f"{folder} holds a dataset of {recorded}, asked for {ours}: give the same, or a new folder"
+        )
 
 
 def _write_text(path: Path, text: str) -> None:

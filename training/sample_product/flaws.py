@@ -270,8 +270,8 @@ def _label_change(printed: Print, label_grid: Grid) -> Mask:
     differs = np.abs(label_ink(printed) - label_ink(GOOD_PRINT)).max(axis=2) > 0.15
     rows = (label_grid.y - LABEL.y + LABEL.half_height) * INK_SCALE - 0.5
     columns = (label_grid.x - LABEL.x + LABEL.half_width) * INK_SCALE - 0.5
-    seen = ndimage.map_coordinates(differs.astype(np.float32), [rows, columns], order=1, cval=0.0) > 0.4
-    closed: Mask = ndimage.binary_closing(seen, iterations=3)
+    differing = ndimage.map_coordinates(differs.astype(np.float32), [rows, columns], order=1, cval=0.0) > 0.4
+    closed: Mask = ndimage.binary_closing(differing, iterations=3)
     return closed & inside
 
 

@@ -64,10 +64,10 @@ def softbox(off_x: Field, off_y: Field, spread_x: float, spread_y: float) -> Fie
 
     The mirror direction of the face is off the softbox by (off_x, off_y).
     """
-    seen: Field = np.exp(
+    mirrored_share: Field = np.exp(
         off_x * off_x * np.float32(-0.5 / spread_x**2) + off_y * off_y * np.float32(-0.5 / spread_y**2)
     )
-    return seen
+    return mirrored_share
 
 
 def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: SceneLight, spread: tuple[float, float]) -> Field:
@@ -79,8 +79,8 @@ def mirror_room(tilt_x: Field, tilt_y: Field, grid: Grid, light: SceneLight, spr
     direction_x, direction_y = mirrored(tilt_x, upward, grid.x), mirrored(tilt_y, upward, grid.y)
     key = softbox(direction_x - np.float32(light.x), direction_y - np.float32(light.y), *spread)
     window = softbox(direction_x + np.float32(1.5 * light.x), direction_y + np.float32(1.5 * light.y), *spread)
-    seen: Field = np.float32(light.key) * (key + np.float32(0.35) * window) + np.float32(0.45 * light.room)
-    return seen
+    mirrored_light: Field = np.float32(light.key) * (key + np.float32(0.35) * window) + np.float32(0.45 * light.room)
+    return mirrored_light
 
 
 def turned_metal(from_x: Field, from_y: Field, grid: Grid, light: SceneLight, width: float) -> Field:

@@ -148,12 +148,12 @@ def measure(
             f"{unmasked[0]} has no mask ({len(unmasked)} of {len(images)} images): the tables compare pixel figures, "
             "give masks in ground_truth/<defect>"
         )
-    found: dict[tuple[Path, str], VariantResult] = {}
+    results: dict[tuple[Path, str], VariantResult] = {}
     for variant in chosen:
         key = variant.bundle, variant.settings.model_dump_json()
-        if key not in found:
-            found[key] = _measure_one(variant, images, progress, workers)
-    return {variant.name: found[variant.bundle, variant.settings.model_dump_json()] for variant in chosen}
+        if key not in results:
+            results[key] = _measure_one(variant, images, progress, workers)
+    return {variant.name: results[variant.bundle, variant.settings.model_dump_json()] for variant in chosen}
 
 
 def _measure_one(
@@ -163,7 +163,7 @@ def _measure_one(
     workers: int | None,
 ) -> VariantResult:
     paths = [image.path for image in images]
-    found = list(
+    inspected = list(
         inspect_images(
             variant.bundle,
             variant.settings,
@@ -173,19 +173,19 @@ def _measure_one(
             workers=workers,
         )
     )
-    maps = [one.placement.restore(one.map) for one in found if one.map is not None]
-    truths = [read_truth(image.mask, one.placement) for image, one in zip(images, found, strict=True)]
-    steps = float(np.mean([one.denoising_step for one in found]))
-    return VariantResult(np.array([one.score for one in found]), rank_pixels(maps, truths), steps)
+    maps = [one.placement.restore(one.map) for one in inspected if one.map is not None]
+    truths = [read_truth(image.mask, one.placement) for image, one in zip(images, inspected, strict=True)]
+    steps = float(np.mean([one.denoising_step for one in inspected]))
+    return VariantResult(np.array([one.score for one in inspected]), rank_pixels(maps, truths), steps)
 
 
 def compare(
-    chosen: Sequence[Variant], found: Mapping[str, VariantResult], images: Sequence[TestImage]
+    chosen: Sequence[Variant], results: Mapping[str, VariantResult], images: Sequence[TestImage]
 ) -> tuple[AblationRow, ...]:
     """Return each variant's figures with intervals, and its paired differences to the whole method."""
     defect = [image.defect != "good" for image in images]
     draws = multiplicities([image.group or str(image.path) for image in images])
-    whole = found[FULL]
+    whole = results[FULL]
 
     def estimate(name: str, one: VariantResult) -> Estimate:
         return bootstrap(one.exact(defect)[name], lambda times: one.figures(defect, times)[name], draws)
@@ -201,10 +201,10 @@ def compare(
         AblationRow(
             variant.name,
             variant.table,
-            {name: estimate(name, found[variant.name]) for name in names},
-            {name: difference(name, found[variant.name]) for name in names},
-            found[variant.name].denoising_step,
-            tuple(found[variant.name].scores.tolist()),
+            {name: estimate(name, results[variant.name]) for name in names},
+            {name: difference(name, results[variant.name]) for name in names},
+            results[variant.name].denoising_step,
+            tuple(results[variant.name].scores.tolist()),
         )
         for variant in chosen
     )

@@ -137,7 +137,7 @@ def reproduce(
 def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return classes down, detection and localization across, in percent with one decimal; the average comes last."""
     header = ("class", "/".join(IMAGE), "/".join(PIXEL), "AUPIMO")
-    rows = [(product, *_cells(found)) for product, found in figures.items()]
+    rows = [(product, *_cells(measured)) for product, measured in figures.items()]
     average = {
         group: {key: {"value": float(np.mean([of[group][key]["value"] for of in figures.values()]))} for key in keys}
         for group, keys in (("image", IMAGE.values()), ("pixel", (*PIXEL.values(), "aupimo")))
@@ -157,7 +157,7 @@ def _claim(out: Path, plans: Sequence[ReproductionPlan], weights: PublishedWeigh
     }
     mark = out / "run.json"
     known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-    if other := [product for product, own in identity.items() if known.get(product, own) != own]:
+    if other := [product for product, ours in identity.items() if known.get(product, ours) != ours]:
         raise ValueError(
             f"{out} holds class {other[0]} of another run, with other settings, weights or images: give another --out"
         )
@@ -176,8 +176,8 @@ def _bundle(one: ReproductionPlan, weights: PublishedWeights, out: Path, command
     if target.exists():
         return open_bundle(target)
     say(f"{one.product}: importing")
-    wanted = ImportSpec(one.product, VERSION, one.preset.settings, one.preset.prompt, weights.licence)
-    return import_bundle(target, one.origins, wanted, command=command, say=lambda stage: None)
+    spec = ImportSpec(one.product, VERSION, one.preset.settings, one.preset.prompt, weights.licence)
+    return import_bundle(target, one.origins, spec, command=command, say=lambda stage: None)
 
 
 def _figures(
@@ -193,9 +193,9 @@ def _figures(
     """Return what was measured before, of exactly this bundle, or measure it now."""
     report = out / f"{one.product}.json"
     if report.is_file():
-        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        if found["bundle"]["hash"] == bundle.hash:
-            return found
+        recorded: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        if recorded["bundle"]["hash"] == bundle.hash:
+            return recorded
 
     def show(stage: str, done: int, total: int) -> None:
         progress(f"{one.product}: {stage}", done, total)

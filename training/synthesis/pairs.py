@@ -57,8 +57,8 @@ def read_squares(
     """
     rounds = -(-at_least // len(paths)) if isinstance(settings.framing, Tiles) else 1
     read = partial(_read, settings=settings, rounds=rounds, seed=seed)
-    found = list(parallel_map(read, list(enumerate(paths)), workers=workers, chunk=16))
-    return [squares[turn] for turn in range(rounds) for squares in found]
+    of_each_image = list(parallel_map(read, list(enumerate(paths)), workers=workers, chunk=16))
+    return [squares[turn] for turn in range(rounds) for squares in of_each_image]
 
 
 def single_square_settings(settings: MethodSettings) -> MethodSettings:
@@ -91,8 +91,8 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
 def _inspected(pixels: Pixels, inspected_mask: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
     counts = torch.from_numpy(inspected_mask)
     grey = grey_of(torch.from_numpy(to_model(pixels))[None])[0]
-    found = object_pixels(grey, counts, settings.score.foreground)
-    return inspected_mask if found is None else (found & counts).numpy()
+    on_object = object_pixels(grey, counts, settings.score.foreground)
+    return inspected_mask if on_object is None else (on_object & counts).numpy()
 
 
 @dataclass(frozen=True)

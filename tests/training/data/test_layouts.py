@@ -219,7 +219,7 @@ def test_an_empty_folder_of_a_defect_is_named(tmp_path: Path) -> None:
 def test_an_image_of_a_format_that_is_not_read_is_named_not_missed(tmp_path: Path, place: str) -> None:
     root = _mvtec(tmp_path)
     (root / place / "odd.gif").touch()
-    with pytest.raises(DataError, match=rf"{place}/odd\.gif: \.gif is not read.*convert it to PNG"):
+    with pytest.raises(DataError, match=rf"{place}/odd\.gif: \.gif files are not read.*convert it to PNG"):
         open_dataset(root)
 
 
@@ -294,7 +294,7 @@ def test_a_whole_data_set_in_place_of_a_class_is_told_with_its_classes(tmp_path:
         ("train/Good/a.png", "Good lies there: rename it"),
         ("data/Images/a.png", "data lies there: rename it"),
         ("good/a.png", r"good hold images: give .*/good, or move the good ones to train/good"),
-        ("a.gif", r"a\.gif: \.gif is not read"),
+        ("a.gif", r"a\.gif: \.gif files are not read"),
         ("notes.txt", r"it holds notes\.txt"),
     ],
 )
