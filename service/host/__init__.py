@@ -1,1 +1,1 @@
-"""What keeps processes running on one machine: supervisor, children, private Redis, liveness, shutdown."""
+"""The processes of one machine: supervisor, child processes, private Redis, health and shutdown."""

@@ -156,7 +156,7 @@ class Supervisor:
                 self._say(self._banner(address))
                 self._watch()
             except StopRequested:
-                self._say("stopping (once more: at once)")
+                self._say("stopping; a second Ctrl-C stops at once")
             finally:
                 server.close()  # from here on new connections are refused; they would wait for an API that has gone
                 self._drain()
@@ -312,9 +312,9 @@ def _describe_bind_error(host: str, port: int, error: OSError) -> str:
 
 def _workers(plan: SupervisorPlan) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the name of each worker, and the variables that only its environment has."""
-    for at, pool in enumerate(plan.pools):
+    for index, pool in enumerate(plan.pools):
         name = "worker" if len(plan.pools) == 1 else f"worker of pool {pool}"
-        port = plan.worker_port + at if plan.worker_port else 0
+        port = plan.worker_port + index if plan.worker_port else 0
         yield name, {"GLAD_POOL": pool, "GLAD_WORKER_PORT": str(port)}
 
 

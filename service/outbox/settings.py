@@ -136,8 +136,8 @@ class OutboxSettings(Settings):
     @classmethod
     def outbox_variables(cls, environment: Mapping[str, str]) -> frozenset[str]:
         """Return the names in this environment that only the outbox needs: among them secrets, and URLs with tokens."""
-        own = {f"GLAD_{name.upper()}" for name in cls.model_fields.keys() - Settings.model_fields.keys()}
-        return frozenset(name for name in environment if name.upper() in own)
+        added = {f"GLAD_{name.upper()}" for name in cls.model_fields.keys() - Settings.model_fields.keys()}
+        return frozenset(name for name in environment if name.upper() in added)
 
     @property
     def delivers(self) -> bool:

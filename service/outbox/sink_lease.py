@@ -26,7 +26,7 @@ class SinkLeaseKeeper:
     ) -> None:
         self._holder, self._sinks, self._lease_s, self._clock = holder, sinks, lease_s, clock
         self._lock = threading.Lock()
-        self._held: frozenset[str] = frozenset()
+        self._leased: frozenset[str] = frozenset()
         self._until = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink-lease", daemon=True)
@@ -34,7 +34,7 @@ class SinkLeaseKeeper:
     def is_holder(self, sink: str) -> bool:
         """Return whether this process delivers to the sink now."""
         with self._lock:
-            return sink in self._held and self._clock() < self._until
+            return sink in self._leased and self._clock() < self._until
 
     def start(self) -> None:
         """Renew once, then regularly from the thread."""
@@ -54,14 +54,14 @@ class SinkLeaseKeeper:
         # Before the call, not after it: Redis starts the lease at some moment in between, so this is the earliest end.
         asked_at = self._clock()
         try:
-            held = self._holder.hold(self._sinks)
+            leased = self._holder.hold(self._sinks)
         except RedisError as error:
             log.warning("leases on the sinks not renewed", error=str(error), kind=type(error).__name__)
             return
         with self._lock:
-            if held != self._held:
-                log.info("delivers to", sinks=sorted(held), stands_by_for=sorted(set(self._sinks) - held))
-            self._held, self._until = held, asked_at + self._lease_s
+            if leased != self._leased:
+                log.info("delivers to", sinks=sorted(leased), stands_by_for=sorted(set(self._sinks) - leased))
+            self._leased, self._until = leased, asked_at + self._lease_s
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease_s / 3):

@@ -134,7 +134,7 @@ class TestSignals:
         run = [sys.executable, "-c", STOPPED_AS_IT_WAITS, str(tmp_path / "data")]
         done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == "stopping (once more: at once)"
+        assert done.stdout.splitlines()[-1] == "stopping; a second Ctrl-C stops at once"
 
 
 class TestChild:
@@ -265,7 +265,7 @@ class TestReadyPipe:
         assert (pipe.poll(), pipe.port) == (False, None)
 
 
-class TestWorkerWatch:
+class TestLivenessProbe:
     """With the seconds of `Probing(open_port_s=10, every_s=2, missed=3)`."""
 
     @pytest.fixture

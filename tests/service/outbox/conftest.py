@@ -76,7 +76,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def make_relay(client: redis.Redis, registry: CollectorRegistry) -> MakeRelay:
-    """A sink's relay, with its place in the event stream."""
+    """A sink's relay, with its position in the event stream."""
     metrics = OutboxMetrics(registry)
 
     def make(sink: Sink, stop: Shutdown | None = None) -> Relay:
