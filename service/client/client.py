@@ -25,7 +25,7 @@ from service.client.retries import (
     ApiError,
     ClientError,
     EventCursor,
-    HistoryPage,
+    InspectionPage,
     NotFinished,
     PauseStep,
     RequestStep,
@@ -43,7 +43,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
-    "HistoryPage",
+    "InspectionPage",
     "NotFinished",
     "ServerEvent",
     "Unreachable",
@@ -136,7 +136,7 @@ class Client:
 
     def history_page(
         self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
-    ) -> HistoryPage:
+    ) -> InspectionPage:
         """Return one page of ended inspections.
 
         Args:
@@ -260,7 +260,7 @@ class AsyncClient:
 
     async def history_page(
         self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
-    ) -> HistoryPage:
+    ) -> InspectionPage:
         """As `Client.history_page`."""
         return await self._run(self._calls.history_page(after, limit, filters))
 

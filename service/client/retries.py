@@ -53,7 +53,7 @@ class NotFinished(ClientError):
 
 
 @dataclass(frozen=True)
-class HistoryPage:
+class InspectionPage:
     """One page of ended inspections, in the order in which they ended."""
 
     inspections: tuple[Result, ...]
@@ -136,13 +136,13 @@ class ApiCalls:
             yield PauseStep(min(every_s, max(0.0, deadline - time.monotonic())))
         return inspection
 
-    def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[HistoryPage]:
+    def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[InspectionPage]:
         """Get one page of ended inspections after the cursor."""
         params = {**(filters or {}), "limit": str(limit), **({} if after is None else {"after": after})}
         answer = yield from self._request(RequestStep("GET", "/v1/inspections", {"params": params}))
         page = answer.json()
         inspections = tuple(Result.model_validate(one) for one in page["inspections"])
-        return HistoryPage(inspections, page["next"], page["more"])
+        return InspectionPage(inspections, page["next"], page["more"])
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> Steps[bytes]:
         """Get one picture of an inspection, or its anomaly map."""
