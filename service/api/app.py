@@ -38,12 +38,11 @@ from service.auth.authenticator import Authenticator, AuthPolicy
 from service.auth.caller import authorize
 from service.auth.rate_limit import RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
-from service.maintenance.sweeper import sweeping
+from service.maintenance.retention import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
-from service.queue.results import Results
-from service.queue.reviews import Reviews
+from service.queue.results import Results, Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings

@@ -15,8 +15,7 @@ from service.auth.authenticator import Authenticator
 from service.contract import LONGEST_WAIT_S
 from service.queue.events import EventFeed
 from service.queue.history import History
-from service.queue.results import Results
-from service.queue.reviews import Reviews
+from service.queue.results import Results, Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings

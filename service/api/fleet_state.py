@@ -55,6 +55,6 @@ def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
             limits = store.thresholds(ref)
         except (StoreError, ValueError):
             continue
-        thresholds = Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+        thresholds = Thresholds.from_limits(limits)
         bundles.append(ActiveBundle(product, ref.version, thresholds, good_score_quantiles(ref.manifest.thresholds)))
     return tuple(bundles)

@@ -107,11 +107,11 @@ def make_server(settings: Settings) -> ApiServer:
         SystemExit: with `EXIT_CONFIG`, if a newer version has written to this Redis: no restart can help.
     """
     from service.api.app import create_app
-    from service.queue.schema import SchemaTooNew, refuse_newer
+    from service.queue.connection import SchemaTooNew, refuse_newer_schema
 
     try:
         if settings.redis_url is not None:
-            refuse_newer(settings.redis_url)
+            refuse_newer_schema(settings.redis_url)
     except SchemaTooNew as error:
         print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - read at the terminal
         raise SystemExit(EXIT_CONFIG) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
     from service.outbox.settings import OutboxSettings
-    from service.queue.outbox import DeadLetter
+    from service.queue.outbox import DeadEvent
 
 app = typer.Typer(
     name="outbox",
@@ -72,10 +72,10 @@ def dead(
     as_json: AsJson = False,
 ) -> None:
     """List the events that could not be delivered (dead letters), oldest first, with the reason."""
-    from service.queue.outbox import DeadLetters
+    from service.queue.outbox import DeadEvents
 
     with service_redis(_settings(data_dir)) as client:
-        letters = DeadLetters(client).all(sink)
+        letters = DeadEvents(client).all(sink)
     if as_json:
         print(json.dumps([_as_json(letter) for letter in letters], indent=2))
         return
@@ -95,7 +95,7 @@ def replay(
 ) -> None:
     """Deliver dead letters now, from this process; those that arrive are removed. Needs the webhooks' settings."""
     from service.outbox.webhooks import WebhookSink
-    from service.queue.outbox import DeadLetters
+    from service.queue.outbox import DeadEvents
 
     settings = _settings(data_dir)
     webhooks = {webhook.name: webhook for webhook in (WebhookSink(url, settings) for url in settings.webhook_urls)}
@@ -109,7 +109,7 @@ def replay(
             elif undelivered:
                 print(f"{letter.entry}  {undelivered[0].reason}")
             else:
-                DeadLetters(client).remove(letter)
+                DeadEvents(client).remove(letter)
                 print(f"{letter.entry}  delivered")
             failed += webhook is None or bool(undelivered)
     for webhook in webhooks.values():
@@ -123,21 +123,21 @@ def discard(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
     """Remove dead letters for good."""
-    from service.queue.outbox import DeadLetters
+    from service.queue.outbox import DeadEvents
 
     with service_redis(_settings(data_dir)) as client:
         letters = _select(client, entries, every, sink)
         for letter in letters:
-            DeadLetters(client).remove(letter)
+            DeadEvents(client).remove(letter)
     print(f"discarded {len(letters)}")
 
 
-def _select(client: redis.Redis, entries: list[str] | None, every: bool, sink: str | None) -> list[DeadLetter]:
-    from service.queue.outbox import DeadLetters
+def _select(client: redis.Redis, entries: list[str] | None, every: bool, sink: str | None) -> list[DeadEvent]:
+    from service.queue.outbox import DeadEvents
 
     if bool(entries) == every:
         give_up("name the events by their ids, or give --all")
-    letters = DeadLetters(client).all(sink)
+    letters = DeadEvents(client).all(sink)
     if every or not entries:
         return letters
     if unknown := set(entries) - {letter.entry for letter in letters}:
@@ -145,7 +145,7 @@ def _select(client: redis.Redis, entries: list[str] | None, every: bool, sink: s
     return [letter for letter in letters if letter.entry in entries]
 
 
-def _as_json(letter: DeadLetter) -> dict[str, object]:
+def _as_json(letter: DeadEvent) -> dict[str, object]:
     return {
         "id": letter.entry,
         "sink": letter.sink,

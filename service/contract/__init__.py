@@ -5,8 +5,6 @@ measured. A `Result` is the inspection as the REST contract shows it, in every s
 Stored JSON is read leniently (unknown fields are ignored), so that old and new processes can share a queue.
 """
 
-from service.contract.event import Event
-from service.contract.findings import Decision, Failure, Findings, Quality, QualityReason, Region, Review, Timings
 from service.contract.job import (
     DEFAULT_POOL,
     MAX_JOB_BYTES,
@@ -18,7 +16,23 @@ from service.contract.job import (
     Thresholds,
     Traceability,
 )
-from service.contract.result import FINAL_STATES, MAX_REGIONS, BundleId, Result, State, Verdict
+from service.contract.result import (
+    FINAL_STATES,
+    MAX_REGIONS,
+    BundleId,
+    Decision,
+    Event,
+    Failure,
+    Findings,
+    Quality,
+    QualityReason,
+    Region,
+    Result,
+    Review,
+    State,
+    Timings,
+    Verdict,
+)
 from service.contract.types import (
     ARTIFACT_NAMES,
     IMAGE,

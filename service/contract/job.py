@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
@@ -23,7 +23,7 @@ class JobTooLarge(ValueError):
 
 
 def _parse_metadata(value: object) -> object:
-    """JSON text as a form or query carries it becomes an object; an object passes; both are measured."""
+    """Return the object of a JSON text, as a form or query carries it, or the given object; check size and depth."""
     if isinstance(value, str):
         try:
             size = len(value.encode())
@@ -72,7 +72,7 @@ Metadata = Annotated[dict[str, Any], BeforeValidator(_parse_metadata), AfterVali
 
 
 class Priority(StrEnum):
-    """In which stream a job waits. Claims look at `high` first."""
+    """Names of the two streams in which jobs wait. Claims read `high` first, but each fourth turn is `normal`'s."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -83,9 +83,14 @@ class Thresholds(thresholds.VerdictThresholds):
 
     model_config = ConfigDict(extra="ignore")  # stored, and read by older processes: as Message
 
+    @classmethod
+    def from_limits(cls, limits: thresholds.VerdictThresholds) -> Self:
+        """Return a copy of the limits that the store has in force."""
+        return cls(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+
 
 class Traceability(Message):
-    """What the line tells about the part; stored and shown, never part of the verdict."""
+    """Data about the part, as the line sends it: stored and shown, never part of the verdict."""
 
     serial: Text | None = Field(None, description="the part's serial number", examples=["SN-000123"])
     lot: Text | None = Field(None, description="production lot", examples=["L-42"])
@@ -124,7 +129,11 @@ class Job(Traceability):
     )
 
     def to_json(self) -> str:
-        """The JSON that is queued; JobTooLarge beyond MAX_JOB_BYTES."""
+        """Return the JSON that is queued.
+
+        Raises:
+            JobTooLarge: if it has more than MAX_JOB_BYTES.
+        """
         text = self.model_dump_json(exclude_none=True)
         if (size := len(text.encode())) > MAX_JOB_BYTES:
             raise JobTooLarge(

@@ -1,26 +1,118 @@
-"""A result: the inspection as the REST contract shows it, in every state."""
+"""What comes of a job: what the worker measured, the result as the REST contract shows it, and the event."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from glad.quality_gate.limits import QualityCheck, Unfit
 from model_store import thresholds
 from model_store.manifest import Name, Sha256
-from service.contract.findings import Failure, Findings, Quality, Region, Review, Timings
 from service.contract.job import Job, Priority, Thresholds, Traceability
-from service.contract.types import IMAGE, ArtifactName, InspectionId, Message, Timestamp, artifact_links, now
+from service.contract.types import (
+    IMAGE,
+    ArtifactName,
+    InspectionId,
+    Message,
+    Note,
+    Text,
+    Timestamp,
+    artifact_links,
+    now,
+)
 
 Verdict = thresholds.Verdict
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
 
 
+class QualityReason(Message):
+    """A reason why the image is not fit for inspection."""
+
+    check: QualityCheck = Field(description="stable; `no_part` means the part that the product's good images show")
+    measure: str = Field(description="the limit of the bundle's gate that was passed", examples=["darkest"])
+    value: float = Field(description="what was measured")
+    limit: float
+    detail: str = Field(max_length=300, description="for people: what was found, what was expected, what to check")
+
+
+class Quality(Message):
+    """The quality gate's answer. An image that is unfit for inspection has no score: it is for people to look at."""
+
+    passed: bool
+    reasons: tuple[QualityReason, ...] = Field((), description="what to put right first stands first")
+
+    @classmethod
+    def from_reasons(cls, unfit: Iterable[Unfit]) -> Self:
+        """Return the quality of an image for which the gate gave these reasons; none: it is fit."""
+        reasons = tuple(QualityReason.model_validate(one, from_attributes=True) for one in unfit)
+        return cls(passed=not reasons, reasons=reasons)
+
+
+class Region(Message):
+    """A connected defect area, in pixels of the upright original."""
+
+    box: tuple[int, int, int, int] = Field(description="x, y, width, height")
+    area_px: int = Field(ge=1)
+    peak: float = Field(description="highest map value inside")
+
+
+class Timings(Message):
+    """Milliseconds spent per stage."""
+
+    queue: float = Field(ge=0)
+    decode: float = Field(ge=0)
+    encode: float = Field(ge=0)
+    denoise: float = Field(ge=0)
+    score: float = Field(ge=0)
+    total: float = Field(ge=0, description="from acceptance to the result")
+
+
+class Findings(Message):
+    """Measurements of the worker on one image; the verdict follows from the job's thresholds."""
+
+    score: float = Field(description="raw image score")
+    regions: tuple[Region, ...] = ()
+    denoising_step: int | None = Field(description="the step at which the trigger fired (Sec. 3.3)")
+    unet_evaluations: int = Field(ge=0)
+    seed: int = Field(ge=0, description="noise seed of the bundle; the noise itself is seeded by the content")
+    timings_ms: Timings
+    artifacts: tuple[ArtifactName, ...] = Field((), description="the pictures that were stored")
+    quality: Quality | None = Field(None, description="None: no quality gate was asked")
+
+
+class Failure(Message):
+    """The reason why an inspection ended without a result."""
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="stable", examples=["bundle_unavailable"])
+    detail: str = Field(max_length=1000, description="for people")
+
+
+class Decision(StrEnum):
+    """An operator's decision."""
+
+    OK = "ok"
+    DEFECT = "defect"
+
+
+class Review(Message):
+    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+
+    decision: Decision
+    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
+    by: Text = Field(description="who judged, as the caller says", examples=["a.meier"])
+    key: Text | None = Field(
+        None, description="name of the API key that sent it; null where no key was needed", examples=["console"]
+    )
+    at: Timestamp = Field(description="when it was recorded")
+
+
 class State(StrEnum):
-    """Where an inspection stands; the last three are final."""
+    """State of an inspection; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -30,7 +122,7 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Nothing will change any more."""
+        """Whether the state is the last one of an inspection."""
         return self in FINAL_STATES
 
 
@@ -102,19 +194,23 @@ class Result(Traceability):
 
     @property
     def unfit(self) -> bool:
-        """The quality gate stopped it."""
+        """Whether the quality gate found the image unfit for inspection."""
         return self.quality is not None and not self.quality.passed
 
     @classmethod
     def waiting(
         cls, job: Job, state: State = State.QUEUED, *, started_at: datetime | None = None, attempts: int = 0
     ) -> Self:
-        """The inspection before its end."""
+        """Return the inspection before its end."""
         return cls(**_pinned(job), state=state, started_at=started_at, attempts=attempts)
 
     @classmethod
     def done(cls, job: Job, findings: Findings, *, started_at: datetime, attempts: int) -> Self:
-        """The inspection with its verdict, by the job's pinned thresholds. ValueError if the score is not finite."""
+        """Return the inspection with its verdict, by the job's pinned thresholds.
+
+        Raises:
+            ValueError: if the score is not finite.
+        """
         highest = sorted(findings.regions, key=lambda region: (-region.peak, region.box))[:MAX_REGIONS]
         pinned = {**_pinned(job), "artifacts": artifact_links(job.id, (*findings.artifacts, IMAGE))}
         return cls(
@@ -136,7 +232,7 @@ class Result(Traceability):
 
     @classmethod
     def stopped(cls, job: Job, quality: Quality, timings_ms: Timings, *, started_at: datetime, attempts: int) -> Self:
-        """The inspection of an image that is unfit for it: for people to look at, by no score."""
+        """Return the inspection of an image that the gate found unfit: for people to look at, without a score."""
         return cls(
             **_pinned(job),
             state=State.DONE,
@@ -151,13 +247,13 @@ class Result(Traceability):
 
     @classmethod
     def ended(cls, job: Job, state: State, error: Failure, *, started_at: datetime | None, attempts: int) -> Self:
-        """The inspection that ended without a verdict: `failed` or `expired`."""
+        """Return the inspection that ended without a verdict: `failed` or `expired`."""
         return cls(
             **_pinned(job), state=state, error=error, started_at=started_at, finished_at=now(), attempts=attempts
         )
 
     def to_json(self) -> str:
-        """The JSON that is stored and sent."""
+        """Return the JSON that is stored and sent."""
         return self.model_dump_json()
 
 
@@ -177,3 +273,48 @@ def _pinned(job: Job) -> dict[str, Any]:
         "accepted_at": job.accepted_at,
         "replay_of": job.replay_of,
     }
+
+
+class Event(Message):
+    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
+
+    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
+    inspection_id: InspectionId
+    product: Name
+    serial: Text | None = None
+    lot: Text | None = None
+    station: Text | None = None
+    view: Text | None = None
+    verdict: Verdict | None = None
+    score: float | None = None
+    quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
+    error: Failure | None = None
+    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
+    at: Timestamp
+
+    @classmethod
+    def from_review(cls, result: Result, review: Review) -> Self:
+        """Return the event of a review of this ended inspection."""
+        return cls.from_result(result).model_copy(
+            update={"type": "inspection.reviewed", "review": review, "at": review.at}
+        )
+
+    @classmethod
+    def from_result(cls, result: Result) -> Self:
+        """Return the event of an ended inspection."""
+        return cls.model_validate(
+            {
+                "type": f"inspection.{result.state.value}",
+                "inspection_id": result.id,
+                "product": result.product,
+                "serial": result.serial,
+                "lot": result.lot,
+                "station": result.station,
+                "view": result.view,
+                "verdict": result.verdict,
+                "score": result.score,
+                "quality": result.quality if result.unfit else None,
+                "error": result.error,
+                "at": result.finished_at,
+            }
+        )

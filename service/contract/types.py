@@ -1,4 +1,4 @@
-"""The base of what is stored and exchanged."""
+"""Base class and field types of everything that is stored and exchanged: ids, texts, times, names of artifacts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,35 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 
 
 class Message(BaseModel):
     """Base of what is stored and exchanged: immutable; unknown fields of a newer version are ignored.
 
-    Ids and times come once and never again: Pydantic's cache of strings would only keep the last 16,000 of them.
+    `cache_strings="keys"`: each id and time occurs once, and Pydantic's cache would keep the last 16,000 of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, cache_strings="keys")
 
 
 LONGEST_WAIT_S = 30
-"""Of `Prefer: wait=N`."""
+"""Longest N of `Prefer: wait=N`."""
 LONGEST_INFER_WAIT_S = 60
-"""Of an inference request under /v2: as long as its usual clients wait for an answer."""
+"""Longest wait of an inference request under /v2: its usual clients wait no longer for an answer."""
 
 
 def check_text(text: str) -> str:
-    """The text, or ValueError: it is not printable."""
+    """Return the text unchanged.
+
+    Raises:
+        ValueError: if it holds a control character or half a surrogate pair.
+    """
     if any(ord(letter) < 32 or 127 <= ord(letter) < 160 or 0xD800 <= ord(letter) < 0xE000 for letter in text):
         raise ValueError("holds a control character or half a surrogate pair: use printable text")
     return text
@@ -51,17 +56,21 @@ IMAGE: ArtifactName = "image"
 
 
 def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[ArtifactName, str]:
-    """name -> path on this service, in the order of the contract."""
+    """Return name -> path on this service, in the order of the contract."""
     return {name: f"/v1/inspections/{inspection_id}/{name}" for name in ARTIFACT_NAMES if name in names}
 
 
 def new_inspection_id() -> str:
-    """A fresh UUIDv7: ids sort by the time they were made."""
+    """Return a new UUIDv7: ids sort by the time they were made."""
     return str(uuid6.uuid7())
 
 
 def parse_inspection_id(text: str) -> str:
-    """The id in canonical form, or ValueError: only a UUIDv7 names an inspection."""
+    """Return the id unchanged.
+
+    Raises:
+        ValueError: if it is not a UUIDv7 in canonical form.
+    """
     value = UUID(text)
     if value.version != 7 or str(value) != text:
         raise ValueError(f"{text!r} is not a UUIDv7 in lower case with hyphens")
@@ -72,7 +81,7 @@ InspectionId = Annotated[str, AfterValidator(parse_inspection_id)]
 
 
 def now() -> datetime:
-    """The time in UTC, to the millisecond."""
+    """Return the time in UTC, to the millisecond."""
     return _to_utc_ms(datetime.now(UTC))
 
 
@@ -84,21 +93,23 @@ def _to_utc_ms(value: datetime) -> datetime:
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
-def _refuse_numbers(value: object) -> object:
-    """Numbers, also as text, would be read as seconds since 1970: 20261123 is a day to whoever sends it."""
+def _parse_timestamp(value: object, parse: ValidatorFunctionWrapHandler) -> datetime:
+    """Return the time in UTC, to the millisecond.
+
+    Numbers are refused, also as text: Pydantic would read them as seconds since 1970, and 20261123 means a day.
+    """
     if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-", value)):
-        return value
+        return _to_utc_ms(parse(value))
     raise ValueError("is no time of RFC 3339: send such as 2026-11-23T08:15:30Z")
 
 
 def rfc3339(value: datetime) -> str:
-    """`2026-11-23T08:15:30.120Z`."""
+    """Return the time as RFC 3339 in UTC with milliseconds: `2026-11-23T08:15:30.120Z`."""
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 Timestamp = Annotated[
     AwareDatetime,
-    BeforeValidator(_refuse_numbers),
-    AfterValidator(_to_utc_ms),
+    WrapValidator(_parse_timestamp),
     PlainSerializer(rfc3339, return_type=str),
 ]

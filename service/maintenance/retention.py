@@ -1,35 +1,40 @@
-"""Which stored files go, and when: the too old, the oldest when there are too many bytes, and orphans.
+"""Retention of stored images and pictures: a sweep removes the too old, the oldest beyond the byte limit, and orphans.
 
-An orphan is an image that no inspection knows: a submission failed halfway, or its process was killed. What is queued
-or running is never touched, nor is what came within the last hour: its submission may still be under way. An image of
-more than a day ago is no orphan: its inspection may have ended without pictures, and its result be kept no more. One
-process sweeps at a time, whoever comes first; the others pass.
+An orphan is an image that no inspection knows: a submission failed halfway, or its process was killed. Images of queued
+or running inspections are never touched, nor are those of the last hour: their submission may still be under way. An
+image of more than a day ago is no orphan: its inspection may have ended without pictures, and its result may have
+expired. Every API process runs the background task; a lock in Redis lets one of them sweep at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, cast
 
 import redis
 import structlog
-from redis.exceptions import LockError
+from redis.exceptions import LockError, RedisError
 
 from service.contract import FINAL_STATES, IMAGE
 from service.queue import keys
-from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable, Kept
+from service.queue.connection import connect
+from service.settings import Settings
+from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable, StoredInspection
 
 LOCK_S = 60.0
-"""A sweeper that dies makes room after so long."""
+"""The lock of a sweeper that dies expires after this time."""
 BATCH = 500
 MOST_FAILED = 20
-"""So many removals that fail, one after the other, are no longer the fault of single files."""
+"""After this many failed removals in a row the store is to blame, not single files."""
 DAY_S = 86_400
 
 log = structlog.get_logger(__name__)
@@ -37,19 +42,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ArtifactLimits:
-    """How long, and how much."""
+    """Limits of age and size of what is stored."""
 
     max_age_s: float
     max_bytes: int | None = None
     young_s: float = 3600.0
-    """Never touched: their submission may be under way."""
+    """Younger ones are never touched: their submission may be under way."""
     known_s: float = DAY_S
-    """So long after its acceptance Redis knows every inspection."""
+    """For this long after its acceptance Redis knows every inspection."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep removed."""
+    """Inspections that one sweep removed, by reason, and their bytes."""
 
     too_old: int = 0
     too_many: int = 0
@@ -59,22 +64,22 @@ class Swept:
 
 @dataclass
 class _Sweep:
-    """One sweep under way."""
+    """State of a sweep under way."""
 
     now_ms: float
-    born_ms: float
-    letters: frozenset[str]
+    redis_since_ms: float
+    dead_letters: frozenset[str]
     lock: Any
-    held_at: float
-    """When the lock was prolonged, by the sweeper's clock."""
+    extended_at: float
+    """Time at which the lock was last extended, by the sweeper's clock."""
     removed: Counter[str] = field(default_factory=Counter)
     """Inspections by reason, and bytes in all."""
     failed: int = 0
-    """Removals that failed since the last one that did not."""
+    """Removals that failed since the last successful one."""
 
 
 class Sweeper:
-    """Sweeps one artifact store. Blocks: call it in a thread."""
+    """Sweeps an artifact store. Blocks: call it in a thread."""
 
     def __init__(
         self,
@@ -85,18 +90,26 @@ class Sweeper:
         every_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`every_s`: for so long after a sweep nobody begins another. `clock`: seconds that only grow."""
+        """Args:
+        every_s: no process begins another sweep for this long after one.
+        clock: seconds that only grow.
+        """
         self._redis, self._artifacts, self._limits, self._every_s = client, artifacts, limits, every_s
         self._clock = clock
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Ends a sweep under way soon; what is left is swept the next time."""
+        """End a sweep under way soon; the next sweep removes the rest."""
         self._stopping.set()
 
     def sweep(self) -> Swept | None:
-        """Removes what may go; None: somebody else sweeps, or has lately. RedisError, ArtifactsUnavailable: try later;
-        nothing is removed of which Redis did not say that it has ended."""
+        """Remove what may go; return None if another process sweeps now, or did lately.
+
+        Nothing is removed unless Redis says that its inspection has ended.
+
+        Raises:
+            RedisError, ArtifactsUnavailable: try again later.
+        """
         lock = self._redis.lock(keys.SWEEPER, timeout=LOCK_S, blocking=False, thread_local=False)
         if not lock.acquire():
             return None
@@ -111,36 +124,40 @@ class Sweeper:
     def _sweep(self, lock: Any) -> Swept:
         now_ms = self._now_ms()
         self._redis.set(keys.BORN, round(now_ms), nx=True)
-        born_ms = float(cast(str, self._redis.get(keys.BORN)))
-        sweep = _Sweep(now_ms, born_ms, self._dead_letters(), lock, self._clock())
+        redis_since_ms = float(cast(str, self._redis.get(keys.BORN)))
+        sweep = _Sweep(now_ms, redis_since_ms, self._dead_letters(), lock, self._clock())
         staying = sum(self._sweep_batch(sweep, batch) for batch in self._batches(sweep))
         if self._limits.max_bytes is not None:
             self._remove_oldest(sweep, staying - self._limits.max_bytes)
-        return _told(sweep)
+        return _report(sweep)
 
-    def _batches(self, sweep: _Sweep) -> Iterator[list[Kept]]:
-        """Of the days that may hold something to remove."""
-        for day in (day for day in self._artifacts.days() if self._concerns(sweep, day)):
-            found = self._artifacts.kept(day)
-            while batch := list(islice(found, BATCH)):
+    def _batches(self, sweep: _Sweep) -> Iterator[list[StoredInspection]]:
+        """Yield batches of the days that may have something to remove."""
+        for day in (day for day in self._artifacts.days() if self._may_remove_from(sweep, day)):
+            inspections = self._artifacts.inspections(day)
+            while batch := list(islice(inspections, BATCH)):
                 if self._stopping.is_set():
                     return
-                self._hold(sweep)
+                self._extend_lock(sweep)
                 yield batch
 
-    def _concerns(self, sweep: _Sweep, day: str) -> bool:
-        """Some of its inspections may be too old, or orphans, or all bytes count."""
+    def _may_remove_from(self, sweep: _Sweep, day: str) -> bool:
+        """Return whether inspections of the day may be too old or orphans, or a byte limit counts them all."""
         oldest_s = sweep.now_ms / 1000 - datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
         may_be_orphans = oldest_s - DAY_S < self._limits.known_s
         return self._limits.max_bytes is not None or oldest_s > self._limits.max_age_s or may_be_orphans
 
-    def _hold(self, sweep: _Sweep) -> None:
-        """LockError: somebody else sweeps by now, or a backup is made."""
-        sweep.lock.extend(LOCK_S, replace_ttl=True)
-        sweep.held_at = self._clock()
+    def _extend_lock(self, sweep: _Sweep) -> None:
+        """Keep the lock.
 
-    def _sweep_batch(self, sweep: _Sweep, batch: Sequence[Kept]) -> int:
-        """Removes the old and the orphans of these; returns the bytes of what stays for now."""
+        Raises:
+            LockError: if another process sweeps by now, or a backup is made.
+        """
+        sweep.lock.extend(LOCK_S, replace_ttl=True)
+        sweep.extended_at = self._clock()
+
+    def _sweep_batch(self, sweep: _Sweep, batch: Sequence[StoredInspection]) -> int:
+        """Remove the old ones and the orphans of a batch; return the bytes of what stays for now."""
         stays = 0
         for one, state in zip(batch, self._states(batch), strict=True):
             age_s = (sweep.now_ms - one.at_ms) / 1000
@@ -155,7 +172,10 @@ class Sweeper:
         return stays
 
     def _remove_oldest(self, sweep: _Sweep, excess: int) -> None:
-        """Looks through all once more, from the oldest: to remember what stayed would take memory by the million."""
+        """Remove the oldest until `excess` bytes are gone.
+
+        All are read once more: to remember what stayed would take the memory of a million entries.
+        """
         for batch in self._batches(sweep):
             for one, state in zip(batch, self._states(batch), strict=True):
                 if excess <= 0 or sweep.now_ms - one.at_ms < self._limits.young_s * 1000:
@@ -163,10 +183,10 @@ class Sweeper:
                 if (state is None or state in FINAL_STATES) and self._remove(sweep, "many", one):
                     excess -= one.bytes
 
-    def _remove(self, sweep: _Sweep, why: str, one: Kept) -> bool:
-        """False: it could not be removed now. What concerns single files must not keep all the others."""
-        if self._clock() - sweep.held_at > LOCK_S / 3:
-            self._hold(sweep)
+    def _remove(self, sweep: _Sweep, why: str, one: StoredInspection) -> bool:
+        """Remove one inspection's files; return False if that failed. A single bad file must not stop the sweep."""
+        if self._clock() - sweep.extended_at > LOCK_S / 3:
+            self._extend_lock(sweep)
         try:
             self._artifacts.remove_inspection(one.inspection_id)
         except ArtifactsUnavailable as error:
@@ -179,7 +199,7 @@ class Sweeper:
         sweep.failed = 0
         return True
 
-    def _states(self, batch: Sequence[Kept]) -> list[str | None]:
+    def _states(self, batch: Sequence[StoredInspection]) -> list[str | None]:
         with self._redis.pipeline(transaction=False) as pipe:
             for one in batch:
                 pipe.hget(keys.inspection(one.inspection_id), "state")
@@ -195,13 +215,53 @@ class Sweeper:
         return float(seconds * 1000 + micros / 1000)
 
 
-def _is_orphan(sweep: _Sweep, one: Kept) -> bool:
-    """Nothing but an image, and no letter names it. Not if it is older than this Redis: one that was set up anew, or
-    restored from a backup, must not take the images of its predecessor for orphans."""
+def _is_orphan(sweep: _Sweep, one: StoredInspection) -> bool:
+    """Return whether only an image is stored and no dead letter names it.
+
+    An image older than this Redis is none: a Redis that was set up anew, or restored from a backup, must not take the
+    images of its predecessor for orphans.
+    """
     whole = {name for name in one.names if name[0] != "."}  # the others are half written
-    return whole <= {IMAGE} and one.at_ms > sweep.born_ms and one.inspection_id not in sweep.letters
+    return whole <= {IMAGE} and one.at_ms > sweep.redis_since_ms and one.inspection_id not in sweep.dead_letters
 
 
-def _told(sweep: _Sweep) -> Swept:
+def _report(sweep: _Sweep) -> Swept:
     removed = sweep.removed
     return Swept(too_old=removed["old"], too_many=removed["many"], orphans=removed["orphan"], bytes=removed["bytes"])
+
+
+@asynccontextmanager
+async def sweeping(settings: Settings, redis_url: str, artifacts: ArtifactStore) -> AsyncIterator[None]:
+    """Sweep every `sweep_every_s` while the context lasts. An error is logged, and the next sweep tries again."""
+    known_s = min(DAY_S, settings.result_ttl_s)
+    limits = ArtifactLimits(settings.artifacts_max_age_s, settings.artifacts_max_bytes, known_s=known_s)
+    with connect(redis_url) as client:
+        sweeper = Sweeper(client, artifacts, limits, every_s=settings.sweep_every_s)
+        task = asyncio.create_task(_keep_sweeping(sweeper, settings.sweep_every_s), name="glad-sweeper")
+        try:
+            yield
+        finally:
+            sweeper.stop()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _keep_sweeping(sweeper: Sweeper, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        # Shielded: a sweep under way ends by its own flag, not halfway through a removal.
+        sweep = asyncio.ensure_future(asyncio.to_thread(sweeper.sweep))
+        try:
+            swept = await asyncio.shield(sweep)
+        except asyncio.CancelledError:
+            await asyncio.wait({sweep})
+            raise
+        except (RedisError, OSError) as error:
+            log.warning("artifacts not swept", error=str(error))
+            continue
+        except Exception:  # a bug in one sweep must not end all later ones
+            log.exception("artifacts not swept")
+            continue
+        if swept is not None:
+            log.info("artifacts swept", **asdict(swept))

@@ -29,9 +29,8 @@ from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings, describe_errors
 from service.outbox.sink_lease import SinkLeaseKeeper
 from service.outbox.webhooks import WebhookSink
-from service.queue.connection import connect
-from service.queue.outbox import Holder, Subscribers, Subscription
-from service.queue.schema import SchemaTooNew, check, refuse_newer
+from service.queue.connection import SchemaTooNew, check_schema, connect, refuse_newer_schema
+from service.queue.outbox import SinkLeases, Subscribers, Subscription
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging
 
@@ -91,7 +90,9 @@ class Outbox:
         self._stuck_after_s = settings.stuck_after_s
         names = [sink.name for sink in self.sinks]
         owner = f"{socket.gethostname()}-{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._keeper = SinkLeaseKeeper(Holder(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000)
+        self._keeper = SinkLeaseKeeper(
+            SinkLeases(self._redis, owner, settings.lease_ms), names, settings.lease_ms / 1000
+        )
         self._subscriptions = [Subscription(self._redis, name) for name in names]
         self._relays = [
             Relay(sink, subscription, self._metrics, self.stop, partial(self._keeper.is_holder, sink.name))
@@ -114,13 +115,13 @@ class Outbox:
 
     def refuse_newer_schema(self) -> None:
         """Raise SchemaTooNew if this Redis holds data that only a newer version understands."""
-        refuse_newer(self._redis_url)
+        refuse_newer_schema(self._redis_url)
 
     def ensure_positions(self) -> None:
         """Make the consumer groups that are missing; they begin with new events. Wait for Redis as long as needed."""
         while not self.stop.draining():
             try:
-                check(self._redis)
+                check_schema(self._redis)
                 for sink, subscription in zip(self.sinks, self._subscriptions, strict=True):
                     self._metrics.add_sink(sink.name)
                     if subscription.ensure():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
-from service.queue.outbox import Standing
+from service.queue.outbox import SinkProgress
 from service.telemetry.metrics.common import build_info
 
 
@@ -41,7 +41,7 @@ class OutboxMetrics:
         for counter in (self._delivered, self._failed, self._gave_up, self._lost):
             counter.labels(sink)
 
-    def set_standing(self, sink: str, standing: Standing) -> None:
+    def set_standing(self, sink: str, standing: SinkProgress) -> None:
         """Show the sink's position in the event stream."""
         self._pending.labels(sink).set(len(standing.pending))
         self._lag.labels(sink).set(standing.lag_s)

@@ -26,7 +26,7 @@ from service.host.shutdown import Shutdown
 from service.outbox.metrics import OutboxMetrics
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.events import StoredEvent
-from service.queue.outbox import Pending, Retry, Standing, Subscription
+from service.queue.outbox import Pending, Retry, SinkProgress, Subscription
 
 PAUSE_S = 1.0
 """Seconds to wait after an error of Redis, and while another process delivers to the sink."""
@@ -136,7 +136,7 @@ class Relay:
 
     def turn(self) -> None:
         """Deliver the events that are due; if there are none, take the next ones, or wait."""
-        policy, standing = self.sink.policy, self._subscription.look()
+        policy, standing = self.sink.policy, self._subscription.progress()
         self._metrics.set_standing(self.sink.name, standing)
         if due := due_now(standing, policy):
             self._deliver(standing, due)
@@ -145,13 +145,13 @@ class Relay:
         if room := free_capacity(standing, policy):
             # The events that were taken are pending in Redis now, and the next turn delivers them: delivering them here
             # would be a second way to do the same.
-            taken = self._subscription.take(room, wait_ms)
+            taken = self._subscription.take_new(room, wait_ms)
             if not taken and not standing.pending:
                 self._idle(standing.now_ms)
         else:
             self._stop.wait(wait_ms / 1000)
 
-    def _deliver(self, standing: Standing, due: Sequence[Pending]) -> None:
+    def _deliver(self, standing: SinkProgress, due: Sequence[Pending]) -> None:
         began = time.monotonic()
         events = self._subscription.fetch([one.id for one in due])
         self._forget({one.id for one in due} - {event.id for event in events})
@@ -199,7 +199,7 @@ class Relay:
         return limit is not None and now_ms - retry.since_ms >= limit * 1000
 
     def _give_up(self, event: StoredEvent, retry: Retry) -> None:
-        if self._subscription.bury(event, retry):
+        if self._subscription.dead_letter(event, retry):
             self._metrics.gave_up(self.sink.name)
             log.error(
                 "event given up", sink=self.sink.name, event_id=event.id, attempts=retry.attempts, reason=retry.reason
@@ -213,12 +213,12 @@ class Relay:
             self._subscription.settle(lost, {})
 
 
-def is_held_up(standing: Standing, policy: DeliveryPolicy) -> bool:
+def is_held_up(standing: SinkProgress, policy: DeliveryPolicy) -> bool:
     """Return whether so many events have failed that no new one is tried."""
     return sum(one.retry is not None for one in standing.pending) >= policy.most_failed
 
 
-def due_now(standing: Standing, policy: DeliveryPolicy) -> list[Pending]:
+def due_now(standing: SinkProgress, policy: DeliveryPolicy) -> list[Pending]:
     """Return the events to deliver now, in order.
 
     These are failed events whose delay is over and, unless too many have failed, new events, once they fill a batch or
@@ -233,13 +233,13 @@ def due_now(standing: Standing, policy: DeliveryPolicy) -> list[Pending]:
     return []
 
 
-def free_capacity(standing: Standing, policy: DeliveryPolicy) -> int:
+def free_capacity(standing: SinkProgress, policy: DeliveryPolicy) -> int:
     """Return how many further events may be taken."""
     failed = sum(one.retry is not None for one in standing.pending)
     return max(0, policy.batch - (len(standing.pending) - failed)) if failed < policy.most_failed else 0
 
 
-def ms_until_due(standing: Standing, policy: DeliveryPolicy) -> int:
+def ms_until_due(standing: SinkProgress, policy: DeliveryPolicy) -> int:
     """Return the ms until a pending event is due, at most as long as a blocking read may take."""
     held_up = is_held_up(standing, policy)
     waits = [

@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 from redis.exceptions import RedisError
 
-from service.queue.outbox import Holder
+from service.queue.outbox import SinkLeases
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ class SinkLeaseKeeper:
     """
 
     def __init__(
-        self, holder: Holder, sinks: Sequence[str], lease_s: float, clock: Callable[[], float] = time.monotonic
+        self, holder: SinkLeases, sinks: Sequence[str], lease_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._holder, self._sinks, self._lease_s, self._clock = holder, sinks, lease_s, clock
         self._lock = threading.Lock()
@@ -47,14 +47,14 @@ class SinkLeaseKeeper:
         if self._thread.is_alive():
             self._thread.join()
         with suppress(RedisError):
-            self._holder.let_go(self._sinks)
+            self._holder.release(self._sinks)
 
     def renew(self) -> None:
         """Take or renew the leases once. An error of Redis is only logged: the leases may last until the next time."""
         # Before the call, not after it: Redis starts the lease at some moment in between, so this is the earliest end.
         asked_at = self._clock()
         try:
-            leased = self._holder.hold(self._sinks)
+            leased = self._holder.acquire(self._sinks)
         except RedisError as error:
             log.warning("leases on the sinks not renewed", error=str(error), kind=type(error).__name__)
             return

@@ -1,4 +1,8 @@
-"""A claim: the right to work on one job, until its lease ends or another takes over."""
+"""A claim: one worker's right to work on one job, until its lease ends or another worker takes over.
+
+A stored job may be unreadable: damaged, or written by a newer version. It is then claimed as an `UnreadableJob`, and
+its inspection is shown with the fields that can still be read.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,35 @@ from service.contract import IMAGE, Failure, Job, Priority, Result, State, Trace
 from service.errors import field_problems
 
 DEFAULT_LEASE_MS = 30_000
+UNKNOWN_PRODUCT = "unknown"
+COPIED_FIELDS = (
+    *Traceability.model_fields,
+    "product",
+    "priority",
+    "deadline_ms",
+    "image_sha256",
+    "width",
+    "height",
+    "replay_of",
+)
+"""Fields that a Result takes over from its job under the same names."""
 
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """One job in the hands of one worker. `owner` and `attempt` fence what is done with it."""
+    """One job that one worker process works on. `owner` and `attempt` fence everything that is done with it.
+
+    Only the process that made the latest claim may end the job, renew its lease or hand it back. A worker that slept
+    past its lease still has the old attempt's number: Redis refuses what it sends, so the inspection has exactly one
+    result.
+    """
 
     job: Job
     owner: str
     attempt: int
-    """Grows with every claim of this job, hand-backs included."""
+    """The fencing token: grows with every claim of this job, also after it was handed back."""
     alone: bool
-    """A suspect: its worker died before. Nothing else may run beside it."""
+    """The job is a suspect: its worker died before. Nothing else may run beside it."""
     waited_ms: int
     """From submission to this claim, by Redis's clock."""
     started_ms: int
@@ -33,7 +54,7 @@ class ClaimedJob:
     claimed_ms: int
     """Redis's clock at this claim, ms since 1970."""
     deaths: int = 0
-    """How many workers died while they held this job alone."""
+    """Number of workers that died while they held this job alone."""
 
     @property
     def id(self) -> str:
@@ -42,27 +63,27 @@ class ClaimedJob:
 
     @property
     def entry_id(self) -> str:
-        """Names this claim: the inspection and the attempt."""
+        """Name of this claim: the inspection's id and the attempt."""
         return f"{self.job.id}:{self.attempt}"
 
     @property
     def started_at(self) -> datetime:
-        """When a worker first took the job up."""
+        """Time of the first claim of this job."""
         return datetime.fromtimestamp(self.started_ms / 1000, UTC)
 
     @property
     def since_first_claim_ms(self) -> int:
-        """How long this job has been tried: for giving up on what stays unavailable."""
+        """Time since the first claim: a worker gives up on a store that stays away for too long."""
         return max(0, self.claimed_ms - self.started_ms)
 
 
 @dataclass(frozen=True)
 class UnreadableJob:
-    """A job in the hands of one worker that cannot tell what it says: of a newer version, or damaged."""
+    """A claimed job whose stored text this version cannot read: written by a newer version, or damaged."""
 
     id: str
     text: str | None
-    """What is stored instead of a job; None: nothing."""
+    """The stored text; None: there is none."""
     why: str
     priority: Priority
     owner: str
@@ -73,22 +94,12 @@ class UnreadableJob:
     """Redis's clock at the first claim of this job, ms since 1970."""
 
 
-UNKNOWN_PRODUCT = "unknown"
-KEPT = (
-    *Traceability.model_fields,
-    "product",
-    "priority",
-    "deadline_ms",
-    "image_sha256",
-    "width",
-    "height",
-    "replay_of",
-)
-"""What a Result shows of a job under the job's own names."""
-
-
 def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJob:
-    """The claim that `owner` was given: id, job, attempt, submitted, started, deaths, priority, now, alone."""
+    """Return the claim that claim.lua or reclaim.lua gave to `owner`.
+
+    Args:
+        row: id, job, attempt, submitted, started, deaths, priority, now, alone. Times are ms of Redis's clock.
+    """
     inspection_id, text, attempt, submitted, started, deaths, priority, now, alone = row
     assert inspection_id
     submitted_ms, now_ms = int(submitted or 0), int(now or 0)
@@ -98,7 +109,7 @@ def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJo
         return UnreadableJob(
             id=inspection_id,
             text=text,
-            why=why_unreadable(error),
+            why=_describe(error),
             priority=Priority.HIGH if priority == Priority.HIGH else Priority.NORMAL,
             owner=owner,
             attempt=int(attempt or 0),
@@ -117,16 +128,16 @@ def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJo
     )
 
 
-def why_unreadable(error: ValidationError) -> str:
-    """The first few faults in words; repeats no long value."""
-    problems = [f"{one.field}: {one.message}" for one in field_problems(list(error.errors()))]
+def _describe(error: ValidationError) -> str:
+    """Return the first few problems in words, without long values."""
+    problems = [f"{problem.field}: {problem.message}" for problem in field_problems(list(error.errors()))]
     return "; ".join(problems)[:500]
 
 
-def buried(job: UnreadableJob) -> Result:
-    """Its inspection, ended: `failed`, with what could be read."""
+def failed_result(job: UnreadableJob) -> Result:
+    """Return the ended inspection of an unreadable job: `failed`, with the fields that could be read."""
     detail = f"the stored job cannot be read by this version ({job.why}); it was left as a dead letter"
-    return remains(
+    return partial_result(
         job.id,
         job.text,
         State.FAILED,
@@ -138,39 +149,45 @@ def buried(job: UnreadableJob) -> Result:
     )
 
 
-def remains(inspection_id: str, text: str | None, state: State, submitted_ms: int, **more: Any) -> Result:
-    """The inspection of an unreadable job, in any state but `done`."""
-    kept = _readable(text)
-    bundle = {"version": kept.get("bundle_version"), "hash": kept.get("bundle_hash")}
-    shown = {name: kept.get(name) for name in KEPT if name in kept}
-    nothing = dict.fromkeys(("image_sha256", "width", "height"))
+def partial_result(inspection_id: str, text: str | None, state: State, submitted_ms: int, **fields: Any) -> Result:
+    """Return the inspection of an unreadable job in any state but `done`.
+
+    Args:
+        text: the stored job; its readable fields are shown.
+        submitted_ms: Redis's clock at the submission, ms since 1970.
+        fields: further fields of the Result.
+    """
+    readable = _readable_fields(text)
+    bundle = {"version": readable.get("bundle_version"), "hash": readable.get("bundle_hash")}
+    copied = {name: readable[name] for name in COPIED_FIELDS if name in readable}
+    required = dict.fromkeys(("image_sha256", "width", "height"))  # fields without a default, null if unreadable
     return Result.model_validate(
         {
-            **nothing,
+            **required,
             "product": UNKNOWN_PRODUCT,
-            **shown,
+            **copied,
             "id": inspection_id,
             "state": state,
             "bundle": bundle if all(bundle.values()) else None,
-            "thresholds": kept.get("thresholds"),
+            "thresholds": readable.get("thresholds"),
             "artifacts": artifact_links(inspection_id, (IMAGE,)),
             "accepted_at": datetime.fromtimestamp(submitted_ms / 1000, UTC),
-            **more,
+            **fields,
         }
     )
 
 
-def _readable(text: str | None) -> dict[str, Any]:
-    """The fields of a stored job that validate, each by itself."""
+def _readable_fields(text: str | None) -> dict[str, Any]:
+    """Return the fields of a stored job that are valid, each checked by itself."""
     try:
-        found = json.loads(text or "")
+        fields = json.loads(text or "")
     except ValueError:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         return {}
     try:
-        Job.model_validate(found)
+        Job.model_validate(fields)
     except ValidationError as error:
-        broken = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
-        return {name: value for name, value in found.items() if name not in broken}
-    return found
+        broken = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+        return {name: value for name, value in fields.items() if name not in broken}
+    return fields

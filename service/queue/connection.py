@@ -1,12 +1,15 @@
-"""Connections to Redis, with every timeout and retry said aloud.
+"""Connections to Redis with explicit timeouts and retries, and the check of which schema version its data has.
 
 A retry may repeat a command whose reply was lost. All that this project sends may be repeated: reads, and scripts that
 find out that they ran before.
+
+The schema version is stored in one key that no version renames. Old and new services may share a Redis during an
+upgrade only if their versions are equal. The first new service writes the higher version; old ones then do not start.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -17,26 +20,72 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from service.queue.keys import SCHEMA, SCHEMA_VERSION
+
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 3
 LONGEST_BLOCK_MS = 2000
-"""A blocking read ends well before the socket's timeout."""
+"""For blocking reads: well below the socket's timeout, else a quiet stream would look like a lost connection."""
 
 _TRANSIENT: tuple[type[RedisError], ...] = (RedisConnectionError, RedisTimeoutError)
 
 
+class SchemaTooNew(RedisError):
+    """A newer version of the service used this Redis. It counts as unavailable: nothing is read or written."""
+
+
 def connect(url: str) -> redis.Redis:
-    """A client for threads: safe to share, one connection per call under way. Connects at the first command."""
+    """Return a client for threads: safe to share, one connection per call under way. Connects at the first command."""
     return redis.Redis.from_url(url, retry=Retry(_backoff(), RETRIES, supported_errors=_TRANSIENT), **_options(url))
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """A client for one event loop. Connects at the first command."""
+    """Return a client for one event loop. Connects at the first command."""
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
         url, retry=AsyncRetry(_backoff(), RETRIES, supported_errors=_TRANSIENT), **_options(url)
     )
     return client
+
+
+def check_schema(client: redis.Redis) -> None:
+    """Check that no newer service wrote this Redis's data; note this service's version in an empty Redis.
+
+    Raises:
+        SchemaTooNew: if the stored version is newer than this service knows.
+        RedisError: if Redis is away.
+    """
+    client.set(SCHEMA, SCHEMA_VERSION, nx=True)
+    _compare_schema(client.get(SCHEMA))
+
+
+async def check_schema_async(client: redis.asyncio.Redis) -> None:
+    """Do the same as `check_schema` with an asynchronous client."""
+    await cast("Any", client.set(SCHEMA, SCHEMA_VERSION, nx=True))
+    _compare_schema(await cast("Any", client.get(SCHEMA)))
+
+
+def refuse_newer_schema(url: str) -> None:
+    """Check the schema when a process starts. A Redis that is away passes: it is checked again before its first use.
+
+    Raises:
+        SchemaTooNew: if the stored version is newer than this service knows.
+    """
+    with connect(url) as client:
+        try:
+            check_schema(client)
+        except SchemaTooNew:
+            raise
+        except RedisError:
+            return
+
+
+def _compare_schema(stored: Any) -> None:
+    if not str(stored).isdigit() or int(stored) > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"this Redis holds data of schema {stored}; this version of the service knows schema {SCHEMA_VERSION}: "
+            f"upgrade this service, or use another Redis (key {SCHEMA})"
+        )
 
 
 def _backoff() -> ExponentialWithJitterBackoff:

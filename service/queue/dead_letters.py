@@ -1,4 +1,4 @@
-"""Dead letters: jobs that were given up, with the reason, until somebody replays or discards them."""
+"""Dead letters: jobs that were given up, with the reason, until an operator replays or discards them."""
 
 from __future__ import annotations
 
@@ -19,60 +19,65 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One job that was given up."""
+    """A job that was given up."""
 
     pool: str
     entry: str
-    """In the pool's stream of dead letters."""
+    """Id of its entry in the pool's stream of dead letters."""
     inspection_id: str
     at: datetime
     reason: str
     job: Job | None
-    """None: this version cannot read it."""
+    """None if this version cannot read it."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """An inspection that has ended, as far as a replay needs it."""
+class EndedJob:
+    """State and job of an ended inspection, as a replay needs them."""
 
     state: State
     job: Job | None
-    """None: this version cannot read it."""
+    """None if this version cannot read it."""
 
 
 class DeadLetters:
-    """The dead letters of all pools. All calls: RedisError if Redis is away."""
+    """The dead letters of all pools. All methods raise RedisError if Redis is away."""
 
     def __init__(self, client: redis.asyncio.Redis, pools: Sequence[str]) -> None:
-        """`pools`: those of the settings; Redis knows of others that had a job."""
+        """Args:
+        pools: those of the settings; Redis knows of others that had a job.
+        """
         self._redis, self._pools = client, pools
 
     async def all(self) -> tuple[DeadLetter, ...]:
-        """All of them, the oldest first."""
+        """Return all dead letters, the oldest first."""
         pools = await pools_known(self._redis, self._pools)
-        return tuple(sorted([letter for pool in pools for letter in await self._of(pool)], key=lambda one: one.at))
+        letters = [letter for pool in pools for letter in await self._letters_of_pool(pool)]
+        return tuple(sorted(letters, key=lambda letter: letter.at))
 
-    async def _of(self, pool: str) -> list[DeadLetter]:
-        found: list[DeadLetter] = []
+    async def _letters_of_pool(self, pool: str) -> list[DeadLetter]:
+        letters: list[DeadLetter] = []
         after = "-"
         while page := await cast("Any", self._redis.xrange(keys.PoolKeys(pool).dead, min=after, count=PAGE)):
-            found += [_read_letter(pool, entry, fields) for entry, fields in page]
+            letters += [_read_letter(pool, entry, fields) for entry, fields in page]
             after = f"({page[-1][0]}"
-        return found
+        return letters
 
-    async def find(self, inspection_id: str) -> Ended | None:
-        """What is known of an inspection that has ended, from its record or, once that is gone, from its letter; None:
-        nothing is, or it has not ended."""
+    async def find(self, inspection_id: str) -> EndedJob | None:
+        """Return an ended inspection, from its record or, once that has expired, from its dead letter.
+
+        None if nothing is known of it, or it has not ended.
+        """
         state, job = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), ["state", "job"]))
         if state is not None:
-            return Ended(State(state), _read_job(job)) if State(state) in FINAL_STATES else None
+            return EndedJob(State(state), _read_job(job)) if State(state) in FINAL_STATES else None
         for letter in await self.all():
             if letter.inspection_id == inspection_id:
-                return Ended(State.FAILED, letter.job)
+                return EndedJob(State.FAILED, letter.job)
         return None
 
     async def remove(self, inspection_id: str) -> int:
-        """Removes its letters, so many: it was replayed, or somebody has seen to it."""
+        """Remove the dead letters of an inspection, which was replayed or discarded; return how many there were."""
         letters = [letter for letter in await self.all() if letter.inspection_id == inspection_id]
         return sum([await self._remove(letter) for letter in letters])
 

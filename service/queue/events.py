@@ -1,7 +1,7 @@
 """Following the event stream: many readers, one Redis connection that waits for all of them.
 
-A reader fetches what lies behind its own position with a short call. Where nothing does, it waits for the feed's pulse,
-which one blocking read gives. So a reader that sleeps holds no connection, and a slow one no memory.
+A reader fetches the events after its own position with a short call. If there are none, it waits for the feed's signal,
+which comes from one blocking read. So a waiting reader holds no connection, and a slow one no memory.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from service.queue import keys
 from service.queue.connection import LONGEST_BLOCK_MS
 
 BEGINNING = "0-0"
-"""Before every event."""
+"""A position before every event."""
 PAUSE_S = 0.2
-"""Between an error and the next attempt."""
+"""Pause between an error and the next attempt."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """One entry of the event stream."""
+    """An entry of the event stream."""
 
     id: str
-    """Its place: larger than all before it."""
+    """Its position: larger than all before it."""
     text: str
-    """The JSON of a `contract.Event`, perhaps of a newer version."""
+    """JSON of a `contract.Event`, perhaps of a newer version."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -51,12 +51,12 @@ class EventFeed:
         self._redis = client
         self._block_ms = block_ms
         self.readers = 0
-        """Who follow now."""
+        """Number of readers that follow now."""
         self.closed = False
         self.generation = 0
-        """Grows when there may be something new."""
-        self._pulse = asyncio.Event()
-        self._someone_reads = asyncio.Event()
+        """Grows whenever there may be new events."""
+        self._signal = asyncio.Event()
+        self._has_readers = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,35 +67,39 @@ class EventFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # Again and again: asyncio and the client may swallow a cancellation that meets the end of an await.
+        # Repeated: asyncio and the client may swallow a cancellation that arrives just when an await ends.
         while self._follower is not None and not self._follower.done():
             self._follower.cancel()
             await asyncio.wait({self._follower}, timeout=0.1)
 
     def close(self) -> None:
-        """Tells every reader to end."""
+        """End all readers."""
         self.closed = True
-        self._beat()
+        self._wake_readers()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While it lasts, the feed's pulse beats."""
+        """Count as a reader while the context lasts; the feed follows the stream only while it has readers."""
         self.readers += 1
-        self._someone_reads.set()
+        self._has_readers.set()
         try:
             yield
         finally:
             self.readers -= 1
             if not self.readers:
-                self._someone_reads.clear()
+                self._has_readers.clear()
 
     async def after(self, last: str, count: int = 100) -> list[StoredEvent]:
-        """The first events behind this one. RedisError if Redis is away."""
+        """Return the first `count` events after this id.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
         rows = await cast("Any", self._redis.xrange(keys.EVENTS, min=f"({last}", count=count))
         return [StoredEvent(entry, fields["event"]) for entry, fields in rows]
 
     async def span(self) -> tuple[str, str] | None:
-        """The ids of the oldest and the newest event; None if there is none."""
+        """Return the ids of the oldest and the newest event; None if there is none."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xrange(keys.EVENTS, count=1)
             pipe.xrevrange(keys.EVENTS, count=1)
@@ -103,31 +107,31 @@ class EventFeed:
         return (oldest[0][0], newest[0][0]) if oldest else None
 
     async def changed(self, generation: int, seconds: float) -> None:
-        """Returns when there may be more than at that generation, or when the time is over."""
+        """Wait until there may be more events than at that generation, or the time is over."""
         if generation == self.generation:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._pulse.wait(), seconds)
+                await asyncio.wait_for(self._signal.wait(), seconds)
 
-    def _beat(self) -> None:
+    def _wake_readers(self) -> None:
         self.generation += 1
-        self._pulse.set()
-        self._pulse = asyncio.Event()
+        self._signal.set()
+        self._signal = asyncio.Event()
 
     async def _follow(self) -> None:
-        """Reads the stream while somebody follows it; goes on after every error."""
+        """Read the stream while it has readers; go on after every error."""
         last: str | None = None
         while not self.closed:
-            if not self._someone_reads.is_set():
+            if not self._has_readers.is_set():
                 last = None
-                await self._someone_reads.wait()
+                await self._has_readers.wait()
             try:
                 if last is None:
                     span = await self.span()
                     last = span[1] if span else BEGINNING
-                    self._beat()
+                    self._wake_readers()
                 if newest := await self._newest_after(last):
                     last = newest
-                    self._beat()
+                    self._wake_readers()
             except Exception as error:
                 log.warning("event stream not read", error=str(error), kind=type(error).__name__)
                 last = None

@@ -1,7 +1,7 @@
 """Ended inspections in the order in which they ended, by product, serial, lot, station, outcome and time.
 
 `complete.lua` gives every ended inspection a position, larger than all before it, in the step that makes it visible.
-So whoever has read up to a position has missed nothing before it, however late an image finished.
+So a client that has read up to a position has missed nothing before it, however late an image finished.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from service.queue.results import RESULT_FIELDS, read_result
 
 POSITIONS_PER_MS = 1024
 CHUNK = 1000
-"""Ids that are looked at in one round trip."""
+"""Ids that are checked in one round trip."""
 MOST_SCANNED = 20_000
-"""Ids that one page looks at: two filters that hardly meet cost many small pages, not one slow one."""
+"""Ids that one page checks: two filters that rarely match together cost many small pages, not one slow one."""
 MOST_PER_PART = 1000
-"""Ended inspections of one serial that are looked at for the part's verdict."""
+"""Ended inspections of one serial that count for the part's verdict."""
 
 _OUTCOMES: dict[State, tuple[str, ...]] = {
     State.DONE: tuple(verdict.value for verdict in Verdict),
@@ -34,7 +34,7 @@ _OUTCOMES: dict[State, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class HistoryFilter:
-    """Which ended inspections; None: any."""
+    """Conditions on ended inspections; None means any."""
 
     product: str | None = None
     serial: str | None = None
@@ -49,7 +49,7 @@ class HistoryFilter:
     """Ended before this time."""
 
     def indexes(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of index keys: an inspection must be in one of each group."""
+        """Return groups of index keys: an inspection must be in one index of each group."""
         fields = {name: getattr(self, name) for name in ("product", "serial", "lot", "station")}
         groups: list[tuple[str, ...]] = [
             (keys.history(name, value),) for name, value in fields.items() if value is not None
@@ -63,18 +63,18 @@ class HistoryFilter:
 
 @dataclass(frozen=True)
 class HistoryPage:
-    """Some ended inspections, in order."""
+    """A page of ended inspections, in order."""
 
     results: tuple[Result, ...]
     position: int
-    """Go on from here: everything up to it was looked at."""
+    """The next page begins here: everything up to it was checked."""
     more: bool
-    """There may be more to read now."""
+    """Whether there may be more to read now."""
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """The index that is walked, between two positions, and the groups that its ids must be in as well."""
+    """The index to walk, between two positions, and the groups that its ids must be in as well."""
 
     index: str
     groups: tuple[tuple[str, ...], ...]
@@ -85,24 +85,28 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Taken:
-    """What a chunk of ids gave."""
+    """Results of a chunk of ids."""
 
     results: list[Result | None]
     looked_at: int
-    """So many of the ids are done with."""
+    """Number of ids that are done with."""
 
 
 class History:
-    """Reads the history."""
+    """Reads ended inspections."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._redis = client
 
     async def page(
-        self, wanted: HistoryFilter, *, after: int | None = None, limit: int = 50, newest_first: bool = False
+        self, filters: HistoryFilter, *, after: int | None = None, limit: int = 50, newest_first: bool = False
     ) -> HistoryPage:
-        """At most `limit` inspections beyond position `after`. RedisError if Redis is away."""
-        walk = await self._plan(wanted, after, newest_first)
+        """Return at most `limit` inspections beyond position `after`.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        walk = await self._plan(filters, after, newest_first)
         found: list[Result] = []
         position, scanned = after or 0, 0
         while len(found) < limit and scanned < MOST_SCANNED:
@@ -117,27 +121,30 @@ class History:
                 return HistoryPage(tuple(found), position, more=False)
         return HistoryPage(tuple(found), position, more=True)
 
-    async def of_part(self, serial: str) -> tuple[Result, ...]:
-        """The part's inspections, ended or not, in no certain order: all that wait or run, and the latest that ended.
+    async def part_results(self, serial: str) -> tuple[Result, ...]:
+        """Return the part's inspections in no certain order: all that wait or run, and the latest that ended.
 
-        RedisError if Redis is away.
+        Raises:
+            RedisError: if Redis is away.
         """
-        async with self._redis.pipeline(transaction=True) as pipe:  # one that ends meanwhile is in one of the two
+        async with self._redis.pipeline(
+            transaction=True
+        ) as pipe:  # one snapshot: an inspection that ends meanwhile is in one of the two
             pipe.smembers(keys.unfinished(serial))
             pipe.zrevrange(keys.history("serial", serial), 0, MOST_PER_PART - 1)
             unfinished, ended = await pipe.execute()
         results = await self._results([*unfinished, *ended])
         return tuple(result for result in results if result is not None)
 
-    async def _plan(self, wanted: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
-        """Walks the index with the fewest entries in question; the others are looked up."""
-        low = "-inf" if wanted.since is None else str(_position(wanted.since))
-        high = "+inf" if wanted.until is None else f"({_position(wanted.until)}"
+    async def _plan(self, filters: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
+        """Choose the index with the fewest entries in the range; the other filters are checked id by id."""
+        low = "-inf" if filters.since is None else str(_position(filters.since))
+        high = "+inf" if filters.until is None else f"({_position(filters.until)}"
         if after is not None and newest_first:
-            high = f"({after}" if wanted.until is None else f"({min(after, _position(wanted.until))}"
+            high = f"({after}" if filters.until is None else f"({min(after, _position(filters.until))}"
         elif after is not None:
-            low = f"({after}" if wanted.since is None else f"({max(after, _position(wanted.since) - 1)}"
-        groups = wanted.indexes()
+            low = f"({after}" if filters.since is None else f"({max(after, _position(filters.since) - 1)}"
+        groups = filters.indexes()
         single = [group[0] for group in groups if len(group) == 1] or [keys.HISTORY]
         async with self._redis.pipeline(transaction=False) as pipe:
             for index in single:
@@ -147,7 +154,7 @@ class History:
         return _Walk(chosen, tuple(group for group in groups if group != (chosen,)), low, high, newest_first)
 
     async def _rows(self, walk: _Walk, beyond: int | None, count: int) -> list[tuple[str, int]]:
-        """(id, position) of the next ids of the walk."""
+        """Return (id, position) of the next ids of the walk."""
         if walk.newest_first:
             high = walk.high if beyond is None else f"({beyond}"
             read = self._redis.zrevrangebyscore(walk.index, high, walk.low, 0, count, withscores=True)
@@ -157,7 +164,7 @@ class History:
         return [(inspection_id, int(score)) for inspection_id, score in await cast("Any", read)]
 
     async def _take(self, walk: _Walk, ids: list[str], limit: int) -> _Taken:
-        """The first `limit` of these ids that are in every group. One that has just expired leaves no result."""
+        """Read the first `limit` of these ids that are in every group. An id that has just expired has no result."""
         matching = await self._matching(walk.groups, ids)
         chosen = [place for place, matches in enumerate(matching) if matches][:limit]
         results = await self._results([ids[place] for place in chosen])
@@ -184,10 +191,10 @@ class History:
 
 
 def _position(moment: datetime) -> int:
-    """The first position of this millisecond."""
+    """Return the first position of this millisecond."""
     return round(moment.timestamp() * 1000) * POSITIONS_PER_MS
 
 
 def _chunk(limit: int, scanned: int) -> int:
-    """Few at first: where most ids match, more would be looked up for nothing."""
+    """Return how many ids to check next: few at first, since where most ids match, more would be read for nothing."""
     return CHUNK if scanned else min(CHUNK, 2 * limit)

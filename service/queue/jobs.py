@@ -1,4 +1,8 @@
-"""The way of a job through a worker: claim, renew, hand back, complete. Each is one script, atomic, repeatable."""
+"""The worker's side of the queue: claim, renew, hand back, complete. Each is one Lua script: atomic, and repeatable.
+
+Every call may lose its reply. So each script finds out that it ran before: a claim whose reply was lost is given again
+as a new attempt, and what is done with an older attempt is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from service.contract import Failure, Priority, Result, State
-from service.queue import keys, schema
+from service.queue import keys
 from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob, read_row
-from service.queue.connection import LONGEST_BLOCK_MS
+from service.queue.connection import LONGEST_BLOCK_MS, check_schema
 from service.queue.results import Completer, Retention
 from service.queue.scripts import load
 from service.queue.takeover import DEFAULT_MAX_DEATHS, Reclaimed, Takeover
@@ -27,21 +31,22 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What one look into the queue gave."""
+class _ClaimReply:
+    """What one run of claim.lua gave."""
 
     claimed: list[ClaimedJob]
-    buried: bool
-    """Something unreadable was cleared away: there may be more behind it."""
+    dead_lettered: bool
+    """An unreadable job was cleared away: there may be more jobs behind it."""
     last_ids: dict[str, str]
-    """Stream -> its last entry at that moment."""
+    """Stream -> its last entry at that moment, to wait for a newer one."""
 
 
 class JobQueue:
     """The worker's side of the queue. Safe to use from several threads.
 
-    It remembers what it holds, so that a claim whose reply was lost is given again rather than forgotten. Every process
-    is its own owner: one that restarts under the same `worker_id` does not inherit, and its old jobs become suspects.
+    It remembers the claims that it holds and sends them with every claim: what Redis knows beyond them was given by a
+    reply that was lost, and is given again. Every process is an owner of its own: one that restarts under the same
+    `worker_id` does not inherit, and the jobs of its predecessor become suspects.
     """
 
     def __init__(
@@ -58,18 +63,32 @@ class JobQueue:
         self.pool = pool
         self.owner = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}/{uuid.uuid4().hex[:8]}"
         self.lease_ms = lease_ms
-        self._keys = keys.PoolKeys(pool)
+        self._pool_keys = keys.PoolKeys(pool)
+        self._streams = [self._pool_keys.jobs(priority) for priority in (Priority.HIGH, Priority.NORMAL)]
+        self._claim_keys = [
+            *self._streams,
+            self._pool_keys.returned(Priority.HIGH),
+            self._pool_keys.returned(Priority.NORMAL),
+            self._pool_keys.suspects,
+            self._pool_keys.leases,
+            keys.held(self.owner),
+            self._pool_keys.workers,
+            self._pool_keys.wake,
+            self._pool_keys.draining,
+            self._pool_keys.turns,
+        ]
         self._completer = Completer(client, pool, retention or Retention())
         self._takeover = Takeover(
-            client, self._keys, self._completer, self.owner, lease_ms=lease_ms, max_deaths=max_deaths
+            client, self._pool_keys, self._completer, self.owner, lease_ms=lease_ms, max_deaths=max_deaths
         )
-        self._claim, self._renew, self._hand_back = (
+        self._claim_script, self._renew_script, self._hand_back_script = (
             client.register_script(load(name)) for name in ("claim", "renew", "hand_back")
         )
         self._lock = threading.Lock()
+        """Guards `_held`."""
         self._claiming = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
-        self._schema_known = False
+        self._schema_checked = False
 
     @property
     def held(self) -> tuple[ClaimedJob, ...]:
@@ -78,46 +97,41 @@ class JobQueue:
             return tuple(self._held.values())
 
     def claim(
-        self, count: int, block_ms: int = 0, *, idle: bool = True, wanted: Callable[[], bool] = lambda: True
+        self, count: int, block_ms: int = 0, *, idle: bool = True, should_stop: Callable[[], bool] = lambda: False
     ) -> list[ClaimedJob]:
-        """Up to `count` jobs, `high` first; waits at most `block_ms` for the first one, and takes none that came when
-        they were no longer `wanted`.
+        """Claim up to `count` jobs, those of high priority first, and wait at most `block_ms` for the first one.
 
         A suspect comes alone, and only to a worker that holds nothing and says that it is `idle`; while it is held,
-        nothing else comes. What cannot be read ends here as a dead letter. RedisError if Redis is away: call again.
+        nothing else comes. An unreadable job ends here as a dead letter.
+
+        Args:
+            should_stop: asked after a wait; if it says True, nothing that came meanwhile is claimed.
+
+        Raises:
+            ValueError: if `count` is less than 1.
+            RedisError: if Redis is away; call again.
         """
         if count < 1:
             raise ValueError(f"count is {count}: claim at least 1")
         deadline = time.monotonic() + block_ms / 1000
         while True:
-            with self._claiming:  # else one claim would take the other's jobs for lost replies
-                look = self._look(count, idle=idle)
-            if look.buried and not look.claimed:
+            # One at a time: a second claim would not know the first one's jobs yet, and take them for lost replies.
+            with self._claiming:
+                reply = self._claim_now(count, idle=idle)
+            if reply.dead_lettered and not reply.claimed:
                 continue
             left_ms = int((deadline - time.monotonic()) * 1000)
-            if look.claimed or left_ms <= 0:
-                return look.claimed
-            # Returns at once if anything came after the look that found nothing.
-            self._redis.xread(cast("Any", look.last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
-            if not wanted():
+            if reply.claimed or left_ms <= 0:
+                return reply.claimed
+            # The script cannot block, so the wait is a plain read behind the last entries that the script saw: it
+            # returns at once if anything came after that, and no new job is missed between the two.
+            self._redis.xread(cast("Any", reply.last_ids), count=1, block=min(left_ms, LONGEST_BLOCK_MS))
+            if should_stop():
                 return []
 
-    def _look(self, count: int, *, idle: bool) -> _Look:
-        high, normal = (self._keys.jobs(priority) for priority in (Priority.HIGH, Priority.NORMAL))
-        script_keys = [
-            high,
-            normal,
-            self._keys.returned(Priority.HIGH),
-            self._keys.returned(Priority.NORMAL),
-            self._keys.suspects,
-            self._keys.leases,
-            keys.held(self.owner),
-            self._keys.workers,
-            self._keys.wake,
-            self._keys.draining,
-            self._keys.turns,
-        ]
-        known = [claimed.entry_id for claimed in self.held]
+    def _claim_now(self, count: int, *, idle: bool) -> _ClaimReply:
+        with self._lock:
+            known_claims = list(self._held)
         args: list[str | int] = [
             keys.INSPECTION_PREFIX,
             keys.GROUP,
@@ -126,91 +140,105 @@ class JobQueue:
             count,
             self.lease_ms,
             int(idle),
-            *known,
+            *known_claims,
         ]
-        self._know_schema()
+        self._check_schema()
         try:
-            reply = self._claim(keys=script_keys, args=args)
+            reply = self._claim_script(keys=self._claim_keys, args=args)
         except ResponseError as error:
             if not _group_is_missing(error):
                 raise
             self.ensure_groups()
-            reply = self._claim(keys=script_keys, args=args)
+            reply = self._claim_script(keys=self._claim_keys, args=args)
         last_high, last_normal, last_wake, *rows = cast("list[Any]", reply)
-        read = [read_row(row, self.owner) for row in rows]
-        claimed = [one for one in read if isinstance(one, ClaimedJob)]
+        jobs = [read_row(row, self.owner) for row in rows]
+        claimed = [job for job in jobs if isinstance(job, ClaimedJob)]
         with self._lock:
-            self._held.update({one.entry_id: one for one in claimed})
-        buried = [self._bury(one) for one in read if isinstance(one, UnreadableJob)]
-        return _Look(claimed, any(buried), {high: last_high, normal: last_normal, self._keys.wake: last_wake})
+            self._held.update({job.entry_id: job for job in claimed})
+        dead_lettered = [self._dead_letter(job) for job in jobs if isinstance(job, UnreadableJob)]
+        last_ids = dict(zip((*self._streams, self._pool_keys.wake), (last_high, last_normal, last_wake), strict=True))
+        return _ClaimReply(claimed, any(dead_lettered), last_ids)
 
-    def _know_schema(self) -> None:
-        if not self._schema_known:
-            schema.check(self._redis)
-            self._schema_known = True
+    def _check_schema(self) -> None:
+        if not self._schema_checked:
+            check_schema(self._redis)
+            self._schema_checked = True
 
-    def _bury(self, job: UnreadableJob) -> bool:
-        """Ends what nobody can read. False: Redis did not answer; the next claim gives it again."""
+    def _dead_letter(self, job: UnreadableJob) -> bool:
+        """End an unreadable job. False if Redis did not answer: the next claim gives the job again."""
         log.error("job cannot be read: it becomes a dead letter", inspection_id=job.id, why=job.why)
         try:
-            self._completer.bury(job)
+            self._completer.dead_letter(job)
         except (RedisError, OSError) as error:
             log.warning("dead letter not written", inspection_id=job.id, error=str(error))
             return False
         return True
 
     def ensure_groups(self) -> None:
-        """Makes the streams and their group, from the first entry on. `claim` does so where they are missing."""
+        """Create the streams and their group, from the first entry on. `claim` does so where they are missing."""
         for priority in Priority:
             try:
-                self._redis.xgroup_create(self._keys.jobs(priority), keys.GROUP, id="0", mkstream=True)
+                self._redis.xgroup_create(self._pool_keys.jobs(priority), keys.GROUP, id="0", mkstream=True)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
     def renew(self, claims: Iterable[ClaimedJob] | None = None) -> list[ClaimedJob]:
-        """Prolongs the leases of these claims, by default of all held; returns those that are lost: drop their work.
+        """Prolong the leases of these claims, by default of all held ones, and return those that are lost.
 
-        Call it each third of `lease_ms`, from a thread that does not depend on the device. Also says that the worker
-        lives, with no claims too.
+        Another worker has a lost claim's job by now: drop the work on it. Call this each third of `lease_ms`, from a
+        thread that does not depend on the device: a long model call must not look like a death. The call also notes
+        that the worker is alive, with no claims too.
+
+        Raises:
+            RedisError: if Redis is away; the leases may still last.
         """
-        asked = self.held if claims is None else tuple(claims)
-        pairs = [value for claimed in asked for value in (claimed.id, claimed.attempt)]
-        lost_ids = self._renew(
-            keys=[self._keys.leases, self._keys.workers],
+        checked = self.held if claims is None else tuple(claims)
+        pairs = [value for claimed in checked for value in (claimed.id, claimed.attempt)]
+        lost_ids = self._renew_script(
+            keys=[self._pool_keys.leases, self._pool_keys.workers],
             args=[keys.INSPECTION_PREFIX, self.owner, self.lease_ms, *pairs],
         )
-        lost = [claimed for claimed in asked if claimed.id in set(cast("list[str]", lost_ids))]
-        # One that another thread has just completed is not lost: it is no longer held.
+        lost = [claimed for claimed in checked if claimed.id in set(cast("list[str]", lost_ids))]
+        # A claim that another thread has just completed is not lost: it is no longer held.
         return [claimed for claimed in lost if self._forget(claimed)]
 
     def complete(self, claimed: ClaimedJob, result: Result) -> bool:
-        """Result, event and acknowledgement in one step. True: this result is the visible one, also when it is repeated
-        after a lost reply. False: the claim is stale; nothing changed."""
+        """Record result, event and acknowledgement in one step; return whether this result is the visible one.
+
+        True also if the call is repeated after a lost reply. False if the claim is stale; nothing changed then.
+
+        Raises:
+            RedisError: if Redis is away. The claim is still held: call again, or let a later claim give it again.
+        """
         recorded = self._completer.complete(claimed, result)
         self._forget(claimed)
         return recorded
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED) -> bool:
-        """Ends the inspection without a verdict (`failed` or `expired`); returns as `complete` does."""
+        """End the inspection without a verdict (`failed` or `expired`); return as `complete` does."""
         recorded = self._completer.fail(claimed, error, state=state)
         self._forget(claimed)
         return recorded
 
     def hand_back(self, claimed: ClaimedJob, *, delay_ms: int = 0) -> bool:
-        """Gives a job back unfinished: at a drain, or with a delay to be tried later. Never counts as a death.
+        """Give a job back unfinished, at a drain or to be tried again after `delay_ms`; return False if it was stale.
 
-        False: the claim was stale. RedisError: drop the job all the same; a later claim gives it again, to this process
-        or, once it is dead, to another."""
+        Handing back never counts as a death.
+
+        Raises:
+            RedisError: if Redis is away. Drop the job all the same: a later claim gives it again, to this process or,
+                once this process is dead, to another.
+        """
         try:
-            done = self._hand_back(
+            done = self._hand_back_script(
                 keys=[
                     keys.inspection(claimed.id),
-                    self._keys.leases,
+                    self._pool_keys.leases,
                     keys.held(claimed.owner),
-                    self._keys.returned(claimed.job.priority),
-                    self._keys.suspects,
-                    self._keys.wake,
+                    self._pool_keys.returned(claimed.job.priority),
+                    self._pool_keys.suspects,
+                    self._pool_keys.wake,
                 ],
                 args=[claimed.id, claimed.owner, claimed.attempt, delay_ms],
             )
@@ -219,19 +247,20 @@ class JobQueue:
         return bool(done)
 
     def reclaim(self) -> Reclaimed:
-        """Takes over jobs whose lease has ended: each becomes a suspect; after `max_deaths` deaths alone, given up.
+        """Take over jobs whose lease has ended: each becomes a suspect, or is given up after `max_deaths` deaths alone.
 
-        Every worker calls it each third of `lease_ms`; any may, at any time."""
+        Every worker calls this each third of `lease_ms`.
+        """
         return self._takeover.reclaim()
 
     def recently_served(self) -> tuple[str, ...]:
-        """The products of which this pool inspected images, the last one first; at most a hundred."""
-        self._know_schema()
-        return tuple(cast("list[str]", self._redis.zrevrange(self._keys.served, 0, -1)))
+        """Return the products that this pool inspected, the latest first; at most a hundred."""
+        self._check_schema()
+        return tuple(cast("list[str]", self._redis.zrevrange(self._pool_keys.served, 0, -1)))
 
     def retire(self) -> None:
-        """Says goodbye: this process no longer counts as a living worker. Hand back or complete everything before."""
-        self._redis.zrem(self._keys.workers, self.owner)
+        """Take this process off the list of living workers. Hand back or complete everything before."""
+        self._redis.zrem(self._pool_keys.workers, self.owner)
 
     def _forget(self, claimed: ClaimedJob) -> bool:
         with self._lock:

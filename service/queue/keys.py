@@ -29,9 +29,9 @@
 | `glad:v1:outbox:dead` | stream | events given up: `sink`, `id`, `event`, `reason`, `attempts` |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
-| `glad:v1:sweeper` | string | who sweeps the artifacts, or has lately; expires |
+| `glad:v1:sweeper` | string | the process that sweeps the artifacts, or did lately; expires |
 | `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
-| `glad:schema` | string | the schema version, which no version renames: see schema.py |
+| `glad:schema` | string | the schema version, which no version renames: see connection.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
@@ -44,15 +44,15 @@ Scripts reach hashes by the ids they find, so the queue needs one Redis (with re
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 from service.contract import Priority
-from service.queue import schema
 
-PREFIX = f"glad:v{schema.VERSION}:"
+SCHEMA_VERSION = 1
+SCHEMA = "glad:schema"
+PREFIX = f"glad:v{SCHEMA_VERSION}:"
 GROUP = "workers"
 CONSUMER = "pool"
-"""One consumer for all: who holds a job stands in its hash. Named consumers would pile up with every restart, and
+"""One consumer for all workers: the job's hash names its owner. Named consumers would pile up with every restart, and
 deleting one would drop its pending jobs."""
 
 EVENTS = f"{PREFIX}events"
@@ -64,7 +64,7 @@ HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
-"""Of the sinks' consumer groups on the event stream."""
+"""Prefix of the sinks' consumer groups on the event stream."""
 STATIONS = f"{PREFIX}stations"
 POOLS = f"{PREFIX}pools"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
@@ -72,116 +72,83 @@ API_KEYS = f"{PREFIX}api_keys"
 
 
 def inspection(inspection_id: str) -> str:
-    """The hash of one inspection."""
+    """Return the key of the hash of one inspection."""
     return f"{INSPECTION_PREFIX}{inspection_id}"
 
 
 def held(owner: str) -> str:
-    """The set of ids that a worker process holds."""
+    """Return the key of the set of ids that a worker process holds."""
     return f"{HELD_PREFIX}{owner}"
 
 
 def history(field: str, value: str) -> str:
-    """The index of ended inspections whose `product`, `serial`, `lot`, `station` or `outcome` is this."""
+    """Return the key of the index of ended inspections whose `product`, `serial`, `lot`, `station` or `outcome` is
+    this value.
+    """
     return f"{HISTORY}:{field}:{value}"
 
 
 def station(name: str) -> str:
-    """The stream of a station's changes."""
+    """Return the key of the stream of a station's changes."""
     return f"{PREFIX}station:{name}"
 
 
 def unfinished(serial: str) -> str:
-    """The set of a part's inspections that have not ended."""
+    """Return the key of the set of a part's inspections that have not ended."""
     return f"{UNFINISHED_PREFIX}{serial}"
 
 
 def outbox_group(sink: str) -> str:
-    """The consumer group of a sink of the outbox."""
+    """Return the name of an outbox sink's consumer group on the event stream."""
     return f"{OUTBOX_GROUP_PREFIX}{sink}"
 
 
 def outbox_retries(sink: str) -> str:
-    """A sink's failed attempts."""
+    """Return the key of a sink's failed attempts."""
     return f"{PREFIX}outbox:retries:{sink}"
 
 
 def outbox_holder(sink: str) -> str:
-    """Who delivers to a sink."""
+    """Return the key of the process that delivers to a sink."""
     return f"{PREFIX}outbox:holder:{sink}"
 
 
 def outbox_writer(sink: str) -> str:
-    """Who wrote last for a sink."""
+    """Return the key of the process that wrote last for a sink."""
     return f"{PREFIX}outbox:writer:{sink}"
 
 
 def idempotency(client: str, scope: str, key: str) -> str:
-    """The record of an Idempotency-Key; hashed, because clients choose its length and letters."""
+    """Return the key of the record of an Idempotency-Key: hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, scope, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
 
 
 def rate(what: str, who: str) -> str:
-    """The token bucket of one caller."""
+    """Return the key of the token bucket of one caller."""
     return f"{PREFIX}rate:{what}:{who}"
 
 
-@dataclass(frozen=True)
 class PoolKeys:
-    """The keys of one worker pool."""
+    """The keys of one worker pool, as the table above names them. Computed once: a worker uses them for every claim."""
 
-    pool: str
+    def __init__(self, pool: str) -> None:
+        self._jobs = {priority: f"{PREFIX}jobs:{pool}:{priority.value}" for priority in Priority}
+        self._returned = {priority: f"{PREFIX}returned:{pool}:{priority.value}" for priority in Priority}
+        self.leases = f"{PREFIX}leases:{pool}"
+        self.suspects = f"{PREFIX}suspects:{pool}"
+        self.draining = f"{PREFIX}draining:{pool}"
+        self.workers = f"{PREFIX}workers:{pool}"
+        self.turns = f"{PREFIX}turns:{pool}"
+        self.pace = f"{PREFIX}pace:{pool}"
+        self.served = f"{PREFIX}served:{pool}"
+        self.wake = f"{PREFIX}wake:{pool}"
+        self.dead = f"{DEAD_PREFIX}{pool}"
 
     def jobs(self, priority: Priority) -> str:
-        """The stream of queued and running jobs."""
-        return f"{PREFIX}jobs:{self.pool}:{priority.value}"
+        """Return the key of the stream of queued and running jobs of this priority."""
+        return self._jobs[priority]
 
     def returned(self, priority: Priority) -> str:
-        """Jobs handed back."""
-        return f"{PREFIX}returned:{self.pool}:{priority.value}"
-
-    @property
-    def leases(self) -> str:
-        """What runs now, and until when it may."""
-        return f"{PREFIX}leases:{self.pool}"
-
-    @property
-    def suspects(self) -> str:
-        """Jobs whose worker died."""
-        return f"{PREFIX}suspects:{self.pool}"
-
-    @property
-    def draining(self) -> str:
-        """Who makes room for a suspect."""
-        return f"{PREFIX}draining:{self.pool}"
-
-    @property
-    def workers(self) -> str:
-        """When each worker was last heard of."""
-        return f"{PREFIX}workers:{self.pool}"
-
-    @property
-    def turns(self) -> str:
-        """Whose turn it is: high or normal."""
-        return f"{PREFIX}turns:{self.pool}"
-
-    @property
-    def pace(self) -> str:
-        """How fast jobs are completed."""
-        return f"{PREFIX}pace:{self.pool}"
-
-    @property
-    def served(self) -> str:
-        """Which products were inspected last."""
-        return f"{PREFIX}served:{self.pool}"
-
-    @property
-    def wake(self) -> str:
-        """Wakes waiting claims."""
-        return f"{PREFIX}wake:{self.pool}"
-
-    @property
-    def dead(self) -> str:
-        """Dead letters."""
-        return f"{DEAD_PREFIX}{self.pool}"
+        """Return the key of the sorted set of jobs that were handed back."""
+        return self._returned[priority]

@@ -49,7 +49,7 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SinkProgress:
     """A sink's place at one moment."""
 
     now_ms: int
@@ -76,7 +76,7 @@ class Subscription:
         self.sink = sink
         self._redis = client
         self._group, self._retries = keys.outbox_group(sink), keys.outbox_retries(sink)
-        self._bury = client.register_script(load("bury"))
+        self._dead_letter = client.register_script(load("dead_letter"))
 
     def ensure(self) -> bool:
         """Makes the group if there is none, from now on; True: it did."""
@@ -88,7 +88,7 @@ class Subscription:
             return False
         return True
 
-    def look(self) -> Standing:
+    def progress(self) -> SinkProgress:
         """Where the sink stands."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.time()
@@ -101,9 +101,9 @@ class Subscription:
         )
         if orphans := set(retries) - {one.id for one in pending}:
             self._redis.hdel(self._retries, *orphans)
-        return Standing(seconds * 1000 + micros // 1000, pending, length)
+        return SinkProgress(seconds * 1000 + micros // 1000, pending, length)
 
-    def take(self, count: int, block_ms: int) -> int:
+    def take_new(self, count: int, block_ms: int) -> int:
         """Takes up to `count` further events; waits for the first one. They are pending from now on."""
         reply = cast(
             "Any",
@@ -130,10 +130,10 @@ class Subscription:
                 pipe.hset(self._retries, mapping={name: retry.model_dump_json() for name, retry in later.items()})
             pipe.execute()
 
-    def bury(self, event: StoredEvent, retry: Retry) -> bool:
+    def dead_letter(self, event: StoredEvent, retry: Retry) -> bool:
         """Gives up: the event becomes a dead letter."""
         return bool(
-            self._bury(
+            self._dead_letter(
                 keys=[keys.EVENTS, self._retries, keys.OUTBOX_DEAD],
                 args=[self._group, self.sink, event.id, event.text, retry.reason, retry.attempts, MOST_DEAD],
             )
@@ -146,7 +146,7 @@ def _retry(retries: Mapping[str, str], event_id: str) -> Retry | None:
 
 
 @dataclass(frozen=True)
-class DeadLetter:
+class DeadEvent:
     """An event that was given up."""
 
     entry: str
@@ -157,22 +157,22 @@ class DeadLetter:
     attempts: int
 
 
-class DeadLetters:
+class DeadEvents:
     """What was given up, of all sinks."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def all(self, sink: str | None = None) -> list[DeadLetter]:
+    def all(self, sink: str | None = None) -> list[DeadEvent]:
         """Oldest first; of one sink, or of all."""
         rows = cast("Any", self._redis.xrange(keys.OUTBOX_DEAD))
         letters = (
-            DeadLetter(entry, row["sink"], StoredEvent(row["id"], row["event"]), row["reason"], int(row["attempts"]))
+            DeadEvent(entry, row["sink"], StoredEvent(row["id"], row["event"]), row["reason"], int(row["attempts"]))
             for entry, row in rows
         )
         return [letter for letter in letters if sink in {None, letter.sink}]
 
-    def remove(self, letter: DeadLetter) -> None:
+    def remove(self, letter: DeadEvent) -> None:
         """It was delivered, or nobody wants it any more."""
         self._redis.xdel(keys.OUTBOX_DEAD, letter.entry)
 
@@ -217,18 +217,18 @@ class Subscribers:
             return bool(pipe.execute()[0])
 
 
-class Holder:
+class SinkLeases:
     """Which sinks this process delivers to: each has one process at a time, the others stand by."""
 
     def __init__(self, client: redis.Redis, owner: str, lease_ms: int) -> None:
         self._owner, self._lease_ms = owner, lease_ms
-        self._hold, self._let_go = client.register_script(load("hold")), client.register_script(load("let_go"))
+        self._acquire, self._release = (client.register_script(load(name)) for name in ("acquire", "release"))
 
-    def hold(self, sinks: Sequence[str]) -> frozenset[str]:
+    def acquire(self, sinks: Sequence[str]) -> frozenset[str]:
         """Takes or keeps these for a lease; returns those that it got."""
-        held = self._hold(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner, self._lease_ms])
+        held = self._acquire(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner, self._lease_ms])
         return frozenset(sink for sink, got in zip(sinks, cast("list[int]", held), strict=True) if got)
 
-    def let_go(self, sinks: Sequence[str]) -> None:
+    def release(self, sinks: Sequence[str]) -> None:
         """Another process may take over at once."""
-        self._let_go(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner])
+        self._release(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner])

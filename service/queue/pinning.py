@@ -1,4 +1,4 @@
-"""What decides an inspection, pinned when its image is accepted: bundle, thresholds, and whether the gate is asked."""
+"""Pinning: bundle, thresholds and quality gate of an inspection are fixed when its image is accepted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.contract import Thresholds
 
 @dataclass(frozen=True)
 class Pinned:
-    """In force for one product at one moment."""
+    """Bundle, thresholds and gate that are in force for a product at one moment."""
 
     bundle: BundleRef
     thresholds: Thresholds
     gate: bool
-    """Its bundle has a quality gate, and nobody has switched the product's off."""
+    """Whether the quality gate is asked: the bundle has one, and the product's is not switched off."""
 
     @property
     def job_fields(self) -> dict[str, Any]:
-        """The same as fields of a `Job`."""
+        """The same values as fields of a `Job`."""
         return {
             "bundle_version": self.bundle.version,
             "bundle_hash": self.bundle.hash,
@@ -30,8 +30,12 @@ class Pinned:
 
 
 def pin_now(store: Store, product: str) -> Pinned:
-    """What is in force now; StoreError, or ValueError for overrides that do not fit."""
+    """Return what is in force for the product now.
+
+    Raises:
+        StoreError: if the product has no usable bundle.
+        ValueError: if its overridden thresholds do not fit together.
+    """
     bundle = store.resolve(product)
-    limits = store.thresholds(bundle)
-    thresholds = Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+    thresholds = Thresholds.from_limits(store.thresholds(bundle))
     return Pinned(bundle, thresholds, store.gated(bundle))

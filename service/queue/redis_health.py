@@ -1,4 +1,4 @@
-"""How Redis itself is: memory, connections, whether it can write, how long its streams are."""
+"""The state of Redis itself: memory, connections, durability, lengths of its streams."""
 
 from __future__ import annotations
 
@@ -16,63 +16,74 @@ from service.queue.stats import pools_known
 
 @dataclass(frozen=True)
 class Durability:
-    """What Redis does with its data at a restart and when its memory is full."""
+    """Settings of Redis that decide whether data survives a restart and full memory."""
 
     append_only: bool
-    """It has an append-only file; without one a restart loses what was accepted since the last snapshot, or all."""
+    """Whether it has an append-only file; without one a restart loses what came after the last snapshot, or all."""
     eviction: str
-    """`noeviction`, or by which policy keys go when its memory is full: `allkeys-…`, `volatile-…`."""
+    """`noeviction`, or the policy by which keys go when its memory is full: `allkeys-…`, `volatile-…`."""
 
     @classmethod
     def read(cls, info: Mapping[str, Any]) -> Self:
-        """From INFO. What a server does not tell is taken to be well."""
+        """Return the settings that INFO shows. A value that the server does not show counts as safe."""
         policy = str(info.get("maxmemory_policy", "noeviction"))
         return cls(bool(int(info.get("aof_enabled", 1))), policy if int(info.get("maxmemory") or 0) else "noeviction")
 
     @property
     def evicts(self) -> bool:
-        """Something goes when its memory is full, where it should refuse."""
+        """Whether Redis drops keys when its memory is full, instead of refusing writes."""
         return self.eviction != "noeviction"
 
     @property
     def drops_jobs(self) -> bool:
-        """Images that wait may be among what goes."""
+        """Whether waiting images may be among the dropped keys."""
         return self.eviction.startswith("allkeys")
 
     @property
     def problems(self) -> str:
-        """What is wrong, and what to set; empty: nothing."""
-        told = []
+        """Each problem with what to set instead; empty if there is none."""
+        problems = []
         if self.evicts:
             lost = "accepted images" if self.drops_jobs else "results, locks and idempotency keys"
-            told.append(f"full memory drops {lost} (maxmemory-policy {self.eviction}): set noeviction")
+            problems.append(f"full memory drops {lost} (maxmemory-policy {self.eviction}): set noeviction")
         if not self.append_only:
-            told.append("a restart loses accepted images (no append-only file): set appendonly yes")
-        return "; ".join(told)
+            problems.append("a restart loses accepted images (no append-only file): set appendonly yes")
+        return "; ".join(problems)
 
 
 async def read_durability(client: redis.asyncio.Redis) -> Durability:
-    """How it is set now. RedisError if it is away."""
+    """Return the settings of this Redis.
+
+    Raises:
+        RedisError: if Redis is away.
+    """
     return Durability.read(await cast("Any", client.info()))
 
 
 @dataclass(frozen=True)
 class RedisState:
-    """Redis at one moment."""
+    """State of Redis at one moment."""
 
     memory_used_bytes: int
     memory_limit_bytes: int
     """`maxmemory`; where there is none, the memory of Redis's machine."""
     clients: int
     append_ok: bool
-    """The last write of the append-only file succeeded, or there is no such file."""
+    """Whether the last write of the append-only file succeeded, or there is no such file."""
     keeping: Durability
     stream_lengths: Mapping[str, int]
     """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
 
 
 async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str]) -> RedisState:
-    """How it is now. `configured`: the pools of the settings; others are known to Redis. RedisError if it is away."""
+    """Return the state now.
+
+    Args:
+        configured: the pools of the settings; Redis knows of others that had a job.
+
+    Raises:
+        RedisError: if Redis is away.
+    """
     pools = [keys.PoolKeys(pool) for pool in await pools_known(client, configured)]
     streams = {
         **{f"jobs_{priority.value}": [pool.jobs(priority) for pool in pools] for priority in Priority},

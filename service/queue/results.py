@@ -1,4 +1,4 @@
-"""The end of a job and what is known of it: complete and fail for workers, get and wait for the API."""
+"""The end of an inspection and what is known of it: `Completer` for workers, `Results` and `Reviews` for the API."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -17,61 +18,83 @@ from pydantic import ValidationError
 
 from service.contract import Event, Failure, Job, Priority, Result, Review, State
 from service.queue import keys
-from service.queue.claims import ClaimedJob, UnreadableJob, buried, remains
+from service.queue.claims import ClaimedJob, UnreadableJob, failed_result, partial_result
 from service.queue.connection import LONGEST_BLOCK_MS
 from service.queue.scripts import load
 
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
 RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews"]
-"""Of an inspection's hash, in the order of `read_result`."""
+"""Fields of an inspection's hash, in the order that `read_result` expects."""
+MOST_REVIEWS = 50
+"""Of one inspection."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long ended inspections stay and how many, and how long the event stream may grow."""
+    """How long ended inspections are kept, how many of them, and how long the event stream may grow."""
 
     result_ttl_s: int = 7 * 86_400
     max_events: int = 1_000_000
-    """The event stream keeps so many; and up to twice as many while a consumer group has not read them."""
+    """Length of the event stream; up to twice as many events are kept while a consumer group has not read them."""
     max_results: int = 1_000_000
 
 
 class Completer:
-    """Ends inspections: result, event, history and acknowledgement in one script, fenced by owner and attempt."""
+    """Ends inspections: result, event, history and acknowledgement in one script, fenced by owner and attempt.
+
+    One script, because a crash between two steps would either lose the result of an acknowledged job or show a result
+    whose job runs again. The fence, because a worker that hung longer than its lease may come back and send a result
+    after another worker took the job over: complete.lua answers `stale` to it, and nothing changes.
+    """
 
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
-        self._keys = keys.PoolKeys(pool)
+        self._pool_keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._script = client.register_script(load("pace", "history", "events", "complete"))
+        self._complete_script = client.register_script(load("pace", "history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
-        """True: this result is the visible one (also when an earlier call's reply was lost). False: the claim is stale
-        and nothing changed. `dead_reason`: also leaves a dead letter."""
+        """Record the result of a claimed job and return whether it is the visible one.
+
+        True also if an earlier call recorded it and only its reply was lost: the call may be repeated. False if the
+        claim is stale; nothing changed then.
+
+        Args:
+            dead_reason: if given, the job is also left as a dead letter with this reason.
+
+        Raises:
+            ValueError: if the result is of another inspection, or not final.
+            RedisError: if Redis is away.
+        """
         if result.id != claimed.id or not result.state.final:
             raise ValueError(f"result is of {result.id} in state {result.state}; the claim is of {claimed.id}")
         return self._end(claimed.owner, claimed.attempt, claimed.job.priority, result, dead_reason)
 
-    def bury(self, job: UnreadableJob) -> bool:
-        """Ends what nobody can read: a `failed` inspection and a dead letter; returns as `complete` does."""
-        result = buried(job)
+    def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED, dead_reason: str = "") -> bool:
+        """End the inspection without a verdict; return as `complete` does."""
+        result = Result.ended(claimed.job, state, error, started_at=claimed.started_at, attempts=claimed.attempt)
+        return self.complete(claimed, result, dead_reason=dead_reason)
+
+    def dead_letter(self, job: UnreadableJob) -> bool:
+        """End an unreadable job as a `failed` inspection with a dead letter; return as `complete` does."""
+        result = failed_result(job)
         assert result.error is not None
         return self._end(job.owner, job.attempt, job.priority, result, result.error.detail)
 
     def _end(self, owner: str, attempt: int, priority: Priority, result: Result, dead_reason: str) -> bool:
-        outcome = self._script(
+        outcome = self._complete_script(
             keys=[
                 keys.inspection(result.id),
-                self._keys.jobs(priority),
-                self._keys.leases,
+                self._pool_keys.jobs(priority),
+                self._pool_keys.leases,
                 keys.held(owner),
                 keys.EVENTS,
-                self._keys.dead,
+                self._pool_keys.dead,
                 keys.HISTORY,
-                self._keys.pace,
-                self._keys.served,
+                self._pool_keys.pace,
+                self._pool_keys.served,
             ],
             args=[
                 result.id,
@@ -80,7 +103,7 @@ class Completer:
                 keys.GROUP,
                 result.state.value,
                 result.to_json(),
-                Event.of(result).model_dump_json(exclude_none=True),
+                Event.from_result(result).model_dump_json(exclude_none=True),
                 self._retention.result_ttl_s * 1000,
                 self._retention.max_events,
                 dead_reason,
@@ -92,24 +115,20 @@ class Completer:
         )
         return cast(str, outcome) != "stale"
 
-    def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED, dead_reason: str = "") -> bool:
-        """Ends without a verdict; returns as `complete` does."""
-        result = Result.ended(claimed.job, state, error, started_at=claimed.started_at, attempts=claimed.attempt)
-        return self.complete(claimed, result, dead_reason=dead_reason)
-
 
 class Results:
-    """Reads inspections and waits for their end. One reader follows the event stream for all who wait.
+    """Reads inspections and waits for their end. Use as an async context manager.
 
-    Use as an async context manager. A waiter registers first and reads the state then, so no end falls between; after a
-    lost connection every waiter's state is read again.
+    One task follows the event stream for all waiting requests, so that a hundred of them need one Redis connection. A
+    waiter registers first and reads the state afterwards: an inspection that ends in between is seen by one of the two.
+    After a lost connection events may have been missed, so the state of every waiting inspection is read again.
     """
 
     def __init__(self, client: redis.asyncio.Redis, *, block_ms: int = LONGEST_BLOCK_MS) -> None:
         self._redis = client
         self._block_ms = block_ms
         self._waiters: dict[str, set[asyncio.Event]] = {}
-        self._someone_waits = asyncio.Event()
+        self._has_waiters = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -121,21 +140,29 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing = True
-        # Again and again: asyncio and the client may swallow a cancellation that meets the end of an await.
+        # Repeated: asyncio and the client may swallow a cancellation that arrives just when an await ends.
         while self._reader is not None and not self._reader.done():
             self._reader.cancel()
             await asyncio.wait({self._reader}, timeout=0.1)
 
     async def get(self, inspection_id: str) -> Result | None:
-        """The inspection as it stands; None if it is unknown, or was kept long enough. RedisError if Redis is away."""
+        """Return the inspection as it is now; None if it is unknown, or no longer kept.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
         fields = await cast("Any", self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS))
         return read_result(inspection_id, fields)
 
     async def wait(self, inspection_id: str, seconds: float) -> Result | None:
-        """The inspection at its end, or as it stands when the time is over. RedisError if Redis is away."""
+        """Return the inspection once it has ended, or as it is when `seconds` are over.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
         ended = asyncio.Event()
         self._waiters.setdefault(inspection_id, set()).add(ended)
-        self._someone_waits.set()
+        self._has_waiters.set()
         try:
             result = await self.get(inspection_id)
             if result is None or result.state.final:
@@ -152,22 +179,22 @@ class Results:
         if not waiting:
             del self._waiters[inspection_id]
         if not self._waiters:
-            self._someone_waits.clear()
+            self._has_waiters.clear()
 
     async def _follow(self) -> None:
-        """Reads the event stream while somebody waits; goes on after every error."""
+        """Read the event stream while a request waits; go on after every error."""
         last: str | None = None
         while not self._closing:
-            if not self._someone_waits.is_set():
+            if not self._has_waiters.is_set():
                 last = None
-                await self._someone_waits.wait()
+                await self._has_waiters.wait()
             try:
                 if last is None:
                     last = await self._last_event()
-                    await self._look_at_all()
+                    await self._notify_ended()
                 for entry, fields in await self._read_after(last):
                     last = entry
-                    self._tell(fields["id"])
+                    self._notify(fields["id"])
             except Exception as error:
                 log.warning("event stream not read", error=str(error), kind=type(error).__name__)
                 last = None
@@ -181,20 +208,20 @@ class Results:
         reply = await cast("Any", self._redis.xread({keys.EVENTS: last}, count=500, block=self._block_ms))
         return cast("list[tuple[str, dict[str, str]]]", reply[0][1]) if reply else []
 
-    async def _look_at_all(self) -> None:
-        """What ended before the first event that will be read."""
+    async def _notify_ended(self) -> None:
+        """Notify the waiters whose inspections ended before the first event that will be read."""
         for inspection_id in list(self._waiters):
             state = await cast("Any", self._redis.hget(keys.inspection(inspection_id), "state"))
             if state is None or State(state).final:
-                self._tell(inspection_id)
+                self._notify(inspection_id)
 
-    def _tell(self, inspection_id: str) -> None:
+    def _notify(self, inspection_id: str) -> None:
         for ended in self._waiters.get(inspection_id, ()):
             ended.set()
 
 
 def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | None:
-    """The inspection as `RESULT_FIELDS` of its hash tell; None if it is unknown, or was kept long enough."""
+    """Return the inspection from the `RESULT_FIELDS` of its hash; None if it is unknown, or no longer kept."""
     text, state, result, attempt, started_ms, submitted_ms, reviews = fields
     if state is None:
         return None
@@ -206,7 +233,45 @@ def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | No
     attempts = int(attempt or 0)
     try:
         job = Job.model_validate_json(text or "")
-    except ValidationError:  # the next worker that claims it ends it
-        more = {"started_at": started_at, "attempts": attempts}
-        return remains(inspection_id, text, State(state), int(submitted_ms or 0), **more)
+    except ValidationError:  # the next worker that claims the job ends it
+        submitted = int(submitted_ms or 0)
+        return partial_result(inspection_id, text, State(state), submitted, started_at=started_at, attempts=attempts)
     return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)
+
+
+class ReviewOutcome(StrEnum):
+    """Outcome of adding a review."""
+
+    RECORDED = "recorded"
+    UNKNOWN = "unknown"
+    """The inspection is no longer kept."""
+    UNFINISHED = "unfinished"
+    """The inspection has not ended."""
+    FULL = "full"
+    """The inspection has `MOST_REVIEWS` reviews."""
+
+
+class Reviews:
+    """Adds operators' reviews to ended inspections, and an event for each."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, max_events: int) -> None:
+        self._script = client.register_script(load("events", "review"))
+        self._max_events = max_events
+
+    async def add(self, result: Result, review: Review) -> ReviewOutcome:
+        """Add a review to an ended inspection. A repeated call adds it once.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        if not result.state.final:
+            return ReviewOutcome.UNFINISHED
+        event = Event.from_review(result, review).model_dump_json(exclude_none=True)
+        outcome = await cast(
+            "Any",
+            self._script(
+                keys=[keys.inspection(result.id), keys.EVENTS],
+                args=[result.id, review.model_dump_json(exclude_none=True), event, self._max_events, MOST_REVIEWS],
+            ),
+        )
+        return ReviewOutcome(outcome)

@@ -1,4 +1,4 @@
-"""The queues of the pools at one moment, as their numbers show them."""
+"""The queues of the pools in numbers, at one moment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from service.queue import keys
 
 @dataclass(frozen=True)
 class QueueStats:
-    """One pool's queue at one moment."""
+    """A pool's queue at one moment."""
 
     backlog: int
-    """Queued and running: never zero while a job runs. Autoscalers use this."""
+    """Queued and running jobs: never zero while a job runs. Autoscalers use this."""
     running: int
     suspects: int
     dead: int
@@ -29,29 +29,38 @@ class QueueStats:
 
 
 async def pools_known(client: redis.asyncio.Redis, configured: Sequence[str]) -> tuple[str, ...]:
-    """The pools of the settings, then those that ever had a job. RedisError if Redis is away."""
+    """Return the pools of the settings, then all others that ever had a job.
+
+    Raises:
+        RedisError: if Redis is away.
+    """
     return tuple(dict.fromkeys((*configured, *sorted(await cast("Any", client.smembers(keys.POOLS))))))
 
 
 async def read_stats(
     client: redis.asyncio.Redis, configured: Sequence[str], worker_seen_s: float
 ) -> dict[str, QueueStats]:
-    """Each pool's queue now; a pool that the settings no longer name is there while it has a job.
+    """Return each pool's queue now; a pool that the settings no longer name is included while it has a job.
 
-    A worker counts as alive if it was heard of in the last `worker_seen_s`. RedisError if Redis is away."""
+    Args:
+        worker_seen_s: a worker counts if it claimed or renewed within this time.
+
+    Raises:
+        RedisError: if Redis is away.
+    """
     pools = await pools_known(client, configured)
     seconds, micros = await cast("Any", client.time())
     now_ms = seconds * 1000 + micros // 1000
     async with client.pipeline(transaction=False) as pipe:
         for pool in pools:
-            _ask(pipe, keys.PoolKeys(pool), now_ms - worker_seen_s * 1000)
+            _add_reads(pipe, keys.PoolKeys(pool), now_ms - worker_seen_s * 1000)
         replies = await pipe.execute()
     each = len(replies) // len(pools)
-    found = {pool: _told(replies[at * each : (at + 1) * each], now_ms) for at, pool in enumerate(pools)}
-    return {pool: seen for pool, seen in found.items() if pool in configured or seen.backlog}
+    stats = {pool: _read_pool(replies[at * each : (at + 1) * each], now_ms) for at, pool in enumerate(pools)}
+    return {pool: queue for pool, queue in stats.items() if pool in configured or queue.backlog}
 
 
-def _ask(pipe: Pipeline, pool: keys.PoolKeys, alive_from_ms: float) -> None:
+def _add_reads(pipe: Pipeline, pool: keys.PoolKeys, alive_from_ms: float) -> None:
     for priority in Priority:
         pipe.xlen(pool.jobs(priority))
         pipe.xrange(pool.jobs(priority), count=1)
@@ -61,7 +70,7 @@ def _ask(pipe: Pipeline, pool: keys.PoolKeys, alive_from_ms: float) -> None:
     pipe.zcount(pool.workers, alive_from_ms, "+inf")
 
 
-def _told(reply: list[Any], now_ms: int) -> QueueStats:
+def _read_pool(reply: list[Any], now_ms: int) -> QueueStats:
     *of_streams, running, suspects, dead, workers = reply
     oldest = [int(first[0][0].split("-")[0]) for first in of_streams[1::2] if first]
     return QueueStats(

@@ -9,9 +9,10 @@ import redis.asyncio
 import structlog
 
 from service.contract import DEFAULT_POOL, Job, Priority
-from service.queue import keys, schema
+from service.queue import keys
 from service.queue.admission import Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
+from service.queue.connection import check_schema_async
 from service.queue.redis_health import read_durability
 from service.queue.scripts import load
 from service.queue.stats import QueueStats, read_stats
@@ -102,7 +103,7 @@ class JobSubmitter:
     async def _check_schema(self) -> None:
         """Look once, at the first call that reaches Redis, at its data's version and at how durable they are."""
         if not self._schema_known:
-            await schema.check_async(self._redis)
+            await check_schema_async(self._redis)
             if problems := (await read_durability(self._redis)).problems:
                 log.warning("Redis may lose what it was given", problems=problems)
             self._schema_known = True

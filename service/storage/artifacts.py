@@ -9,19 +9,26 @@ cut. Object stores write in one step by themselves. Writing again replaces: a re
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
+from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
 from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName, parse_inspection_id
-from service.storage.local import Backend, Disk, LocalFolder, local_folder
 from service.storage.remote import RemoteStore
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+UNFINISHED_AFTER_S = 3600.0
+"""No write takes this long: a hidden file that has not changed for it was left by a killed process."""
 
 
 class ArtifactsUnavailable(OSError):
@@ -29,36 +36,65 @@ class ArtifactsUnavailable(OSError):
 
 
 class ArtifactNotFound(FileNotFoundError):
-    """Nothing is stored under this reference."""
+    """No file is stored under this reference."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of one inspection."""
+class StoredInspection:
+    """The files that are stored of one inspection."""
 
     inspection_id: str
     names: frozenset[str]
-    """Of its files, half-written ones included."""
+    """Names of its files, half-written ones included."""
     bytes: int
 
     @property
     def at_ms(self) -> int:
-        """When the inspection's id was made, ms since 1970."""
+        """Time at which the inspection's id was made, ms since 1970."""
         return UUID(self.inspection_id).int >> 80
 
 
+@dataclass(frozen=True)
+class Disk:
+    """The disk under a local folder, in bytes."""
+
+    free: int
+    size: int
+
+
+class Backend(Protocol):
+    """The place where an artifact store keeps its files. `ref` is a path within it."""
+
+    def names(self, folder: str) -> list[str]: ...
+    def write(self, ref: str, content: bytes) -> None: ...
+    def read(self, ref: str) -> bytes: ...
+    def remove(self, ref: str) -> None: ...
+    def folders(self) -> list[str]: ...
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]: ...
+    def remove_folder(self, folder: str) -> None: ...
+    def sweep_unfinished(self, folder: str) -> int: ...
+    def disk(self) -> Disk | None: ...
+    def probe(self, name: str) -> None: ...
+
+
 class ArtifactStore:
-    """Keeps the files of inspections. All methods may block; safe to use from several threads."""
+    """Stores the files of inspections. All methods may block; safe to use from several threads."""
 
     def __init__(self, root: str | Path) -> None:
-        """`root`: a folder, or an fsspec URL such as s3://bucket/prefix. Nothing is touched until the first call."""
+        """Remember the root: a folder, or an fsspec URL such as s3://bucket/prefix. Nothing is opened before the first
+        call.
+        """
         self.root = str(root)
         folder = local_folder(root)
         self._backend: Backend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
 
     @staticmethod
     def ref(inspection_id: str, name: ArtifactName) -> str:
-        """The reference of one file. ValueError for an id or name that no inspection has."""
+        """Return the reference of one file.
+
+        Raises:
+            ValueError: for an id or name that no inspection has.
+        """
         parse_inspection_id(inspection_id)
         if name not in ARTIFACT_NAMES:
             raise ValueError(f"artifact {name!r} is not one of {', '.join(ARTIFACT_NAMES)}")
@@ -66,14 +102,23 @@ class ArtifactStore:
         return f"{day}/{inspection_id}/{name}"
 
     def put(self, inspection_id: str, name: ArtifactName, content: bytes) -> str:
-        """Stores durably and returns the reference. ArtifactsUnavailable if that is not possible."""
+        """Store a file durably and return its reference.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         ref = self.ref(inspection_id, name)
         with _as_unavailable(f"{ref} could not be stored in {self.root}"):
             self._backend.write(ref, content)
         return ref
 
     def get(self, ref: str) -> bytes:
-        """The stored bytes. ArtifactNotFound, or ArtifactsUnavailable."""
+        """Return the stored bytes.
+
+        Raises:
+            ArtifactNotFound: if no file is stored under this reference.
+            ArtifactsUnavailable: if it cannot be read now.
+        """
         checked = _check_ref(ref)
         with _as_unavailable(f"{ref} could not be read from {self.root}"):
             try:
@@ -82,72 +127,100 @@ class ArtifactStore:
                 raise ArtifactNotFound(f"nothing is stored under {ref} in {self.root}") from error
 
     def remove(self, ref: str) -> None:
-        """Removes one file if it is there. ArtifactsUnavailable if that is not possible."""
+        """Remove one file if it is there.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         checked = _check_ref(ref)
         with _as_unavailable(f"{ref} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove(checked)
 
     def folder(self, name: str) -> ArtifactFolder:
-        """A folder of other files. The name is one that no day of inspections has."""
+        """Return a folder of other files. Its name must not be that of a day."""
         return ArtifactFolder(self._backend, self.root, name)
 
     def days(self) -> list[str]:
-        """The days of which something is kept, the oldest first. ArtifactsUnavailable."""
+        """Return the days of which files are stored, the oldest first.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         with _as_unavailable(f"{self.root} could not be listed"):
             return sorted(name for name in self._backend.folders() if _is_day(name))
 
-    def kept(self, day: str) -> Iterator[Kept]:
-        """What is kept of one day's inspections, the oldest first, looked at one by one. ArtifactsUnavailable."""
+    def inspections(self, day: str) -> Iterator[StoredInspection]:
+        """Yield the stored inspections of one day, the oldest first, read one by one.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         with _as_unavailable(f"{day} in {self.root} could not be listed"):
             for one, sizes in self._backend.inspections(day):
                 if _is_id(one):
-                    yield Kept(one, frozenset(sizes), sum(sizes.values()))
+                    yield StoredInspection(one, frozenset(sizes), sum(sizes.values()))
 
     def remove_inspection(self, inspection_id: str) -> None:
-        """Removes all that is kept of one inspection. ArtifactsUnavailable if that is not possible."""
+        """Remove all files of one inspection.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         folder = self.ref(inspection_id, IMAGE).rpartition("/")[0]
         with _as_unavailable(f"{folder} could not be removed from {self.root}"), contextlib.suppress(FileNotFoundError):
             self._backend.remove_folder(folder)
 
     def disk(self) -> Disk | None:
-        """The disk that artifacts fill; None where that cannot be told, as of an object store. ArtifactsUnavailable."""
+        """Return the disk that artifacts fill; None where it is unknown, as of an object store.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         with _as_unavailable(f"the free space of {self.root} could not be read"):
             return self._backend.disk()
 
     def free_bytes(self) -> int | None:
-        """What the disk has left for this process; None where that cannot be told. ArtifactsUnavailable."""
+        """Return the bytes that the disk has left for this process; None where that is unknown.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         disk = self.disk()
         return None if disk is None else disk.free
 
     def probe(self) -> None:
-        """Writes and removes a small file; ArtifactsUnavailable says why that failed."""
+        """Write and remove a small file.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
         with _as_unavailable(f"{self.root} cannot be written"):
             self._backend.probe(f".probe-{uuid4().hex}")
 
 
 class ArtifactFolder:
-    """Files of one folder beside those of the inspections. Methods may block, and raise as the store's do."""
+    """The files of one folder beside those of the inspections. Methods may block, and raise as the store's do."""
 
     def __init__(self, backend: Backend, root: str, name: str) -> None:
         self._backend, self._root, self._name = backend, root, name
 
     def names(self) -> list[str]:
-        """Of all files that are stored."""
+        """Return the names of all stored files."""
         with _as_unavailable(f"{self._name} could not be listed in {self._root}"):
             return self._backend.names(self._name)
 
     def put(self, name: str, content: bytes) -> None:
-        """Stores durably, in one step."""
+        """Store a file durably, in one step."""
         with _as_unavailable(f"{self._name}/{name} could not be stored in {self._root}"):
             self._backend.write(f"{self._name}/{name}", content)
 
     def get(self, name: str) -> bytes:
-        """The stored bytes."""
+        """Return the stored bytes."""
         with _as_unavailable(f"{self._name}/{name} could not be read from {self._root}"):
             return self._backend.read(f"{self._name}/{name}")
 
     def remove(self, name: str) -> None:
-        """Removes one file if it is there."""
+        """Remove one file if it is there."""
         with (
             _as_unavailable(f"{self._name}/{name} could not be removed from {self._root}"),
             contextlib.suppress(FileNotFoundError),
@@ -155,7 +228,7 @@ class ArtifactFolder:
             self._backend.remove(f"{self._name}/{name}")
 
     def sweep_unfinished(self) -> int:
-        """Removes what killed writers left half-written, an hour ago at least; returns how many files."""
+        """Remove files that killed writers left half-written at least an hour ago; return how many."""
         with _as_unavailable(f"{self._name} could not be swept in {self._root}"):
             return self._backend.sweep_unfinished(self._name)
 
@@ -175,7 +248,7 @@ def _is_id(text: str) -> bool:
 
 
 def _check_ref(ref: str) -> str:
-    """Only what `ArtifactStore.ref` makes: no other path can be reached."""
+    """Return a reference that `ArtifactStore.ref` can make; refuse all others, so that no other path can be reached."""
     parts = ref.split("/")
     try:
         _, inspection_id, name = parts
@@ -187,11 +260,97 @@ def _check_ref(ref: str) -> str:
 
 
 @contextmanager
-def _as_unavailable(what: str) -> Iterator[None]:
+def _as_unavailable(failure: str) -> Iterator[None]:
     try:
         yield
     except (ArtifactNotFound, ArtifactsUnavailable):
         raise
     except Exception as error:  # each object store's library has errors of its own
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ArtifactsUnavailable(f"{what}: {reason}") from error
+        raise ArtifactsUnavailable(f"{failure}: {reason}") from error
+
+
+class LocalFolder:
+    """A folder of this machine as a backend."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._durable = ""
+
+    def names(self, folder: str) -> list[str]:
+        place = self._root / folder
+        # Hidden ones are half written: what a killed process left.
+        return sorted(path.name for path in place.iterdir() if path.name[0] != ".") if place.is_dir() else []
+
+    def write(self, ref: str, content: bytes) -> None:
+        path = self._root / ref
+        make_folder(path.parent)
+        replace_file(path, content)
+        self._sync_day(ref.partition("/")[0])
+
+    def _sync_day(self, day: str) -> None:
+        """Sync the root once a day: another process may have made the day's folder and not have it on disk yet."""
+        if day != self._durable:
+            sync_folder(self._root)
+            self._durable = day
+
+    def read(self, ref: str) -> bytes:
+        return (self._root / ref).read_bytes()
+
+    def remove(self, ref: str) -> None:
+        path = self._root / ref
+        path.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            path.parent.rmdir()
+
+    def folders(self) -> list[str]:
+        return [path.name for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
+
+    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """Yield folders in their names' order, each with its files' sizes. Only names are in memory: a day has
+        thousands.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for folder in sorted(os.listdir(self._root / day)):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile
+                    yield folder, {entry.name: entry.stat().st_size for entry in os.scandir(self._root / day / folder)}
+
+    def remove_folder(self, folder: str) -> None:
+        path = self._root / folder
+        shutil.rmtree(path)
+        with contextlib.suppress(OSError):  # other inspections of that day
+            path.parent.rmdir()
+
+    def sweep_unfinished(self, folder: str) -> int:
+        place, latest = self._root / folder, time.time() - UNFINISHED_AFTER_S
+        swept = 0
+        for path in place.glob(HALF_WRITTEN) if place.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # finished, or swept by another, meanwhile
+                if path.stat().st_mtime < latest:
+                    path.unlink()
+                    swept += 1
+        return swept
+
+    def disk(self) -> Disk | None:
+        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
+        usage = shutil.disk_usage(folder)
+        return Disk(usage.free, usage.total)
+
+    def probe(self, name: str) -> None:
+        # No fsync: this runs every few seconds, and a full or read-only disk refuses the write itself.
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / name
+        try:
+            path.write_bytes(b"glad")
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def local_folder(root: str | Path) -> Path | None:
+    """Return the folder that a path or file:// URL names; None for any other URL."""
+    if isinstance(root, Path):
+        return root.expanduser()
+    address = urlsplit(root)
+    if address.scheme == "file" and address.netloc in {"", "localhost"}:
+        return Path(unquote(address.path))
+    return None if "://" in root else Path(root).expanduser()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -17,34 +20,82 @@ import fsspec
 from fsspec.asyn import sync
 from fsspec.spec import AbstractFileSystem
 
-from service.storage.circuit_breaker import CircuitBreaker
-from service.storage.local import Disk
-
 DAY_MS = 86_400_000
 WRITE_S = 20.0
 WRITE_BYTES_PER_S = 1_000_000
-"""The slowest way to a store that an image is sent on."""
+"""The slowest connection to a store that is supported."""
 SILENT = frozenset({"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError"})
-"""Errors of the libraries that are no TimeoutError, and mean one."""
+"""Names of the libraries' errors that are no TimeoutError but mean one."""
 NO_BUCKET = "NoSuchBucket"
-"""Nothing of a bucket that is gone, or out of reach by its name, is known to be gone: no file is missing there."""
+"""S3's code for a bucket that is gone or has another name. Its files are not known to be gone, so none is "not found".
+"""
 S3 = frozenset({"s3", "s3a"})
 S3_ATTEMPTS = 2
 S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
-"""A store that is away is told within half a minute, and usually in two seconds: a camera waits for the answer, and a
-thread is held. The libraries' own repetitions, five times five, take minutes."""
+"""A store that is away is noticed within half a minute, usually in two seconds: a camera waits for the answer, and a
+thread is occupied. The libraries' own repetitions, five times five, take minutes."""
+REST_S = 5.0
+"""After a call without an answer no other call is made for this long."""
+
+
+class CircuitBreaker:
+    """Lets one caller at a time ask a store that did not answer: the others would only wait, each with a thread.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds that only grow."""
+        self._clock, self._lock = clock, threading.Lock()
+        self._silent = self._probing = False
+        self._until = 0.0
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Guard one call. While the store is silent, only one caller after each rest gets through.
+
+        Raises:
+            TimeoutError: at once, while the last call got no answer.
+        """
+        probes = self._begin()
+        try:
+            yield
+        except TimeoutError:
+            self._end(probes, silent=True)
+            raise
+        except BaseException:
+            self._end(probes, silent=False)  # a refusal is an answer
+            raise
+        self._end(probes, silent=False)
+
+    def _begin(self) -> bool:
+        with self._lock:
+            if not self._silent:
+                return False
+            if self._probing or self._clock() < self._until:
+                raise TimeoutError("it did not answer lately, and is asked again in a moment")
+            self._probing = True
+            return True
+
+    def _end(self, probes: bool, *, silent: bool) -> None:
+        with self._lock:
+            self._probing = self._probing and not probes
+            if silent:
+                self._silent, self._until = True, self._clock() + REST_S
+            elif probes:
+                self._silent = False
 
 
 class RemoteStore:
-    """Any fsspec file system; its libraries are loaded at the first call."""
+    """An fsspec file system as a backend; its libraries are loaded at the first call."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._silence = CircuitBreaker()
+        self._breaker = CircuitBreaker()
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
         protocol = urlsplit(self._url).scheme
-        system, root = fsspec.core.url_to_fs(self._url, **_impatience(protocol))
+        system, root = fsspec.core.url_to_fs(self._url, **_short_timeouts(protocol))
         if protocol in S3:
             system.retries = S3_ATTEMPTS  # s3fs has no option for it
         return system, str(root).rstrip("/")
@@ -62,14 +113,14 @@ class RemoteStore:
             return []
 
     def write(self, ref: str, content: bytes) -> None:
-        with self._silence.guard():
+        with self._breaker.guard():
             self._write(ref, content)
 
     def _write(self, ref: str, content: bytes) -> None:
         system, path = self._place(ref)
         limit_s = WRITE_S + len(content) / WRITE_BYTES_PER_S
         try:
-            _answered(system, "pipe_file", limit_s, path, content)
+            _call_in_time(system, "pipe_file", limit_s, path, content)
         except FileNotFoundError:  # a file system with real folders
             if urlsplit(self._url).scheme in S3:
                 raise  # else a wrong name would become a new bucket
@@ -78,13 +129,13 @@ class RemoteStore:
 
     def read(self, ref: str) -> bytes:
         system, path = self._place(ref)
-        with self._silence.guard():
-            return bytes(_answered(system, "cat_file", None, path))
+        with self._breaker.guard():
+            return bytes(_call_in_time(system, "cat_file", None, path))
 
     def remove(self, ref: str) -> None:
         system, path = self._place(ref)
-        with self._silence.guard():
-            _answered(system, "rm_file", None, path)
+        with self._breaker.guard():
+            _call_in_time(system, "rm_file", None, path)
 
     def folders(self) -> list[str]:
         system, root = self._open()
@@ -94,8 +145,11 @@ class RemoteStore:
         return []
 
     def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
-        """Folders in their names' order, each with its files' sizes. Where the store can, a day is listed in pieces: it
-        may have a million files, and fsspec holds all that it lists."""
+        """Yield folders in their names' order, each with its files' sizes.
+
+        Where the store can, a day is listed in pieces: it may have a million files, and fsspec keeps all that it lists
+        in memory.
+        """
         system, path = self._place(day)
         for options in self._pieces(day):
             found = system.find(path, detail=True, **options)
@@ -116,7 +170,7 @@ class RemoteStore:
     def sweep_unfinished(self, folder: str) -> int:
         return 0  # written in one step: nothing is ever half there
 
-    def disk(self) -> Disk | None:
+    def disk(self) -> None:
         return None
 
     def probe(self, name: str) -> None:
@@ -125,11 +179,15 @@ class RemoteStore:
         self.remove(name)
 
 
-def _answered(system: AbstractFileSystem, name: str, limit_s: float | None, *given: Any) -> Any:
-    """The answer to a call of the file system; TimeoutError if there is none in time.
+def _call_in_time(system: AbstractFileSystem, name: str, limit_s: float | None, *given: Any) -> Any:
+    """Return the answer to a call of the file system.
 
-    `limit_s`: the call is cancelled after so long, where it can be. aiohttp waits without end for a server's word that
-    an upload may begin.
+    Args:
+        limit_s: the call is cancelled after this time, where that is possible: aiohttp would wait without end for a
+            server's consent to begin an upload.
+
+    Raises:
+        TimeoutError: if there is no answer in time.
     """
     try:
         if limit_s is None or not system.async_impl:
@@ -144,7 +202,7 @@ def _answered(system: AbstractFileSystem, name: str, limit_s: float | None, *giv
 
 
 def _code(error: Exception) -> str:
-    """What an S3 server calls its refusal, behind the error that s3fs makes of it; empty for others."""
+    """Return an S3 server's code for its refusal, behind the error that s3fs makes of it; empty for others."""
     response = getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
@@ -153,8 +211,8 @@ async def _within(call: Callable[..., Any], limit_s: float, *given: Any) -> Any:
     return await asyncio.wait_for(call(*given), limit_s)
 
 
-def _impatience(protocol: str) -> dict[str, Any]:
-    """Options of a file system, under those of the deployment: FSSPEC_S3='{"config_kwargs": {…}}'."""
+def _short_timeouts(protocol: str) -> dict[str, Any]:
+    """Return options of a file system; those of the deployment win: FSSPEC_S3='{"config_kwargs": {…}}'."""
     if protocol not in S3:
         return {}
     return {"config_kwargs": S3_TIMEOUTS | fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})}

@@ -140,7 +140,7 @@ class Codecs:
         timings = Timings(
             queue=claimed.waited_ms, decode=prepared.decode_ms, **spent, total=_total_ms(claimed, began_at)
         )
-        quality = Quality.of(prepared.unfit)
+        quality = Quality.from_reasons(prepared.unfit)
         result = Result.stopped(claimed.job, quality, timings, started_at=claimed.started_at, attempts=claimed.attempt)
         return self._complete(claimed, result)
 
@@ -252,7 +252,7 @@ def _findings(
             total=_total_ms(claimed, began_at),
         ),
         artifacts=tuple(rendered.pictures),
-        quality=Quality.of(()) if claimed.job.gate and prepared.bundle.manifest.gate is not None else None,
+        quality=Quality.from_reasons(()) if claimed.job.gate and prepared.bundle.manifest.gate is not None else None,
     )
 
 

@@ -118,9 +118,7 @@ class Engine(Generic[Bundle, Image, Found]):
             return
         patience_ms = 0 if at_work else BLOCK_MS if self._scheduler.empty else HEAR_MS
         try:
-            claimed = self._jobs.claim(
-                room, patience_ms, idle=self._scheduler.empty, wanted=lambda: not self._stop.draining()
-            )
+            claimed = self._jobs.claim(room, patience_ms, idle=self._scheduler.empty, should_stop=self._stop.draining)
         except (RedisError, OSError) as error:
             log.warning("no jobs: Redis is away", error=str(error))
             if not at_work:

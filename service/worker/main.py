@@ -27,10 +27,9 @@ from model_store.store import SHIPPED_BUNDLES, Store
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects
 from service.host.shutdown import Shutdown
-from service.queue.connection import connect
+from service.queue.connection import SchemaTooNew, connect, refuse_newer_schema
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
-from service.queue.schema import SchemaTooNew, refuse_newer
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging
@@ -123,7 +122,7 @@ class Workplace:
     def refuse_newer_schema(self) -> None:
         """SchemaTooNew if this Redis holds what only a newer version understands."""
         if self._redis_url is not None:
-            refuse_newer(self._redis_url)
+            refuse_newer_schema(self._redis_url)
 
     def warm(self) -> None:
         """Loads the active bundles of the products that come first, as many as are kept, and calls their models in

@@ -75,7 +75,7 @@ class Queue(Protocol):
     """Where jobs come from: `service.queue.jobs.JobQueue`."""
 
     def claim(
-        self, count: int, block_ms: int = 0, *, idle: bool = True, wanted: Callable[[], bool] = ...
+        self, count: int, block_ms: int = 0, *, idle: bool = True, should_stop: Callable[[], bool] = ...
     ) -> list[ClaimedJob]:
         """At most so many jobs; RedisError or OSError if there is no answer."""
 

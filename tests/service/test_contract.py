@@ -59,7 +59,7 @@ def test_a_failed_inspection_says_why_and_gives_no_verdict() -> None:
     error = Failure(code="bundle_unavailable", detail="gone")
     failed = Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=2)
     assert (failed.verdict, failed.error, failed.attempts) == (None, error, 2)
-    assert Event.of(failed).error == error
+    assert Event.from_result(failed).error == error
 
 
 def test_a_result_survives_its_json() -> None:

@@ -20,7 +20,7 @@ from service.auth.caller import CallerDep
 from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict, now
 from service.errors import NotReviewable
 from service.queue.history import HistoryFilter
-from service.queue.reviews import MOST_REVIEWS, ReviewOutcome
+from service.queue.results import MOST_REVIEWS, ReviewOutcome
 
 MAX_PER_PAGE = 500
 _MARK = "h1:"

@@ -64,7 +64,7 @@ async def part(
     `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
     come, is `review`.
     """
-    results = await services.history.of_part(serial)
+    results = await services.history.part_results(serial)
     if not results:
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"

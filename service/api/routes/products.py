@@ -109,6 +109,6 @@ def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
         title=ref.manifest.title,
         created_at=ref.manifest.provenance.created_at,
         resolution=ref.manifest.settings.resolution,
-        thresholds=Thresholds(review=limits.review, fail=limits.fail, pixel=limits.pixel),
+        thresholds=Thresholds.from_limits(limits),
         quality=ref.manifest.quality,
     )

@@ -23,10 +23,10 @@ from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, Bac
 from service.maintenance.backup.redis_dump import find_cli, save_rdb
 from service.maintenance.backup.sums import Earlier, SumsFile
 from service.maintenance.backup.trees import Beat, save
-from service.queue import keys, schema
-from service.queue.connection import connect
+from service.queue import keys
+from service.queue.connection import check_schema, connect
 from service.settings import Settings
-from service.storage.local import local_folder
+from service.storage.artifacts import local_folder
 from service.telemetry.logs import package_version
 
 UNFINISHED = ".{}.unfinished"
@@ -86,7 +86,7 @@ def _fill(
     say: Say,
 ) -> None:
     """Everything of a backup, its record last."""
-    schema.check(client)
+    check_schema(client)
     made_at, artifacts, store = datetime.now(UTC), local_folder(settings.artifacts), local_folder(settings.store_url)
     with _no_sweep(client) as beat, SumsFile(target) as sums:
         say("Redis")
@@ -100,7 +100,7 @@ def _fill(
     record = Record(
         created_at=made_at,
         version=package_version(),
-        schema_version=schema.VERSION,
+        schema_version=keys.SCHEMA_VERSION,
         redis_version=str(client.info("server")["redis_version"]),
         files=sums.files,
         bytes=sums.bytes,

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import AwareDatetime, ValidationError
 
 from service.contract.types import Message
-from service.queue import schema
+from service.queue import keys
 
 RECORD = "backup.json"
 SUMS = "SHA256SUMS"
@@ -72,10 +72,10 @@ def read_record(backup: Path) -> Record:
 def read_compatible(backup: Path) -> Record:
     """BackupError also if its keys are of a newer schema than this service knows."""
     record = read_record(backup)
-    if record.schema_version > schema.VERSION:
+    if record.schema_version > keys.SCHEMA_VERSION:
         raise BackupError(
             f"{backup} holds data of schema {record.schema_version} (glad {record.version}); this version of the "
-            f"service knows schema {schema.VERSION}: restore it with version {record.version} or a newer one"
+            f"service knows schema {keys.SCHEMA_VERSION}: restore it with version {record.version} or a newer one"
         )
     return record
 

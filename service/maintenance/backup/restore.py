@@ -14,9 +14,10 @@ from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, SUM
 from service.maintenance.backup.redis_dump import LOADED, load_rdb
 from service.maintenance.backup.sums import read_sums
 from service.maintenance.backup.trees import bring_file
-from service.queue import keys, schema
+from service.queue import keys
+from service.queue.connection import check_schema
 from service.settings import Settings
-from service.storage.local import local_folder
+from service.storage.artifacts import local_folder
 
 Say = Callable[[str], None]
 
@@ -85,7 +86,7 @@ def _refuse_filled(place: Path) -> None:
 def _as_restored(client: redis.Redis) -> None:
     """An image that this Redis does not know may belong to an inspection accepted after the backup: it is no orphan, if
     its folder was not lost with Redis. So this Redis begins now."""
-    schema.check(client)
+    check_schema(client)
     now = cast("Any", client.time())
     client.set(keys.BORN, now[0] * 1000 + now[1] // 1000)
     client.delete(keys.SWEEPER)

@@ -1,5 +1,5 @@
-"""The Lua scripts: each is one atomic step of the queue. `common.lua` stands before every one of them, and before some
-another file of functions that they share."""
+"""The Lua scripts: each is one atomic step of the queue. `common.lua` is put before each of them, and before some also
+another file of shared functions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from importlib import resources
 
 @cache
 def load(*names: str) -> str:
-    """The text of these files, the script itself last, with the common functions before them."""
+    """Return the text of these files, the script itself last, with the common functions before them."""
     folder = resources.files(__name__)
     return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", *names))

@@ -1,4 +1,6 @@
--- Takes jobs and their leases in one step, so that no entry is ever pending without a lease.
+-- Takes jobs and their leases in one step, so that no entry is ever pending without a lease: a worker that dies right
+-- after this script leaves leases that end, and reclaim.lua finds its jobs.
+-- The order: what this worker holds by a reply that was lost, then a suspect, then returned jobs, then new ones.
 -- A suspect (its worker died) comes alone: to an empty worker, and nothing beside it. Of the others, high priority
 -- comes first, but each fourth turn is normal's.
 -- KEYS  high, normal, returned high, returned normal, suspects, leases, held, workers, wake, draining,
@@ -58,7 +60,7 @@ local function give_lost_replies(known)
 end
 
 -- True if this worker must take no other job now: it got a suspect, or makes room for one.
-local function see_to_suspects(empty)
+local function take_suspect(empty)
   local first = redis.call('ZRANGEBYSCORE', suspects, '-inf', now, 'LIMIT', 0, 1)[1]
   if not first then
     return false
@@ -155,7 +157,7 @@ for i = 8, #ARGV do
 end
 redis.call('ZADD', workers, now, owner)
 local holding, alone = give_lost_replies(known)
-if not alone and not see_to_suspects(holding == 0 and #ARGV == 7 and idle) then
+if not alone and not take_suspect(holding == 0 and #ARGV == 7 and idle) then
   take_in_turn()
 end
 return {last_generated(KEYS[1]), last_generated(KEYS[2]), last_wake(), unpack(jobs)}

@@ -1,4 +1,4 @@
--- Stands before every script. Redis 6.2 commands only.
+-- Put before every script. Redis 6.2 commands only.
 
 -- Each fourth job that a pool gives out is of normal priority, if one waits: so `high` cannot starve it.
 local NORMAL_TURN = 4
@@ -9,7 +9,8 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Is this claim still the latest, by its owner and by its attempt? A stale worker's is not.
+-- The fence: true if this claim is still the job's latest one, by owner and attempt. That of a worker which slept past
+-- its lease is not. `fields` begins with the `owner` and `attempt` of the inspection's hash.
 local function holds(fields, owner, attempt)
   return fields[1] == owner and fields[2] == attempt
 end

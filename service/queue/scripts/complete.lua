@@ -1,4 +1,6 @@
--- Ends an inspection: result, event, history and acknowledgement in one step, by the holder of the claim and once.
+-- Ends an inspection: result, event, history and acknowledgement in one step, by the holder of the claim, once.
+-- One script: a crash between two of these steps would lose an acknowledged job's result, or show a result whose job
+-- runs again. The fence (owner and attempt) comes first: XACK and XDEL themselves do not ask who sends them.
 -- KEYS  inspection, stream, leases, held, events, dead, history, pace, served
 -- ARGV  id, owner, attempt, group, state, result, event, time to live ms, longest event stream, reason (dead letter) or
 --       '', outcome, most results, inspection prefix, prefix of a part's unfinished inspections
@@ -24,11 +26,11 @@ end
 if fields[3] ~= 'running' then
   return 'repeated'
 end
-local told = cjson.decode(result) -- not the job, which may be what nobody can read
+local ended = cjson.decode(result) -- not of the job, which may be unreadable
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
 if state == 'done' then
   note_completion(pace, fields[7])
-  note_served(served, told.product)
+  note_served(served, ended.product)
 end
 add_event(events, id, event, max_events)
 if reason ~= '' then
@@ -44,9 +46,9 @@ redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)
 end
-if type(told.serial) == 'string' then
-  redis.call('SREM', unfinished .. told.serial, id)
+if type(ended.serial) == 'string' then
+  redis.call('SREM', unfinished .. ended.serial, id)
 end
-add_to_history(history, id, told, outcome, ttl_ms)
+add_to_history(history, id, ended, outcome, ttl_ms)
 forget_oldest(history, prefix, max_results)
 return 'recorded'

@@ -1,4 +1,4 @@
--- The event stream. Stands before the scripts that add to it.
+-- Functions of the event stream, put before the scripts that add to it: add_event.
 
 local function stream_id(text)
   local ms, seq = text:match('^(%d+)-(%d+)$')
@@ -30,7 +30,8 @@ local function slowest_reader(events)
   return slowest
 end
 
--- Adds one event. The stream keeps its newest `longest` entries and, up to twice as many, what a reader still needs.
+-- Adds one event, in the step that makes its inspection's end visible: a reader of the stream misses none. The stream
+-- keeps its newest `longest` entries and, up to twice as many, what a reader still needs.
 local function add_event(events, id, event, longest)
   redis.call('XADD', events, '*', 'id', id, 'event', event)
   local excess = redis.call('XLEN', events) - longest

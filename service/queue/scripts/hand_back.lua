@@ -1,4 +1,6 @@
--- Gives a job back unfinished, at a drain or to be tried later: counts for nothing, a suspect stays one.
+-- Gives a job back unfinished, at a drain or to be tried later. This counts for nothing: no death is added, a suspect
+-- stays a suspect. The job's entry stays in its stream, so the backlog remains right; the `returned` set gives the job
+-- out again, before the stream's new entries.
 -- KEYS  inspection, leases, held, returned, suspects, wake
 -- ARGV  id, owner, attempt, delay ms
 -- -> 1, or 0 if the job is no longer this worker's

@@ -1,5 +1,5 @@
 -- The history: ended inspections in the order in which they ended, as a whole and per value that is asked for.
--- Stands before the scripts that end inspections, after common.lua.
+-- Put before complete.lua, after common.lua: add_to_history, forget_oldest.
 
 -- A position is Redis's time in ms, times 1024, and at least one more than the last: it only grows, also when the clock
 -- goes back or the history was emptied, and it is exact in a double until the year 2248.

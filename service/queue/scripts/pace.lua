@@ -1,4 +1,4 @@
--- Stands before complete.lua: how fast does the pool complete jobs while it is busy?
+-- Put before complete.lua: note_completion measures how fast the pool completes jobs while it is busy.
 -- A hash of two sums, of intervals and of completions, each fading by one twentieth per completion; their ratio is the
 -- mean interval of about the last twenty. An interval counts only if this job was there when it began: else the queue
 -- may have been empty, and a quiet night would read as a slow pool.

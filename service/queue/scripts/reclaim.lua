@@ -1,14 +1,16 @@
--- Takes over jobs whose lease has ended: their worker died or hangs. Each becomes a suspect, to be retried alone; one
--- whose workers died too often while they held it alone comes to the caller, who gives it up.
+-- Takes over jobs whose lease has ended: their worker died or hangs. Each becomes a suspect, to be tried alone: of a
+-- batch that died together, any job may be the cause, and only a death while alone proves it. A job with too many of
+-- those deaths is leased to the caller (the reaper), which fails it through complete.lua as a worker would. If the
+-- reaper dies in between, this lease ends too, and the next reaper goes on.
 -- KEYS  leases, suspects, wake, workers
--- ARGV  inspection prefix, held prefix, undertaker, lease ms, most deaths, at most this many jobs
+-- ARGV  inspection prefix, held prefix, reaper, lease ms, most deaths, at most this many jobs
 -- -> {{suspect id...}, {id, job, attempt, submitted, started, deaths, priority, now, alone} ...}
 local leases, suspects, wake, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local prefix, held_prefix, undertaker = ARGV[1], ARGV[2], ARGV[3]
+local prefix, held_prefix, reaper = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, max_deaths, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
 
--- While Redis was down nobody could renew: give living workers one lease's time before calling them dead.
+-- While Redis was down no worker could renew: give living ones the time of a lease before they count as dead.
 local function just_started()
   local info = redis.pcall('INFO', 'server')
   local uptime = type(info) == 'string' and info:match('uptime_in_seconds:(%d+)')
@@ -30,7 +32,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
     local deaths = redis.call('HINCRBY', key, 'deaths', f[2] == '1' and 1 or 0)
     if deaths >= max_deaths then
       local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-      redis.call('HSET', key, 'owner', undertaker, 'alone', 0) -- the undertaker's own death is not the job's
+      redis.call('HSET', key, 'owner', reaper, 'alone', 0) -- the reaper's own death is not the job's
       redis.call('ZADD', leases, now + lease_ms, id)
       exhausted[#exhausted + 1] = {id, f[4], tostring(attempt), f[5] or tostring(now), f[6] or tostring(now),
         tostring(deaths), f[7], tostring(now), '1'}

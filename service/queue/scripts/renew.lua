@@ -1,4 +1,5 @@
--- Prolongs leases. A lease that has ended, but that nobody took over, is prolonged too.
+-- Prolongs leases. A lease that has ended is prolonged too, if no other worker took the job over. The fence (owner and
+-- attempt) keeps a worker that slept from renewing a job that another one has by now.
 -- KEYS  leases, workers
 -- ARGV  inspection prefix, owner, lease ms, then id, attempt of each claim
 -- -> ids that this worker has lost

@@ -1,4 +1,4 @@
--- Adds an operator's review to an ended inspection, once, and tells it as an event. The last review counts.
+-- Adds an operator's review to an ended inspection, once, with an event. The last review counts.
 -- KEYS  inspection, events
 -- ARGV  id, review, event, longest event stream, most reviews of one inspection
 -- -> recorded, unknown, unfinished, full

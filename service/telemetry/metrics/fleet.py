@@ -17,7 +17,7 @@ from service.contract import Thresholds
 from service.queue.redis_health import RedisState
 from service.queue.stats import QueueStats
 from service.settings import Settings
-from service.storage.local import Disk
+from service.storage.artifacts import Disk
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a gauge's labels, and the value of the gauge."""

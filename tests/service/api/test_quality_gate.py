@@ -32,7 +32,7 @@ SPENT = Timings(queue=1, decode=2, encode=0, denoise=0, score=0, total=3)
 
 def stopped(claimed: ClaimedJob, *unfit: Unfit) -> Result:
     """The result of a claim whose image was unfit."""
-    quality = Quality.of(unfit or (DARK,))
+    quality = Quality.from_reasons(unfit or (DARK,))
     return Result.stopped(claimed.job, quality, SPENT, started_at=claimed.started_at, attempts=1)
 
 
@@ -154,13 +154,15 @@ def claimed_job(**fields: Any) -> ClaimedJob:
 
 def test_an_event_names_the_reasons_of_an_unfit_image_and_of_no_other() -> None:
     claimed = claimed_job()
-    event = Event.of(stopped(claimed, DARK, ABSENT))
+    event = Event.from_result(stopped(claimed, DARK, ABSENT))
     assert event.quality is not None
     assert [reason.check for reason in event.quality.reasons] == [QualityCheck.TOO_DARK, QualityCheck.NO_PART]
     assert (event.verdict, event.score) == (Verdict.REVIEW, None)
-    fit = Result.done(claimed.job, findings(quality=Quality.of(())), started_at=claimed.started_at, attempts=1)
+    fit = Result.done(
+        claimed.job, findings(quality=Quality.from_reasons(())), started_at=claimed.started_at, attempts=1
+    )
     assert fit.quality == Quality(passed=True)
-    assert Event.of(fit).quality is None
+    assert Event.from_result(fit).quality is None
 
 
 def test_results_and_jobs_of_older_versions_are_read_as_without_a_gate() -> None:

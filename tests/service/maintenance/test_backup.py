@@ -22,7 +22,7 @@ from service.maintenance.backup.record import RDB, RECORD, SUMS, BackupError, re
 from service.maintenance.backup.restore import restore_backup
 from service.maintenance.backup.sums import Earlier, read_sums
 from service.maintenance.backup.trees import save
-from service.queue import keys, schema
+from service.queue import keys
 from service.queue.connection import connect
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
@@ -244,9 +244,9 @@ def test_a_damaged_file_is_found_at_the_restore(plant: Plant, tmp_path: Path) ->
 def test_a_backup_of_a_newer_schema_is_refused_before_anything_is_written(plant: Plant, tmp_path: Path) -> None:
     made = backup(plant, tmp_path)
     record = json.loads((made / RECORD).read_text())
-    (made / RECORD).write_text(json.dumps({**record, "schema_version": schema.VERSION + 1}))
+    (made / RECORD).write_text(json.dumps({**record, "schema_version": keys.SCHEMA_VERSION + 1}))
     with pytest.raises(
-        BackupError, match=f"schema {schema.VERSION + 1} .* knows schema {schema.VERSION}: restore it with"
+        BackupError, match=f"schema {keys.SCHEMA_VERSION + 1} .* knows schema {keys.SCHEMA_VERSION}: restore it with"
     ):
         restore_backup(Settings(data_dir=tmp_path / "new"), made, quiet)
     assert not (tmp_path / "new").exists()

@@ -14,7 +14,7 @@ import pytest
 
 from service.client.client import Client
 from service.contract import State
-from service.queue.schema import VERSION
+from service.queue.keys import SCHEMA_VERSION
 from tests.service.host.test_supervisor import serve
 from tests.support.record_installation import SETTINGS, STATION
 from tests.support.shell import glad
@@ -24,7 +24,7 @@ RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
 
 def test_the_schema_of_now_is_recorded() -> None:
     """A new schema needs a recording of its own, and a way from the older ones."""
-    assert f"schema-{VERSION}" in [one.name for one in RECORDED]
+    assert f"schema-{SCHEMA_VERSION}" in [one.name for one in RECORDED]
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one.name)

@@ -19,7 +19,7 @@ from service.maintenance.retention import ArtifactLimits, Sweeper, Swept
 from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
-from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable, Kept
+from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable, StoredInspection
 from tests.service.conftest import Running, StartApp
 from tests.support.line import make_job, picture, result_of
 from tests.support.processes import eventually
@@ -76,7 +76,7 @@ def sweep(
 
 def left(store: ArtifactStore) -> set[str]:
     """Whose files are there."""
-    return {one.inspection_id for day in store.days() for one in store.kept(day)}
+    return {one.inspection_id for day in store.days() for one in store.inspections(day)}
 
 
 def test_what_is_too_old_goes_and_takes_all_its_files_along(
@@ -140,9 +140,9 @@ def test_an_image_whose_result_is_no_longer_kept_is_no_orphan(
 
 def test_days_that_hold_nothing_to_remove_are_not_looked_at(client: redis.Redis, tmp_path: Path) -> None:
     class Watched(ArtifactStore):
-        def kept(self, day: str) -> Iterator[Kept]:
+        def inspections(self, day: str) -> Iterator[StoredInspection]:
             looked_at.append(day)
-            return super().kept(day)
+            return super().inspections(day)
 
     looked_at: list[str] = []
     store = Watched(tmp_path)
@@ -290,7 +290,7 @@ def test_what_is_kept_is_looked_at_one_by_one_and_the_day_may_change_meanwhile(t
     for name in names:
         store.put(name, "image", b"123")
     (day,) = store.days()
-    found = store.kept(day)
+    found = store.inspections(day)
     assert next(found).inspection_id == names[0]
     store.remove_inspection(names[1])
     store.put(names[2], "map.npy", b"4567")
@@ -306,5 +306,5 @@ def test_a_file_where_a_day_or_an_inspection_should_be_is_passed_over(tmp_path: 
     (tmp_path / day / "notes.txt").write_text("left by hand")
     (tmp_path / "2026-02-99").mkdir()
     assert store.days() == [day]
-    assert len(list(store.kept(day))) == 1
-    assert list(store.kept("2001-01-01")) == []
+    assert len(list(store.inspections(day))) == 1
+    assert list(store.inspections("2001-01-01")) == []

@@ -318,7 +318,7 @@ def test_events_are_tried_again_while_the_disk_takes_nothing(
     ended = end(client, 2)
     turns(relay, 2)
     place = Subscription(client, "archive")
-    waiting = place.look().pending
+    waiting = place.progress().pending
     reasons = [one.retry.reason for one in waiting if one.retry]
     assert len(reasons) == 2
     assert all(f"could not be stored in {tmp_path / 'blocked'}: File exists" in reason for reason in reasons)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from service.cli.outbox import app
 from service.outbox.webhooks import WebhookSink, sink_name
-from service.queue.outbox import DeadLetter, DeadLetters, Subscribers
+from service.queue.outbox import DeadEvent, DeadEvents, Subscribers
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
 from tests.support.ended import end
 from tests.support.receiver import Answer, Receiver
@@ -40,7 +40,7 @@ def call(shared_redis: RedisServer, receiver: Receiver, ca_file: Path, tmp_path:
 @pytest.fixture
 def letters(
     client: redis.Redis, receiver: Receiver, make_settings: MakeSettings, make_relay: MakeRelay
-) -> list[DeadLetter]:
+) -> list[DeadEvent]:
     """Two events that the receiver refused, and that were given up at once."""
     receiver.answer = lambda request: Answer(500)
     sink = WebhookSink(receiver.url, make_settings(webhook_urls=receiver.url, webhook_give_up_after_s=0))
@@ -49,10 +49,10 @@ def letters(
     turns(relay, 2)
     sink.close()
     receiver.answer = lambda request: Answer()
-    return DeadLetters(client).all()
+    return DeadEvents(client).all()
 
 
-def test_the_dead_are_listed_with_what_they_were_and_why(call: Call, letters: list[DeadLetter]) -> None:
+def test_the_dead_are_listed_with_what_they_were_and_why(call: Call, letters: list[DeadEvent]) -> None:
     done = call("dead")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
@@ -68,43 +68,43 @@ def test_the_dead_are_listed_with_what_they_were_and_why(call: Call, letters: li
 
 
 def test_a_replay_delivers_with_the_same_id_and_the_dead_are_gone(
-    call: Call, letters: list[DeadLetter], receiver: Receiver, client: redis.Redis
+    call: Call, letters: list[DeadEvent], receiver: Receiver, client: redis.Redis
 ) -> None:
     before = len(receiver.requests)
     done = call("replay", letters[1].entry)
     assert (done.exit_code, done.stdout) == (0, f"{letters[1].entry}  delivered\n")
     [request] = receiver.requests[before:]
     assert request.headers["webhook-id"] == letters[1].event.id
-    assert DeadLetters(client).all() == letters[:1]
+    assert DeadEvents(client).all() == letters[:1]
     assert call("replay", "--all").exit_code == 0
-    assert DeadLetters(client).all() == []
+    assert DeadEvents(client).all() == []
 
 
-def test_what_still_fails_stays(call: Call, letters: list[DeadLetter], receiver: Receiver, client: redis.Redis) -> None:
+def test_what_still_fails_stays(call: Call, letters: list[DeadEvent], receiver: Receiver, client: redis.Redis) -> None:
     receiver.answer = lambda request: Answer(410)
     done = call("replay", "--all")
     assert done.exit_code == 1
     assert "answered 410 Gone" in done.stdout
-    assert DeadLetters(client).all() == letters
+    assert DeadEvents(client).all() == letters
 
 
-def test_a_replay_without_the_webhooks_settings_says_so(call: Call, letters: list[DeadLetter]) -> None:
+def test_a_replay_without_the_webhooks_settings_says_so(call: Call, letters: list[DeadEvent]) -> None:
     done = call("replay", "--all", GLAD_WEBHOOK_URLS="")
     assert done.exit_code == 1
     assert f"{letters[0].sink} is not among the GLAD_WEBHOOK_URLS of this environment" in done.stdout
 
 
 def test_the_dead_are_discarded_only_when_they_are_named(
-    call: Call, letters: list[DeadLetter], client: redis.Redis
+    call: Call, letters: list[DeadEvent], client: redis.Redis
 ) -> None:
     assert "name the events by their ids, or give --all" in call("discard").output
     assert "not among the dead letters: 1-1" in call("discard", "1-1").output
     assert call("discard", letters[0].entry).stdout == "discarded 1\n"
-    assert DeadLetters(client).all() == letters[1:]
+    assert DeadEvents(client).all() == letters[1:]
 
 
 def test_sinks_are_listed_and_one_is_forgotten(
-    call: Call, letters: list[DeadLetter], receiver: Receiver, client: redis.Redis
+    call: Call, letters: list[DeadEvent], receiver: Receiver, client: redis.Redis
 ) -> None:
     name = sink_name(receiver.url)
     assert letters[1].event.id in call("sinks").stdout

@@ -165,7 +165,7 @@ def test_a_broker_that_is_away_loses_nothing(
         found.child.kill()
         ended += end(client, 2, station="line-3")
         turns(relay, 2)
-        waiting = place.look().pending
+        waiting = place.progress().pending
         assert [one.retry is not None for one in waiting] == [True, True]
         found.start()
         with subscribed(found.port, "glad/#") as again:
@@ -174,7 +174,7 @@ def test_a_broker_that_is_away_loses_nothing(
             eventually(lambda: len(again.got) == 2)
     got = [json.loads(one.payload)["inspection_id"] for one in (*subscriber.got, *again.got)]
     assert got == ended
-    assert place.look().pending == ()
+    assert place.progress().pending == ()
 
 
 def test_a_broker_that_stands_still_fails_the_delivery_and_closing_does_not_wait_for_it(

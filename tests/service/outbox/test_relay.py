@@ -27,7 +27,7 @@ from service.outbox.relay import (
 )
 from service.queue import keys
 from service.queue.events import StoredEvent
-from service.queue.outbox import DeadLetters, Pending, Retry, Standing, Subscribers, Subscription
+from service.queue.outbox import DeadEvents, Pending, Retry, SinkProgress, Subscribers, Subscription
 from service.queue.results import Retention
 from tests.service.outbox.conftest import MakeRelay, running, turns
 from tests.support.ended import end
@@ -153,10 +153,10 @@ def test_one_that_always_fails_does_not_hold_up_the_others_and_becomes_a_dead_le
     poison.append(first)
     turns(relay, 2)
     assert sink.got == rest[:3]
-    assert DeadLetters(client).all() == []
+    assert DeadEvents(client).all() == []
     time.sleep(0.2)
     turns(relay, 3)
-    [letter] = DeadLetters(client).all()
+    [letter] = DeadEvents(client).all()
     assert (letter.sink, letter.event.fields["inspection_id"], letter.reason) == ("toy", first, "refused")
     assert letter.attempts >= 2
     assert sink.got == rest
@@ -276,8 +276,8 @@ class TestPolicy:
     """By hand: now is 10,000 ms."""
 
     @staticmethod
-    def standing(*pending: Pending) -> Standing:
-        return Standing(10_000, pending, len(pending))
+    def standing(*pending: Pending) -> SinkProgress:
+        return SinkProgress(10_000, pending, len(pending))
 
     @staticmethod
     def failed(name: str, due_ms: int) -> Pending:

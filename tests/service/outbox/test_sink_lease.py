@@ -7,13 +7,13 @@ import redis
 from service.outbox.sink_lease import SinkLeaseKeeper
 from service.queue import keys
 from service.queue.connection import connect
-from service.queue.outbox import Holder
+from service.queue.outbox import SinkLeases
 
 LEASE_S = 60.0
 
 
 def keeper(client: redis.Redis, owner: str, *sinks: str) -> SinkLeaseKeeper:
-    return SinkLeaseKeeper(Holder(client, owner, int(LEASE_S * 1000)), sinks, LEASE_S)
+    return SinkLeaseKeeper(SinkLeases(client, owner, int(LEASE_S * 1000)), sinks, LEASE_S)
 
 
 def test_a_sink_has_one_holder_and_each_may_have_another(client: redis.Redis) -> None:
@@ -51,7 +51,7 @@ def test_one_that_died_is_followed_after_its_lease(client: redis.Redis) -> None:
 
 def test_one_that_hears_nothing_holds_only_for_its_lease(client: redis.Redis) -> None:
     now = [0.0]
-    gone = SinkLeaseKeeper(Holder(client, "one", 60_000), ["archive"], LEASE_S, clock=lambda: now[0])
+    gone = SinkLeaseKeeper(SinkLeases(client, "one", 60_000), ["archive"], LEASE_S, clock=lambda: now[0])
     gone.renew()
     now[0] = 59.9
     assert gone.is_holder("archive")

@@ -215,7 +215,7 @@ def test_what_failed_is_sent_again_with_the_same_id(
     receiver.answer = lambda request: Answer(500 if json.loads(request.body)["inspection_id"] in bad else 204)
     turns(relay, 2)
     place = Subscription(client, sink.name)
-    [waiting] = place.look().pending
+    [waiting] = place.progress().pending
     assert waiting.retry is not None
     assert waiting.retry.reason == "answered 500 Internal Server Error"
     # 5 s, times 0.8 to 1.2
@@ -230,4 +230,4 @@ def test_what_failed_is_sent_again_with_the_same_id(
         request.headers["webhook-id"] for request in receiver.requests if verified(request)["inspection_id"] == first
     ]
     assert again == [waiting.id] * 2
-    assert place.look().pending == ()
+    assert place.progress().pending == ()

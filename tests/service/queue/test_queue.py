@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from service.contract import DEFAULT_POOL, Event, Failure, Job, Priority, Result, State
-from service.queue import keys, schema
+from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect_async
@@ -454,11 +454,11 @@ async def test_a_process_that_restarts_under_its_name_does_not_inherit(
     assert make_queue("pod-0").claim(1) == []
 
 
-async def test_a_claim_that_is_no_longer_wanted_takes_nothing_that_came_while_it_waited(
+async def test_a_claim_that_should_stop_takes_nothing_that_came_while_it_waited(
     submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
 ) -> None:
     queue = make_queue()
-    waiting = asyncio.create_task(asyncio.to_thread(queue.claim, 1, 60_000, wanted=lambda: False))
+    waiting = asyncio.create_task(asyncio.to_thread(queue.claim, 1, 60_000, should_stop=lambda: True))
     await asyncio.to_thread(eventually, lambda: client.info("clients")["blocked_clients"] == 1)
     (job,) = await submit(submitter)
     assert await waiting == []
@@ -527,7 +527,7 @@ async def test_every_key_carries_the_schema_version(
     queue.claim(1)
     found: Any = client.keys("*")
     assert len(found) >= 9
-    assert [key for key in found if not key.startswith(keys.PREFIX)] == [schema.KEY]
+    assert [key for key in found if not key.startswith(keys.PREFIX)] == [keys.SCHEMA]
 
 
 async def test_an_entry_without_an_inspection_is_cleared_away(

@@ -34,14 +34,14 @@ def test_files_are_put_got_listed_replaced_and_removed(bucket: ArtifactStore) ->
     bucket.put(OLD, "map.npy", b"m")
     assert bucket.get(ref) == b"second"
     assert bucket.days() == ["2025-11-25"]
-    (kept,) = bucket.kept("2025-11-25")
+    (kept,) = bucket.inspections("2025-11-25")
     assert (kept.inspection_id, kept.names, kept.bytes) == (OLD, frozenset({"image", "map.npy"}), 7)
     bucket.remove(ref)
     bucket.remove(ref)
     with pytest.raises(ArtifactNotFound):
         bucket.get(ref)
     bucket.remove_inspection(OLD)
-    assert list(bucket.kept("2025-11-25")) == []
+    assert list(bucket.inspections("2025-11-25")) == []
     bucket.probe()
 
 
@@ -60,7 +60,7 @@ def test_the_old_go_and_what_is_queued_or_young_stays(bucket: ArtifactStore, cli
         bucket.put(name, "image", b"1234")
     client.hset(keys.inspection(queued), "state", "queued")
     assert Sweeper(client, bucket, ArtifactLimits(max_age_s=86_400)).sweep() == Swept(too_old=1, bytes=4)
-    left = {one.inspection_id for day in bucket.days() for one in bucket.kept(day)}
+    left = {one.inspection_id for day in bucket.days() for one in bucket.inspections(day)}
     assert left == {young, queued}
 
 
@@ -72,7 +72,7 @@ def test_another_process_sees_what_was_written_meanwhile(bucket: ArtifactStore) 
     )
     subprocess.run([sys.executable, "-c", script], check=True)
     assert bucket.days() == ["2025-11-25"]
-    assert [one.inspection_id for one in bucket.kept("2025-11-25")] == [OLD]
+    assert [one.inspection_id for one in bucket.inspections("2025-11-25")] == [OLD]
 
 
 def test_a_day_is_listed_in_pieces_that_fit_into_memory(bucket: ArtifactStore, object_store: ObjectStore) -> None:
@@ -83,7 +83,7 @@ def test_a_day_is_listed_in_pieces_that_fit_into_memory(bucket: ArtifactStore, o
         bucket.put(name, "image", b"1")
         bucket.put(name, "map.npy", b"22")
     seen = len(object_store.requests())
-    found = list(bucket.kept("2025-11-25"))
+    found = list(bucket.inspections("2025-11-25"))
     assert [one.inspection_id for one in found] == names
     assert {(one.names, one.bytes) for one in found} == {(frozenset({"image", "map.npy"}), 3)}
     listings = [unquote(path) for path in object_store.requests()[seen:] if "list-type=2" in path]
@@ -168,4 +168,4 @@ async def test_an_image_that_the_store_does_not_take_is_503_and_none_is_queued(
     s3_wire.mend()
     assert (await running.http.get(f"/v1/inspections/{accepted}/image")).content == picture()
     assert (await running.http.post(URL, content=picture(colour="red"))).status_code == 202
-    assert len(await asyncio.to_thread(lambda: [one for day in bucket.days() for one in bucket.kept(day)])) == 2
+    assert len(await asyncio.to_thread(lambda: [one for day in bucket.days() for one in bucket.inspections(day)])) == 2

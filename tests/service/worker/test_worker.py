@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from service.contract import ArtifactName, Result, State, Verdict
-from service.queue import keys, schema
+from service.queue import keys
 from service.storage.artifacts import ArtifactStore
 from tests.service.worker.conftest import RedisServer, png
 from tests.support.nursery import Worker
@@ -347,11 +347,11 @@ def test_wrong_settings_end_the_worker_with_what_to_do(fleet: WorkerFleet) -> No
 
 
 def test_a_worker_does_not_touch_what_a_newer_version_has_written(fleet: WorkerFleet) -> None:
-    fleet.client.set(schema.KEY, "2")
+    fleet.client.set(keys.SCHEMA, "2")
     worker = fleet.worker()
     assert worker.wait() == 78
     assert "this Redis holds data of schema 2; this version of the service knows schema 1" in worker.log.read_text()
-    assert fleet.client.keys("*") == [schema.KEY]
+    assert fleet.client.keys("*") == [keys.SCHEMA]
 
 
 def get(port: int, path: str) -> tuple[int, bool]:

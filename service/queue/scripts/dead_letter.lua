@@ -1,4 +1,5 @@
--- Gives up on delivering an event: acknowledged and left as a dead letter, once.
+-- Gives up on delivering an event: acknowledges it and leaves a dead letter. Once: a repeated call, after a lost reply,
+-- finds the event acknowledged and adds no second letter.
 -- KEYS  events, retries, dead letters
 -- ARGV  group, sink, event's id, event, reason, attempts, most dead letters
 -- -> 1, or 0 (it was no longer pending)
