@@ -1,4 +1,4 @@
-"""GLAD_*: the service's settings. Command line > environment > defaults; checked once, at start."""
+"""The service's settings, GLAD_*: command line before environment before defaults; checked once, at start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ FORM = "pool=product,product pool=product ..."
 
 
 def split_pools(given: object) -> object:
-    """Pools and their products apart, of the environment's one text; ValueError if it has another form."""
+    """Return the pools and their products from the text of GLAD_POOLS.
+
+    Raises:
+        ValueError: if the text has another form.
+    """
     if not isinstance(given, str):
         return given
     found: dict[str, list[str]] = {}
@@ -34,7 +38,11 @@ def split_pools(given: object) -> object:
 
 
 def check_pools(given: dict[Name, tuple[Name, ...]]) -> dict[Name, tuple[Name, ...]]:
-    """Each product has one pool; else ValueError."""
+    """Return the pools unchanged.
+
+    Raises:
+        ValueError: if a pool has no product, or a product two pools.
+    """
     pool_of: dict[str, str] = {}
     for pool, products in given.items():
         if not products:
@@ -49,28 +57,36 @@ Pools = Annotated[dict[Name, tuple[Name, ...]], NoDecode, BeforeValidator(split_
 
 
 def pool_of(product: str, pools: Mapping[str, tuple[str, ...]], rest: str) -> str:
-    """The pool that inspects a product; `rest` inspects what no pool names."""
+    """Return the pool that inspects a product; `rest` inspects what no pool names."""
     return next((pool for pool, products in pools.items() if product in products), rest)
 
 
 def default_data_dir() -> Path:
-    """`~/.local/state/glad`."""
+    """Return `~/.local/state/glad`."""
     return Path.home() / ".local" / "state" / "glad"
 
 
 def check_engine(text: str) -> str:
-    """What GLAD_ENGINE says, if it can be understood; else ValueError."""
+    """Return the text of GLAD_ENGINE unchanged.
+
+    Raises:
+        ValueError: if it is no engine specification.
+    """
     EngineSpec.parse(text)
     return text
 
 
 def split_origins(given: object) -> object:
-    """Origins apart, of the environment's one text."""
+    """Return the origins from the text of GLAD_CORS_ORIGINS."""
     return tuple(word.strip() for word in given.split(",") if word.strip()) if isinstance(given, str) else given
 
 
 def check_origins(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Origins as browsers send them; else ValueError."""
+    """Return the origins unchanged.
+
+    Raises:
+        ValueError: if one has not the form that browsers send.
+    """
     for origin in given:
         if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin):
             raise ValueError(f"{origin!r} is no origin: name each, such as https://mes.example or http://10.0.0.7:8080")
@@ -84,7 +100,7 @@ EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
 
 class Settings(BaseSettings):
-    """One per process. `GLAD_PORT=9000` in the environment sets `port`; keyword arguments win over it."""
+    """Settings of one process. `GLAD_PORT=9000` in the environment sets `port`; keyword arguments win over it."""
 
     model_config = SettingsConfigDict(
         env_prefix="GLAD_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
@@ -150,25 +166,25 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """Where bundles and product states are."""
+        """Folder or URL of bundles and product states."""
         return self.store or str(self.data_dir / "store")
 
     @property
     def trusted_keys(self) -> TrustedKeys:
-        """Whose signature a bundle needs."""
+        """Keys of which one must have signed a bundle."""
         return TrustedKeys(self.bundle_keys)
 
     @property
     def artifacts(self) -> str:
-        """Where images and pictures are kept."""
+        """Folder or URL of images and pictures."""
         return self.artifacts_url or str(self.data_dir / "artifacts")
 
     def pool_of(self, product: str) -> str:
-        """The pool whose workers inspect it."""
+        """Return the pool whose workers inspect the product."""
         return pool_of(product, self.pools, self.pool)
 
     def takes(self, product: str) -> bool:
-        """Whether a worker of this pool is sent its images, as far as GLAD_POOLS says."""
+        """Return whether a worker of this pool gets the product's images, as far as GLAD_POOLS says."""
         rest = "" if self.pool in self.pools else self.pool  # where the API sends the rest, a named pool is not told
         return pool_of(product, self.pools, rest) == self.pool
 
@@ -179,10 +195,10 @@ class Settings(BaseSettings):
 
     @property
     def held_bytes(self) -> int:
-        """What bodies may take together: at least one has room, and what it is unpacked to."""
+        """Bytes that bodies may take together: at least one fits, with what it is unpacked to."""
         return max(self.max_held_bytes, 2 * self.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:
-        """An image and, around it, a form's fields."""
+        """Bytes of a body: an image and, around it, a form's fields."""
         return self.max_image_bytes + (64 << 10)

@@ -1,6 +1,6 @@
-"""A sink's place in the event stream: what was taken and is not delivered, when to try again, what was given up.
+"""A sink's progress in the event stream: pending events, retries and dead letters.
 
-All of it is kept in Redis and read anew for every turn, so that a restart, a lost reply or another process goes on
+All of it is kept in Redis and read again for every turn, so that a restart, a lost reply or another process goes on
 where the last one stopped. An event that is not delivered stays pending in the sink's consumer group, and the stream is
 not trimmed below it.
 """
@@ -20,9 +20,9 @@ from service.queue.events import StoredEvent
 from service.queue.scripts import load
 
 MOST_PENDING = 10_000
-"""Far more than any sink takes at a time."""
+"""Far more events than any sink takes at a time."""
 MOST_DEAD = 100_000
-"""Dead letters that are kept; then the oldest go."""
+"""Number of dead letters that are kept; beyond it the oldest go."""
 
 
 class Retry(Message):
@@ -30,47 +30,47 @@ class Retry(Message):
 
     attempts: int
     since_ms: int
-    """The first failure."""
+    """Time of the first failure."""
     due_ms: int
-    """When to try again."""
+    """Time of the next attempt."""
     reason: str
-    """Of the last failure."""
+    """Reason of the last failure."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """An event that was taken and is not delivered."""
+    """An event that was taken and is not delivered yet."""
 
     id: str
     idle_ms: int
-    """Since it was taken."""
+    """Time since it was taken."""
     retry: Retry | None
     """None: it was never tried, or the process that tried it died."""
 
 
 @dataclass(frozen=True)
 class SinkProgress:
-    """A sink's place at one moment."""
+    """A sink's progress at one moment."""
 
     now_ms: int
     pending: tuple[Pending, ...]
-    """In the stream's order."""
+    """Pending events in the stream's order."""
     events_kept: int
     """Length of the whole stream."""
 
     @property
     def lag_s(self) -> float:
-        """Age of the oldest event that was taken and not delivered."""
+        """Age of the oldest event that was taken and not delivered, in s."""
         return max(0.0, (self.now_ms - added_ms(self.pending[0].id)) / 1000) if self.pending else 0.0
 
 
 def added_ms(event_id: str) -> int:
-    """When an event was added, in ms of Redis's clock."""
+    """Return when an event was added, in ms of Redis's clock."""
     return int(event_id.partition("-")[0])
 
 
 class Subscription:
-    """One sink's consumer group. Methods raise RedisError if Redis is away: call again."""
+    """A sink's consumer group. Methods raise RedisError if Redis is away: call again."""
 
     def __init__(self, client: redis.Redis, sink: str) -> None:
         self.sink = sink
@@ -79,7 +79,7 @@ class Subscription:
         self._dead_letter = client.register_script(load("dead_letter"))
 
     def ensure(self) -> bool:
-        """Makes the group if there is none, from now on; True: it did."""
+        """Create the group if there is none, for events from now on; return whether it was created."""
         try:
             self._redis.xgroup_create(keys.EVENTS, self._group, id="$", mkstream=True)
         except ResponseError as error:
@@ -89,7 +89,7 @@ class Subscription:
         return True
 
     def progress(self) -> SinkProgress:
-        """Where the sink stands."""
+        """Return the sink's progress; remove retries of events that are no longer pending."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.time()
             pipe.xpending_range(keys.EVENTS, self._group, min="-", max="+", count=MOST_PENDING)
@@ -104,7 +104,7 @@ class Subscription:
         return SinkProgress(seconds * 1000 + micros // 1000, pending, length)
 
     def take_new(self, count: int, block_ms: int) -> int:
-        """Takes up to `count` further events; waits for the first one. They are pending from now on."""
+        """Take up to `count` further events, pending from now on; wait at most `block_ms` for the first one."""
         reply = cast(
             "Any",
             self._redis.xreadgroup(self._group, keys.CONSUMER, {keys.EVENTS: ">"}, count=count, block=max(1, block_ms)),
@@ -112,7 +112,7 @@ class Subscription:
         return len(reply[0][1]) if reply else 0
 
     def fetch(self, ids: Sequence[str]) -> list[StoredEvent]:
-        """The events of these ids; without those that the stream no longer has."""
+        """Return the events of these ids, without those that the stream no longer has."""
         with self._redis.pipeline(transaction=False) as pipe:
             for event_id in ids:
                 pipe.xrange(keys.EVENTS, min=event_id, max=event_id)
@@ -120,7 +120,7 @@ class Subscription:
         return [StoredEvent(rows[0][0], rows[0][1]["event"]) for rows in found if rows]
 
     def settle(self, done: Iterable[str], later: Mapping[str, Retry]) -> None:
-        """These are delivered, or lost for good; those are to be tried again."""
+        """Acknowledge events that were delivered or lost for good, and note the retries of others."""
         finished = list(done)
         with self._redis.pipeline(transaction=True) as pipe:
             if finished:
@@ -131,7 +131,7 @@ class Subscription:
             pipe.execute()
 
     def dead_letter(self, event: StoredEvent, retry: Retry) -> bool:
-        """Gives up: the event becomes a dead letter."""
+        """Give up an event: it becomes a dead letter. Return False if it was no longer pending."""
         return bool(
             self._dead_letter(
                 keys=[keys.EVENTS, self._retries, keys.OUTBOX_DEAD],
@@ -150,7 +150,7 @@ class DeadEvent:
     """An event that was given up."""
 
     entry: str
-    """Its place among the dead letters."""
+    """Id of its entry among the dead letters."""
     sink: str
     event: StoredEvent
     reason: str
@@ -158,13 +158,13 @@ class DeadEvent:
 
 
 class DeadEvents:
-    """What was given up, of all sinks."""
+    """The events that were given up, of all sinks."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
     def all(self, sink: str | None = None) -> list[DeadEvent]:
-        """Oldest first; of one sink, or of all."""
+        """Return the dead letters of one sink, or of all, the oldest first."""
         rows = cast("Any", self._redis.xrange(keys.OUTBOX_DEAD))
         letters = (
             DeadEvent(entry, row["sink"], StoredEvent(row["id"], row["event"]), row["reason"], int(row["attempts"]))
@@ -173,28 +173,28 @@ class DeadEvents:
         return [letter for letter in letters if sink in {None, letter.sink}]
 
     def remove(self, letter: DeadEvent) -> None:
-        """It was delivered, or nobody wants it any more."""
+        """Remove a dead letter that was delivered or discarded."""
         self._redis.xdel(keys.OUTBOX_DEAD, letter.entry)
 
 
 @dataclass(frozen=True)
 class Subscriber:
-    """A sink that has a place in the event stream, whether or not it is configured now."""
+    """A sink that has a consumer group on the event stream, whether or not it is configured now."""
 
     sink: str
     pending: int
     last_taken: str
-    """The newest event that it took."""
+    """Id of the newest event that it took."""
 
 
 class Subscribers:
-    """Every sink that has a place in the event stream."""
+    """All sinks that have a consumer group on the event stream."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
     def all(self) -> list[Subscriber]:
-        """By name."""
+        """Return them, sorted by name."""
         if not self._redis.exists(keys.EVENTS):
             return []
         groups = cast("list[Any]", self._redis.xinfo_groups(keys.EVENTS))
@@ -210,7 +210,7 @@ class Subscribers:
         )
 
     def remove(self, sink: str) -> bool:
-        """Forgets a sink's place, and what it has not delivered; False: it had none."""
+        """Remove a sink's consumer group with its undelivered events; return False if there was none."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.xgroup_destroy(keys.EVENTS, keys.outbox_group(sink))
             pipe.delete(keys.outbox_retries(sink), keys.outbox_writer(sink))
@@ -218,17 +218,17 @@ class Subscribers:
 
 
 class SinkLeases:
-    """Which sinks this process delivers to: each has one process at a time, the others stand by."""
+    """Leases on sinks: one process at a time delivers to a sink, the others stand by."""
 
     def __init__(self, client: redis.Redis, owner: str, lease_ms: int) -> None:
         self._owner, self._lease_ms = owner, lease_ms
         self._acquire, self._release = (client.register_script(load(name)) for name in ("acquire", "release"))
 
     def acquire(self, sinks: Sequence[str]) -> frozenset[str]:
-        """Takes or keeps these for a lease; returns those that it got."""
+        """Take or prolong the leases on these sinks; return the sinks that this process now delivers to."""
         held = self._acquire(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner, self._lease_ms])
         return frozenset(sink for sink, got in zip(sinks, cast("list[int]", held), strict=True) if got)
 
     def release(self, sinks: Sequence[str]) -> None:
-        """Another process may take over at once."""
+        """Give up the leases on these sinks, so that another process may take over at once."""
         self._release(keys=[keys.outbox_holder(sink) for sink in sinks], args=[self._owner])

@@ -1,4 +1,5 @@
-"""Stations: what an image is where its camera knows one address only. Every change is kept; the last one is in force.
+"""Stations: the product and defaults of images whose camera knows one address only. Every change is kept; the last one
+is in force.
 
 A change is an entry of the station's stream, so what was in force at a time can be told later: a part that was
 inspected before a changeover is judged by what was expected then.
@@ -17,11 +18,11 @@ from service.contract import Message, Priority, Text, Timestamp
 from service.queue import keys
 
 MOST_CHANGES = 1000
-"""Kept per station."""
+"""Number of changes that are kept of a station."""
 
 
 class StationSettings(Message):
-    """What the MES sets at a changeover."""
+    """Settings of a station, as the MES sends them at a changeover."""
 
     product: Name = Field(description="what is inspected there now", examples=["bracket"])
     lot: Text | None = Field(None, description="of images that name none", examples=["L-42"])
@@ -34,12 +35,12 @@ class StationSettings(Message):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Fields of a submission that names none itself."""
+        """Values for fields that a submission leaves out."""
         return self.model_dump(mode="json", include={"lot", "view", "priority", "deadline_ms"}, exclude_none=True)
 
 
 class StationChange(Message):
-    """One change of a station."""
+    """A change of a station."""
 
     at: Timestamp
     by: Text | None = Field(None, description="who, as they said")
@@ -47,13 +48,13 @@ class StationChange(Message):
 
 
 class Stations:
-    """Reads and writes stations. RedisError if Redis is away."""
+    """Reads and writes stations. Methods raise RedisError if Redis is away."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._redis = client
 
     async def change(self, station: str, change: StationChange) -> None:
-        """Puts a change into force."""
+        """Put a change into force."""
         async with self._redis.pipeline(transaction=True) as pipe:
             if change.settings is None:
                 pipe.srem(keys.STATIONS, station)
@@ -64,19 +65,19 @@ class Stations:
             await pipe.execute()
 
     async def last_change(self, station: str, before: datetime | None = None) -> StationChange | None:
-        """What is in force, or was at that time; the settings are None after a removal."""
+        """Return the change in force now, or at that time; None if there was none. A removal has no settings."""
         until = "+" if before is None else str(round(before.timestamp() * 1000))
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), max=until, count=1))
         return _read(rows[0]) if rows else None
 
     async def changes(self, station: str) -> tuple[StationChange, ...]:
-        """The station's changes, the latest first; empty for one that never was."""
+        """Return the station's changes, the latest first; empty for one that never was."""
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), count=MOST_CHANGES))
         # A change whose reply was lost was sent twice; it carries the same time.
         return tuple(dict.fromkeys(_read(row) for row in rows))
 
     async def names(self) -> tuple[str, ...]:
-        """All stations, sorted."""
+        """Return the names of all stations, sorted."""
         return tuple(sorted(await cast("Any", self._redis.smembers(keys.STATIONS))))
 
 

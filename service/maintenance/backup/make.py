@@ -37,7 +37,11 @@ Say = Callable[[str], None]
 
 
 def make_backup(settings: Settings, folder: Path, say: Say, redis_bin: Path | None = None) -> Path:
-    """Adds a backup to `folder` and returns its path. BackupError, StartError, RedisError, OSError: there is none."""
+    """Add a backup to `folder` and return its path.
+
+    Raises:
+        BackupError, StartError, RedisError, OSError: if none was made.
+    """
     _refuse_inside(settings, folder)
     cli = find_cli(redis_bin)
     make_folder(folder)

@@ -26,7 +26,7 @@ STORE = "store"
 
 
 class BackupError(Exception):
-    """Why a backup cannot be made or used, and what to do, in words for the person at the terminal."""
+    """A backup cannot be made or used. The message says why, and what to do."""
 
 
 class Record(Message):
@@ -53,7 +53,11 @@ class Record(Message):
 
 
 def read_record(backup: Path) -> Record:
-    """BackupError if this is no backup, or one of a format that is not known."""
+    """Return the record of a backup.
+
+    Raises:
+        BackupError: if this is no backup, or one of an unknown format.
+    """
     path = backup / RECORD
     try:
         return Record.model_validate_json(path.read_bytes())
@@ -70,7 +74,11 @@ def read_record(backup: Path) -> Record:
 
 
 def read_compatible(backup: Path) -> Record:
-    """BackupError also if its keys are of a newer schema than this service knows."""
+    """Return the record of a backup that this version can restore.
+
+    Raises:
+        BackupError: as `read_record`, and if its keys are of a newer schema than this service knows.
+    """
     record = read_record(backup)
     if record.schema_version > keys.SCHEMA_VERSION:
         raise BackupError(
@@ -81,6 +89,6 @@ def read_compatible(backup: Path) -> Record:
 
 
 def newest(folder: Path) -> Path | None:
-    """The latest complete backup in a folder of backups. One that is just being removed is none."""
+    """Return the latest complete backup in a folder, or None. One that is just being removed does not count."""
     complete = (path.parent for path in folder.glob(f"[0-9]*/{RECORD}") if path.with_name(SUMS).exists())
     return max(complete, key=lambda found: found.name, default=None)

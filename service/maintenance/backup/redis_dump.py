@@ -30,7 +30,11 @@ LOADED = "dump.rdb"
 
 
 def save_rdb(url: str, target: Path, cli: str) -> None:
-    """Writes a snapshot of the Redis at this URL. BackupError says why not."""
+    """Write a snapshot of the Redis at this URL.
+
+    Raises:
+        BackupError: if Redis gave none.
+    """
     words, secret = _cli_options(url)
     command = [cli, *words, "--rdb", str(target)]
     done = subprocess.run(
@@ -52,7 +56,11 @@ def _is_rdb(path: Path) -> bool:
 
 
 def find_cli(redis_bin: Path | None = None) -> str:
-    """redis-cli beside the server that would be used, else on PATH. BackupError if there is none."""
+    """Return the path of redis-cli: beside the server that would be used, else on PATH.
+
+    Raises:
+        BackupError: if there is none.
+    """
     beside = find_redis(redis_bin).with_name("redis-cli")
     found = shutil.which(str(beside)) or shutil.which("redis-cli") or shutil.which("valkey-cli")
     if found is None:

@@ -16,7 +16,11 @@ from service.maintenance.backup.record import SUMS, BackupError
 
 
 def read_sums(backup: Path) -> Iterator[tuple[str, str]]:
-    """Path within the backup, and SHA-256. BackupError."""
+    """Yield path within the backup and SHA-256 of each file.
+
+    Raises:
+        BackupError: if the list cannot be read.
+    """
     try:
         with (backup / SUMS).open() as lines:
             for line in lines:
@@ -46,7 +50,7 @@ class SumsFile:
             os.fsync(self._file.fileno())
 
     def add(self, name: str, digest: str) -> None:
-        """One file, which is there."""
+        """Add a file that is in the backup already."""
         self._file.write(f"{digest}  {name}\n")
         self.files += 1
         self.bytes += (self._backup / name).stat().st_size
@@ -61,7 +65,7 @@ class Earlier:
         self._next = next(self._sums, None)
 
     def hash_if_same(self, name: str, source: Path) -> str | None:
-        """The hash of its file of this name, if the source has not changed since: equal size and time."""
+        """Return the hash of its file of this name; None if the source has changed since, in size or time."""
         while self._next is not None and _place(self._next[0]) < _place(name):
             self._next = next(self._sums, None)
         if self._next is None or self._next[0] != name:

@@ -1,4 +1,4 @@
-"""Copies of whole folders, file by file, each with its hash."""
+"""Copying whole folders, file by file, each with its hash."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def save(source: Path, target: Path, label: str, earlier: Earlier | None, beat: 
 
 
 def bring_file(backup: Path, name: str, digest: str, target: Path, within: str) -> None:
-    """Copies one file of the backup to its place `within` a folder. BackupError if it is not what it was."""
+    """Copy a file of the backup to its place `within` a folder.
+
+    Raises:
+        BackupError: if it cannot be read, or its hash is wrong.
+    """
     place = target / within
     if not place.resolve().is_relative_to(target.resolve()):
         raise BackupError(f"{backup} names {name!r}, which leads out of its folder: it was tampered with")
