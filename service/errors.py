@@ -143,14 +143,16 @@ class InvalidFields(ServiceError):
     example = "captured_at: Input should have timezone info"
 
     @classmethod
-    def from_problems(cls, problems: list[FieldProblem]) -> Self:
-        """Return the error that names these fields."""
-        return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
+    def for_field(cls, name: str, message: str) -> Self:
+        """Return the error for one field, whose name the caller may have chosen."""
+        shown = name[:100].encode(errors="replace").decode()
+        return cls(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
 
     @classmethod
     def from_validation(cls, errors: Sequence[Any]) -> Self:
-        """Return the error that names the fields of pydantic's or FastAPI's errors."""
-        return cls.from_problems(field_problems(errors))
+        """Return the error for the fields that pydantic's or FastAPI's errors name."""
+        problems = field_problems(errors)
+        return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
 
 
 class UnknownFormat(ServiceError):

@@ -1,6 +1,6 @@
 """The way of one image from its upload into the queue.
 
-    resolve the product → read the fields → check the capacity → decode → store the bytes → enqueue → respond
+    resolve the product → read the fields → check the capacity → decode → store the bytes → enqueue
 
 What cannot be kept is not accepted: the bytes are durable before the job is, and the job before the answer.
 """
@@ -12,35 +12,55 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, Literal, NoReturn
 
 import structlog
-from fastapi import Response
+from pydantic import ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from model_store.errors import StoreError
 from model_store.store import Store
 from service.api.dependencies import Services
 from service.api.intake.capacity import capacity_error, check_capacity
-from service.api.intake.fields import InspectionFields, Origin, read_fields, with_defaults
-from service.api.problems import product_error, queue_unavailable, unknown_inspection
-from service.api.uploads.decoding import CheckedImage
-from service.api.uploads.forms import Upload
+from service.api.problems import product_error, queue_unavailable
+from service.api.uploads.decoding import CheckedImage, Upload
 from service.auth.caller import Caller
-from service.contract import IMAGE, Job, JobTooLarge, Priority, Result, Traceability, new_inspection_id, now
-from service.errors import FieldProblem, InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
+from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id, now
+from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
 from service.queue.pinning import Pinned, pin_now
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
 
-POLL_AGAIN_S = 1
-"""`Retry-After` of an inspection that has not ended."""
-
 log = structlog.get_logger(__name__)
+
+
+class InspectionFields(Traceability):
+    """The fields of a submission: query parameters of a raw body, form fields of a multipart one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Literal["normal", "high"] = Field("normal", description="claims look at `high` first")
+    deadline_ms: int | None = Field(
+        None, ge=1, le=86_400_000, description="milliseconds after acceptance; after it nobody waits for the result"
+    )
+
+
+@dataclass(frozen=True)
+class StationOrigin:
+    """The station to whose address an image came."""
+
+    station: str
+    defaults: Mapping[str, Any]
+    """Values of fields that the image does not name."""
+
+    @property
+    def key_scope(self) -> str:
+        """Return the scope within which an Idempotency-Key counts as one. No product has such a name."""
+        return f"station/{self.station}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ async def accept_image(
     upload: Upload,
     idempotency_key: str | None,
     *,
-    origin: Origin | None = None,
+    origin: StationOrigin | None = None,
 ) -> Accepted:
     """Take one uploaded image into the queue.
 
@@ -72,13 +92,19 @@ async def accept_image(
         origin: the station that lends its defaults, if the image came to a station's address.
 
     Raises:
-        ServiceError: if the image is refused; then nothing of it is kept.
+        ServiceError: if the image is refused. Only after a QueueUnavailable may it have been accepted all the same.
     """
     pinned = await asyncio.to_thread(pin_product, services.store, product)
-    given = read_fields(upload.fields)
-    fields = given if origin is None else with_defaults(upload.fields, origin)
+    given = _read_fields(upload.fields)
+    fields = given if origin is None else _with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)
-    await check_capacity(services, pool, fields, may_be_a_repeat=idempotency_key is not None)
+    await check_capacity(
+        services,
+        pool,
+        Priority(fields.priority),
+        fields.deadline_ms,
+        may_be_a_repeat=idempotency_key is not None,
+    )
     with _timed_stage(services, "accept_decode"):
         image = await services.decoder.check_image(upload.content)
     job = _make_job(pinned, fields, upload, image, pool)
@@ -111,6 +137,30 @@ def pin_product(store: Store, product: str) -> Pinned:
         raise product_error(store, product, error) from error
 
 
+def _read_fields(given: Mapping[str, Any]) -> InspectionFields:
+    """Return the fields as they were given.
+
+    Raises:
+        InvalidFields: if one is unknown, or its value is not allowed.
+    """
+    try:
+        return InspectionFields.model_validate(given)
+    except ValidationError as error:
+        raise InvalidFields.from_validation(error.errors()) from error
+
+
+def _with_defaults(given: Mapping[str, Any], origin: StationOrigin) -> InspectionFields:
+    """Return the fields given, completed by the station's defaults.
+
+    Raises:
+        InvalidFields: if a field is not allowed, or names another station.
+    """
+    if given.get("station", origin.station) != origin.station:
+        message = f"is not the station of this address, {origin.station!r}: leave the field out"
+        raise InvalidFields.for_field("station", message)
+    return _read_fields({**origin.defaults, **given, "station": origin.station})
+
+
 def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: CheckedImage, pool: str) -> Job:
     inspection_id = new_inspection_id()
     job = Job(
@@ -133,7 +183,7 @@ def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: C
     try:
         job.to_json()
     except JobTooLarge as error:
-        raise InvalidFields.from_problems([FieldProblem(field="metadata", message=str(error))]) from error
+        raise InvalidFields.for_field("metadata", str(error)) from error
     return job
 
 
@@ -255,52 +305,3 @@ def _timed_stage(services: Services, name: str) -> Iterator[None]:
             yield
     finally:
         services.metrics.observe_stage(name, time.perf_counter() - began)
-
-
-async def submission_response(services: Services, accepted: Accepted, wait_s: int) -> Response:
-    """Return 200 with an inspection that has ended, 202 with one that waits or runs.
-
-    Args:
-        services: of this process.
-        accepted: what `accept_image` returned.
-        wait_s: seconds that the answer may wait for the inspection's end.
-
-    Raises:
-        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
-        QueueUnavailable: if the request was a repeat, and Redis is away.
-    """
-    result = await current_result(services, accepted, wait_s)
-    headers = {"Location": f"/v1/inspections/{result.id}"}
-    if wait_s:
-        headers["Preference-Applied"] = f"wait={wait_s}"
-    if result.state.final:
-        return result_response(result, 200, headers)
-    return result_response(result, 202, headers | {"Retry-After": str(POLL_AGAIN_S)})
-
-
-async def current_result(services: Services, accepted: Accepted, wait_s: float = 0) -> Result:
-    """Return the inspection of a submission, after waiting up to `wait_s` seconds for its end.
-
-    What was newly accepted is never answered with an error: without Redis it is shown as queued.
-
-    Raises:
-        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
-        QueueUnavailable: if the request was a repeat, and Redis is away.
-    """
-    is_repeat = accepted.submission.admission is Admission.REPEATED
-    if not is_repeat and not wait_s:
-        return Result.waiting(accepted.job)
-    try:
-        result = await services.results.wait(accepted.submission.inspection_id, wait_s)
-    except RedisError as error:
-        if is_repeat:
-            raise queue_unavailable(services, error) from error
-        return Result.waiting(accepted.job)
-    if result is None:
-        raise unknown_inspection(accepted.submission.inspection_id)
-    return result
-
-
-def result_response(result: Result, status: int, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer whose body is the inspection."""
-    return Response(result.to_json(), status, headers, media_type="application/json")

@@ -7,7 +7,6 @@ import asyncio
 from redis.exceptions import RedisError
 
 from service.api.dependencies import Services
-from service.api.intake.fields import InspectionFields
 from service.api.problems import queue_unavailable
 from service.contract import Priority
 from service.errors import BacklogFull, DeadlineUnreachable, ServiceError, StorageUnavailable, WaitTooLong
@@ -15,7 +14,9 @@ from service.queue.admission import Admission, QueueEstimate
 from service.storage.artifacts import ArtifactsUnavailable
 
 
-async def check_capacity(services: Services, pool: str, fields: InspectionFields, *, may_be_a_repeat: bool) -> None:
+async def check_capacity(
+    services: Services, pool: str, priority: Priority, deadline_ms: int | None, *, may_be_a_repeat: bool
+) -> None:
     """Raise an error if a new inspection would be refused, before it costs decoding and storing.
 
     The submit script decides again, and finally.
@@ -23,7 +24,8 @@ async def check_capacity(services: Services, pool: str, fields: InspectionFields
     Args:
         services: of this process.
         pool: that would inspect the image.
-        fields: the image's priority and deadline.
+        priority: of the image.
+        deadline_ms: of the image, in milliseconds after its acceptance.
         may_be_a_repeat: an Idempotency-Key came with the image. A repeat of an accepted submission has its place
             already, so a full queue does not refuse it here.
 
@@ -35,11 +37,11 @@ async def check_capacity(services: Services, pool: str, fields: InspectionFields
         StorageUnavailable: if less disk is free than GLAD_MIN_FREE_BYTES.
     """
     try:
-        estimate = await services.jobs.estimate(Priority(fields.priority), fields.deadline_ms, pool=pool)
+        estimate = await services.jobs.estimate(priority, deadline_ms, pool=pool)
     except RedisError as error:
         raise queue_unavailable(services, error) from error
     if estimate.admission is not Admission.ADMITTED and not may_be_a_repeat:
-        raise capacity_error(services, estimate, fields.deadline_ms)
+        raise capacity_error(services, estimate, deadline_ms)
     await _check_free_disk(services)
 
 

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 
 from service.api.dependencies import Services, ServicesDep
-from service.api.intake.acceptance import Accepted, accept_image, count_rejections, current_result, pin_product
+from service.api.intake.acceptance import Accepted, accept_image, count_rejections, pin_product
 from service.api.oip import openapi as documents
 from service.api.oip.openapi import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
 from service.api.oip.tensors import (
@@ -33,7 +33,8 @@ from service.api.oip.tensors import (
 from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
 from service.api.routes import health
 from service.api.routes.artifacts import load_artifact
-from service.api.uploads.forms import Upload
+from service.api.routes.inspections import current_result
+from service.api.uploads.decoding import Upload
 from service.auth.caller import Caller, CallerDep
 from service.contract import Result, State
 from service.errors import (

@@ -11,14 +11,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from service.api.dependencies import IdempotencyKey, IdempotencyKeyText, ProductPath, Services, ServicesDep
-from service.api.intake.acceptance import accept_image, count_rejections, current_result, pin_product
-from service.api.intake.fields import InspectionFields
+from service.api.intake.acceptance import InspectionFields, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import batch_body
-from service.api.uploads.forms import BatchUpload, Upload, invalid_field
+from service.api.routes.inspections import current_result
+from service.api.uploads.decoding import BatchUpload, Upload
 from service.auth.caller import Caller, CallerDep
 from service.contract import Result
-from service.errors import Problem, ServiceError, field_problems
+from service.errors import InvalidFields, Problem, ServiceError, field_problems
 
 MAX_IMAGES = 32
 ITEMS_FIELD = "items"
@@ -106,11 +106,13 @@ def _read_items(text: str | None, count: int) -> list[dict[str, Any]]:
         items = _ITEMS.validate_json(text)
     except ValidationError as error:
         reason = field_problems(list(error.errors()))[0].message
-        raise invalid_field(
+        raise InvalidFields.for_field(
             ITEMS_FIELD, f'is no JSON array of objects ({reason}): send such as [{{"view": "top"}}, {{"view": "side"}}]'
         ) from error
     if len(items) != count:
-        raise invalid_field(ITEMS_FIELD, f"has {len(items)} entries for {count} images: give one for each, in order")
+        raise InvalidFields.for_field(
+            ITEMS_FIELD, f"has {len(items)} entries for {count} images: give one for each, in order"
+        )
     return items
 
 
@@ -145,4 +147,4 @@ def _checked_key(key: object) -> str | None:
     try:
         return _KEY.validate_python(key)
     except ValidationError as error:
-        raise invalid_field(KEY_FIELD, field_problems(list(error.errors()))[0].message) from error
+        raise InvalidFields.for_field(KEY_FIELD, field_problems(list(error.errors()))[0].message) from error

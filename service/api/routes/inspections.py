@@ -14,24 +14,19 @@ from service.api.dependencies import (
     ServicesDep,
     wait_seconds,
 )
-from service.api.intake.acceptance import (
-    POLL_AGAIN_S,
-    Accepted,
-    accept_image,
-    count_rejections,
-    result_response,
-    submission_response,
-)
+from service.api.intake.acceptance import Accepted, InspectionFields, accept_image, count_rejections
 from service.api.intake.capacity import capacity_error
-from service.api.intake.fields import InspectionFields
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.problems import queue_unavailable, unknown_inspection
 from service.auth.caller import CallerDep
 from service.contract import Result, parse_inspection_id
-from service.queue.admission import ACCEPTED
+from service.queue.admission import ACCEPTED, Admission
 from service.queue.dead_letters import DeadLetters
 from service.queue.replay import Replayer
+
+POLL_AGAIN_S = 1
+"""`Retry-After` of an inspection that has not ended."""
 
 router = APIRouter(tags=["inspections"])
 
@@ -104,6 +99,55 @@ async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Respon
     if submission.admission not in ACCEPTED:
         raise capacity_error(services, submission, None)
     return await submission_response(services, Accepted(job, submission), wait_s=0)
+
+
+async def submission_response(services: Services, accepted: Accepted, wait_s: int) -> Response:
+    """Return 200 with an inspection that has ended, 202 with one that waits or runs.
+
+    Args:
+        services: of this process.
+        accepted: what `accept_image` returned.
+        wait_s: seconds that the answer may wait for the inspection's end.
+
+    Raises:
+        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
+        QueueUnavailable: if the request was a repeat, and Redis is away.
+    """
+    result = await current_result(services, accepted, wait_s)
+    headers = {"Location": f"/v1/inspections/{result.id}"}
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    if result.state.final:
+        return result_response(result, 200, headers)
+    return result_response(result, 202, headers | {"Retry-After": str(POLL_AGAIN_S)})
+
+
+async def current_result(services: Services, accepted: Accepted, wait_s: float = 0) -> Result:
+    """Return the inspection of a submission, after waiting up to `wait_s` seconds for its end.
+
+    What was newly accepted is never answered with an error: without Redis it is shown as queued.
+
+    Raises:
+        UnknownInspection: if the first inspection with the Idempotency-Key is no longer kept.
+        QueueUnavailable: if the request was a repeat, and Redis is away.
+    """
+    is_repeat = accepted.submission.admission is Admission.REPEATED
+    if not is_repeat and not wait_s:
+        return Result.waiting(accepted.job)
+    try:
+        result = await services.results.wait(accepted.submission.inspection_id, wait_s)
+    except RedisError as error:
+        if is_repeat:
+            raise queue_unavailable(services, error) from error
+        return Result.waiting(accepted.job)
+    if result is None:
+        raise unknown_inspection(accepted.submission.inspection_id)
+    return result
+
+
+def result_response(result: Result, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer whose body is the inspection."""
+    return Response(result.to_json(), status, headers, media_type="application/json")
 
 
 async def get_or_404(services: Services, inspection_id: str) -> Result:

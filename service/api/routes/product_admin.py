@@ -17,7 +17,7 @@ from service.api.routes.product_changes import IfMatch, set_etag, state_before_c
 from service.api.routes.threshold_effect import MAX_COMPARED, Effect, preview_effect
 from service.auth.caller import CallerDep
 from service.contract import Note, Text, Thresholds
-from service.errors import FieldProblem, InvalidFields
+from service.errors import InvalidFields
 
 router = APIRouter(tags=["products"])
 log = structlog.get_logger(__name__)
@@ -181,7 +181,7 @@ def _overridden(ref: BundleRef, overrides: ThresholdOverrides) -> Thresholds:
         return _as_contract(overrides.over(ref.manifest.thresholds))
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise InvalidFields.from_problems([FieldProblem(field="review", message=message)]) from error
+        raise InvalidFields.for_field("review", message) from error
 
 
 def _as_contract(thresholds: BaseModel) -> Thresholds:

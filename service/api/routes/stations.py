@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
-from service.api.intake.acceptance import accept_image, count_rejections, pin_product, submission_response
-from service.api.intake.fields import InspectionFields, Origin
+from service.api.intake.acceptance import InspectionFields, StationOrigin, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
+from service.api.routes.inspections import submission_response
 from service.auth.caller import CallerDep
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
@@ -130,7 +130,7 @@ async def submit(
     with count_rejections(services):
         settings = await _settings(services, station)
         upload = await services.decoder.read_upload(request)
-        origin = Origin(station, settings.defaults)
+        origin = StationOrigin(station, settings.defaults)
         accepted = await accept_image(services, caller, settings.product, upload, idempotency_key, origin=origin)
     return await submission_response(services, accepted, wait_seconds(prefer))
 

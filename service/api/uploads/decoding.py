@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 
 from glad import image_codec
-from service.api.uploads.forms import IMAGE_FIELD, BatchUpload, Upload, check_unique, invalid_field, read_form
+from service.api.uploads.forms import IMAGE_FIELD, read_form
 from service.errors import (
     BodyTooLarge,
     EmptyImage,
+    InvalidFields,
     ServiceError,
     TooManyPixels,
     TooManyUploads,
@@ -25,6 +28,22 @@ from service.errors import (
 
 MAX_PARTS = 32
 """Of a form with one image; a batch may have one more for each further image."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One submission as it came, before anything was checked."""
+
+    content: bytes
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchUpload:
+    """Several images that came in one form, before anything was checked."""
+
+    images: tuple[bytes, ...]
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -98,15 +117,12 @@ class Decoder:
             InvalidFields: if a field comes twice, or the form has not exactly one image.
         """
         body = await request.body()
-        query = check_unique(request.query_params.multi_items(), "query parameter")
         content_type = request.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or _is_image(body):
-            return Upload(body, query)
-        form = await asyncio.get_running_loop().run_in_executor(
-            self._pool, read_form, content_type, body, query, MAX_PARTS
-        )
+            return Upload(body, _query_fields(request))
+        form = await self._read_form(request, body, MAX_PARTS)
         if len(form.images) != 1:
-            raise invalid_field(
+            raise InvalidFields.for_field(
                 IMAGE_FIELD, f"comes {len(form.images)} times; send it once: curl -F {IMAGE_FIELD}=@part.png"
             )
         return Upload(form.images[0], form.fields)
@@ -118,19 +134,21 @@ class Decoder:
             MalformedForm: if the form cannot be read.
             InvalidFields: if a field comes twice, or the form has no image or more than `max_images`.
         """
-        body = await request.body()
-        query = check_unique(request.query_params.multi_items(), "query parameter")
-        content_type = request.headers.get("content-type", "")
-        form = await asyncio.get_running_loop().run_in_executor(
-            self._pool, read_form, content_type, body, query, MAX_PARTS + max_images - 1
-        )
+        form = await self._read_form(request, await request.body(), MAX_PARTS + max_images - 1)
         if not 1 <= len(form.images) <= max_images:
-            raise invalid_field(
+            raise InvalidFields.for_field(
                 IMAGE_FIELD,
                 f"comes {len(form.images)} times; send 1 to {max_images} images in a multipart form: "
                 f"curl -F {IMAGE_FIELD}=@a.png -F {IMAGE_FIELD}=@b.png",
             )
         return form
+
+    async def _read_form(self, request: Request, body: bytes, max_parts: int) -> BatchUpload:
+        """Return the form's images and fields; query parameters count for fields that the form does not have."""
+        query = _query_fields(request)
+        content_type = request.headers.get("content-type", "")
+        form = await asyncio.get_running_loop().run_in_executor(self._pool, read_form, content_type, body, max_parts)
+        return BatchUpload(form.images, query | _check_unique(form.texts, "form field"))
 
     async def check_image(self, content: bytes) -> CheckedImage:
         """Decode the image once, so that it is certain that the worker can.
@@ -180,3 +198,19 @@ def _is_image(body: bytes) -> bool:
     except image_codec.ImageError:
         return False
     return True
+
+
+def _query_fields(request: Request) -> dict[str, str]:
+    return _check_unique(request.query_params.multi_items(), "query parameter")
+
+
+def _check_unique(fields: Sequence[tuple[str, str]], kind: str) -> dict[str, str]:
+    """Return the fields by name.
+
+    Raises:
+        InvalidFields: if a name comes twice; `kind` is what the message calls such a field.
+    """
+    repeated = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
+    if repeated:
+        raise InvalidFields.for_field(repeated[0], f"comes more than once as {kind}: send it once")
+    return dict(fields)

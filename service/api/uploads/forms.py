@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import FieldProblem, InvalidFields, MalformedForm
+from service.errors import InvalidFields, MalformedForm
 
 IMAGE_FIELD = "image"
 MAX_FIELD_BYTES = 8192
 
 
 @dataclass(frozen=True)
-class Upload:
-    """One submission as it came, before anything was checked."""
-
-    content: bytes
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class BatchUpload:
-    """Several images that came in one form, before anything was checked."""
+class MultipartForm:
+    """The content of a form, before anything of it was checked."""
 
     images: tuple[bytes, ...]
-    fields: Mapping[str, str]
+    texts: tuple[tuple[str, str], ...]
+    """(name, value) of each field, in the order of the form; a name may come twice."""
 
 
 @dataclass
@@ -40,12 +31,12 @@ class _Part:
     content: bytearray = field(default_factory=bytearray)
 
 
-def read_form(content_type: str, body: bytes, query: Mapping[str, str], max_parts: int) -> BatchUpload:
-    """Return the form's images and fields; query parameters count for fields that the form does not have.
+def read_form(content_type: str, body: bytes, max_parts: int) -> MultipartForm:
+    """Return the form's images and fields.
 
     Raises:
         MalformedForm: if the body cannot be read as a form of at most `max_parts` parts.
-        InvalidFields: if a field comes twice, is too long, no text, or a file of another name than `image`.
+        InvalidFields: if a field is too long, no text, or a file of another name than `image`.
     """
     images: list[bytes] = []
     texts: list[tuple[str, str]] = []
@@ -53,37 +44,21 @@ def read_form(content_type: str, body: bytes, query: Mapping[str, str], max_part
         if name == IMAGE_FIELD:
             images.append(content)
         elif is_file:
-            raise invalid_field(name, f"is a file; the only file is {IMAGE_FIELD!r}: send text as a plain field")
+            raise InvalidFields.for_field(
+                name, f"is a file; the only file is {IMAGE_FIELD!r}: send text as a plain field"
+            )
         else:
             texts.append((name, _read_text(name, content)))
-    return BatchUpload(tuple(images), {**query, **check_unique(texts, "form field")})
-
-
-def check_unique(pairs: Sequence[tuple[str, str]], kind: str) -> dict[str, str]:
-    """Return the pairs of name and value as a dictionary.
-
-    Raises:
-        InvalidFields: if a name comes twice; it calls the pair a `kind`.
-    """
-    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if repeated:
-        raise invalid_field(repeated[0], f"comes more than once as {kind}: send it once")
-    return dict(pairs)
-
-
-def invalid_field(name: str, message: str) -> InvalidFields:
-    """Return the error for one field, whose name the caller chose."""
-    shown = name[:100].encode(errors="replace").decode()
-    return InvalidFields.from_problems([FieldProblem(field=shown, message=message)])
+    return MultipartForm(tuple(images), tuple(texts))
 
 
 def _read_text(name: str, content: bytes) -> str:
     if len(content) > MAX_FIELD_BYTES:
-        raise invalid_field(name, f"is {len(content)} bytes; at most {MAX_FIELD_BYTES} are allowed")
+        raise InvalidFields.for_field(name, f"is {len(content)} bytes; at most {MAX_FIELD_BYTES} are allowed")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise invalid_field(name, "is not UTF-8") from error
+        raise InvalidFields.for_field(name, "is not UTF-8") from error
 
 
 def _read_parts(content_type: str, body: bytes, max_parts: int) -> list[tuple[str, bool, bytes]]:
