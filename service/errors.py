@@ -32,7 +32,7 @@ MAX_FIELD_PROBLEMS = 16
 
 
 class FieldProblem(BaseModel):
-    """One field of a request that was refused."""
+    """A field of a request that was refused."""
 
     field: str = Field(examples=["metadata"])
     message: str = Field(examples=["is 1300 bytes; at most 1024 are allowed"])
@@ -219,7 +219,7 @@ class ForeignPage(ServiceError):
 
 
 class RateExceeded(ServiceError):
-    """One API key or address made too many calls."""
+    """An API key or address made too many calls."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
     example = "too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed"

@@ -1,4 +1,4 @@
-"""What path functions take as arguments: the services of this process, and parameters that several calls share."""
+"""Arguments of the path functions: the services of this process, and parameters that several calls share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers with an error: problem+json, or the Open Inference Protocol's form under /v2, whoever raised the error."""
+"""Errors as answers: problem+json, or the Open Inference Protocol's form under /v2, wherever the error was raised."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class QueueEstimate:
-    """What a new job finds in its pool, and what becomes of it."""
+    """The queue as a new job finds it, and the decision on the job."""
 
     admission: Admission
     backlog: int
     """Queued and running jobs of the pool."""
     ahead: int
-    """How many of these have their turn before a new job of its priority."""
+    """Of these, the jobs whose turn comes before that of a new job of its priority."""
     mean_interval_ms: float | None
     """Between two completions while the queue was busy; None before any was measured."""
 

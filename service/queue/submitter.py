@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class JobSubmitter:
-    """Puts jobs into the queue, and tells how it stands."""
+    """Puts jobs into the queue, and reads the queue's state for the API."""
 
     def __init__(self, client: redis.asyncio.Redis, *, max_backlog: int = 1000, max_wait_s: float = 3600) -> None:
         """Prepare the scripts; nothing connects yet.

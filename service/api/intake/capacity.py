@@ -1,4 +1,4 @@
-"""Whether queue and disk have room for another inspection, and what a client is told where they have none."""
+"""The room for another inspection, in the queue and on the disk, and the errors for clients where there is none."""
 
 from __future__ import annotations
 

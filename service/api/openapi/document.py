@@ -31,9 +31,9 @@ from service.errors import (
 
 SCHEMA_NAMES = {
     "QualityCheck": "glad__gate__Check",
-    "Check": "service__api__health__Check",
+    "HealthCheck": "service__api__health__Check",
 }
-"""The name that pydantic makes from a class and its module -> the name that generated clients know."""
+"""The name that pydantic makes from a class -> the name that generated clients know."""
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key: `Authorization: Bearer glad_…`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same key, in its own header"},

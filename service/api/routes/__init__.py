@@ -1,1 +1,1 @@
-"""One file per group of calls of the REST contract."""
+"""The path functions of the REST contract, in a file for each group of calls."""

@@ -79,7 +79,7 @@ async def batch(
 
 @dataclass(frozen=True)
 class _Image:
-    """One image of a batch, as if it had been sent alone."""
+    """An image of a batch, as if it had been sent alone."""
 
     upload: Upload
     idempotency_key: object
@@ -87,7 +87,7 @@ class _Image:
 
 
 def _split(batch: BatchUpload, idempotency_key: str | None) -> list[_Image]:
-    """Return each image with the fields common to all, completed and overridden by its own."""
+    """Return each image with the fields common to all, completed and overridden by those of its item."""
     common = {name: value for name, value in batch.fields.items() if name != ITEMS_FIELD}
     items = _read_items(batch.fields.get(ITEMS_FIELD), len(batch.images))
     return [

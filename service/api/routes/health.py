@@ -16,7 +16,7 @@ from typing import Literal
 import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from service.api.dependencies import Services, ServicesDep
@@ -41,8 +41,10 @@ router = APIRouter(tags=["operations"])
 log = structlog.get_logger(__name__)
 
 
-class Check(BaseModel):
+class HealthCheck(BaseModel):
     """The outcome of one check."""
+
+    model_config = ConfigDict(title="Check")
 
     ok: bool
     required: bool = Field(description="false: reported only")
@@ -50,12 +52,12 @@ class Check(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether an image posted now would be accepted and kept."""
+    """The service's readiness to accept and keep an image that is posted now."""
 
     status: Literal["ready", "degraded", "unavailable"] = Field(
         description="degraded: accepts, but something is amiss: see checks"
     )
-    checks: dict[str, Check]
+    checks: dict[str, HealthCheck]
 
 
 class Liveness(BaseModel):
@@ -109,20 +111,20 @@ async def metrics(services: ServicesDep) -> Response:
     return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = True) -> Check:
+async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = True) -> HealthCheck:
     """Return the outcome of a check: the text that it returns, or that of the LookupError by which it fails.
 
     Errors of the system may name addresses and folders, and the probe needs no API key: their text is logged only.
     """
     try:
-        return Check(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
+        return HealthCheck(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
     except TimeoutError:
-        return Check(ok=False, required=required, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
+        return HealthCheck(ok=False, required=required, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
     except LookupError as error:
-        return Check(ok=False, required=required, detail=str(error))
+        return HealthCheck(ok=False, required=required, detail=str(error))
     except (RedisError, OSError) as error:
         log.warning("not ready", check=name, error=str(error), kind=type(error).__name__)
-        return Check(ok=False, required=required, detail=f"{SYSTEM_ERRORS[name]}; the service's log says more")
+        return HealthCheck(ok=False, required=required, detail=f"{SYSTEM_ERRORS[name]}; the service's log says more")
 
 
 async def _check_redis(services: Services) -> str:

@@ -90,7 +90,7 @@ class HistoryQuery(BaseModel):
 
 
 class HistoryAnswer(BaseModel):
-    """One page of the history."""
+    """A page of the history."""
 
     inspections: list[Result]
     next: str = Field(description="send it as `after`: the page behind this one, now or later")

@@ -1,4 +1,4 @@
-"""One verdict for a part that is seen from several sides: `GET /v1/parts/{serial}`."""
+"""The verdict on a part that is seen from several sides: `GET /v1/parts/{serial}`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ExpectedViews = Annotated[
 
 
 class PartView(BaseModel):
-    """One view of the part, by the last accepted image of it."""
+    """A view of the part, by the last accepted image of it."""
 
     product: str | None = Field(description="null: a view that only the call expects, and that no image showed")
     view: str | None = Field(description="null: the image named no view")
@@ -35,7 +35,7 @@ class PartView(BaseModel):
     verdict: Verdict | None = Field(description="null until the inspection ends")
     reason: Reason = Field(
         description="where the verdict is from: the image's score; `quality`: the image is unfit for inspection; an "
-        "operator's review; `no_result`: the inspection failed or expired, so somebody has to look; `missing`: the "
+        "operator's review; `no_result`: the inspection failed or expired, so a person has to look; `missing`: the "
         "view is expected, and no image has come; `unfinished`: its image waits or runs"
     )
     inspection_id: InspectionId | None

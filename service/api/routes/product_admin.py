@@ -44,7 +44,7 @@ class ActiveView(BaseModel):
     """The version that inspects the product now, and the changes that led there."""
 
     product: str
-    active: str | None = Field(description="null: nobody has chosen; the newest version")
+    active: str | None = Field(description="null: none was chosen, so the newest version")
     revision: int = Field(description="grows with every change of the product")
     history: list[Activation] = Field(description="oldest first")
 

@@ -21,7 +21,7 @@ router = APIRouter(tags=["products"])
 
 
 class BundleView(BaseModel):
-    """One version of a product."""
+    """A version of a product."""
 
     version: str = Field(examples=["1"])
     hash: str = Field(description="SHA-256 of the manifest")

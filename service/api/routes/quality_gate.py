@@ -31,10 +31,10 @@ class GateLimits(BaseModel):
 
 
 class GateView(BaseModel):
-    """Whether images are checked before they are inspected, and by which limits."""
+    """The state of a product's quality gate, which checks images before they are inspected, and its limits."""
 
     on: bool = Field(description="the gate is asked for what is accepted from now on, if the version has limits")
-    by: str | None = Field(description="who switched it last; null: nobody has")
+    by: str | None = Field(description="who switched it last; null: it was never switched")
     at: Timestamp | None = Field(description="when")
     note: str | None = Field(description="why")
     limits: GateLimits | None = Field(
@@ -55,7 +55,7 @@ def gate_view(ref: BundleRef, state: ProductState) -> GateView:
 
 
 class GateFields(BaseModel):
-    """Whether images are checked before they are inspected."""
+    """The switch of the quality gate, which checks images before they are inspected."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"on": False, "note": "new lamp"}]})
 

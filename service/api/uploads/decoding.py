@@ -32,7 +32,7 @@ MAX_PARTS = 32
 
 @dataclass(frozen=True)
 class Upload:
-    """One submission as it came, before anything was checked."""
+    """A submission as it came, before anything was checked."""
 
     content: bytes
     fields: Mapping[str, Any]

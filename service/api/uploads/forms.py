@@ -25,7 +25,7 @@ class MultipartForm:
 
 @dataclass
 class _Part:
-    """One part of a form while it is read."""
+    """A part of a form while it is read."""
 
     headers: dict[bytes, bytes] = field(default_factory=dict)
     content: bytearray = field(default_factory=bytearray)
