@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
-from service.api.dependencies import Services
+from service.api.dependencies import Services, authorize
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.middleware.security import AuthenticationMiddleware, SecurityHeadersMiddleware, add_cors
@@ -35,7 +35,6 @@ from service.api.routes import (
 from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.api_keys import KeyCache
 from service.auth.authenticator import Authenticator, AuthPolicy
-from service.auth.caller import authorize
 from service.auth.rate_limit import RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
 from service.maintenance.retention import sweeping

@@ -12,7 +12,9 @@ from pydantic import StringConstraints
 from model_store.store import Store
 from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.authenticator import Authenticator
+from service.auth.scopes import Caller, required_scope
 from service.contract import LONGEST_WAIT_S
+from service.errors import Forbidden
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.results import Results, Reviews
@@ -45,6 +47,7 @@ class Services:
     authenticator: Authenticator
 
 
+# FastAPI calls a plain function in a thread: these are coroutines so that no request waits for one.
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
@@ -52,6 +55,33 @@ async def _services(request: Request) -> Services:
 
 ServicesDep = Annotated[Services, Depends(_services)]
 """A path function's `services` argument."""
+
+
+async def _caller(request: Request) -> Caller:
+    """Return the caller that `AuthenticationMiddleware` has found."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+"""The `caller` argument of a path function."""
+
+
+async def authorize(request: Request, caller: CallerDep) -> None:
+    """Check that the caller may make this call. It is a dependency of the whole application.
+
+    Raises:
+        Forbidden: if the call takes a scope that the caller's key lacks.
+    """
+    scope = required_scope(request.method, request.scope["route"].path_format)
+    if not caller.has_scope(scope):
+        scopes = ", ".join(sorted(caller.scopes))
+        raise Forbidden(
+            f"key {caller.name!r} has the scope {scopes}; {request.method} {request.url.path[:200]} takes "
+            f"{scope.value!r}: use another key, or make one with that scope",
+            scope=scope.value,
+        )
+
 
 ProductPath = Annotated[str, Path(description="the product's name", examples=["bracket"])]
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]

@@ -19,8 +19,8 @@ import redis
 from redis.exceptions import RedisError
 
 from service.auth.api_keys import KeyCache, KeyRing, KeyStore
-from service.auth.caller import ANONYMOUS, Caller
 from service.auth.rate_limit import Rate, RateLimiter, client_address
+from service.auth.scopes import ANONYMOUS, Caller
 from service.errors import ForeignPage, QueueUnavailable, RateExceeded, StartError, Unauthorized
 from service.settings import Settings
 

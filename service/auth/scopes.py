@@ -1,8 +1,9 @@
-"""The scopes of API keys, and the table of which call needs which scope."""
+"""The scopes of API keys, the caller that has them, and the table of which call needs which scope."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -18,6 +19,28 @@ class Scope(StrEnum):
     ADMIN = "admin"
     """Change what verdicts depend on; includes every other scope."""
 
+
+@dataclass(frozen=True)
+class Caller:
+    """The owner of an API key; or anybody, where no key is needed."""
+
+    id: str
+    """The key's id; "" without a key."""
+    name: str
+    scopes: frozenset[Scope]
+
+    @property
+    def key_name(self) -> str | None:
+        """The key's name; None without a key."""
+        return self.name if self.id else None
+
+    def has_scope(self, scope: Scope) -> bool:
+        """Return whether the caller has this scope; `admin` includes every other one."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+ANONYMOUS = Caller("", "anybody", frozenset(Scope))
+"""The caller where no key is needed: it has every scope."""
 
 REQUIRED_SCOPES: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/products/{product}/inspections"): Scope.SUBMIT,

@@ -27,7 +27,7 @@ from service.api.dependencies import Services
 from service.api.intake.capacity import capacity_error, check_capacity
 from service.api.problems import product_error, queue_unavailable
 from service.api.uploads.decoding import CheckedImage, Upload
-from service.auth.caller import Caller
+from service.auth.scopes import Caller
 from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id, now
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission

@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.intake.acceptance import Accepted, accept_image, count_rejections, pin_product
 from service.api.oip import openapi as documents
 from service.api.oip.openapi import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
@@ -35,7 +35,7 @@ from service.api.routes import health
 from service.api.routes.artifacts import load_artifact
 from service.api.routes.inspections import current_result
 from service.api.uploads.decoding import Upload
-from service.auth.caller import Caller, CallerDep
+from service.auth.scopes import Caller
 from service.contract import Result, State
 from service.errors import (
     InspectionFailed,

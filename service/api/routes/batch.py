@@ -10,13 +10,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from service.api.dependencies import IdempotencyKey, IdempotencyKeyText, ProductPath, Services, ServicesDep
+from service.api.dependencies import CallerDep, IdempotencyKey, IdempotencyKeyText, ProductPath, Services, ServicesDep
 from service.api.intake.acceptance import InspectionFields, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import batch_body
 from service.api.routes.inspections import current_result
 from service.api.uploads.decoding import BatchUpload, Upload
-from service.auth.caller import Caller, CallerDep
+from service.auth.scopes import Caller
 from service.contract import Result
 from service.errors import InvalidFields, Problem, ServiceError, field_problems
 

@@ -16,9 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from model_store.manifest import Name
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import CallerDep, ServicesDep
 from service.api.openapi import operations as documents
-from service.auth.caller import CallerDep
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
 from service.queue.events import BEGINNING, PAUSE_S, EventFeed, StoredEvent

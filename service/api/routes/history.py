@@ -11,11 +11,10 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model_store.manifest import Name
-from service.api.dependencies import InspectionPath, ServicesDep
+from service.api.dependencies import CallerDep, InspectionPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.inspections import get_or_404, result_response
-from service.auth.caller import CallerDep
 from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict, now
 from service.errors import NotReviewable
 from service.queue.history import HistoryFilter

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
 from service.api.dependencies import (
+    CallerDep,
     IdempotencyKey,
     InspectionPath,
     Prefer,
@@ -19,7 +20,6 @@ from service.api.intake.capacity import capacity_error
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.problems import queue_unavailable, unknown_inspection
-from service.auth.caller import CallerDep
 from service.contract import Result, parse_inspection_id
 from service.queue.admission import ACCEPTED, Admission
 from service.queue.dead_letters import DeadLetters

@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from model_store.manifest import Name
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
-from service.api.dependencies import ProductPath, ServicesDep
+from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.api.routes.threshold_effect import MAX_COMPARED, Effect, preview_effect
-from service.auth.caller import CallerDep
 from service.contract import Note, Text, Thresholds
 from service.errors import InvalidFields
 

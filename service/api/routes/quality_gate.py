@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.product_state import ProductState
 from model_store.store import BundleRef, Store
-from service.api.dependencies import ProductPath, ServicesDep
+from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
-from service.auth.caller import CallerDep
 from service.contract import Note, Text, Timestamp
 
 router = APIRouter(tags=["products"])

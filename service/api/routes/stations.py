@@ -9,12 +9,11 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
+from service.api.dependencies import CallerDep, IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
 from service.api.intake.acceptance import InspectionFields, StationOrigin, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
-from service.auth.caller import CallerDep
 from service.contract import Result, Text, Timestamp, now
 from service.errors import UnknownStation
 from service.queue.stations import StationChange, StationSettings
