@@ -136,53 +136,6 @@ class MalformedInference(ServiceError):
     example = "input 'image' has shape [0]: send 1 to 16 images in a request"
 
 
-class InvalidFields(ServiceError):
-    """Fields, parameters or headers are not allowed."""
-
-    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"
-    example = "captured_at: Input should have timezone info"
-
-    @classmethod
-    def for_field(cls, name: str, message: str) -> Self:
-        """Return the error for one field, whose name the caller may have chosen."""
-        shown = name[:100].encode(errors="replace").decode()
-        return cls(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
-
-    @classmethod
-    def from_validation(cls, errors: Sequence[Any]) -> Self:
-        """Return the error for the fields that pydantic's or FastAPI's errors name."""
-        problems = field_problems(errors)
-        return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
-
-
-class UnknownFormat(ServiceError):
-    """The image begins with no signature of an allowed format."""
-
-    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown-format", "Unknown image format"
-    example = "the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"
-
-
-class TooManyPixels(ServiceError):
-    """The image has more pixels than allowed."""
-
-    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-pixels", "Too many pixels"
-    example = "image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"
-
-
-class BodyTooLarge(ServiceError):
-    """The body has more bytes than allowed."""
-
-    status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "Body too large"
-    example = "the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"
-
-
-class BodyTooSlow(ServiceError):
-    """The body did not arrive in time."""
-
-    status, slug, title = HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "Body too slow"
-    example = "the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S"
-
-
 class Unauthorized(ServiceError):
     """The call has no API key, or none that is in use."""
 
@@ -218,19 +171,32 @@ class ForeignPage(ServiceError):
     example = "a page of https://example.com called; without API keys only pages of this service may"
 
 
-class RateExceeded(ServiceError):
-    """An API key or address made too many calls."""
+class UnknownProduct(ServiceError):
+    """There is no such product."""
 
-    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
-    example = "too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed"
-    example_retry_after_s = 1
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-product", "Unknown product"
+    example = "no product 'brackt'; known: bracket"
 
 
-class TooManyStreams(ServiceError):
-    """As many clients follow the events as are allowed."""
+class ProductUnusable(ServiceError):
+    """The product has no usable bundle."""
 
-    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
-    example = "100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"
+    status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
+    example = "product 'bracket' has no usable bundle; the service's log says why: activate another version"
+
+
+class UnknownVersion(ServiceError):
+    """The product has no such version."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
+    example = "product 'bracket' has no version '9': use one of 2, 1"
+
+
+class VersionNotActive(ServiceError):
+    """Another version of the product inspects now."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "version-not-active", "Version is not active"
+    example = "version '1' of 'bracket' is not active; '2' is: leave the version out, or activate that one"
 
 
 class UnknownInspection(ServiceError):
@@ -261,68 +227,11 @@ class UnknownPart(ServiceError):
     example = "no image with serial 'SN-000124' is kept: check the serial, or the time since its inspection"
 
 
-class NotReviewable(ServiceError):
-    """The inspection has not ended, or was reviewed too often."""
+class BodyTooSlow(ServiceError):
+    """The body did not arrive in time."""
 
-    status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
-    example = f"inspection {_ID} is running: it can be reviewed when it has ended"
-
-
-class NotReplayable(ServiceError):
-    """The inspection has a verdict, cannot be read, or its image is gone."""
-
-    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
-    example = f"inspection {_OLD_ID} has a verdict: only failed and expired ones are replayed"
-
-
-class KeyReused(ServiceError):
-    """The Idempotency-Key was used with another request."""
-
-    status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
-    example = f"Idempotency-Key 'line-3-000123-top' was used for inspection {_ID} with another image"
-
-
-class InspectionFailed(ServiceError):
-    """For callers that wait for the verdict: the inspection ended without one."""
-
-    status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
-    example = f"inspection {_ID} is failed: model_error: a model call failed"
-
-
-class InspectionUnfinished(ServiceError):
-    """For callers that wait for the verdict: the inspection did not end in time, or expired."""
-
-    status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
-    example = f"inspection {_ID} is running after 50 s; it goes on: repeat the request with the same id to wait on"
-    example_retry_after_s = 1
-
-
-class UnknownProduct(ServiceError):
-    """There is no such product."""
-
-    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-product", "Unknown product"
-    example = "no product 'brackt'; known: bracket"
-
-
-class ProductUnusable(ServiceError):
-    """The product has no usable bundle."""
-
-    status, slug, title = HTTPStatus.NOT_FOUND, "product-unusable", "Product has no usable bundle"
-    example = "product 'bracket' has no usable bundle; the service's log says why: activate another version"
-
-
-class UnknownVersion(ServiceError):
-    """The product has no such version."""
-
-    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-version", "Unknown version"
-    example = "product 'bracket' has no version '9': use one of 2, 1"
-
-
-class VersionNotActive(ServiceError):
-    """Another version of the product inspects now."""
-
-    status, slug, title = HTTPStatus.NOT_FOUND, "version-not-active", "Version is not active"
-    example = "version '1' of 'bracket' is not active; '2' is: leave the version out, or activate that one"
+    status, slug, title = HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "Body too slow"
+    example = "the body kept the service waiting for 20 s: send it faster, or raise GLAD_BODY_TIMEOUT_S"
 
 
 class VersionUnusable(ServiceError):
@@ -339,6 +248,27 @@ class StateChanged(ServiceError):
     example = "product bracket: state is at revision 3, changed by ann; yours was made from revision 2: read it again"
 
 
+class KeyReused(ServiceError):
+    """The Idempotency-Key was used with another request."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "idempotency-key-reused", "Idempotency-Key reused"
+    example = f"Idempotency-Key 'line-3-000123-top' was used for inspection {_ID} with another image"
+
+
+class NotReviewable(ServiceError):
+    """The inspection has not ended, or was reviewed too often."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
+    example = f"inspection {_ID} is running: it can be reviewed when it has ended"
+
+
+class NotReplayable(ServiceError):
+    """The inspection has a verdict, cannot be read, or its image is gone."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
+    example = f"inspection {_OLD_ID} has a verdict: only failed and expired ones are replayed"
+
+
 class PreconditionFailed(ServiceError):
     """`If-Match` names another revision of the product."""
 
@@ -346,11 +276,51 @@ class PreconditionFailed(ServiceError):
     example = 'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again'
 
 
+class BodyTooLarge(ServiceError):
+    """The body has more bytes than allowed."""
+
+    status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "Body too large"
+    example = "the body has 90000000 bytes; at most 67174400 bytes are allowed: send a smaller image"
+
+
+class UnknownFormat(ServiceError):
+    """The image begins with no signature of an allowed format."""
+
+    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown-format", "Unknown image format"
+    example = "the content begins with 25 50 44 46: send JPEG, PNG, BMP, TIFF or WebP"
+
+
+class InvalidFields(ServiceError):
+    """Fields, parameters or headers are not allowed."""
+
+    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"
+    example = "captured_at: Input should have timezone info"
+
+    @classmethod
+    def for_field(cls, name: str, message: str) -> Self:
+        """Return the error for one field, whose name the caller may have chosen."""
+        shown = name[:100].encode(errors="replace").decode()
+        return cls(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
+
+    @classmethod
+    def from_validation(cls, errors: Sequence[Any]) -> Self:
+        """Return the error for the fields that pydantic's or FastAPI's errors name."""
+        problems = field_problems(errors)
+        return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
+
+
+class TooManyPixels(ServiceError):
+    """The image has more pixels than allowed."""
+
+    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-pixels", "Too many pixels"
+    example = "image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"
+
+
 class BacklogFull(ServiceError):
     """The pool's backlog has reached its limit."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
-    example = "1000 inspections are queued or running; the limit is 1000: send it again later"
+    example = "1000 inspections are queued or running; the limit is 1000 (GLAD_MAX_BACKLOG): send it again later"
     example_retry_after_s = 2
 
 
@@ -358,7 +328,7 @@ class WaitTooLong(ServiceError):
     """By the measured pace the image would wait longer than is allowed."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "wait-too-long", "Wait too long"
-    example = "a new inspection would wait about 4200 s; the limit is 3600 s: send it again later"
+    example = "a new inspection would wait about 4200.0 s; the limit is 3600 s (GLAD_MAX_WAIT_S): send it again later"
     example_retry_after_s = 600
 
 
@@ -374,8 +344,30 @@ class TooManyUploads(ServiceError):
     """The images of all requests together have more bytes than the process may hold."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-uploads", "Too many uploads at a time"
-    example = "536000000 bytes of images are being taken now; the limit is 536870912: send it again later"
+    example = "the service holds 536000000 bytes of images now; the limit is 536870912: send it again later"
     example_retry_after_s = 2
+
+
+class TooManyStreams(ServiceError):
+    """As many clients follow the events as are allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
+    example = "100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"
+
+
+class RateExceeded(ServiceError):
+    """An API key or address made too many calls."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "rate-exceeded", "Too many requests"
+    example = "too many calls from 5f0c2a9b1e77: 50 a second and 20 at once are allowed"
+    example_retry_after_s = 1
+
+
+class InspectionFailed(ServiceError):
+    """For callers that wait for the verdict: the inspection ended without one."""
+
+    status, slug, title = HTTPStatus.INTERNAL_SERVER_ERROR, "inspection-failed", "Inspection failed"
+    example = f"inspection {_ID} is failed: model_error: a model call failed"
 
 
 class QueueUnavailable(ServiceError):
@@ -392,6 +384,14 @@ class StorageUnavailable(ServiceError):
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
     example = "the image could not be stored; it was not accepted: send it again later"
     example_retry_after_s = 2
+
+
+class InspectionUnfinished(ServiceError):
+    """For callers that wait for the verdict: the inspection did not end in time, or expired."""
+
+    status, slug, title = HTTPStatus.GATEWAY_TIMEOUT, "inspection-unfinished", "Inspection did not end in time"
+    example = f"inspection {_ID} is running after 50 s; it goes on: repeat the request with the same id to wait on"
+    example_retry_after_s = 1
 
 
 class StartError(Exception):
