@@ -9,8 +9,8 @@ from glad.protocols import Models
 from model_store.bundle import Bundle
 from service.settings import Settings
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import Prepared, prepare
-from service.worker.runner import Inspected, Runner
+from service.worker.picture_codec import PreparedImage, prepare_image
+from service.worker.runner import DeviceResult, Runner
 from service.worker.scheduler import Scheduler, Turn
 
 
@@ -26,32 +26,32 @@ def loaded_bundle(bundle: Bundle, models: Models) -> LoadedBundle:
     )
 
 
-def prepared_images(files: Sequence[bytes], bundle: LoadedBundle) -> dict[str, Prepared]:
+def prepared_images(files: Sequence[bytes], bundle: LoadedBundle) -> dict[str, PreparedImage]:
     """Return image files as a worker's lanes need them, by their number.
 
     Raises:
         ImageError: if an image cannot be inspected.
     """
     most = Settings.model_fields["max_pixels"].default
-    return {str(number): prepare(data, bundle, most) for number, data in enumerate(files)}
+    return {str(number): prepare_image(data, bundle, most) for number, data in enumerate(files)}
 
 
-def in_lanes(images: Mapping[str, Prepared], device: str, lanes: int) -> dict[str, Inspected]:
+def in_lanes(images: Mapping[str, PreparedImage], device: str, lanes: int) -> dict[str, DeviceResult]:
     """Inspect every image, at most `lanes` tiles at a time; an error that a model raises for one image ends all."""
-    scheduler, runner = Scheduler(lanes, buffer=len(images), leaving=len(images)), Runner(device, lanes)
+    scheduler, runner = Scheduler(lanes, buffer=len(images), storing=len(images)), Runner(device, lanes)
     for name, image in images.items():
-        scheduler.claimed(name)
-        scheduler.prepared(name, image.bundle.group, len(image.framed.tiles))
-    found: dict[str, Inspected] = {}
+        scheduler.add(name)
+        scheduler.mark_ready(name, image.bundle.group, len(image.framed.tiles))
+    found: dict[str, DeviceResult] = {}
     while not scheduler.empty:
-        for name in scheduler.admit():
-            runner.admit(name, images[name])
-        turn = scheduler.turn()
+        for name in scheduler.assign_lanes():
+            runner.start_tile(name, images[name])
+        turn = scheduler.next_turn()
         assert turn is not None, "images that are not done are walking"
         for name in _stepped(runner, scheduler, turn):
             found[name] = runner.finish(name)
             runner.release(name)
-            scheduler.gone(name)
+            scheduler.remove(name)
     return found
 
 
@@ -61,5 +61,5 @@ def _stepped(runner: Runner, scheduler: Scheduler, turn: Turn) -> tuple[str, ...
     for error in stepped.failed.values():
         raise error
     for name in stepped.freed:
-        scheduler.freed(name)
+        scheduler.free_lane(name)
     return stepped.finished

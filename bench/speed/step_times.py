@@ -21,8 +21,8 @@ from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.worker.bundle_cache import BundleCache, LoadedBundle
 from service.worker.main import fastest
-from service.worker.picture_codec import Prepared, prepare, render
-from service.worker.runner import Inspected, Runner
+from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.runner import DeviceResult, Runner
 from training.progress import Count
 
 LOADS = 3
@@ -124,10 +124,10 @@ def _loaded(
     store: Store, reference: BundleRef, plan: StepsPlan, watch: _Watch
 ) -> tuple[LoadedBundle, float, float | None]:
     """The bundle as a worker loads it, the median of a few loads after a first one, and its memory on a GPU."""
-    wanted = EngineSpec.parse(plan.engine)
+    spec = EngineSpec.parse(plan.engine)
 
     def load() -> LoadedBundle:
-        cache = BundleCache(store, plan.device, 1, fastest(wanted, plan.lanes))
+        cache = BundleCache(store, plan.device, 1, fastest(spec, plan.lanes))
         return cache.get(reference.product, reference.version, reference.hash)
 
     def load_and_call() -> LoadedBundle:
@@ -152,15 +152,15 @@ class _Walks:
     watch: _Watch
     spent: _Spent = field(default_factory=_Spent)
 
-    def walk(self, data: bytes, count: int) -> tuple[Prepared, Inspected]:
+    def walk(self, data: bytes, count: int) -> tuple[PreparedImage, DeviceResult]:
         """The same image in `count` lanes, step by step: so all of them compare, or none does."""
         spent, watch = self.spent, self.watch
         with watch.timed(spent.decode):
-            prepared = prepare(data, self.bundle, Settings.model_fields["max_pixels"].default)
+            prepared = prepare_image(data, self.bundle, Settings.model_fields["max_pixels"].default)
         jobs = [str(number) for number in range(count)]
         for job in jobs:
             with watch.timed(spent.encode):
-                self.runner.admit(job, prepared)
+                self.runner.start_tile(job, prepared)
         steps = self._steps(jobs)
         for job in jobs:
             with watch.timed(spent.finish):
@@ -170,11 +170,11 @@ class _Walks:
         spent.plain.setdefault(count, []).extend(steps[found.lane.comparisons :])
         return prepared, found
 
-    def draw(self, artifacts: ArtifactStore, prepared: Prepared, found: Inspected) -> int:
+    def draw(self, artifacts: ArtifactStore, prepared: PreparedImage, found: DeviceResult) -> int:
         """Draws and stores the pictures as a codec thread does; returns their bytes."""
         pixel, own = self.bundle.manifest.thresholds.pixel, new_inspection_id()
         with self.watch.timed(self.spent.draw):
-            pictures = render(prepared, found.map, found.reconstruction, pixel).pictures
+            pictures = render_pictures(prepared, found.map, found.reconstruction, pixel).pictures
             for name, content in pictures.items():
                 artifacts.put(own, name, content)
         return sum(map(len, pictures.values()))

@@ -1,4 +1,4 @@
-"""The bundles in memory: verified when they are loaded, the least used leave first, equal weights are held once."""
+"""Keeps bundles in memory: verified when loaded, the least recently used dropped first, equal weights held once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -26,36 +27,36 @@ from model_store.manifest import Manifest
 from model_store.store import Store
 from service.telemetry.metrics.worker import WorkerMetrics
 
-Thing = TypeVar("Thing")
+Entry = TypeVar("Entry")
 
 
-class LeastUsed(Generic[Thing]):
-    """At most `capacity` things by name. Not for several threads."""
+class LruCache(Generic[Entry]):
+    """At most `capacity` entries by name; the least recently used is dropped first. Not thread-safe."""
 
-    def __init__(self, capacity: int, left: Callable[[Thing], None] | None = None) -> None:
-        """`left`: told of each thing that had to leave."""
+    def __init__(self, capacity: int, dropped: Callable[[Entry], None] | None = None) -> None:
+        """Start empty; `dropped` is called with each entry that has to leave."""
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; it must be at least 1")
-        self._capacity, self._left = capacity, left
-        self._kept: OrderedDict[str, Thing] = OrderedDict()
+        self._capacity, self._dropped = capacity, dropped
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._kept
+        return name in self._entries
 
-    def get(self, name: str, make: Callable[[], Thing]) -> Thing:
-        """The thing of this name; made if it is not here. What `make` raises leaves everything as it was."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        self._kept.move_to_end(name)
-        while len(self._kept) > self._capacity:
-            _, gone = self._kept.popitem(last=False)
-            if self._left is not None:
-                self._left(gone)
-        return self._kept[name]
+    def get(self, name: str, make: Callable[[], Entry]) -> Entry:
+        """Return the entry of this name, made if it is missing. An exception of `make` leaves the cache as it was."""
+        if name not in self._entries:
+            self._entries[name] = make()
+        self._entries.move_to_end(name)
+        while len(self._entries) > self._capacity:
+            _, oldest = self._entries.popitem(last=False)
+            if self._dropped is not None:
+                self._dropped(oldest)
+        return self._entries[name]
 
 
 Load = Callable[[Bundle, str], LoadedModels]
-"""Makes a verified bundle's models on a device: `model_store.engines.loading.load`, with a worker's own wishes."""
+"""Loads a verified bundle's models onto a device: `model_store.engines.loading.load`, with its options set."""
 
 _UNUSABLE = (
     StoreError,
@@ -71,7 +72,7 @@ log = structlog.get_logger(__name__)
 
 
 class BundleUnavailable(Exception):
-    """This worker cannot use the bundle that the job was pinned to; another worker may."""
+    """This worker cannot use the bundle that the job is pinned to; another worker may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +88,13 @@ class LoadedBundle:
     group: str
     """Lanes of equal groups share calls: their models, sides and noise schedules are the same."""
 
-    @property
+    # Cached, because the device loop reads them for every tile and step.
+    @cached_property
     def settings(self) -> MethodSettings:
         """The method's settings."""
         return self.manifest.settings
 
-    @property
+    @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one image's latent."""
         side = self.settings.resolution // self.models.autoencoder.factor
@@ -100,24 +102,35 @@ class LoadedBundle:
 
 
 class BundleCache:
-    """Loads bundles from the store and keeps the last used ones. Belongs to the thread that owns the device."""
+    """Loads bundles from the store and keeps the last used ones. Used by the thread that owns the device only."""
 
     def __init__(
         self, store: Store, device: str, capacity: int, load: Load = load, metrics: WorkerMetrics | None = None
     ) -> None:
-        """`capacity`: bundles kept loaded when no lane needs them."""
+        """Start empty.
+
+        Args:
+            capacity: bundles kept loaded when no lane needs them.
+
+        Raises:
+            ValueError: if not even one bundle may be kept.
+        """
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
         self._store, self._device, self._load, self._metrics = store, device, load, metrics
-        self._loaded: LeastUsed[LoadedBundle] = LeastUsed(capacity, self._unloaded)
+        self._loaded: LruCache[LoadedBundle] = LruCache(capacity, self._unloaded)
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
-        """The bundle of exactly this hash; loaded if need be. BundleUnavailable if it is missing, changed or broken."""
+        """Return the bundle of exactly this hash, loaded if need be.
+
+        Raises:
+            BundleUnavailable: if it is missing, changed or broken.
+        """
         return self._loaded.get(bundle_hash, lambda: self._open(product, version, bundle_hash))
 
-    def holds(self, bundle_hash: str) -> bool:
-        """It is loaded: `get` would give it at once."""
+    def is_loaded(self, bundle_hash: str) -> bool:
+        """Return whether `get` would return this bundle at once."""
         return bundle_hash in self._loaded
 
     def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
@@ -131,10 +144,10 @@ class BundleCache:
             models = self._shared(loaded)
         except _UNUSABLE as error:
             raise BundleUnavailable(f"{named}: {error}") from error
-        named_so = {"product": product, "version": version, "hash": bundle_hash[:12]}
+        fields = {"product": product, "version": version, "hash": bundle_hash[:12]}
         took_s = time.perf_counter() - began
         ms = round(took_s * 1e3)
-        log.info("bundle loaded", **named_so, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
+        log.info("bundle loaded", **fields, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
         if self._metrics is not None:
             calibration = bundle.manifest.calibration
             self._metrics.bundle_loaded(product, version, loaded.engine, seconds=took_s, calibration=calibration)
@@ -147,36 +160,36 @@ class BundleCache:
             group=_group(bundle, loaded),
         )
 
-    def _unloaded(self, left: LoadedBundle) -> None:
+    def _unloaded(self, bundle: LoadedBundle) -> None:
         if self._metrics is not None:
-            self._metrics.bundle_unloaded(left.manifest.product, left.manifest.version, left.engine)
+            self._metrics.bundle_unloaded(bundle.manifest.product, bundle.manifest.version, bundle.engine)
 
     def _shared(self, loaded: LoadedModels) -> Models:
-        """The same models, with what another bundle has loaded already in place of what was loaded again."""
-        models, kept = loaded.models, self._components.setdefault
+        """Return the models, each replaced by an equal one that another bundle has loaded already."""
+        models, share = loaded.models, self._components.setdefault
         return Models(
-            autoencoder=kept(f"autoencoder {loaded.identities['autoencoder']}", models.autoencoder),
-            denoiser=kept(f"unet {loaded.identities['unet']}", models.denoiser),
-            features=kept(f"features {loaded.identities['features']}", models.features),
+            autoencoder=share(f"autoencoder {loaded.identities['autoencoder']}", models.autoencoder),
+            denoiser=share(f"unet {loaded.identities['unet']}", models.denoiser),
+            features=share(f"features {loaded.identities['features']}", models.features),
             condition=models.condition,
         )
 
 
 def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
-    """At most so many of the pool's products: those that were served last, then the store's first."""
+    """Return at most `most` of the known products: those served last, then the first of the store."""
     return tuple(dict.fromkeys([*(product for product in served if product in known), *known]))[:most]
 
 
 def _group(bundle: Bundle, loaded: LoadedModels) -> str:
-    """What lanes must agree on to share a block: the weights, by content and not by name, what runs them, the side and
-    the schedule.
+    """Return a digest of what lanes must agree on to share a block: the weights, by content and not by name, the engine
+    that runs them, the side and the schedule.
 
     The condition is each lane's own, so that the products of one multi-class model share calls; only its shape counts.
     """
-    settings, told = bundle.manifest.settings, loaded.models.condition
+    settings, condition = bundle.manifest.settings, loaded.models.condition
     parts = [
         *(f"{name}={digest}" for name, digest in sorted(loaded.identities.items()) if name != "condition"),
-        f"condition={None if told is None else tuple(told.product.shape)}",
+        f"condition={None if condition is None else tuple(condition.product.shape)}",
         f"side={settings.resolution}",
         f"schedule={settings.schedule.model_dump_json()}",
     ]

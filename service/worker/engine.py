@@ -1,6 +1,26 @@
-"""The engine: claim → admit → step → finish, in one thread that owns the device.
+"""The worker's loop: claim, admit, step, finish, in the one thread that owns the device.
 
-Between two steps, finished images leave and waiting ones enter; nothing ever waits for a batch to fill or to end.
+Between two steps finished images leave and waiting images enter: no image waits for a batch to fill or to end.
+
+One image in flight, from the claim to its result. `JobStage` (in `scheduler`) is where it stands; the columns are the
+thread that holds it and the object in that thread's hands::
+
+    stage      thread   object                             made by             ends when
+    ---------  -------  ---------------------------------  ------------------  -----------------------------------------
+    (claimed)  engine   ClaimedJob -> InFlight             JobQueue.claim      its bundle is loaded
+    DECODING   codec    PreparedImage                      CodecThreads.decode message Decoded
+    READY      engine   InFlight.image                     Decoded             a lane is free
+    DENOISING  engine   DeviceJob, a TileSlot per lane     Runner.start_tile   all tiles are done -> DeviceResult
+    STORING    codec    DeviceResult -> RenderedPictures   CodecThreads.store  message Finished
+    (gone)     -        nothing                                                the result is stored, or handed back
+
+    DECODING ---> READY ---> DENOISING ---> STORING ---> gone
+        |           |            |             ^           ^
+        |           +------------+-------------+           |   failed, deadline passed, handed back
+        +--------------------------------------------------+   failed, unfit, or lost to another worker
+
+The engine thread alone changes the scheduler, the runner and the table of `InFlight`. Codec threads answer by messages
+(`Decoded`, `Finished`); the lease thread only names the claims that were lost.
 """
 
 from __future__ import annotations
@@ -8,7 +28,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic
 
 import structlog
 import torch
@@ -17,250 +36,273 @@ from redis.exceptions import RedisError
 from service.contract import Failure, State
 from service.host.shutdown import Shutdown
 from service.queue.claims import ClaimedJob
+from service.queue.jobs import JobQueue
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.worker.bundle_cache import BundleUnavailable
+from service.worker.bundle_cache import BundleCache, BundleUnavailable
+from service.worker.codec_threads import CodecThreads, Decoded, failure_from_error
 from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.parts import Bundle, Bundles, Device, Found, Image, Queue, Ready, Threads
-from service.worker.runner import NotFinite
-from service.worker.scheduler import Place, Scheduler
+from service.worker.picture_codec import PreparedImage
+from service.worker.runner import NotFinite, Runner
+from service.worker.scheduler import JobStage, Scheduler
 
-BLOCK_MS = 1000
-"""How long an idle claim waits in Redis; also how soon an idle worker sees that it shall stop."""
-HEAR_MS = 50
-"""How long the engine listens to its codec threads when no lane is occupied."""
-REDIS_AWAY_S = 0.5
-LOOK_SHARE = 10
-"""While lanes walk, looking for jobs in vain may take one part of so many of the engine's time: Redis may write a claim
-to disk before it answers."""
+IDLE_CLAIM_MS = 1000
+"""How long an idle claim waits in Redis; also how soon an idle worker notices that it shall stop."""
+INBOX_WAIT_MS = 50
+"""How long the engine waits for its codec threads when no lane is occupied."""
+REDIS_RETRY_S = 0.5
+"""Pause of an idle worker after a claim that Redis did not answer."""
+CLAIM_TIME_SHARE = 10
+"""While lanes are occupied, claims that find no job may take one part in this many of the engine's time: Redis may
+write a claim to disk before it answers."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Guest(Generic[Image]):
-    """A job in the house."""
+class InFlight:
+    """A claimed job that has no result yet, as the engine knows it."""
 
     claimed: ClaimedJob
-    began_at: float
+    claimed_at: float
     """The engine's clock at the claim, in seconds."""
-    prepared: Image | None = None
-    switching: bool = False
+    image: PreparedImage | None = None
+    """None until it is decoded."""
+    waits_for_bundle: bool = False
     """Its bundle was loaded for it, and it has not made a step yet."""
 
-    def overdue(self, now: float) -> Failure | None:
-        """Why it expires: its deadline has passed; None: it has not, or there is none. `now`: by the engine's clock."""
+    def deadline_failure(self, now: float) -> Failure | None:
+        """Return why the job expires, or None if its deadline has not passed or it has none.
+
+        Args:
+            now: the engine's clock, in seconds.
+        """
         deadline_ms = self.claimed.job.deadline_ms
-        waited_ms = self.claimed.waited_ms + round((now - self.began_at) * 1000)
-        if deadline_ms is None or waited_ms <= deadline_ms:
+        if deadline_ms is None:
+            return None
+        waited_ms = self.claimed.waited_ms + round((now - self.claimed_at) * 1000)
+        if waited_ms <= deadline_ms:
             return None
         detail = f"waited {waited_ms} ms for a lane; its deadline was {deadline_ms} ms after acceptance"
         return Failure(code="deadline_passed", detail=detail)
 
 
-class Engine(Generic[Bundle, Image, Found]):
-    """Runs until told to stop. An exception that is no single image's fault ends it, and with it the process."""
+class Engine:
+    """Inspects images until the process is asked to stop.
+
+    An exception that is not the fault of a single image ends the loop, and with it the process.
+    """
 
     def __init__(
         self,
         *,
-        jobs: Queue,
+        jobs: JobQueue,
         scheduler: Scheduler,
-        runner: Device[Image, Found],
-        bundles: Bundles[Bundle],
-        codecs: Threads[Bundle, Image, Found],
+        runner: Runner,
+        bundles: BundleCache,
+        codecs: CodecThreads,
         leases: LeaseKeeper,
         metrics: WorkerMetrics,
-        pulse: Heartbeat,
-        stop: Shutdown,
+        heartbeat: Heartbeat,
+        shutdown: Shutdown,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`clock`: seconds that only grow; that of the codec threads."""
+        """Connect the parts; nothing is claimed yet.
+
+        Args:
+            clock: monotonic seconds, the same clock as that of the codec threads.
+        """
         self._clock = clock
         self._jobs, self._scheduler, self._runner, self._bundles = jobs, scheduler, runner, bundles
-        self._codecs, self._leases, self._metrics, self._pulse, self._stop = codecs, leases, metrics, pulse, stop
-        self._guests: dict[str, Guest[Image]] = {}
-        self._told = False
-        self._look_again_at = 0.0
+        self._codecs, self._leases, self._metrics = codecs, leases, metrics
+        self._heartbeat, self._shutdown = heartbeat, shutdown
+        self._in_flight: dict[str, InFlight] = {}
+        self._drain_logged = False
+        self._next_claim_at = 0.0
 
     def run(self) -> None:
-        """Inspects until asked to stop; then finishes what has begun, or, asked twice or for too long, hands it
-        back."""
-        while not self._over():
+        """Inspect until asked to stop, then finish what has begun.
+
+        A second request, or a drain that takes too long, hands unfinished jobs back to the queue instead.
+        """
+        while not self._is_drained():
             self.round()
 
     def round(self) -> None:
-        """Claim, admit, one step, finish. Waits a moment only where nothing else is to be done."""
+        """Claim, admit, one step, finish. Wait for a moment only where there is nothing else to do."""
         self._claim()
         self._admit()
         finished = self._step()
         self._finish(finished)
 
-    def _over(self) -> bool:
-        """Asked to stop, and nobody is left in the house."""
-        if not self._stop.draining():
+    def _is_drained(self) -> bool:
+        """Return whether the worker was asked to stop and has no job in flight."""
+        if not self._shutdown.draining():
             return False
-        if not self._told:
-            self._told = True
-            log.info("draining", jobs=len(self._guests))
-        return self._scheduler.empty
+        if not self._drain_logged:
+            self._drain_logged = True
+            log.info("draining", jobs=len(self._in_flight))
+        return not self._in_flight
 
     def _claim(self) -> None:
-        """Takes as many jobs as there is room for; waits for one only when there is nothing else to do."""
-        room = 0 if self._stop.draining() else self._scheduler.room()
-        at_work = self._scheduler.jobs((Place.PREPARING, Place.READY, Place.WALKING))
+        """Claim as many jobs as there is room for; wait for one only when there is nothing else to do."""
+        room = 0 if self._shutdown.draining() else self._scheduler.claimable()
+        at_work = self._scheduler.any_in(JobStage.DECODING, JobStage.READY, JobStage.DENOISING)
         if room == 0:
-            if not at_work:  # waits for disk or Redis to take results: a new process could not do better
-                self._pulse.claim_answered()
+            if not at_work:  # waits for disk or Redis to take results: a restarted process could not do better
+                self._heartbeat.claim_answered()
             return
         began = self._clock()
-        if at_work and began < self._look_again_at:
+        if at_work and began < self._next_claim_at:
             return
-        patience_ms = 0 if at_work else BLOCK_MS if self._scheduler.empty else HEAR_MS
+        idle = not self._in_flight
+        block_ms = 0 if at_work else IDLE_CLAIM_MS if idle else INBOX_WAIT_MS
         try:
-            claimed = self._jobs.claim(room, patience_ms, idle=self._scheduler.empty, should_stop=self._stop.draining)
+            claims = self._jobs.claim(room, block_ms, idle=idle, should_stop=self._shutdown.draining)
         except (RedisError, OSError) as error:
-            log.warning("no jobs: Redis is away", error=str(error))
+            log.warning("no jobs claimed: Redis does not answer", error=str(error))
             if not at_work:
-                self._stop.wait(REDIS_AWAY_S)
+                self._shutdown.wait(REDIS_RETRY_S)
             return
-        self._pulse.claim_answered()
+        self._heartbeat.claim_answered()
         ended = self._clock()
-        self._look_again_at = ended if claimed else ended + (LOOK_SHARE - 1) * (ended - began)
-        for one in claimed:
-            self._welcome(one)
+        # An empty claim is a round trip that the occupied lanes wait for: the next one comes when this one's time has
+        # become a small share. A claim that brought jobs is repeated at once, because more may be waiting.
+        self._next_claim_at = ended if claims else ended + (CLAIM_TIME_SHARE - 1) * (ended - began)
+        for claimed in claims:
+            self._start(claimed)
 
-    def _welcome(self, claimed: ClaimedJob) -> None:
-        """Has the bundle at hand, and the image decoded."""
+    def _start(self, claimed: ClaimedJob) -> None:
+        """Load the job's bundle if need be, and have its image decoded."""
         job = claimed.entry_id
-        self._scheduler.claimed(job, alone=claimed.alone)
-        self._guests[job] = Guest(claimed, self._clock())
-        overdue = self._guests[job].overdue(self._clock())
-        if overdue is not None:
-            self._codecs.fail(claimed, overdue, State.EXPIRED)
+        # A suspect (its worker died before) runs alone: if this worker dies too, the blame falls on no other job.
+        self._scheduler.add(job, alone=claimed.alone)
+        in_flight = InFlight(
+            claimed, self._clock(), waits_for_bundle=not self._bundles.is_loaded(claimed.job.bundle_hash)
+        )
+        self._in_flight[job] = in_flight
+        expired = in_flight.deadline_failure(in_flight.claimed_at)
+        if expired is not None:
+            self._codecs.fail(claimed, expired, State.EXPIRED)
             return
-        if not self._bundles.holds(claimed.job.bundle_hash):
-            self._guests[job] = replace(self._guests[job], switching=True)
         try:
             bundle = self._bundles.get(claimed.job.product, claimed.job.bundle_version, claimed.job.bundle_hash)
         except BundleUnavailable as error:
-            self._codecs.retry_or_fail(claimed, _failure("bundle_unavailable", error))
+            self._codecs.retry_or_fail(claimed, failure_from_error("bundle_unavailable", error))
             return
-        self._codecs.prepare(claimed, bundle, self._guests[job].began_at)
+        self._codecs.decode(claimed, bundle, in_flight.claimed_at)
 
     def _admit(self) -> None:
-        """Hears what the codec threads and the leases say, and seats decoded images in free lanes."""
-        self._hear()
+        """Read what codec threads and leases report, and put decoded images into free lanes."""
+        self._drain_inbox()
         for job in self._leases.take_lost():
-            self._leave(job)
-        if self._stop.must_stop_now():
+            self._forget(job)
+        if self._shutdown.must_stop_now():
             self._hand_all_back()
         self._expire()
-        for job in self._scheduler.admit():
-            if self._scheduler.place(job) is not Place.WALKING:  # another of its tiles has just failed
+        for job in self._scheduler.assign_lanes():
+            if self._scheduler.stage(job) is not JobStage.DENOISING:  # another of its tiles has just failed
                 continue
-            prepared = self._guests[job].prepared
-            assert prepared is not None, "only decoded images are admitted"
+            image = self._in_flight[job].image
+            assert image is not None, "only decoded images get lanes"
             try:
-                self._runner.admit(job, prepared)
+                self._runner.start_tile(job, image)
             except Exception as error:
                 self._fail(job, error)
 
     def _expire(self) -> None:
-        """Whose deadline has passed while it waited for a lane takes none: nobody waits for it any more."""
-        for job in self._scheduler.jobs((Place.READY,)):
-            guest = self._guests[job]
-            overdue = guest.overdue(self._clock())
-            if overdue is not None:
-                self._scheduler.left(job)
-                self._codecs.fail(guest.claimed, overdue, State.EXPIRED)
+        """End decoded jobs whose deadline passed while they waited: a lane would be spent for no reader."""
+        for job in self._scheduler.jobs_in(JobStage.READY):
+            in_flight = self._in_flight[job]
+            expired = in_flight.deadline_failure(self._clock())
+            if expired is not None:
+                self._scheduler.mark_storing(job)
+                self._codecs.fail(in_flight.claimed, expired, State.EXPIRED)
 
-    def _hear(self) -> None:
-        """Takes in all messages; with nobody in a lane it waits a moment for one."""
-        waiting = self._scheduler.jobs((Place.PREPARING, Place.LEAVING))
-        idle = not self._scheduler.jobs((Place.READY, Place.WALKING))
-        message = self._codecs.hear(HEAR_MS / 1000 if waiting and idle else 0)
+    def _drain_inbox(self) -> None:
+        """Read all messages of the codec threads; wait a moment for one if no lane is or can be occupied."""
+        idle = self._in_flight and not self._scheduler.any_in(JobStage.READY, JobStage.DENOISING)
+        message = self._codecs.next_message(INBOX_WAIT_MS / 1000 if idle else 0)
         while message is not None:
-            job = message.claimed.entry_id
-            if isinstance(message, Ready):
-                if self._scheduler.place(job) is Place.PREPARING:  # else it was lost or handed back meanwhile
-                    self._guests[job] = replace(self._guests[job], prepared=message.prepared)
-                    framed = message.prepared.framed
-                    self._scheduler.prepared(job, message.prepared.bundle.group, len(framed.tiles))
-            else:
-                self._leave(job)
-            message = self._codecs.hear()
+            job = message.job
+            if not isinstance(message, Decoded):
+                self._forget(job)
+            elif self._scheduler.stage(job) is JobStage.DECODING:  # else it was lost or handed back meanwhile
+                self._in_flight[job] = replace(self._in_flight[job], image=message.image)
+                self._scheduler.mark_ready(job, message.image.bundle.group, len(message.image.framed.tiles))
+            message = self._codecs.next_message()
 
     def _step(self) -> tuple[str, ...]:
-        """One step of the group whose turn it is; returns the jobs that have walked all their way."""
-        turn = self._scheduler.turn()
-        self._metrics.set_lanes(self._scheduler.walking, self._scheduler.lanes)
+        """Take one step of the group whose turn it is; return the jobs of which every tile is done."""
+        turn = self._scheduler.next_turn()
+        self._metrics.set_lanes(self._scheduler.occupied_lanes, self._scheduler.lanes)
         if turn is None:
-            self._pulse.nobody_walks()
+            self._heartbeat.lanes_emptied()
             return ()
         began = self._clock()
-        stepped = self._runner.step(turn.group, turn.jobs)
-        self._pulse.step_completed(lanes=stepped.size)
-        self._metrics.observe_step(stepped.size, self._clock() - began)
-        self._note_switches(turn.jobs)
-        for job in stepped.freed:
-            self._scheduler.freed(job)
-        for job, error in stepped.failed.items():
+        report = self._runner.step(turn.group, turn.jobs)
+        self._heartbeat.step_completed(lanes=report.lanes)
+        self._metrics.observe_step(report.lanes, self._clock() - began)
+        self._observe_bundle_switches(turn.jobs)
+        for job in report.freed:
+            self._scheduler.free_lane(job)
+        for job, error in report.failed.items():
             self._fail(job, error)
-        return stepped.finished
+        return report.finished
 
-    def _note_switches(self, jobs: Sequence[str]) -> None:
-        """These have made a step: those that had to wait for their bundle tell how long that took."""
+    def _observe_bundle_switches(self, jobs: Sequence[str]) -> None:
+        """Record how long jobs had to wait for their bundle, once each, after their first step."""
         for job in jobs:
-            guest = self._guests[job]
-            if guest.switching:
-                self._guests[job] = replace(guest, switching=False)
-                named = guest.claimed.job
-                self._metrics.bundle_switched(named.product, named.bundle_version, self._clock() - guest.began_at)
+            in_flight = self._in_flight[job]
+            if in_flight.waits_for_bundle:
+                self._in_flight[job] = replace(in_flight, waits_for_bundle=False)
+                waited_s = self._clock() - in_flight.claimed_at
+                self._metrics.bundle_switched(
+                    in_flight.claimed.job.product, in_flight.claimed.job.bundle_version, waited_s
+                )
 
     def _finish(self, finished: Sequence[str]) -> None:
-        """Scores what has walked all its way, frees its lane, and passes it on to be drawn and stored."""
+        """Score jobs whose tiles are done, free their lanes, and pass them on to be drawn and stored."""
         for job in finished:
-            guest = self._guests[job]
-            assert guest.prepared is not None, "a lane's image was decoded before"
+            in_flight = self._in_flight[job]
+            assert in_flight.image is not None, "a lane's image was decoded before"
             try:
-                found = self._runner.finish(job)
+                result = self._runner.finish(job)
             except Exception as error:
                 self._fail(job, error)
                 continue
             self._runner.release(job)
-            self._scheduler.left(job)
-            self._codecs.conclude(guest.claimed, guest.prepared, found, guest.began_at)
+            self._scheduler.mark_storing(job)
+            self._codecs.store(in_flight.claimed, in_flight.image, result, in_flight.claimed_at)
 
     def _fail(self, job: str, error: Exception) -> None:
-        """One image's failure: it never passes, and its neighbours never notice."""
+        """End one job without a verdict; the jobs beside it go on."""
         self._runner.release(job)
+        # A broken device would fail every later image too: then this raises and the process ends, so that the jobs
+        # are taken over elsewhere instead of failing here one after the other.
         self._runner.check_device()
-        self._scheduler.left(job)
-        claimed = self._guests[job].claimed
+        self._scheduler.mark_storing(job)
+        claimed = self._in_flight[job].claimed
         match error:
             case NotFinite():
-                self._codecs.fail(claimed, _failure("model_not_finite", error))
+                self._codecs.fail(claimed, failure_from_error("model_not_finite", error))
             case torch.OutOfMemoryError():
-                self._codecs.retry_or_fail(claimed, _failure("device_out_of_memory", error))
+                # Another worker may have a larger device, or fewer neighbours beside this image.
+                self._codecs.retry_or_fail(claimed, failure_from_error("device_out_of_memory", error))
             case _:
                 log.error("model failed", inspection_id=claimed.id, exc_info=error)
-                self._codecs.fail(claimed, _failure("model_error", error))
+                self._codecs.fail(claimed, failure_from_error("model_error", error))
 
-    def _leave(self, job: str) -> None:
-        """The job is done with, or was never ours to finish."""
+    def _forget(self, job: str) -> None:
+        """Drop a job that has ended, or that another worker holds by now."""
         self._runner.release(job)
-        self._scheduler.gone(job)
-        self._guests.pop(job, None)
+        self._scheduler.remove(job)
+        self._in_flight.pop(job, None)
 
     def _hand_all_back(self) -> None:
-        """Asked to stop at once: whatever has no result yet goes back to the queue, and counts for nothing."""
-        self._codecs.let_go()
-        for job in self._scheduler.jobs((Place.PREPARING, Place.READY, Place.WALKING)):
+        """Return every job without a result to the queue at once; it does not count as a death of a worker."""
+        self._codecs.stop_retries()
+        for job in self._scheduler.jobs_in(JobStage.DECODING, JobStage.READY, JobStage.DENOISING):
             self._runner.release(job)
-            self._scheduler.left(job)
-            self._codecs.hand_back(self._guests[job].claimed)
-
-
-def _failure(code: str, error: BaseException) -> Failure:
-    return Failure(code=code, detail=(str(error) or type(error).__name__)[:1000])
+            self._scheduler.mark_storing(job)
+            self._codecs.hand_back(self._in_flight[job].claimed)

@@ -1,4 +1,4 @@
-"""Is the worker alive? With lanes occupied: when the last step was completed; idle: when a claim was last answered."""
+"""Tells whether the worker is alive: by the last completed step, or by the last answered claim while it is idle."""
 
 from __future__ import annotations
 
@@ -15,53 +15,60 @@ from prometheus_client.registry import Collector
 
 
 class Heartbeat:
-    """Written by the engine, read by the health port."""
+    """The last sign of life, written by the engine and read by the health server's thread."""
 
     def __init__(
         self,
         stuck_after_s: float,
         clock: Callable[[], float] = time.monotonic,
         *,
-        leaving: Callable[[], bool] = lambda: False,
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`leaving`: whether the worker was asked to stop."""
-        self._stuck_after_s, self._clock, self._leaving = stuck_after_s, clock, leaving
+        """Start as not ready, with a sign of life now.
+
+        Args:
+            stuck_after_s: a longer silence, in seconds, means that the worker is not alive.
+            clock: monotonic seconds.
+            draining: returns whether the worker was asked to stop.
+        """
+        self._stuck_after_s, self._clock, self._draining = stuck_after_s, clock, draining
         self._lock = threading.Lock()
         self._last = clock()
         self._lanes = 0
         self._ready = False
 
-    def warm(self) -> None:
-        """All models were called once: ready for jobs."""
+    def warm_up_finished(self) -> None:
+        """Record that all models were called once: the worker is ready for jobs."""
         with self._lock:
             self._ready, self._last = True, self._clock()
 
-    def warming(self) -> None:
-        """A part of the warm-up is done."""
+    def warm_up_progressed(self) -> None:
+        """Record that a part of the warm-up is done."""
         with self._lock:
             self._last = self._clock()
 
     def claim_answered(self) -> None:
-        """Redis answered a claim, with jobs or without."""
+        """Record that Redis answered a claim, with jobs or without."""
         with self._lock:
+            # With lanes occupied only steps count: a stuck device must not hide behind claims that still work.
             if not self._lanes:
                 self._last = self._clock()
 
     def step_completed(self, lanes: int) -> None:
-        """The device completed a step of so many lanes."""
+        """Record that the device completed a step of this many lanes."""
         with self._lock:
             self._last, self._lanes = self._clock(), lanes
 
-    def nobody_walks(self) -> None:
-        """No lane is occupied."""
+    def lanes_emptied(self) -> None:
+        """Record that no lane is occupied."""
         with self._lock:
             if self._lanes:
                 self._last, self._lanes = self._clock(), 0
 
     def ready(self) -> bool:
-        """The warm-up is over, and the end has not begun: jobs are taken."""
+        """Return whether jobs are claimed: the warm-up is over, and no stop was requested."""
         with self._lock:
-            return self._ready and not self._leaving()
+            return self._ready and not self._draining()
 
     @property
     def lanes(self) -> int:
@@ -71,7 +78,7 @@ class Heartbeat:
 
     @property
     def stuck_after_s(self) -> float:
-        """Beyond this age it is not alive."""
+        """Silence, in seconds, beyond which the worker is not alive."""
         return self._stuck_after_s
 
     @property
@@ -82,11 +89,11 @@ class Heartbeat:
 
     @property
     def status(self) -> str:
-        """What the health port says."""
+        """The health server's text."""
         return f"last sign of life {self.age_s:.1f} s ago, {self.lanes} lanes occupied"
 
     def alive(self) -> bool:
-        """There was a sign of life lately."""
+        """Return whether the last sign of life is recent enough."""
         return self.age_s < self._stuck_after_s
 
 
@@ -100,7 +107,7 @@ class DeviceMemory:
 
 
 def device_memory(device: str) -> DeviceMemory | None:
-    """The device's memory now; None where that cannot be told."""
+    """Return the device's memory now, or None where the system does not say."""
     if torch.device(device).type == "cuda":
         free, size = torch.cuda.mem_get_info(torch.device(device))
         return DeviceMemory(size - free, size)
@@ -112,24 +119,24 @@ def device_memory(device: str) -> DeviceMemory | None:
         return None
 
 
-class Vitals(Collector):
-    """Gauges that are read at the moment of a scrape."""
+class WorkerGaugesCollector(Collector):
+    """Prometheus gauges that are read at the moment of a scrape."""
 
-    def __init__(self, pulse: Heartbeat, device: str) -> None:
-        self._pulse, self._device = pulse, device
+    def __init__(self, heartbeat: Heartbeat, device: str) -> None:
+        self._heartbeat, self._device = heartbeat, device
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is asked of the device when the collector is registered."""
+        """Return nothing, so that registering the collector asks nothing of the device."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """One gauge after the other."""
+        """Yield the gauges."""
         silence = "Seconds since the last completed step or, idle, since the last answered claim"
-        yield GaugeMetricFamily("glad_worker_silence_seconds", silence, value=self._pulse.age_s)
+        yield GaugeMetricFamily("glad_worker_silence_seconds", silence, value=self._heartbeat.age_s)
         limit = "Silence beyond which the worker is not alive: GLAD_STUCK_AFTER_S"
-        yield GaugeMetricFamily("glad_worker_stuck_after_seconds", limit, value=self._pulse.stuck_after_s)
+        yield GaugeMetricFamily("glad_worker_stuck_after_seconds", limit, value=self._heartbeat.stuck_after_s)
         ready = "1: takes jobs; 0: its models are not all warm yet, or it was asked to stop"
-        yield GaugeMetricFamily("glad_worker_ready", ready, value=float(self._pulse.ready()))
+        yield GaugeMetricFamily("glad_worker_ready", ready, value=float(self._heartbeat.ready()))
         used = GaugeMetricFamily("glad_device_memory_used_bytes", "Memory in use on the device", labels=["device"])
         size = GaugeMetricFamily("glad_device_memory_size_bytes", "Memory of the device", labels=["device"])
         if (memory := device_memory(self._device)) is not None:

@@ -1,7 +1,7 @@
-"""Keeps this worker's leases alive and takes over dead workers' jobs, from a thread that does not depend on the device.
+"""Renews this worker's leases and takes over dead workers' jobs, in a thread that does not depend on the device.
 
-The device loop may be deep in a long call; the leases do not wait for it. A worker that is stopped, or dead, renews
-nothing, and after the lease another worker finds its jobs here.
+The device loop may be in a long call; the leases do not wait for it. A worker that is stopped, or dead, renews nothing,
+and once its lease has ended another worker finds its jobs here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper:
-    """Renews whatever the queue holds, several times within a lease; then looks for jobs whose workers died."""
+    """A thread that renews the claims of this worker, and then looks for jobs whose workers died.
+
+    It does so three times within a lease, so that one round that fails loses nothing.
+    """
 
     def __init__(self, queue: JobQueue, metrics: WorkerMetrics) -> None:
         self._queue, self._metrics, self._every_s = queue, metrics, queue.lease_ms / 3000
@@ -29,19 +32,20 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops the thread and waits for it."""
+        """Stop the thread and wait for it."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def take_lost(self) -> frozenset[str]:
-        """Claims (`entry_id`) that others took over since the last call: drop their work.
+        """Return the claims (`entry_id`) that others took over since the last call: their work is to be dropped.
 
-        RuntimeError if the thread has ended: without it every job would be taken over.
+        Raises:
+            RuntimeError: if the thread has ended: without it every job would be taken over.
         """
         with self._lock:
             if self._failure is not None:
@@ -59,7 +63,7 @@ class LeaseKeeper:
                 self._failure = failure
 
     def round(self) -> None:
-        """Renews what is held, takes over what dead workers held. The thread does so each third of a lease."""
+        """Renew this worker's leases and take over dead workers' jobs. The thread does so each third of a lease."""
         try:
             # Renew first: a process that slept past its leases keeps what nobody has taken over yet.
             lost = self._queue.renew()

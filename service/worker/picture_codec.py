@@ -1,4 +1,4 @@
-"""Bytes to what a lane needs, and what a lane found to pictures. Pure functions for the codec threads: no device.
+"""Image files to model inputs before the device, maps to pictures after it. Pure functions: no device.
 
 Pillow and NumPy release the interpreter's lock in their heavy parts, so these run beside the device loop.
 """
@@ -28,8 +28,8 @@ PREVIEW_SIDE_PX = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """One image, decoded, and how it is framed: ready for its lanes."""
+class PreparedImage:
+    """A decoded image and its framing: ready for its lanes."""
 
     bundle: LoadedBundle
     framed: FramedImage
@@ -37,25 +37,35 @@ class Prepared:
     """The upright original, at most `PREVIEW_SIDE_PX` a side."""
     decode_ms: float
     unfit: tuple[Unfit, ...] = ()
-    """Why the quality gate stops it; (): it is fit, or no gate was asked."""
+    """Why the quality gate stops it; () if it is fit or no gate was asked."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rendered:
-    """What is kept of an inspection besides its numbers."""
+class RenderedPictures:
+    """The pictures and defect regions of one inspection."""
 
     regions: tuple[DefectRegion, ...]
     pictures: dict[ArtifactName, bytes]
     """Artifact name -> file."""
 
 
-def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None) -> Prepared:
-    """An image file -> what its lanes need. Raises ImageError, NothingCounts, PlaneTooLarge."""
+def prepare_image(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None) -> PreparedImage:
+    """Decode and frame an image file, and measure it for the quality gate.
+
+    Args:
+        max_pixels: a larger image is refused before it is decoded.
+        gate: limits that the image must keep to be inspected; None: it is not measured.
+
+    Raises:
+        ImageError: if the file does not decode.
+        NothingCounts: if the bundle's zones leave nothing to inspect.
+        PlaneTooLarge: if the image has too many tiles.
+    """
     began = time.perf_counter()
     original = decode_image(data, max_pixels=max_pixels).pixels
     framed = frame(original, bundle.settings, bundle.latent_shape)
     unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
-    return Prepared(
+    return PreparedImage(
         bundle=bundle,
         framed=framed,
         preview=_preview(original),
@@ -64,29 +74,31 @@ def prepare(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGat
     )
 
 
-def render(prepared: Prepared, found: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float) -> Rendered:
-    """A map and a reconstruction, both of the plane -> regions and pictures, all in the original's aspect.
+def render_pictures(
+    image: PreparedImage, anomaly_map: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float
+) -> RenderedPictures:
+    """Return regions and pictures, all in the original's aspect, of a map and a reconstruction of the plane.
 
     The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared. Pictures are
     at most `glad.images.mosaic.LONGEST_PX` long; `map.npy` is the whole map.
     """
-    placement, top = prepared.framed.layout.placement, prepared.bundle.manifest.thresholds.heatmap_top
-    own = np.ascontiguousarray(placement.restore(found))
-    shown = reduced(own)
-    return Rendered(
-        regions=tuple(defect_regions(own, pixel_threshold, placement)),
+    placement, top = image.framed.layout.placement, image.bundle.manifest.thresholds.heatmap_top
+    restored = np.ascontiguousarray(placement.restore(anomaly_map))
+    shown = reduced(restored)
+    return RenderedPictures(
+        regions=tuple(defect_regions(restored, pixel_threshold, placement)),
         pictures={
             "heatmap.png": to_png(heatmap(shown, top)),
-            "overlay.png": to_png(overlay(prepared.preview, shown, top, threshold=pixel_threshold)),
+            "overlay.png": to_png(overlay(image.preview, shown, top, threshold=pixel_threshold)),
             "reconstruction.png": to_png(np.ascontiguousarray(placement.restore(reconstruction))),
             "mask.png": to_png(mask(shown, pixel_threshold)),
-            "map.npy": to_npy(own),
+            "map.npy": to_npy(restored),
         },
     )
 
 
 def to_npy(values: NDArray[np.float32]) -> bytes:
-    """An array as a .npy file."""
+    """Return an array as the bytes of a .npy file."""
     target = io.BytesIO()
     np.save(target, values, allow_pickle=False)
     return target.getvalue()

@@ -1,4 +1,4 @@
-"""The only toucher of the device: puts images into lanes, steps them, turns finished lanes into maps and scores."""
+"""The only code that touches the device: puts tiles into lanes, steps them, and makes maps and scores of them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from glad.scoring import at_side, gather_evidence
 from glad.step import step
 from model_store.inspection import PartialInspection, TileResult
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import Prepared
+from service.worker.picture_codec import PreparedImage
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Inspected:
-    """What the method found in one image, away from the device."""
+class DeviceResult:
+    """What the method found in one image, copied from the device."""
 
     lane: Lane
+    """All tiles of the image together: see `glad.lane.merge_lanes`."""
     score: float
     map: NDArray[np.float32]
-    """(rows, columns) of the placement's plane, 0 where nothing counts."""
+    """(rows, columns) of the placement's plane, 0 where zones or padding are not inspected."""
     reconstruction: Pixels
     """The plane too, at most `glad.images.mosaic.LONGEST_PX` long: (…, 3) uint8."""
     encode_ms: float
@@ -46,230 +47,270 @@ class Inspected:
 
 
 class NotFinite(Exception):
-    """A model gave NaN or infinity for this image."""
+    """A model returned NaN or infinity for this image."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seat:
-    """Where the lane of one of a job's tiles is, and what it came with."""
+class TileSlot:
+    """A tile in its lane."""
 
     job: str
     slot: int
+    """Index into the group's `LaneBlock`."""
     tile: Tile
-    square: ModelInput
+    model_input: ModelInput
 
 
 @dataclass(eq=False)
-class Stay:
-    """A job on the device: its tiles that wait, that hold lanes, and what those that left have shown."""
+class DeviceJob:
+    """A job on the device: tiles that wait, tiles in lanes, and the results of tiles that are done."""
 
-    prepared: Prepared
-    unfinished: PartialInspection
+    image: PreparedImage
+    group: str
+    """The lanes that its tiles share: see `LoadedBundle.group`."""
+    results: PartialInspection
     waiting: deque[Tile]
-    seats: list[Seat]
-    entered_at: float
+    slots: list[TileSlot]
+    started_at: float
+    """perf_counter when its first tile was encoded."""
     encode_ms: float = 0.0
     score_ms: float = 0.0
 
-    @property
-    def group(self) -> str:
-        """Whose lanes its tiles share."""
-        return self.prepared.bundle.group
-
 
 @dataclass(frozen=True)
-class Stepped:
+class StepReport:
     """What one step of a group led to."""
 
     finished: tuple[str, ...] = ()
-    """Jobs of which every tile has walked all its way."""
+    """Jobs of which every tile has made all its steps."""
     freed: tuple[str, ...] = ()
-    """Jobs with more tiles to walk, once for each lane that one of their tiles has left."""
+    """Jobs with more tiles to come, once for each lane that one of their tiles has left."""
     failed: Mapping[str, Exception] = field(default_factory=dict)
     """Jobs whose models raised even when they were alone in the call."""
-    size: int = 0
+    lanes: int = 0
     """Lanes that were stepped."""
 
 
 class Runner:
-    """Owns the device and every tensor on it. Called from one thread only."""
+    """Owns the device and every tensor on it. To be called from one thread only."""
 
     def __init__(self, device: str, lanes: int) -> None:
+        """Prepare for `lanes` tiles at a time on a device such as "cpu" or "cuda:0"; loads nothing yet."""
         self._device, self._lanes = torch.device(device), lanes
-        self._shapes = batch_sizes_for_device(self._device.type, lanes)
+        # Calls are padded to few fixed sizes: kernels of other batch sizes differ by about 1e-6, so a score repeats
+        # bit for bit only if the call's size does; and compiled engines are built for a few sizes.
+        self._batch_sizes = batch_sizes_for_device(self._device.type, lanes)
         self._blocks: dict[str, LaneBlock] = {}
-        self._stays: dict[str, Stay] = {}
+        self._jobs: dict[str, DeviceJob] = {}
 
     @torch.no_grad()
-    def admit(self, job: str, prepared: Prepared) -> None:
-        """Encodes the image, or its next tile, into a free lane of its group's block."""
-        bundle, began = prepared.bundle, time.perf_counter()
-        if job not in self._stays:
-            self._stays[job] = _stay_of(prepared, began)
-        stay = self._stays[job]
-        tile = stay.waiting.popleft()
-        square = prepared.framed.model_input(tile)
-        latent = encode(bundle.models.autoencoder, self._on_device(square.image)[None], self._shapes)[0]
+    def start_tile(self, job: str, image: PreparedImage) -> None:
+        """Encode the image, or its next tile, into a free lane of its group's block."""
+        bundle, began = image.bundle, time.perf_counter()
+        device_job = self._jobs.get(job)
+        if device_job is None:
+            device_job = self._jobs[job] = DeviceJob(
+                image=image,
+                group=bundle.group,
+                results=PartialInspection(image.framed, bundle.settings),
+                waiting=deque(image.framed.tiles),
+                slots=[],
+                started_at=began,
+            )
+        tile = device_job.waiting.popleft()
+        # Cut only now: a large image has hundreds of tiles, whose float32 inputs together would be many times its size.
+        model_input = image.framed.model_input(tile)
+        pixels = self._on_device(model_input.image)[None]
+        latent = encode(bundle.models.autoencoder, pixels, self._batch_sizes)[0]
         block = self._block(bundle)
         slot = block.free_slots()[0]
-        noise, inspected_mask = self._on_device(square.noise), self._on_device(square.inspected_patches)
-        block.add_lane(slot, Lane(bundle.settings), latent, noise, inspected_mask, condition=bundle.models.condition)
-        stay.seats.append(Seat(job, slot, tile, square))
-        stay.encode_ms += (time.perf_counter() - began) * 1e3
+        block.add_lane(
+            slot,
+            Lane(bundle.settings),
+            latent,
+            self._on_device(model_input.noise),
+            self._on_device(model_input.inspected_patches),
+            condition=bundle.models.condition,
+        )
+        device_job.slots.append(TileSlot(job, slot, tile, model_input))
+        device_job.encode_ms += (time.perf_counter() - began) * 1e3
 
-    def step(self, group: str, jobs: Sequence[str]) -> Stepped:
-        """Advances these jobs, all of this group, by one step. What a model raises for one fails that one only.
+    def step(self, group: str, jobs: Sequence[str]) -> StepReport:
+        """Advance these jobs, all of this group, by one step. An exception of one job's model fails that job only.
 
-        Tiles that have walked all their way leave their lanes at once, unless their job ends with them: see `finish`.
+        Tiles that have made all their steps leave their lanes at once, unless their job ends with them: see `finish`.
         """
         failed: dict[str, Exception] = {}
-        seats = [seat for job in jobs for seat in self._stays[job].seats]
-        for part in self._parts(seats):
+        slots = [tile_slot for job in jobs for tile_slot in self._jobs[job].slots]
+        for part in self._parts(slots):
             failed |= self._step_or_isolate(group, part)
+        lanes = self._blocks[group].lanes
         finished, freed = [], []
         for job in jobs:
-            stay = self._stays[job]
-            done = [seat for seat in stay.seats if self._blocks[group].lane(seat.slot).phase is Phase.FINISHED]
+            device_job = self._jobs[job]
+            done = [one for one in device_job.slots if _is_finished(lanes[one.slot])]
             if job in failed or not done:
                 continue
-            if len(done) == len(stay.seats) and not stay.waiting:
+            if len(done) == len(device_job.slots) and not device_job.waiting:
                 finished.append(job)
                 continue
             try:
-                freed += [self._leave(stay, seat) for seat in done]
+                for tile_slot in done:
+                    self._finish_tile(device_job, tile_slot)
+                    freed.append(job)
             except Exception as error:
                 failed[job] = error
-        return Stepped(tuple(finished), tuple(freed), failed, len(seats))
+        return StepReport(tuple(finished), tuple(freed), failed, len(slots))
 
     @torch.no_grad()
-    def finish(self, job: str) -> Inspected:
-        """Scores a job whose tiles are done. NotFinite if a model went astray: such an image never passes."""
-        stay, began = self._stays[job], time.perf_counter()
-        for seat in stay.seats:
-            self._collect(stay, seat)
-        found = stay.unfinished.result()
-        _refuse_not_finite(map=torch.from_numpy(found.map), score=torch.tensor(found.score))
+    def finish(self, job: str) -> DeviceResult:
+        """Score a job whose tiles are done.
+
+        Raises:
+            NotFinite: if a model returned NaN or infinity: such an image never passes.
+        """
+        device_job, began = self._jobs[job], time.perf_counter()
+        for tile_slot in device_job.slots:
+            self._collect(device_job, tile_slot)
+        inspected = device_job.results.result()
+        _refuse_not_finite(map=torch.from_numpy(inspected.map), score=torch.tensor(inspected.score))
         ended = time.perf_counter()
-        return Inspected(
-            lane=found.lane,
-            score=found.score,
-            map=found.map,
-            reconstruction=found.reconstruction,
-            encode_ms=stay.encode_ms,
-            denoise_ms=(began - stay.entered_at) * 1e3 - stay.encode_ms - stay.score_ms,
-            score_ms=stay.score_ms + (ended - began) * 1e3,
+        return DeviceResult(
+            lane=inspected.lane,
+            score=inspected.score,
+            map=inspected.map,
+            reconstruction=inspected.reconstruction,
+            encode_ms=device_job.encode_ms,
+            denoise_ms=(began - device_job.started_at) * 1e3 - device_job.encode_ms - device_job.score_ms,
+            score_ms=device_job.score_ms + (ended - began) * 1e3,
         )
 
     def release(self, job: str) -> None:
-        """Frees a job's lanes, if it has any; a block without lanes is given back."""
-        stay = self._stays.pop(job, None)
-        if stay is not None:
-            for seat in stay.seats:
-                self._free(stay.group, seat)
+        """Free a job's lanes, if it has any; a block without lanes gives its memory back."""
+        device_job = self._jobs.pop(job, None)
+        if device_job is not None:
+            for tile_slot in device_job.slots:
+                self._free(device_job.group, tile_slot)
 
     def check_device(self) -> None:
-        """Raises if the device itself has failed, as after an illegal access: then no later call can succeed either."""
+        """Raise if the device itself has failed, as after an illegal access: then no later call can succeed either."""
         if self._device.type != "cpu":
+            # CUDA reports errors late: only a result that is copied back proves that the device still works.
             torch.ones(1, device=self._device).add(1).cpu()
 
     @torch.no_grad()
     def warm(self, bundle: LoadedBundle) -> Iterator[str]:
-        """Calls every model once in every shape that will be used; yields the name of each call when it is done."""
-        models, side = bundle.models, bundle.settings.resolution
-        for size in self._shapes.comparator:
-            images = torch.zeros(size, 3, side, side, device=self._device)
+        """Call every model once in every size that will be used; yield the name of each call when it is done."""
+        models, settings = bundle.models, bundle.settings
+        for size in self._batch_sizes.comparator:
+            images = torch.zeros(size, 3, settings.resolution, settings.resolution, device=self._device)
             models.autoencoder.decode(models.autoencoder.encode(images))
-            for seen in {bundle.settings.resolution, bundle.settings.scoring_side}:
-                models.features(at_side(images, seen), bundle.settings.score.layers)
+            for side in {settings.resolution, settings.scoring_side}:
+                models.features(at_side(images, side), settings.score.layers)
             yield f"images x {size}"
-        for size in self._shapes.denoiser:
+        for size in self._batch_sizes.denoiser:
             latents = torch.zeros(size, *bundle.latent_shape, device=self._device)
-            told = Conditioning((models.condition,) * size, (1.0,) * size)
-            steps = torch.ones(size, dtype=torch.int64, device=self._device)
-            predict_noise(models.denoiser, latents, steps, told, self._shapes)
+            conditioning = Conditioning((models.condition,) * size, (1.0,) * size)
+            timesteps = torch.ones(size, dtype=torch.int64, device=self._device)
+            predict_noise(models.denoiser, latents, timesteps, conditioning, self._batch_sizes)
             yield f"denoiser x {size}"
 
-    def _leave(self, stay: Stay, seat: Seat) -> str:
-        """A tile is done, its job is not: takes what it shows, and frees its lane. Returns the job."""
+    def _finish_tile(self, device_job: DeviceJob, tile_slot: TileSlot) -> None:
+        """Keep the result of a tile that is done while its job is not, and free its lane."""
         began = time.perf_counter()
-        self._collect(stay, seat)
-        stay.seats.remove(seat)
-        self._free(stay.group, seat)
-        stay.score_ms += (time.perf_counter() - began) * 1e3
-        return seat.job
+        self._collect(device_job, tile_slot)
+        device_job.slots.remove(tile_slot)
+        self._free(device_job.group, tile_slot)
+        device_job.score_ms += (time.perf_counter() - began) * 1e3
 
     @torch.no_grad()
-    def _collect(self, stay: Stay, seat: Seat) -> None:
-        """Decodes a finished lane and gathers what it shows."""
-        bundle, block = stay.prepared.bundle, self._blocks[stay.group]
-        latent = block.generated[seat.slot]
-        rebuilt = decode(bundle.models.autoencoder, latent[None], self._shapes)
-        images, inspected_mask = (
-            self._on_device(part)[None] for part in (seat.square.image, seat.square.inspected_pixels)
-        )
-        buckets = self._shapes.comparator
+    def _collect(self, device_job: DeviceJob, tile_slot: TileSlot) -> None:
+        """Decode a finished lane and gather the evidence of its tile."""
+        bundle, block, model_input = device_job.image.bundle, self._blocks[device_job.group], tile_slot.model_input
+        latent = block.generated[tile_slot.slot]
+        reconstruction = decode(bundle.models.autoencoder, latent[None], self._batch_sizes)
+        # One image a call: together with its neighbours the size of the call, and so the score's last bits, would
+        # depend on which images happen to finish in the same step.
         (evidence,) = gather_evidence(
-            images, rebuilt, bundle.models.features, bundle.settings.score, inspected_mask, buckets=buckets
+            self._on_device(model_input.image)[None],
+            reconstruction,
+            bundle.models.features,
+            bundle.settings.score,
+            self._on_device(model_input.inspected_pixels)[None],
+            buckets=self._batch_sizes.comparator,
         )
-        _refuse_not_finite(latent=latent, reconstruction=rebuilt, map=evidence.layers_map)
-        walked = TileResult(rebuilt[0], evidence, block.lane(seat.slot))
-        stay.unfinished.add(seat.tile, seat.square.picture, walked)
+        # Checked here, not in each step: a NaN in a lane stays to its end, and every check waits for the device.
+        _refuse_not_finite(latent=latent, reconstruction=reconstruction, map=evidence.layers_map)
+        result = TileResult(reconstruction[0], evidence, block.lane(tile_slot.slot))
+        device_job.results.add(tile_slot.tile, model_input.picture, result)
 
-    def _free(self, group: str, seat: Seat) -> None:
+    def _free(self, group: str, tile_slot: TileSlot) -> None:
         block = self._blocks[group]
-        block.release(seat.slot)
-        if len(block.free_slots()) == self._lanes:
+        block.release(tile_slot.slot)
+        if all(lane is None for lane in block.lanes):
             del self._blocks[group]
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _block(self, bundle: LoadedBundle) -> LaneBlock:
+        """Return the group's lanes; they are float32 whatever the models' precision.
+
+        A half-precision latent would round away the small steps of a long grid, differently on every device.
+        """
         if bundle.group not in self._blocks:
             channels, side, _ = bundle.latent_shape
             self._blocks[bundle.group] = LaneBlock.empty(self._lanes, channels, side, self._device)
         return self._blocks[bundle.group]
 
-    def _parts(self, seats: Sequence[Seat]) -> Iterator[Sequence[Seat]]:
-        """All seats at once, unless memory has proved too small for that."""
-        most = self._shapes.denoiser[-1]
-        return (seats[start : start + most] for start in range(0, len(seats), most))
+    def _parts(self, slots: Sequence[TileSlot]) -> Iterator[Sequence[TileSlot]]:
+        """Return all slots as one part, or several if memory has proved too small for that."""
+        most = self._batch_sizes.denoiser[-1]
+        return (slots[start : start + most] for start in range(0, len(slots), most))
 
-    def _step_or_isolate(self, group: str, seats: Sequence[Seat]) -> dict[str, Exception]:
-        """Steps the seats together; if that raises, each alone, so that only the culprit's job fails."""
+    def _step_or_isolate(self, group: str, slots: Sequence[TileSlot]) -> dict[str, Exception]:
+        """Step the slots together; if that raises, each alone, so that only the culprit's job fails.
+
+        A batched call raises for all its rows and does not say which one is at fault. Repeating is safe because a step
+        returns its outcome and changes the block only once it has succeeded: no lane makes a step twice.
+        """
         try:
-            self._step(group, seats)
+            self._step(group, slots)
         except torch.OutOfMemoryError as error:
-            return self._step_smaller(group, seats, error)
+            return self._step_smaller(group, slots, error)
         except Exception as error:
-            if len(seats) == 1:
-                return {seats[0].job: error}
-            jobs = list(dict.fromkeys(seat.job for seat in seats))
+            if len(slots) == 1:
+                return {slots[0].job: error}
+            jobs = list(dict.fromkeys(tile_slot.job for tile_slot in slots))
             log.warning("step failed and is repeated one by one", jobs=jobs, error=str(error))
-            return {job: failure for seat in seats for job, failure in self._step_or_isolate(group, (seat,)).items()}
+            return {job: failure for one in slots for job, failure in self._step_or_isolate(group, (one,)).items()}
         return {}
 
-    def _step(self, group: str, seats: Sequence[Seat]) -> None:
-        block, bundle = self._blocks[group], self._stays[seats[0].job].prepared.bundle
-        slots = [seat.slot for seat in seats]
-        block.write(step(block, slots, bundle.models, bundle.comparator, self._shapes))
+    def _step(self, group: str, slots: Sequence[TileSlot]) -> None:
+        # Any bundle of the group will do: equal groups mean equal models, and what differs is each lane's own.
+        block, bundle = self._blocks[group], self._jobs[slots[0].job].image.bundle
+        numbers = [tile_slot.slot for tile_slot in slots]
+        block.write(step(block, numbers, bundle.models, bundle.comparator, self._batch_sizes))
 
-    def _step_smaller(self, group: str, seats: Sequence[Seat], error: Exception) -> dict[str, Exception]:
-        """The device is out of memory: halve the calls, and remember. A single lane may still make calls of two."""
-        half = max(1, len(seats) // 2)
-        if len(seats) == 1 and self._shapes.denoiser == self._shapes.comparator == (1,):
-            return {seats[0].job: error}
+    def _step_smaller(self, group: str, slots: Sequence[TileSlot], error: Exception) -> dict[str, Exception]:
+        """Halve the calls after the device ran out of memory, and keep them small from now on.
+
+        They do not grow again: memory that was too small once is too small whenever the lanes are full. A single lane
+        may still make calls of two (guidance predicts twice), so it fails only where calls of one do not fit.
+        """
+        half = max(1, len(slots) // 2)
+        if len(slots) == 1 and self._batch_sizes.denoiser == self._batch_sizes.comparator == (1,):
+            return {slots[0].job: error}
         if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        fitting = tuple(size for size in self._shapes.denoiser if size <= half)
-        self._shapes = replace(self._shapes, denoiser=fitting, comparator=(1,))
+            torch.cuda.empty_cache()  # the allocator keeps blocks of the large calls, which small ones cannot use
+        fitting = tuple(size for size in self._batch_sizes.denoiser if size <= half)
+        self._batch_sizes = replace(self._batch_sizes, denoiser=fitting, comparator=(1,))
         log.warning("device out of memory: calls are smaller from now on", largest=fitting[-1])
-        return {job: e for part in self._parts(seats) for job, e in self._step_or_isolate(group, part).items()}
+        return {job: e for part in self._parts(slots) for job, e in self._step_or_isolate(group, part).items()}
 
 
-def _stay_of(prepared: Prepared, entered_at: float) -> Stay:
-    unfinished = PartialInspection(prepared.framed, prepared.bundle.settings)
-    return Stay(prepared, unfinished, deque(prepared.framed.tiles), [], entered_at)
+def _is_finished(lane: Lane | None) -> bool:
+    return lane is not None and lane.phase is Phase.FINISHED
 
 
 def _refuse_not_finite(**tensors: Tensor) -> None:

@@ -1,156 +1,193 @@
-"""Who may come in, who takes a lane, whose turn it is: plain decisions over names. No tensor, no Redis, no clock.
+"""Decides which jobs are claimed, which take a lane and which group steps next, in plain Python: no tensor, Redis or
+clock.
 
-A job moves through four places, always forwards::
+A job moves through four stages, always forwards (the engine's docstring shows who holds what in each)::
 
-    PREPARING  its image is being fetched and decoded
-    READY      waits for a free lane
-    WALKING    its tiles hold lanes, and are denoised step by step, or wait for more
-    LEAVING    its pictures and result are being written
+    DECODING   its image is being fetched and decoded
+    READY      it waits for a free lane
+    DENOISING  its tiles hold lanes and are denoised step by step, or wait for more lanes
+    STORING    its pictures and result are being written
 
-An image is one tile or many. Each takes a lane; the job walks from its first tile's entry to its last one's end.
-
-A *group* is a set of lanes that share one denoiser, and so share its calls. All groups together have `lanes` lanes.
+An image is one tile or many. Each tile takes a lane; a job is DENOISING from its first tile's start to its last one's
+end. A *group* is a set of lanes that share one denoiser, and so share its calls. All groups together have `lanes`
+lanes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
-class Place(Enum):
-    """Where a job stands inside the worker."""
+class JobStage(Enum):
+    """The stage of a job inside the worker."""
 
-    PREPARING = auto()
+    DECODING = auto()
     READY = auto()
-    WALKING = auto()
-    LEAVING = auto()
+    DENOISING = auto()
+    STORING = auto()
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One job as the scheduler sees it."""
+class ScheduledJob:
+    """A job as the scheduler sees it."""
 
-    place: Place
+    stage: JobStage
     alone: bool
     group: str | None = None
-    waiting: int = 0
-    """Tiles that have no lane yet; an untiled image is one."""
-    walking: int = 0
-    """Tiles that hold a lane."""
+    tiles_waiting: int = 0
+    """Tiles that have no lane yet; an untiled image is one tile."""
+    lanes: int = 0
+    """Lanes that its tiles hold."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One step to take: these jobs, all of this group."""
+    """The next step to take: these jobs, all of this group."""
 
     group: str
     jobs: tuple[str, ...]
 
 
 class Scheduler:
-    """Keeps the order of the house. Jobs are known by name; names are unique."""
+    """Keeps the stage of every job in flight. Jobs are known by unique names."""
 
-    def __init__(self, lanes: int, buffer: int, leaving: int) -> None:
-        """`lanes`: images denoised at a time. `buffer`: images decoded ahead. `leaving`: results written at a time."""
-        for name, value, least in (("lanes", lanes, 1), ("buffer", buffer, 0), ("leaving", leaving, 1)):
+    def __init__(self, lanes: int, buffer: int, storing: int) -> None:
+        """Start without jobs.
+
+        Args:
+            lanes: tiles denoised at a time.
+            buffer: images decoded ahead of a free lane.
+            storing: results that may wait to be written before claims stop.
+
+        Raises:
+            ValueError: if a size is too small to work with.
+        """
+        for name, value, least in (("lanes", lanes, 1), ("buffer", buffer, 0), ("storing", storing, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
-        self.lanes, self._buffer, self._leaving = lanes, buffer, leaving
-        self._jobs: dict[str, Entry] = {}
-        self._order: dict[str, int] = {}
+        self.lanes, self._buffer, self._storing = lanes, buffer, storing
+        self._jobs: dict[str, ScheduledJob] = {}
+        self._last_turns: dict[str, int] = {}
         self._turns = 0
 
-    def room(self) -> int:
-        """How many more jobs to claim: the free lanes and the decode buffer; none while a suspect has the house alone.
+    def claimable(self) -> int:
+        """Return how many more jobs to claim: the free lanes and the decode buffer.
 
-        Also none while too many results wait to be written: a slow disk slows the claims, never the memory.
+        0 while a suspect runs, which must be alone, and while too many results wait to be written: a slow disk slows
+        the claims down instead of filling the memory.
         """
-        if any(entry.alone for entry in self._jobs.values()) or self._count(Place.LEAVING) >= self._leaving:
-            return 0
-        inside = sum(max(1, entry.walking) for entry in self._jobs.values() if entry.place is not Place.LEAVING)
-        return max(0, self.lanes + self._buffer - inside)
+        storing = taken = 0
+        for job in self._jobs.values():
+            if job.alone:
+                return 0
+            if job.stage is JobStage.STORING:
+                storing += 1
+            else:
+                taken += max(1, job.lanes)
+        return 0 if storing >= self._storing else max(0, self.lanes + self._buffer - taken)
 
-    def claimed(self, job: str, *, alone: bool = False) -> None:
-        """A job came in; `alone`: nothing else may run beside it, because it is suspected of killing its worker."""
+    def add(self, job: str, *, alone: bool = False) -> None:
+        """Take in a claimed job as DECODING.
+
+        Args:
+            alone: nothing else may run beside it, because it is suspected of killing its worker.
+
+        Raises:
+            ValueError: if it is here already, or must be alone and is not.
+        """
         if job in self._jobs:
-            raise ValueError(f"job {job} is already here, {self._jobs[job].place.name.lower()}")
+            raise ValueError(f"job {job} is already in flight, {self._jobs[job].stage.name.lower()}")
         if alone and self._jobs:
-            raise ValueError(f"job {job} must run alone, but {len(self._jobs)} jobs are here: let them leave first")
-        self._jobs[job] = Entry(Place.PREPARING, alone)
+            raise ValueError(f"job {job} must run alone, but {len(self._jobs)} jobs are in flight: finish them first")
+        self._jobs[job] = ScheduledJob(JobStage.DECODING, alone)
 
-    def prepared(self, job: str, group: str, tiles: int = 1) -> None:
-        """A job's image is decoded; each of its tiles may take a lane of this group."""
-        entry = self._jobs[job]
-        if entry.place is not Place.PREPARING:
-            raise ValueError(f"job {job} is {entry.place.name.lower()}, not preparing")
-        self._jobs[job] = replace(entry, place=Place.READY, group=group, waiting=tiles)
+    def mark_ready(self, job: str, group: str, tiles: int = 1) -> None:
+        """Record that a job's image is decoded; each of its tiles may take a lane of this group.
 
-    def admit(self) -> tuple[str, ...]:
-        """The jobs that take a lane now, once for each lane that they take; they count as walking from here on.
-
-        A free lane goes to the job with the fewest, of those the longest waiting: an image of many tiles never holds up
-        an image of one, and never stands still for it.
+        Raises:
+            ValueError: if the job is in another stage than DECODING.
         """
-        entering = []
-        for _ in range(self.lanes - self.walking):
-            waiting = [job for job, entry in self._jobs.items() if entry.waiting]
+        scheduled = self._jobs[job]
+        if scheduled.stage is not JobStage.DECODING:
+            raise ValueError(f"job {job} is {scheduled.stage.name.lower()}, not decoding")
+        self._jobs[job] = replace(scheduled, stage=JobStage.READY, group=group, tiles_waiting=tiles)
+
+    def assign_lanes(self) -> tuple[str, ...]:
+        """Return the jobs that take a lane now, once for each lane; they count as DENOISING from here on.
+
+        A free lane goes to the job with the fewest, of those the longest waiting: an image of many tiles never holds
+        up an image of one, and never stands still for it.
+        """
+        assigned = []
+        for _ in range(self.lanes - self.occupied_lanes):
+            waiting = [job for job, scheduled in self._jobs.items() if scheduled.tiles_waiting]
             if not waiting:
                 break
-            job = min(waiting, key=lambda name: self._jobs[name].walking)
-            entry = self._jobs[job]
-            self._jobs[job] = replace(entry, place=Place.WALKING, waiting=entry.waiting - 1, walking=entry.walking + 1)
-            entering.append(job)
-        return tuple(entering)
+            job = min(waiting, key=lambda name: self._jobs[name].lanes)  # min keeps the first, the longest waiting
+            scheduled = self._jobs[job]
+            self._jobs[job] = replace(
+                scheduled,
+                stage=JobStage.DENOISING,
+                tiles_waiting=scheduled.tiles_waiting - 1,
+                lanes=scheduled.lanes + 1,
+            )
+            assigned.append(job)
+        return tuple(assigned)
 
-    def freed(self, job: str) -> None:
-        """One of a job's tiles has given back its lane; others are still to come."""
-        entry = self._jobs[job]
-        if entry.walking < 1:
+    def free_lane(self, job: str) -> None:
+        """Record that one of a job's tiles has given back its lane, with other tiles still to come.
+
+        Raises:
+            ValueError: if the job holds no lane.
+        """
+        scheduled = self._jobs[job]
+        if scheduled.lanes < 1:
             raise ValueError(f"job {job} holds no lane to give back")
-        self._jobs[job] = replace(entry, walking=entry.walking - 1)
+        self._jobs[job] = replace(scheduled, lanes=scheduled.lanes - 1)
 
     @property
-    def walking(self) -> int:
+    def occupied_lanes(self) -> int:
         """Lanes that are taken."""
-        return sum(entry.walking for entry in self._jobs.values())
+        return sum(scheduled.lanes for scheduled in self._jobs.values())
 
-    def turn(self) -> Turn | None:
-        """The next step: every walking job of the group that has waited longest; None when nobody walks."""
+    def next_turn(self) -> Turn | None:
+        """Return the next step: every job with lanes of the group that has waited longest; None without such a job."""
         groups: dict[str, list[str]] = {}
-        for job, entry in self._jobs.items():
-            if entry.walking and entry.group is not None:
-                groups.setdefault(entry.group, []).append(job)
+        for job, scheduled in self._jobs.items():
+            if scheduled.lanes and scheduled.group is not None:
+                groups.setdefault(scheduled.group, []).append(job)
         if not groups:
             return None
-        group = min(groups, key=lambda name: self._order.get(name, 0))
+        group = min(groups, key=lambda name: self._last_turns.get(name, 0))
         self._turns += 1
-        self._order = {name: turn for name, turn in self._order.items() if name in groups} | {group: self._turns}
+        # Groups that have no lane any more are dropped, so that the table does not grow with every bundle ever served.
+        self._last_turns = {name: turn for name, turn in self._last_turns.items() if name in groups}
+        self._last_turns[group] = self._turns
         return Turn(group, tuple(groups[group]))
 
-    def left(self, job: str) -> None:
-        """A job has given back its lanes (or never needed one): its result is being written."""
-        self._jobs[job] = Entry(Place.LEAVING, self._jobs[job].alone, self._jobs[job].group)
+    def mark_storing(self, job: str) -> None:
+        """Record that a job has given back its lanes, or never needed one: its result is being written."""
+        self._jobs[job] = ScheduledJob(JobStage.STORING, self._jobs[job].alone, self._jobs[job].group)
 
-    def gone(self, job: str) -> None:
-        """A job is finished, handed back or lost: it is no longer here."""
+    def remove(self, job: str) -> None:
+        """Forget a job that is finished, handed back or lost, if it is here."""
         self._jobs.pop(job, None)
 
-    def place(self, job: str) -> Place | None:
-        """Where a job stands; None: not here."""
-        entry = self._jobs.get(job)
-        return entry.place if entry else None
+    def stage(self, job: str) -> JobStage | None:
+        """Return a job's stage; None if it is not in flight."""
+        scheduled = self._jobs.get(job)
+        return scheduled.stage if scheduled else None
 
-    def jobs(self, places: Iterable[Place] = Place) -> tuple[str, ...]:
-        """The jobs in these places, in the order they came in."""
-        wanted = frozenset(places)
-        return tuple(job for job, entry in self._jobs.items() if entry.place in wanted)
+    def jobs_in(self, *stages: JobStage) -> tuple[str, ...]:
+        """Return the jobs in these stages, in the order they were claimed."""
+        return tuple(job for job, scheduled in self._jobs.items() if scheduled.stage in stages)
+
+    def any_in(self, *stages: JobStage) -> bool:
+        """Return whether any job is in one of these stages."""
+        return any(scheduled.stage in stages for scheduled in self._jobs.values())
 
     @property
     def empty(self) -> bool:
-        """Nobody is here."""
+        """Whether no job is in flight."""
         return not self._jobs
-
-    def _count(self, place: Place) -> int:
-        return sum(entry.place is place for entry in self._jobs.values())

@@ -9,7 +9,7 @@ from service.settings import Settings
 from service.telemetry.metrics.api import ApiMetrics
 from service.telemetry.metrics.fleet import FleetLimits
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.worker.heartbeat import Heartbeat, Vitals
+from service.worker.heartbeat import Heartbeat, WorkerGaugesCollector
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
 """Kind -> the ends of its series' names."""
@@ -20,7 +20,7 @@ def registries() -> dict[str, CollectorRegistry]:
     found = {name: CollectorRegistry() for name in ("api", "worker", "outbox")}
     ApiMetrics(found["api"], FleetLimits.from_settings(Settings()))
     WorkerMetrics(found["worker"])
-    found["worker"].register(Vitals(Heartbeat(1), "cpu"))
+    found["worker"].register(WorkerGaugesCollector(Heartbeat(1), "cpu"))
     OutboxMetrics(found["outbox"])
     return found
 

@@ -18,13 +18,13 @@ from glad.scoring import anomaly_map, image_scores
 from model_store.engines.loading import load
 from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
-from service.worker.picture_codec import Prepared, prepare, render
-from service.worker.runner import Inspected, NotFinite, Runner
+from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.runner import DeviceResult, NotFinite, Runner
 from tests.service.worker.conftest import png
 from tests.support.tiny_bundle import make_tiny_bundle
 
 
-def walk(runner: Runner, group: str, jobs: Sequence[str]) -> dict[str, Inspected]:
+def walk(runner: Runner, group: str, jobs: Sequence[str]) -> dict[str, DeviceResult]:
     """Steps the jobs to their ends, releasing each as the engine does."""
     found, walking = {}, list(jobs)
     while walking:
@@ -37,15 +37,15 @@ def walk(runner: Runner, group: str, jobs: Sequence[str]) -> dict[str, Inspected
     return found
 
 
-def alone(prepared: Prepared, lanes: int = 8) -> Inspected:
+def alone(prepared: PreparedImage, lanes: int = 8) -> DeviceResult:
     """What a fresh runner finds in one image."""
     runner = Runner("cpu", lanes)
-    runner.admit("only", prepared)
+    runner.start_tile("only", prepared)
     return walk(runner, prepared.bundle.group, ["only"])["only"]
 
 
 def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
-    prepared = prepare(png(1), toy, MAX_PIXELS)
+    prepared = prepare_image(png(1), toy, MAX_PIXELS)
     found = alone(prepared)
 
     square = prepared.framed.model_input(prepared.framed.tiles[0])
@@ -65,45 +65,47 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
 
 
 def test_the_score_is_bit_equal_on_a_second_worker(toy: LoadedBundle) -> None:
-    one, other = (alone(prepare(png(2), toy, MAX_PIXELS)) for _ in range(2))
+    one, other = (alone(prepare_image(png(2), toy, MAX_PIXELS)) for _ in range(2))
     assert one.score == other.score
     assert np.array_equal(one.map, other.map)
     assert np.array_equal(one.reconstruction, other.reconstruction)
 
 
 def test_the_score_is_the_same_alone_or_among_eight(toy: LoadedBundle) -> None:
-    prepared = {f"image-{seed}": prepare(png(seed), toy, MAX_PIXELS) for seed in range(8)}
+    prepared = {f"image-{seed}": prepare_image(png(seed), toy, MAX_PIXELS) for seed in range(8)}
     runner = Runner("cpu", lanes=8)
     for job, one in prepared.items():
-        runner.admit(job, one)
-    merge_lanes = walk(runner, toy.group, list(prepared))
+        runner.start_tile(job, one)
+    together = walk(runner, toy.group, list(prepared))
     for job, one in prepared.items():
         by_itself = alone(one)
-        assert merge_lanes[job].score == pytest.approx(by_itself.score, rel=1e-4)
-        assert merge_lanes[job].lane.denoising_step == by_itself.lane.denoising_step
+        assert together[job].score == pytest.approx(by_itself.score, rel=1e-4)
+        assert together[job].lane.denoising_step == by_itself.lane.denoising_step
 
 
 def test_the_score_is_bit_equal_where_the_call_shape_is_the_same(toy: LoadedBundle) -> None:
     """Eight lanes with other neighbours, in another slot, started at another time."""
-    subject = prepare(png(50), toy, MAX_PIXELS)
+    subject = prepare_image(png(50), toy, MAX_PIXELS)
     scores = []
     for place, first_neighbour in ((0, 100), (5, 200)):
         runner = Runner("cpu", lanes=8)
         jobs = [f"neighbour-{number}" for number in range(7)]
         jobs.insert(place, "subject")
         for number, job in enumerate(jobs):
-            runner.admit(job, subject if job == "subject" else prepare(png(first_neighbour + number), toy, MAX_PIXELS))
+            runner.start_tile(
+                job, subject if job == "subject" else prepare_image(png(first_neighbour + number), toy, MAX_PIXELS)
+            )
         scores.append(walk(runner, toy.group, jobs)["subject"].score)
     assert scores[0] == scores[1]
 
 
 def test_an_image_that_enters_late_gets_the_same_score(toy: LoadedBundle) -> None:
-    early, late = prepare(png(3), toy, MAX_PIXELS), prepare(png(4), toy, MAX_PIXELS)
+    early, late = prepare_image(png(3), toy, MAX_PIXELS), prepare_image(png(4), toy, MAX_PIXELS)
     runner = Runner("cpu", lanes=2)
-    runner.admit("early", early)
+    runner.start_tile("early", early)
     runner.step(toy.group, ["early"])
     runner.step(toy.group, ["early"])
-    runner.admit("late", late)
+    runner.start_tile("late", late)
     found = walk(runner, toy.group, ["early", "late"])
     assert found["early"].score == pytest.approx(alone(early).score, rel=1e-4)
     assert found["late"].score == pytest.approx(alone(late).score, rel=1e-4)
@@ -125,10 +127,10 @@ class Sick:
         return torch.where(sick[:, None, None, None], torch.nan, self.healthy(latents, timesteps))
 
 
-def with_a_sick_lane(runner: Runner, toy: LoadedBundle, prepared: Prepared, *, raises: bool) -> LoadedBundle:
+def with_a_sick_lane(runner: Runner, toy: LoadedBundle, prepared: PreparedImage, *, raises: bool) -> LoadedBundle:
     """The toy bundle with a denoiser that fails at the first step of this image."""
     probe = Runner("cpu", 1)
-    probe.admit("probe", prepared)
+    probe.start_tile("probe", prepared)
     start = probe._blocks[toy.group].generated[0, 0].clone()
     models = Models(toy.models.autoencoder, Sick(toy.models.denoiser, start, raises), toy.models.features)
     return replace_models(toy, models)
@@ -144,11 +146,11 @@ def runner() -> Runner:
 
 
 def test_an_image_whose_model_raises_fails_alone(runner: Runner, toy: LoadedBundle) -> None:
-    healthy = [prepare(png(seed), toy, MAX_PIXELS) for seed in (5, 6)]
-    poisoned = prepare(png(7), toy, MAX_PIXELS)
+    healthy = [prepare_image(png(seed), toy, MAX_PIXELS) for seed in (5, 6)]
+    poisoned = prepare_image(png(7), toy, MAX_PIXELS)
     bundle = with_a_sick_lane(runner, toy, poisoned, raises=True)
     for job, one in (("a", healthy[0]), ("poison", poisoned), ("b", healthy[1])):
-        runner.admit(job, replace(one, bundle=bundle))
+        runner.start_tile(job, replace(one, bundle=bundle))
     stepped = runner.step(toy.group, ["a", "poison", "b"])
     assert {job: str(error) for job, error in stepped.failed.items()} == {"poison": "kernel failed"}
     runner.release("poison")
@@ -158,10 +160,10 @@ def test_an_image_whose_model_raises_fails_alone(runner: Runner, toy: LoadedBund
 
 
 def test_an_image_whose_model_gives_nan_fails_and_its_neighbour_does_not(runner: Runner, toy: LoadedBundle) -> None:
-    healthy, sick = prepare(png(8), toy, MAX_PIXELS), prepare(png(9), toy, MAX_PIXELS)
+    healthy, sick = prepare_image(png(8), toy, MAX_PIXELS), prepare_image(png(9), toy, MAX_PIXELS)
     bundle = with_a_sick_lane(runner, toy, sick, raises=False)
-    runner.admit("healthy", replace(healthy, bundle=bundle))
-    runner.admit("sick", replace(sick, bundle=bundle))
+    runner.start_tile("healthy", replace(healthy, bundle=bundle))
+    runner.start_tile("sick", replace(sick, bundle=bundle))
     finished: list[str] = []
     while len(finished) < 2:
         finished += runner.step(toy.group, [job for job in ("healthy", "sick") if job not in finished]).finished
@@ -185,9 +187,9 @@ class Cramped:
 
 def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runner, toy: LoadedBundle) -> None:
     models = Models(toy.models.autoencoder, Cramped(toy.models.denoiser, fits=2), toy.models.features)
-    prepared = {f"{seed}": prepare(png(seed), toy, MAX_PIXELS) for seed in range(4)}
+    prepared = {f"{seed}": prepare_image(png(seed), toy, MAX_PIXELS) for seed in range(4)}
     for job, one in prepared.items():
-        runner.admit(job, replace(one, bundle=replace_models(toy, models)))
+        runner.start_tile(job, replace(one, bundle=replace_models(toy, models)))
     found = walk(runner, toy.group, list(prepared))
     for job, one in prepared.items():
         assert found[job].score == pytest.approx(alone(one).score, rel=1e-4)
@@ -195,23 +197,23 @@ def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runn
 
 def test_an_image_that_never_fits_the_device_fails_with_that_reason(runner: Runner, toy: LoadedBundle) -> None:
     models = Models(toy.models.autoencoder, Cramped(toy.models.denoiser, fits=0), toy.models.features)
-    runner.admit("a", replace(prepare(png(1), toy, MAX_PIXELS), bundle=replace_models(toy, models)))
+    runner.start_tile("a", replace(prepare_image(png(1), toy, MAX_PIXELS), bundle=replace_models(toy, models)))
     assert isinstance(runner.step(toy.group, ["a"]).failed["a"], torch.OutOfMemoryError)
 
 
 def test_lanes_are_free_again_after_release(runner: Runner, toy: LoadedBundle) -> None:
     for _ in range(3):
         for job in "abcd":
-            runner.admit(job, prepare(png(1), toy, MAX_PIXELS))
+            runner.start_tile(job, prepare_image(png(1), toy, MAX_PIXELS))
         for job in "abcd":
             runner.release(job)
     assert runner._blocks == {}
 
 
 def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy: LoadedBundle) -> None:
-    prepared = prepare(png(1, width=96, height=48), toy, MAX_PIXELS)
+    prepared = prepare_image(png(1, width=96, height=48), toy, MAX_PIXELS)
     found = alone(prepared)
-    rendered = render(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
+    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
     assert set(rendered.pictures) == {"heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy"}
     assert prepared.framed.layout.placement.restore(found.map).shape == (32, 64)
     assert rendered.regions[0].box[2] <= 96
@@ -234,23 +236,23 @@ class TestBundleCache:
         assert one.group == two.group
         assert one.models.denoiser is two.models.denoiser
 
-        prepared = {bundle.manifest.product: prepare(png(1), bundle, MAX_PIXELS) for bundle in (one, two)}
+        prepared = {bundle.manifest.product: prepare_image(png(1), bundle, MAX_PIXELS) for bundle in (one, two)}
         runner = Runner("cpu", lanes=2)
         for job, own in prepared.items():
-            runner.admit(job, own)
-        merge_lanes = walk(runner, one.group, list(prepared))
+            runner.start_tile(job, own)
+        together = walk(runner, one.group, list(prepared))
         # The same picture and noise: only what the UNet is told differs, and each lane is told its own.
-        assert merge_lanes["one"].score != pytest.approx(merge_lanes["two"].score, rel=1e-3)
+        assert together["one"].score != pytest.approx(together["two"].score, rel=1e-3)
         for job, own in prepared.items():
-            assert merge_lanes[job].score == pytest.approx(alone(own).score, rel=1e-4)
+            assert together[job].score == pytest.approx(alone(own).score, rel=1e-4)
 
     def test_a_guided_image_fits_where_only_calls_of_one_do(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one", prompt=1, guidance=3.0)
         (one,) = self.loaded(tmp_path, "one")
-        prepared = prepare(png(1), one, MAX_PIXELS)
+        prepared = prepare_image(png(1), one, MAX_PIXELS)
         cramped = replace(one.models, denoiser=Cramped(one.models.denoiser, fits=1))
         runner = Runner("cpu", lanes=4)
-        runner.admit("a", replace(prepared, bundle=replace_models(one, cramped)))
+        runner.start_tile("a", replace(prepared, bundle=replace_models(one, cramped)))
         assert walk(runner, one.group, ["a"])["a"].score == pytest.approx(alone(prepared).score, rel=1e-4)
 
     def test_conditions_of_other_shapes_are_other_groups(self, tmp_path: Path) -> None:

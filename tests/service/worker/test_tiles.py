@@ -18,8 +18,8 @@ from model_store.store import Store
 from service.contract import State
 from service.queue import keys
 from service.worker.bundle_cache import BundleCache, LoadedBundle
-from service.worker.picture_codec import Prepared, prepare, render
-from service.worker.runner import Inspected, NotFinite, Runner
+from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.runner import DeviceResult, NotFinite, Runner
 from service.worker.scheduler import Scheduler
 from tests.service.worker.conftest import png
 from tests.support.processes import eventually
@@ -37,27 +37,27 @@ def tiled(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
     return BundleCache(Store(store), "cpu", capacity=1).get("toy", "1", Store(store).resolve("toy").hash)
 
 
-def served(runner: Runner, jobs: dict[str, Prepared], lanes: int) -> dict[str, Inspected]:
+def served(runner: Runner, jobs: dict[str, PreparedImage], lanes: int) -> dict[str, DeviceResult]:
     """Admits, steps and finishes as the engine does, until all are done."""
-    scheduler = Scheduler(lanes, buffer=8, leaving=99)
-    found: dict[str, Inspected] = {}
+    scheduler = Scheduler(lanes, buffer=8, storing=99)
+    found: dict[str, DeviceResult] = {}
     for job, prepared in jobs.items():
-        scheduler.claimed(job)
-        scheduler.prepared(job, prepared.bundle.group, len(prepared.framed.tiles))
+        scheduler.add(job)
+        scheduler.mark_ready(job, prepared.bundle.group, len(prepared.framed.tiles))
     while len(found) < len(jobs):
-        for job in scheduler.admit():
-            runner.admit(job, jobs[job])
-        turn = scheduler.turn()
+        for job in scheduler.assign_lanes():
+            runner.start_tile(job, jobs[job])
+        turn = scheduler.next_turn()
         assert turn is not None
         stepped = runner.step(turn.group, turn.jobs)
         assert not stepped.failed
-        assert stepped.size <= lanes
+        assert stepped.lanes <= lanes
         for job in stepped.freed:
-            scheduler.freed(job)
+            scheduler.free_lane(job)
         for job in stepped.finished:
             found[job] = runner.finish(job)
             runner.release(job)
-            scheduler.left(job)
+            scheduler.mark_storing(job)
     return found
 
 
@@ -65,21 +65,21 @@ def served(runner: Runner, jobs: dict[str, Prepared], lanes: int) -> dict[str, I
 def test_a_tiled_image_gets_what_inspect_gives_alone_and_beside_others(tiled: LoadedBundle, lanes: int) -> None:
     files = {"large": LARGE, "small": png(2, 64, 64), "other": png(3, width=100, height=64)}
     runner = Runner("cpu", lanes)
-    found = served(runner, {job: prepare(file, tiled, MAX_PIXELS) for job, file in files.items()}, lanes)
+    found = served(runner, {job: prepare_image(file, tiled, MAX_PIXELS) for job, file in files.items()}, lanes)
     for job, file in files.items():
         (expected,) = inspect([decode_image(file).pixels], tiled.models, tiled.settings)
         assert found[job].score == pytest.approx(expected.score, rel=1e-5)
         assert found[job].lane.denoising_step == expected.lane.denoising_step
         assert found[job].lane.comparisons == expected.lane.comparisons
         np.testing.assert_allclose(found[job].map, expected.map, atol=1e-4)
-        assert found[job].lane.unet_evaluations == len(prepare(file, tiled, MAX_PIXELS).framed.tiles) * 5
+        assert found[job].lane.unet_evaluations == len(prepare_image(file, tiled, MAX_PIXELS).framed.tiles) * 5
     assert runner._blocks == {}
 
 
 def test_pictures_and_regions_of_a_tiled_image_are_in_the_originals_place(tiled: LoadedBundle) -> None:
-    prepared = prepare(LARGE, tiled, MAX_PIXELS)
+    prepared = prepare_image(LARGE, tiled, MAX_PIXELS)
     found = served(Runner("cpu", 4), {"large": prepared}, 4)["large"]
-    rendered = render(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
+    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
     assert np.load(io.BytesIO(rendered.pictures["map.npy"])).shape == (110, 150)
     for name in ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png"):
         assert decode_image(rendered.pictures[name]).pixels.shape == (110, 150, 3)
@@ -105,16 +105,16 @@ class Unwell:
 def test_one_tiles_failure_is_the_jobs_and_frees_all_its_lanes(tiled: LoadedBundle, raises: bool, told: str) -> None:
     unwell = Unwell(tiled.models, 7, raises=raises)  # the first two tiles walk their five steps, the next ones do not
     bundle = replace(tiled, models=replace(tiled.models, denoiser=unwell))
-    prepared = prepare(LARGE, bundle, MAX_PIXELS)
+    prepared = prepare_image(LARGE, bundle, MAX_PIXELS)
     runner = Runner("cpu", lanes=2)
     for _ in range(2):
-        runner.admit("large", prepared)
+        runner.start_tile("large", prepared)
     failed: dict[str, Exception] = {}
     while not failed:
         stepped = runner.step(bundle.group, ["large"])
         failed |= stepped.failed
         for _ in stepped.freed:
-            runner.admit("large", prepared)
+            runner.start_tile("large", prepared)
     assert told in str(failed["large"])
     assert raises or isinstance(failed["large"], NotFinite)
     runner.release("large")

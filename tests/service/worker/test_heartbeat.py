@@ -29,50 +29,50 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pulse(clock: Clock) -> Heartbeat:
+def heartbeat(clock: Clock) -> Heartbeat:
     return Heartbeat(stuck_after_s=60, clock=clock)
 
 
-def test_an_idle_worker_lives_by_its_claims(pulse: Heartbeat, clock: Clock) -> None:
+def test_an_idle_worker_lives_by_its_claims(heartbeat: Heartbeat, clock: Clock) -> None:
     clock.now = 59
-    assert pulse.alive()
+    assert heartbeat.alive()
     clock.now = 61
-    assert not pulse.alive()
-    pulse.claim_answered()
-    assert pulse.alive()
+    assert not heartbeat.alive()
+    heartbeat.claim_answered()
+    assert heartbeat.alive()
 
 
-def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(pulse: Heartbeat, clock: Clock) -> None:
-    pulse.step_completed(lanes=2)
+def test_a_worker_with_lanes_lives_by_its_steps_and_not_by_its_claims(heartbeat: Heartbeat, clock: Clock) -> None:
+    heartbeat.step_completed(lanes=2)
     clock.now = 61
-    pulse.claim_answered()
-    assert not pulse.alive()
-    pulse.step_completed(lanes=2)
-    assert pulse.alive()
+    heartbeat.claim_answered()
+    assert not heartbeat.alive()
+    heartbeat.step_completed(lanes=2)
+    assert heartbeat.alive()
 
 
-def test_when_the_last_lane_is_empty_claims_count_again(pulse: Heartbeat, clock: Clock) -> None:
-    pulse.step_completed(lanes=1)
-    pulse.nobody_walks()
+def test_when_the_last_lane_is_empty_claims_count_again(heartbeat: Heartbeat, clock: Clock) -> None:
+    heartbeat.step_completed(lanes=1)
+    heartbeat.lanes_emptied()
     clock.now = 61
-    assert not pulse.alive()
-    pulse.claim_answered()
-    assert pulse.alive()
+    assert not heartbeat.alive()
+    heartbeat.claim_answered()
+    assert heartbeat.alive()
 
 
-def test_it_is_ready_when_its_models_are_warm(pulse: Heartbeat) -> None:
-    assert not pulse.ready()
-    pulse.warm()
-    assert pulse.ready()
+def test_it_is_ready_when_its_models_are_warm(heartbeat: Heartbeat) -> None:
+    assert not heartbeat.ready()
+    heartbeat.warm_up_finished()
+    assert heartbeat.ready()
 
 
 def test_it_is_no_longer_ready_but_alive_from_the_moment_it_is_asked_to_stop(clock: Clock) -> None:
     stop = Shutdown()
-    pulse = Heartbeat(stuck_after_s=60, clock=clock, leaving=stop.draining)
-    pulse.warm()
+    heartbeat = Heartbeat(stuck_after_s=60, clock=clock, draining=stop.draining)
+    heartbeat.warm_up_finished()
     stop.request()
-    assert not pulse.ready()
-    assert pulse.alive()
+    assert not heartbeat.ready()
+    assert heartbeat.alive()
 
 
 def test_asked_once_it_drains_asked_twice_it_hands_back() -> None:
