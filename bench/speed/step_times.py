@@ -171,7 +171,7 @@ class _Walks:
         return prepared, found
 
     def draw(self, artifacts: ArtifactStore, prepared: PreparedImage, found: DeviceResult) -> int:
-        """Draws and stores the pictures as a codec thread does; returns their bytes."""
+        """Draw and store the pictures as a codec thread does; return their size in bytes."""
         pixel, own = self.bundle.manifest.thresholds.pixel, new_inspection_id()
         with self.watch.timed(self.spent.draw):
             pictures = render_pictures(prepared, found.map, found.reconstruction, pixel).pictures

@@ -33,20 +33,20 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """It has not ended."""
+        """Whether it has not ended."""
         return is_running(self.pid)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal."""
+        """Send a signal."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, and waits for the end."""
+        """Send SIGKILL and wait for the end."""
         self.signal(signal.SIGKILL)
         self.wait()
 
     def wait(self) -> int:
-        """The exit status, negative for a signal."""
+        """Wait for the end; return the exit status, negative for a signal."""
         return int(self.nursery.ask({"wait": self.pid})["status"])
 
 
@@ -71,20 +71,20 @@ class Nursery:
             self._process.stdin.close()
 
     def start(self, env: Mapping[str, str], log: Path, *, odd: bool = False) -> Worker:
-        """A worker with this added to the environment; `odd`: with the models of `tests.support.odd_models`."""
+        """Start a worker with this added to the environment; `odd`: with the models of `tests.support.odd_models`."""
         pid = int(self.ask({"start": dict(env), "log": str(log), "odd": odd})["pid"])
         self._workers.append(Worker(self, pid, log))
         return self._workers[-1]
 
     def end_all(self) -> None:
-        """Kills what still runs."""
+        """Kill the workers that still run."""
         for worker in self._workers:
             if worker.running:
                 worker.kill()
         self._workers.clear()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One line there, one line back."""
+        """Send one line of JSON and return the one that comes back."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -94,7 +94,7 @@ class Nursery:
 
 
 def serve() -> None:
-    """The nursery's own process: a request per line."""
+    """Serve requests, one per line, in the nursery's own process."""
     import tests.support.odd_models  # noqa: F401 - imported before the first fork, with torch
     from service.worker.main import run  # noqa: F401
 

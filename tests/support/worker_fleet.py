@@ -1,4 +1,4 @@
-"""A plant in small: a real queue, a store, artifacts, and real worker processes."""
+"""A small installation: a real queue, a store, artifacts, and real worker processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WorkerFleet:
         self._last_event = "0"
 
     def accept(self, images: Sequence[bytes], product: str = "toy", **fields: Any) -> list[str]:
-        """Stores the images and submits their jobs; returns the inspections' ids."""
+        """Store the images and submit their jobs; return the inspections' ids."""
         reference = Store(self.store).resolve(product)
         limits = Store(self.store).thresholds(reference)
         jobs = []
@@ -62,7 +62,7 @@ class WorkerFleet:
         return [job.id for job in jobs]
 
     def worker(self, *, odd: bool = False, **env: str) -> Worker:
-        """Starts a worker process; GLAD_* in `env` replace the plant's."""
+        """Start a worker process; GLAD_* in `env` replace the fleet's settings."""
         self._workers += 1
         settings = {
             "GLAD_REDIS_URL": self.url,
@@ -77,20 +77,20 @@ class WorkerFleet:
         return self._nursery.start({**settings, **env}, self.folder / f"worker-{self._workers}.log", odd=odd)
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
-        """A stored picture."""
+        """Return a stored picture."""
         return self.artifacts.get(ArtifactStore.ref(inspection_id, name))
 
     def results(self, ids: Iterable[str]) -> list[Result]:
-        """The inspections as they stand."""
+        """Return the inspections as they are now."""
         return asyncio.run(self._results(list(ids)))
 
     def ended(self, ids: Sequence[str], patience_s: float = 120.0) -> list[Result]:
-        """The inspections once all have ended."""
+        """Return the inspections once all have ended."""
         eventually(lambda: self.count_ended(ids) == len(ids), patience_s)
         return self.results(ids)
 
     def count_ended(self, ids: Iterable[str]) -> int:
-        """How many have ended."""
+        """Return how many of these have ended."""
         rows: Any = self.client.xread({keys.EVENTS: self._last_event})
         for _, entries in rows or []:
             self._ended |= {fields["id"] for _, fields in entries}
@@ -98,7 +98,7 @@ class WorkerFleet:
         return sum(name in self._ended for name in ids)
 
     def events(self) -> list[Event]:
-        """All events, in their order."""
+        """Return all events, in their order."""
         rows: Any = self.client.xrange(keys.EVENTS)
         return [Event.model_validate_json(fields["event"]) for _, fields in rows]
 
