@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from glad.settings import Frozen
 from glad.settings.method import MethodSettings
@@ -243,7 +242,7 @@ def problems_in_words(error: ValidationError, model: type[BaseModel]) -> str:
     return "; ".join(_problem(details, model) for details in error.errors(include_url=False, include_context=False))
 
 
-def _problem(details: ErrorDetails, model: type[BaseModel]) -> str:
+def _problem(details: Any, model: type[BaseModel]) -> str:
     place, given = ".".join(str(part) for part in details["loc"]), details["input"]
     if details["type"] == "extra_forbidden":
         return _unknown_key([str(part) for part in details["loc"]], model)
