@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glad.protocols import Autoencoder
+
 
 @dataclass(frozen=True)
 class BatchSizes:
@@ -71,3 +73,13 @@ def padded(rows: Tensor, size: int) -> Tensor:
     """Return rows (B, ...) as (size, ...), the last row repeated."""
     missing = size - len(rows)
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
+
+
+def encode(autoencoder: Autoencoder, images: Tensor, batch_sizes: BatchSizes) -> Tensor:
+    """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1], in the comparator's batch sizes."""
+    return call_in_batches(autoencoder.encode, (images,), batch_sizes.comparator).float()
+
+
+def decode(autoencoder: Autoencoder, latents: Tensor, batch_sizes: BatchSizes) -> Tensor:
+    """Return the images (B, 3, H, W) float32 of latents (B, C, h, w), in the comparator's batch sizes."""
+    return call_in_batches(autoencoder.decode, (latents,), batch_sizes.comparator).float()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.batching import BatchSizes, call_in_batches
+from glad.batching import BatchSizes, decode, encode
 from glad.comparator import Comparator, ImageComparator
 from glad.lane import Lane, LaneBlock
-from glad.protocols import Autoencoder, Models
+from glad.protocols import Models
 from glad.settings.method import MethodSettings
 from glad.step import step
 
@@ -63,13 +63,3 @@ def reconstruct(
         latents=block.generated,
         lanes=tuple(block.lane(slot) for slot in range(len(images))),
     )
-
-
-def encode(autoencoder: Autoencoder, images: Tensor, batch_sizes: BatchSizes) -> Tensor:
-    """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1], in the comparator's batch sizes."""
-    return call_in_batches(autoencoder.encode, (images,), batch_sizes.comparator).float()
-
-
-def decode(autoencoder: Autoencoder, latents: Tensor, batch_sizes: BatchSizes) -> Tensor:
-    """Return the images (B, 3, H, W) float32 of latents (B, C, h, w), in the comparator's batch sizes."""
-    return call_in_batches(autoencoder.decode, (latents,), batch_sizes.comparator).float()

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from glad.comparator import Comparator
 from glad.image_codec import from_model
-from glad.images.framed import FramedImage, ModelInput, frame
 from glad.images.mosaic import Mosaic, reduced
 from glad.images.placement import Placement
 from glad.images.rendering import contact_sheet, heatmap, overlay
-from glad.images.tiling import Tile
+from glad.images.tiling import FramedImage, ModelInput, Tile, frame
 from glad.lane import Lane, merge_lanes
 from glad.protocols import Models
 from glad.reconstruct import reconstruct
@@ -124,7 +123,7 @@ def inspect(
         device: the models'.
 
     Raises:
-        ValueError: if an image cannot be framed: see `glad.images.framed.frame`.
+        ValueError: if an image cannot be framed: see `glad.images.tiling.frame`.
     """
     side, factor = settings.resolution, models.autoencoder.factor
     shape = (models.autoencoder.latent_channels, side // factor, side // factor)

@@ -142,7 +142,7 @@ class Layers:
         path = folder / MANIFEST_NAME
         if not path.exists():
             return read_manifest(folder, self._keys)  # raises the error that says so
-        status = (_status(path), _status(signature_of(path)) if self._keys.any else None)
+        status = (_status(path), _status(signature_of(path)) if self._keys.keys else None)
         cached = self._manifests.get(path)
         if cached is None or cached[0] != status:
             cached = self._manifests[path] = (status, *read_manifest(folder, self._keys))

@@ -25,7 +25,7 @@ TORCH_FREE = (
     "glad.__main__",
     "glad.settings.method",
     "glad.image_codec",
-    "glad.images.framed",
+    "glad.images.tiling",
     "glad.images.mosaic",
     "glad.images.rendering",
     "model_store.manifest",

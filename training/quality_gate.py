@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.image_codec import Pixels
-from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import QualityGate
-from glad.quality_gate.measure import QualityMeasures, likeness, measure_quality
+from glad.quality_gate.measure import QualityMeasures, find_unfit, likeness, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import Split, read_pixels
 from training.process_pool import parallel_map

@@ -13,9 +13,8 @@ import numpy as np
 from bench.accuracy.spoiled import SPOILINGS
 from bench.support.inputs import spread_evenly
 from glad.image_codec import Pixels
-from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import QualityCheck, QualityGate
-from glad.quality_gate.measure import QualityMeasures, measure_quality
+from glad.quality_gate.measure import QualityMeasures, find_unfit, measure_quality
 from glad.settings.method import MethodSettings
 from training.data.dataset import TestImage, read_pixels
 from training.evaluation.rows import GOOD

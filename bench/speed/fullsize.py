@@ -20,11 +20,10 @@ from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
 from bench.speed.stopwatch import PartCost, Stopwatch
-from glad.batching import BatchSizes
+from glad.batching import BatchSizes, decode, encode
 from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock
 from glad.protocols import Condition, Models
-from glad.reconstruct import decode, encode
 from glad.scoring import anomaly_map, image_scores
 from glad.settings.method import MethodSettings, TriggerSettings
 from glad.step import step

@@ -27,8 +27,7 @@ def inspect(
 ) -> None:
     """Inspect image files without a server: verdicts and pictures; ends with 1 if any file could not be inspected."""
     from glad.image_codec import ImageError, decode_image, to_png
-    from glad.quality_gate.check import find_unfit
-    from glad.quality_gate.measure import measure_quality
+    from glad.quality_gate.measure import find_unfit, measure_quality
     from model_store.engines.engine_spec import offline_engine_spec
     from model_store.engines.loading import device_of_environment, load
     from model_store.engines.torch import ModelLoadError

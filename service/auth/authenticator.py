@@ -16,10 +16,11 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
 from redis.exceptions import RedisError
 
 from service.auth.api_keys import KeyCache, KeyRing, KeyStore
-from service.auth.rate_limit import Rate, RateLimiter, client_address
+from service.auth.rate_limit import Rate, RateLimiter
 from service.auth.scopes import ANONYMOUS, Caller
 from service.errors import ForeignPage, QueueUnavailable, RateExceeded, StartError, Unauthorized
 from service.settings import Settings
@@ -204,3 +205,21 @@ def _unauthorized(headers: Mapping[str, str], ring: KeyRing) -> Unauthorized:
         return Unauthorized("this API key is not in use: it was mistyped, or revoked; `glad key list` shows all keys")
     none_yet = "" if ring.any_created else "; none has been made yet"
     return Unauthorized(f"send an API key as `Authorization: Bearer glad_…`{none_yet}: {HOW_TO_GET_A_KEY}")
+
+
+def client_address(client: tuple[str, int] | None) -> str:
+    """Return the address that identifies a client: IPv4, or the /64 network of IPv6, which one client has for itself.
+
+    Args:
+        client: host and port of the connection; None for a unix socket.
+    """
+    host = client[0] if client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a unix socket, or the name that an ASGI test client gives
+        return host[:64] or "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -39,7 +38,7 @@ class RateLimiter:
 
         Args:
             kind: each kind of calls has a bucket of its own.
-            caller: a key's id, or an address of `client_address`.
+            caller: a key's id, or an address of `authenticator.client_address`.
             rate: the limit.
         """
         call = self._script(keys=[keys.rate(kind, caller)], args=[rate.per_s, rate.burst])
@@ -49,21 +48,3 @@ class RateLimiter:
             log.warning("call not counted by the rate limit", error=str(error), kind=type(error).__name__)
             return 0
         return math.ceil(int(wait_ms) / 1000)
-
-
-def client_address(client: tuple[str, int] | None) -> str:
-    """Return the address that identifies a client: IPv4, or the /64 network of IPv6, which one client has for itself.
-
-    Args:
-        client: host and port of the connection; None for a unix socket.
-    """
-    host = client[0] if client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a unix socket, or the name that an ASGI test client gives
-        return host[:64] or "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)

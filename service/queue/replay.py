@@ -16,8 +16,7 @@ from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id, 
 from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
 from service.queue.admission import ACCEPTED, Admission, Submission
 from service.queue.dead_letters import DeadLetters
-from service.queue.pinning import pin_now
-from service.queue.submitter import JobSubmitter
+from service.queue.submitter import JobSubmitter, pin_now
 from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 
 CLIENT = "replay"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import redis.asyncio
 import structlog
 
-from service.contract import DEFAULT_POOL, Job, Priority
+from model_store.store import BundleRef, Store
+from service.contract import DEFAULT_POOL, Job, Priority, Thresholds
 from service.queue import keys
 from service.queue.admission import Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
@@ -138,3 +140,35 @@ def _admission_keys(pool: keys.PoolKeys) -> list[str]:
 
 def _mean(reply: str) -> float | None:
     return float(reply) if reply else None
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Bundle, thresholds and gate that are in force for a product at one moment."""
+
+    bundle: BundleRef
+    thresholds: Thresholds
+    gate: bool
+    """Whether the quality gate is asked: the bundle has one, and the product's is not switched off."""
+
+    @property
+    def job_fields(self) -> dict[str, Any]:
+        """The same values as fields of a `Job`."""
+        return {
+            "bundle_version": self.bundle.version,
+            "bundle_hash": self.bundle.hash,
+            "thresholds": self.thresholds,
+            "gate": self.gate,
+        }
+
+
+def pin_now(store: Store, product: str) -> Pinned:
+    """Return what is in force for the product now.
+
+    Raises:
+        StoreError: if the product has no usable bundle.
+        ValueError: if its overridden thresholds do not fit together.
+    """
+    bundle = store.resolve(product)
+    thresholds = Thresholds.from_limits(store.thresholds(bundle))
+    return Pinned(bundle, thresholds, store.gated(bundle))

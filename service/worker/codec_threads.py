@@ -21,8 +21,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from glad.image_codec import ImageError
-from glad.images.framed import NothingCounts
-from glad.images.tiling import PlaneTooLarge
+from glad.images.tiling import NothingCounts, PlaneTooLarge
 from service.contract import Failure, Findings, Quality, Region, Result, State, Timings
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.image_codec import Pixels, decode_image, to_png
-from glad.images.framed import FramedImage, frame
 from glad.images.mosaic import reduced
 from glad.images.rendering import DefectRegion, defect_regions, heatmap, mask, overlay
-from glad.quality_gate.check import find_unfit
+from glad.images.tiling import FramedImage, frame
 from glad.quality_gate.limits import QualityGate, Unfit
-from glad.quality_gate.measure import measure_quality
+from glad.quality_gate.measure import find_unfit, measure_quality
 from service.contract import ArtifactName
 from service.worker.bundle_cache import LoadedBundle
 

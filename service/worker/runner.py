@@ -14,13 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.batching import batch_sizes_for_device
+from glad.batching import batch_sizes_for_device, decode, encode
 from glad.image_codec import Pixels
-from glad.images.framed import ModelInput
-from glad.images.tiling import Tile
+from glad.images.tiling import ModelInput, Tile
 from glad.lane import Lane, LaneBlock, Phase
 from glad.noise_prediction import Conditioning, predict_noise
-from glad.reconstruct import decode, encode
 from glad.scoring import at_side, gather_evidence
 from glad.step import step
 from model_store.inspection import PartialInspection, TileResult

@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from glad.quality_gate.check import find_unfit
-from glad.quality_gate.measure import QualityMeasures, measure_quality
+from glad.quality_gate.measure import QualityMeasures, find_unfit, measure_quality
 from glad.settings.method import MethodSettings
 from tests.support.gates import SIDE, a_part
 from tests.support.tiny_recipe import draw_parts

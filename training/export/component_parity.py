@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glad.batching import in_buckets
-from glad.images.framed import frame
+from glad.images.tiling import frame
 from glad.noise_schedule import add_noise, noise_schedule, predict_x0
 from glad.patch_matching import feature_input
 from glad.protocols import Condition, Models

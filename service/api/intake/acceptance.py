@@ -31,7 +31,7 @@ from service.auth.scopes import Caller
 from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id, now
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
-from service.queue.pinning import Pinned, pin_now
+from service.queue.submitter import Pinned, pin_now
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
 

@@ -14,7 +14,7 @@ from service.api.dependencies import Services
 from service.api.middleware.observability import count_refusal
 from service.api.oip.wire import HEADER_LENGTH
 from service.api.problems import SECURITY_HEADERS, problem_answer
-from service.auth.rate_limit import client_address
+from service.auth.authenticator import client_address
 from service.auth.scopes import ANONYMOUS
 from service.errors import RateExceeded, ServiceError
 

@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from glad.quality_gate.check import find_unfit
 from glad.quality_gate.limits import QualityCheck, Unfit
-from glad.quality_gate.measure import measure_quality
+from glad.quality_gate.measure import find_unfit, measure_quality
 from glad.settings.method import MethodSettings
 from tests.support.gates import SIDE, a_gate, a_part
 

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from glad.images.framed import NothingCounts, frame
-from glad.images.tiling import zone_mask
+from glad.images.tiling import NothingCounts, frame, zone_mask
 from glad.settings.framing import Polygon, Zones
 from glad.settings.method import MethodSettings
 

@@ -10,7 +10,11 @@ import redis
 import redis.asyncio
 
 from service.auth.api_keys import KeyStore
-from service.auth.rate_limit import Rate, RateLimiter, client_address
+from service.auth.authenticator import client_address
+from service.auth.rate_limit import (
+    Rate,
+    RateLimiter,
+)
 from service.auth.scopes import Scope
 from service.queue import keys
 from service.queue.scripts import load
