@@ -82,22 +82,9 @@ class CodecThreads:
         self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
         self._metrics, self._tracing = metrics, tracing
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
-        self._inbox: queue.SimpleQueue[Decoded | Finished | BaseException] = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[Decoded | Finished | BaseException] = queue.SimpleQueue()
+        """For the engine: how each task ended, or the exception that ended it unexpectedly."""
         self._retries_stopped = threading.Event()
-
-    def next_message(self, wait_s: float = 0.0) -> Decoded | Finished | None:
-        """Return the next message, or None if there is none within `wait_s` seconds.
-
-        Raises:
-            BaseException: what ended a thread's task unexpectedly; the engine ends with it.
-        """
-        try:
-            message = self._inbox.get(block=wait_s > 0, timeout=wait_s or None)
-        except queue.Empty:
-            return None
-        if isinstance(message, BaseException):
-            raise message
-        return message
 
     def decode(self, claimed: ClaimedJob, bundle: LoadedBundle, claimed_at: float) -> None:
         """Fetch, decode and check an image. Ends in Decoded, or in Finished if it cannot be inspected or is unfit.
@@ -138,11 +125,11 @@ class CodecThreads:
     def _submit(self, claimed: ClaimedJob, task: Callable[[], Decoded | Finished]) -> None:
         def run() -> None:
             try:
-                self._inbox.put(task())
+                self.messages.put(task())
             except RetriesStopped:
-                self._inbox.put(self._hand_back(claimed))
+                self.messages.put(self._hand_back(claimed))
             except BaseException as error:  # a bug: the engine raises it, and a dead loop ends the process
-                self._inbox.put(error)
+                self.messages.put(error)
 
         self._pool.submit(run)
 

@@ -25,6 +25,7 @@ The engine thread alone changes the scheduler, the runner and the table of `InFl
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.worker.bundle_cache import BundleCache, BundleUnavailable
-from service.worker.codec_threads import CodecThreads, Decoded, failure_from_error
+from service.worker.codec_threads import CodecThreads, Decoded, Finished, failure_from_error
 from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.picture_codec import PreparedImage
@@ -117,37 +118,41 @@ class Engine:
         self._codecs, self._leases, self._metrics = codecs, leases, metrics
         self._heartbeat, self._shutdown = heartbeat, shutdown
         self._in_flight: dict[str, InFlight] = {}
-        self._drain_logged = False
+        self._drains = False
+        """As of the round's beginning: a request that comes later counts from the next round on."""
         self._next_claim_at = 0.0
+        self._reported_lanes: int | None = None
 
     def run(self) -> None:
         """Inspect until asked to stop, then finish what has begun.
 
         A second request, or a drain that takes too long, hands unfinished jobs back to the queue instead.
         """
-        while not self._is_drained():
+        while not (self._is_draining() and not self._in_flight):
             self.round()
 
     def round(self) -> None:
         """Claim, admit, one step, finish. Wait for a moment only where there is nothing else to do."""
-        self._claim()
-        self._admit()
+        stages = self._scheduler.stages()
+        self._claim(at_work=bool(stages - {JobStage.STORING}))
+        self._admit(lanes_wanted=not stages.isdisjoint((JobStage.READY, JobStage.DENOISING)))
         finished = self._step()
         self._finish(finished)
 
-    def _is_drained(self) -> bool:
-        """Return whether the worker was asked to stop and has no job in flight."""
-        if not self._shutdown.draining():
-            return False
-        if not self._drain_logged:
-            self._drain_logged = True
+    def _is_draining(self) -> bool:
+        """Return whether the worker was asked to stop, and log it once."""
+        if not self._drains and self._shutdown.draining():
+            self._drains = True
             log.info("draining", jobs=len(self._in_flight))
-        return not self._in_flight
+        return self._drains
 
-    def _claim(self) -> None:
-        """Claim as many jobs as there is room for; wait for one only when there is nothing else to do."""
-        room = 0 if self._shutdown.draining() else self._scheduler.claimable()
-        at_work = self._scheduler.any_in(JobStage.DECODING, JobStage.READY, JobStage.DENOISING)
+    def _claim(self, *, at_work: bool) -> None:
+        """Claim as many jobs as there is room for; wait for one only when there is nothing else to do.
+
+        Args:
+            at_work: there is a job that is not only being stored.
+        """
+        room = 0 if self._drains else self._scheduler.claimable()
         if room == 0:
             if not at_work:  # waits for disk or Redis to take results: a restarted process could not do better
                 self._heartbeat.claim_answered()
@@ -192,14 +197,20 @@ class Engine:
             return
         self._codecs.decode(claimed, bundle, in_flight.claimed_at)
 
-    def _admit(self) -> None:
-        """Read what codec threads and leases report, and put decoded images into free lanes."""
-        self._drain_inbox()
+    def _admit(self, *, lanes_wanted: bool) -> None:
+        """Read what codec threads and leases report, and put decoded images into free lanes.
+
+        Args:
+            lanes_wanted: there is a job that has a lane, or waits for one.
+        """
+        # Jobs in flight without any that could take a step: a moment's wait for the codec threads costs nothing.
+        self._drain_inbox(0 if lanes_wanted or not self._in_flight else INBOX_WAIT_MS / 1000)
         for job in self._leases.take_lost():
             self._forget(job)
-        if self._shutdown.must_stop_now():
+        if self._drains and self._shutdown.must_stop_now():
             self._hand_all_back()
-        self._expire()
+        if any(in_flight.claimed.job.deadline_ms is not None for in_flight in self._in_flight.values()):
+            self._expire()
         for job in self._scheduler.assign_lanes():
             if self._scheduler.stage(job) is not JobStage.DENOISING:  # another of its tiles has just failed
                 continue
@@ -219,10 +230,9 @@ class Engine:
                 self._scheduler.mark_storing(job)
                 self._codecs.fail(in_flight.claimed, expired, State.EXPIRED)
 
-    def _drain_inbox(self) -> None:
-        """Read all messages of the codec threads; wait a moment for one if no lane is or can be occupied."""
-        idle = self._in_flight and not self._scheduler.any_in(JobStage.READY, JobStage.DENOISING)
-        message = self._codecs.next_message(INBOX_WAIT_MS / 1000 if idle else 0)
+    def _drain_inbox(self, wait_s: float) -> None:
+        """Read all messages of the codec threads; wait up to `wait_s` seconds for the first."""
+        message = self._next_message(wait_s)
         while message is not None:
             job = message.job
             if not isinstance(message, Decoded):
@@ -230,12 +240,29 @@ class Engine:
             elif self._scheduler.stage(job) is JobStage.DECODING:  # else it was lost or handed back meanwhile
                 self._in_flight[job] = replace(self._in_flight[job], image=message.image)
                 self._scheduler.mark_ready(job, message.image.bundle.group, len(message.image.framed.tiles))
-            message = self._codecs.next_message()
+            message = self._next_message()
+
+    def _next_message(self, wait_s: float = 0.0) -> Decoded | Finished | None:
+        """Return the next message, or None if there is none within `wait_s` seconds.
+
+        Raises:
+            BaseException: what ended a codec thread's task unexpectedly; the engine ends with it.
+        """
+        try:
+            message = self._codecs.messages.get(block=wait_s > 0, timeout=wait_s or None)
+        except queue.Empty:
+            return None
+        if isinstance(message, BaseException):
+            raise message
+        return message
 
     def _step(self) -> tuple[str, ...]:
         """Take one step of the group whose turn it is; return the jobs of which every tile is done."""
         turn = self._scheduler.next_turn()
-        self._metrics.set_lanes(self._scheduler.occupied_lanes, self._scheduler.lanes)
+        occupied_lanes = self._scheduler.occupied_lanes
+        if occupied_lanes != self._reported_lanes:
+            self._reported_lanes = occupied_lanes
+            self._metrics.set_lanes(occupied_lanes, self._scheduler.lanes)
         if turn is None:
             self._heartbeat.lanes_emptied()
             return ()

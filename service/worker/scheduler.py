@@ -183,9 +183,9 @@ class Scheduler:
         """Return the jobs in these stages, in the order they were claimed."""
         return tuple(job for job, scheduled in self._jobs.items() if scheduled.stage in stages)
 
-    def any_in(self, *stages: JobStage) -> bool:
-        """Return whether any job is in one of these stages."""
-        return any(scheduled.stage in stages for scheduled in self._jobs.values())
+    def stages(self) -> frozenset[JobStage]:
+        """Return the stages in which there is any job."""
+        return frozenset(scheduled.stage for scheduled in self._jobs.values())
 
     @property
     def empty(self) -> bool:
