@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glad.batching import call_in_batches
-from glad.patch_matching import feature_input, match_map, resize_map, resize_valid, top_mean
+from glad.patch_matching import imagenet_normalised, match_map, resize_map, resize_valid, top_mean
 from glad.protocols import Autoencoder, Features
 from glad.settings.method import MethodSettings
 
@@ -82,7 +82,8 @@ class ImageComparator:
         """Return per observation the features (h, w, D) of the direct and of the generated version."""
 
         def read_features(latents: Tensor) -> Tensor:
-            return self.features(feature_input(self.autoencoder.decode(latents), normalise), (layer,))[0]
+            images = self.autoencoder.decode(latents)
+            return self.features(imagenet_normalised(images) if normalise else images, (layer,))[0]
 
         # Rows 2i and 2i + 1 are the two versions of observation i.
         latents = torch.stack([x0 for one in observations for x0 in (one.x0_direct, one.x0_generated)])

@@ -20,10 +20,8 @@ NO_MATCH = -2.0
 """Below every cosine."""
 
 
-def feature_input(images: Tensor, imagenet_normalise: bool) -> Tensor:
-    """Return images (B, 3, H, W) in about [-1, 1] as the features take them: ImageNet-normalised, or as they are."""
-    if not imagenet_normalise:
-        return images
+def imagenet_normalised(images: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) in about [-1, 1] with the mean and deviation of ImageNet's taken out."""
     mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
     std = images.new_tensor(IMAGENET_STD)[:, None, None]
     return (images * 0.5 + 0.5 - mean) / std

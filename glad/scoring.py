@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glad.batching import in_buckets
 from glad.foreground import foreground_mask, grey_of
-from glad.patch_matching import feature_input, match_map, resize_map, resize_valid, top_mean
+from glad.patch_matching import imagenet_normalised, match_map, resize_map, resize_valid, top_mean
 from glad.protocols import Features
 from glad.settings.method import Foreground, Resize, ScoreSettings
 from glad.smoothing import smooth_inspected
@@ -79,7 +79,8 @@ def gather_evidence(
     """
     scored, rebuilt = (at_side(images, settings.resolution, settings.resize) for images in (inputs, reconstructions))
     size = (scored.shape[2], scored.shape[3])
-    fed = [feature_input(images, settings.imagenet_normalise) for images in (scored, rebuilt)]
+    normalise = settings.imagenet_normalise
+    fed = [imagenet_normalised(images) if normalise else images for images in (scored, rebuilt)]
     layers = in_buckets(lambda images: tuple(features(images, settings.layers)), (torch.cat(fed),), buckets)
     greys = grey_of(scored) if settings.foreground is not Foreground.WHOLE else None
     count = len(inputs)

@@ -284,7 +284,8 @@ class LocalFolder:
 
     def write(self, ref: str, content: bytes) -> None:
         path = self._root / ref
-        make_folder(path.parent)
+        if not path.parent.is_dir():  # the first file of an inspection makes it
+            make_folder(path.parent)
         replace_file(path, content)
         self._sync_day(ref.partition("/")[0])
 

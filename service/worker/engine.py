@@ -205,8 +205,9 @@ class Engine:
         """
         # Jobs in flight without any that could take a step: a moment's wait for the codec threads costs nothing.
         self._drain_inbox(0 if lanes_wanted or not self._in_flight else INBOX_WAIT_MS / 1000)
-        for job in self._leases.take_lost():
-            self._forget(job)
+        if self._leases.has_news.is_set():
+            for job in self._leases.take_lost():
+                self._forget(job)
         if self._drains and self._shutdown.must_stop_now():
             self._hand_all_back()
         if any(in_flight.claimed.job.deadline_ms is not None for in_flight in self._in_flight.values()):

@@ -28,6 +28,8 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._lost: set[str] = set()
         self._failure: BaseException | None = None
+        self.has_news = threading.Event()
+        """`take_lost` has something to say; so that the device loop need not ask for the lock each time."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -51,6 +53,7 @@ class LeaseKeeper:
             if self._failure is not None:
                 raise RuntimeError("the lease thread has ended: every job would be taken over") from self._failure
             lost, self._lost = frozenset(self._lost), set()
+            self.has_news.clear()
             return lost
 
     def _run(self) -> None:
@@ -61,6 +64,7 @@ class LeaseKeeper:
             log.exception("lease thread ends")
             with self._lock:
                 self._failure = failure
+                self.has_news.set()
 
     def round(self) -> None:
         """Renew this worker's leases and take over dead workers' jobs. The thread does so each third of a lease."""
@@ -79,3 +83,5 @@ class LeaseKeeper:
             self._metrics.count_reclaimed(reclaimed)
         with self._lock:
             self._lost |= {claimed.entry_id for claimed in lost}
+            if self._lost:
+                self.has_news.set()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glad.patch_matching import ROWS_AT_ONCE, feature_input, match_map, resize_map, resize_valid, top_mean
+from glad.patch_matching import ROWS_AT_ONCE, imagenet_normalised, match_map, resize_map, resize_valid, top_mean
 from glad.settings.method import Area, Direction
 
 
@@ -147,6 +147,5 @@ def test_the_triggers_top_ten_of_64_squared_is_a_fraction_and_never_less_than_fo
 
 def test_images_are_fed_as_they_are_or_as_imagenet_has_them() -> None:
     images = torch.zeros(1, 3, 1, 1)
-    assert feature_input(images, False) is images
     # 0 in [-1, 1] is 0.5 in [0, 1]: (0.5 - 0.485) / 0.229
-    assert feature_input(images, True)[0, 0].item() == pytest.approx(0.015 / 0.229, rel=1e-5)
+    assert imagenet_normalised(images)[0, 0].item() == pytest.approx(0.015 / 0.229, rel=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from glad.batching import in_buckets
 from glad.images.tiling import frame
 from glad.noise_schedule import add_noise, noise_schedule, predict_x0
-from glad.patch_matching import feature_input
+from glad.patch_matching import imagenet_normalised
 from glad.protocols import Condition, Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
@@ -156,7 +156,8 @@ def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[Compon
     readings.setdefault((settings.scoring_side, score.imagenet_normalise), set()).update(score.layers)
     for (side, normalise), layers_read in readings.items():
         layers = tuple(sorted(layers_read))
-        rows = feature_input(at_side(images, side, score.resize), normalise)
+        sized = at_side(images, side, score.resize)
+        rows = imagenet_normalised(sized) if normalise else sized
         details = tuple(f"layer {layer}" + (", normalised" if normalise else "") for layer in layers)
         yield ComponentTrial(f"features {side} px", details, (rows,), _reader(layers))
 

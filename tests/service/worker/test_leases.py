@@ -18,7 +18,9 @@ def keeper_of(queue: JobQueue) -> LeaseKeeper:
 
 
 def ended(keeper: LeaseKeeper) -> bool:
-    """What the engine hears at its next round."""
+    """What the engine hears at its next round, which asks only where there is news."""
+    if not keeper.has_news.is_set():
+        return False
     try:
         keeper.take_lost()
     except RuntimeError as error:
