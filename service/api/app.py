@@ -34,8 +34,7 @@ from service.api.routes import (
 )
 from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.api_keys import KeyCache
-from service.auth.authenticator import Authenticator, AuthPolicy
-from service.auth.rate_limit import RateLimiter
+from service.auth.authenticator import Authenticator, AuthPolicy, RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
 from service.maintenance.retention import sweeping
 from service.queue.connection import connect_async

@@ -62,7 +62,7 @@ class Disk:
     size: int
 
 
-class Backend(Protocol):
+class StorageBackend(Protocol):
     """The place where an artifact store keeps its files. `ref` is a path within it."""
 
     def names(self, folder: str) -> list[str]: ...
@@ -86,7 +86,7 @@ class ArtifactStore:
         """
         self.root = str(root)
         folder = local_folder(root)
-        self._backend: Backend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
+        self._backend: StorageBackend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
 
     @staticmethod
     def ref(inspection_id: str, name: ArtifactName) -> str:
@@ -201,7 +201,7 @@ class ArtifactStore:
 class ArtifactFolder:
     """The files of one folder beside those of the inspections. Methods may block, and raise as the store's do."""
 
-    def __init__(self, backend: Backend, root: str, name: str) -> None:
+    def __init__(self, backend: StorageBackend, root: str, name: str) -> None:
         self._backend, self._root, self._name = backend, root, name
 
     def names(self) -> list[str]:
