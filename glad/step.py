@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glad.batching import BatchSizes
+from glad.batching import BatchSizes, Conditioning, predict_noise
 from glad.comparator import Comparator, Observation
 from glad.fusion import adapt
 from glad.lane import LaneBatch, LaneBlock, StepOutcome, Trigger
-from glad.noise_prediction import Conditioning, predict_noise
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
 from glad.protocols import Models
 

@@ -26,7 +26,7 @@ from glad.reconstruct import reconstruct
 from glad.scoring import Evidence, gather_evidence, score_image
 from glad.settings.method import MethodSettings
 from glad.stitching import Stitching
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")
 TILES_AT_ONCE = 8

@@ -19,8 +19,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from glad.settings import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.files import make_folder, replace_file
-from model_store.manifest import Calibration, Name
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import Calibration, Name, VerdictThresholds
 
 STATE_NAME = "_product.json"
 """The underscore keeps it apart from versions: no version's name may start with one."""

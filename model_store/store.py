@@ -23,11 +23,10 @@ from model_store.errors import (
     UnsupportedStore,
     VersionNotInStore,
 )
-from model_store.manifest import check_name
+from model_store.manifest import VerdictThresholds, check_name
 from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
 from model_store.signing import NO_KEYS, TrustedKeys
 from model_store.store_layers import BundleRef, Layers, StoreProblem
-from model_store.thresholds import VerdictThresholds
 
 __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Store", "StoreProblem"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from bench.support.servers import own_redis
-from model_store.thresholds import Verdict
+from model_store.manifest import Verdict
 from service.contract import Findings, Job, Region, Result, State, Thresholds, Timings, new_inspection_id
 from service.queue import keys
 from service.queue.connection import connect, connect_async

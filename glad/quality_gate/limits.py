@@ -68,8 +68,3 @@ class QualityGate(Frozen):
         if size != VIEW_SIDE**2:
             raise ValueError(f"view holds {size} grey levels; {VIEW_SIDE**2} are needed: learn it with `glad gate`")
         return value
-
-    @property
-    def view_levels(self) -> bytes:
-        """Return `view` decoded, row by row."""
-        return base64.b64decode(self.view)

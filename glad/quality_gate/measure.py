@@ -6,6 +6,7 @@ the camera's resolution matters as little as it does to the score. What zones ig
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -272,4 +273,4 @@ def _check_focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
 
 def _expected(gate: QualityGate) -> NDArray[np.float32]:
     """Return the view of good images: (VIEW_SIDE, VIEW_SIDE), 0 ... 255."""
-    return np.frombuffer(gate.view_levels, dtype=np.uint8).reshape(VIEW_SIDE, VIEW_SIDE).astype(np.float32)
+    return np.frombuffer(base64.b64decode(gate.view), dtype=np.uint8).reshape(VIEW_SIDE, VIEW_SIDE).astype(np.float32)

@@ -19,11 +19,10 @@ from model_store.bundle_signer import make_key, sign_bundle
 from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
 from model_store.cli.import_ import import_command
 from model_store.errors import NotCalibrated
-from model_store.manifest import MANIFEST_NAME
+from model_store.manifest import MANIFEST_NAME, VerdictThresholds
 from model_store.product_state import ProductState
 from model_store.signing import signature_of
 from model_store.store import BundleRef, Store
-from model_store.thresholds import VerdictThresholds
 
 app = typer.Typer(
     name="bundle",

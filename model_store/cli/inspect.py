@@ -11,9 +11,8 @@ from glad.quality_gate.limits import QualityGate
 from model_store.bundle import Bundle, open_bundle
 from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
 from model_store.compatibility import ModelsDoNotFit
-from model_store.manifest import MANIFEST_NAME
+from model_store.manifest import MANIFEST_NAME, Verdict, VerdictThresholds
 from model_store.store import Store
-from model_store.thresholds import Verdict, VerdictThresholds
 
 
 def inspect(

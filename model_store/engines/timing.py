@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from glad.batching import BatchSizes
-from glad.noise_prediction import Conditioning, predict_noise
+from glad.batching import BatchSizes, Conditioning, predict_noise
 from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings

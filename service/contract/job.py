@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from model_store import thresholds
+from model_store import manifest as thresholds
 from model_store.manifest import Name, Sha256
 from service.contract.types import InspectionId, Message, Text, Timestamp, check_text
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from glad.quality_gate.limits import QualityCheck, Unfit
-from model_store import thresholds
+from model_store import manifest as thresholds
 from model_store.manifest import Name, Sha256
 from service.contract.job import Job, Priority, Thresholds, Traceability
 from service.contract.types import (

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.batching import batch_sizes_for_device, decode, encode
+from glad.batching import Conditioning, batch_sizes_for_device, decode, encode, predict_noise
 from glad.image_codec import Pixels
 from glad.images.tiling import ModelInput, Tile
 from glad.lane import Lane, LaneBlock, Phase
-from glad.noise_prediction import Conditioning, predict_noise
 from glad.scoring import at_side, gather_evidence
 from glad.step import step
 from model_store.inspection import PartialInspection, TileResult

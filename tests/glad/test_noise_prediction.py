@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glad.batching import BatchSizes
+from glad.batching import BatchSizes, Conditioning, predict_noise
 from glad.lane import Lane, LaneBlock
-from glad.noise_prediction import Conditioning, predict_noise
 from glad.protocols import Condition
 from glad.reconstruct import reconstruct
 from glad.settings.method import MethodSettings, ScoreSettings, TriggerSettings

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
-from model_store.manifest import Calibration
+from model_store.manifest import Calibration, VerdictThresholds
 from model_store.product_state import (
     STATE_NAME,
     GateSwitch,
@@ -19,7 +19,6 @@ from model_store.product_state import (
     read_state,
     write_state,
 )
-from model_store.thresholds import VerdictThresholds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CALIBRATION = Calibration(review=1, fail=2, pixel=3, pixel_quantile=0.99, good_images=1, good_scores=(0.5,))

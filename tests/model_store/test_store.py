@@ -23,10 +23,9 @@ from model_store.errors import (
     UnsupportedStore,
     VersionNotInStore,
 )
-from model_store.manifest import MANIFEST_NAME
+from model_store.manifest import MANIFEST_NAME, VerdictThresholds
 from model_store.product_state import STATE_NAME, ThresholdOverrides
 from model_store.store import SHIPPED_BUNDLES, Store
-from model_store.thresholds import VerdictThresholds
 from tests.support.bundles import new_version
 
 OLD, NEW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.bundle import open_bundle
-from model_store.thresholds import Verdict, VerdictThresholds
+from model_store.manifest import Verdict, VerdictThresholds
 from training.data.dataset import TestImage, read_truth, test_images
 from training.evaluation.figures import measure
 from training.evaluation.rows import GOOD, Evaluation, EvaluationRow, Located, defects_of

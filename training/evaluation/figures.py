@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from training.evaluation.rows import Curves, Evaluation, EvaluationRow, Located, thinned
 from training.metrics import counts
 from training.metrics.aupimo import aupimo

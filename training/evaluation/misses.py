@@ -15,7 +15,7 @@ from glad.images.mosaic import reduced
 from glad.images.rendering import contact_sheet, heatmap, overlay
 from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from training.data.dataset import read_truth, test_images
 from training.evaluation.rows import EvaluationRow
 from training.metrics.pixel_metrics import TOUCHING

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from training.evaluation.rows import Curves, EvaluationRow, defects_of
 from training.metrics.counts import Curve
 from training.metrics.pixel_metrics import PRO_LIMIT

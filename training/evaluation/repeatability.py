@@ -19,7 +19,7 @@ from pydantic import Field
 
 from glad.settings import Frozen
 from model_store.bundle import open_bundle
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from training.evaluation.figures import VERDICTS
 from training.evaluation.rows import Evaluation, EvaluationRow
 from training.metrics.bootstrap import rate_estimate

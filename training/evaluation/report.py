@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from training.evaluation import tables
 from training.evaluation.misses import Miss
 from training.evaluation.plots import roc_curves, score_histograms

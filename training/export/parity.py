@@ -15,8 +15,7 @@ from glad.settings.method import MethodSettings
 from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision, Proof
 from model_store.inspection import InspectedImage, inspect
-from model_store.manifest import Manifest
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import Manifest, VerdictThresholds
 from training.data.image_files import read_pixels
 from training.export.component_parity import ComponentRow, in_units, measured, trials
 from training.export.tolerances import Tolerances

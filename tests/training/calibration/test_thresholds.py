@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glad.settings.method import MethodSettings
-from model_store.thresholds import Verdict
+from model_store.manifest import Verdict
 from training.calibration.thresholds import calibrate, choose_delta, conformal_quantile, least_count
 from training.recipe import CalibrationRecipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_store.thresholds import VerdictThresholds
+from model_store.manifest import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
