@@ -1,4 +1,4 @@
-"""What the commands of the service share: options, settings, the service's Redis, and errors as one sentence.
+"""Parts that the commands of the service share: options, settings, the service's Redis, and errors as one sentence.
 
 Imports stand inside the functions, so that reading a command's help loads neither Redis nor the service.
 """

@@ -61,7 +61,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Destination:
-    """What images are posted to: a product, a station, or both; and the labels of the images."""
+    """The address that images are posted to: a product, a station, or both; and the labels of the images."""
 
     product: str | None = None
     """None: the product that is set for the station."""

@@ -1,4 +1,4 @@
-"""What comes of a job: what the worker measured, the result as the REST contract shows it, and the event."""
+"""The outcome of a job: the worker's findings, the result as the REST contract shows it, and the event."""
 
 from __future__ import annotations
 

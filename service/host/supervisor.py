@@ -72,7 +72,7 @@ class SupervisorTimeouts:
 
 @dataclass(frozen=True)
 class SupervisorPlan:
-    """What one supervisor runs, and with which settings."""
+    """The processes of one supervisor, and their settings."""
 
     data_dir: Path
     host: str

@@ -1,1 +1,1 @@
-"""What runs beside the flow of images: retention, sweeping, backup."""
+"""Work beside the flow of images: retention and backup."""

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _ClaimReply:
-    """What one run of claim.lua gave."""
+    """The reply of one run of claim.lua."""
 
     claimed: list[ClaimedJob]
     dead_lettered: bool

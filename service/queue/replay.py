@@ -25,7 +25,7 @@ CLIENT = "replay"
 
 @dataclass(frozen=True)
 class Replayer:
-    """What a replay needs; the API and `glad queue replay` put it together."""
+    """The parts that a replay needs; the API and `glad queue replay` put them together."""
 
     jobs: JobSubmitter
     letters: DeadLetters

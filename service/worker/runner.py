@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class DeviceResult:
-    """What the method found in one image, copied from the device."""
+    """The score, map and reconstruction of one image, copied from the device."""
 
     lane: Lane
     """All tiles of the image together: see `glad.lane.merge_lanes`."""
@@ -76,7 +76,7 @@ class DeviceJob:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step of a group led to."""
+    """The outcome of one step of a group."""
 
     finished: tuple[str, ...] = ()
     """Jobs of which every tile has made all its steps."""

@@ -1,4 +1,4 @@
-"""What lies in a backup, and the hash of every file of it.
+"""The record of a backup: its parts, and the hash of every file.
 
     {backup}/backup.json   who made it, when, with which schema
     {backup}/SHA256SUMS    a line per file, as `sha256sum --check` reads them
