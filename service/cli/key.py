@@ -99,10 +99,14 @@ def _refresh_s() -> float:
 @contextmanager
 def _key_store(data_dir: Path | None, redis_bin: Path | None) -> Iterator[KeyStore]:
     """Yield the keys of the service that the settings name; the command ends with the reason if that fails."""
+    from pydantic import ValidationError
+
     from service.auth.api_keys import KeyStore
 
     try:
         with service_redis(load_settings(data_dir=data_dir), redis_bin) as client:
             yield KeyStore(client)
+    except ValidationError as error:
+        give_up("; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors()))
     except ValueError as error:
         give_up(error)
