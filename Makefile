@@ -30,7 +30,7 @@ serve: python ## the service with the demo product, on http://127.0.0.1:8000
 	@exec $(VENV)/bin/glad serve
 
 test: setup ## the whole test suite
-	@$(VENV)/bin/python -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -q -n $(TEST_JOBS) --dist loadfile --durations=10 $(PYTEST_ARGS)
 
 check: setup ## format, lint, strict types, import rules, the documents' links
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "make check: run 'make format'" >&2; exit 1; }
