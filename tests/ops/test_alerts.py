@@ -14,6 +14,8 @@ import yaml
 
 from service.errors import ServiceError
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "docker" / "prometheus"
 RULES = PROMETHEUS / "rules"

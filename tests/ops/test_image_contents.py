@@ -15,6 +15,8 @@ from scripts.image_sizes import IMAGES, needed
 from scripts.requirements import requirements
 from tests.support.manifests import ROOT, composed
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 OURS = "glad-inspect-"
 BLOCKED = """
 import sys

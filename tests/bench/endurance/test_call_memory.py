@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.endurance.call_memory import CallBatch, memory_left
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 
 def test_the_first_rounds_do_not_count_and_a_call_that_keeps_something_is_found() -> None:
     rounds = [

@@ -15,6 +15,8 @@ from bench import cli
 from bench.endurance.load_ladder import Step, highest, next_rate, step_of
 from bench.support.open_loop import Arrival, Latency, TargetAnswer, drive
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 YES = TargetAnswer(accepted=True)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from bench import cli
 from bench.endurance.soak import SoakPlan, report
 from bench.endurance.soak_load import SoakTally
 from bench.support.process_watch import ProcessSample, RedisSample
+
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
 
 def test_a_minute_of_work_is_sampled_and_judged(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from tests.support.tiny_bundle import make_tiny_bundle
 from training.data.image_files import DataError, read_pixels
 from training.progress import silent
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 
 def test_everything_is_warmed_up_and_then_timed_in_turn() -> None:
     seen: list[str] = []

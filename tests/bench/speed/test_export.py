@@ -14,6 +14,8 @@ from bench.speed.fullsize import Modules
 from glad.settings.method import MethodSettings
 from tests.support.tiny_bundle import TINY_SETTINGS, tiny_condition, tiny_modules
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 PARTS = ("encoder", "unet", "decoder", "features")
 
 

@@ -28,6 +28,8 @@ from tests.support.http_server import server_on
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -19,6 +19,8 @@ from tests.service.worker.conftest import png
 from tests.support.processes import children_of, eventually, is_running
 from tests.support.tiny_bundle import make_tiny_bundle
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 
 @dataclass
 class Served:

@@ -22,6 +22,8 @@ from tests.support.processes import eventually, is_running
 from tests.support.shell import shell, shell_blocks
 from tests.support.tiny_bundle import make_tiny_bundle
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 
 class Load(threading.Thread):
     """A camera that posts without a pause until it is stopped or the service is gone; notes what was accepted."""

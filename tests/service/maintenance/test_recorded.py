@@ -19,6 +19,8 @@ from tests.service.host.test_supervisor import serve
 from tests.support.record_installation import SETTINGS, STATION
 from tests.support.shell import glad
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
 
 

@@ -8,6 +8,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from service.client.client import Client
 from service.contract import State
 from service.outbox.archive import FOLDER
@@ -16,6 +18,8 @@ from tests.service.host.test_supervisor import serve
 from tests.service.worker.conftest import png
 from tests.support.processes import children_of, eventually, is_running
 from tests.support.tiny_bundle import make_tiny_bundle
+
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
 
 def outbox_of(pid: int) -> int | None:

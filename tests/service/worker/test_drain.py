@@ -17,6 +17,8 @@ from tests.support.processes import eventually, free_port
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.worker_fleet import WorkerFleet
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 POOL = keys.PoolKeys("default")
 LANES, BUFFER = 2, 2
 HELD = LANES + BUFFER

@@ -16,6 +16,8 @@ from tests.support.processes import eventually
 from tests.support.wire import Wire
 from tests.support.worker_fleet import WorkerFleet
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 IMAGES = [png(seed) for seed in range(12)]
 
 

@@ -23,6 +23,8 @@ from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.worker_fleet import WorkerFleet
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 PICTURES: tuple[ArtifactName, ...] = ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png")
 
 

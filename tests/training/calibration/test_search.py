@@ -19,6 +19,8 @@ from training.data.dataset import images_in, read_pixels
 from training.recalibrate import RecalibrationPlan, recalibrate
 from training.synthesis.probes import make_probes
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 
 def outcome(image_auroc: float, comparisons: float, candidate: SettingsCandidate) -> CandidateOutcome:
     return CandidateOutcome(candidate, image_auroc, 0.9, 0.8, 0.1, 0.2, comparisons)

@@ -18,6 +18,8 @@ from tests.support.tiny_recipe import TINY_TOML, draw_parts
 from training.cli import measure as measure_cli
 from training.cli import train as cli
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 Glad = Callable[..., Any]
 
 

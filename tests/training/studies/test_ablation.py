@@ -21,6 +21,8 @@ from training.progress import silent
 from training.studies.ablation import FULL, VariantResult, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain, train_unadapted
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 SETTINGS = MethodSettings.model_validate({"trigger": {"delta": 0.4}})
 
 

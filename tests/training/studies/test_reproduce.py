@@ -18,6 +18,8 @@ from training.data.dataset import DataError
 from training.progress import silent
 from training.studies.reproduce import PublishedWeights, ReproductionPlan, paper_table, plan, reproduce
 
+pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
+
 WEIGHTS = PublishedWeights("base", "dino", "licences")
 
 
