@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,27 @@ def check_out(reference: str, folder: Path) -> Path:
     """
     with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name_of(reference)))) as files:
         files.extractall(folder, filter="data")
+    _add_entry_points(folder)
     return folder
+
+
+def _add_entry_points(folder: Path) -> None:
+    """Write the checkout's own commands beside its packages, where they go before the installed version's.
+
+    `glad` finds its commands by the metadata of the distribution, and in another version they may lie elsewhere.
+    """
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
+    )
+    lines = [
+        line
+        for group, commands in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {place}" for name, place in commands.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
 def name_of(reference: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("init")
     for number in (1, 2):
         (checkout / "file.txt").write_text(str(number))
-        git("add", "file.txt")
+        (checkout / "pyproject.toml").write_text(
+            f'[project]\nname = "a-b"\nversion = "{number}"\n\n[project.entry-points."a.commands"]\nrun = "m{number}:run"\n'
+        )
+        git("add", ".")
         git("commit", "--message", f"number {number}")
         git("tag", f"v{number}")
     monkeypatch.setattr(inputs, "CHECKOUT", checkout)
@@ -33,7 +37,11 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("history")
 def test_an_older_version_is_given_as_a_folder_beside_the_one_in_use(tmp_path: Path) -> None:
-    assert (check_out("v1", tmp_path / "older") / "file.txt").read_text() == "1"
+    older = check_out("v1", tmp_path / "older")
+    assert (older / "file.txt").read_text() == "1"
+    (distribution,) = metadata.distributions(path=[str(older)])
+    assert (distribution.name, distribution.version) == ("a-b", "1")
+    assert [(one.group, one.name, one.value) for one in distribution.entry_points] == [("a.commands", "run", "m1:run")]
 
 
 def test_a_version_is_named_by_its_commit(history: Path) -> None:
