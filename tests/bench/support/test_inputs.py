@@ -26,7 +26,8 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in (1, 2):
         (checkout / "file.txt").write_text(str(number))
         (checkout / "pyproject.toml").write_text(
-            f'[project]\nname = "a-b"\nversion = "{number}"\n\n[project.entry-points."a.commands"]\nrun = "m{number}:run"\n'
+            f'[project]\nname = "a-b"\nversion = "{number}"\n'
+            f'[project.entry-points."a.commands"]\nrun = "m{number}:run"\n'
         )
         git("add", ".")
         git("commit", "--message", f"number {number}")
