@@ -32,7 +32,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +41,7 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that this file can be run by its path
 
+from bench.support.inputs import write_entry_points
 from scripts.call_hook import Call
 from scripts.source_figures import packages, static
 
@@ -99,14 +99,7 @@ class Lab:
 
     def __init__(self, tree: Path, folder: Path) -> None:
         self.tree, self.folder, site = tree, folder, folder / "site"
-        project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
-        name, version, groups = project["name"], project["version"], project["entry-points"].items()
-        # Of two distributions of one name the first on the path counts: the tree's commands, not the installed ones.
-        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        lines = [line for group, at in groups for line in (f"[{group}]", *(f"{key} = {at[key]}" for key in at))]
-        (info / "entry_points.txt").write_text("\n".join(lines))
+        write_entry_points(tree, site)
         (site / "sitecustomize.py").write_text(SITE.format(str(Path(__file__).resolve().parent)))
         self.open_window(0)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("GLAD_", "OTEL_"))}

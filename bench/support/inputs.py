@@ -80,18 +80,19 @@ def check_out(reference: str, folder: Path) -> Path:
     """
     with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name_of(reference)))) as files:
         files.extractall(folder, filter="data")
-    _add_entry_points(folder)
+    write_entry_points(folder, folder)
     return folder
 
 
-def _add_entry_points(folder: Path) -> None:
-    """Write the checkout's own commands beside its packages, where they go before the installed version's.
+def write_entry_points(checkout: Path, folder: Path) -> None:
+    """Write the metadata of a checkout into a folder that goes before the installed version's on the path.
 
-    `glad` finds its commands by the metadata of the distribution, and in another version they may lie elsewhere.
+    `glad` finds its commands by the metadata of the distribution, and in another version they may lie elsewhere. Of two
+    distributions of one name the first on the path counts.
     """
-    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
+    info.mkdir(parents=True)
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
     )
