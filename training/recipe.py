@@ -14,6 +14,8 @@ from glad.settings import Frozen
 from glad.settings.method import MethodSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
+OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
+FLAW_KINDS = ("crack", "chip", "pores", "missing", "shifted", "uneven", "fray")
 ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
 
 
@@ -22,7 +24,11 @@ class RecipeError(ValueError):
 
 
 class SynthesisRecipe(Frozen):
-    """Synthetic anomalies and the pairs (x, x^a) made once before training (Sec. 3.5; MemSeg and CutPaste)."""
+    """Synthetic anomalies and the pairs (x, x^a) made once before training (Sec. 3.5; MemSeg and CutPaste).
+
+    Flaws of material and content (`crack` and what follows) are sized in pixels of the original; their weights are 0
+    unless given, so that recipes from before they existed make the pairs that they always made.
+    """
 
     pairs: int = Field(ge=8, description="pairs kept in memory; each good image is used about equally often")
     none: float = Field(0.3, ge=0, le=1, description="share of pairs without anomaly")
@@ -32,13 +38,20 @@ class SynthesisRecipe(Frozen):
     stroke: float = Field(0.15, ge=0, description="weight: a thin curved stroke (CutPaste's scar)")
     spot: float = Field(0.15, ge=0, description="weight: a soft spot, darker, brighter, tinted or embossed")
     warp: float = Field(0.15, ge=0, description="weight: the product locally displaced")
+    crack: float = Field(0.0, ge=0, description="weight: a jagged, branching line")
+    chip: float = Field(0.0, ge=0, description="weight: a bite out of the part's or the picture's edge")
+    pores: float = Field(0.0, ge=0, description="weight: one to three dozen pits, close together or spread")
+    missing: float = Field(0.0, ge=0, description="weight: a piece replaced by its surroundings")
+    shifted: float = Field(0.0, ge=0, description="weight: a compact piece moved, its old place filled")
+    uneven: float = Field(0.0, ge=0, description="weight: other light, gloss or sharpness in a large soft region")
+    fray: float = Field(0.0, ge=0, description="weight: a stretch of an edge roughened into fibres")
     shift_px: int = Field(2, ge=0, description="both images of a pair are shifted together by up to this many pixels")
     gain: float = Field(0.05, ge=0, lt=1, description="... and their brightness is scaled by up to this share")
 
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind of anomaly."""
-        return {kind: getattr(self, kind) for kind in ("texture", "shuffle", "paste", "stroke", "spot", "warp")}
+        return {kind: getattr(self, kind) for kind in (*OVERLAY_KINDS, *FLAW_KINDS)}
 
 
 class AutoencoderRecipe(Frozen):

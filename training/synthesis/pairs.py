@@ -37,6 +37,8 @@ class TrainingSquare:
     """(S, S): false on padding."""
     inspected: NDArray[np.bool_]
     """(S, S): where a defect would count: the object, inside the zones."""
+    scale: float = 1.0
+    """Model pixels per pixel of the original."""
 
     @property
     def content(self) -> tuple[slice, slice]:
@@ -84,7 +86,8 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
     for _ in range(rounds):
         tile = tiles[int(rng.integers(len(tiles)))]
         square, counts = layout.tile_pixels(pixels, tile), inspected_mask[layout.span(tile)]
-        squares.append(TrainingSquare(square, shown[layout.span(tile)], _inspected(square, counts, settings)))
+        inspected = _inspected(square, counts, settings)
+        squares.append(TrainingSquare(square, shown[layout.span(tile)], inspected, layout.placement.scale))
     return squares
 
 
@@ -116,7 +119,8 @@ def to_unit(images: Tensor) -> Tensor:
 def _one(index: int, images: Sequence[TrainingSquare], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7001, index])))
     source = images[index % len(images)]
-    pair = synthesise(rng, source.pixels.astype(np.float32) / 255, source.valid, recipe, source.inspected)
+    image = source.pixels.astype(np.float32) / 255
+    pair = synthesise(rng, image, source.valid, recipe, source.inspected, scale=source.scale)
     to_bytes = [np.round(x * 255).astype(np.uint8).transpose(2, 0, 1) for x in (pair.normal, pair.anomalous)]
     return (*to_bytes, pair.mask, source.valid)
 

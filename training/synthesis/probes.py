@@ -12,11 +12,8 @@ from PIL import Image
 
 from glad.settings.method import MethodSettings
 from training.recipe import SynthesisRecipe
-from training.synthesis.anomalies import synthesise
+from training.synthesis.anomalies import LEAST_VISIBLE, TRIES, synthesise
 from training.synthesis.pairs import TrainingSquare, read_squares
-
-LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one
-TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,8 @@ def _damaged(
     """Return the image's content with an anomaly (h, w, 3), and where it is (h, w)."""
     rng = np.random.Generator(np.random.Philox(seed))
     for _ in range(TRIES):
-        pair = synthesise(rng, image.pixels.astype(np.float32) / 255, image.valid, recipe, image.inspected)
+        good = image.pixels.astype(np.float32) / 255
+        pair = synthesise(rng, good, image.valid, recipe, image.inspected, scale=image.scale)
         truth = pair.mask[image.content]
         if truth.sum() >= LEAST_VISIBLE:
             return np.round(pair.anomalous * 255).astype(np.uint8)[image.content], truth

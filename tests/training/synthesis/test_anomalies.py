@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 
 from training.recipe import SynthesisRecipe
-from training.synthesis.anomalies import (
-    KINDS,
-    VISIBLE,
-    Floats,
-    Mask,
-    Pair,
-    perlin,
-    perlin_shape,
-    shuffled,
-    spectral_noise,
-    synthesise,
-)
+from training.synthesis.anomalies import KINDS, VISIBLE, Pair, synthesise
+from training.synthesis.patterns import Floats, Mask, perlin, perlin_shape, shuffled, spectral_noise
 
 SIDE = 64
 SEEDS = range(25)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.synthesis.anomalies import procedural_texture, spectral_noise
+from training.synthesis.patterns import procedural_texture, spectral_noise
 
 
 def _rng(seed: int) -> np.random.Generator:
