@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from training.synthesis.patterns import Floats, Mask, Unit
-from training.synthesis.surface import Surface, blob, from_centre, grain, grey
+from training.synthesis.surface import Surface, blob, from_centre, grain, grey, part_of
 
 CANDIDATES = 16  # places that a filling is sought at
 BORDER_PX = 2  # width of the border around a hole that its filling has to meet
@@ -42,7 +43,7 @@ def _moved(image: Unit, step: tuple[int, int]) -> Unit:
 
 def _piece(rng: np.random.Generator, image: Unit, surface: Surface, radius: float) -> Mask:
     """Return a blob or a turned box (S, S), mostly where the image has detail."""
-    detail = ndimage.gaussian_gradient_magnitude(grey(image), 1.0)
+    detail = ndimage.gaussian_gradient_magnitude(grey(image), 1.0) * part_of(image, surface)
     likelihood = ndimage.gaussian_filter(detail, max(1.0, radius / 2)) ** 2 if rng.random() < 0.75 else None
     y, x = from_centre(surface.side, surface.place(rng, likelihood))
     if rng.random() < 0.6:
@@ -108,9 +109,11 @@ def _best_step(
 
 def _spread(values: NDArray[np.float64], places: NDArray[np.int_], targets: NDArray[np.int_]) -> NDArray[np.float64]:
     """Return values (N, 3) known at places, interpolated at targets (M, 3): weights are 1 / distance³ (Shepard)."""
-    square = ((targets[:, None] - places[None]) ** 2).sum(-1).astype(np.float64)
-    weights = square**-1.5
-    return np.asarray(weights @ values / weights.sum(1, keepdims=True))
+    spread = []
+    for some in np.array_split(targets, len(targets) // 2048 + 1):  # a large hole's distances would fill the memory
+        weights = cdist(some, places, "sqeuclidean") ** -1.5
+        spread.append(weights @ values / weights.sum(1, keepdims=True))
+    return np.concatenate(spread)
 
 
 def uneven(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
@@ -155,7 +158,7 @@ def _brighter(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
 
 def _veiled(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
     """Return the image under a veil: lighter and with less contrast."""
-    veil = rng.uniform(0.08, 0.3)
+    veil = rng.uniform(0.06, 0.2)
     return np.asarray(image * (1 - veil) + veil * rng.uniform(0.3, 0.9))
 
 

@@ -66,21 +66,20 @@ class PitLook:
 
 def crack(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
     """Return the image with a jagged, branching line, darker or seldom brighter than what lies there."""
-    traces = _branching(rng, image, surface)
-    cover = drawn(traces, surface.side)
+    part = part_of(image, surface)
+    cover = drawn(_branching(rng, part, surface), surface.side) * part
     rim = rng.uniform(0.1, 0.5) if rng.random() < 0.35 else 0.0
     lit = np.roll(cover, _light(rng, max(1.0, surface.scale)), axis=(0, 1))
     brightened = image + (rim * 0.25 * np.clip(lit - cover, 0, 1))[..., None]
     return _toned(rng, brightened, cover, bright_share=0.15)
 
 
-def _branching(rng: np.random.Generator, image: Unit, surface: Surface) -> list[Trace]:
+def _branching(rng: np.random.Generator, part: Mask, surface: Surface) -> list[Trace]:
     """Return a crack's traces: the main one, which some of the time starts at an edge, and up to four branches."""
     length, width = surface.length(rng, 20, 220), surface.length(rng, 0.6, 2.5)
     gait = Gait(max(0.5, rng.uniform(2.0, 6.0) * surface.scale), rng.uniform(0.25, 0.75))
-    start, heading = surface.place(rng).astype(float), rng.uniform(0, 2 * np.pi)
+    start, heading = surface.place(rng, part).astype(float), rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.3:
-        part = part_of(image, surface)
         start = _at_edge(rng, part, surface).astype(float)
         heading = np.arctan2(*(np.argwhere(part).mean(0) - start)) + rng.normal(0, 0.5)
     path = _walk(rng, start, heading, length, gait)
@@ -154,12 +153,13 @@ def pores(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
     typical = log_uniform(rng, 1.2, 8.0 if count < 9 else 3.5)
     spread = np.inf if rng.random() < 0.3 else surface.length(rng, 10, 80, most=0.3)
     look = PitLook(rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.9), rng.uniform(0, 0.25))
-    middle, damaged = surface.place(rng).astype(float), image.copy()
+    part = part_of(image, surface)
+    middle, damaged = surface.place(rng, part).astype(float), image.copy()
     for number in range(count):
-        place = surface.place(rng).astype(float) if np.isinf(spread) else middle + rng.normal(0, spread / 2, 2)
+        place = surface.place(rng, part).astype(float) if np.isinf(spread) else middle + rng.normal(0, spread / 2, 2)
         radius = float(np.clip(typical * rng.uniform(0.5, 1.5), 1, 8)) * surface.scale
         damaged = _pitted(rng, damaged, middle if number == 0 else place, radius, look)
-    return damaged
+    return np.where(part[..., None], damaged, image)
 
 
 def _pitted(rng: np.random.Generator, image: Unit, centre: NDArray[np.float64], radius: float, look: PitLook) -> Unit:

@@ -37,7 +37,7 @@ class Surface:
         """Return a random length in model pixels: log-uniform in original ones, at most a share of the side."""
         return min(log_uniform(rng, low, high) * self.scale, most * self.side)
 
-    def place(self, rng: np.random.Generator, likelihood: Unit | None = None) -> NDArray[np.int_]:
+    def place(self, rng: np.random.Generator, likelihood: Unit | Mask | None = None) -> NDArray[np.int_]:
         """Return a random pixel (row, column) of the reach; likelihood: (S, S), not negative."""
         places = np.argwhere(self.reach)
         if likelihood is None:
@@ -92,7 +92,7 @@ def blob(
     angle = np.arctan2(u, v)
     outline = np.ones_like(angle)
     for wave in range(2, waves + 1):
-        outline += roughness * rng.normal() / wave * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
+        outline += roughness * rng.normal() / wave**1.3 * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
     return np.asarray(np.hypot(u, v) - radius * np.clip(outline, 0.4, 1.6), dtype=np.float32)
 
 
@@ -103,31 +103,39 @@ def from_centre(side: int, centre: NDArray[np.int_] | NDArray[np.floating]) -> t
 
 
 def part_of(image: Unit, surface: Surface) -> Mask:
-    """Return the pixels (S, S) of the part: the reach, or what stands out from a background all around the picture.
+    """Return the pixels (S, S) of the part: what stands out from a background all around the picture.
 
-    A picture without background is all part.
+    Where no such background is seen it is the reach, if that leaves something out, or else the whole picture.
     """
-    if surface.reach.sum() < WHOLE_SHARE * surface.valid.sum():
-        return surface.reach
+    part = _standing_out(image, surface.valid)
+    if part is not None and (part & surface.reach).any():
+        return part
+    return surface.reach if surface.reach.sum() < WHOLE_SHARE * surface.valid.sum() else surface.valid
+
+
+def _standing_out(image: Unit, valid: Mask) -> Mask | None:
+    """Return what Otsu's threshold sets apart from a background; None where neither side of it lies all around."""
     levels = torch.from_numpy(np.round(grey(image) * 255))
-    threshold = otsu_threshold(levels[torch.from_numpy(surface.valid)])
+    threshold = otsu_threshold(levels[torch.from_numpy(valid)])
     if threshold is None:
-        return surface.valid
+        return None
     bright = levels.numpy() > threshold
-    border = surface.valid & ~ndimage.binary_erosion(surface.valid, iterations=2)
+    border = valid & ~ndimage.binary_erosion(valid, iterations=2)
     background = bright if bright[border].mean() > 0.5 else ~bright
     if background[border].mean() < BORDER_SHARE:
-        return surface.valid
-    part = _inside(background & surface.valid, surface.valid)
-    return part if LEAST_PART < part.sum() / surface.valid.sum() < LARGEST_PART else surface.valid
+        return None
+    part = _surrounded(background & valid, valid, border)
+    return part if LEAST_PART < part.sum() / valid.sum() < LARGEST_PART else None
 
 
-def _inside(background: Mask, valid: Mask) -> Mask:
-    """Return what a background that reaches the picture's border leaves: holes and specks belong to what is around."""
-    labels, _ = ndimage.label(ndimage.binary_opening(background, iterations=1))
-    at_border = np.unique(labels[valid & ~ndimage.binary_erosion(valid, iterations=2)])
-    around = np.isin(labels, at_border[at_border > 0])
-    return np.asarray(ndimage.binary_opening(valid & ~around, iterations=2) & valid)
+def _surrounded(background: Mask, valid: Mask, border: Mask) -> Mask:
+    """Return what a background from the picture's border leaves: the largest pieces, with their holes."""
+    labels, _ = ndimage.label(ndimage.binary_opening(background))
+    around = np.isin(labels, np.unique(labels[border & (labels > 0)]))
+    pieces, count = ndimage.label(ndimage.binary_opening(valid & ~around, iterations=2) & valid)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return np.asarray((sizes >= max(1, 0.2 * sizes.max()))[pieces])
 
 
 def edge_of(part: Mask) -> Mask:
