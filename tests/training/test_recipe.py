@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import SHIPPED, Recipe, RecipeError, load_recipe, recipe_from
+from training.recipe import SHIPPED, Recipe, RecipeError, SynthesisRecipe, load_recipe, recipe_from
 
 BUNDLES = Path(__file__).parents[2] / "model_store" / "bundles"
 
@@ -93,7 +93,7 @@ def test_a_value_that_cannot_work_is_refused_before_anything_long_begins(path: s
 
 
 def test_a_recipe_whose_anomalies_all_weigh_nothing_is_refused() -> None:
-    kinds = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
+    kinds = SynthesisRecipe(pairs=8).weights
     content = _changed("synthesis", {"pairs": 100, **dict.fromkeys(kinds, 0)})
     with pytest.raises(RecipeError, match=r"every weight of synthesis is 0: give at least one"):
         recipe_from(content, "nano.toml")

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from training.synthesis.patterns import Floats, Mask, Unit
-from training.synthesis.surface import Surface, blob, from_centre, grain, grey, part_of
+from training.synthesis.surface import Surface, beyond, blob, from_centre, grain, grey, part_of
 
 CANDIDATES = 16  # places that a filling is sought at
 BORDER_PX = 2  # width of the border around a hole that its filling has to meet
@@ -72,15 +72,13 @@ def filled(
     if not hole.any() or not border.any():
         return image
     inside, around = np.argwhere(hole), np.argwhere(border)
-    known = image[border].astype(np.float64)
-    step = _best_step(rng, image, inside, around, source=valid & ~hole, radius=radius)
-    patch, patch_border = np.zeros((len(inside), 3)), np.zeros_like(known)
-    if step is not None and texture > 0:
-        source = np.where(valid[..., None], image, known.mean(0))
-        patch = texture * source[tuple((inside + step).T)].astype(np.float64)
-        patch_border = texture * source[tuple((around + step).T)].astype(np.float64)
+    source = valid & ~hole
+    step = _best_step(rng, image, inside, around, source=source, radius=radius)
+    # Where no place near by is whole the surroundings are mirrored: they meet the border by themselves.
+    lent = beyond(image, source) if step is None else _moved(image, (-int(step[0]), -int(step[1])))
+    patch, patch_border = (texture * lent[pixels].astype(np.float64) for pixels in (hole, border))
     damaged = image.copy()
-    damaged[hole] = patch + _spread(known - patch_border, around, inside)
+    damaged[hole] = patch + _spread(image[border] - patch_border, around, inside)
     return damaged
 
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 from training.synthesis.patterns import Floats, Mask, Unit
 from training.synthesis.surface import (
     Surface,
+    beyond,
     blob,
     coverage,
     edge_of,
@@ -217,15 +218,6 @@ def _broken(rng: np.random.Generator, image: Unit, face: Unit, centre: NDArray[n
     outline = (ndimage.gaussian_filter(face, 0.7) * (1 - ndimage.gaussian_filter(face, 0.7)) * 4)[..., None]
     shade = 1 - rng.uniform(-0.2, 0.6) * outline * (face > 0)[..., None]
     return np.asarray((face[..., None] * surface + (1 - face[..., None]) * image) * shade)
-
-
-def beyond(image: Unit, background: Mask) -> Unit:
-    """Return the image with the background continued into the part, mirrored at its edge: (S, S, 3)."""
-    nearest = ndimage.distance_transform_edt(~background, return_distances=False, return_indices=True)
-    here = np.indices(background.shape)
-    mirrored = np.clip(2 * nearest - here, 0, background.shape[0] - 1)
-    rows, columns = np.where(background[tuple(mirrored)], mirrored, nearest)
-    return np.asarray(image[rows, columns])
 
 
 def fray(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:

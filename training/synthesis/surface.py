@@ -141,3 +141,12 @@ def _surrounded(background: Mask, valid: Mask, border: Mask) -> Mask:
 def edge_of(part: Mask) -> Mask:
     """Return the outermost pixels (S, S) of a part."""
     return np.asarray(part & ~ndimage.binary_erosion(part))
+
+
+def beyond(image: Unit, known: Mask) -> Unit:
+    """Return the image with what is known continued over the rest, mirrored at its edge: (S, S, 3)."""
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    here = np.indices(known.shape)
+    mirrored = np.clip(2 * nearest - here, 0, known.shape[0] - 1)
+    rows, columns = np.where(known[tuple(mirrored)], mirrored, nearest)
+    return np.asarray(image[rows, columns])

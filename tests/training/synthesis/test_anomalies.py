@@ -1,12 +1,14 @@
 """Synthetic anomalies: repeatable, inside the part, and with masks that say exactly what changed visibly."""
 
+import hashlib
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import pytest
 
 from training.recipe import SynthesisRecipe
-from training.synthesis.anomalies import KINDS, VISIBLE, Pair, synthesise
+from training.synthesis.anomalies import KINDS, OVERLAYS, VISIBLE, Pair, synthesise
 from training.synthesis.patterns import Floats, Mask, perlin, perlin_shape, shuffled, spectral_noise
 
 SIDE = 64
@@ -132,3 +134,40 @@ def test_a_shuffle_leaves_the_rows_and_columns_that_its_grid_does_not_cover() ->
     moved = shuffled(_rng(0), image)  # 61 // 8 * 8 = 56
     assert np.array_equal(moved[56:], image[56:])
     assert np.array_equal(moved[:, 56:], image[:, 56:])
+
+
+RECORDED = {
+    "texture": "33e965a146f1572c",
+    "shuffle": "c420d2d8487ff497",
+    "paste": "aa8afc312b47e959",
+    "stroke": "45db9ab69b0cc0eb",
+    "spot": "3f5e14b2b4544b3b",
+    "warp": "e949ff77ab6a5ff1",
+}
+"""Digests of five pairs of each kind, made by the version before flaws sized in original pixels existed."""
+
+
+def _digest(pairs: Sequence[Pair]) -> str:
+    total = hashlib.sha256()
+    for pair in pairs:
+        total.update(pair.kind.encode())
+        for image in (pair.normal, pair.anomalous):
+            total.update(np.round(image * 255).astype(np.uint8).tobytes())
+        total.update(pair.mask.tobytes())
+    return total.hexdigest()[:16]
+
+
+@pytest.mark.parametrize("kind", OVERLAYS)
+def test_a_kind_that_recorded_recipes_use_makes_the_pairs_that_it_made(kind: str) -> None:
+    assert _digest([_pair(kind, seed, rows=48) for seed in range(5)]) == RECORDED[kind]
+
+
+def test_a_recipe_without_the_new_weights_makes_the_pairs_that_it_made() -> None:
+    # The digest of forty pairs of the default weights, made by the same version as `RECORDED`.
+    recipe = SynthesisRecipe(pairs=8)
+    pairs = [synthesise(_rng(seed), _part(), _valid(48), recipe) for seed in range(40)]
+    assert _digest(pairs) == "1ea7258e636ed010"
+
+
+def test_every_kind_has_a_weight_and_every_weight_a_kind() -> None:
+    assert tuple(SynthesisRecipe(pairs=8).weights) == KINDS
