@@ -1,4 +1,4 @@
-"""`glad sample`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles.
+"""`glad sample`, `glad preview`, `glad train`, `glad calibrate`, `glad gate`: what makes images and bundles.
 
 Each imports its needs when called.
 """
@@ -41,6 +41,36 @@ def sample(
             folder, seed=seed, train=train, calibration=calibration, good=good, defects=defects, progress=show
         )
     typer.echo(f"{count} images in {folder}")
+
+
+def preview(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file or a shipped name, such as nano.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
+    out: Annotated[Path, typer.Option(help="The picture, as PNG.")] = Path("anomalies.png"),
+    kinds: Annotated[
+        str,
+        typer.Option(help="Such as crack,pores; all: also those without a weight in the recipe. Default: its own."),
+    ] = "",
+    columns: Annotated[int, typer.Option(min=1, max=50, help="Anomalies of each kind.")] = 6,
+    seed: Annotated[int, typer.Option(help="Another seed, other anomalies.")] = 0,
+) -> None:
+    """Draw the synthetic anomalies that a recipe trains with, a row for each kind, on a product's own good images."""
+    from training.data.dataset import good_split
+    from training.recipe import load_recipe
+    from training.synthesis.contact_sheet import contact_sheet
+
+    with explained(ValueError):
+        loaded = load_recipe(recipe)
+        weights = loaded.synthesis.weights
+        chosen = [kind for kind in weights if weights[kind] > 0 or kinds == "all"]
+        if kinds not in ("", "all"):
+            chosen = [kind.strip() for kind in kinds.split(",")]
+        images = good_split(data, loaded.calibration.holdout, loaded.seed).train
+        sheet = contact_sheet(images, loaded.settings, chosen, columns=columns, seed=seed)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out, format="PNG")
+    typer.echo(f"{', '.join(chosen)}: {columns} of each in {out}; the red line goes around what counts as anomalous")
 
 
 def train(

@@ -42,8 +42,10 @@ def contact_sheet(
 
     Raises:
         DataError: for a file that does not decode.
-        ValueError: for an unknown kind.
+        ValueError: without a kind, or for an unknown one.
     """
+    if not kinds:
+        raise ValueError(f"no kind of anomaly to draw: choose of {', '.join(KINDS)}")
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"no kind of anomaly is called {unknown[0]!r}: choose of {', '.join(KINDS)}")
     squares = read_squares(list(paths)[:columns], settings, at_least=columns, seed=seed, workers=1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 from accelerate import Accelerator
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -128,6 +129,23 @@ def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_pat
     assert len(list((tmp_path / "parts/test").glob("*/*.png"))) == 19
     assert len(list((tmp_path / "parts/ground_truth").glob("*/*_mask.png"))) == 18
     assert glad(cli.sample, "none").exit_code == 2  # no call at all: it does not say what to render
+
+
+def test_a_preview_shows_each_kind_of_the_recipe_and_those_that_are_asked_for(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    done = glad(cli.preview, "tiny.toml", "--data", "ramp", "--columns", "3")
+    assert done.exit_code == 0, done.output
+    assert "texture, shuffle, paste, stroke, spot, warp: 3 of each in anomalies.png" in done.output
+    with Image.open(tmp_path / "anomalies.png") as sheet:
+        # Squares of 32 pixels, 6 apart; of six kinds each has 14 pixels for its name and two lines of pictures.
+        assert sheet.size == (3 * (32 + 6) + 6, 6 * (14 + 2 * (32 + 6)) + 6)
+    more = glad(cli.preview, "tiny.toml", "--data", "ramp", "--kinds", "crack, pores", "--out", "deep/er/flaws.png")
+    assert more.exit_code == 0, more.output
+    with Image.open(tmp_path / "deep/er/flaws.png") as sheet:
+        assert sheet.height == 2 * (14 + 2 * (32 + 6)) + 6
+    wrong = glad(cli.preview, "tiny.toml", "--data", "ramp", "--kinds", "scratch")
+    assert (wrong.exit_code, wrong.output.count("\n")) == (1, 1)
+    assert "no kind of anomaly is called 'scratch': choose of texture, shuffle" in wrong.output
 
 
 def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) -> None:
