@@ -70,8 +70,8 @@ def crack(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
     part = part_of(image, surface)
     cover = drawn(_branching(rng, part, surface), surface.side) * part
     rim = rng.uniform(0.1, 0.5) if rng.random() < 0.35 else 0.0
-    lit = np.roll(cover, _light(rng, max(1.0, surface.scale)), axis=(0, 1))
-    brightened = image + (rim * 0.25 * np.clip(lit - cover, 0, 1))[..., None]
+    lit = ndimage.shift(cover, _light(rng, max(1.0, surface.scale)), order=0)
+    brightened = image + (rim * 0.25 * np.clip(lit - cover, 0, 1) * part)[..., None]
     return _toned(rng, brightened, cover, bright_share=0.15)
 
 
@@ -214,10 +214,10 @@ def _broken(rng: np.random.Generator, image: Unit, face: Unit, centre: NDArray[n
     slope = np.stack(from_centre(side, centre)) / max(radius, 1.0)
     angle = rng.uniform(0, 2 * np.pi)
     tilt = 0.25 * np.clip(np.sin(angle) * slope[0] + np.cos(angle) * slope[1], -1, 1)
-    surface = level * (rng.uniform(0.25, 1.35) * (1 + rng.uniform(0.4, 1.2) * relief + tilt))[..., None]
+    broken = level * (rng.uniform(0.25, 1.35) * (1 + rng.uniform(0.4, 1.2) * relief + tilt))[..., None]
     outline = (ndimage.gaussian_filter(face, 0.7) * (1 - ndimage.gaussian_filter(face, 0.7)) * 4)[..., None]
     shade = 1 - rng.uniform(-0.2, 0.6) * outline * (face > 0)[..., None]
-    return np.asarray((face[..., None] * surface + (1 - face[..., None]) * image) * shade)
+    return np.asarray((face[..., None] * broken + (1 - face[..., None]) * image) * shade)
 
 
 def fray(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:

@@ -40,6 +40,18 @@ def test_a_squares_content_is_the_same_square_again(framing: Framing, images: li
         assert np.array_equal(layout.tile_pixels(content, layout.tiles[0]), square.pixels)
 
 
+@pytest.mark.parametrize(
+    ("framing", "scale"),
+    # 160 pixels become 32; stretched, the longer side counts; a tile of 64 becomes 32.
+    [(Letterbox(), 0.2), (Stretch(), 0.2), (Tiles(side=64, overlap=16), 0.5)],
+)
+def test_a_square_knows_how_large_a_pixel_of_the_original_is(
+    framing: Framing, scale: float, images: list[Path]
+) -> None:
+    (square, *_) = read_squares(images, settings(framing), at_least=3, seed=0, workers=1)
+    assert square.scale == pytest.approx(scale)
+
+
 def test_a_whole_image_is_read_once_and_its_padding_is_not_valid(images: list[Path]) -> None:
     squares = read_squares(images, settings(Letterbox()), at_least=100, seed=0, workers=1)
     assert len(squares) == 3
