@@ -22,6 +22,7 @@ for command in (
     queue,
     speed.fullsize,
     accuracy.gate,
+    accuracy.coverage,
     endurance.reliability,
     endurance.rolling,
     endurance.soak,

@@ -137,14 +137,27 @@ class Component(Frozen):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
+class CalibrationKind(StrEnum):
+    """How the scores behind the thresholds came about, and with it what may be promised from them."""
+
+    HELD_OUT = "held_out"
+    """Of parts that nothing was learnt from: the promise holds."""
+    LEAVE_GROUP_OUT = "leave_group_out"
+    """Each of a memory that lacks the image's own part: the promise holds on average, see docs/calibration.md."""
+    ESTIMATE = "estimate"
+    """Each of models that are not those of the bundle, such as a coreset or networks fitted again: no promise."""
+
+
 class Calibration(VerdictThresholds):
-    """Thresholds found on good images that no training saw."""
+    """Thresholds found on scores of good images; `kind` says how these scores came about."""
 
     review_quantile: float = Field(0.90, gt=0, lt=1)
     fail_quantile: float = Field(0.98, gt=0, lt=1)
     pixel_quantile: float = Field(gt=0, lt=1)
     confidence: float | None = Field(None, gt=0, lt=1, description="of the quantiles; None: they hold on average")
     good_images: int = Field(ge=1)
+    groups: int | None = Field(None, ge=1, description="parts in these images; None: each counts as a part of its own")
+    kind: CalibrationKind = Field(CalibrationKind.HELD_OUT, description="how the scores came about")
     good_scores: tuple[float, ...] = Field(description="sorted scores of the good images, for drift and recalibration")
     calibrated_for: Sha256 | None = Field(None, description="digest of settings and weights; None: not recorded")
 
@@ -249,9 +262,13 @@ class Manifest(Frozen):
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that are written and hashed.
 
-        Without a gate its field is left out, so that versions of before there were gates can read them.
+        A gate, groups and a kind of calibration at their defaults are left out, so that versions of before there were
+        any can read them.
         """
-        absent = {"gate"} if self.gate is None else None
+        absent: dict[str, Any] = {"gate": True} if self.gate is None else {}
+        if self.calibration is not None:
+            later = self.calibration.model_dump(include={"groups", "kind"}, exclude_defaults=True)
+            absent["calibration"] = {"groups", "kind"} - later.keys()
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
 

@@ -18,7 +18,8 @@ from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
-from training.calibration.thresholds import calibrate, choose_delta, least_count
+from training.calibration.promise import GoodScores, thresholds_from_scores
+from training.calibration.thresholds import choose_delta
 from training.data.dataset import Split
 from training.parallel_inspection import inspect_images, trigger_peaks
 from training.progress import Progress
@@ -116,19 +117,14 @@ def find_thresholds(
     """Return the thresholds from the split's calibration images, and a report for the manifest."""
     show = partial(progress, "thresholds")
     results = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
-    calibration = calibrate([f.score for f in results], [f.map_peak for f in results], recipe)
-    needed = least_count(recipe.fail_quantile, recipe.confidence)
-    report: dict[str, Any] = {
-        "calibration_images": split.how,
-        "conformal": len(results) >= needed,
-        "good_triggered_share": sum(f.triggered for f in results) / len(results),
-    }
-    if len(results) < needed:
-        sure = "" if recipe.confidence is None else f" with a confidence of {recipe.confidence:.0%}"
-        report["warning"] = (
-            f"{len(results)} good images; the {recipe.fail_quantile:.0%} promise{sure} takes at least {needed}: "
-            "fail is the largest good score seen"
-        )
+    good = GoodScores(
+        tuple(found.score for found in results),
+        tuple(found.map_peak for found in results),
+        split.calibration_groups or None,
+    )
+    calibration, report = thresholds_from_scores(good, recipe)
+    report["calibration_images"] = split.how
+    report["good_triggered_share"] = sum(found.triggered for found in results) / len(results)
     return calibration, report
 
 

@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store.bundle import Bundle
+from training.calibration.promise import promise_in_words
 from training.data.dataset import Split, good_split
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.features import reconstruct_pairs, train_features
@@ -148,6 +149,7 @@ def train(
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    say(promise_in_words(len(split.calibration), split.calibration_groups, recipe.calibration))
     say(f"stages: {', '.join(STAGES)}; each resumes where it was interrupted")
     trained = train_modules(recipe, split, run, say, workers)
     origin = provenance(recipe, _summary(data, split), command)

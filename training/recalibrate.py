@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
 from model_store.manifest import Provenance
+from training.calibration.promise import promise_in_words
 from training.calibration.search import SearchRanges, SettingsChoice, as_rows, choose_settings
 from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
@@ -68,6 +69,7 @@ def recalibrate(
     *,
     command: str,
     progress: Progress,
+    say: Callable[[str], None] | None = None,
     workers: int | None = None,
 ) -> Recalibrated:
     """Choose settings on good images and synthetic anomalies, find thresholds on other good images, write a new
@@ -77,6 +79,7 @@ def recalibrate(
         folder: the bundle, calibrated or not.
         data: good images, see `training.data.dataset`.
         target: the new version's folder.
+        say: is told first what these images can promise.
 
     Raises:
         DataError, BundleError, ValueError: before anything long begins.
@@ -84,6 +87,8 @@ def recalibrate(
     bundle = open_bundle(folder)
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
+    if say is not None:
+        say(promise_in_words(len(split.calibration), split.calibration_groups, recipe))
     settings_of_bundle = bundle.manifest.settings
     base = settings_of_bundle if plan.overlay is None else apply_settings_file(settings_of_bundle, plan.overlay)
     choice = _choose(bundle, base, split, synthesis, plan, progress=progress, workers=workers)
@@ -116,12 +121,16 @@ def recorded_recipes(
 
     With them images are split as they were then. A bundle that was not trained from a recipe gets the defaults and
     `seed`.
+
+    Args:
+        confidence: in place of the recipe's; None: the recipe's own stays.
     """
     try:
         recipe = Recipe.model_validate(origin.recipe)
     except ValidationError:
         return CalibrationRecipe(confidence=confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), seed
-    calibration = recipe.calibration.model_copy(update={"confidence": confidence})
+    changed = {} if confidence is None else {"confidence": confidence}
+    calibration = recipe.calibration.model_copy(update=changed)
     return calibration, recipe.synthesis, recipe.seed
 
 

@@ -1,1 +1,1 @@
-"""Measurements of accuracy: the quality gate on spoiled images."""
+"""Measurements of accuracy: the quality gate on spoiled images, the coverage of thresholds."""

@@ -1,4 +1,4 @@
-"""The command of `glad bench` about accuracy: gate, what the quality gate stops."""
+"""The commands of `glad bench` about accuracy: gate, what the quality gate stops; coverage, what thresholds keep."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
 
 if TYPE_CHECKING:
+    from bench.accuracy.coverage import CoveragePlan, CoverageRow, GoodPopulation
     from bench.accuracy.gate import StoppedImages
 
 CELL_PX = 116
@@ -90,3 +91,68 @@ def _draw(file: Path, path: Path) -> None:
         np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=line[0, 0, 0]) for line in lines
     ]
     Image.fromarray(np.concatenate(padded)).save(file, "JPEG", quality=80)
+
+
+def coverage(
+    *,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(help="Report of `glad evaluate --json`, or CSV with columns score and group; may be repeated."),
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Without --scores: the bundle to inspect with; slow.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Without --scores: DIR/test/good holds the good images.")] = None,
+    sizes: Annotated[str, typer.Option(help="Images of a calibration; whole parts are drawn.")] = "50,100,300",
+    draws: Annotated[int, typer.Option(min=2, help="Calibrations of each size.")] = 200,
+    quantile: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of good parts that must not fail.")] = 0.98,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the rules that have one.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what thresholds from few images keep: calibrate on many draws of good images, and count false rejects on
+    the rest.
+    """
+    from bench.accuracy.coverage import CoveragePlan, measure_coverage
+    from model_store.cli.common import explained, numbers
+
+    with explained(ValueError):
+        plan = CoveragePlan(numbers("--sizes", sizes, int) or (), draws, quantile, confidence, seed)
+        population = _good_population(scores or [], bundle, data)
+        rows = measure_coverage(population, plan)
+    _show_coverage(rows, plan)
+    figures = {
+        "images": len(population.scores),
+        "parts": population.parts,
+        "plan": asdict(plan),
+        "rows": [asdict(row) for row in rows],
+    }
+    write_figures(json_file, figures)
+
+
+def _good_population(scores: list[Path], bundle: Path | None, data: Path | None) -> GoodPopulation:
+    from bench.accuracy.coverage import inspect_population, read_scores
+
+    if scores and bundle is None and data is None:
+        return read_scores(scores)
+    if scores or bundle is None or data is None:
+        raise ValueError("give either --scores, or both --bundle and --data")
+    with progress_shown("images") as progress:
+        return inspect_population(bundle, data, progress)
+
+
+def _show_coverage(rows: list[CoverageRow], plan: CoveragePlan) -> None:
+    lines = [
+        (
+            str(row.images),
+            f"{row.parts:.0f}",
+            row.rule,
+            "yes" if row.can_promise else "no",
+            f"{row.mean:.2%}",
+            f"{row.low:.2%} to {row.high:.2%}",
+            f"{row.kept:.1%}",
+            "–" if row.kept_by_law is None else f"{row.kept_by_law:.1%}",
+        )
+        for row in rows
+    ]
+    wanted = f"draws with at most {100 * (1 - plan.quantile):.3g} %"
+    header = ("images", "parts", "rule", "can promise", "false rejects, mean", "in 9 of 10 draws", wanted, "by law")
+    print_table(header, lines)

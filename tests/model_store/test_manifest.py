@@ -151,6 +151,15 @@ def test_a_bundle_without_thresholds_says_how_to_find_them(content: dict[str, An
         _ = draft.thresholds
 
 
+def test_a_calibration_without_groups_is_written_as_before_there_were_any(content: dict[str, Any]) -> None:
+    written = Manifest.model_validate(content).to_bytes()
+    assert json.loads(written)["calibration"].keys().isdisjoint({"groups", "kind"})
+    known = {"groups": 12, "kind": "leave_group_out"}
+    found = Manifest.model_validate({**content, "calibration": {**content["calibration"], **known}})
+    assert json.loads(found.to_bytes())["calibration"].items() >= known.items()
+    assert Manifest.model_validate_json(found.to_bytes()) == found
+
+
 def calibrated_here(content: dict[str, Any]) -> dict[str, Any]:
     manifest = Manifest.model_validate(content)
     digest = calibration_digest(manifest.settings, manifest.components)

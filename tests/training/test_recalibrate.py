@@ -10,11 +10,11 @@ from PIL import Image
 
 from model_store.bundle import open_bundle
 from tests.support.tiny_bundle import make_tiny_bundle
-from tests.support.tiny_recipe import draw_parts
+from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.progress import silent
-from training.recalibrate import relearn_gate
+from training.recalibrate import recorded_recipes, relearn_gate
 
 
 @pytest.fixture
@@ -58,3 +58,13 @@ def test_an_evaluation_counts_what_the_gate_stops_and_leaves_nothing_out(tmp_pat
     without = evaluate(old, data, workers=1)
     assert "gate" not in without.figures
     assert without.figures["image"]["auroc"] == found.figures["image"]["auroc"]
+
+
+def test_the_confidence_of_the_recipe_stays_unless_another_is_given(tmp_path: Path) -> None:
+    origin = open_bundle(make_tiny_bundle(tmp_path / "store")).manifest.provenance
+    calibration = TINY_RECIPE.calibration.model_copy(update={"confidence": 0.95})
+    recipe = TINY_RECIPE.model_copy(update={"calibration": calibration})
+    trained = origin.model_copy(update={"recipe": recipe.model_dump(mode="json")})
+    assert recorded_recipes(trained)[0].confidence == 0.95
+    assert recorded_recipes(trained, 0.9)[0].confidence == 0.9
+    assert recorded_recipes(origin)[0].confidence is None  # not trained from a recipe

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model_store.cli.common import command_line, explained, new_bundle_folder, numbers, version_of_now
+
+if TYPE_CHECKING:
+    from model_store.bundle import Bundle
 
 
 def sample(
@@ -103,11 +106,7 @@ def train(
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
-    thresholds = bundle.manifest.thresholds
-    typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
-    typer.echo(
-        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
-    )
+    _tell_thresholds(bundle)
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
     typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
@@ -143,7 +142,7 @@ def calibrate(
     confidence: Annotated[
         float | None,
         typer.Option(
-            min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: on average."
+            min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: the recipe's."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
@@ -162,19 +161,13 @@ def calibrate(
         )
         plan = RecalibrationPlan(None if keep_settings else ranges, images, settings, confidence, seed)
         with named_bars() as show:
-            made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show)
+            made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show, say=typer.echo)
         if json_file is not None:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
     if made.choice is not None:
         typer.echo(choice_as_markdown(made.choice))
-    if warning := made.report.get("warning"):
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    thresholds = made.bundle.manifest.thresholds
-    typer.echo(f"{made.bundle.path}  hash {made.bundle.hash[:12]}")
-    typer.echo(
-        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
-    )
+    _tell_thresholds(made.bundle)
 
 
 def gate(
@@ -211,6 +204,19 @@ def gate(
     )
     if warning := report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+def _tell_thresholds(bundle: Bundle) -> None:
+    """Print where the bundle lies, its thresholds, and what they promise."""
+    thresholds, report = bundle.manifest.thresholds, bundle.manifest.quality["calibration"]
+    typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
+    typer.echo(
+        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
+    )
+    if warning := report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    else:
+        typer.echo(report["promise"])
 
 
 def _slug(name: str) -> str:

@@ -77,6 +77,8 @@ class Split:
     train: tuple[Path, ...]
     calibration: tuple[Path, ...]
     how: str
+    calibration_groups: tuple[str, ...] = ()
+    """The group of each calibration image, in their order; () where each is a group of its own."""
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -95,20 +97,23 @@ def open_dataset(root: Path) -> Dataset:
 def good_split(root: Path, holdout: float, seed: int) -> Split:
     """Return the training and the calibration images: those of calibration/good where it exists, else a held-out share.
 
-    Images of one group are held out together.
+    Images of one group are held out together. The split says which group each calibration image belongs to.
 
     Args:
         root: the folder of one class, or of good images.
         holdout: share of the training images held out when there is no calibration/good.
 
     Raises:
-        DataError: for an image that cannot be used, or too few to train on or to hold any out.
+        DataError: for an image that cannot be used, a group that trains and calibrates, or too few images to train on
+            or to hold any out.
     """
     layout = detect_layout(root)
     train, calibration = _good_images(root, layout, at_least=LEAST_GOOD)
-    if calibration:
-        return Split(train, calibration, f"{len(calibration)} images of calibration/good")
     groups = read_groups(root)
+    if calibration:
+        _refuse_shared_groups(root, train, calibration, groups)
+        how = f"{len(calibration)} images of calibration/good"
+        return Split(train, calibration, how, groups_of(root, calibration, groups))
     held_out = _hold_out(root, train, groups, holdout, seed)
     kept = tuple(p for p in train if p not in held_out)
     if len(kept) < LEAST_TRAIN:
@@ -118,7 +123,26 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
         )
     source = "the split train" if layout is FolderLayout.VISA else "train/good"
     how = f"{len(held_out)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
-    return Split(kept, tuple(sorted(held_out)), how)
+    calibration = tuple(sorted(held_out))
+    return Split(kept, calibration, how, groups_of(root, calibration, groups))
+
+
+def groups_of(root: Path, paths: Sequence[Path], groups: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the group of each image under `root`: its own name where the groups file does not name it."""
+    names = [path.relative_to(root).as_posix() for path in paths]
+    return tuple(groups.get(name, name) for name in names)
+
+
+def _refuse_shared_groups(
+    root: Path, train: Sequence[Path], calibration: Sequence[Path], groups: Mapping[str, str]
+) -> None:
+    """Refuse a group on both sides: its images would score too low, and the thresholds would promise too much."""
+    shared = set(groups_of(root, train, groups)) & set(groups_of(root, calibration, groups))
+    if shared:
+        raise DataError(
+            f"group {min(shared)!r} has images to train on and in calibration/good ({len(shared)} such groups); "
+            "thresholds need parts that nothing was trained on: put all images of one group on one side"
+        )
 
 
 def _hold_out(
@@ -126,9 +150,8 @@ def _hold_out(
 ) -> frozenset[Path]:
     """Return whole groups, drawn until they hold the share `holdout` of the images; an image without one is its own."""
     by_group: dict[str, list[Path]] = {}
-    for path in train:
-        name = path.relative_to(root).as_posix()
-        by_group.setdefault(groups.get(name, name), []).append(path)
+    for path, group in zip(train, groups_of(root, train, groups), strict=True):
+        by_group.setdefault(group, []).append(path)
     names = sorted(by_group)
     held_out: list[Path] = []
     for index in np.random.Generator(np.random.Philox(seed)).permutation(len(names)):

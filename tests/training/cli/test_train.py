@@ -45,6 +45,11 @@ def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, 
     assert (tmp_path / "bundles/ramp-7/1/manifest.json").is_file()  # the data folder's name, made fit for a URL
     assert "glad evaluate bundles/ramp-7/1 --data 'Ramp 7'" in done.output
     assert "glad bundle publish bundles/ramp-7/1 --activate" in done.output
+    # 5 calibration images: 1 / 6 on average. Told before the stages, and once more with the thresholds.
+    promised = "5 good images, each counted as a part: 2 % false rejects cannot be promised; expect up to 16.7 %"
+    assert done.output.count(promised) == 2
+    assert done.output.index(promised) < done.output.index("stages: pairs")
+    assert "Until then, fail is the largest good score seen." in done.output
     again = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
     assert again.exit_code == 1
     assert "exists already, and bundles never change: give --version another name" in again.output
@@ -151,6 +156,8 @@ def test_a_preview_shows_each_kind_of_the_recipe_and_those_that_are_asked_for(gl
 def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) -> None:
     make_tiny_bundle(tmp_path / "store")
     draw_parts(tmp_path / "parts")
+    part_of = ["file,group", *(f"calibration/good/00{number}.png,part-{number // 2}" for number in range(5))]
+    (tmp_path / "parts/groups.csv").write_text("\n".join(part_of), encoding="utf-8")
     words = ["store/toy/1", "--data", "parts", "--out", "made", "--version", "2", "--images", 4]
     done = glad(cli.calibrate, *words, "--start", 500, "--t-min", 250, "--json", "tried/report.json")
     assert done.exit_code == 0, done.output
@@ -158,7 +165,10 @@ def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) ->
     assert "no adaptation" in done.output
     assert (tmp_path / "made/toy/2/manifest.json").is_file()
     assert json.loads((tmp_path / "tried/report.json").read_text())["settings"]["tried"]
-    assert "5 good images; the 98% promise takes at least 49" in done.output
+    told = "3 parts (5 good images): 2 % false rejects cannot be promised; expect up to 25 %"  # 1 / 4 on average
+    assert done.output.count(told) == 2  # before anything is tried, and with the thresholds
+    assert "49 parts would be needed. Until then, fail is the largest good score seen." in done.output
+    assert json.loads((tmp_path / "made/toy/2/manifest.json").read_text())["calibration"]["groups"] == 3
     again = glad(cli.calibrate, *words)
     assert again.exit_code == 1
     assert "bundles never change: give --version another name" in again.output

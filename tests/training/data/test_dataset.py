@@ -74,6 +74,22 @@ def test_images_of_one_group_are_never_on_both_sides(tmp_path: Path, place: str,
         assert not sides[0] & sides[1]
         assert len(split.calibration) == 6
         assert split.how.endswith("whole groups together")
+        assert split.calibration_groups == tuple(groups[p.relative_to(root).as_posix()] for p in split.calibration)
+
+
+def test_the_split_knows_the_groups_of_calibration_good_and_an_unnamed_image_is_its_own(tmp_path: Path) -> None:
+    _images(tmp_path / "train" / "good", 10)
+    _images(tmp_path / "calibration" / "good", 3)
+    _write_groups(tmp_path / "groups.csv", {"calibration/good/000.png": "a", "calibration/good/002.png": "a"})
+    assert good_split(tmp_path, 0.2, seed=0).calibration_groups == ("a", "calibration/good/001.png", "a")
+
+
+def test_a_group_that_trains_and_calibrates_is_refused_by_its_name(tmp_path: Path) -> None:
+    _images(tmp_path / "train" / "good", 10)
+    _images(tmp_path / "calibration" / "good", 3)
+    _write_groups(tmp_path / "groups.csv", {"calibration/good/000.png": "part-7", "train/good/004.png": "part-7"})
+    with pytest.raises(DataError, match=r"group 'part-7' has images to train on and in calibration/good \(1 such"):
+        good_split(tmp_path, 0.2, seed=0)
 
 
 def test_a_single_group_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
