@@ -29,6 +29,8 @@ from model_store.manifest import Calibration, CalibrationKind
 from training.calibration.thresholds import calibrate, least_count
 from training.recipe import CalibrationRecipe
 
+USUAL_CONFIDENCE = 0.95
+"""Told beside a promise that holds on average only."""
 _WHY_ESTIMATED = {
     CalibrationKind.LEAVE_GROUP_OUT: "the scores share one memory",
     CalibrationKind.ESTIMATE: "the scores are of other models than the bundle's",
@@ -102,7 +104,7 @@ def promise_in_words(
         )
     if why:
         return f"{who}: expect at most {wanted}, {sure}{why}, and no promise."
-    return f"{who}: at most {wanted} are promised, {sure}."
+    return f"{who}: at most {wanted} are promised, {sure}{_for_one_draw(found, kind)}."
 
 
 def thresholds_from_scores(good: GoodScores, recipe: CalibrationRecipe) -> tuple[Calibration, dict[str, Any]]:
@@ -123,6 +125,14 @@ def thresholds_from_scores(good: GoodScores, recipe: CalibrationRecipe) -> tuple
 
 def _is_proven(kind: CalibrationKind, confidence: float | None) -> bool:
     return kind is CalibrationKind.HELD_OUT or (kind is CalibrationKind.LEAVE_GROUP_OUT and confidence is None)
+
+
+def _for_one_draw(found: CalibrationPromise, kind: CalibrationKind) -> str:
+    """Return beside a promise on average what could be promised for the one draw that a user has."""
+    if found.confidence is not None or kind is not CalibrationKind.HELD_OUT:
+        return ""
+    best = promise(found.groups, found.quantile, USUAL_CONFIDENCE).rate
+    return f"; one draw can exceed it, and with {_percent(USUAL_CONFIDENCE)} confidence {_percent(best)} is the least"
 
 
 def _parts_of(parts: int, images: int) -> str:

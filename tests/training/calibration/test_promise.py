@@ -68,7 +68,8 @@ def test_the_sentences_say_what_is_promised_and_what_would_be_needed() -> None:
         "300 good images, each counted as a part: at most 2 % false rejects are promised, with 95 % confidence."
     )
     assert promise_in_words(300, parts(60, 300), AVERAGE) == (
-        "60 parts (300 good images): at most 2 % false rejects are promised, on average over draws."
+        "60 parts (300 good images): at most 2 % false rejects are promised, on average over draws; one draw can "
+        "exceed it, and with 95 % confidence 4.87 % is the least."  # 1 - 0.05^(1/60) = 1 - e^-0.04993
     )
     assert promise_in_words(2, parts(1, 2), AVERAGE).startswith("1 part (2 good images): 2 % false rejects cannot")
 
