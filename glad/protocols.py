@@ -63,6 +63,44 @@ class Features(Protocol):
         ...
 
 
+class Backbone(Protocol):
+    """A frozen, pretrained network that describes an image at several levels. It normalises the image itself."""
+
+    @property
+    def levels(self) -> int:
+        """Return the number of levels; valid levels are 1 ... levels, a higher one sees more of the image."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Return the mean per colour, of images in [0, 1], that the weights were trained with."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Return the standard deviation per colour, of images in [0, 1], that the weights were trained with."""
+        ...
+
+    def stride(self, level: int) -> int:
+        """Return the pixels per place of a level on a side."""
+        ...
+
+    def channels(self, level: int) -> int:
+        """Return the channels D of a level."""
+        ...
+
+    def __call__(self, images: Tensor, levels: Sequence[int]) -> tuple[Tensor, ...]:
+        """Return per level the features (B, D, h, w), float32, of images (B, 3, S, S) in [-1, 1].
+
+        Nothing beyond the highest level asked for is computed, and no level depends on which others are.
+
+        Args:
+            images: the mean of the normalisation becomes 0.
+            levels: ascending.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Condition:
     """The constant input of a text-conditioned UNet: prompts, embedded once and stored in the bundle."""

@@ -72,8 +72,17 @@ class VerdictThresholds(Frozen):
         return 2.0 * self.pixel
 
 
-ComponentName = Literal["autoencoder", "unet", "features", "condition"]
-Kind = Literal["autoencoder_kl", "unet2d", "unet2d_condition", "vit", "text_condition"]
+ComponentName = Literal["autoencoder", "unet", "features", "condition", "backbone"]
+Kind = Literal[
+    "autoencoder_kl",
+    "unet2d",
+    "unet2d_condition",
+    "vit",
+    "dinov2",
+    "dinov2_with_registers",
+    "efficientnet_lite",
+    "text_condition",
+]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
 MANIFEST_NAME = "manifest.json"
@@ -86,13 +95,18 @@ KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "unet": ("unet2d", "unet2d_condition"),
     "features": ("vit",),
     "condition": ("text_condition",),
+    "backbone": ("efficientnet_lite", "dinov2", "dinov2_with_registers", "vit"),
 }
-"""What each component can be. `condition`: what a text-conditioned UNet is told of the product."""
+"""What each component can be. `condition`: what a text-conditioned UNet is told of the product. `backbone`: a frozen,
+pretrained network, see `model_store.backbones`."""
 WEIGHTS_NAME: Mapping[Kind, str] = {
     "autoencoder_kl": "diffusion_pytorch_model.safetensors",
     "unet2d": "diffusion_pytorch_model.safetensors",
     "unet2d_condition": "diffusion_pytorch_model.safetensors",
     "vit": "model.safetensors",
+    "dinov2": "model.safetensors",
+    "dinov2_with_registers": "model.safetensors",
+    "efficientnet_lite": "model.safetensors",
     "text_condition": "model.safetensors",
 }
 """The one weights file of each kind, as `from_pretrained` looks for it."""

@@ -23,12 +23,12 @@ from bench.support.device_cost import ROUND_S, MemoryTaken, Rounds, interleaved,
 from glad.batching import BatchSizes
 from glad.protocols import Condition, Models
 from glad.settings.method import MethodSettings
-from model_store.engines import torch_io as torch_files
 from model_store.engines.backends import Backend, open_files
 from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision
 from model_store.engines.onnx import Provider
 from model_store.engines.torch import models_from_modules
 from model_store.manifest import Dtype
+from model_store.pretrained import DTYPES as STORED_DTYPES
 from training.export.component_parity import in_units
 from training.export.onnx import export_onnx, shapes_of
 
@@ -155,7 +155,7 @@ def _torch_models(modules: Modules, settings: MethodSettings, device: str, dtype
     The modules themselves are moved and converted: there is no memory for a second copy.
     """
     for module in (modules.autoencoder, modules.unet, modules.features):
-        nn.Module.to(module, device=device, dtype=torch_files.DTYPES[dtype])
+        nn.Module.to(module, device=device, dtype=STORED_DTYPES[dtype])
         module.requires_grad_(False)
     modules.autoencoder.to(memory_format=torch.channels_last)
     condition = _moved(modules.condition, device)

@@ -15,13 +15,7 @@ from glad.protocols import Condition, Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, ComponentSource
 from model_store.compatibility import ModelShapes, check_fit
-from model_store.engines.torch_io import (
-    ModelLoadError,
-    load_condition,
-    load_module,
-    round_to_stored_precision,
-    save_module,
-)
+from model_store.engines.torch_io import load_condition, load_module
 from model_store.engines.torch_modules import (
     TorchAutoencoder,
     TorchConditionalDenoiser,
@@ -29,6 +23,7 @@ from model_store.engines.torch_modules import (
     TorchFeatures,
 )
 from model_store.manifest import REQUIRED_COMPONENTS, ComponentName, Dtype, Kind
+from model_store.pretrained import ModelLoadError, round_to_stored_precision, save_module
 
 __all__ = [
     "ModelLoadError",

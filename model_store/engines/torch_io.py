@@ -1,45 +1,20 @@
-"""Modules and conditions to and from folders in Hugging Face layout. Safetensors only; a bundle never downloads.
-
-Weights lie as float16 on disk and are computed in float32, or what the caller asks for.
-"""
+"""A bundle's modules and condition out of its folder, and a condition into one. A bundle never downloads."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import ViTModel
-from transformers.utils import logging as transformers_logging
 
 from glad.protocols import Condition
 from model_store.bundle import Bundle, ComponentSource
-from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName, Dtype, Kind
-
-DTYPES: Mapping[Dtype, torch.dtype] = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-}
-
-_CLASSES: Mapping[Kind, Any] = {
-    "autoencoder_kl": AutoencoderKL,
-    "unet2d": UNet2DModel,
-    "unet2d_condition": UNet2DConditionModel,
-    "vit": ViTModel,
-}
-
-
-class ModelLoadError(Exception):
-    """The folder holds no model that this engine can load."""
+from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName
+from model_store.pretrained import ModelLoadError, load_pretrained
 
 
 def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
@@ -49,44 +24,6 @@ def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
         ModelLoadError: as `load_pretrained`.
     """
     return load_pretrained(bundle.manifest.components[name].kind, bundle.component(name), dtype)
-
-
-def load_pretrained(
-    kind: Kind, place: Path | str, dtype: torch.dtype, *, local: bool = True, ignored: str = "", **where: Any
-) -> Any:
-    """Return a module from a folder, or, if not `local`, from a hub id, in evaluation mode.
-
-    Args:
-        kind: of the model.
-        place: folder or hub id.
-        dtype: in which the module computes.
-        local: nothing is downloaded.
-        ignored: prefix of weights that may lie there and are not used.
-        **where: further arguments of `from_pretrained`, such as `subfolder`.
-
-    Raises:
-        ModelLoadError: if any other weight is missing or left over, or if there is no safetensors file.
-    """
-    named = "/".join([str(place), *filter(None, [where.get("subfolder")])])
-    try:
-        with quiet():
-            module, info = _CLASSES[kind].from_pretrained(
-                place,
-                local_files_only=local,
-                use_safetensors=True,
-                output_loading_info=True,
-                **_options(kind, dtype),
-                **where,
-            )
-    except Exception as error:  # the libraries raise whatever a wrong configuration happens to break
-        raise ModelLoadError(f"{named}: {kind} does not load: {error}. Save it again with save_components") from error
-    # Left alone, a missing weight would stay random and an unexpected one be ignored, both silently.
-    keys = {problem: sorted(map(str, names)) for problem, names in info.items()}
-    if ignored:
-        keys["unexpected_keys"] = [key for key in keys["unexpected_keys"] if not key.startswith(ignored)]
-    if wrong := {problem: names for problem, names in keys.items() if names}:
-        raise ModelLoadError(f"{named}: weights and configuration differ: {wrong}. Save both together")
-    return module.eval()
 
 
 def load_condition(folder: Path, device: str | torch.device = "cpu") -> Condition:
@@ -125,73 +62,3 @@ def save_condition(condition: Condition, folder: Path, about: Mapping[str, Any],
     config = {**about, "tokens": tokens, "width": width}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return ComponentSource(folder, "text_condition", "float32", licence)
-
-
-def save_module(module: nn.Module, folder: Path, kind: Kind, dtype: Dtype, *, licence: str) -> ComponentSource:
-    """Save a module in Hugging Face layout, and return it as a source for `write_bundle`; it stays as it is.
-
-    Raises:
-        ValueError: if a weight is not finite in `dtype`.
-    """
-    return ComponentSource(_save(module, folder, dtype), kind, dtype, licence)
-
-
-@torch.no_grad()
-def round_to_stored_precision(module: nn.Module, dtype: Dtype = "float16") -> None:
-    """Round every weight in place to the bundle's precision, so that calibration sees what inference will load.
-
-    Raises:
-        ValueError: if a weight is not finite in `dtype`.
-    """
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.copy_(_rounded(name, tensor, dtype))
-
-
-def _rounded(name: str, tensor: Tensor, dtype: Dtype) -> Tensor:
-    rounded = tensor.to(DTYPES[dtype])
-    if not torch.isfinite(rounded).all():
-        largest = tensor.abs().max().item()
-        limit = torch.finfo(DTYPES[dtype]).max
-        raise ValueError(f"weight {name} reaches {largest:g}; {dtype} holds at most {limit:g}: use bfloat16 or float32")
-    return rounded
-
-
-def _save(module: nn.Module, folder: Path, dtype: Dtype) -> Path:
-    state = {
-        name: _rounded(name, tensor, dtype).contiguous() if tensor.is_floating_point() else tensor
-        for name, tensor in module.state_dict().items()
-    }
-    # nn.Module.to: diffusers' own warns of modules to keep in float32 even where there are none.
-    stored: Any = nn.Module.to(copy.deepcopy(module), dtype=DTYPES[dtype])
-    stored.to(memory_format=torch.contiguous_format)
-    stored.load_state_dict(state)
-    with quiet():
-        stored.save_pretrained(folder)
-    _drop_origin(folder / CONFIG_NAME)
-    return folder
-
-
-def _drop_origin(config: Path) -> None:
-    """Remove the name of the folder that a model was once loaded from: equal models must have equal bytes."""
-    content = json.loads(config.read_text())
-    content.pop("_name_or_path", None)
-    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
-def _options(kind: Kind, dtype: torch.dtype) -> Mapping[str, Any]:
-    if kind == "vit":
-        return {"dtype": dtype, "add_pooling_layer": False, "attn_implementation": "sdpa"}
-    return {"torch_dtype": dtype}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars of transformers: a worker's log is not a terminal."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -15,6 +15,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 from transformers import ViTModel
 
+from model_store.backbones.vit import block_outputs, blocks
+
 
 @dataclass(frozen=True)
 class TorchAutoencoder:
@@ -117,7 +119,7 @@ class TorchFeatures:
     @property
     def depth(self) -> int:
         """Return the number of blocks."""
-        return len(self.module.layers)
+        return len(blocks(self.module))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
@@ -127,20 +129,7 @@ class TorchFeatures:
 
     def compute(self, images: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
         """Return the same of images in the module's type, differentiable: what an exporter traces."""
-        batch, _, height, width = images.shape
-        grid = (batch, height // self.patch, width // self.patch, -1)
-        hidden = self.module.embeddings(images, interpolate_pos_encoding=(height, width) != self._trained_size)
-        taps: dict[int, Tensor] = {}
-        for number, block in enumerate(self.module.layers[: max(layers)], start=1):
-            hidden = block(hidden)
-            if number in layers:
-                taps[number] = hidden[:, 1:].reshape(grid).float()
-        return tuple(taps[layer] for layer in layers)
-
-    @property
-    def _trained_size(self) -> tuple[int, int]:
-        size = self.module.config.image_size
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        return block_outputs(self.module, images, layers)
 
     def _refuse_layers(self, layers: Sequence[int]) -> None:
         if not layers or any(not 1 <= layer <= self.depth for layer in layers):

@@ -17,13 +17,14 @@ from transformers import ViTModel
 
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
+from model_store.checkpoints import ImportRefused, checkpoint_file
 from model_store.engines.torch import models_from_modules, save_components
-from model_store.engines.torch_io import DTYPES, round_to_stored_precision, save_condition
+from model_store.engines.torch_io import save_condition
 from model_store.files import hash_file, make_folder
 from model_store.importing.base import Base, autoencoder_of, check_schedule, features_of, unet_of
-from model_store.importing.checkpoints import ImportRefused, checkpoint_file
 from model_store.importing.prompt import Embedded, embed_prompt
 from model_store.manifest import ComponentName, Dtype, Provenance
+from model_store.pretrained import DTYPES, round_to_stored_precision
 
 STAGES = ("prompt", "autoencoder", "unet", "features", "saving", "bundle")
 """The stages of an import, in order."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from model_store.importing.checkpoints import without_prefixes
+from model_store.checkpoints import without_prefixes
 
 _VAE_WRAPPERS = ("module.", "first_stage_model.", "vae.")
 _VIT_WRAPPERS = ("module.", "backbone.", "vit.")

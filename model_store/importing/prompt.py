@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from glad.protocols import Condition
-from model_store.engines.torch_io import quiet
+from model_store.checkpoints import ImportRefused
 from model_store.importing.base import Base
-from model_store.importing.checkpoints import ImportRefused
+from model_store.pretrained import quiet
 
 
 @dataclass(frozen=True, eq=False)

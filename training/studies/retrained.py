@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from model_store.bundle import Bundle, BundleParts, write_bundle
 from model_store.engines.torch import load_models
-from model_store.engines.torch_io import save_module
 from model_store.engines.torch_modules import TorchAutoencoder
 from model_store.manifest import MANIFEST_NAME
+from model_store.pretrained import save_module
 from training.data.dataset import Split, good_split
 from training.finetune.features import Reconstructions, train_features
 from training.finetune.unet import encode_pairs, train_unet

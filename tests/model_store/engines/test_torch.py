@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,28 +203,6 @@ def test_equal_arguments_make_an_equal_tiny_bundle(bundle: Bundle, tmp_path: Pat
     assert open_bundle(make_tiny_bundle(tmp_path)).hash == bundle.hash
     other = open_bundle(make_tiny_bundle(tmp_path, product="other", seed=1))
     assert set(component_hashes(other).values()).isdisjoint(component_hashes(bundle).values())
-
-
-_LISTENING: list[list[str]] = []
-_HOOKED: list[Any] = []
-
-
-def _audit(event: str, _: tuple[Any, ...]) -> None:
-    if event in {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname"}:
-        for heard in _LISTENING:
-            heard.append(event)
-
-
-@pytest.fixture
-def network_calls() -> Iterator[list[str]]:
-    """Every attempt of this process to reach the network, while the test runs."""
-    if _audit not in _HOOKED:
-        sys.addaudithook(_audit)
-        _HOOKED.append(_audit)
-    heard: list[str] = []
-    _LISTENING.append(heard)
-    yield heard
-    _LISTENING.remove(heard)
 
 
 def test_loading_never_reaches_for_the_network(bundle: Bundle, network_calls: list[str]) -> None:

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
+from model_store.checkpoints import ImportRefused, read_tensors
 from model_store.cli.bundle import app
 from model_store.compatibility import ModelsDoNotFit
 from model_store.engines.torch import load_models
 from model_store.files import hash_file
 from model_store.importing.base import Base, check_schedule
 from model_store.importing.bundle import STAGES, ImportSpec, Origins, import_bundle
-from model_store.importing.checkpoints import ImportRefused, read_tensors
 from tests.model_store.importing.test_names import Dino, ldm_names
 from tests.support.tiny_base import base_autoencoder, base_unet, write_base, write_dino
 from tests.support.tiny_bundle import TINY_SETTINGS
