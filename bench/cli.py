@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.accuracy import commands as accuracy
+from bench.accuracy.yardstick_command import yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
 from bench.speed.queue_command import queue
@@ -23,6 +24,7 @@ for command in (
     speed.fullsize,
     accuracy.gate,
     accuracy.coverage,
+    yardstick,
     endurance.reliability,
     endurance.rolling,
     endurance.soak,

@@ -27,10 +27,14 @@ def evaluate(
         bool, typer.Option("--repeatability", help="Inspect each image again and again under camera noise.")
     ] = False,
     repeats: Annotated[int, typer.Option(min=2, help="How often, with --repeatability.")] = 10,
+    yardstick: Annotated[
+        Path | None,
+        typer.Option(help="JSON of `glad bench yardstick` on the same images. Default: what the bundle keeps."),
+    ] = None,
 ) -> None:
     """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
     from model_store.bundle import open_bundle
-    from training.evaluation.evaluate import evaluate
+    from training.evaluation.evaluate import evaluate, read_yardstick, with_yardstick
     from training.evaluation.misses import inspect_worst
     from training.evaluation.repeatability import CameraNoise, repeat, with_repeatability
     from training.evaluation.report import write_report
@@ -42,9 +46,12 @@ def evaluate(
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
+        if yardstick is not None:
+            read_yardstick(yardstick)
     with explained(ValueError), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=command_line())
+        outcome = with_yardstick(outcome, bundle, yardstick)
         misses = inspect_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
         if repeatability:
             camera = CameraNoise()

@@ -88,6 +88,8 @@ def origin_of(figures: dict[str, Any]) -> str:
 def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
     summaries = [tables.paper_table(figures)] if "image" in figures else []
     summaries.append(tables.interval_table(figures))
+    if "yardstick" in figures:
+        summaries.append(tables.yardstick_table(figures))
     if "verdicts" in figures:
         summaries.append(tables.verdict_table(figures))
     return [*summaries, tables.gate_table(figures)] if "gate" in figures else summaries

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from training.metrics.aupimo import LOWER
-from training.metrics.bootstrap import Estimate
+from training.metrics.bootstrap import Estimate, rate_estimate
 
 IMAGE = {"I-AUROC": "auroc", "I-AP": "ap", "I-F1-max": "f1_max"}
+YARDSTICK_HEADER = ("I-AUROC", "P-AUROC", "PRO", "found", "false rejects")
+"""*found*: the share of defective images that fail at the detector's own threshold."""
 PIXEL = {"P-AUROC": "auroc", "P-AP": "ap", "P-F1-max": "f1_max", "PRO": "pro"}
 
 
@@ -51,6 +53,31 @@ def interval_table(figures: dict[str, Any]) -> Table:
         metrics.append((f"false rejects of {figures['images']['good']} good", figures["false_reject_rate"]))
     rows = [(name, f"{100 * e['value']:.1f}", f"{100 * e['low']:.1f} – {100 * e['high']:.1f}") for name, e in metrics]
     return Table(("metric", "%", "95 % interval"), tuple(rows))
+
+
+def yardstick_row(figures: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells under `YARDSTICK_HEADER` of one detector's figures, as `glad bench yardstick` writes them."""
+    verdicts = figures.get("found_at_its_threshold", {})
+    cells = (
+        figures.get("image", {}).get("auroc"),
+        figures.get("pixel", {}).get("auroc"),
+        figures.get("pixel", {}).get("pro"),
+        verdicts.get("found"),
+        verdicts.get("false_rejects"),
+    )
+    return tuple("–" if cell is None else str(Estimate(**cell)) for cell in cells)
+
+
+def yardstick_table(figures: dict[str, Any]) -> Table:
+    """Return the bundle's row above that of its yardstick, which `figures` must have."""
+    found = figures.get("verdicts", {}).get("defect", {})
+    verdicts = {"false_rejects": figures["false_reject_rate"]} if "false_reject_rate" in figures else {}
+    if any(found.values()):
+        verdicts["found"] = asdict(rate_estimate(found["fail"], sum(found.values())))
+    bundle = figures.get("bundle", {})
+    name = f"{bundle.get('product', '')} {bundle.get('version', '')}".strip()
+    rows = ((name, {**figures, "found_at_its_threshold": verdicts}), ("yardstick", figures["yardstick"]))
+    return Table(("", *YARDSTICK_HEADER), tuple((row, *yardstick_row(of)) for row, of in rows))
 
 
 def defect_table(figures: dict[str, Any]) -> Table:
@@ -138,6 +165,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
     if "image" in figures:
         parts.append(paper_table(figures).as_markdown())
     parts += [interval_table(figures).as_markdown(), *notes(figures)]
+    if "yardstick" in figures:
+        parts.append(yardstick_table(figures).as_markdown())
     if "verdicts" in figures:
         parts.append(verdict_table(figures).as_markdown())
     if "gate" in figures:

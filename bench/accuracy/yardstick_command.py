@@ -1,0 +1,184 @@
+"""`glad bench yardstick`: yardsticks and bundles on one class's images, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.support.command_line import JsonFile, print_table, write_figures
+
+if TYPE_CHECKING:
+    from bench.accuracy.yardstick import LearntYardstick, YardstickConfiguration
+    from bench.accuracy.yardstick_figures import DetectorResult
+    from model_store.backbones.base import FrozenBackbone
+    from training.data.dataset import TestImage
+    from training.parallel_inspection import ImageResult
+    from training.progress import Progress
+
+TIMED = 8
+"""Images whose time is taken; one more goes before, unmeasured."""
+HALF_BYTES = 2
+
+
+def yardstick(
+    *,
+    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="A bundle's folder, to compare with the yardsticks; may be repeated.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="package:NAME, a folder or a hub id. Default: the frozen yardstick's.")
+    ] = None,
+    side: Annotated[int | None, typer.Option(min=32, help="Of the square image. Default: the frozen one's.")] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Take times; leave them out where other work runs beside.")
+    ] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules."""
+    from bench.accuracy.yardstick import YARDSTICK
+    from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
+    from model_store.cli.common import explained
+    from training.data.dataset import test_images
+    from training.progress import named_bars
+
+    changes = {name: value for name, value in (("backbone", backbone), ("side", side)) if value is not None}
+    using = YARDSTICK.model_copy(update=changes)
+    with explained(ValueError), named_bars() as show:
+        images = test_images(data)
+        results = list(_results(data, images, using, bundle or [], timing=timing, progress=show))
+        measured = [measure_detector(one, images, data) for one in results]
+        figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
+        first = measured[0]
+        paired = {one.result.name: differences(one, first) for one in measured[1:]}
+    _show(figures, paired, first.result.name)
+    content = {
+        "data": data.name,
+        "yardstick": using.model_dump(mode="json"),
+        "frozen": using == YARDSTICK,
+        "threads": _threads(),
+        "methods": figures,
+        "minus_yardstick": paired,
+    }
+    write_figures(json_file, content)
+
+
+def _results(
+    data: Path,
+    images: Sequence[TestImage],
+    using: YardstickConfiguration,
+    bundles: Sequence[Path],
+    *,
+    timing: bool,
+    progress: Progress,
+) -> Iterator[DetectorResult]:
+    """Yield what each yardstick and each bundle says of the images; all of them are opened before any works."""
+    from bench.accuracy.yardstick import learn_yardsticks
+    from model_store.backbones.loading import load_backbone
+    from model_store.bundle import open_bundle
+    from training.data.dataset import good_split
+    from training.recipe import CalibrationRecipe
+
+    opened = [open_bundle(folder) for folder in bundles]
+    split = good_split(data, CalibrationRecipe().holdout, 0)
+    network = load_backbone(using.backbone).backbone.cut(max(using.embedding.levels))
+    for learnt in learn_yardsticks(data, split, network, using, progress):
+        yield _inspected(learnt, images, network, timing=timing, progress=progress)
+    for one in opened:
+        yield _bundle_result(one.path, images, timing=timing, progress=progress)
+
+
+def _inspected(
+    learnt: LearntYardstick, images: Sequence[TestImage], network: FrozenBackbone, *, timing: bool, progress: Progress
+) -> DetectorResult:
+    from bench.accuracy.yardstick_figures import DetectorCost, DetectorResult
+
+    paths = [image.path for image in images]
+    results = []
+    for done, result in enumerate(learnt.inspect(paths), start=1):
+        results.append(result)
+        progress(f"inspecting: {learnt.name}", done, len(paths))
+    weights = sum(parameter.numel() for parameter in network.state_dict().values()) * HALF_BYTES
+    cost = DetectorCost(
+        train_seconds=learnt.seconds if timing else None,
+        image_ms=_median_ms(learnt.inspect(paths[: TIMED + 1])) if timing else None,
+        model_bytes=learnt.model_bytes + weights,
+    )
+    about = {
+        "scales": learnt.embedder.scales,
+        "promise": learnt.promise,
+        "calibration": learnt.calibration.model_dump(mode="json", exclude={"good_scores"}),
+    }
+    return DetectorResult(learnt.name, tuple(results), learnt.calibration, cost, about)
+
+
+def _bundle_result(folder: Path, images: Sequence[TestImage], *, timing: bool, progress: Progress) -> DetectorResult:
+    """Return what a bundle says by its own settings and thresholds; its quality gate takes no part."""
+    from bench.accuracy.yardstick_figures import DetectorCost, DetectorResult
+    from model_store.bundle import open_bundle
+    from training.parallel_inspection import inspect_images
+
+    bundle = open_bundle(folder)
+    manifest, paths = bundle.manifest, [image.path for image in images]
+    name = f"{manifest.product} {manifest.version}"
+    settings, show = manifest.settings, partial(progress, f"inspecting: {name}")
+    results = tuple(inspect_images(folder, settings, paths, keep_maps=True, progress=show))
+    few = inspect_images(folder, settings, paths[: TIMED + 1], workers=1)
+    sizes = [file.bytes for component in manifest.components.values() for file in component.files.values()]
+    cost = DetectorCost(None, _median_ms(few) if timing else None, sum(sizes))
+    about = {"bundle": bundle.hash, "resolution": settings.resolution}
+    return DetectorResult(name, results, manifest.calibration, cost, about)
+
+
+def _median_ms(results: Iterator[ImageResult]) -> float:
+    """Return the median milliseconds between results that are made when they are asked for; the first warms up."""
+    times = [time.perf_counter() for _ in results]
+    return 1000 * median(after - before for before, after in pairwise(times))
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _show(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]], first: str) -> None:
+    from training.evaluation.tables import YARDSTICK_HEADER, yardstick_row
+
+    costs = ("training, s", "an image, ms", "model, MB")
+    print_table(
+        ("", *YARDSTICK_HEADER, "found by an oracle at 2 %", *costs),
+        [
+            (one["name"], *yardstick_row(one), _interval(one["oracle"]["found"]), *_costs(one["cost"]))
+            for one in figures
+        ],
+    )
+    typer.echo("")
+    names = ("image_auroc", "pixel_auroc", "pro", "found", "false_rejects")
+    gaps = [(name, *(_interval(one.get(key), "+.3f") for key in names)) for name, one in paired.items()]
+    print_table((f"minus {first}", "I-AUROC", "P-AUROC", "PRO", "found", "false rejects"), gaps)
+    for one in figures:
+        if promise := one["about"].get("promise"):
+            typer.echo(f"\n{one['name']}: {promise}")
+
+
+def _costs(cost: dict[str, Any]) -> tuple[str, ...]:
+    seconds, image_ms, size = cost["train_seconds"], cost["image_ms"], cost["model_bytes"]
+    return (
+        "–" if seconds is None else f"{seconds:.0f}",
+        "–" if image_ms is None else f"{image_ms:.0f}",
+        "–" if size is None else f"{size / 1e6:.1f}",
+    )
+
+
+def _interval(estimate: dict[str, float] | None, form: str = ".3f") -> str:
+    if estimate is None:
+        return "–"
+    return f"{estimate['value']:{form}} [{estimate['low']:{form}}, {estimate['high']:{form}}]"
