@@ -61,6 +61,10 @@ published practice, a memory is drawn at random because a coreset did no better,
 pads with, and a normalised exposure takes out what differs between photographs of one part. Still, it was written down
 after some 30 configurations had been tried on the magnetic tiles' labelled images, of which it is among the best: on
 that set it is as flattered as a detector that was chosen there.
+
+The draw matters: other draws of 15,000 patches moved the image AUROC of the magnetic tiles by 0.02, and that of their
+cracks from 0.73 to 0.91, for a good patch that looks like a crack is drawn or isn't. The seed is 0 because seeds here
+are, not for its figure, which was the lowest of three.
 """
 
 Distances: TypeAlias = Callable[["EmbeddedImage"], Tensor]
