@@ -48,14 +48,30 @@ class MemoryBank:
         Raises:
             ValueError: if the channels are others than the bank's, or nothing is left to compare with.
         """
-        if features.ndim != 3 or features.shape[0] != self.patches.shape[1]:
-            raise ValueError(
-                f"features are {tuple(features.shape)}, the bank's patches have {self.patches.shape[1]} channels: give "
-                "one image (C, h, w) of the embedding that the bank was made with"
-            )
+        self._check_channels(features)
         found = torch.zeros(judged.shape, device=features.device)
         found[judged] = self._distances(features[:, judged].T, without)
         return found
+
+    def residuals(self, features: Tensor, judged: Tensor, *, without: int | None = None) -> Tensor:
+        """Return the difference of each judged place of one image from its nearest patch, (C, h, w); 0 elsewhere.
+
+        Their lengths are the distances of `nearest` under `Density.NONE`; their directions say in what a place differs.
+
+        Args:
+            features: (C, h, w), of one image.
+            judged: (h, w) bool.
+            without: a group whose patches are left out: that of the image itself, if it is in the bank.
+
+        Raises:
+            ValueError: as in `nearest`.
+        """
+        self._check_channels(features)
+        differences = torch.zeros(features.shape, device=features.device)
+        queries = features[:, judged].T.float()
+        where = self._search(queries, self._others(without), 1)[1][:, 0]
+        differences[:, judged] = (queries - self.patches[where].float()).T
+        return differences
 
     def leave_group_out(self, features: Tensor, judged: Tensor, group: int) -> Tensor:
         """Return the distances of an image that is in the bank itself, as if its whole group were not.
@@ -81,6 +97,13 @@ class MemoryBank:
             own = self.groups == group
             spacing[own] = self._search(self.patches[own].float(), ~own, 1)[0][:, 0]
         return replace(self, spacing=spacing, density=density, neighbours=neighbours)
+
+    def _check_channels(self, features: Tensor) -> None:
+        if features.ndim != 3 or features.shape[0] != self.patches.shape[1]:
+            raise ValueError(
+                f"features are {tuple(features.shape)}, the bank's patches have {self.patches.shape[1]} channels: give "
+                "one image (C, h, w) of the embedding that the bank was made with"
+            )
 
     def _distances(self, queries: Tensor, without: int | None) -> Tensor:
         if self.density is Density.NONE or self.spacing is None:
