@@ -22,7 +22,7 @@ from torch import Tensor
 
 from glad.embedding import Embedding, embed, full_resolution, level_scales, top_mean
 from glad.images.placement import Placement
-from glad.images.preparation import prepare_image
+from glad.images.preparation import PreparedImage, prepare_image
 from glad.memory_bank import MemoryBank, PatchGaussians, build_memory_bank, fit_patch_gaussians, group_numbers
 from glad.protocols import Backbone
 from glad.settings import Frozen
@@ -95,11 +95,14 @@ class ImageEmbedder:
     def __call__(self, path: Path) -> EmbeddedImage:
         """Return the embedding of an image file."""
         using = self.configuration
-        prepared = prepare_image(read_pixels(path), using.side, using.preparation, self.backbone.mean)
+        return self.embed_prepared(prepare_image(read_pixels(path), using.side, using.preparation, self.backbone.mean))
+
+    def embed_prepared(self, prepared: PreparedImage) -> EmbeddedImage:
+        """Return the embedding of an image that is prepared already."""
         values = torch.from_numpy(prepared.values).permute(2, 0, 1)[None].contiguous()
         valid = torch.from_numpy(prepared.valid)
         with torch.inference_mode():
-            found = embed(self.backbone, values, valid[None], using.embedding, self.scales)
+            found = embed(self.backbone, values, valid[None], self.configuration.embedding, self.scales)
         return EmbeddedImage(found.features[0], found.judged[0], valid, prepared.placement)
 
 
@@ -159,7 +162,7 @@ def learn_yardsticks(
     """
     began = time.perf_counter()
     raw = ImageEmbedder(backbone, configuration, (1.0,) * len(configuration.embedding.levels))
-    good, scales = _embed_good(data, split, raw, progress)
+    good, scales = embed_good_images(data, split, raw, progress)
     embedder = replace(raw, scales=scales)
     shared = time.perf_counter() - began
     return (
@@ -174,7 +177,7 @@ def _timed(learn: Callable[[], LearntYardstick], before: float) -> LearntYardsti
     return replace(learnt, seconds=before + time.perf_counter() - began)
 
 
-def _embed_good(
+def embed_good_images(
     data: Path, split: Split, embedder: ImageEmbedder, progress: Progress
 ) -> tuple[GoodImages, tuple[float, ...]]:
     """Return the scaled embeddings of all good images, and the scales, which the training images alone give."""
@@ -192,20 +195,25 @@ def _embed_good(
     return GoodImages(scaled, groups_of(data, paths, read_groups(data)), len(split.train)), scales
 
 
-def _learn_memory(good: GoodImages, embedder: ImageEmbedder, progress: Progress) -> LearntYardstick:
-    settings = embedder.configuration.bank
+def bank_of(good: GoodImages, settings: MemoryBankSettings) -> MemoryBank:
+    """Return the memory of all good images; its groups are `group_numbers(good.groups)`."""
     numbers = group_numbers(good.groups)
     patches = [one.features.permute(1, 2, 0)[one.judged] for one in good.images]
     owners = [torch.full((len(own),), number) for own, number in zip(patches, numbers, strict=True)]
-    bank = build_memory_bank(torch.cat(patches), torch.cat(owners), settings)
+    return build_memory_bank(torch.cat(patches), torch.cat(owners), settings)
+
+
+def _learn_memory(good: GoodImages, embedder: ImageEmbedder, progress: Progress) -> LearntYardstick:
+    settings, numbers = embedder.configuration.bank, group_numbers(good.groups)
+    bank = bank_of(good, settings)
     results = []
     for done, (image, number) in enumerate(zip(good.images, numbers, strict=True), start=1):
-        results.append(inspect_one(Path(), image, _without(bank, number), settings.top))
+        results.append(inspect_one(Path(), image, bank_distances(bank, number), settings.top))
         progress("memory: each part against the others", done, len(numbers))
     # Not `LEAVE_GROUP_OUT`, which would be a promise: scales, and which patches are drawn, hang on all images.
-    scores = _good_scores(results, good.groups, CalibrationKind.ESTIMATE)
+    scores = good_scores(results, good.groups, CalibrationKind.ESTIMATE)
     spacing = 0 if bank.spacing is None else bank.spacing.nbytes
-    return _calibrated("patch memory", embedder, _without(bank, None), scores, bank.patches.nbytes + spacing)
+    return calibrated("patch memory", embedder, bank_distances(bank, None), scores, bank.patches.nbytes + spacing)
 
 
 def _learn_gaussians(good: GoodImages, embedder: ImageEmbedder, progress: Progress) -> LearntYardstick:
@@ -222,24 +230,27 @@ def _learn_gaussians(good: GoodImages, embedder: ImageEmbedder, progress: Progre
     distances = _distances_of(gaussians)
     results = [inspect_one(Path(), one, distances, using.bank.top) for one in held_out]
     progress("Gaussians", 1, 1)
-    scores = _good_scores(results, good.groups[good.train :], CalibrationKind.HELD_OUT)
+    scores = good_scores(results, good.groups[good.train :], CalibrationKind.HELD_OUT)
     size = gaussians.mean.nbytes + gaussians.whitening.nbytes
-    return _calibrated("Gaussian per place", embedder, distances, scores, size)
+    return calibrated("Gaussian per place", embedder, distances, scores, size)
 
 
-def _calibrated(
+def calibrated(
     name: str, embedder: ImageEmbedder, distances: Distances, scores: GoodScores, size: int
 ) -> LearntYardstick:
+    """Return what has been learnt, with thresholds from scores of good images."""
     calibration, report = thresholds_from_scores(scores, CalibrationRecipe())
     return LearntYardstick(name, embedder, distances, calibration, str(report["promise"]), size, seconds=0.0)
 
 
-def _good_scores(results: Sequence[ImageResult], groups: Sequence[str], kind: CalibrationKind) -> GoodScores:
+def good_scores(results: Sequence[ImageResult], groups: Sequence[str], kind: CalibrationKind) -> GoodScores:
+    """Return the scores of good images, ready to be calibrated on."""
     scores, peaks = tuple(one.score for one in results), tuple(one.map_peak for one in results)
     return GoodScores(scores, peaks, tuple(groups), kind)
 
 
-def _without(bank: MemoryBank, group: int | None) -> Distances:
+def bank_distances(bank: MemoryBank, group: int | None) -> Distances:
+    """Return the distances to a memory, with the patches of a group left out."""
     return lambda image: bank.nearest(image.features, image.judged, without=group)
 
 

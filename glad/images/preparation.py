@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.image_codec import Pixels
-from glad.images.placement import Placement, fit
+from glad.images.placement import Fitted, Placement, fit
 from glad.settings.embedding import Exposure, ImagePreparation, Padding
 
 MEAN_GREY = 127.0
@@ -46,7 +46,11 @@ def prepare_image(
         side: of the result.
         mean: of the backbone, per colour, of images in [0, 1]; see `glad.protocols.Backbone.mean`.
     """
-    fitted = fit(pixels, side)
+    return prepare_fitted(fit(pixels, side), preparation, mean)
+
+
+def prepare_fitted(fitted: Fitted, preparation: ImagePreparation, mean: tuple[float, float, float]) -> PreparedImage:
+    """Return an image that is letterboxed already, prepared; as `prepare_image` otherwise."""
     content = fitted.placement.content
     values = fitted.pixels.astype(np.float32)
     if preparation.exposure is Exposure.NORMALISED:
