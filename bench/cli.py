@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.accuracy import commands as accuracy
-from bench.accuracy.yardstick_command import yardstick
+from bench.accuracy.yardstick_command import evidence, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
 from bench.speed.queue_command import queue
@@ -25,6 +25,7 @@ for command in (
     accuracy.gate,
     accuracy.coverage,
     yardstick,
+    evidence,
     endurance.reliability,
     endurance.rolling,
     endurance.soak,

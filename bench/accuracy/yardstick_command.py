@@ -1,4 +1,4 @@
-"""`glad bench yardstick`: yardsticks and bundles on one class's images, side by side."""
+"""`glad bench yardstick`, yardsticks and bundles on one class's images; `evidence`, what a memory can tell beyond."""
 
 from __future__ import annotations
 
@@ -63,6 +63,59 @@ def yardstick(
         "data": data.name,
         "yardstick": using.model_dump(mode="json"),
         "frozen": using == YARDSTICK,
+        "threads": _threads(),
+        "methods": figures,
+        "minus_yardstick": paired,
+    }
+    write_figures(json_file, content)
+
+
+def evidence(
+    *,
+    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    anomalies: Annotated[int, typer.Option(min=26, help="Synthetic anomalies to learn and to choose by.")] = 936,
+    windows: Annotated[str, typer.Option(help="Sides of the windows over which differences are averaged.")] = "1,3,5,7",
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Take times; leave them out where other work runs beside.")
+    ] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what a memory's evidence gains by averages and by a learnt comparator, beside the frozen yardstick.
+
+    The reading is chosen on synthetic anomalies of kinds held out in turn, and on parts held out; the test images meet
+    the chosen one only.
+    """
+    from bench.accuracy.evidence import EvidencePlan, study_evidence, study_figures
+    from bench.accuracy.yardstick import YARDSTICK, ImageEmbedder, learn_yardsticks
+    from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
+    from model_store.backbones.loading import load_backbone
+    from model_store.cli.common import explained, numbers
+    from training.data.dataset import good_split, test_images
+    from training.progress import named_bars
+    from training.recipe import CalibrationRecipe
+
+    with explained(ValueError), named_bars() as show:
+        plan = EvidencePlan(numbers("--windows", windows, int) or EvidencePlan.windows, anomalies=anomalies)
+        images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
+        network = load_backbone(YARDSTICK.backbone).backbone.cut(max(YARDSTICK.embedding.levels))
+        first, _ = learn_yardsticks(data, split, network, YARDSTICK, show)
+        raw = ImageEmbedder(network, YARDSTICK, (1.0,) * len(YARDSTICK.embedding.levels))
+        study = study_evidence(data, split, raw, plan, show)
+        results = [_inspected(one, images, network, timing=timing, progress=show) for one in (first, study.detector)]
+        measured = [measure_detector(one, images, data) for one in results]
+        figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
+        paired = {measured[1].result.name: differences(measured[1], measured[0])}
+    tried = [
+        (str(one.reading), f"{one.mean:.3f}", *(f"{one.by_kind[kind]:.2f}" for kind in plan.kinds))
+        for one in study.outcomes
+    ]
+    print_table(("reading", "mean", *plan.kinds), tried)
+    typer.echo("")
+    _show(figures, paired, first.name)
+    content = {
+        "data": data.name,
+        "yardstick": YARDSTICK.model_dump(mode="json"),
+        "choice": study_figures(study, plan),
         "threads": _threads(),
         "methods": figures,
         "minus_yardstick": paired,
