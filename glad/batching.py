@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glad.protocols import Autoencoder, Condition, Denoiser
+from glad.protocols import Condition, Denoiser, LatentDecoder, LatentEncoder
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BatchSizes:
     denoiser: tuple[int, ...] = (1, 2, 4, 8)
     """Lanes in one UNet call."""
     comparator: tuple[int, ...] = (1,)
-    """Images in one call of the autoencoder or of the features."""
+    """Images in one call of what encodes, compares, scores or decodes."""
 
     def __post_init__(self) -> None:
         for name, buckets in (("denoiser", self.denoiser), ("comparator", self.comparator)):
@@ -75,14 +75,14 @@ def padded(rows: Tensor, size: int) -> Tensor:
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
-def encode(autoencoder: Autoencoder, images: Tensor, batch_sizes: BatchSizes) -> Tensor:
+def encode(encoder: LatentEncoder, images: Tensor, batch_sizes: BatchSizes) -> Tensor:
     """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1], in the comparator's batch sizes."""
-    return call_in_batches(autoencoder.encode, (images,), batch_sizes.comparator).float()
+    return call_in_batches(encoder.encode, (images,), batch_sizes.comparator).float()
 
 
-def decode(autoencoder: Autoencoder, latents: Tensor, batch_sizes: BatchSizes) -> Tensor:
+def decode(decoder: LatentDecoder, latents: Tensor, batch_sizes: BatchSizes) -> Tensor:
     """Return the images (B, 3, H, W) float32 of latents (B, C, h, w), in the comparator's batch sizes."""
-    return call_in_batches(autoencoder.decode, (latents,), batch_sizes.comparator).float()
+    return call_in_batches(decoder.decode, (latents,), batch_sizes.comparator).float()
 
 
 @dataclass(frozen=True, eq=False)

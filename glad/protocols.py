@@ -1,4 +1,7 @@
-"""The models that the method needs, as Protocols: torch, ONNX Runtime, TensorRT and an arithmetic toy all fit them."""
+"""The networks that the method needs, as Protocols: torch, ONNX Runtime, TensorRT and an arithmetic toy all fit them.
+
+`glad.models` says which of them one product runs on.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Protocol
 from torch import Tensor
 
 
-class Autoencoder(Protocol):
-    """The autoencoder: images to latents and back. It applies its own scaling factor."""
+class LatentEncoder(Protocol):
+    """Makes latents of images: what the method noises and denoises."""
 
     @property
     def latent_channels(self) -> int:
@@ -23,12 +26,20 @@ class Autoencoder(Protocol):
         ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the latents (B, C, h, w) of images (B, 3, H, W) in [-1, 1]: the posterior's mean, scaled."""
+        """Return the latents (B, C, h, w) of images (B, 3, H, W) in [-1, 1], scaled; equal images, equal latents."""
         ...
+
+
+class LatentDecoder(Protocol):
+    """Makes pictures of latents."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images (B, 3, H, W), about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
         ...
+
+
+class Autoencoder(LatentEncoder, LatentDecoder, Protocol):
+    """The autoencoder: images to latents (the posterior's mean) and back. It applies its own scaling factor."""
 
 
 class Denoiser(Protocol):
@@ -109,14 +120,3 @@ class Condition:
     """The product's prompt: (L, D)."""
     empty: Tensor
     """The empty prompt, which guidance steers away from: (L, D)."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models that one product runs on."""
-
-    autoencoder: Autoencoder
-    denoiser: Denoiser
-    features: Features
-    condition: Condition | None = None
-    """None: the denoiser takes no condition."""

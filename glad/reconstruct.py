@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from glad.batching import BatchSizes, decode, encode
-from glad.comparator import Comparator, ImageComparator
 from glad.lane import Lane, LaneBlock
-from glad.protocols import Models
+from glad.models import Models
 from glad.settings.method import MethodSettings
 from glad.step import step
 
@@ -22,7 +21,9 @@ class Reconstruction:
     images: Tensor
     """(B, 3, H, W), about [-1, 1], not clamped."""
     latents: Tensor
-    """(B, C, h, w), scaled."""
+    """x^_0: (B, C, h, w), scaled."""
+    encoded: Tensor
+    """z, the images' own latents: (B, C, h, w), scaled."""
     lanes: tuple[Lane, ...]
     """How each image got there; all finished."""
 
@@ -35,7 +36,6 @@ def reconstruct(
     settings: MethodSettings,
     *,
     valid: Tensor | None = None,
-    comparator: Comparator | None = None,
     batch_sizes: BatchSizes | None = None,
 ) -> Reconstruction:
     """Return the reconstructions of images (Secs. 3.3 and 3.4), all denoised side by side.
@@ -46,20 +46,19 @@ def reconstruct(
         models: those of the product.
         settings: those that the product was calibrated with.
         valid: (B, h, w) bool, false on padding (`glad.images.placement.in_patches`); None: all of it is image.
-        comparator: decides when a lane triggers; None: the paper's, by images.
         batch_sizes: those in which the models are called; None: the default ones.
     """
     batch_sizes = batch_sizes or BatchSizes()
-    comparator = comparator or ImageComparator(models.autoencoder, models.features)
-    latents = encode(models.autoencoder, images, batch_sizes)
+    latents = encode(models.encoder, images, batch_sizes)
     block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
     for slot in range(len(images)):
         valid_patches = None if valid is None else valid[slot]
         block.add_lane(slot, Lane(settings), latents[slot], noise[slot], valid_patches, condition=models.condition)
     while slots := block.active_slots():
-        block.write(step(block, slots, models, comparator, batch_sizes))
+        block.write(step(block, slots, models, batch_sizes))
     return Reconstruction(
-        images=decode(models.autoencoder, block.generated, batch_sizes),
+        images=decode(models.decoder, block.generated, batch_sizes),
         latents=block.generated,
+        encoded=latents,
         lanes=tuple(block.lane(slot) for slot in range(len(images))),
     )

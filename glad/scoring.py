@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,39 @@ class Evidence:
         """Return evidence with the same change made to every tensor that is there."""
         distance = None if self.distance is None else change(self.distance)
         return Evidence(change(self.layers_map), distance, None if self.grey is None else change(self.grey))
+
+
+@dataclass(frozen=True, eq=False)
+class LaneResult:
+    """What the lane of an image or a tile ended with: all that a scorer may look at."""
+
+    image: Tensor
+    """The input: (3, S, S) in about [-1, 1]."""
+    latent: Tensor
+    """z, the input's: (C, h, w), scaled."""
+    x0: Tensor
+    """x^_0, the reconstruction's: (C, h, w), scaled."""
+    picture: Tensor | None
+    """x^_0 decoded: (3, S, S), about [-1, 1]; None for a scorer that needs no picture."""
+    inspected_mask: Tensor | None = None
+    """(S, S) bool, true on what is neither padding nor ignored; None: everywhere."""
+    valid: Tensor | None = None
+    """The same on the latent's grid: (h, w) bool; None: everywhere."""
+
+
+class Scorer(Protocol):
+    """Compares images with their reconstructions. The result of one image never depends on the others."""
+
+    @property
+    def needs_picture(self) -> bool:
+        """Return whether it looks at the decoded reconstruction; if not, `LaneResult.picture` is None."""
+        ...
+
+    def __call__(
+        self, results: Sequence[LaneResult], settings: ScoreSettings, buckets: Sequence[int]
+    ) -> Sequence[Evidence]:
+        """Return one evidence per result; models are called with batches of the sizes in `buckets` only."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +126,43 @@ def gather_evidence(
         distance = (fed[0][i] - fed[1][i]).abs().mean(0) if settings.pixel_weight > 0 else None
         gathered.append(Evidence(patch_map(pairs, size, settings, mask), distance, None if greys is None else greys[i]))
     return gathered
+
+
+@dataclass(frozen=True)
+class ImageScorer:
+    """The paper's score: match the features of the image and of its decoded reconstruction (Sec. 3.6)."""
+
+    features: Features
+
+    @property
+    def needs_picture(self) -> bool:
+        """Return True: pictures are what it compares."""
+        return True
+
+    def __call__(
+        self, results: Sequence[LaneResult], settings: ScoreSettings, buckets: Sequence[int]
+    ) -> list[Evidence]:
+        """Return one evidence per result: two feature passes each, of the score's layers only.
+
+        Raises:
+            ValueError: if a result has no picture.
+        """
+        pictures = [result.picture for result in results if result.picture is not None]
+        if len(pictures) < len(results):
+            raise ValueError(
+                f"{len(results) - len(pictures)} of {len(results)} results have no picture, and this score compares "
+                "pictures: decode the reconstructions first"
+            )
+        everywhere = torch.ones_like(results[0].image[0], dtype=torch.bool)
+        masks = [everywhere if result.inspected_mask is None else result.inspected_mask for result in results]
+        return gather_evidence(
+            torch.stack([result.image for result in results]),
+            torch.stack(pictures),
+            self.features,
+            settings,
+            torch.stack(masks),
+            buckets=buckets,
+        )
 
 
 @torch.no_grad()

@@ -11,14 +11,12 @@ from glad.batching import BatchSizes, Conditioning, predict_noise
 from glad.comparator import Comparator, Observation
 from glad.fusion import adapt
 from glad.lane import LaneBatch, LaneBlock, StepOutcome, Trigger
+from glad.models import Models
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
-from glad.protocols import Models
 
 
 @torch.no_grad()
-def step(
-    block: LaneBlock, slots: Sequence[int], models: Models, comparator: Comparator, batch_sizes: BatchSizes
-) -> StepOutcome:
+def step(block: LaneBlock, slots: Sequence[int], models: Models, batch_sizes: BatchSizes) -> StepOutcome:
     """Return these lanes one step on; the block itself is not changed.
 
     Costs one UNet evaluation per lane (two with guidance), and one comparison per lane that has not triggered yet.
@@ -42,7 +40,7 @@ def step(
     triggers: list[Trigger | None] = [None] * len(batch.lanes)
     if batch.adapting:
         x0, carrier, triggers = _adapt(
-            block, batch, x0_generated, predicted_noise, comparator=comparator, buckets=batch_sizes.comparator
+            block, batch, x0_generated, predicted_noise, comparator=models.comparator, buckets=batch_sizes.comparator
         )
 
     # x^_{t'} = sqrt(alpha_bar_{t'}) x_0 + sqrt(1 - alpha_bar_{t'}) e, Eq. 3

@@ -14,16 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glad.comparator import Comparator
 from glad.image_codec import from_model
 from glad.images.mosaic import Mosaic, reduced
 from glad.images.placement import Placement
 from glad.images.rendering import contact_sheet, heatmap, overlay
 from glad.images.tiling import FramedImage, ModelInput, Tile, frame
 from glad.lane import Lane, merge_lanes
-from glad.protocols import Models
+from glad.models import Models
 from glad.reconstruct import reconstruct
-from glad.scoring import Evidence, gather_evidence, score_image
+from glad.scoring import Evidence, LaneResult, score_image
 from glad.settings.method import MethodSettings
 from glad.stitching import Stitching
 from model_store.manifest import VerdictThresholds
@@ -108,7 +107,6 @@ def inspect(
     models: Models,
     settings: MethodSettings,
     *,
-    comparator: Comparator | None = None,
     tiles_at_once: int = TILES_AT_ONCE,
     device: str = "cpu",
 ) -> list[InspectedImage]:
@@ -118,22 +116,19 @@ def inspect(
         images: upright RGB, (H, W, 3) uint8 each.
         models: those of the product.
         settings: those of the product.
-        comparator: decides when a lane triggers; None: the paper's, by images.
         tiles_at_once: so many model images go through the models together; a tiled image has many.
         device: the models'.
 
     Raises:
         ValueError: if an image cannot be framed: see `glad.images.tiling.frame`.
     """
-    side, factor = settings.resolution, models.autoencoder.factor
-    shape = (models.autoencoder.latent_channels, side // factor, side // factor)
-    framed = [frame(pixels, settings, shape) for pixels in images]
+    framed = [frame(pixels, settings, models.latent_shape(settings.resolution)) for pixels in images]
     queue = ((index, tile) for index, one in enumerate(framed) for tile in one.tiles)
     begun: dict[int, PartialInspection] = {}
     done: dict[int, InspectedImage] = {}
     while group := list(islice(queue, tiles_at_once)):
         inputs = [framed[index].model_input(tile) for index, tile in group]
-        results = _inspect_tiles(inputs, models, settings, comparator, device)
+        results = _inspect_tiles(inputs, models, settings, device)
         for (index, tile), model_input, tile_result in zip(group, inputs, results, strict=True):
             if index not in begun:
                 begun[index] = PartialInspection(framed[index], settings)
@@ -144,15 +139,26 @@ def inspect(
 
 
 def _inspect_tiles(
-    inputs: Sequence[ModelInput], models: Models, settings: MethodSettings, comparator: Comparator | None, device: str
+    inputs: Sequence[ModelInput], models: Models, settings: MethodSettings, device: str
 ) -> list[TileResult]:
     """Return the result of every model input, all denoised side by side."""
     images, noise, pixels, patches = (
         torch.from_numpy(np.stack(parts)).to(device)
         for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in inputs), strict=True)
     )
-    rebuilt = reconstruct(images, noise, models, settings, valid=patches, comparator=comparator)
-    evidence = gather_evidence(images, rebuilt.images, models.features, settings.score, pixels)
+    rebuilt = reconstruct(images, noise, models, settings, valid=patches)
+    lane_results = [
+        LaneResult(
+            image=images[i],
+            latent=rebuilt.encoded[i],
+            x0=rebuilt.latents[i],
+            picture=rebuilt.images[i] if models.scorer.needs_picture else None,
+            inspected_mask=pixels[i],
+            valid=patches[i],
+        )
+        for i in range(len(images))
+    ]
+    evidence = models.scorer(lane_results, settings.score, (1,))
     return [TileResult(*parts) for parts in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
 
 

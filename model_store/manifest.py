@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -85,11 +85,37 @@ Kind = Literal[
 ]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
+
+class Form(StrEnum):
+    """What images become, how two of them are compared, and how they become a picture: decided by the components."""
+
+    PIXEL = "pixel"
+    """The paper's: the latent of an autoencoder; features of decoded pictures; the autoencoder (`PixelModels`)."""
+
+
+FORM_COMPONENTS: Mapping[Form, tuple[ComponentName, ...]] = {Form.PIXEL: ("autoencoder", "unet", "features")}
+"""The components that make each form's networks; of a bundle that has those of several forms the first one counts."""
+
+
+def form_of(components: Collection[str]) -> Form:
+    """Return the form that components of these names make.
+
+    Raises:
+        ValueError: if they make none; the message says what each form lacks.
+    """
+    lacking = []
+    for form, needed in FORM_COMPONENTS.items():
+        missing = [name for name in needed if name not in components]
+        if not missing:
+            return form
+        lacking.append(f"component(s) {', '.join(missing)} missing: a bundle of form {form} has {', '.join(needed)}")
+    raise ValueError("; ".join(lacking))
+
+
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 EXPORTS = "engines"
 """Folder of a bundle's exports, which the manifest does not name: see `model_store.engines.export_manifest`."""
-REQUIRED_COMPONENTS: tuple[ComponentName, ...] = ("autoencoder", "unet", "features")
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl",),
     "unet": ("unet2d", "unet2d_condition"),
@@ -216,9 +242,7 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _components_whole(self) -> Self:
-        if missing := [name for name in REQUIRED_COMPONENTS if name not in self.components]:
-            needed = ", ".join(REQUIRED_COMPONENTS)
-            raise ValueError(f"component(s) {', '.join(missing)} missing: a bundle has {needed}")
+        form_of(self.components)
         for name, component in self.components.items():
             for path in component.files:
                 folder, _, file = path.partition("/")
@@ -256,6 +280,11 @@ class Manifest(Frozen):
             f"thresholds were calibrated under other settings or weights (digest {digest[:12]}, here {here[:12]}): "
             "take the bundle as it was published, and change its settings with `glad calibrate --settings FILE`"
         )
+
+    @property
+    def form(self) -> Form:
+        """Return the form of the models that the components make."""
+        return form_of(self.components)
 
     @property
     def thresholds(self) -> Calibration:

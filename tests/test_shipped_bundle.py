@@ -37,7 +37,7 @@ def test_its_thresholds_are_the_conformal_ones_of_300_good_images(bundle: Bundle
 
 
 def test_it_passes_a_good_part_and_fails_one_without_its_screws(bundle: Bundle) -> None:
-    models, manifest = load_models(bundle), bundle.manifest
+    models, manifest = load_models(bundle).assemble(), bundle.manifest
     parts = [render(90210).image, render(90210, "missing_screw", 3).image]
     good, bad = (inspect([part], models, manifest.settings)[0] for part in parts)
     assert manifest.thresholds.verdict(good.score) != "fail"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glad.comparator import Comparator, Comparison, ImageComparator, Observation
+from glad.comparator import Comparator, Comparison, Observation
 from glad.image_codec import Pixels
 from glad.images.placement import Placement
-from glad.protocols import Models
+from glad.models import Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import open_bundle
 from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
@@ -118,11 +118,11 @@ def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, flo
     models = _models(
         task.bundle, bundle_hash((task.bundle / MANIFEST_NAME).read_bytes()), device, offline_engine_spec()
     )
-    comparator = TracingComparator(ImageComparator(models.autoencoder, models.features))
+    comparator = TracingComparator(models.comparator)
     pixels = read_pixels(task.path)
     if task.alter is not None:
         pixels = task.alter(pixels)
-    (image,) = inspect([pixels], models, task.settings, comparator=comparator, device=device)
+    (image,) = inspect([pixels], replace(models, comparator=comparator), task.settings, device=device)
     return image, tuple(comparator.trace)
 
 

@@ -21,7 +21,8 @@ from bench.speed.fullsize import Modules, peak_memory_gb
 from bench.speed.model_calls import ModelCall, model_calls
 from bench.support.device_cost import ROUND_S, MemoryTaken, Rounds, interleaved, with_memory
 from glad.batching import BatchSizes
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from glad.settings.method import MethodSettings
 from model_store.engines.backends import Backend, open_files
 from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision
@@ -80,7 +81,7 @@ class ExportCandidate:
 @dataclass(frozen=True, eq=False)
 class _Tried:
     candidate: ExportCandidate
-    models: Models
+    models: PixelModels
     errors: Mapping[str, float]
     """By component, under a batch of one."""
 
@@ -132,7 +133,7 @@ def measure_export(
         export_peak_gb = peak_memory_gb()
         expected = {call.component: call.run(exact) for call in model_calls(exact, settings, BatchSizes((1,)))}
         calls = tuple(model_calls(exact, settings, BatchSizes(plan.batches, plan.batches), plan.device))
-        ways: dict[str, Callable[[], Models]] = {
+        ways: dict[str, Callable[[], PixelModels]] = {
             f"torch-{plan.dtype}": partial(_torch_models, modules, settings, plan.device, plan.dtype),
             **_onnx_ways(parts, shapes, Path(folder), modules.condition, plan),
         }
@@ -149,7 +150,7 @@ def measure_export(
     )
 
 
-def _torch_models(modules: Modules, settings: MethodSettings, device: str, dtype: Dtype) -> Models:
+def _torch_models(modules: Modules, settings: MethodSettings, device: str, dtype: Dtype) -> PixelModels:
     """Return the models, as `load_models` does.
 
     The modules themselves are moved and converted: there is no memory for a second copy.
@@ -167,7 +168,7 @@ def _moved(condition: Condition, device: str) -> Condition:
 
 
 def _exported(
-    models: Models, shapes: ExportShapes, folder: Path, precisions: Sequence[Precision], say: Callable[[str], None]
+    models: PixelModels, shapes: ExportShapes, folder: Path, precisions: Sequence[Precision], say: Callable[[str], None]
 ) -> tuple[tuple[ExportedPart, ...], tuple[MadeFile, ...]]:
     """Return the exported parts and what each file cost; the export reports every file when it is done."""
     moments = [time.perf_counter()]
@@ -191,10 +192,10 @@ def _no_samples(part: Part) -> Sequence[Mapping[str, Tensor]]:
 
 def _onnx_ways(
     parts: Sequence[ExportedPart], shapes: ExportShapes, folder: Path, condition: Condition, plan: ExportPlan
-) -> dict[str, Callable[[], Models]]:
+) -> dict[str, Callable[[], PixelModels]]:
     """Yield every provider with the files of every precision, as a worker opens them."""
     told = _moved(condition, plan.device)
-    ways: dict[str, Callable[[], Models]] = {}
+    ways: dict[str, Callable[[], PixelModels]] = {}
     for provider, precision in product(plan.providers, plan.precisions):
         files = {part.part: folder / part.file for part in parts if part.precision == precision}
         runner = Backend("onnx", provider, precision)
@@ -204,14 +205,14 @@ def _onnx_ways(
 
 def _tried(
     name: str,
-    load: Callable[[], Models],
+    load: Callable[[], PixelModels],
     calls: Sequence[ModelCall],
     expected: Mapping[str, tuple[Tensor, ...]],
     device: str,
 ) -> _Tried:
     """Load one way to run the models, and make every call once."""
 
-    def work() -> tuple[Models, float, dict[str, float]]:
+    def work() -> tuple[PixelModels, float, dict[str, float]]:
         began = time.perf_counter()
         models = load()
         load_s = time.perf_counter() - began

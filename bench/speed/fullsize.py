@@ -21,9 +21,9 @@ from transformers import ViTConfig, ViTModel
 
 from bench.speed.stopwatch import PartCost, Stopwatch
 from glad.batching import BatchSizes, decode, encode
-from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from glad.scoring import anomaly_map, image_scores
 from glad.settings.method import MethodSettings, TriggerSettings
 from glad.step import step
@@ -54,7 +54,7 @@ NARROW = Architecture(unet=(32, 32, 64, 64), prompt=32, autoencoder=(32, 32, 32,
 class Built:
     """Random models, with the number of weights of each."""
 
-    models: Models
+    models: PixelModels
     parameters: Mapping[str, int]
 
 
@@ -127,7 +127,7 @@ def measure_fullsize(built: Built, side: int) -> Cost:
     block = LaneBlock.empty(1, 4, side // 8)
     latent = encode(models.autoencoder, image, shapes)[0]
     block.add_lane(0, Lane(settings), latent, noise, condition=models.condition)
-    block.write(step(block, (0,), models, ImageComparator(models.autoencoder, models.features), shapes))
+    block.write(step(block, (0,), models.assemble(), shapes))
     _score(models, settings, image, block.generated, shapes)
     total = time.perf_counter() - began
     rest = PartCost(1, total - sum(part.seconds for part in watch.parts.values()))
@@ -165,7 +165,7 @@ def measure_invariance(built: Built, side: int) -> Iterator[Invariance]:
 class _Scores:
     """The scores of latents; equal latents are scored once, since they have the same score."""
 
-    models: Models
+    models: PixelModels
     settings: MethodSettings
     side: int
     known: dict[tuple[int, bytes], float] = field(default_factory=dict)
@@ -178,7 +178,7 @@ class _Scores:
         return self.known[key]
 
 
-def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], shapes: BatchSizes) -> Tensor:
+def _stepped(models: PixelModels, settings: MethodSettings, order: Sequence[int], shapes: BatchSizes) -> Tensor:
     """Return the latents of these lanes after one step, lane i at the grid's step 5 i: (len(order), C, h, w)."""
     side = settings.resolution // 8
     block = LaneBlock.empty(len(order), 4, side)
@@ -187,10 +187,10 @@ def _stepped(models: Models, settings: MethodSettings, order: Sequence[int], sha
         latent = _noise(settings.resolution, 100 + i)
         block.add_lane(slot, lane, latent, _noise(settings.resolution, i), condition=models.condition)
     slots = tuple(range(len(order)))
-    return step(block, slots, models, ImageComparator(models.autoencoder, models.features), shapes).generated
+    return step(block, slots, models.assemble(), shapes).generated
 
 
-def _score(models: Models, settings: MethodSettings, image: Tensor, latents: Tensor, shapes: BatchSizes) -> float:
+def _score(models: PixelModels, settings: MethodSettings, image: Tensor, latents: Tensor, shapes: BatchSizes) -> float:
     rebuilt = decode(models.autoencoder, latents, shapes)
     valid = torch.ones(1, settings.resolution, settings.resolution, dtype=torch.bool)
     found = anomaly_map(image, rebuilt, models.features, settings.score, valid)

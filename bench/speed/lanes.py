@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from glad.comparator import ImageComparator
-from glad.protocols import Models
+from glad.models import Models
 from model_store.bundle import Bundle
 from service.settings import Settings
 from service.worker.bundle_cache import LoadedBundle
@@ -20,7 +19,6 @@ def loaded_bundle(bundle: Bundle, models: Models) -> LoadedBundle:
         hash=bundle.hash,
         manifest=bundle.manifest,
         models=models,
-        comparator=ImageComparator(models.autoencoder, models.features),
         engine="",
         group="all",
     )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from glad.batching import BatchSizes
+from glad.models import PixelModels
 from glad.noise_schedule import add_noise, noise_schedule
-from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 
@@ -21,12 +21,12 @@ class ModelCall:
 
     component: str
     batch: int
-    run: Callable[[Models], tuple[Tensor, ...]]
+    run: Callable[[PixelModels], tuple[Tensor, ...]]
 
 
 @torch.no_grad()
 def model_calls(
-    models: Models, settings: MethodSettings, shapes: BatchSizes, device: str = "cpu", seed: int = 0
+    models: PixelModels, settings: MethodSettings, shapes: BatchSizes, device: str = "cpu", seed: int = 0
 ) -> Iterator[ModelCall]:
     """Yield every component in every batch size of `shapes`, on inputs that these models made of noise, on `device`.
 
@@ -58,20 +58,20 @@ def _readings(settings: MethodSettings) -> Mapping[str, tuple[int, tuple[int, ..
     return {"features of the trigger": trigger, "features of the score": score}
 
 
-def _encoder(images: Tensor) -> Callable[[Models], tuple[Tensor, ...]]:
+def _encoder(images: Tensor) -> Callable[[PixelModels], tuple[Tensor, ...]]:
     return lambda models: (models.autoencoder.encode(images),)
 
 
-def _decoder(latents: Tensor) -> Callable[[Models], tuple[Tensor, ...]]:
+def _decoder(latents: Tensor) -> Callable[[PixelModels], tuple[Tensor, ...]]:
     return lambda models: (models.autoencoder.decode(latents),)
 
 
-def _features(images: Tensor, layers: tuple[int, ...]) -> Callable[[Models], tuple[Tensor, ...]]:
+def _features(images: Tensor, layers: tuple[int, ...]) -> Callable[[PixelModels], tuple[Tensor, ...]]:
     return lambda models: tuple(models.features(images, layers))
 
 
-def _unet(latents: Tensor, steps: Tensor) -> Callable[[Models], tuple[Tensor, ...]]:
-    def run(models: Models) -> tuple[Tensor, ...]:
+def _unet(latents: Tensor, steps: Tensor) -> Callable[[PixelModels], tuple[Tensor, ...]]:
+    def run(models: PixelModels) -> tuple[Tensor, ...]:
         condition = models.condition
         told = None if condition is None else _times(condition.product[None], len(latents)).to(latents.device)
         return (models.denoiser(latents, steps, told),)

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from glad.protocols import Autoencoder, Denoiser, Features, Models
+from glad.models import PixelModels
+from glad.protocols import Autoencoder, Denoiser, Features
 
 Answer = TypeVar("Answer")
 
@@ -36,9 +37,9 @@ class Stopwatch:
         part.calls += 1
         return answer
 
-    def wrap(self, models: Models) -> Models:
+    def wrap(self, models: PixelModels) -> PixelModels:
         """Return the same models under this stopwatch."""
-        return Models(
+        return PixelModels(
             TimedAutoencoder(models.autoencoder, self),
             TimedDenoiser(models.denoiser, self),
             TimedFeatures(models.features, self),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from model_store.engines.engine_spec import AUTO, EngineName
 from model_store.engines.export_manifest import EngineUnusable, ExportShapes, OpenExport, Part, Precision
 from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
@@ -73,7 +74,7 @@ def open_files(
     condition: Condition | None = None,
     *,
     find_gpu: FindGpu = gpu_identity,
-) -> Models:
+) -> PixelModels:
     """Return the models of exported files, run by `backend`.
 
     Raises:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
-from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
+from model_store.manifest import FORM_COMPONENTS, ComponentName
 
 EngineName = Literal["torch", "onnx", "tensorrt"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 AUTO = "auto"
+NAMED_COMPONENTS: tuple[ComponentName, ...] = tuple(dict.fromkeys(chain(*FORM_COMPONENTS.values())))
+"""The components that an engine can be named for: those of every form."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class EngineSpec:
             raise ValueError(f"GLAD_ENGINE is {text!r}; it begins with one of auto, {', '.join(ENGINES)}")
         pairs = [tuple(part.partition("=")[::2]) for part in others]
         for name, engine in pairs:
-            if name not in REQUIRED_COMPONENTS or engine not in ENGINES:
+            if name not in NAMED_COMPONENTS or engine not in ENGINES:
                 raise ValueError(
                     f"GLAD_ENGINE is {text!r}: {name}={engine} is not understood; write a component "
-                    f"({', '.join(REQUIRED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
+                    f"({', '.join(NAMED_COMPONENTS)}) and an engine ({', '.join(ENGINES)}), such as unet=onnx"
                 )
         return cls(first, tuple(pairs))  # type: ignore[arg-type]
 

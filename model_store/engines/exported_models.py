@@ -12,7 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from model_store.engines.export_manifest import EngineUnusable, ExportShapes, Part
 
 
@@ -118,7 +119,7 @@ def refuse_missing(parts: Collection[Part], shapes: ExportShapes) -> None:
         raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
 
 
-def models_of(parts: Mapping[Part, PartCall], shapes: ExportShapes, condition: Condition | None = None) -> Models:
+def models_of(parts: Mapping[Part, PartCall], shapes: ExportShapes, condition: Condition | None = None) -> PixelModels:
     """Return the models on these parts, which may run on different engines.
 
     Raises:
@@ -128,7 +129,7 @@ def models_of(parts: Mapping[Part, PartCall], shapes: ExportShapes, condition: C
     sides = {shapes.resolution: parts["features"]}
     if shapes.scoring_side != shapes.resolution:
         sides[shapes.scoring_side] = parts["scoring_features"]
-    return Models(
+    return PixelModels(
         PartAutoencoder(parts["encoder"], parts["decoder"], shapes),
         PartDenoiser(parts["unet"], shapes.conditioned),
         PartFeatures(sides, shapes),

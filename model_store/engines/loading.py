@@ -11,11 +11,11 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
-from glad.protocols import Models
+from glad.models import ComponentModels, Models, PixelModels
 from model_store.bundle import Bundle
 from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, check_proven, open_files
 from model_store.engines.engine_spec import EngineSpec
@@ -23,26 +23,35 @@ from model_store.engines.export_manifest import EngineUnusable, ExportEngine, Op
 from model_store.engines.tensorrt import gpu_identity
 from model_store.engines.torch import component_hashes, load_models
 from model_store.engines.torch_io import load_condition
-from model_store.manifest import REQUIRED_COMPONENTS, ComponentName
+from model_store.manifest import FORM_COMPONENTS, ComponentName, Form
 
-Measure = Callable[[Models], float]
+Measure = Callable[[ComponentModels], float]
 """Returns the seconds that one image takes: see `model_store.engines.timing.seconds_per_image`."""
+
+LOADERS: Mapping[Form, Callable[[Bundle, str], ComponentModels]] = {Form.PIXEL: load_models}
+"""Loads a bundle's own weights onto a device, by the form that its components make: `model_store.manifest.form_of`."""
 
 
 @dataclass(frozen=True)
 class LoadedModels:
     """Models ready to run, and how they came to be chosen."""
 
-    models: Models
+    parts: ComponentModels
+    """The networks one by one, in the bundle's form."""
     engine: str
     """The backend that runs them, such as onnx-cpu-float32, or those of autoencoder, unet and features apart."""
-    identities: Mapping[ComponentName, str]
+    identities: Mapping[str, str]
     """Per component its weights and its backend, as one text: components of equal identity answer equally, whatever
     product they serve."""
     passed_over: tuple[str, ...] = ()
     """Backends that come earlier in the order or could have been faster, each with the reason why it was not used."""
     seconds: Mapping[str, float] | None = None
     """Measured time of one image per backend; None where nothing was measured."""
+
+    @cached_property
+    def models(self) -> Models:
+        """What the lane engine runs on."""
+        return self.parts.assemble()
 
 
 def choose_device(name: str) -> str:
@@ -95,18 +104,27 @@ def load(
     others = {name: _load(bundle, device, engine, None) for name, engine in spec.components}
     if not others:
         return main
-    sources = {name: others.get(name, main) for name in REQUIRED_COMPONENTS}
+    sources = {name: others.get(name, main) for name in FORM_COMPONENTS[bundle.manifest.form]}
     return replace(
         main,
-        models=Models(
-            sources["autoencoder"].models.autoencoder,
-            sources["unet"].models.denoiser,
-            sources["features"].models.features,
-            main.models.condition,
-        ),
+        parts=main.parts.with_components({name: source.parts.components[name] for name, source in sources.items()}),
         engine=", ".join(f"{name}: {source.engine}" for name, source in sources.items()),
         identities={name: source.identities[name] for name, source in sources.items()},
     )
+
+
+def pixel_models(parts: ComponentModels) -> PixelModels:
+    """Return the networks of the pixel form, for what works on them one by one.
+
+    Raises:
+        EngineUnusable: if they are of another form.
+    """
+    if not isinstance(parts, PixelModels):
+        raise EngineUnusable(
+            f"the models are {type(parts).__name__}, made of {', '.join(parts.components)}; this works on the pixel "
+            f"form only, made of {', '.join(FORM_COMPONENTS[Form.PIXEL])}: give a bundle of that form"
+        )
+    return parts
 
 
 def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> LoadedModels:
@@ -128,7 +146,7 @@ def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> 
         raise EngineUnusable(f"GLAD_ENGINE is {engine!r}, and nothing of it can be used: {reasons}")
     if len(usable) == 1 or measure is None:
         return replace(usable[0], passed_over=tuple(refused))
-    seconds = {loaded.engine: measure(loaded.models) for loaded in usable}
+    seconds = {loaded.engine: measure(loaded.parts) for loaded in usable}
     best = min(usable, key=lambda loaded: seconds[loaded.engine])
     slower = (
         f"{name}: slower, {spent * 1e3:.0f} ms an image" for name, spent in seconds.items() if name != best.engine
@@ -158,15 +176,15 @@ def load_backend(
         ModelsDoNotFit: if they fit neither each other nor the settings.
     """
     if backend.engine == "torch":
-        identities = {name: f"{backend} {hash_}" for name, hash_ in component_hashes(bundle).items()}
-        return LoadedModels(load_models(bundle, device), str(backend), identities)
+        identities: dict[str, str] = {name: f"{backend} {hash_}" for name, hash_ in component_hashes(bundle).items()}
+        return LoadedModels(LOADERS[bundle.manifest.form](bundle, device), str(backend), identities)
     export = exported(backend.engine)
     check_proven(export, backend, device, find_gpu)
     conditioned = "condition" in bundle.manifest.components
     condition = load_condition(bundle.component("condition"), device) if conditioned else None
     files = export.files(backend.precision)
-    models = open_files(backend, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
-    return LoadedModels(models, str(backend), dict(_identities(export, backend)))
+    parts = open_files(backend, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
+    return LoadedModels(parts, str(backend), dict(_identities(export, backend)))
 
 
 def _identities(export: OpenExport, backend: Backend) -> Iterator[tuple[ComponentName, str]]:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from model_store.engines.export_manifest import EngineFailed, EngineUnusable, ExportShapes, Part
 from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
 
@@ -136,7 +137,7 @@ class Session:
 
 def load_onnx(
     files: Mapping[Part, Path], shapes: ExportShapes, options: RuntimeOptions, condition: Condition | None = None
-) -> Models:
+) -> PixelModels:
     """Return the models of an export.
 
     Raises:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from glad.batching import in_buckets
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Export, ExportShapes, Part, remake
 from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
 from model_store.engines.tensorrt_protocols import Context, CudaEngine, TensorRt, installed_tensorrt, shape_of
@@ -250,7 +251,7 @@ def load_tensorrt_parts(files: Mapping[Part, Path], gpu: GpuIdentity) -> dict[Pa
 
 def load_tensorrt(
     files: Mapping[Part, Path], shapes: ExportShapes, gpu: GpuIdentity, condition: Condition | None = None
-) -> Models:
+) -> PixelModels:
     """Return the models of an export that holds every part.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from glad.batching import BatchSizes, Conditioning, predict_noise
-from glad.protocols import Models
+from glad.models import PixelModels
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 
@@ -17,7 +17,7 @@ ENOUGH_S = 2.0
 """A call that takes longer is timed once: engines that differ by seconds need no more exact figure."""
 
 
-def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, lanes: int) -> float:
+def seconds_per_image(models: PixelModels, settings: MethodSettings, device: str, *, lanes: int) -> float:
     """Return the time of a good image's calls: one encode, every step among `lanes` others, a comparison at each.
 
     The images are noise: what a call costs does not depend on what it shows.

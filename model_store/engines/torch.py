@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import nn
 from transformers import ViTModel
 
-from glad.protocols import Condition, Models
+from glad.models import PixelModels
+from glad.protocols import Condition
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, ComponentSource
 from model_store.compatibility import ModelShapes, check_fit
@@ -22,7 +23,7 @@ from model_store.engines.torch_modules import (
     TorchDenoiser,
     TorchFeatures,
 )
-from model_store.manifest import REQUIRED_COMPONENTS, ComponentName, Dtype, Kind
+from model_store.manifest import FORM_COMPONENTS, ComponentName, Dtype, Form, Kind
 from model_store.pretrained import ModelLoadError, round_to_stored_precision, save_module
 
 __all__ = [
@@ -43,14 +44,14 @@ _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "num_class_embeds", 
 """Inputs of other families' UNets, such as Stable Diffusion XL's, besides latent, step and prompt."""
 
 
-def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Models:
-    """Return the bundle's models on a device, ready to run. Reads only the bundle's folder.
+def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> PixelModels:
+    """Return the models of a bundle of the pixel form on a device, ready to run. Reads only the bundle's folder.
 
     Raises:
         ModelLoadError: if a component is of a kind or shape that this engine cannot load.
         ModelsDoNotFit: if the models fit neither each other nor the bundle's settings.
     """
-    autoencoder, unet, features = (load_module(bundle, name, dtype) for name in REQUIRED_COMPONENTS)
+    autoencoder, unet, features = (load_module(bundle, name, dtype) for name in FORM_COMPONENTS[Form.PIXEL])
     for module in (autoencoder, unet, features):
         nn.Module.to(module, device=device)
         module.requires_grad_(False)
@@ -67,7 +68,7 @@ def models_from_modules(
     features: ViTModel,
     settings: MethodSettings,
     condition: Condition | None = None,
-) -> Models:
+) -> PixelModels:
     """Return models of modules as they are, such as freshly trained ones.
 
     Raises:
@@ -79,7 +80,7 @@ def models_from_modules(
         raise ValueError(f"{', '.join(training)} in training mode: dropout makes scores random; call .eval() first")
     check_fit(shapes_of(autoencoder, unet, features, condition), settings)
     denoiser = TorchConditionalDenoiser(unet) if isinstance(unet, UNet2DConditionModel) else TorchDenoiser(unet)
-    return Models(TorchAutoencoder(autoencoder), denoiser, TorchFeatures(features), condition)
+    return PixelModels(TorchAutoencoder(autoencoder), denoiser, TorchFeatures(features), condition)
 
 
 def shapes_of(

@@ -14,8 +14,7 @@ from weakref import WeakValueDictionary
 import structlog
 import torch
 
-from glad.comparator import Comparator, ImageComparator
-from glad.protocols import Models
+from glad.models import Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle
 from model_store.compatibility import ModelsDoNotFit
@@ -82,7 +81,6 @@ class LoadedBundle:
     hash: str
     manifest: Manifest
     models: Models
-    comparator: Comparator
     engine: str
     """What runs the models, such as onnx-cpu-float32."""
     group: str
@@ -97,8 +95,7 @@ class LoadedBundle:
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one image's latent."""
-        side = self.settings.resolution // self.models.autoencoder.factor
-        return self.models.autoencoder.latent_channels, side, side
+        return self.models.latent_shape(self.settings.resolution)
 
 
 class BundleCache:
@@ -155,7 +152,6 @@ class BundleCache:
             hash=bundle.hash,
             manifest=bundle.manifest,
             models=models,
-            comparator=ImageComparator(models.autoencoder, models.features),
             engine=loaded.engine,
             group=_group(bundle, loaded),
         )
@@ -165,14 +161,10 @@ class BundleCache:
             self._metrics.bundle_unloaded(bundle.manifest.product, bundle.manifest.version, bundle.engine)
 
     def _shared(self, loaded: LoadedModels) -> Models:
-        """Return the models, each replaced by an equal one that another bundle has loaded already."""
-        models, share = loaded.models, self._components.setdefault
-        return Models(
-            autoencoder=share(f"autoencoder {loaded.identities['autoencoder']}", models.autoencoder),
-            denoiser=share(f"unet {loaded.identities['unet']}", models.denoiser),
-            features=share(f"features {loaded.identities['features']}", models.features),
-            condition=models.condition,
-        )
+        """Return the models, each network replaced by an equal one that another bundle has loaded already."""
+        parts, share = loaded.parts, self._components.setdefault
+        shared = {name: share(f"{name} {loaded.identities[name]}", model) for name, model in parts.components.items()}
+        return parts.with_components(shared).assemble()
 
 
 def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:
@@ -186,7 +178,7 @@ def _group(bundle: Bundle, loaded: LoadedModels) -> str:
 
     The condition is each lane's own, so that the products of one multi-class model share calls; only its shape counts.
     """
-    settings, condition = bundle.manifest.settings, loaded.models.condition
+    settings, condition = bundle.manifest.settings, loaded.parts.condition
     parts = [
         *(f"{name}={digest}" for name, digest in sorted(loaded.identities.items()) if name != "condition"),
         f"condition={None if condition is None else tuple(condition.product.shape)}",

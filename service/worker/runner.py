@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glad.batching import Conditioning, batch_sizes_for_device, decode, encode, predict_noise
+from glad.comparator import Observation
 from glad.image_codec import Pixels
 from glad.images.tiling import ModelInput, Tile
 from glad.lane import Lane, LaneBlock, Phase
-from glad.scoring import at_side, gather_evidence
+from glad.scoring import LaneResult
 from glad.step import step
 from model_store.inspection import PartialInspection, TileResult
 from service.worker.bundle_cache import LoadedBundle
@@ -118,7 +119,7 @@ class Runner:
         # Cut only now: a large image has hundreds of tiles, whose float32 inputs together would be many times its size.
         model_input = image.framed.model_input(tile)
         pixels = self._on_device(model_input.image)[None]
-        latent = encode(bundle.models.autoencoder, pixels, self._batch_sizes)[0]
+        latent = encode(bundle.models.encoder, pixels, self._batch_sizes)[0]
         block = self._block(bundle)
         slot = block.free_slots()[0]
         block.add_lane(
@@ -201,9 +202,19 @@ class Runner:
         models, settings = bundle.models, bundle.settings
         for size in self._batch_sizes.comparator:
             images = torch.zeros(size, 3, settings.resolution, settings.resolution, device=self._device)
-            models.autoencoder.decode(models.autoencoder.encode(images))
-            for side in {settings.resolution, settings.scoring_side}:
-                models.features(at_side(images, side), settings.score.layers)
+            latents = models.encoder.encode(images)
+            pictures = models.decoder.decode(latents)
+            # Both compare pairs: half as many fill a call.
+            rows = range(max(1, size // 2))
+            models.comparator(
+                [Observation(settings, settings.grid[0], latents[i], latents[i], latents[i]) for i in rows], (size,)
+            )
+            scorer = models.scorer
+            ended = [
+                LaneResult(images[i], latents[i], latents[i], pictures[i] if scorer.needs_picture else None)
+                for i in rows
+            ]
+            scorer(ended, settings.score, (size,))
             yield f"images x {size}"
         for size in self._batch_sizes.denoiser:
             latents = torch.zeros(size, *bundle.latent_shape, device=self._device)
@@ -224,21 +235,23 @@ class Runner:
     def _collect(self, device_job: DeviceJob, tile_slot: TileSlot) -> None:
         """Decode a finished lane and gather the evidence of its tile."""
         bundle, block, model_input = device_job.image.bundle, self._blocks[device_job.group], tile_slot.model_input
-        latent = block.generated[tile_slot.slot]
-        reconstruction = decode(bundle.models.autoencoder, latent[None], self._batch_sizes)
+        scorer, slot = bundle.models.scorer, tile_slot.slot
+        latent = block.generated[slot]
+        reconstruction = decode(bundle.models.decoder, latent[None], self._batch_sizes)[0]
+        lane_result = LaneResult(
+            image=self._on_device(model_input.image),
+            latent=block.latents[slot],
+            x0=latent,
+            picture=reconstruction if scorer.needs_picture else None,
+            inspected_mask=self._on_device(model_input.inspected_pixels),
+            valid=block.valid[slot],
+        )
         # One image a call: together with its neighbours the size of the call, and so the score's last bits, would
         # depend on which images happen to finish in the same step.
-        (evidence,) = gather_evidence(
-            self._on_device(model_input.image)[None],
-            reconstruction,
-            bundle.models.features,
-            bundle.settings.score,
-            self._on_device(model_input.inspected_pixels)[None],
-            buckets=self._batch_sizes.comparator,
-        )
+        (evidence,) = scorer((lane_result,), bundle.settings.score, self._batch_sizes.comparator)
         # Checked here, not in each step: a NaN in a lane stays to its end, and every check waits for the device.
         _refuse_not_finite(latent=latent, reconstruction=reconstruction, map=evidence.layers_map)
-        result = TileResult(reconstruction[0], evidence, block.lane(tile_slot.slot))
+        result = TileResult(reconstruction, evidence, block.lane(slot))
         device_job.results.add(tile_slot.tile, model_input.picture, result)
 
     def _free(self, group: str, tile_slot: TileSlot) -> None:
@@ -287,7 +300,7 @@ class Runner:
         # Any bundle of the group will do: equal groups mean equal models, and what differs is each lane's own.
         block, bundle = self._blocks[group], self._jobs[slots[0].job].image.bundle
         numbers = [tile_slot.slot for tile_slot in slots]
-        block.write(step(block, numbers, bundle.models, bundle.comparator, self._batch_sizes))
+        block.write(step(block, numbers, bundle.models, self._batch_sizes))
 
     def _step_smaller(self, group: str, slots: Sequence[TileSlot], error: Exception) -> dict[str, Exception]:
         """Halve the calls after the device ran out of memory, and keep them small from now on.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glad.protocols import Models
+from glad.models import PixelModels
 from glad.settings.method import Direction, MaskForm, MethodSettings, Renoise, StartLevel
 
 Array = NDArray[np.float64]
@@ -28,7 +28,7 @@ class Walked:
 
 
 def walk(
-    image: Array, noise: Array, models: Models, settings: MethodSettings, valid: NDArray[np.bool_] | None = None
+    image: Array, noise: Array, models: PixelModels, settings: MethodSettings, valid: NDArray[np.bool_] | None = None
 ) -> Walked:
     """image: (3, H, W); noise: (C, h, w); valid: (h, w) on the latent's grid, which must then be the patch grid."""
     alpha_bar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
@@ -67,7 +67,7 @@ def walk(
     return Walked(x_hat, trigger, comparisons, evaluations)
 
 
-def predicted(x_hat: Array, t: int, models: Models, w: float) -> tuple[Array, int]:
+def predicted(x_hat: Array, t: int, models: PixelModels, w: float) -> tuple[Array, int]:
     """The noise prediction, guided by w if the models are told a condition; and how many evaluations it took."""
     if models.condition is None:
         return numpy(models.denoiser(tensor(x_hat), torch.tensor([t]))), 1
@@ -79,7 +79,7 @@ def predicted(x_hat: Array, t: int, models: Models, w: float) -> tuple[Array, in
 
 
 def compared(
-    direct: Array, generated: Array, models: Models, settings: MethodSettings, valid: NDArray[np.bool_] | None
+    direct: Array, generated: Array, models: PixelModels, settings: MethodSettings, valid: NDArray[np.bool_] | None
 ) -> tuple[Array, float]:
     """The trigger's map on the latent's grid, and the mean of its largest patches."""
     layer = settings.trigger.layer or settings.score.layers[-1]

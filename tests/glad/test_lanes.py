@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from glad.batching import BatchSizes, batch_sizes_for_device, in_buckets
-from glad.comparator import ImageComparator
 from glad.lane import Lane, LaneBlock, Phase
-from glad.protocols import Models
+from glad.models import Models, PixelModels
 from glad.reconstruct import reconstruct
 from glad.settings.method import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings
 from glad.step import step
@@ -51,13 +50,12 @@ def timestep_share(timesteps: Tensor) -> Tensor:
 
 
 def convolving() -> Models:
-    return Models(PlainAutoencoder(), ConvolvingDenoiser(), PixelFeatures())
+    return PixelModels(PlainAutoencoder(), ConvolvingDenoiser(), PixelFeatures()).assemble()
 
 
 def staggered(models: Models, shapes: BatchSizes, watched: int) -> tuple[Tensor, Lane]:
     """Image `watched` in a block of 8 that fills one lane per step, so that every call mixes eight different steps."""
     block = LaneBlock.empty(8, 3, SIDE)
-    comparator = ImageComparator(models.autoencoder, models.features)
     waiting = [i for i in range(8) if i != watched]
     waiting.insert(3, watched)
     slot_of_watched = 5
@@ -67,7 +65,7 @@ def staggered(models: Models, shapes: BatchSizes, watched: int) -> tuple[Tensor,
         if waiting:
             image, slot = waiting.pop(0), slots.pop(0)
             block.add_lane(slot, Lane(settings()), IMAGES[image], NOISE[image])
-        block.write(step(block, block.active_slots(), models, comparator, shapes))
+        block.write(step(block, block.active_slots(), models, shapes))
         for slot in block.slots_in(Phase.FINISHED):
             results[slot] = block.generated[slot].clone(), block.lane(slot)
             block.release(slot)
@@ -116,9 +114,8 @@ def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_
     block = LaneBlock.empty(2, 3, SIDE)
     for slot, method in enumerate((long, short)):
         block.add_lane(slot, Lane(method), IMAGES[slot], NOISE[slot])
-    comparator = ImageComparator(models.autoencoder, models.features)
     while active := block.active_slots():
-        block.write(step(block, active, models, comparator, BatchSizes()))
+        block.write(step(block, active, models, BatchSizes()))
     for slot, method in enumerate((long, short)):
         alone = reconstruct(IMAGES[slot : slot + 1], NOISE[slot : slot + 1], models, method)
         torch.testing.assert_close(block.generated[slot], alone.latents[0], atol=1e-6, rtol=0)
@@ -128,7 +125,6 @@ def test_lanes_with_different_settings_share_a_call_and_keep_their_own_grid_and_
 
 def test_lanes_that_read_other_layers_or_ranges_are_compared_apart_and_answered_in_order() -> None:
     models = toy_models()
-    comparator = ImageComparator(models.autoencoder, models.features)
     block = LaneBlock.empty(3, 3, SIDE)
     triggers = (
         TriggerSettings(delta=9, layer=1),
@@ -139,9 +135,9 @@ def test_lanes_that_read_other_layers_or_ranges_are_compared_apart_and_answered_
         block.add_lane(
             slot, Lane(settings().model_copy(update={"trigger": trigger, "t_min": 750})), IMAGES[0], NOISE[0]
         )
-    outcome = step(block, (0, 1, 2), models, comparator, BatchSizes(comparator=(8,)))
+    outcome = step(block, (0, 1, 2), models, BatchSizes(comparator=(8,)))
     side_by_side = [lane.trigger for lane in outcome.lanes]
-    alone = [step(block, (i,), models, comparator, BatchSizes(comparator=(8,))).lanes[0].trigger for i in range(3)]
+    alone = [step(block, (i,), models, BatchSizes(comparator=(8,))).lanes[0].trigger for i in range(3)]
     assert side_by_side == alone
     assert len({trigger.score for trigger in side_by_side if trigger}) == 3
 
@@ -166,7 +162,7 @@ def test_a_step_changes_nothing_until_it_is_written() -> None:
     block.add_lane(1, Lane(settings()), IMAGES[0], NOISE[0])
     before, lane = block.generated.clone(), block.lane(1)
     models = toy_models()
-    outcome = step(block, (1,), models, ImageComparator(models.autoencoder, models.features), BatchSizes())
+    outcome = step(block, (1,), models, BatchSizes())
     assert torch.equal(block.generated, before)
     assert block.lane(1) == lane
     block.write(outcome)
@@ -176,7 +172,7 @@ def test_a_step_changes_nothing_until_it_is_written() -> None:
 
 def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -> None:
     denoiser, features = ToyDenoiser(drifting), PixelFeatures()
-    models = Models(PlainAutoencoder(), denoiser, features)
+    models = PixelModels(PlainAutoencoder(), denoiser, features).assemble()
     result = reconstruct(IMAGES[:3], NOISE[:3], models, settings(), batch_sizes=BatchSizes(denoiser=(4,)))
     assert denoiser.batches == [4] * 25  # three lanes and one row of padding, at every step
     # one at a time on a CPU: two images per comparison, and of the trigger's layer only
@@ -186,7 +182,7 @@ def test_one_unet_call_serves_all_lanes_and_only_adapting_lanes_are_compared() -
 
 def test_more_lanes_than_the_largest_bucket_are_split() -> None:
     denoiser = ToyDenoiser(drifting)
-    models = Models(PlainAutoencoder(), denoiser, PixelFeatures())
+    models = PixelModels(PlainAutoencoder(), denoiser, PixelFeatures()).assemble()
     reconstruct(IMAGES[:7], NOISE[:7], models, settings(0.0), batch_sizes=BatchSizes(denoiser=(1, 2, 4)))
     assert denoiser.batches == [4, 4] * 25  # 4 and 3, and 3 needs a bucket of 4
 
@@ -229,7 +225,7 @@ def test_a_block_refuses_what_does_not_belong_in_it() -> None:
     with pytest.raises(ValueError, match="slot 1 is free"):
         block.lane(1)
     with pytest.raises(ValueError, match="slot 1 is free"):
-        step(block, (1,), toy_models(), ImageComparator(PlainAutoencoder(), PixelFeatures()), BatchSizes())
+        step(block, (1,), toy_models(), BatchSizes())
 
 
 def test_call_shapes_are_few_and_cover_all_lanes() -> None:

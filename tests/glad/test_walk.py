@@ -23,7 +23,7 @@ from glad.settings.method import (
     TriggerSettings,
 )
 from tests.glad.oracle import Walked, walk
-from tests.glad.toys import random_images, random_noise, toy_models
+from tests.glad.toys import random_images, random_noise, toy_models, toy_networks
 
 SIDE = 8
 IMAGES = random_images(3, SIDE) * torch.tensor([1.0, 0.45, 0.7])[:, None, None, None]
@@ -48,13 +48,13 @@ def both(
     condition: Condition | None = None,
 ) -> tuple[Reconstruction, list[Walked]]:
     """All images side by side in lanes, and each by itself in the oracle."""
-    models = replace(toy_models(scale=0.5, patch=patch), condition=condition)
-    lanes = reconstruct(IMAGES, NOISE, models, method, valid=valid)
+    networks = replace(toy_networks(scale=0.5, patch=patch), condition=condition)
+    lanes = reconstruct(IMAGES, NOISE, networks.assemble(), method, valid=valid)
     alone = [
         walk(
             IMAGES[i].double().numpy(),
             NOISE[i].double().numpy(),
-            models,
+            networks,
             method,
             None if valid is None else valid[i].numpy(),
         )

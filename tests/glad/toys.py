@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from glad.protocols import Models
+from glad.models import Models, PixelModels
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,16 @@ def drifting(latent: Tensor, timestep: int) -> Tensor:
     return 0.8 * latent + 0.3 * torch.tanh(latent * 2) * (timestep / 1000) - 0.05
 
 
-def toy_models(predict: Callable[[Tensor, int], Tensor] = drifting, scale: float = 1.0, patch: int = 1) -> Models:
+def toy_networks(
+    predict: Callable[[Tensor, int], Tensor] = drifting, scale: float = 1.0, patch: int = 1
+) -> PixelModels:
     """Arithmetic models in place of VAE, UNet and ViT."""
-    return Models(PlainAutoencoder(scale), ToyDenoiser(predict), PixelFeatures(patch))
+    return PixelModels(PlainAutoencoder(scale), ToyDenoiser(predict), PixelFeatures(patch))
+
+
+def toy_models(predict: Callable[[Tensor, int], Tensor] = drifting, scale: float = 1.0) -> Models:
+    """The models that these arithmetic ones make."""
+    return toy_networks(predict, scale).assemble()
 
 
 def random_images(count: int, side: int, seed: int = 0) -> Tensor:

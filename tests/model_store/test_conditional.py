@@ -12,7 +12,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from glad.batching import BatchSizes
-from glad.protocols import Condition, Models
+from glad.models import Models
+from glad.protocols import Condition
 from glad.reconstruct import reconstruct
 from glad.seeded_noise import image_noise
 from glad.settings.method import MethodSettings
@@ -32,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def models(bundle: Bundle) -> Models:
-    return load_models(bundle)
+    return load_models(bundle).assemble()
 
 
 def settings(**changes: Any) -> MethodSettings:

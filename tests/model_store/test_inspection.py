@@ -14,8 +14,8 @@ from glad.image_codec import Pixels
 from glad.images.mosaic import LONGEST_PX
 from glad.images.placement import Box
 from glad.lane import Lane, Trigger, TriggerReason, merge_lanes
+from glad.models import Models, PixelModels
 from glad.noise_schedule import noise_schedule
-from glad.protocols import Models
 from glad.settings.method import MethodSettings, ScheduleSettings
 from model_store.inspection import InspectedImage, inspect
 from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser
@@ -35,7 +35,7 @@ def plain(latent: Tensor, timestep: int) -> Tensor:
 
 
 def toys(patch: int = 1) -> Models:
-    return Models(PlainAutoencoder(), ToyDenoiser(plain), PixelFeatures(patch))
+    return PixelModels(PlainAutoencoder(), ToyDenoiser(plain), PixelFeatures(patch)).assemble()
 
 
 def method(side: int = 64, **fields: Any) -> MethodSettings:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glad.protocols import Autoencoder
 from model_store.bundle import Bundle
-from model_store.engines.loading import LoadedModels, load
+from model_store.engines.loading import LoadedModels, load, pixel_models
 
 ALLERGIC = "allergic"
 
@@ -61,8 +61,9 @@ class OddAutoencoder:
 def load_odd_models(bundle: Bundle, device: str) -> LoadedModels:
     """The bundle's models with the odd autoencoder."""
     loaded = load(bundle, device)
-    odd = OddAutoencoder(loaded.models.autoencoder, allergic=bundle.manifest.product == ALLERGIC)
-    return replace(loaded, models=replace(loaded.models, autoencoder=odd))
+    parts = pixel_models(loaded.parts)
+    odd = OddAutoencoder(parts.autoencoder, allergic=bundle.manifest.product == ALLERGIC)
+    return replace(loaded, parts=replace(parts, autoencoder=odd))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from glad.batching import in_buckets
 from glad.images.tiling import frame
+from glad.models import PixelModels
 from glad.noise_schedule import add_noise, noise_schedule, predict_x0
 from glad.patch_matching import imagenet_normalised
-from glad.protocols import Condition, Models
+from glad.protocols import Condition
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 from training.data.image_files import read_pixels
@@ -61,7 +62,7 @@ class ComponentTrial:
     """A text for each output."""
     rows: tuple[Tensor, ...]
     """(B, ...) each."""
-    call: Callable[[Models], Call]
+    call: Callable[[PixelModels], Call]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class ComponentOutputs:
 
 @torch.no_grad()
 def trials(
-    reference: Models, settings: MethodSettings, probes: Sequence[Probe], device: str
+    reference: PixelModels, settings: MethodSettings, probes: Sequence[Probe], device: str
 ) -> Iterator[ComponentTrial]:
     """Yield every model with real inputs: the probes, their noised latents, and what the reference predicts and
     decodes.
@@ -104,7 +105,7 @@ def trials(
 
 
 def measured(
-    trial: ComponentTrial, reference: Models, candidate: Models, batches: Sequence[int]
+    trial: ComponentTrial, reference: PixelModels, candidate: PixelModels, batches: Sequence[int]
 ) -> Iterator[ComponentRow]:
     """Yield one row per output and batch size."""
     ours, theirs = trial.call(reference), trial.call(candidate)
@@ -127,10 +128,11 @@ def chosen_steps(settings: MethodSettings) -> tuple[int, ...]:
     return tuple(steps[place] for place in places)
 
 
-def inputs(models: Models, settings: MethodSettings, probes: Sequence[Probe], device: str) -> tuple[Tensor, Tensor]:
+def inputs(
+    models: PixelModels, settings: MethodSettings, probes: Sequence[Probe], device: str
+) -> tuple[Tensor, Tensor]:
     """Return the probes as the models see them, and the noise of each: (B, 3, S, S), (B, C, h, w)."""
-    side, factor = settings.resolution, models.autoencoder.factor
-    shape = (models.autoencoder.latent_channels, side // factor, side // factor)
+    shape = models.assemble().latent_shape(settings.resolution)
     framed = [frame(read_pixels(probe.path), settings, shape) for probe in probes]
     squares = [one.model_input(one.tiles[0]) for one in framed]
     images, noise = np.stack([s.image for s in squares]), np.stack([s.noise for s in squares])
@@ -162,7 +164,7 @@ def _feature_trials(images: Tensor, settings: MethodSettings) -> Iterator[Compon
         yield ComponentTrial(f"features {side} px", details, (rows,), _reader(layers))
 
 
-def _reader(layers: tuple[int, ...]) -> Callable[[Models], Call]:
+def _reader(layers: tuple[int, ...]) -> Callable[[PixelModels], Call]:
     return lambda models: lambda rows: tuple(models.features(rows, layers))
 
 

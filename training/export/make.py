@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from glad.batching import batch_sizes_for_device
+from glad.models import PixelModels
 from glad.noise_schedule import NoiseSchedule, add_noise
-from glad.protocols import Models
 from glad.scoring import at_side
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
@@ -106,7 +106,7 @@ class ExportSource:
     """A bundle to export, its models on the CPU, and the images to compare on."""
 
     bundle: Bundle
-    models: Models
+    models: PixelModels
     settings: MethodSettings
     """Of one square: probes are inspected as a single model image."""
     shapes: ExportShapes
@@ -202,7 +202,7 @@ def _written(
 
 
 def samples(
-    models: Models, settings: MethodSettings, probes: Sequence[Probe], part: Part
+    models: PixelModels, settings: MethodSettings, probes: Sequence[Probe], part: Part
 ) -> tuple[Mapping[str, Tensor], ...]:
     """Return inputs of a model as inference gives them.
 
@@ -230,7 +230,7 @@ def samples(
 
 def _proven(
     source: ExportSource,
-    reference: Models,
+    reference: PixelModels,
     folder: Path,
     parts: Sequence[ExportedPart],
     runner: Backend,

@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from glad.protocols import Models
+from glad.models import PixelModels
 from glad.settings.method import MethodSettings
 from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision, shapes_for
 from model_store.engines.torch import TorchAutoencoder, TorchFeatures
@@ -89,7 +89,7 @@ class _Features(nn.Module):
         return self.compute(images, self.layers)
 
 
-def shapes_of(models: Models, settings: MethodSettings) -> ExportShapes:
+def shapes_of(models: PixelModels, settings: MethodSettings) -> ExportShapes:
     """Return the shapes that an export of these models under these settings will have."""
     return shapes_for(
         settings,
@@ -101,7 +101,7 @@ def shapes_of(models: Models, settings: MethodSettings) -> ExportShapes:
     )
 
 
-def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
+def pieces(models: PixelModels, shapes: ExportShapes) -> dict[Part, Piece]:
     """Return the models of a bundle as they are exported.
 
     Raises:
@@ -136,7 +136,7 @@ def pieces(models: Models, shapes: ExportShapes) -> dict[Part, Piece]:
 
 
 def export_onnx(
-    models: Models,
+    models: PixelModels,
     shapes: ExportShapes,
     folder: Path,
     precisions: Sequence[Precision],

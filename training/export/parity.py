@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.protocols import Models
+from glad.models import PixelModels
 from glad.settings.method import MethodSettings
 from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision, Proof
@@ -192,8 +192,8 @@ class Parity:
 
 
 def compare(
-    reference: Models,
-    candidate: Models,
+    reference: PixelModels,
+    candidate: PixelModels,
     manifest: Manifest,
     images: Sequence[Probe],
     tolerances: Tolerances,
@@ -250,9 +250,9 @@ def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
     return 0.0 if spread == 0 else float((first * second).sum()) / spread
 
 
-def _inspected(probe: Probe, models: Models, settings: MethodSettings, device: str) -> InspectedImage:
+def _inspected(probe: Probe, models: PixelModels, settings: MethodSettings, device: str) -> InspectedImage:
     with np.errstate(invalid="ignore"):  # the picture of a reconstruction that is NaN; its score stays NaN, and fails
-        (image,) = inspect([read_pixels(probe.path)], models, settings, device=device)
+        (image,) = inspect([read_pixels(probe.path)], models.assemble(), settings, device=device)
     return image
 
 

@@ -122,7 +122,7 @@ def test_features_of_another_side_and_prompts_are_called_too(tmp_path: Path) -> 
 
 def test_images_in_lanes_come_out_as_one_by_one(exported: Path, parts: Path) -> None:
     bundle, images = open_bundle(exported), some_images(parts, 5)
-    models, settings = load_models(bundle), bundle.manifest.settings
+    models, settings = load_models(bundle).assemble(), bundle.manifest.settings
     prepared = prepared_images([path.read_bytes() for path in images], loaded_bundle(bundle, models))
     merge_lanes = in_lanes(prepared, "cpu", lanes=2)
     alone = inspect([read_pixels(path) for path in images], models, settings, tiles_at_once=1)

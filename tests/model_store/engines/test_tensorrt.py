@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from glad.protocols import Models
+from glad.models import PixelModels
 from model_store.engines.export_manifest import (
     EngineFailed,
     EngineUnusable,
@@ -157,7 +157,7 @@ def all_files(folder: Path) -> dict[Part, Path]:
     return {part: engine_file(folder, plan) for part, plan in plans.items()}
 
 
-def loaded(folder: Path) -> Models:
+def loaded(folder: Path) -> PixelModels:
     return load_tensorrt(all_files(folder), SHAPES, PLACE)
 
 

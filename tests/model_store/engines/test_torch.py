@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DModel
 from safetensors.torch import load_file, save_file
 from transformers import ViTModel
 
-from glad.protocols import Models
+from glad.models import PixelModels
 from model_store.bundle import Bundle, open_bundle
 from model_store.compatibility import ModelsDoNotFit, check_fit
 from model_store.engines.loading import device_of_environment
@@ -40,7 +40,7 @@ def bundle(sound_bundle: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def models(bundle: Bundle) -> Models:
+def models(bundle: Bundle) -> PixelModels:
     return load_models(bundle)
 
 
@@ -61,7 +61,7 @@ def images() -> torch.Tensor:
 
 @torch.no_grad()
 def test_encode_is_the_posterior_mean_times_the_scaling_factor(
-    models: Models, direct: Modules, images: torch.Tensor
+    models: PixelModels, direct: Modules, images: torch.Tensor
 ) -> None:
     expected = direct[0].encode(images).latent_dist.mean * direct[0].config.scaling_factor
     encoded = models.autoencoder.encode(images)
@@ -70,7 +70,9 @@ def test_encode_is_the_posterior_mean_times_the_scaling_factor(
 
 
 @torch.no_grad()
-def test_decode_takes_the_scaling_off_and_does_not_clamp(models: Models, direct: Modules, images: torch.Tensor) -> None:
+def test_decode_takes_the_scaling_off_and_does_not_clamp(
+    models: PixelModels, direct: Modules, images: torch.Tensor
+) -> None:
     latents = models.autoencoder.encode(images) * 100
     expected = direct[0].decode(latents / direct[0].config.scaling_factor).sample
     assert expected.abs().max() > 1
@@ -94,7 +96,7 @@ def test_a_shift_is_taken_off_before_scaling_and_put_back_after(images: torch.Te
 
 
 @torch.no_grad()
-def test_the_denoiser_takes_a_timestep_of_its_own_for_every_lane(models: Models, direct: Modules) -> None:
+def test_the_denoiser_takes_a_timestep_of_its_own_for_every_lane(models: PixelModels, direct: Modules) -> None:
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     steps = torch.tensor([1, 250, 999])
     side_by_side = models.denoiser(latents, steps)
@@ -105,7 +107,9 @@ def test_the_denoiser_takes_a_timestep_of_its_own_for_every_lane(models: Models,
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", [SIDE, 96, 40])
-def test_feature_taps_are_the_hidden_states_without_the_cls_token(models: Models, direct: Modules, side: int) -> None:
+def test_feature_taps_are_the_hidden_states_without_the_cls_token(
+    models: PixelModels, direct: Modules, side: int
+) -> None:
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(3))
     hidden = direct[2](images, output_hidden_states=True, interpolate_pos_encoding=side != SIDE).hidden_states
     taps = models.features(images, (1, 2))
@@ -115,7 +119,7 @@ def test_feature_taps_are_the_hidden_states_without_the_cls_token(models: Models
         torch.testing.assert_close(tap.flatten(1, 2), hidden[layer][:, 1:])
 
 
-def test_taps_come_in_the_order_asked_for(models: Models, images: torch.Tensor) -> None:
+def test_taps_come_in_the_order_asked_for(models: PixelModels, images: torch.Tensor) -> None:
     first, second = models.features(images, (1, 2))
     assert all(map(torch.equal, models.features(images, (2, 1)), (second, first)))
 
@@ -131,12 +135,14 @@ def test_no_block_beyond_the_deepest_one_asked_for_is_computed(bundle: Bundle, i
 
 
 @pytest.mark.parametrize("layers", [(), (0,), (1, 3)])
-def test_a_block_that_is_not_there_is_refused(models: Models, images: torch.Tensor, layers: tuple[int, ...]) -> None:
+def test_a_block_that_is_not_there_is_refused(
+    models: PixelModels, images: torch.Tensor, layers: tuple[int, ...]
+) -> None:
     with pytest.raises(ValueError, match=r"blocks 1 \.\.\. 2"):
         models.features(images, layers)
 
 
-def test_outputs_are_contiguous_float32_without_gradient(models: Models, images: torch.Tensor) -> None:
+def test_outputs_are_contiguous_float32_without_gradient(models: PixelModels, images: torch.Tensor) -> None:
     latents = models.autoencoder.encode(images)
     outputs = [
         latents,
@@ -148,7 +154,7 @@ def test_outputs_are_contiguous_float32_without_gradient(models: Models, images:
         assert (output.dtype, output.is_contiguous(), output.requires_grad) == (torch.float32, True, False)
 
 
-def test_the_same_call_gives_the_same_bits(models: Models, images: torch.Tensor) -> None:
+def test_the_same_call_gives_the_same_bits(models: PixelModels, images: torch.Tensor) -> None:
     latents = models.autoencoder.encode(images)
     steps = torch.tensor([5, 500])
     assert torch.equal(latents, models.autoencoder.encode(images))

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from glad.image_codec import MAX_PIXELS
-from glad.protocols import Condition, Denoiser, Models
+from glad.models import Models
+from glad.protocols import Condition, Denoiser
 from glad.reconstruct import reconstruct
 from glad.scoring import anomaly_map, image_scores
-from model_store.engines.loading import load
+from model_store.engines.loading import load, pixel_models
 from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
 from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
@@ -44,7 +45,7 @@ def alone(prepared: PreparedImage, lanes: int = 8) -> DeviceResult:
     return walk(runner, prepared.bundle.group, ["only"])["only"]
 
 
-def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
+def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle, store_folder: Path) -> None:
     prepared = prepare_image(png(1), toy, MAX_PIXELS)
     found = alone(prepared)
 
@@ -58,7 +59,8 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle) -> None:
         toy.settings,
         valid=torch.from_numpy(square.inspected_patches)[None],
     )
-    expected = anomaly_map(image, offline.images, toy.models.features, toy.settings.score, valid)
+    features = pixel_models(load(Store(store_folder).resolve("toy").open()).parts).features
+    expected = anomaly_map(image, offline.images, features, toy.settings.score, valid)
     assert np.array_equal(found.map, expected[0].numpy())
     assert found.score == float(image_scores(expected, toy.settings.score, valid)[0])
     assert found.lane == offline.lanes[0]
@@ -132,7 +134,7 @@ def with_a_sick_lane(runner: Runner, toy: LoadedBundle, prepared: PreparedImage,
     probe = Runner("cpu", 1)
     probe.start_tile("probe", prepared)
     start = probe._blocks[toy.group].generated[0, 0].clone()
-    models = Models(toy.models.autoencoder, Sick(toy.models.denoiser, start, raises), toy.models.features)
+    models = replace(toy.models, denoiser=Sick(toy.models.denoiser, start, raises))
     return replace_models(toy, models)
 
 
@@ -186,7 +188,7 @@ class Cramped:
 
 
 def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runner, toy: LoadedBundle) -> None:
-    models = Models(toy.models.autoencoder, Cramped(toy.models.denoiser, fits=2), toy.models.features)
+    models = replace(toy.models, denoiser=Cramped(toy.models.denoiser, fits=2))
     prepared = {f"{seed}": prepare_image(png(seed), toy, MAX_PIXELS) for seed in range(4)}
     for job, one in prepared.items():
         runner.start_tile(job, replace(one, bundle=replace_models(toy, models)))
@@ -196,7 +198,7 @@ def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runn
 
 
 def test_an_image_that_never_fits_the_device_fails_with_that_reason(runner: Runner, toy: LoadedBundle) -> None:
-    models = Models(toy.models.autoencoder, Cramped(toy.models.denoiser, fits=0), toy.models.features)
+    models = replace(toy.models, denoiser=Cramped(toy.models.denoiser, fits=0))
     runner.start_tile("a", replace(prepare_image(png(1), toy, MAX_PIXELS), bundle=replace_models(toy, models)))
     assert isinstance(runner.step(toy.group, ["a"]).failed["a"], torch.OutOfMemoryError)
 
@@ -261,7 +263,7 @@ class TestBundleCache:
         longer = torch.zeros(7, 8)
         bundle = Store(tmp_path).resolve("one").open()
         loaded = load(bundle)
-        told = replace(loaded, models=replace(one.models, condition=Condition(longer, longer)))
+        told = replace(loaded, parts=replace(pixel_models(loaded.parts), condition=Condition(longer, longer)))
         assert _group(bundle, told) != _group(bundle, loaded) == one.group
 
     def test_what_another_engine_runs_is_another_group(self, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from glad.image_codec import MAX_PIXELS, decode_image
-from glad.protocols import Models
+from glad.models import Models
 from model_store.inspection import inspect
 from model_store.store import Store
 from service.contract import State

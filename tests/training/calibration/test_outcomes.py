@@ -84,7 +84,7 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Probe, ...]:
 
 def test_results_are_those_of_an_inspection_under_the_same_settings(bundle: Path, probes: tuple[Probe, ...]) -> None:
     base = open_bundle(bundle).manifest.settings
-    models = load_models(open_bundle(bundle))
+    models = load_models(open_bundle(bundle)).assemble()
     walks = walk_untriggered(bundle, base, 500, probes, progress=silent, workers=1)
     peaks = peaks_until(walks, range(len(probes)), 250)
     assert len(set(peaks)) == len(peaks), "the images are told apart"

@@ -27,7 +27,7 @@ from model_store.engines.export_manifest import (
     export_folder,
     open_export,
 )
-from model_store.engines.loading import LoadedModels, load, load_backend
+from model_store.engines.loading import LoadedModels, load, load_backend, pixel_models
 from model_store.engines.onnx import RuntimeOptions, Session
 from model_store.engines.torch import load_models
 from model_store.engines.torch_modules import TorchDenoiser
@@ -74,7 +74,7 @@ def bundle(made: Path, tmp_path: Path) -> Bundle:
 
 
 def test_every_model_answers_as_torchs_at_any_batch(bundle: Bundle) -> None:
-    ours, theirs = load_models(bundle), load(bundle, spec=EngineSpec("onnx")).models
+    ours, theirs = load_models(bundle), pixel_models(load(bundle, spec=EngineSpec("onnx")).parts)
     draw = torch.Generator().manual_seed(0)
     for batch in (1, 3, 5):
         images = torch.rand(batch, 3, 64, 64, generator=draw) * 2 - 1
@@ -103,12 +103,12 @@ def test_a_text_conditioned_unet_and_a_score_at_another_side_are_exported_too(tm
     )
     small = torch.zeros(1, 3, 32, 32)
     torch.testing.assert_close(
-        loaded.models.features(small, (2,))[0], ours.features(small, (2,))[0], atol=1e-4, rtol=1e-4
+        pixel_models(loaded.parts).features(small, (2,))[0], ours.features(small, (2,))[0], atol=1e-4, rtol=1e-4
     )
     with pytest.raises(ValueError, match="text-conditioned"):
         loaded.models.denoiser(latents, steps)
     with pytest.raises(ValueError, match="side of 16 px; exported was"):
-        loaded.models.features(torch.zeros(1, 3, 16, 16), (2,))
+        pixel_models(loaded.parts).features(torch.zeros(1, 3, 16, 16), (2,))
 
 
 def test_the_export_names_its_bundle_and_tells_no_local_path(bundle: Bundle, tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_a_file_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) 
 
 
 def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
-    models = load(bundle, spec=EngineSpec("onnx")).models
+    models = pixel_models(load(bundle, spec=EngineSpec("onnx")).parts)
     with pytest.raises(TypeError, match="only torch's can be exported"):
         pieces(models, shapes_of(models, bundle.manifest.settings))
 

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glad.protocols import Autoencoder, Denoiser, Features, Models
+from glad.models import PixelModels
+from glad.protocols import Autoencoder, Denoiser, Features
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision
@@ -88,7 +89,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def models(bundle: Bundle) -> Models:
+def models(bundle: Bundle) -> PixelModels:
     return load_models(bundle)
 
 
@@ -104,7 +105,9 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Probe, ...]:
     return tuple(made)
 
 
-def run(models: Models, candidate: Models, manifest: Manifest, probes: Sequence[Probe], **changes: Any) -> Parity:
+def run(
+    models: PixelModels, candidate: PixelModels, manifest: Manifest, probes: Sequence[Probe], **changes: Any
+) -> Parity:
     options: dict[str, Any] = {"runner": Backend("onnx", "cpu"), "progress": silent, "batches": (1, 2), **changes}
     return compare(models, candidate, manifest, probes, tolerances_for("float32"), **options)
 
@@ -114,7 +117,7 @@ def calibrated(manifest: Manifest, fail: float) -> Manifest:
 
 
 def test_the_same_models_are_equal_without_any_difference(
-    bundle: Bundle, models: Models, probes: tuple[Probe, ...]
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
 ) -> None:
     parity = run(models, models, bundle.manifest, probes, batches=(1,))
     found = parity.summary
@@ -136,7 +139,9 @@ def test_a_text_conditioned_unet_is_compared_under_both_prompts(tmp_path: Path, 
     assert details == {f"at step {t}, {told}" for t in (301, 401) for told in ("product's prompt", "empty prompt")}
 
 
-def test_one_changed_weight_of_the_unet_is_named(bundle: Bundle, models: Models, probes: tuple[Probe, ...]) -> None:
+def test_one_changed_weight_of_the_unet_is_named(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
     candidate: Any = load_models(bundle)
     with torch.no_grad():
         candidate.denoiser.module.conv_in.weight[0, 0, 1, 1] += 0.5
@@ -148,7 +153,7 @@ def test_one_changed_weight_of_the_unet_is_named(bundle: Bundle, models: Models,
     assert not any(row.relative_error for row in parity.components if row.component != "unet" and row.batch == 1)
 
 
-def test_a_constant_added_is_the_error_found(bundle: Bundle, models: Models, probes: tuple[Probe, ...]) -> None:
+def test_a_constant_added_is_the_error_found(bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]) -> None:
     brighter = replace(models, autoencoder=Brighter(models.autoencoder, 0.25))
     parity = run(models, brighter, bundle.manifest, probes[:1], batches=(1,))
     (row,) = [row for row in parity.components if row.component == "decoder"]
@@ -158,7 +163,7 @@ def test_a_constant_added_is_the_error_found(bundle: Bundle, models: Models, pro
     assert row.row_difference == 0
 
 
-def test_a_flipped_verdict_is_counted(bundle: Bundle, models: Models, probes: tuple[Probe, ...]) -> None:
+def test_a_flipped_verdict_is_counted(bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]) -> None:
     other = replace(models, autoencoder=Brighter(models.autoencoder, 0.5))
     first = run(models, other, bundle.manifest, probes[:1]).images[0]
     assert first.reference_score != first.candidate_score
@@ -172,7 +177,7 @@ def test_a_flipped_verdict_is_counted(bundle: Bundle, models: Models, probes: tu
 
 
 def test_without_calibration_scores_are_held_against_their_median(
-    bundle: Bundle, models: Models, probes: tuple[Probe, ...]
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
 ) -> None:
     other = replace(models, autoencoder=Brighter(models.autoencoder, 0.5))
     bare = bundle.manifest.model_copy(update={"calibration": None})
@@ -186,7 +191,7 @@ def test_without_calibration_scores_are_held_against_their_median(
 
 
 @pytest.mark.parametrize("part", ["features", "denoiser"])
-def test_nan_never_passes(bundle: Bundle, models: Models, probes: tuple[Probe, ...], part: str) -> None:
+def test_nan_never_passes(bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...], part: str) -> None:
     broken = {
         "features": replace(models, features=Broken(models.features)),
         "denoiser": replace(models, denoiser=Changed(models.denoiser, lambda predicted: predicted * torch.nan)),
@@ -199,7 +204,9 @@ def test_nan_never_passes(bundle: Bundle, models: Models, probes: tuple[Probe, .
     assert "nan" in page(parity, NAMES)
 
 
-def test_rows_that_depend_on_their_batch_are_caught(bundle: Bundle, models: Models, probes: tuple[Probe, ...]) -> None:
+def test_rows_that_depend_on_their_batch_are_caught(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
     def leaking(predicted: Tensor) -> Tensor:
         return predicted + 0.5 * (len(predicted) > 1)
 
@@ -211,7 +218,9 @@ def test_rows_that_depend_on_their_batch_are_caught(bundle: Bundle, models: Mode
     assert any("unet at step 301, batch 2: a row's output depends on its batch by" in one for one in parity.problems)
 
 
-def test_rows_that_depend_on_their_place_are_caught(bundle: Bundle, models: Models, probes: tuple[Probe, ...]) -> None:
+def test_rows_that_depend_on_their_place_are_caught(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
     def last_differs(predicted: Tensor) -> Tensor:
         predicted[1:] += 0.5
         return predicted
@@ -231,7 +240,7 @@ def test_correlation_is_pearsons() -> None:
 
 
 def test_the_page_says_what_was_found(
-    bundle: Bundle, models: Models, probes: tuple[Probe, ...], tmp_path: Path
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "parity.html"
     write_page(run(models, models, bundle.manifest, probes), NAMES, path)
@@ -243,7 +252,7 @@ def test_the_page_says_what_was_found(
     assert "http" not in text  # needs no other file
 
 
-def test_no_images_are_refused(bundle: Bundle, models: Models) -> None:
+def test_no_images_are_refused(bundle: Bundle, models: PixelModels) -> None:
     with pytest.raises(ValueError, match="0 images"):
         run(models, models, bundle.manifest, [])
 
