@@ -39,7 +39,7 @@ class LoadedModels:
     parts: ComponentModels
     """The networks one by one, in the bundle's form."""
     engine: str
-    """The backend that runs them, such as onnx-cpu-float32, or those of autoencoder, unet and features apart."""
+    """The backend that runs them, such as onnx-cpu-float32, or those of the components apart."""
     identities: Mapping[str, str]
     """Per component its weights and its backend, as one text: components of equal identity answer equally, whatever
     product they serve."""
@@ -101,10 +101,11 @@ def load(
     """
     spec = spec or EngineSpec()
     main = _load(bundle, device, spec.engine, measure)
-    others = {name: _load(bundle, device, engine, None) for name, engine in spec.components}
+    needed = FORM_COMPONENTS[bundle.manifest.form]
+    others = {name: _load(bundle, device, engine, None) for name, engine in spec.components if name in needed}
     if not others:
         return main
-    sources = {name: others.get(name, main) for name in FORM_COMPONENTS[bundle.manifest.form]}
+    sources = {name: others.get(name, main) for name in needed}
     return replace(
         main,
         parts=main.parts.with_components({name: source.parts.components[name] for name, source in sources.items()}),

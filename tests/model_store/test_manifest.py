@@ -12,7 +12,16 @@ from pydantic import ValidationError
 
 from glad.settings.method import MethodSettings
 from model_store.errors import NotCalibrated
-from model_store.manifest import MANIFEST_NAME, Component, Manifest, bundle_hash, calibration_digest, check_name
+from model_store.manifest import (
+    MANIFEST_NAME,
+    Component,
+    Form,
+    Manifest,
+    bundle_hash,
+    calibration_digest,
+    check_name,
+    form_of,
+)
 from model_store.store import SHIPPED_BUNDLES
 from tests.support.gates import a_gate
 
@@ -215,3 +224,14 @@ def test_the_digest_is_the_one_that_published_bundles_carry() -> None:
         f'{{"components":{{"unet":"{component.content_hash}"}},"settings":{{"start":500,"trigger":{{"delta":0.3}}}}}}'
     )
     assert calibration_digest(settings, {"unet": component}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_components_decide_the_form() -> None:
+    pixel = ["autoencoder", "unet", "features"]
+    assert form_of(pixel) == form_of([*pixel, "condition"]) == form_of([*pixel, "backbone"]) == Form.PIXEL
+
+
+def test_components_that_make_no_form_are_refused_with_what_is_missing() -> None:
+    told = r"component\(s\) autoencoder, features missing: a bundle of form pixel has autoencoder, unet, features"
+    with pytest.raises(ValueError, match=told):
+        form_of(["unet", "backbone"])

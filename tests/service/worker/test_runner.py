@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from glad.batching import BatchSizes
 from glad.image_codec import MAX_PIXELS
-from glad.models import Models
+from glad.models import Models, PixelModels
 from glad.protocols import Condition, Denoiser
 from glad.reconstruct import reconstruct
 from glad.scoring import anomaly_map, image_scores
@@ -21,6 +22,7 @@ from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
 from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
 from service.worker.runner import DeviceResult, NotFinite, Runner
+from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser, drifting
 from tests.service.worker.conftest import png
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -210,6 +212,17 @@ def test_lanes_are_free_again_after_release(runner: Runner, toy: LoadedBundle) -
         for job in "abcd":
             runner.release(job)
     assert runner._blocks == {}
+
+
+def test_the_warm_up_makes_the_calls_of_an_inspection_in_every_size(toy: LoadedBundle) -> None:
+    features, runner = PixelFeatures(patch=8), Runner("cpu", lanes=4)
+    models = PixelModels(PlainAutoencoder(), ToyDenoiser(drifting), features).assemble()
+    runner._batch_sizes = BatchSizes(denoiser=(4,), comparator=(1, 2, 4))  # as on a GPU
+    assert list(runner.warm(replace_models(toy, models))) == ["images x 1", "images x 2", "images x 4", "denoiser x 4"]
+    # Two versions are compared, then an image and its reconstruction: at size 1 in two calls each, at 2 and 4 in one.
+    assert features.batches == [1, 1, 1, 1, 2, 2, 4, 4]
+    of_trigger, of_score = (toy.settings.trigger_layer,), tuple(toy.settings.score.layers)
+    assert features.asked == [of_trigger, of_trigger, of_score, of_score, of_trigger, of_score, of_trigger, of_score]
 
 
 def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy: LoadedBundle) -> None:
