@@ -49,7 +49,7 @@ class Served:
 
     def wait_for_banner(self) -> None:
         """Until it serves; a failed start shows its output."""
-        eventually(lambda: "Ctrl-C" in self.text or self.process.poll() is not None)
+        eventually(lambda: "Ctrl-C" in self.text or self.process.poll() is not None, patience_s=150)
         assert self.process.poll() is None, self.text
         self.known |= set(children_of(self.process.pid))
 
