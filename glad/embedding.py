@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glad import patch_matching
 from glad.protocols import Backbone
 from glad.settings.embedding import AverageOver, EmbeddingSettings
 
@@ -152,7 +153,7 @@ def full_resolution(values: Tensor, judged: Tensor, valid: Tensor) -> Tensor:
 def top_mean(values: Tensor, judged: Tensor, share: float) -> float:
     """Return the mean of the largest judged values (h, w): of this share of the judged places, at least of one."""
     found = values[judged]
-    return float(found.topk(max(1, round(share * len(found)))).values.mean())
+    return float(patch_matching.top_mean(found, max(1, round(share * len(found)))))
 
 
 def _averaged(level: Tensor, valid: Tensor, window: int, over: AverageOver) -> Tensor:
@@ -162,9 +163,21 @@ def _averaged(level: Tensor, valid: Tensor, window: int, over: AverageOver) -> T
     summed = F.avg_pool2d(level, window, 1, window // 2, count_include_pad=True)
     if over is AverageOver.ALL:
         return summed
-    shown = F.adaptive_max_pool2d(valid[:, None].float(), level.shape[-2:])
-    summed = F.avg_pool2d(level * shown, window, 1, window // 2, count_include_pad=True)
-    return summed / F.avg_pool2d(shown, window, 1, window // 2, count_include_pad=True).clamp_min(1 / window**2)
+    return average_counted(level, F.adaptive_max_pool2d(valid[:, None].float(), level.shape[-2:]), window)
+
+
+def average_counted(values: Tensor, counted: Tensor, window: int) -> Tensor:
+    """Return values (B, C, h, w), each the mean over the places of its window that count; 0 where none does.
+
+    Args:
+        values: (B, C, h, w).
+        counted: (B, 1, h, w) float, 1 on the places that count, 0 elsewhere.
+        window: odd, in places.
+    """
+    summed, weight = (
+        F.avg_pool2d(part, window, 1, window // 2, count_include_pad=True) for part in (values * counted, counted)
+    )
+    return summed / weight.clamp_min(1 / window**2)
 
 
 def _to_grid(level: Tensor, side: int) -> Tensor:

@@ -20,8 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from glad.embedding import average_counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +127,7 @@ def average_vectors(differences: Tensor, judged: Tensor, window: int) -> Tensor:
     check_window(window)
     if window == 1:
         return differences * judged
-    summed, weight = (
-        F.avg_pool2d(part[None], window, 1, window // 2, count_include_pad=True)[0]
-        for part in (differences * judged, judged[None].float())
-    )
-    return summed / weight.clamp_min(1 / window**2) * judged
+    return average_counted(differences[None], judged[None, None].float(), window)[0] * judged
 
 
 def check_window(window: int) -> None:
