@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -132,20 +131,13 @@ def full_resolution(values: Tensor, judged: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         values: (h, w).
-        judged: (h, w) bool: a rectangle, as a letterbox leaves it.
+        judged: (h, w) bool.
         valid: (S, S) bool.
 
     Raises:
-        ValueError: if the judged places are none, or no rectangle.
+        ValueError: if no place is judged.
     """
-    rows, columns = judged.any(dim=1).nonzero()[:, 0], judged.any(dim=0).nonzero()[:, 0]
-    if not len(rows) or int(judged.sum()) != len(rows) * len(columns) or not (_in_a_row(rows) and _in_a_row(columns)):
-        raise ValueError("the judged places are no rectangle: a letterbox leaves one, and zones are applied to the map")
-    down, across = (
-        torch.arange(size, device=values.device).clamp(int(inside[0]), int(inside[-1]))
-        for size, inside in zip(values.shape, (rows, columns), strict=True)
-    )
-    extended = values[down][:, across]
+    extended = values.flatten()[_nearest_judged(judged)].view(values.shape)
     enlarged = F.interpolate(extended[None, None], size=valid.shape, mode="bilinear", align_corners=False)[0, 0]
     return enlarged * valid
 
@@ -194,5 +186,18 @@ def _to_grid(level: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(level, places // side)
 
 
-def _in_a_row(indices: Tensor) -> bool:
-    return all(following == before + 1 for before, following in pairwise(indices.tolist()))
+def _nearest_judged(judged: Tensor) -> Tensor:
+    """Return for each place (h · w,) the index of the nearest judged one: itself, if it is; the first of equally near.
+
+    Found on the CPU, so that a tie falls the same way on every device.
+    """
+    if not bool(judged.any()):
+        raise ValueError("no place is judged: nothing of the image is left to extend to its rim")
+    here = judged.cpu()
+    inside, outside = here.nonzero(), (~here).nonzero()
+    nearest = torch.arange(here.numel())
+    if len(outside):
+        apart = (outside[:, None] - inside[None]).square().sum(dim=2)
+        rows, columns = inside[apart.argmin(dim=1)].unbind(1)
+        nearest[~here.flatten()] = rows * here.shape[1] + columns
+    return nearest.to(judged.device)

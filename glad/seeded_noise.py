@@ -44,6 +44,11 @@ def digest_noise(digest: bytes, shape: tuple[int, int, int], tile: int = 0) -> N
     return _box_muller(raw)[:count].reshape(shape).astype(np.float32)
 
 
+def fixed_digest(noise_seed: int) -> bytes:
+    """Return the digest that takes the place of `pixel_digest` where every image draws the same noise."""
+    return hashlib.sha256(f"{FORMAT} fixed seed={noise_seed}\n".encode()).digest()
+
+
 def pixel_digest(pixels: NDArray[np.uint8], noise_seed: int) -> bytes:
     """Return the SHA-256 of the pixels (H, W, 3) uint8, their size and the seed.
 

@@ -51,8 +51,19 @@ def prepare_image(
 
 def prepare_fitted(fitted: Fitted, preparation: ImagePreparation, mean: tuple[float, float, float]) -> PreparedImage:
     """Return an image that is letterboxed already, prepared; as `prepare_image` otherwise."""
-    content = fitted.placement.content
-    values = fitted.pixels.astype(np.float32)
+    return PreparedImage(prepare_square(fitted.pixels, fitted.placement.content, preparation, mean), fitted.placement)
+
+
+def prepare_square(
+    pixels: Pixels, content: tuple[slice, slice], preparation: ImagePreparation, mean: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """Return a square model image (S, S, 3), or a tile of a larger one, prepared; as `prepare_image` otherwise.
+
+    Args:
+        pixels: (S, S, 3) uint8.
+        content: rows and columns of what is not padding.
+    """
+    values = pixels.astype(np.float32)
     if preparation.exposure is Exposure.NORMALISED:
         values = normalise_exposure(values, content)
     if preparation.padding is Padding.MEAN_GREY:
@@ -60,7 +71,7 @@ def prepare_fitted(fitted: Fitted, preparation: ImagePreparation, mean: tuple[fl
         canvas[:] = np.float32(255) * np.array(mean, dtype=np.float32)
         canvas[content] = values[content]
         values = canvas
-    return PreparedImage(values / np.float32(127.5) - np.float32(1), fitted.placement)
+    return values / np.float32(127.5) - np.float32(1)
 
 
 def normalise_exposure(values: GreyLevels, content: tuple[slice, slice]) -> GreyLevels:

@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw
 
 from glad.image_codec import Pixels, decode_image, to_model
 from glad.images.placement import Placement, Size, centred, in_patches, letterbox, padded, resample, stretched
-from glad.seeded_noise import digest_noise, pixel_digest
+from glad.images.preparation import prepare_square
+from glad.seeded_noise import digest_noise, fixed_digest, pixel_digest
+from glad.settings.embedding import BundlePreparation
 from glad.settings.framing import Letterbox, Polygon, Stretch, Tiles, Zones
-from glad.settings.method import MethodSettings
+from glad.settings.method import MethodSettings, NoiseSource
 
 MAX_PLANE_PIXELS = 64_000_000
 
@@ -60,8 +62,7 @@ class TileLayout:
     def tile_pixels(self, pixels: Pixels, tile: Tile) -> Pixels:
         """Return the pixels of a tile, (side, side, 3) with its padding, cut from the upright original (H, W, 3)."""
         place = self.placement
-        top, bottom = max(tile.y, place.top), min(tile.y + self.side, place.top + place.content_height)
-        left, right = max(tile.x, place.left), min(tile.x + self.side, place.left + place.content_width)
+        top, bottom, left, right = self._shown(tile)
         source = pixels if self.via is None else resample(pixels, _whole(pixels), self.via, self.via, self.how)
         across, down = source.shape[1], source.shape[0]
         box = (
@@ -71,8 +72,22 @@ class TileLayout:
             (bottom - place.top) * down / place.content_height,
         )
         content = resample(source, box, right - left, bottom - top, self.how)
-        inside = slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x)
-        return padded(content, self.side, inside)
+        return padded(content, self.side, self.content(tile))
+
+    def content(self, tile: Tile) -> tuple[slice, slice]:
+        """Return the rows and columns of a tile that show the original, and not padding."""
+        top, bottom, left, right = self._shown(tile)
+        return slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x)
+
+    def _shown(self, tile: Tile) -> tuple[int, int, int, int]:
+        """Return top, bottom, left and right, in the plane, of what a tile shows of the original."""
+        place = self.placement
+        return (
+            max(tile.y, place.top),
+            min(tile.y + self.side, place.top + place.content_height),
+            max(tile.x, place.left),
+            min(tile.x + self.side, place.left + place.content_width),
+        )
 
     def span(self, tile: Tile) -> tuple[slice, slice]:
         """Return a tile's rows and columns in the plane."""
@@ -168,7 +183,7 @@ class ModelInput:
     picture: Pixels
     """(side, side, 3) uint8."""
     image: NDArray[np.float32]
-    """The same for the models: (3, side, side) in [-1, 1]."""
+    """The same, prepared for the models: (3, side, side) in [-1, 1]; a normalised exposure may go beyond."""
     noise: NDArray[np.float32]
     """(C, h, w), of this image and tile."""
     inspected_pixels: NDArray[np.bool_]
@@ -189,7 +204,8 @@ class FramedImage:
     """Those of which anything is inspected, each a lane: at least one."""
     latent_shape: tuple[int, int, int]
     digest: bytes
-    """Of the pixels, for the noise."""
+    """For the noise: of the pixels, or one for all images."""
+    preparation: BundlePreparation
 
     def model_input(self, tile: Tile) -> ModelInput:
         """Return the model input of a tile: its pixels, its noise and what of it is inspected."""
@@ -198,11 +214,18 @@ class FramedImage:
         inspected_mask = self.inspected_mask[self.layout.span(tile)]
         return ModelInput(
             picture=picture,
-            image=to_model(picture),
+            image=self._for_models(picture, tile),
             noise=digest_noise(self.digest, self.latent_shape, tile.index),
             inspected_pixels=inspected_mask,
             inspected_patches=in_patches(inspected_mask, side // self.latent_shape[1]),
         )
+
+    def _for_models(self, picture: Pixels, tile: Tile) -> NDArray[np.float32]:
+        using = self.preparation
+        if using == BundlePreparation():
+            return to_model(picture)
+        prepared = prepare_square(picture, self.layout.content(tile), using, using.mean)
+        return np.ascontiguousarray(prepared.transpose(2, 0, 1))
 
 
 def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int, int]) -> FramedImage:
@@ -225,4 +248,6 @@ def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int
         raise NothingCounts(
             f"the bundle's zones leave nothing of an image of {width}×{height} pixels to inspect: ignore less of it"
         )
-    return FramedImage(pixels, layout, inspected_mask, tiles, latent_shape, pixel_digest(pixels, settings.noise_seed))
+    fixed = settings.noise is NoiseSource.FIXED
+    digest = fixed_digest(settings.noise_seed) if fixed else pixel_digest(pixels, settings.noise_seed)
+    return FramedImage(pixels, layout, inspected_mask, tiles, latent_shape, digest, settings.preparation)

@@ -34,6 +34,14 @@ class ImagePreparation(Frozen):
     exposure: Exposure = Exposure.AS_IS
 
 
+class BundlePreparation(ImagePreparation):
+    """The same in a bundle's settings, where no backbone is at hand yet when images are prepared."""
+
+    mean: tuple[float, float, float] = Field(
+        (0.5, 0.5, 0.5), description="per colour, of images in [0, 1]: what `mean_grey` pads with; the backbone's"
+    )
+
+
 class AverageOver(StrEnum):
     """The places over which a local average runs."""
 

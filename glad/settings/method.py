@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from glad.settings import Frozen
+from glad.settings.embedding import BundlePreparation
 from glad.settings.framing import Framing, Letterbox, Tiles, Zones
 
 TILE_GRID = 8
@@ -64,6 +65,17 @@ class ComparatorKind(StrEnum):
 
     IMAGES = "images"
     """Both are decoded, and matched by their features (paper)."""
+    LATENTS = "latents"
+    """The latents themselves, place by place: they are features already (feature form)."""
+
+
+class NoiseSource(StrEnum):
+    """What decides the noise epsilon of Eq. 1."""
+
+    IMAGE = "image"
+    """The image's own pixels: every photograph of a part draws another noise."""
+    FIXED = "fixed"
+    """The seed and the tile's index alone: every photograph draws the same noise."""
 
 
 class Resize(StrEnum):
@@ -159,6 +171,19 @@ class FusionSettings(Frozen):
     renoise: Renoise = Renoise.PREDICTED
 
 
+class EvidenceSettings(Frozen):
+    """How much each witness of the feature form counts; 0: it is not asked."""
+
+    memory: float = Field(1.0, ge=0, description="of the difference from the nearest good patch")
+    reconstruction: float = Field(1.0, ge=0, description="of the difference from the reconstruction")
+
+    @model_validator(mode="after")
+    def _someone_speaks(self) -> Self:
+        if not self.memory and not self.reconstruction:
+            raise ValueError("evidence.memory and evidence.reconstruction are 0: nothing would be scored; raise one")
+        return self
+
+
 class ScoreSettings(Frozen):
     """The anomaly map and the image's score (Sec. 3.6)."""
 
@@ -173,6 +198,7 @@ class ScoreSettings(Frozen):
     resolution: int | None = Field(None, ge=16, description="side at which images are scored; None: the model image's")
     resize: Resize = Resize.PIXEL_AREAS
     foreground: Foreground = Field(Foreground.WHOLE, description="the map is multiplied by this mask of the input")
+    evidence: EvidenceSettings = EvidenceSettings()
 
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
@@ -190,6 +216,8 @@ class MethodSettings(Frozen):
     t_min: int = Field(350, ge=0, description="below this step an untriggered image is replaced by x_{t->0}")
     start_level: StartLevel = StartLevel.T
     noise_seed: int = Field(0, ge=0)
+    noise: NoiseSource = NoiseSource.IMAGE
+    preparation: BundlePreparation = BundlePreparation()
     guidance: float = Field(1.0, ge=1, description="w of e_0 + w (e_c - e_0); 1: the product's condition alone")
     framing: Framing = Letterbox()
     zones: Zones = Zones()

@@ -158,14 +158,18 @@ def test_a_map_is_interpolated_between_places() -> None:
     assert full_resolution(values, judged, torch.ones(8, 8, dtype=torch.bool))[3].tolist() == expected
 
 
-def test_judged_places_that_are_no_rectangle_make_no_map() -> None:
-    valid = torch.ones(16, 16, dtype=torch.bool)
-    for judged in (torch.eye(2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)):
-        with pytest.raises(ValueError, match="no rectangle"):
-            full_resolution(torch.zeros(2, 2), judged, valid)
-    apart = torch.tensor([[True, True, True], [False, False, False], [True, True, True]])
-    with pytest.raises(ValueError, match="no rectangle"):
-        full_resolution(torch.zeros(3, 3), apart, torch.ones(24, 24, dtype=torch.bool))
+def test_places_that_zones_leave_out_take_the_value_of_the_nearest_judged_one() -> None:
+    """Judged: the four corners of 5 × 5, 1 2 / 3 4. Row 2 and column 2 are as near to both; the first one wins."""
+    judged, values = torch.zeros(5, 5, dtype=torch.bool), torch.full((5, 5), 9.0)
+    for y, x, value in ((0, 0, 1.0), (0, 4, 2.0), (4, 0, 3.0), (4, 4, 4.0)):
+        judged[y, x], values[y, x] = True, value
+    extended = full_resolution(values, judged, torch.ones(5, 5, dtype=torch.bool))
+    assert extended.tolist() == [[1, 1, 1, 2, 2]] * 3 + [[3, 3, 3, 4, 4]] * 2
+
+
+def test_without_a_judged_place_there_is_no_map() -> None:
+    with pytest.raises(ValueError, match="no place is judged"):
+        full_resolution(torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.bool), torch.ones(16, 16, dtype=torch.bool))
 
 
 def test_the_score_is_the_mean_of_the_largest_share_and_of_one_place_at_least() -> None:
