@@ -74,7 +74,22 @@ class Features(Protocol):
         ...
 
 
-class Backbone(Protocol):
+class LevelFeatures(Protocol):
+    """What describes an image at several levels, whatever runs it; a higher level sees more of the image."""
+
+    def __call__(self, images: Tensor, levels: Sequence[int]) -> tuple[Tensor, ...]:
+        """Return per level the features (B, D, h, w), float32, of images (B, 3, S, S) in [-1, 1].
+
+        Nothing beyond the highest level asked for is computed, and no level depends on which others are.
+
+        Args:
+            images: the mean of the normalisation becomes 0.
+            levels: ascending.
+        """
+        ...
+
+
+class Backbone(LevelFeatures, Protocol):
     """A frozen, pretrained network that describes an image at several levels. It normalises the image itself."""
 
     @property
@@ -98,17 +113,6 @@ class Backbone(Protocol):
 
     def channels(self, level: int) -> int:
         """Return the channels D of a level."""
-        ...
-
-    def __call__(self, images: Tensor, levels: Sequence[int]) -> tuple[Tensor, ...]:
-        """Return per level the features (B, D, h, w), float32, of images (B, 3, S, S) in [-1, 1].
-
-        Nothing beyond the highest level asked for is computed, and no level depends on which others are.
-
-        Args:
-            images: the mean of the normalisation becomes 0.
-            levels: ascending.
-        """
         ...
 
 

@@ -50,15 +50,25 @@ def reconstruct(
     """
     batch_sizes = batch_sizes or BatchSizes()
     latents = encode(models.encoder, images, batch_sizes)
-    block = LaneBlock.empty(len(images), latents.shape[1], latents.shape[2], latents.device)
-    for slot in range(len(images)):
+    rebuilt, lanes = reconstruct_latents(latents, noise, models, settings, valid=valid, batch_sizes=batch_sizes)
+    return Reconstruction(decode(models.decoder, rebuilt, batch_sizes), rebuilt, latents, lanes)
+
+
+@torch.no_grad()
+def reconstruct_latents(
+    latents: Tensor,
+    noise: Tensor,
+    models: Models,
+    settings: MethodSettings,
+    *,
+    valid: Tensor | None = None,
+    batch_sizes: BatchSizes | None = None,
+) -> tuple[Tensor, tuple[Lane, ...]]:
+    """Return x^_0 (B, C, h, w) of latents (B, C, h, w), and how each got there; as `reconstruct` otherwise."""
+    block = LaneBlock.empty(len(latents), latents.shape[1], latents.shape[2], latents.device)
+    for slot in range(len(latents)):
         valid_patches = None if valid is None else valid[slot]
         block.add_lane(slot, Lane(settings), latents[slot], noise[slot], valid_patches, condition=models.condition)
     while slots := block.active_slots():
-        block.write(step(block, slots, models, batch_sizes))
-    return Reconstruction(
-        images=decode(models.decoder, block.generated, batch_sizes),
-        latents=block.generated,
-        encoded=latents,
-        lanes=tuple(block.lane(slot) for slot in range(len(images))),
-    )
+        block.write(step(block, slots, models, batch_sizes or BatchSizes()))
+    return block.generated, tuple(block.lane(slot) for slot in range(len(latents)))

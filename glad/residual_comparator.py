@@ -88,6 +88,11 @@ class ResidualComparator:
         measured[judged] = ((places @ self.weights) * places).sum(dim=1).clamp_min(0).sqrt()
         return measured
 
+    def in_units_of(self, good: SecondMoments) -> ResidualComparator:
+        """Return the comparator whose distances on good differences, averaged already, have a root mean square of 1."""
+        square = (self.weights.double() * good.total).sum() / max(1, good.count)
+        return ResidualComparator((self.weights.double() / square.clamp_min(torch.finfo().tiny)).float(), self.window)
+
 
 def fit_residual_comparator(
     good: SecondMoments, anomalous: SecondMoments, *, window: int, shrinkage: float = 0.4

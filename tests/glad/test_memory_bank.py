@@ -196,3 +196,14 @@ def test_gaussians_of_another_grid_or_of_nothing_are_refused() -> None:
         fit_patch_gaussians(good, torch.zeros_like(judged))
     with pytest.raises(ValueError, match="share above 0"):
         fit_patch_gaussians(good, judged, shrinkage=0.0)
+
+
+def test_a_bank_without_a_group_is_what_leaving_it_out_measures() -> None:
+    bank = MemoryBank(torch.tensor([[0.0], [1.0], [5.0]]).half(), torch.tensor([7, 7, 9]))
+    features, judged = torch.tensor([[[1.0]]]), torch.ones(1, 1, dtype=torch.bool)
+    assert bank.nearest(features, judged).item() == 0
+    assert bank.without(7).nearest(features, judged).item() == bank.nearest(features, judged, without=7).item() == 4
+    with pytest.raises(ValueError, match="at least two groups"):
+        bank.without(7).without(9)
+    with pytest.raises(ValueError, match="does not know"):
+        MemoryBank(torch.zeros(1, 1).half()).without(7)
