@@ -72,7 +72,7 @@ class VerdictThresholds(Frozen):
         return 2.0 * self.pixel
 
 
-ComponentName = Literal["autoencoder", "unet", "features", "condition", "backbone"]
+ComponentName = Literal["autoencoder", "unet", "features", "condition", "backbone", "embedding", "memory", "decoder"]
 Kind = Literal[
     "autoencoder_kl",
     "unet2d",
@@ -82,6 +82,9 @@ Kind = Literal[
     "dinov2_with_registers",
     "efficientnet_lite",
     "text_condition",
+    "latent_space",
+    "patch_memory",
+    "autoencoder_tiny",
 ]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
@@ -91,9 +94,14 @@ class Form(StrEnum):
 
     PIXEL = "pixel"
     """The paper's: the latent of an autoencoder; features of decoded pictures; the autoencoder (`PixelModels`)."""
+    FEATURE = "feature"
+    """The embedding of a frozen backbone; the latents themselves; a small decoder (`FeatureModels`)."""
 
 
-FORM_COMPONENTS: Mapping[Form, tuple[ComponentName, ...]] = {Form.PIXEL: ("autoencoder", "unet", "features")}
+FORM_COMPONENTS: Mapping[Form, tuple[ComponentName, ...]] = {
+    Form.PIXEL: ("autoencoder", "unet", "features"),
+    Form.FEATURE: ("backbone", "embedding", "unet", "memory", "decoder"),
+}
 """The components that make each form's networks; of a bundle that has those of several forms the first one counts."""
 
 
@@ -122,9 +130,12 @@ KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "features": ("vit",),
     "condition": ("text_condition",),
     "backbone": ("efficientnet_lite", "dinov2", "dinov2_with_registers", "vit"),
+    "embedding": ("latent_space",),
+    "memory": ("patch_memory",),
+    "decoder": ("autoencoder_tiny",),
 }
 """What each component can be. `condition`: what a text-conditioned UNet is told of the product. `backbone`: a frozen,
-pretrained network, see `model_store.backbones`."""
+pretrained network, see `model_store.backbones`. The last three: see `model_store.engines.feature_form`."""
 WEIGHTS_NAME: Mapping[Kind, str] = {
     "autoencoder_kl": "diffusion_pytorch_model.safetensors",
     "unet2d": "diffusion_pytorch_model.safetensors",
@@ -134,6 +145,9 @@ WEIGHTS_NAME: Mapping[Kind, str] = {
     "dinov2_with_registers": "model.safetensors",
     "efficientnet_lite": "model.safetensors",
     "text_condition": "model.safetensors",
+    "latent_space": "model.safetensors",
+    "patch_memory": "model.safetensors",
+    "autoencoder_tiny": "diffusion_pytorch_model.safetensors",
 }
 """The one weights file of each kind, as `from_pretrained` looks for it."""
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -305,10 +319,14 @@ class Manifest(Frozen):
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that are written and hashed.
 
-        A gate, groups and a kind of calibration at their defaults are left out, so that versions of before there were
-        any can read them.
+        Noise, preparation, evidence, a gate, groups and a kind of calibration at their defaults are left out, so that
+        versions of before there were any can read them.
         """
         absent: dict[str, Any] = {"gate": True} if self.gate is None else {}
+        given = self.settings.model_dump(exclude_defaults=True)
+        absent["settings"] = {name: True for name in ("noise", "preparation") if name not in given}
+        if "evidence" not in given.get("score", {}):
+            absent["settings"]["score"] = {"evidence"}
         if self.calibration is not None:
             later = self.calibration.model_dump(include={"groups", "kind"}, exclude_defaults=True)
             absent["calibration"] = {"groups", "kind"} - later.keys()

@@ -12,10 +12,10 @@ from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import ModelCall, model_calls
 from bench.support.device_cost import ROUND_S, MemoryTaken, Rounds, interleaved, with_memory
 from glad.batching import batch_sizes_for_device
-from glad.models import PixelModels
+from glad.models import ComponentModels
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import LoadedModels, load, pixel_models
+from model_store.engines.loading import LoadedModels, load, load_own_models
 from model_store.inspection import inspect
 from training.data.image_files import read_pixels
 from training.progress import Progress
@@ -107,27 +107,26 @@ def measure_engines(bundle: Path, images: Sequence[Path], plan: EnginePlan, prog
 
 def _calls(bundle: Bundle, plan: EnginePlan) -> tuple[ModelCall, ...]:
     """Yield the calls of a worker with so many lanes; the bundle's own weights make their inputs."""
-    own = pixel_models(load(bundle, plan.device, EngineSpec("torch")).parts)
+    own = load_own_models(bundle, plan.device)
     return tuple(
         model_calls(own, bundle.manifest.settings, batch_sizes_for_device(plan.device, plan.lanes), plan.device)
     )
 
 
-def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[TimedEngine, PixelModels]:
-    def work() -> tuple[LoadedModels, PixelModels, float]:
+def _loaded(bundle: Bundle, name: str, calls: Sequence[ModelCall], device: str) -> tuple[TimedEngine, ComponentModels]:
+    def work() -> tuple[LoadedModels, float]:
         began = time.perf_counter()
         loaded = load(bundle, device, EngineSpec.parse(name))
         load_s = time.perf_counter() - began
-        models = pixel_models(loaded.parts)
         for call in calls:
-            call.run(models)
-        return loaded, models, load_s
+            call.run(loaded.parts)
+        return loaded, load_s
 
-    (loaded, models, load_s), memory = with_memory(work, device)
-    return TimedEngine(name, loaded.engine, loaded.passed_over, load_s, memory), models
+    (loaded, load_s), memory = with_memory(work, device)
+    return TimedEngine(name, loaded.engine, loaded.passed_over, load_s, memory), loaded.parts
 
 
-def _calling(calls: Sequence[ModelCall], models: Mapping[str, PixelModels]) -> Iterator[_Work]:
+def _calling(calls: Sequence[ModelCall], models: Mapping[str, ComponentModels]) -> Iterator[_Work]:
     for call in calls:
         yield _Work(
             f"{call.component}, {call.batch} at once",
@@ -137,17 +136,17 @@ def _calling(calls: Sequence[ModelCall], models: Mapping[str, PixelModels]) -> I
 
 
 def _inspecting(
-    bundle: Bundle, images: Sequence[Path], models: Mapping[str, PixelModels], plan: EnginePlan
+    bundle: Bundle, images: Sequence[Path], models: Mapping[str, ComponentModels], plan: EnginePlan
 ) -> Iterator[_Work]:
     """Yield whole images: one after the other as in `glad inspect`, and together as in a worker's lanes."""
     settings, pixels = bundle.manifest.settings, [read_pixels(path) for path in images]
     files = [path.read_bytes() for path in images]
 
-    def one_by_one(own: PixelModels) -> None:
+    def one_by_one(own: ComponentModels) -> None:
         for one in pixels:
             inspect([one], own.assemble(), settings, device=plan.device)
 
-    def together(own: PixelModels) -> Callable[[], object]:
+    def together(own: ComponentModels) -> Callable[[], object]:
         return partial(in_lanes, prepared_images(files, loaded_bundle(bundle, own.assemble())), plan.device, plan.lanes)
 
     yield _Work("images one by one", len(images), {name: partial(one_by_one, own) for name, own in models.items()})

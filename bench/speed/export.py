@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -31,7 +31,8 @@ from model_store.engines.torch import models_from_modules
 from model_store.manifest import Dtype
 from model_store.pretrained import DTYPES as STORED_DTYPES
 from training.export.component_parity import in_units
-from training.export.onnx import export_onnx, shapes_of
+from training.export.forms import pieces, shapes_of
+from training.export.onnx import export_onnx
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 """Of the files: int8 learns its ranges from images, of which random weights make nothing."""
@@ -129,13 +130,13 @@ def measure_export(
     exact = _torch_models(modules, settings, "cpu", "float32")
     shapes = shapes_of(exact, settings)
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as folder:
-        parts, files = _exported(exact, shapes, Path(folder), plan.precisions, say)
+        parts, files = _exported(exact, settings, Path(folder), plan.precisions, say)
         export_peak_gb = peak_memory_gb()
         expected = {call.component: call.run(exact) for call in model_calls(exact, settings, BatchSizes((1,)))}
         calls = tuple(model_calls(exact, settings, BatchSizes(plan.batches, plan.batches), plan.device))
         ways: dict[str, Callable[[], PixelModels]] = {
             f"torch-{plan.dtype}": partial(_torch_models, modules, settings, plan.device, plan.dtype),
-            **_onnx_ways(parts, shapes, Path(folder), modules.condition, plan),
+            **_onnx_ways(parts, shapes, Path(folder), exact, plan),
         }
         tried = []
         for name, load in ways.items():
@@ -168,7 +169,11 @@ def _moved(condition: Condition, device: str) -> Condition:
 
 
 def _exported(
-    models: PixelModels, shapes: ExportShapes, folder: Path, precisions: Sequence[Precision], say: Callable[[str], None]
+    models: PixelModels,
+    settings: MethodSettings,
+    folder: Path,
+    precisions: Sequence[Precision],
+    say: Callable[[str], None],
 ) -> tuple[tuple[ExportedPart, ...], tuple[MadeFile, ...]]:
     """Return the exported parts and what each file cost; the export reports every file when it is done."""
     moments = [time.perf_counter()]
@@ -178,7 +183,7 @@ def _exported(
         say(f"{text}, {moments[-1] - moments[-2]:.0f} s")
 
     say("exporting")
-    parts = export_onnx(models, shapes, folder, precisions, samples=_no_samples, say=heard)
+    parts = export_onnx(pieces(models, settings), folder, precisions, samples=_no_samples, say=heard)
     files = tuple(
         MadeFile(part.part, part.precision, sum(entry.bytes for entry in part.files.values()) / 1e6, ended - began)
         for part, (began, ended) in zip(parts, pairwise(moments), strict=True)
@@ -191,16 +196,23 @@ def _no_samples(part: Part) -> Sequence[Mapping[str, Tensor]]:
 
 
 def _onnx_ways(
-    parts: Sequence[ExportedPart], shapes: ExportShapes, folder: Path, condition: Condition, plan: ExportPlan
+    parts: Sequence[ExportedPart], shapes: ExportShapes, folder: Path, exact: PixelModels, plan: ExportPlan
 ) -> dict[str, Callable[[], PixelModels]]:
     """Yield every provider with the files of every precision, as a worker opens them."""
-    told = _moved(condition, plan.device)
+    condition = None if exact.condition is None else _moved(exact.condition, plan.device)
+    told = replace(exact, condition=condition)
     ways: dict[str, Callable[[], PixelModels]] = {}
     for provider, precision in product(plan.providers, plan.precisions):
         files = {part.part: folder / part.file for part in parts if part.precision == precision}
         runner = Backend("onnx", provider, precision)
-        ways[str(runner)] = partial(open_files, runner, files, shapes, plan.device, told)
+        ways[str(runner)] = partial(_opened, told, runner, files, shapes, plan.device)
     return ways
+
+
+def _opened(
+    told: PixelModels, runner: Backend, files: Mapping[Part, Path], shapes: ExportShapes, device: str
+) -> PixelModels:
+    return told.with_components(open_files(runner, files, shapes, device))
 
 
 def _tried(

@@ -1,4 +1,4 @@
-"""The backends: every way to run a bundle's models, and how the files of an export become models by each of them.
+"""The backends: every way to run a bundle's models, and how the files of an export become networks by each of them.
 
 A backend is proven as a whole: the same file under another provider runs other kernels, so a proof names engine,
 provider and precision, and counts for no other.
@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from glad.models import PixelModels
-from glad.protocols import Condition
 from model_store.engines.engine_spec import AUTO, EngineName
-from model_store.engines.export_manifest import EngineUnusable, ExportShapes, OpenExport, Part, Precision
-from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx
-from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt
+from model_store.engines.export_manifest import (
+    EngineUnusable,
+    ExportShapes,
+    OpenExport,
+    Part,
+    Precision,
+    needed_parts,
+    refuse_missing,
+)
+from model_store.engines.exported_models import exported_networks
+from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx_parts
+from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt_parts
 
 
 @dataclass(frozen=True)
@@ -71,19 +79,21 @@ def open_files(
     files: Mapping[Part, Path],
     shapes: ExportShapes,
     device: str,
-    condition: Condition | None = None,
     *,
     find_gpu: FindGpu = gpu_identity,
-) -> PixelModels:
-    """Return the models of exported files, run by `backend`.
+) -> dict[str, Any]:
+    """Return the networks of exported files, run by `backend`, by the component that each stands for.
 
     Raises:
-        EngineUnusable: if the backend cannot run here, or a file does not load.
+        EngineUnusable: if a file is missing or does not load, or the backend cannot run here.
     """
+    refuse_missing(files, shapes)
+    needed = {part: files[part] for part in needed_parts(shapes)}
     if backend.engine == "tensorrt":
-        return load_tensorrt(files, shapes, find_gpu(device), condition)
+        return exported_networks(load_tensorrt_parts(needed, find_gpu(device)), shapes)
     provider = backend.provider or "cpu"
-    return load_onnx(files, shapes, RuntimeOptions(device, provider, cuda_graphs=provider == "cuda"), condition)
+    options = RuntimeOptions(device, provider, cuda_graphs=provider == "cuda")
+    return exported_networks(load_onnx_parts(needed, options), shapes)
 
 
 def check_proven(export: OpenExport, backend: Backend, device: str, find_gpu: FindGpu = gpu_identity) -> None:

@@ -8,27 +8,27 @@ after the export has proved equal (parity.json); an engine that does not verify 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from glad.settings import Frozen
-from glad.settings.method import MethodSettings
 from model_store.errors import NotSigned
 from model_store.files import hash_file
-from model_store.manifest import EXPORTS, FileEntry, Sha256
+from model_store.manifest import EXPORTS, ComponentName, FileEntry, Form, Sha256
 from model_store.signing import NO_KEYS, TrustedKeys
 
 ExportEngine = Literal["onnx", "tensorrt"]
-Part = Literal["encoder", "unet", "decoder", "features", "scoring_features"]
+Part = Literal["encoder", "unet", "decoder", "features", "scoring_features", "backbone"]
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 EXPORT_NAME = "export.json"
 PARITY_NAME = "parity.json"
-PARTS: tuple[Part, ...] = ("encoder", "unet", "decoder", "features", "scoring_features")
+PARTS: tuple[Part, ...] = ("encoder", "unet", "decoder", "features", "scoring_features", "backbone")
 
 
 class EngineUnusable(ValueError):
@@ -54,8 +54,8 @@ class ExportedPart(Frozen):
         return self
 
 
-class ExportShapes(Frozen):
-    """The sizes of the models, which an engine's file does not say."""
+class PixelShapes(Frozen):
+    """The sizes of the pixel form's models, which an engine's file does not say."""
 
     latent_channels: int = Field(ge=1)
     factor: int = Field(ge=1, description="pixels per latent element on a side")
@@ -65,6 +65,63 @@ class ExportShapes(Frozen):
     scoring_side: int = Field(ge=1)
     layers: tuple[int, ...] = Field(min_length=1)
     conditioned: bool = Field(description="the UNet takes embedded prompts")
+
+    @property
+    def form(self) -> Form:
+        """Return the form of the models; the manifest of an export leaves out this one."""
+        return Form.PIXEL
+
+    @property
+    def component_parts(self) -> Mapping[ComponentName, tuple[Part, ...]]:
+        """Return the parts of each exported component: the score has its own features where its side differs."""
+        scoring: tuple[Part, ...] = () if self.scoring_side == self.resolution else ("scoring_features",)
+        return {"autoencoder": ("encoder", "decoder"), "unet": ("unet",), "features": ("features", *scoring)}
+
+
+class FeatureShapes(Frozen):
+    """The sizes of the feature form's networks.
+
+    Only they are exported. Embedding, preconditioning, memory and comparator are computed by PyTorch, beside every
+    engine: they are cheap, and must not differ between engines.
+    """
+
+    form: Literal[Form.FEATURE] = Form.FEATURE
+    resolution: int = Field(ge=1)
+    levels: tuple[int, ...] = Field(min_length=1, description="of the backbone, those that its file puts out")
+    latent_channels: int = Field(ge=1)
+    factor: int = Field(ge=1, description="pixels per latent element on a side")
+    modelled: int = Field(ge=1, description="of the latent's channels, the first so many that the UNet sees")
+    fold: int = Field(ge=1, description="places on a side that the UNet takes as one")
+
+    @property
+    def component_parts(self) -> Mapping[ComponentName, tuple[Part, ...]]:
+        """Return the parts of each exported component."""
+        return {"backbone": ("backbone",), "unet": ("unet",), "decoder": ("decoder",)}
+
+
+def _form_of_shapes(shapes: Any) -> str:
+    """Return the form that shapes name; those of the pixel form name none."""
+    named = shapes.get("form", Form.PIXEL) if isinstance(shapes, dict) else getattr(shapes, "form", Form.PIXEL)
+    return str(named)
+
+
+ExportShapes: TypeAlias = Annotated[
+    Annotated[PixelShapes, Tag(Form.PIXEL)] | Annotated[FeatureShapes, Tag(Form.FEATURE)],
+    Discriminator(_form_of_shapes),
+]
+"""The sizes of the models, in the form that they have."""
+
+
+def needed_parts(shapes: ExportShapes) -> tuple[Part, ...]:
+    """Return the parts that the models of these shapes are made of."""
+    needed = set(chain(*shapes.component_parts.values()))
+    return tuple(part for part in PARTS if part in needed)
+
+
+def refuse_missing(parts: Collection[Part], shapes: ExportShapes) -> None:
+    """Raise EngineUnusable if a part that the models are made of is not among these."""
+    if missing := sorted(set(needed_parts(shapes)) - set(parts)):
+        raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
 
 
 class Proof(Frozen):
@@ -131,16 +188,6 @@ def export_folder(bundle: Path, engine: ExportEngine) -> Path:
 def remake(export: Export) -> str:
     """Return the advice for an export that cannot be used."""
     return f"make it again with `glad export BUNDLE --to {export.engine} --data DIR`"
-
-
-def shapes_for(settings: MethodSettings, **models: int | bool) -> ExportShapes:
-    """Return the shapes of an export under a bundle's settings; `models`: the fields that the models themselves say."""
-    return ExportShapes(
-        resolution=settings.resolution,
-        scoring_side=settings.scoring_side,
-        layers=tuple(sorted({*settings.score.layers, settings.trigger_layer})),
-        **models,
-    )
 
 
 def open_export(bundle: Path, bundle_hash: str, engine: ExportEngine, keys: TrustedKeys = NO_KEYS) -> OpenExport:

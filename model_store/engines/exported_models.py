@@ -1,4 +1,4 @@
-"""The models of glad.protocols on exported parts, whatever engine runs them.
+"""The networks of glad.protocols on exported parts, whatever engine runs them.
 
 An engine needs no more than a call: named tensors in, named tensors out. The files of an export give every tensor the
 same name for every engine, so that these wrappers are the only place that knows the names.
@@ -6,15 +6,19 @@ same name for every engine, so that these wrappers are the only place that knows
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from glad.models import PixelModels
-from glad.protocols import Condition
-from model_store.engines.export_manifest import EngineUnusable, ExportShapes, Part
+from model_store.engines.export_manifest import (
+    ExportShapes,
+    FeatureShapes,
+    Part,
+    PixelShapes,
+    refuse_missing,
+)
 
 
 class PartCall(Protocol):
@@ -31,7 +35,7 @@ class PartAutoencoder:
 
     encoder: PartCall
     decoder: PartCall
-    shapes: ExportShapes
+    shapes: PixelShapes
 
     @property
     def latent_channels(self) -> int:
@@ -46,6 +50,17 @@ class PartAutoencoder:
     def encode(self, images: Tensor) -> Tensor:
         """Return latents (B, C, h, w) float32, the posterior's mean, scaled, of images (B, 3, H, W) in [-1, 1]."""
         return self.encoder({"images": images}, ("latents",))[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) float32, about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
+        return self.decoder({"latents": latents}, ("images",))[0]
+
+
+@dataclass(frozen=True)
+class PartDecoder:
+    """glad.protocols.LatentDecoder on one exported part."""
+
+    decoder: PartCall
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (B, 3, H, W) float32, about [-1, 1], not clamped, of scaled latents (B, C, h, w)."""
@@ -82,7 +97,7 @@ class PartFeatures:
     """glad.protocols.Features on one exported part per image side: the model image's, and the score's if it differs."""
 
     sides: Mapping[int, PartCall]
-    shapes: ExportShapes
+    shapes: PixelShapes
 
     @property
     def patch(self) -> int:
@@ -107,31 +122,52 @@ class PartFeatures:
         return tuple(self.sides[side]({"images": images}, tuple(f"layer_{layer}" for layer in layers)))
 
 
-def needed_parts(shapes: ExportShapes) -> tuple[Part, ...]:
-    """Return the parts that a bundle's models are made of: the score has its own features where its side differs."""
-    parts: tuple[Part, ...] = ("encoder", "unet", "decoder", "features")
-    return parts if shapes.scoring_side == shapes.resolution else (*parts, "scoring_features")
+@dataclass(frozen=True)
+class PartBackbone:
+    """glad.protocols.LevelFeatures on one exported part, which puts out the levels of the embedding."""
+
+    backbone: PartCall
+    levels: tuple[int, ...]
+
+    def __call__(self, images: Tensor, levels: Sequence[int]) -> tuple[Tensor, ...]:
+        """Return per level the features (B, D, h, w) float32 of images (B, 3, S, S) in [-1, 1].
+
+        Raises:
+            ValueError: if a level was not exported.
+        """
+        if not levels or not set(levels) <= set(self.levels):
+            raise ValueError(f"levels are {tuple(levels)}; exported were {self.levels}: choose of them")
+        return tuple(self.backbone({"images": images}, tuple(f"level_{level}" for level in levels)))
 
 
-def refuse_missing(parts: Collection[Part], shapes: ExportShapes) -> None:
-    """Raise EngineUnusable if a part that the models are made of is not among these."""
-    if missing := sorted(set(needed_parts(shapes)) - set(parts)):
-        raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
-
-
-def models_of(parts: Mapping[Part, PartCall], shapes: ExportShapes, condition: Condition | None = None) -> PixelModels:
-    """Return the models on these parts, which may run on different engines.
+def exported_networks(parts: Mapping[Part, PartCall], shapes: ExportShapes) -> dict[str, Any]:
+    """Return the networks on these parts, which may run on different engines, by the component that each stands for.
 
     Raises:
-        EngineUnusable: if one is missing.
+        EngineUnusable: if a part is missing.
     """
     refuse_missing(parts, shapes)
+    match shapes:
+        case PixelShapes():
+            return _pixel_networks(parts, shapes)
+        case FeatureShapes():
+            return _feature_networks(parts, shapes)
+
+
+def _pixel_networks(parts: Mapping[Part, PartCall], shapes: PixelShapes) -> dict[str, Any]:
     sides = {shapes.resolution: parts["features"]}
     if shapes.scoring_side != shapes.resolution:
         sides[shapes.scoring_side] = parts["scoring_features"]
-    return PixelModels(
-        PartAutoencoder(parts["encoder"], parts["decoder"], shapes),
-        PartDenoiser(parts["unet"], shapes.conditioned),
-        PartFeatures(sides, shapes),
-        condition,
-    )
+    return {
+        "autoencoder": PartAutoencoder(parts["encoder"], parts["decoder"], shapes),
+        "unet": PartDenoiser(parts["unet"], shapes.conditioned),
+        "features": PartFeatures(sides, shapes),
+    }
+
+
+def _feature_networks(parts: Mapping[Part, PartCall], shapes: FeatureShapes) -> dict[str, Any]:
+    return {
+        "backbone": PartBackbone(parts["backbone"], shapes.levels),
+        "unet": PartDenoiser(parts["unet"], conditioned=False),
+        "decoder": PartDecoder(parts["decoder"]),
+    }

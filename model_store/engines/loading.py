@@ -9,27 +9,49 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 
-from glad.models import ComponentModels, Models, PixelModels
+from glad.models import ComponentModels, Models
 from model_store.bundle import Bundle
 from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, check_proven, open_files
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.export_manifest import EngineUnusable, ExportEngine, OpenExport, open_export
+from model_store.engines.export_manifest import (
+    EngineUnusable,
+    ExportEngine,
+    ExportShapes,
+    FeatureShapes,
+    OpenExport,
+    PixelShapes,
+    open_export,
+)
+from model_store.engines.feature_form import feature_models_around, load_feature_models
 from model_store.engines.tensorrt import gpu_identity
-from model_store.engines.torch import component_hashes, load_models
-from model_store.engines.torch_io import load_condition
+from model_store.engines.torch import component_hashes, load_models, pixel_models_around
 from model_store.manifest import FORM_COMPONENTS, ComponentName, Form
 
 Measure = Callable[[ComponentModels], float]
 """Returns the seconds that one image takes: see `model_store.engines.timing.seconds_per_image`."""
 
-LOADERS: Mapping[Form, Callable[[Bundle, str], ComponentModels]] = {Form.PIXEL: load_models}
+LOADERS: Mapping[Form, Callable[[Bundle, str], ComponentModels]] = {
+    Form.PIXEL: load_models,
+    Form.FEATURE: load_feature_models,
+}
 """Loads a bundle's own weights onto a device, by the form that its components make: `model_store.manifest.form_of`."""
+
+
+def load_own_models(bundle: Bundle, device: str = "cpu") -> ComponentModels:
+    """Return a bundle's own weights on a device, by PyTorch, in the form that its components make.
+
+    Raises:
+        ModelLoadError: if a component does not load.
+        ModelsDoNotFit: if the models fit neither each other nor the settings.
+    """
+    return LOADERS[bundle.manifest.form](bundle, device)
 
 
 @dataclass(frozen=True)
@@ -114,20 +136,6 @@ def load(
     )
 
 
-def pixel_models(parts: ComponentModels) -> PixelModels:
-    """Return the networks of the pixel form, for what works on them one by one.
-
-    Raises:
-        EngineUnusable: if they are of another form.
-    """
-    if not isinstance(parts, PixelModels):
-        raise EngineUnusable(
-            f"the models are {type(parts).__name__}, made of {', '.join(parts.components)}; this works on the pixel "
-            f"form only, made of {', '.join(FORM_COMPONENTS[Form.PIXEL])}: give a bundle of that form"
-        )
-    return parts
-
-
 def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> LoadedModels:
     kind = torch.device(device).type
     backends = [backend for backend in BACKEND_ORDER.get(kind, (Backend("torch"),)) if backend.serves(engine)]
@@ -177,26 +185,38 @@ def load_backend(
         ModelsDoNotFit: if they fit neither each other nor the settings.
     """
     if backend.engine == "torch":
-        identities: dict[str, str] = {name: f"{backend} {hash_}" for name, hash_ in component_hashes(bundle).items()}
-        return LoadedModels(LOADERS[bundle.manifest.form](bundle, device), str(backend), identities)
+        return LoadedModels(
+            load_own_models(bundle, device), str(backend), _own_identities(bundle, component_hashes(bundle))
+        )
     export = exported(backend.engine)
     check_proven(export, backend, device, find_gpu)
-    conditioned = "condition" in bundle.manifest.components
-    condition = load_condition(bundle.component("condition"), device) if conditioned else None
-    files = export.files(backend.precision)
-    parts = open_files(backend, files, export.manifest.shapes, device, condition, find_gpu=find_gpu)
-    return LoadedModels(parts, str(backend), dict(_identities(export, backend)))
+    shapes = export.manifest.shapes
+    networks = open_files(backend, export.files(backend.precision), shapes, device, find_gpu=find_gpu)
+    beside = [name for name in FORM_COMPONENTS[bundle.manifest.form] if name not in networks]
+    identities = {**_own_identities(bundle, beside), **_exported_identities(export, backend)}
+    return LoadedModels(_around(networks, shapes, bundle, device), str(backend), identities)
 
 
-def _identities(export: OpenExport, backend: Backend) -> Iterator[tuple[ComponentName, str]]:
-    """Yield each component with the hash of its exported files."""
+def _around(networks: Mapping[str, Any], shapes: ExportShapes, bundle: Bundle, device: str) -> ComponentModels:
+    """Return the models of exported networks: what else belongs to their form is the bundle's own, on PyTorch."""
+    match shapes:
+        case PixelShapes():
+            return pixel_models_around(networks, bundle, device)
+        case FeatureShapes():
+            return feature_models_around(networks, bundle, device, fold=shapes.fold)
+
+
+def _own_identities(bundle: Bundle, components: Iterable[ComponentName]) -> dict[str, str]:
+    """Return each of these components with the hash of its own weights, which PyTorch runs."""
+    hashes, backend = component_hashes(bundle), Backend("torch")
+    return {name: f"{backend} {hashes[name]}" for name in components}
+
+
+def _exported_identities(export: OpenExport, backend: Backend) -> dict[str, str]:
+    """Return each exported component with the hash of its files."""
     parts = export.manifest.at(backend.precision)
-    shares: Mapping[ComponentName, tuple[str, ...]] = {
-        "autoencoder": ("encoder", "decoder"),
-        "unet": ("unet",),
-        "features": ("features", "scoring_features"),
-    }
-    for component, names in shares.items():
-        files = [parts[name].files for name in parts if name in names]
-        entries = sorted(f"{file} {entry.sha256}" for one in files for file, entry in one.items())
-        yield component, f"{backend} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"
+    identities: dict[str, str] = {}
+    for component, names in export.manifest.shapes.component_parts.items():
+        entries = sorted(f"{file} {entry.sha256}" for name in names for file, entry in parts[name].files.items())
+        identities[component] = f"{backend} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"
+    return identities

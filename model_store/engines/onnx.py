@@ -15,10 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glad.models import PixelModels
-from glad.protocols import Condition
-from model_store.engines.export_manifest import EngineFailed, EngineUnusable, ExportShapes, Part
-from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
+from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Part
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS: Mapping[Provider, str] = {
@@ -135,16 +132,13 @@ class Session:
         return binding
 
 
-def load_onnx(
-    files: Mapping[Part, Path], shapes: ExportShapes, options: RuntimeOptions, condition: Condition | None = None
-) -> PixelModels:
-    """Return the models of an export.
+def load_onnx_parts(files: Mapping[Part, Path], options: RuntimeOptions) -> dict[Part, Session]:
+    """Return exported parts, each ready to be called.
 
     Raises:
-        EngineUnusable: if a file is missing, or does not load: see `Session`.
+        EngineUnusable: if one does not load: see `Session`.
     """
-    refuse_missing(files, shapes)
-    return models_of({part: Session(files[part], options) for part in needed_parts(shapes)}, shapes, condition)
+    return {part: Session(file, options) for part, file in files.items()}
 
 
 def _runtime() -> Any:

@@ -16,10 +16,7 @@ import torch
 from torch import Tensor
 
 from glad.batching import in_buckets
-from glad.models import PixelModels
-from glad.protocols import Condition
-from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Export, ExportShapes, Part, remake
-from model_store.engines.exported_models import models_of, needed_parts, refuse_missing
+from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Export, Part, remake
 from model_store.engines.tensorrt_protocols import Context, CudaEngine, TensorRt, installed_tensorrt, shape_of
 
 _REBUILD = "build it here with `glad export BUNDLE --to tensorrt --data DIR`"
@@ -241,25 +238,12 @@ class TensorRtEngine:
 
 
 def load_tensorrt_parts(files: Mapping[Part, Path], gpu: GpuIdentity) -> dict[Part, TensorRtEngine]:
-    """Return the parts that an export holds, each ready to be called.
+    """Return exported parts, each ready to be called.
 
     Raises:
         EngineUnusable: if one does not load.
     """
     return {part: TensorRtEngine(file, gpu) for part, file in files.items()}
-
-
-def load_tensorrt(
-    files: Mapping[Part, Path], shapes: ExportShapes, gpu: GpuIdentity, condition: Condition | None = None
-) -> PixelModels:
-    """Return the models of an export that holds every part.
-
-    Raises:
-        EngineUnusable: if a part is missing, or does not load.
-    """
-    refuse_missing(files, shapes)
-    needed = {part: files[part] for part in needed_parts(shapes)}
-    return models_of(load_tensorrt_parts(needed, gpu), shapes, condition)
 
 
 def _profiles(engine: CudaEngine, input_name: str) -> dict[int, int]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 
 from glad.batching import BatchSizes, Conditioning, predict_noise
-from glad.models import PixelModels
-from glad.scoring import at_side
+from glad.comparator import Observation
+from glad.models import Models
+from glad.scoring import LaneResult
 from glad.settings.method import MethodSettings
 
 ROUNDS = 3
@@ -17,36 +18,32 @@ ENOUGH_S = 2.0
 """A call that takes longer is timed once: engines that differ by seconds need no more exact figure."""
 
 
-def seconds_per_image(models: PixelModels, settings: MethodSettings, device: str, *, lanes: int) -> float:
-    """Return the time of a good image's calls: one encode, every step among `lanes` others, a comparison at each.
+def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, lanes: int) -> float:
+    """Return the time of a good image's calls: an encode, every step among `lanes` others, comparisons, score, picture.
 
     The images are noise: what a call costs does not depend on what it shows.
     """
     side, torch_device = settings.resolution, torch.device(device)
     draw = torch.Generator().manual_seed(0)
     images = (torch.rand(1, 3, side, side, generator=draw) * 2 - 1).to(torch_device)
-    latents = models.autoencoder.encode(images)
+    latents = models.encoder.encode(images)
     many = latents.expand(lanes, -1, -1, -1).contiguous()
     steps = torch.full((lanes,), settings.t_min, dtype=torch.int64, device=torch_device)
     conditioning = Conditioning((models.condition,) * lanes, (settings.guidance,) * lanes)
     batch_sizes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
-    seconds = {
-        "encode": _seconds(lambda: models.autoencoder.encode(images), torch_device),
-        "decode": _seconds(lambda: models.autoencoder.decode(latents), torch_device),
-        "features": _seconds(
-            lambda: models.features(at_side(images, settings.scoring_side), settings.score.layers), torch_device
-        ),
-        "denoise": _seconds(
-            lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes), torch_device
-        )
-        / lanes,
+    observation = Observation(settings, settings.grid[0], latents[0], latents[0], latents[0])
+    picture = models.decoder.decode(latents)[0] if models.scorer.needs_picture else None
+    ended = LaneResult(images[0], latents[0], latents[0], picture)
+    calls: dict[Callable[[], object], float] = {
+        lambda: models.encoder.encode(images): 1,
+        lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes): settings.steps / lanes,
+        # Down to t_min, which is half of T in the published settings.
+        lambda: models.comparator([observation], batch_sizes.comparator): settings.steps // 2,
+        lambda: models.scorer([ended], settings.score, batch_sizes.comparator): 1,
+        lambda: models.decoder.decode(latents): 1,
     }
-    comparisons = settings.steps // 2  # down to t_min, which is half of T in the published settings
-    return (
-        seconds["encode"]
-        + settings.steps * seconds["denoise"]
-        + (comparisons + 1) * (seconds["decode"] + 2 * seconds["features"])
-    )
+    with torch.no_grad():
+        return sum(number * _seconds(call, torch_device) for call, number in calls.items() if number)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
@@ -33,6 +33,7 @@ __all__ = [
     "component_hashes",
     "load_models",
     "models_from_modules",
+    "pixel_models_around",
     "round_to_stored_precision",
     "save_components",
     "shapes_of",
@@ -57,9 +58,26 @@ def load_models(bundle: Bundle, device: str | torch.device = "cpu", dtype: torch
         module.requires_grad_(False)
     # A quarter off a decode of 192² by 2 cores; the UNet gained nothing measurable.
     autoencoder.to(memory_format=torch.channels_last)
-    conditioned = "condition" in bundle.manifest.components
-    condition = load_condition(bundle.component("condition"), device) if conditioned else None
+    condition = _condition(bundle, device)
     return models_from_modules(autoencoder, unet, features, bundle.manifest.settings, condition)
+
+
+def pixel_models_around(networks: Mapping[str, Any], bundle: Bundle, device: str | torch.device = "cpu") -> PixelModels:
+    """Return models of networks that another engine runs, and of the bundle's condition if it has one.
+
+    Args:
+        networks: autoencoder, unet and features.
+
+    Raises:
+        ModelLoadError: if the condition does not load.
+    """
+    condition = _condition(bundle, device)
+    return PixelModels(networks["autoencoder"], networks["unet"], networks["features"], condition)
+
+
+def _condition(bundle: Bundle, device: str | torch.device) -> Condition | None:
+    conditioned = "condition" in bundle.manifest.components
+    return load_condition(bundle.component("condition"), device) if conditioned else None
 
 
 def models_from_modules(

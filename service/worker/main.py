@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from glad.models import ComponentModels
 from model_store.bundle import Bundle
 from model_store.engines.engine_spec import EngineSpec
-from model_store.engines.loading import LoadedModels, choose_device, pixel_models
+from model_store.engines.loading import LoadedModels, choose_device
 from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
@@ -221,7 +221,7 @@ def fastest(spec: EngineSpec, lanes: int) -> Load:
         settings = bundle.manifest.settings
 
         def seconds(parts: ComponentModels) -> float:
-            return seconds_per_image(pixel_models(parts), settings, device, lanes=lanes)
+            return seconds_per_image(parts.assemble(), settings, device, lanes=lanes)
 
         return load_engine(bundle, device, spec, measure=seconds)
 

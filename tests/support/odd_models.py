@@ -18,7 +18,8 @@ from torch import Tensor
 
 from glad.protocols import Autoencoder
 from model_store.bundle import Bundle
-from model_store.engines.loading import LoadedModels, load, pixel_models
+from model_store.engines.loading import LoadedModels, load
+from tests.support.tiny_bundle import pixel_models
 
 ALLERGIC = "allergic"
 

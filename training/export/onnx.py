@@ -14,11 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from glad.models import PixelModels
-from glad.settings.method import MethodSettings
-from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision, shapes_for
-from model_store.engines.torch import TorchAutoencoder, TorchFeatures
-from model_store.engines.torch_modules import TorchConditionalDenoiser, TorchDenoiser
+from model_store.engines.export_manifest import ExportedPart, Part, Precision
 from model_store.files import hash_file
 from training.export.lower_precision import in_bfloat16, in_float16, write_quantised
 
@@ -43,101 +39,8 @@ class Piece:
     outputs: tuple[str, ...]
 
 
-class _Encoder(nn.Module):
-    def __init__(self, autoencoder: TorchAutoencoder) -> None:
-        super().__init__()
-        self.module, self.scale, self.shift = autoencoder.module, autoencoder.scale, autoencoder.shift
-
-    def forward(self, images: Tensor) -> Tensor:
-        mean: Tensor = self.module.encode(images, return_dict=False)[0].mode()
-        return (mean - self.shift) * self.scale
-
-
-class _Decoder(nn.Module):
-    def __init__(self, autoencoder: TorchAutoencoder) -> None:
-        super().__init__()
-        self.module, self.scale, self.shift = autoencoder.module, autoencoder.scale, autoencoder.shift
-
-    def forward(self, latents: Tensor) -> Tensor:
-        decoded: Tensor = self.module.decode(latents / self.scale + self.shift, return_dict=False)[0]
-        return decoded
-
-
-class _Unet(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        predicted: Tensor = self.module(latents, timesteps, return_dict=False)[0]
-        return predicted
-
-
-class _ConditionalUnet(_Unet):
-    def forward(self, latents: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:  # type: ignore[override]
-        predicted: Tensor = self.module(latents, timesteps, conditions, return_dict=False)[0]
-        return predicted
-
-
-class _Features(nn.Module):
-    def __init__(self, features: TorchFeatures, layers: Sequence[int]) -> None:
-        super().__init__()
-        self.module, self.layers = features.module, tuple(layers)
-        self.compute = features.compute
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.compute(images, self.layers)
-
-
-def shapes_of(models: PixelModels, settings: MethodSettings) -> ExportShapes:
-    """Return the shapes that an export of these models under these settings will have."""
-    return shapes_for(
-        settings,
-        latent_channels=models.autoencoder.latent_channels,
-        factor=models.autoencoder.factor,
-        patch=models.features.patch,
-        depth=models.features.depth,
-        conditioned=models.condition is not None,
-    )
-
-
-def pieces(models: PixelModels, shapes: ExportShapes) -> dict[Part, Piece]:
-    """Return the models of a bundle as they are exported.
-
-    Raises:
-        TypeError: unless they are torch's.
-    """
-    autoencoder, denoiser, features = models.autoencoder, models.denoiser, models.features
-    if not (
-        isinstance(autoencoder, TorchAutoencoder)
-        and isinstance(denoiser, TorchDenoiser | TorchConditionalDenoiser)
-        and isinstance(features, TorchFeatures)
-    ):
-        raise TypeError(f"models are {type(autoencoder).__name__} and others; only torch's can be exported")
-    side = shapes.resolution // shapes.factor
-    images = torch.zeros(TRAINED_BATCH, 3, shapes.resolution, shapes.resolution)
-    latents = torch.zeros(TRAINED_BATCH, shapes.latent_channels, side, side)
-    unet_inputs = {"latents": latents, "timesteps": torch.zeros(TRAINED_BATCH, dtype=torch.int64)}
-    unet: nn.Module = _Unet(denoiser.module)
-    if models.condition is not None:
-        unet_inputs["conditions"] = models.condition.product.cpu().expand(TRAINED_BATCH, -1, -1).contiguous()
-        unet = _ConditionalUnet(denoiser.module)
-    taps = tuple(f"layer_{layer}" for layer in shapes.layers)
-    modules: dict[Part, Piece] = {
-        "encoder": Piece(_Encoder(autoencoder), {"images": images}, ("latents",)),
-        "unet": Piece(unet, unet_inputs, ("noise",)),
-        "decoder": Piece(_Decoder(autoencoder), {"latents": latents}, ("images",)),
-        "features": Piece(_Features(features, shapes.layers), {"images": images}, taps),
-    }
-    if shapes.scoring_side != shapes.resolution:
-        larger = torch.zeros(TRAINED_BATCH, 3, shapes.scoring_side, shapes.scoring_side)
-        modules["scoring_features"] = Piece(_Features(features, shapes.layers), {"images": larger}, taps)
-    return modules
-
-
 def export_onnx(
-    models: PixelModels,
-    shapes: ExportShapes,
+    pieces: Mapping[Part, Piece],
     folder: Path,
     precisions: Sequence[Precision],
     *,
@@ -148,7 +51,7 @@ def export_onnx(
     """Write every model in every precision to `folder`, each checked by onnx.
 
     Args:
-        models: on the CPU, in float32.
+        pieces: on the CPU, in float32.
         exact: parts that stay float32 in every precision.
         samples: returns inputs of a part as inference gives them, from which int8 learns its ranges.
         say: called with a line for each file.
@@ -157,7 +60,7 @@ def export_onnx(
         ExportFailed: if a model does not become a sound ONNX file.
     """
     made = []
-    for part, piece in pieces(models, shapes).items():
+    for part, piece in pieces.items():
         source = folder / f"{part}.float32.onnx"
         write_onnx(piece, source)
         for precision in precisions:

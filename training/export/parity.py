@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.models import PixelModels
+from glad.models import ComponentModels
 from glad.settings.method import MethodSettings
 from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision, Proof
 from model_store.inspection import InspectedImage, inspect
 from model_store.manifest import Manifest, VerdictThresholds
 from training.data.image_files import read_pixels
-from training.export.component_parity import ComponentRow, in_units, measured, trials
+from training.export.component_parity import ComponentRow, in_units, measured
+from training.export.forms import export_form
 from training.export.tolerances import Tolerances
 from training.progress import Progress
 from training.synthesis.pairs import single_square_settings
@@ -192,8 +193,8 @@ class Parity:
 
 
 def compare(
-    reference: PixelModels,
-    candidate: PixelModels,
+    reference: ComponentModels,
+    candidate: ComponentModels,
     manifest: Manifest,
     images: Sequence[Probe],
     tolerances: Tolerances,
@@ -206,6 +207,8 @@ def compare(
     """Compare every model by itself, then every image end to end, under the bundle's settings and thresholds.
 
     Args:
+        reference: the bundle's own weights.
+        candidate: of the same form.
         images: of `training.synthesis.probes.make_probes`, inspected as one model image each.
         runner: the backend on which the candidate runs.
         device: of both models' tensors.
@@ -217,7 +220,7 @@ def compare(
         raise ValueError("0 images to compare on: give at least one")
     settings, limits = single_square_settings(manifest.settings), manifest.calibration
     components: list[ComponentRow] = []
-    todo = list(trials(reference, settings, images[:COMPONENT_IMAGES], device))
+    todo = list(export_form(reference).trials(reference, settings, images[:COMPONENT_IMAGES], device))
     for done, trial in enumerate(todo, start=1):
         components += measured(trial, reference, candidate, batches)
         progress("models", done, len(todo))
@@ -250,7 +253,7 @@ def correlation(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
     return 0.0 if spread == 0 else float((first * second).sum()) / spread
 
 
-def _inspected(probe: Probe, models: PixelModels, settings: MethodSettings, device: str) -> InspectedImage:
+def _inspected(probe: Probe, models: ComponentModels, settings: MethodSettings, device: str) -> InspectedImage:
     with np.errstate(invalid="ignore"):  # the picture of a reconstruction that is NaN; its score stays NaN, and fails
         (image,) = inspect([read_pixels(probe.path)], models.assemble(), settings, device=device)
     return image

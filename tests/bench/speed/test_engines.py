@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from bench import cli
@@ -17,7 +18,9 @@ from bench.support.device_cost import Rounds, interleaved
 from bench.support.inputs import some_images, spread_evenly
 from glad.batching import BatchSizes
 from model_store.bundle import open_bundle
+from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.export_manifest import EngineUnusable
+from model_store.engines.loading import load
 from model_store.engines.torch import load_models
 from model_store.inspection import inspect
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -120,6 +123,25 @@ def test_features_of_another_side_and_prompts_are_called_too(tmp_path: Path) -> 
     assert calls["unet"][0].shape == (8, 4, 8, 8)  # the largest of the default sizes
 
 
+def test_the_calls_of_the_feature_form_are_those_of_its_networks(exported_features: Path) -> None:
+    bundle = open_bundle(exported_features)
+    own, theirs = (load(bundle, spec=EngineSpec(engine)).parts for engine in ("torch", "onnx"))
+    calls = list(model_calls(own, bundle.manifest.settings, BatchSizes(denoiser=(1, 4), comparator=(1, 2))))
+    assert [(call.component, call.batch) for call in calls] == [
+        ("backbone", 1),
+        ("decoder", 1),
+        ("backbone", 2),
+        ("decoder", 2),
+        ("unet", 1),
+        ("unet", 4),
+    ]
+    for call in calls:
+        expected, found = call.run(own), call.run(theirs)
+        assert {len(output) for output in expected} == {call.batch}
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert calls[-1].run(own)[0].shape == (4, 32, 4, 4)  # 8 channels of 2 × 2 places; 8 × 8 places in all
+
+
 def test_images_in_lanes_come_out_as_one_by_one(exported: Path, parts: Path) -> None:
     bundle, images = open_bundle(exported), some_images(parts, 5)
     models, settings = load_models(bundle).assemble(), bundle.manifest.settings
@@ -154,6 +176,21 @@ def test_engines_are_timed_on_every_component_and_on_whole_images(exported: Path
     }
     assert figures["lanes"] == 2
     assert "| what | torch, images/s | onnx, images/s | onnx / torch |" in done.output
+
+
+def test_engines_are_timed_on_the_feature_form_too(exported_features: Path, parts: Path) -> None:
+    plan = EnginePlan(("torch", "onnx"), rounds=1, lanes=2, round_s=0)
+    found = measure_engines(exported_features, some_images(parts, 2), plan, silent)
+    assert [one.engine for one in found.engines] == ["torch-float32", "onnx-cpu-float32"]
+    assert [one.what for one in found.timings] == [
+        "backbone, 1 at once",
+        "decoder, 1 at once",
+        "unet, 1 at once",
+        "unet, 2 at once",
+        "images one by one",
+        "images in 2 lanes, decoded before",
+    ]
+    assert all(one.rounds.keys() == {"torch", "onnx"} for one in found.timings)
 
 
 def test_an_engine_that_cannot_serve_the_bundle_is_told_before_anything_is_timed(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_an_engine_that_is_named_is_never_replaced(tmp_path: Path, text: str) ->
 
 def test_the_time_of_an_image_is_measured_on_the_bundles_own_calls(tmp_path: Path) -> None:
     bundle = open_bundle(make_tiny_bundle(tmp_path, prompt=1, guidance=3.0))
-    spent = seconds_per_image(load_models(bundle), bundle.manifest.settings, "cpu", lanes=2)
+    spent = seconds_per_image(load_models(bundle).assemble(), bundle.manifest.settings, "cpu", lanes=2)
     assert spent > 0
 
 

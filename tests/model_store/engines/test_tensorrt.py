@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from glad.models import PixelModels
+from model_store.engines.backends import Backend, open_files
 from model_store.engines.export_manifest import (
     EngineFailed,
     EngineUnusable,
     Export,
     ExportedPart,
-    ExportShapes,
+    FeatureShapes,
     Part,
+    PixelShapes,
     Proof,
 )
 from model_store.engines.tensorrt import (
@@ -25,15 +26,14 @@ from model_store.engines.tensorrt import (
     check_built_for,
     cuda_device,
     gpu_identity,
-    load_tensorrt,
     load_tensorrt_parts,
 )
 from model_store.engines.tensorrt_protocols import installed_tensorrt
 from model_store.manifest import FileEntry
 from tests.support import fake_tensorrt
-from tests.support.fake_tensorrt import PLACE, STREAM
+from tests.support.fake_tensorrt import PLACE, STREAM, find_gpu
 
-SHAPES = ExportShapes(
+SHAPES = PixelShapes(
     latent_channels=4, factor=8, patch=8, depth=2, resolution=16, scoring_side=16, layers=(1, 2), conditioned=False
 )
 UNET = {
@@ -157,22 +157,22 @@ def all_files(folder: Path) -> dict[Part, Path]:
     return {part: engine_file(folder, plan) for part, plan in plans.items()}
 
 
-def loaded(folder: Path) -> PixelModels:
-    return load_tensorrt(all_files(folder), SHAPES, PLACE)
+def loaded(folder: Path) -> dict[str, Any]:
+    return open_files(Backend("tensorrt"), all_files(folder), SHAPES, "cuda", find_gpu=find_gpu)
 
 
-def test_the_models_of_an_export_call_their_engines(tmp_path: Path) -> None:
-    models = loaded(tmp_path)
+def test_the_networks_of_an_export_call_their_engines(tmp_path: Path) -> None:
+    networks = loaded(tmp_path)
     images = torch.full((2, 3, 16, 16), 0.5)
-    assert values_in(models.autoencoder.encode(images)) == [1.5]  # 3 × 0.5
-    assert models.autoencoder.decode(latents_of(0.5)).shape == (1, 3, 16, 16)
-    assert values_in(models.denoiser(latents_of(1.0), torch.tensor([5]))) == [12.0]  # 2 × (1 + 5)
-    deep, shallow = models.features(images, (2, 1))  # in the order asked for
+    assert values_in(networks["autoencoder"].encode(images)) == [1.5]  # 3 × 0.5
+    assert networks["autoencoder"].decode(latents_of(0.5)).shape == (1, 3, 16, 16)
+    assert values_in(networks["unet"](latents_of(1.0), torch.tensor([5]))) == [12.0]  # 2 × (1 + 5)
+    deep, shallow = networks["features"](images, (2, 1))  # in the order asked for
     assert (deep.shape, values_in(deep), values_in(shallow)) == ((2, 2, 2, 5), [5.0], [0.5])
 
 
 def test_one_layer_can_be_asked_for_alone(tmp_path: Path) -> None:
-    (deep,) = loaded(tmp_path).features(torch.full((1, 3, 16, 16), 0.5), (2,))
+    (deep,) = loaded(tmp_path)["features"](torch.full((1, 3, 16, 16), 0.5), (2,))
     assert values_in(deep) == [5.0]
 
 
@@ -180,7 +180,30 @@ def test_an_export_of_some_parts_loads_those(tmp_path: Path) -> None:
     parts = load_tensorrt_parts({"unet": engine_file(tmp_path, UNET)}, PLACE)
     assert list(parts) == ["unet"]
     with pytest.raises(EngineUnusable, match="no decoder, encoder, features"):
-        load_tensorrt({"unet": engine_file(tmp_path, UNET)}, SHAPES, PLACE)
+        open_files(Backend("tensorrt"), {"unet": engine_file(tmp_path, UNET)}, SHAPES, "cuda", find_gpu=find_gpu)
+
+
+def test_the_networks_of_the_feature_form_call_their_engines(tmp_path: Path) -> None:
+    places = {"level_3": ["float32", [-1, 40, 2, 2], 1.0], "level_4": ["float32", [-1, 112, 1, 1], 10.0]}
+    plans: dict[Part, dict[str, Any]] = {
+        "backbone": {"inputs": FEATURES["inputs"], "outputs": places},
+        "unet": UNET,
+        "decoder": DECODER,
+    }
+    files = {part: engine_file(tmp_path, plan) for part, plan in plans.items()}
+    shapes = FeatureShapes(resolution=16, levels=(3, 4), latent_channels=4, factor=8, modelled=4, fold=1)
+    networks = open_files(Backend("tensorrt"), files, shapes, "cuda", find_gpu=find_gpu)
+    assert list(networks) == ["backbone", "unet", "decoder"]
+    fine, coarse = networks["backbone"](torch.full((2, 3, 16, 16), 0.5), (3, 4))
+    assert (fine.shape, values_in(fine)) == ((2, 40, 2, 2), [0.5])
+    assert (coarse.shape, values_in(coarse)) == ((2, 112, 1, 1), [5.0])
+    assert values_in(networks["unet"](latents_of(1.0), torch.tensor([5]))) == [12.0]  # 2 × (1 + 5)
+    assert values_in(networks["decoder"].decode(latents_of(0.5))) == [2.5]  # 5 × 0.5
+    with pytest.raises(ValueError, match=r"levels are \(2, 3\); exported were \(3, 4\): choose of them"):
+        networks["backbone"](torch.zeros(1, 3, 16, 16), (2, 3))
+    del files["backbone"]
+    with pytest.raises(EngineUnusable, match="the export has no backbone: export the bundle again"):
+        open_files(Backend("tensorrt"), files, shapes, "cuda", find_gpu=find_gpu)
 
 
 @pytest.mark.parametrize("content", [b"", b"ftrt\x00\x01", json.dumps({"version": "9.3"}).encode()])

@@ -27,17 +27,17 @@ from model_store.engines.export_manifest import (
     export_folder,
     open_export,
 )
-from model_store.engines.loading import LoadedModels, load, load_backend, pixel_models
+from model_store.engines.loading import LoadedModels, load, load_backend
 from model_store.engines.onnx import RuntimeOptions, Session
 from model_store.engines.torch import load_models
 from model_store.engines.torch_modules import TorchDenoiser
 from tests.support import fake_tensorrt
 from tests.support.fake_tensorrt import LIBRARY, PLACE, Host, find_gpu
-from tests.support.tiny_bundle import make_tiny_bundle
-from tests.support.tiny_recipe import draw_parts
+from tests.support.tiny_bundle import make_tiny_bundle, pixel_models
 from training.cli.export import export as command
+from training.export.forms import pieces
 from training.export.make import BundleExportPlan, ExportOutcome, make_export
-from training.export.onnx import ExportFailed, check, exported, pieces, shapes_of, write_half, write_onnx
+from training.export.onnx import ExportFailed, check, exported, write_half, write_onnx
 from training.export.tensorrt import TIMING_CACHE
 from training.progress import silent
 
@@ -52,11 +52,6 @@ def silence(text: str) -> None:
 
 def export(folder: Path, data: Path, report: Path, plan: BundleExportPlan = PLAN) -> ExportOutcome:
     return make_export(folder, data, report, plan, command="glad export", progress=silent, say=silence)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_parts(tmp_path_factory.mktemp("data") / "parts")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +124,7 @@ def test_the_export_names_its_bundle_and_tells_no_local_path(bundle: Bundle, tmp
 def test_equal_models_make_equal_files(bundle: Bundle, tmp_path: Path) -> None:
     """The session's cache of exports rests on this; here both are traced anew."""
     models = load_models(bundle)
-    for name, piece in pieces(models, shapes_of(models, bundle.manifest.settings)).items():
+    for name, piece in pieces(models, bundle.manifest.settings).items():
         exact, again = export_folder(bundle.path, "onnx") / f"{name}.float32.onnx", tmp_path / f"{name}.float32.onnx"
         write_onnx(piece, again)
         assert again.read_bytes() == exact.read_bytes(), name
@@ -258,7 +253,7 @@ def test_merged_low_rank_adapters_are_exported_as_what_they_computed(bundle: Bun
         expected = adapted(latents, steps, return_dict=False)[0]
     merged = replace(models, denoiser=TorchDenoiser(adapted.merge_and_unload()))
     file = tmp_path / "unet.onnx"
-    write_onnx(pieces(merged, shapes_of(models, bundle.manifest.settings))["unet"], file)
+    write_onnx(pieces(merged, bundle.manifest.settings)["unet"], file)
     (found,) = Session(file, RuntimeOptions())({"latents": latents, "timesteps": steps}, ("noise",))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert float((expected - plain).abs().max()) > 1e-2  # the adapter changes what is predicted
@@ -332,7 +327,7 @@ def test_where_tensorrt_is_absent_the_export_is_refused_before_any_work(tmp_path
 
 def test_bfloat16_is_made_from_the_float32_weights_and_is_sound(bundle: Bundle, tmp_path: Path) -> None:
     models, exact, file = load_models(bundle), tmp_path / "decoder.float32.onnx", tmp_path / "decoder.bfloat16.onnx"
-    write_onnx(pieces(models, shapes_of(models, bundle.manifest.settings))["decoder"], exact)
+    write_onnx(pieces(models, bundle.manifest.settings)["decoder"], exact)
     write_half(exact, file, "bfloat16")
     wide, narrow = ({one.name: one for one in onnx.load(path).graph.initializer} for path in (exact, file))
     kept = {name for name, one in narrow.items() if one.data_type == onnx.TensorProto.BFLOAT16}
@@ -385,7 +380,7 @@ def test_what_the_command_cannot_do_is_refused_with_what_it_can(
 @pytest.mark.filterwarnings("ignore")  # of the exporter itself; what is tested is its file
 def test_a_file_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) -> None:
     models = load_models(bundle)
-    piece = pieces(models, shapes_of(models, bundle.manifest.settings))["decoder"]
+    piece = pieces(models, bundle.manifest.settings)["decoder"]
     fixed = tmp_path / "fixed.onnx"
     torch.onnx.export(
         piece.module.eval(), tuple(piece.inputs.values()), fixed, input_names=["latents"], output_names=["images"],
@@ -398,7 +393,7 @@ def test_a_file_with_a_fixed_batch_is_not_sound(bundle: Bundle, tmp_path: Path) 
 def test_only_torchs_models_are_exported(bundle: Bundle) -> None:
     models = pixel_models(load(bundle, spec=EngineSpec("onnx")).parts)
     with pytest.raises(TypeError, match="only torch's can be exported"):
-        pieces(models, shapes_of(models, bundle.manifest.settings))
+        pieces(models, bundle.manifest.settings)
 
 
 def test_weights_that_no_file_can_hold_lie_beside_it(
@@ -406,7 +401,7 @@ def test_weights_that_no_file_can_hold_lie_beside_it(
 ) -> None:
     monkeypatch.setattr("training.export.onnx.PROTOBUF_LIMIT", 0)  # stands for 2 GB
     models = load_models(bundle)
-    piece = pieces(models, shapes_of(models, bundle.manifest.settings))["features"]
+    piece = pieces(models, bundle.manifest.settings)["features"]
     exact, half = tmp_path / "features.float32.onnx", tmp_path / "features.float16.onnx"
     write_onnx(piece, exact)
     write_half(exact, half, "float16")
