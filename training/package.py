@@ -17,14 +17,19 @@ from transformers import ViTModel
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
-from model_store.manifest import Calibration, ComponentName, Provenance, calibration_digest
-from training.calibration.promise import GoodScores, thresholds_from_scores
+from model_store.manifest import Calibration, CalibrationKind, ComponentName, Provenance, calibration_digest
+from training.calibration.promise import GoodScores, promise, thresholds_from_scores
 from training.calibration.thresholds import choose_delta
 from training.data.dataset import Split
-from training.parallel_inspection import inspect_images, trigger_peaks
+from training.parallel_inspection import (
+    TrainingParts,
+    inspect_images,
+    inspect_without_own_part,
+    trigger_peaks,
+)
 from training.progress import Progress
 from training.quality_gate import LearnedGate
-from training.recipe import CalibrationRecipe, Recipe
+from training.recipe import CalibrationRecipe, RecipeBase
 
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 
@@ -53,7 +58,7 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def provenance(recipe: Recipe, data: Mapping[str, Any], command: str) -> Provenance:
+def provenance(recipe: RecipeBase, data: Mapping[str, Any], command: str) -> Provenance:
     """Return the record of how a bundle was made: when, by which command, from which data, with which software."""
     return Provenance(
         created_at=datetime.now(UTC).replace(microsecond=0),
@@ -73,7 +78,11 @@ def save_rounded(trained: TrainedModules, folder: Path) -> dict[ComponentName, C
 
 
 def draft_bundle(
-    folder: Path, naming: Naming, recipe: Recipe, sources: Mapping[ComponentName, ComponentSource], origin: Provenance
+    folder: Path,
+    naming: Naming,
+    recipe: RecipeBase,
+    sources: Mapping[ComponentName, ComponentSource],
+    origin: Provenance,
 ) -> Bundle:
     """Return a bundle with placeholder thresholds, from which the calibration's worker processes load."""
     nothing = Calibration(
@@ -89,14 +98,26 @@ def draft_bundle(
 
 
 def calibrate_bundle(
-    draft: Bundle, recipe: Recipe, split: Split, progress: Progress, workers: int | None = None
+    draft: Bundle,
+    recipe: RecipeBase,
+    split: Split,
+    progress: Progress,
+    *,
+    parts: TrainingParts | None = None,
+    workers: int | None = None,
 ) -> tuple[MethodSettings, Calibration, dict[str, Any]]:
-    """Return settings with delta from training images, thresholds from calibration images, and a report."""
+    """Return settings with delta from training images, thresholds from calibration images, and a report.
+
+    Args:
+        parts: of a training of the feature form: see `CalibrationRecipe.training_parts`.
+    """
     chosen = split.train[: recipe.calibration.delta_images]
     base = draft.manifest.settings
     peaks = trigger_peaks(draft.path, base, chosen, progress=partial(progress, "delta"), workers=workers)
     settings = base.with_delta(choose_delta(peaks, recipe.calibration))
-    calibration, report = find_thresholds(draft.path, settings, recipe.calibration, split, progress, workers=workers)
+    calibration, report = find_thresholds(
+        draft.path, settings, recipe.calibration, split, progress, parts=parts, workers=workers
+    )
     report["trigger_peaks"] = {
         "images": len(peaks),
         "median": sorted(peaks)[len(peaks) // 2],
@@ -112,20 +133,36 @@ def find_thresholds(
     split: Split,
     progress: Progress,
     *,
+    parts: TrainingParts | None = None,
     workers: int | None = None,
 ) -> tuple[Calibration, dict[str, Any]]:
-    """Return the thresholds from the split's calibration images, and a report for the manifest."""
+    """Return the thresholds from the split's calibration images, and a report for the manifest.
+
+    Args:
+        parts: the training's, to count too where the others are too few, and the recipe says so.
+    """
     show = partial(progress, "thresholds")
     results = list(inspect_images(bundle, settings, split.calibration, progress=show, workers=workers))
+    groups, kind, how = split.calibration_groups, CalibrationKind.HELD_OUT, split.how
+    if parts is not None and counts_training_parts(recipe, split):
+        show = partial(progress, "thresholds: each part of the training against the others")
+        results += inspect_without_own_part(bundle, settings, parts, progress=show)
+        held_out = groups or tuple(map(str, split.calibration))
+        groups, kind = (*held_out, *parts.groups), CalibrationKind.ESTIMATE
+        how += f", and {len(parts.paths)} of the training, each held against a memory without its own part"
     good = GoodScores(
-        tuple(found.score for found in results),
-        tuple(found.map_peak for found in results),
-        split.calibration_groups or None,
+        tuple(found.score for found in results), tuple(found.map_peak for found in results), groups or None, kind
     )
     calibration, report = thresholds_from_scores(good, recipe)
-    report["calibration_images"] = split.how
+    report["calibration_images"] = how
     report["good_triggered_share"] = sum(found.triggered for found in results) / len(results)
     return calibration, report
+
+
+def counts_training_parts(recipe: CalibrationRecipe, split: Split) -> bool:
+    """Return whether the parts held out are too few for the wanted share, and the recipe has others to count."""
+    held_out = len(set(split.calibration_groups)) or len(split.calibration)
+    return recipe.training_parts and not promise(held_out, recipe.fail_quantile, recipe.confidence).kept
 
 
 def write_calibrated_bundle(

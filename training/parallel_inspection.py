@@ -17,10 +17,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from glad.comparator import Comparator, Comparison, Observation
+from glad.feature_form import FeatureModels
 from glad.image_codec import Pixels
 from glad.images.placement import Placement
+from glad.memory_bank import group_numbers
 from glad.models import Models
 from glad.settings.method import MethodSettings
 from model_store.bundle import open_bundle
@@ -128,15 +131,19 @@ def _inspect(task: InspectionTask) -> tuple[InspectedImage, tuple[tuple[int, flo
 
 def _scan_one(task: InspectionTask) -> ImageResult:
     image, trace = _inspect(task)
+    return replace(_result(task.path, image, trace), map=image.map.astype(np.float16) if task.keep_map else None)
+
+
+def _result(path: Path, image: InspectedImage, trace: Sequence[tuple[int, float]]) -> ImageResult:
+    """Return an image's result without its map."""
     return ImageResult(
-        path=task.path,
+        path=path,
         score=image.score,
         map_peak=float(image.map.max()),
-        trace=trace,
+        trace=tuple(trace),
         denoising_step=image.lane.denoising_step or 0,
         triggered=image.lane.trigger is not None and image.lane.trigger.reason == "score",
         placement=image.placement,
-        map=image.map.astype(np.float16) if task.keep_map else None,
     )
 
 
@@ -199,6 +206,40 @@ def inspect_altered(
     """Inspect each image after a change of its own, such as the noise of one more exposure."""
     tasks = [InspectionTask(bundle, settings, path, alter=alter) for path, alter in images]
     yield from _all(_scan_one, tasks, progress, workers)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingParts:
+    """The good images that the memory of a bundle was made of."""
+
+    paths: tuple[Path, ...]
+    groups: tuple[str, ...]
+    """The part of each image."""
+    patch_groups: Tensor
+    """(N,) int64: the part of each patch of the memory, as `glad.memory_bank.group_numbers` counts `groups`."""
+
+
+def inspect_without_own_part(
+    bundle: Path, settings: MethodSettings, parts: TrainingParts, *, progress: Count | None = None
+) -> Iterator[ImageResult]:
+    """Inspect each image of a training by a memory that lacks its own part; for bundles of the feature form.
+
+    Raises:
+        ValueError: if all images show one part.
+    """
+    device = device_of_environment()
+    models = load(open_bundle(bundle), device, offline_engine_spec()).parts
+    if not isinstance(models, FeatureModels):
+        raise TypeError(f"{bundle} is of another form than the feature form: it has no memory to leave a part out of")
+    memory = replace(models.witnesses.memory, groups=parts.patch_groups.to(device))
+    for done, (path, group) in enumerate(zip(parts.paths, group_numbers(parts.groups), strict=True), start=1):
+        witnesses = replace(models.witnesses, memory=memory.without(group))
+        own = replace(models, witnesses=witnesses).assemble()
+        comparator = TracingComparator(own.comparator)
+        (image,) = inspect([read_pixels(path)], replace(own, comparator=comparator), settings, device=device)
+        yield _result(path, image, comparator.trace)
+        if progress is not None:
+            progress(done, len(parts.paths))
 
 
 def _all(

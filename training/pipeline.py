@@ -6,45 +6,51 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
-from model_store.bundle import Bundle
+from glad.memory_bank import group_numbers
+from glad.settings.framing import Tiles
+from model_store.backbones.loading import load_backbone
+from model_store.bundle import Bundle, ComponentSource
+from model_store.engines.feature_form import FeatureModules, save_feature_components
+from model_store.manifest import CalibrationKind, ComponentName
+from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
-from training.data.dataset import Split, good_split
+from training.data.dataset import DataError, Split, good_split, groups_of, read_groups
 from training.finetune.autoencoder import train_autoencoder
+from training.finetune.evidence import GoodParts, alike, build_memory, choose_walk, fit_witnesses
 from training.finetune.features import reconstruct_pairs, train_features
-from training.finetune.unet import encode_pairs, train_unet
+from training.finetune.latent_space import cached_pairs
+from training.finetune.picture_decoder import train_decoder
+from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
 from training.package import (
+    LICENCE,
     Naming,
     TrainedModules,
     calibrate_bundle,
+    counts_training_parts,
     draft_bundle,
     provenance,
     save_rounded,
     write_calibrated_bundle,
 )
+from training.parallel_inspection import TrainingParts
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
-from training.recipe import Recipe
+from training.recipe import FeatureRecipe, Recipe, RecipeBase, recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
 
 Say = Callable[[str], None]
-STAGES = (
-    "pairs",
-    "autoencoder",
-    "latents",
-    "unet",
-    "reconstructions",
-    "features",
-    "delta",
-    "thresholds",
-    "quality gate",
-)
+LAST_STAGES = ("delta", "thresholds", "quality gate")
+STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
+FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
 
 
 class RunMismatch(ValueError):
@@ -61,7 +67,7 @@ def images_digest(split: Split) -> str:
     return digest.hexdigest()
 
 
-def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
+def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     """Mark a run folder as this recipe's and these images', or refuse one that belongs to others.
 
     Checkpoints of other images must not go on: an image that they were trained on could be held out for calibration
@@ -87,12 +93,12 @@ def claim_run(folder: Path, recipe: Recipe, split: Split) -> None:
 def _as_written_now(recorded: Any) -> Any:
     """Return a recorded recipe as this version would record it, or as it is where this version cannot read it."""
     try:
-        return Recipe.model_validate(recorded).model_dump(mode="json")
-    except ValidationError:
+        return recipe_class(recorded).model_validate(recorded).model_dump(mode="json")
+    except (TypeError, ValidationError):
         return recorded
 
 
-def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> PairSet:
+def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None) -> PairSet:
     """Return the run's pairs: made anew at every start, always the same ones."""
     with progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
@@ -106,10 +112,29 @@ def make_run_pairs(recipe: Recipe, split: Split, workers: int | None = None) -> 
         )
 
 
-def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
-    """Train autoencoder, denoiser and features, each from scratch."""
+def train_components(
+    recipe: Recipe | FeatureRecipe, data: Path, split: Split, run: Path, *, say: Say, workers: int | None = None
+) -> tuple[dict[ComponentName, ComponentSource], TrainingParts | None]:
+    """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores.
+
+    Returns:
+        The components, and of the feature form what the memory was made of.
+    """
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    if isinstance(recipe, Recipe):
+        return save_rounded(train_modules(recipe, split, run, say, workers), run / "components"), None
+    folder = run / "components"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
+    modules, licence = train_feature_modules(recipe, data, split, run, say=say, workers=workers)
+    sources = save_feature_components(folder, modules, licence=LICENCE, backbone_licence=licence)
+    owners = modules.witnesses.memory.groups
+    groups = groups_of(data, split.train, read_groups(data))
+    return sources, None if owners is None else TrainingParts(split.train, groups, owners)
+
+
+def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
+    """Train autoencoder, denoiser and features, each from scratch."""
     settings, seed = recipe.settings, recipe.seed
     pairs = make_run_pairs(recipe, split, workers)
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed)
@@ -119,13 +144,77 @@ def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: in
         pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
     )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed)
-    for name, module in (("autoencoder", autoencoder), ("unet", unet), ("features", features)):
-        say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
+    say_weights(say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
 
+def train_feature_modules(
+    recipe: FeatureRecipe, data: Path, split: Split, run: Path, *, say: Say, workers: int | None = None
+) -> tuple[FeatureModules, str]:
+    """Train the denoiser and the decoder of the feature form, and fit memory and comparator; return the licence of the
+    backbone's weights beside them.
+
+    Raises:
+        ImportRefused: if the backbone's source holds none.
+        DataError: if all images show one part.
+        ValueError: if backbone and recipe do not fit, or the anomalies do not show in its features.
+    """
+    groups = group_numbers(groups_of(data, split.train, read_groups(data)))
+    if len(set(groups)) < 2:
+        raise DataError(
+            f"all {len(split.train)} images to train on show one part; a part is held against the memory of others: "
+            "give images of at least two, or take groups.csv away if each image shows a part of its own"
+        )
+    loaded = load_backbone(recipe.backbone)
+    backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
+    round_to_stored_precision(backbone)
+    settings, seed = recipe.settings, recipe.seed
+    pairs = make_run_pairs(recipe, split, workers)
+    tiled = isinstance(settings.framing, Tiles)
+    parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
+    encoded = cached_pairs(
+        backbone,
+        pairs,
+        recipe.embedding,
+        run,
+        recipe=recipe.latent,
+        using=settings.preparation,
+        good=parts.distinct,
+    )
+    space = encoded.space
+    modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
+    loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold)
+    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, fold=fold, loss=loss)
+    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed)
+    for module in (unet, decoder):
+        round_to_stored_precision(module)
+    memory = build_memory(encoded, parts, recipe.memory)
+    modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
+    models = modules.models(settings).assemble()
+    walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+    witnesses = fit_witnesses(
+        encoded, pairs.mask, parts, memory, models=models, settings=walk, recipe=recipe.comparator, seed=seed
+    )
+    say_weights(say, backbone=backbone, unet=unet, decoder=decoder)
+    say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
+    return replace(modules, witnesses=witnesses), loaded.licence
+
+
+def with_backbone_mean(recipe: FeatureRecipe) -> FeatureRecipe:
+    """Return a recipe whose images are padded with the mean that its backbone subtracts."""
+    preparation = recipe.settings.preparation.model_copy(update={"mean": load_backbone(recipe.backbone).backbone.mean})
+    settings = recipe.settings.model_copy(update={"preparation": preparation})
+    return recipe.model_copy(update={"settings": settings})
+
+
+def say_weights(say: Say, **modules: nn.Module) -> None:
+    """Say how many weights each module has."""
+    for name, module in modules.items():
+        say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
+
+
 def train(
-    recipe: Recipe,
+    recipe: Recipe | FeatureRecipe,
     data: Path,
     run: Path,
     target: Path,
@@ -147,17 +236,18 @@ def train(
         DataError, RunMismatch, BundleError: no bundle is written.
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
+    recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(promise_in_words(len(split.calibration), split.calibration_groups, recipe.calibration))
-    say(f"stages: {', '.join(STAGES)}; each resumes where it was interrupted")
-    trained = train_modules(recipe, split, run, say, workers)
+    say(_promise_of(recipe, data, split))
+    stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+    say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
+    sources, parts = train_components(recipe, data, split, run, say=say, workers=workers)
     origin = provenance(recipe, _summary(data, split), command)
-    sources = save_rounded(trained, run / "components")
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
     with named_bars() as show:
-        settings, calibration, report = calibrate_bundle(draft, recipe, split, show, workers)
+        settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
     return write_calibrated_bundle(
         target,
@@ -169,6 +259,15 @@ def train(
         learned=learned,
         origin=origin,
     )
+
+
+def _promise_of(recipe: RecipeBase, data: Path, split: Split) -> str:
+    """Return what the images can promise, all of those that will be counted."""
+    counted, groups = recipe.calibration, split.calibration_groups
+    if not counts_training_parts(counted, split):
+        return promise_in_words(len(split.calibration), groups, counted)
+    groups = (*groups, *groups_of(data, split.train, read_groups(data)))
+    return promise_in_words(len(split.calibration) + len(split.train), groups, counted, CalibrationKind.ESTIMATE)
 
 
 def _summary(data: Path, split: Split) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from pydantic import ValidationError
 
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, open_bundle, write_bundle
-from model_store.manifest import Provenance
+from model_store.manifest import Form, Provenance
 from training.calibration.promise import promise_in_words
 from training.calibration.search import SearchRanges, SettingsChoice, as_rows, choose_settings
 from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
 from training.quality_gate import learn_gate
-from training.recipe import CalibrationRecipe, Recipe, SynthesisRecipe, problems_in_words
+from training.recipe import CalibrationRecipe, SynthesisRecipe, problems_in_words, recipe_class
 from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import make_probes
 
@@ -87,6 +87,11 @@ def recalibrate(
     bundle = open_bundle(folder)
     recipe, synthesis, seed = recorded_recipes(bundle.manifest.provenance, plan.confidence, plan.seed)
     split = good_split(data, recipe.holdout, seed)
+    if plan.ranges is not None and bundle.manifest.form is Form.FEATURE:
+        raise ValueError(
+            f"{folder} is of the feature form, whose memory knows the images on which settings would be tried: give "
+            "--keep-settings to find thresholds under its settings, or --settings FILE with it to change them"
+        )
     if say is not None:
         say(promise_in_words(len(split.calibration), split.calibration_groups, recipe))
     settings_of_bundle = bundle.manifest.settings
@@ -126,7 +131,7 @@ def recorded_recipes(
         confidence: in place of the recipe's; None: the recipe's own stays.
     """
     try:
-        recipe = Recipe.model_validate(origin.recipe)
+        recipe = recipe_class(origin.recipe).model_validate(origin.recipe)
     except ValidationError:
         return CalibrationRecipe(confidence=confidence), SynthesisRecipe(pairs=LEAST_PROBED * 2), seed
     changed = {} if confidence is None else {"confidence": confidence}

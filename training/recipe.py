@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
 
 from glad.settings import Frozen
-from glad.settings.method import MethodSettings
+from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
+from glad.settings.method import ComparatorKind, MethodSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
 OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
@@ -122,6 +123,11 @@ class CalibrationRecipe(Frozen):
         lt=1,
         description="that no more good parts than promised are rejected; None: the promise holds on average over draws",
     )
+    training_parts: bool = Field(
+        False,
+        description="where the parts held out are too few for fail_quantile: count those of the training too, each "
+        "against a memory without its own images; an estimate, for the feature form alone",
+    )
     delta_quantile: float = Field(0.90, gt=0, lt=1, description="of good training images' largest trigger scores")
     delta_images: int = Field(100, ge=4)
     holdout: float = Field(
@@ -129,27 +135,94 @@ class CalibrationRecipe(Frozen):
     )
 
 
-class Recipe(Frozen):
-    """A whole training, from good images to a bundle."""
+class LatentRecipe(Frozen):
+    """How the embedding of good images becomes the latent space (feature form)."""
+
+    channels: int | None = Field(None, ge=1, description="principal directions that are kept; None: all")
+    modelled: int = Field(48, ge=1, description="of these, the first so many are the denoiser's")
+    fold: int = Field(
+        2, ge=1, description="places on a side that the denoiser takes as one: it works on a coarser grid"
+    )
+
+
+class ComparatorRecipe(Frozen):
+    """The comparator that weighs the differences from memory and reconstruction (feature form)."""
+
+    window: int = Field(3, ge=1, description="side of the window over which differences are averaged, in places")
+    shrinkage: float = Field(0.4, gt=0, le=1, description="share of either covariance replaced by its mean variance")
+    least_changed: float = Field(0.0, ge=0, lt=1, description="a place of more changed pixels than this is anomalous")
+
+    @model_validator(mode="after")
+    def _window_has_a_middle(self) -> Self:
+        if self.window % 2 == 0:
+            raise ValueError(f"window is {self.window}; it needs a middle: give an odd number")
+        return self
+
+
+class DecoderRecipe(Frozen):
+    """The decoder of latents to pictures (diffusers AutoencoderTiny); only people look at them (feature form)."""
+
+    width: int = Field(32, ge=1)
+    doublings: int = Field(2, ge=0, description="of the grid; what is missing to the image's side is interpolated")
+    steps: int = Field(ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+
+
+class RecipeBase(Frozen):
+    """What every training has, whatever the form of its models."""
 
     name: str
     seed: int = 0
     threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
     settings: MethodSettings
     synthesis: SynthesisRecipe
+    calibration: CalibrationRecipe = CalibrationRecipe()
+
+
+class FeatureRecipe(RecipeBase):
+    """A whole training of the feature form, from good images to a bundle."""
+
+    backbone: str = Field(description="package:NAME, a folder, or a hub id: see `model_store.backbones`")
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    latent: LatentRecipe = LatentRecipe()
+    memory: MemoryBankSettings = MemoryBankSettings()
+    unet: UnetRecipe
+    comparator: ComparatorRecipe = ComparatorRecipe()
+    decoder: DecoderRecipe
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if problem := next((p for p in (*_fold_problems(self), *_shared_problems(self)) if p), ""):
+            raise ValueError(problem)
+        return self
+
+
+class Recipe(RecipeBase):
+    """A whole training of the pixel form, from good images to a bundle."""
+
     autoencoder: AutoencoderRecipe = Field(
         validation_alias=AliasChoices("autoencoder", "vae"),
         description="also read under its former name, `vae`, which recipes in bundles' provenance have",
     )
     unet: UnetRecipe
     features: FeaturesRecipe
-    calibration: CalibrationRecipe = CalibrationRecipe()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         # Everything that the libraries would notice only after the pairs, or after the first model, are made.
         if problem := next(
-            (p for p in (*_grid_problems(self), *_width_problems(self), *_layer_problems(self)) if p), ""
+            (
+                p
+                for p in (
+                    *_grid_problems(self),
+                    *_width_problems(self),
+                    *_shared_problems(self),
+                    *_layer_problems(self),
+                )
+                if p
+            ),
+            "",
         ):
             raise ValueError(problem)
         return self
@@ -178,19 +251,29 @@ def _grid_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _width_problems(recipe: Recipe) -> Iterator[str]:
-    for name, part in (("autoencoder", recipe.autoencoder), ("unet", recipe.unet)):
-        if odd := [width for width in part.widths if width % part.norm_groups]:
-            yield (
-                f"{name}.widths {odd} are not divisible by {name}.norm_groups {part.norm_groups}: "
-                "choose multiples of it, or fewer groups"
-            )
-    if recipe.unet.widths[-1] % ATTENTION_HEAD:
-        yield f"the last of unet.widths {recipe.unet.widths} carries attention: choose a multiple of {ATTENTION_HEAD}"
+    yield _norm_problem("autoencoder", recipe.autoencoder)
     if recipe.features.width % recipe.features.heads:
         yield (
             f"features.width {recipe.features.width} is not divisible by features.heads {recipe.features.heads}: "
             "choose a multiple, or fewer heads"
         )
+
+
+def _norm_problem(name: str, part: AutoencoderRecipe | UnetRecipe) -> str:
+    if odd := [width for width in part.widths if width % part.norm_groups]:
+        return (
+            f"{name}.widths {odd} are not divisible by {name}.norm_groups {part.norm_groups}: "
+            "choose multiples of it, or fewer groups"
+        )
+    return ""
+
+
+def _shared_problems(recipe: Recipe | FeatureRecipe) -> Iterator[str]:
+    yield _norm_problem("unet", recipe.unet)
+    if recipe.unet.widths[-1] % ATTENTION_HEAD:
+        yield f"the last of unet.widths {recipe.unet.widths} carries attention: choose a multiple of {ATTENTION_HEAD}"
+    if recipe.settings.guidance != 1:
+        yield f"guidance is {recipe.settings.guidance}; a recipe trains a UNet without a prompt: set guidance to 1"
     if recipe.synthesis.none < 1 and not any(recipe.synthesis.weights.values()):
         yield "every weight of synthesis is 0: give at least one kind of anomaly a weight, or set none to 1"
 
@@ -202,13 +285,16 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
             f"score layers are {settings.score.layers}, the extractor has {depth} blocks: "
             "name layers that exist or raise features.depth"
         )
+    if recipe.calibration.training_parts:
+        yield (
+            "calibration.training_parts is true; networks of the pixel form have learnt every image of the training by "
+            "heart: set it to false"
+        )
     if settings.trigger_layer not in settings.score.layers:
         yield (
             f"trigger.layer is {settings.trigger_layer}; only score.layers {settings.score.layers} are trained: "
             "choose one of them"
         )
-    if settings.guidance != 1:
-        yield f"guidance is {settings.guidance}; a recipe trains a UNet without a prompt: set guidance to 1"
     if settings.scoring_side % recipe.features.patch:
         yield (
             f"score.resolution {settings.scoring_side} is not divisible by the patch {recipe.features.patch}: "
@@ -218,7 +304,32 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
         yield "imagenet_normalise is true; the extractor is trained on images in [-1, 1]: set it to false"
 
 
-def load_recipe(name: str) -> Recipe:
+def _fold_problems(recipe: FeatureRecipe) -> Iterator[str]:
+    side, stride = recipe.settings.resolution, recipe.embedding.stride
+    unit = stride * recipe.latent.fold * 2 ** (len(recipe.unet.widths) - 1)
+    if side % unit:
+        yield (
+            f"resolution {side} is not divisible by {unit}, which is embedding.stride {stride} times latent.fold "
+            f"{recipe.latent.fold} times 2 for each of unet.widths {recipe.unet.widths} but the last: choose a multiple"
+        )
+    if recipe.decoder.doublings and stride % 2**recipe.decoder.doublings:
+        yield (
+            f"decoder.doublings is {recipe.decoder.doublings}, the grid's stride {stride}: the picture would be larger "
+            "than the image; choose fewer"
+        )
+    if recipe.latent.channels is not None and recipe.latent.modelled > recipe.latent.channels:
+        yield (
+            f"latent.modelled is {recipe.latent.modelled}, latent.channels {recipe.latent.channels}: the denoiser "
+            "cannot model more than there are; lower it"
+        )
+    if recipe.settings.trigger.comparator is not ComparatorKind.LATENTS:
+        yield (
+            f"trigger.comparator is {recipe.settings.trigger.comparator}; the feature form compares latents as they "
+            f"are: set it to {ComparatorKind.LATENTS}"
+        )
+
+
+def load_recipe(name: str) -> Recipe | FeatureRecipe:
     """Return a recipe from a TOML file's path, or by the name of a shipped one.
 
     Raises:
@@ -235,8 +346,8 @@ def load_recipe(name: str) -> Recipe:
     return recipe_from(content, str(path))
 
 
-def recipe_from(content: Mapping[str, Any], source: str) -> Recipe:
-    """Return a recipe from a TOML file's content.
+def recipe_from(content: Mapping[str, Any], source: str) -> Recipe | FeatureRecipe:
+    """Return a recipe from a TOML file's content; one that names a backbone is of the feature form.
 
     Args:
         source: the file's name, for error messages.
@@ -244,10 +355,16 @@ def recipe_from(content: Mapping[str, Any], source: str) -> Recipe:
     Raises:
         RecipeError: if a key or a value does not fit; names the source and every one of them.
     """
+    kind = recipe_class(content)
     try:
-        return Recipe.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"recipe {source} is not usable: {problems_in_words(error, Recipe)}") from error
+        raise RecipeError(f"recipe {source} is not usable: {problems_in_words(error, kind)}") from error
+
+
+def recipe_class(content: Mapping[str, Any]) -> type[Recipe] | type[FeatureRecipe]:
+    """Return the class of a recipe's content, as a file or a bundle's provenance has it."""
+    return FeatureRecipe if "backbone" in content else Recipe
 
 
 def problems_in_words(error: ValidationError, model: type[BaseModel]) -> str:

@@ -19,7 +19,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.package import Naming
 from training.pipeline import RunMismatch, claim_run, train
-from training.recipe import Recipe
+from training.recipe import FeatureRecipe, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_parts(tmp_path_factory.mktemp("parts"))
 
 
-def _train(data: Path, folder: Path, recipe: Recipe = TINY_RECIPE) -> Bundle:
+def _train(data: Path, folder: Path, recipe: Recipe | FeatureRecipe = TINY_RECIPE) -> Bundle:
     return train(
         recipe, data, folder / "run", folder / "bundle", Naming("part", "1", "A part"),
         command="glad train tiny", say=lambda _: None, workers=1,

@@ -74,6 +74,11 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
         ("unet.widths", [48, 96, 100], r"not divisible by unet.norm_groups"),
         ("autoencoder.widths", [], r"autoencoder.widths is \[\]: .*at least 1 item"),
         ("synthesis.pairs", 1, r"synthesis.pairs is 1: .*greater than or equal to 8"),
+        (
+            "calibration.training_parts",
+            True,
+            r"calibration.training_parts is true; .* learnt every image .* set it to fa",
+        ),
         ("calibration.holdout", 1.0, r"calibration.holdout is 1.0: .*less than 1"),
         (
             "unet.learnign_rate",

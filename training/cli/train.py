@@ -47,7 +47,9 @@ def sample(
 
 
 def preview(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file or a shipped name, such as nano.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
+    ],
     *,
     data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
     out: Annotated[Path, typer.Option(help="The picture, as PNG.")] = Path("anomalies.png"),
@@ -77,7 +79,9 @@ def preview(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file or a shipped name, such as nano.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
+    ],
     *,
     data: Annotated[
         Path, typer.Option(help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from glad.feature_form import PreconditionedDenoiser
 from glad.noise_schedule import NoiseSchedule, add_noise, atp_target
-from glad.settings.method import MethodSettings
+from glad.settings.method import MethodSettings, ScheduleSettings
 from training.finetune.stage import Stage
 from training.progress import progress_bar
 from training.recipe import UnetRecipe
 from training.synthesis.pairs import PairSet, to_unit
+
+LEAST_ERROR = 0.1
+"""Of the linear denoiser, in latent units (a variance of 1 on average): see `preconditioned_loss`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class LatentPairs:
 
     normal: Tensor
     anomalous: Tensor
+
+    def first(self, channels: int) -> LatentPairs:
+        """Return the pairs with so many of their channels."""
+        return LatentPairs(self.normal[:, :channels], self.anomalous[:, :channels])
 
 
 def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
@@ -77,15 +87,89 @@ def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettin
     return (timesteps / top).clamp(max=1.0).float()[:, None, None, None]
 
 
+@dataclass(frozen=True, eq=False)
+class DenoisingBatch:
+    """A batch of the training: (B, C, h, w) each."""
+
+    noisy: Tensor
+    """x_t, of the mixture."""
+    timesteps: Tensor
+    """t: (B,) int64."""
+    noise: Tensor
+    """epsilon."""
+    mixed: Tensor
+    """z_s = a z^a + (1 - a) z."""
+    normal: Tensor
+    """z: what ATP wants to be left."""
+
+
+DenoisingLoss: TypeAlias = Callable[[nn.Module, DenoisingBatch], Tensor]
+
+
+def noise_loss(schedule: NoiseSchedule) -> DenoisingLoss:
+    """Return the paper's loss: the mean squared error of the predicted noise to the ATP target."""
+
+    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+        # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
+        # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
+        target = atp_target(batch.noise, batch.mixed, batch.normal, batch.timesteps, schedule)
+        predicted = model(batch.noisy, batch.timesteps).sample
+        return functional.mse_loss(predicted, target)
+
+    return loss
+
+
+def preconditioned_loss(variances: Tensor, schedule: ScheduleSettings, fold: int) -> DenoisingLoss:
+    """Return the squared error of the estimate of z, in units of the linear denoiser's error (feature form).
+
+    The target is z itself, where a sign can't go wrong. The unit never falls below `LEAST_ERROR`: at small t it would
+    make the few anomalies that are mixed in drown all else.
+
+    Args:
+        variances: of the latent's channels, (C,).
+        schedule: of the noise.
+        fold: see `glad.feature_form.PreconditionedDenoiser`.
+    """
+
+    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+        def network(latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+            predicted: Tensor = model(latents, timesteps).sample
+            return predicted
+
+        denoiser = PreconditionedDenoiser(network, variances, schedule, len(variances), fold)
+        unit = denoiser.linear(batch.noisy, batch.timesteps)[1].clamp_min(LEAST_ERROR)
+        return ((denoiser.denoised(batch.noisy, batch.timesteps) - batch.normal) / unit).square().mean()
+
+    return loss
+
+
 def train_unet(
-    latents: LatentPairs, recipe: UnetRecipe, settings: MethodSettings, folder: Path, *, seed: int
+    latents: LatentPairs,
+    recipe: UnetRecipe,
+    settings: MethodSettings,
+    folder: Path,
+    *,
+    seed: int,
+    fold: int = 1,
+    loss: DenoisingLoss | None = None,
 ) -> UNet2DModel:
-    """Train by mean squared error to the ATP target, by AdamW, and return the moving average of the weights."""
+    """Train on noised mixtures of the pairs (ATP), by AdamW, and return the moving average of the weights.
+
+    Args:
+        latents: of the pairs.
+        recipe: of the UNet.
+        settings: whose schedule and start the noise follows.
+        folder: of the run, for checkpoints.
+        seed: of the run.
+        fold: the UNet takes so many places on a side as one.
+        loss: None: `noise_loss`.
+    """
     torch.manual_seed(seed)
     accelerator = Accelerator()
     schedule = NoiseSchedule.from_settings(settings.schedule)
+    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device))
     count, channels, side, _ = latents.normal.shape
-    model = new_unet(recipe, channels, side)
+    model = new_unet(recipe, channels * fold**2, side // fold)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
     # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
     average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
@@ -98,23 +182,20 @@ def train_unet(
         stage.set_learning_rate(optimizer, step, recipe.learning_rate)
         draw = stage.generator(step)
         chosen = torch.randint(count, (recipe.batch,), generator=draw)
-        normal, anomalous = latents.normal[chosen], latents.anomalous[chosen]
+        normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
         noise = torch.randn(normal.shape, generator=draw)
         timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
         weight = anomaly_weight(timesteps, recipe, settings)
         mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
         noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
-        # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
-        # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
-        target = atp_target(noise, mixed, normal, timesteps, schedule)
-        predicted = model(noisy.to(accelerator.device), timesteps.to(accelerator.device)).sample
-        loss = functional.mse_loss(predicted, target.to(accelerator.device))
-        accelerator.backward(loss)
+        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, normal)))
+        value = measure(model, batch)
+        accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         average.step(model.parameters())
-        stage.log(float(loss.detach()))
+        stage.log(float(value.detach()))
     trained: UNet2DModel = accelerator.unwrap_model(model).eval()
     average.copy_to(trained.parameters())
     return trained

@@ -6,7 +6,7 @@ their intervals come from bootstrap rounds that draw the same images for both si
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.settings.method import MethodSettings
+from glad.settings.method import ComparatorKind, MethodSettings, NoiseSource
 from training.calibration.outcomes import SettingsCandidate
 from training.data.dataset import TestImage, read_truth
 from training.evaluation.tables import Table
@@ -29,6 +29,13 @@ from training.progress import Progress
 
 FULL = "ADS + ATP with SAFF (all)"
 HEADER = ("variant", "I-AUROC", "against all", "P-AUROC", "against all", "PRO", "against all", "mean step")
+EVIDENCE = 8
+"""No table of the paper's: what the feature form's score is made of."""
+TITLES = {
+    6: "Components (Table 6)",
+    7: "Fixed steps against adaptive (Table 7)",
+    EVIDENCE: "Evidence of the feature form",
+}
 FIXED_SHARES = (350 / 750, 550 / 750, 1.0)
 """The fixed steps of Table 7, as shares of its T = 750."""
 
@@ -116,9 +123,23 @@ def variants(
         Variant("baseline + ATP", 6, bundle, fixed_at(settings, settings.start)),
         Variant("ADS + ATP without SAFF", 6, bundle, unfused),
         *(Variant(f"fixed {step}", 7, bundle, fixed_at(settings, step)) for step in fixed),
+        *_evidence_variants(bundle, settings),
         Variant(FULL, 6, bundle, settings),
     ]
     return tuple(rows)
+
+
+def _evidence_variants(bundle: Path, settings: MethodSettings) -> Iterator[Variant]:
+    """Yield what only the feature form has: each witness alone, and the other source of noise."""
+    if settings.trigger.comparator is not ComparatorKind.LATENTS:
+        return
+    for name, weights in (("memory alone", (1, 0)), ("reconstruction alone", (0, 1))):
+        evidence = dict(zip(("memory", "reconstruction"), weights, strict=True))
+        yield Variant(
+            name, EVIDENCE, bundle, settings.changed(score={**settings.score.model_dump(), "evidence": evidence})
+        )
+    noises = set(NoiseSource) - {settings.noise}
+    yield from (Variant(f"noise: {noise}", EVIDENCE, bundle, settings.changed(noise=noise)) for noise in noises)
 
 
 def fixed_steps(settings: MethodSettings) -> tuple[int, ...]:
@@ -216,7 +237,9 @@ def as_markdown(rows: Sequence[AblationRow]) -> str:
     Each figure stands beside its paired difference to the whole method: below zero where it is worse.
     """
     parts = []
-    for table, title in ((6, "Components (Table 6)"), (7, "Fixed steps against adaptive (Table 7)")):
+    for table, title in TITLES.items():
+        if all(row.table != table for row in rows):
+            continue
         shown = [row for row in rows if row.table == table or row.name == FULL]
         parts += [title, Table(HEADER, tuple(_cells(row) for row in shown)).as_markdown()]
     return "\n\n".join(parts)

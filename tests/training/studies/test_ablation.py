@@ -48,6 +48,18 @@ def test_each_row_differs_from_the_whole_method_in_what_its_name_says() -> None:
     assert {row.settings.steps for row in rows.values()} == {25}
 
 
+def test_the_feature_form_adds_each_witness_alone_and_the_other_noise() -> None:
+    feature = SETTINGS.changed(trigger={"delta": 0.4, "comparator": "latents"}, noise="fixed")
+    before = {row.name for row in variants(Path("bundle"), SETTINGS, None, ())}
+    added = {row.name: row.settings for row in variants(Path("bundle"), feature, None, ()) if row.name not in before}
+    said = {
+        name: (one.score.evidence.memory, one.score.evidence.reconstruction, one.noise) for name, one in added.items()
+    }
+    assert said == {
+        "memory alone": (1, 0, "fixed"), "reconstruction alone": (0, 1, "fixed"), "noise: image": (1, 1, "image"),
+    }  # fmt: skip
+
+
 def test_a_fixed_step_above_t_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fixed steps \[900\] lie above the bundle's T of 750"):
         variants(Path("bundle"), SETTINGS, None, (350, 900))
