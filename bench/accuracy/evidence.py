@@ -26,22 +26,18 @@ from torch import Tensor
 
 from bench.accuracy.yardstick import (
     EmbeddedImage,
-    GoodImages,
-    ImageEmbedder,
+    LearntMemory,
     LearntYardstick,
-    bank_of,
     calibrated,
-    embed_good_images,
     good_scores,
     inspect_one,
 )
 from glad.embedding import top_mean
 from glad.images.placement import Fitted, fit
 from glad.images.preparation import prepare_fitted
-from glad.memory_bank import MemoryBank, group_numbers
 from glad.residual_comparator import ResidualComparator, SecondMoments, average_vectors, fit_residual_comparator
 from model_store.manifest import CalibrationKind
-from training.data.dataset import Split, read_pixels
+from training.data.dataset import read_pixels
 from training.metrics.image_metrics import image_auroc
 from training.progress import Progress
 from training.synthesis.anomalies import KINDS, make_anomaly
@@ -105,27 +101,6 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class LearntMemory:
-    """The good images, the memory of them, and what embeds an image for it."""
-
-    good: GoodImages
-    numbers: tuple[int, ...]
-    """Of the part of each good image."""
-    bank: MemoryBank
-    embedder: ImageEmbedder
-
-    @property
-    def top(self) -> float:
-        """Return the share of the judged places whose mean is the score."""
-        return self.embedder.configuration.bank.top
-
-    def sample(self, image: EmbeddedImage, changed: Tensor, group: int, kind: str) -> Sample:
-        """Return an image's differences from the memory without its own part."""
-        differences = self.bank.residuals(image.features.float(), image.judged, without=group)
-        return Sample(differences.half(), image.judged, changed & image.judged, group, kind)
-
-
-@dataclass(frozen=True, eq=False)
 class EvidenceStudy:
     """The readings that were tried, best first, and the detector that the best one makes."""
 
@@ -134,28 +109,29 @@ class EvidenceStudy:
 
 
 def study_evidence(
-    data: Path, split: Split, embedder: ImageEmbedder, plan: EvidencePlan, progress: Progress
+    paths: Sequence[Path], memory: LearntMemory, plan: EvidencePlan, progress: Progress
 ) -> EvidenceStudy:
     """Return what each reading of the memory finds, and the best one, calibrated.
 
     Args:
-        data: folder of the class, for its groups.
-        split: its good images; all of them go into the memory.
-        embedder: with scales of 1; the scales are found here.
+        paths: of the memory's good images, in its order.
+        memory: of the frozen yardstick.
         plan: what is tried.
 
     Raises:
         ValueError: if the images are of fewer than two parts in either half, or an anomaly cannot be made.
     """
     began = time.perf_counter()
-    good, scales = embed_good_images(data, split, embedder, progress)
-    bank = bank_of(good, embedder.configuration.bank)
-    memory = LearntMemory(good, group_numbers(good.groups), bank, replace(embedder, scales=scales))
-    paths = (*split.train, *split.calibration)
     samples = [*_good_samples(memory, progress), *_anomalous_samples(paths, memory, plan, progress)]
     outcomes = sorted(_tried(samples, plan, memory.top, progress), key=lambda one: one.mean, reverse=True)
     detector = _learn(outcomes[0].reading, memory, samples, plan)
-    return EvidenceStudy(tuple(outcomes), replace(detector, seconds=time.perf_counter() - began))
+    return EvidenceStudy(tuple(outcomes), replace(detector, seconds=memory.seconds + time.perf_counter() - began))
+
+
+def _sample(memory: LearntMemory, image: EmbeddedImage, changed: Tensor, group: int, kind: str) -> Sample:
+    """Return an image's differences from the memory without its own part."""
+    differences = memory.bank.residuals(image.features.float(), image.judged, without=group)
+    return Sample(differences.half(), image.judged, changed & image.judged, group, kind)
 
 
 def halves(groups: Sequence[int], seed: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -176,7 +152,7 @@ def halves(groups: Sequence[int], seed: int) -> tuple[frozenset[int], frozenset[
 
 def _good_samples(memory: LearntMemory, progress: Progress) -> Iterator[Sample]:
     for done, (image, number) in enumerate(zip(memory.good.images, memory.numbers, strict=True), start=1):
-        yield memory.sample(image, torch.zeros_like(image.judged), number, "")
+        yield _sample(memory, image, torch.zeros_like(image.judged), number, "")
         progress("good images against other parts", done, len(memory.numbers))
 
 
@@ -195,7 +171,7 @@ def _anomalous_samples(
         damaged, mask = _damaged(fit(read_pixels(paths[at]), using.side), plan.kinds[kind], plan.seed, turn)
         image = embedder.embed_prepared(prepare_fitted(damaged, using.preparation, embedder.backbone.mean))
         changed = F.max_pool2d(torch.from_numpy(mask)[None].float(), using.embedding.stride)[0] > 0
-        yield memory.sample(image, changed, memory.numbers[at], plan.kinds[kind])
+        yield _sample(memory, image, changed, memory.numbers[at], plan.kinds[kind])
         progress("synthetic anomalies", turn + 1, plan.anomalies)
 
 

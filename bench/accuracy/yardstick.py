@@ -152,29 +152,47 @@ def inspect_one(path: Path, image: EmbeddedImage, distances: Distances, top: flo
     )
 
 
-def learn_yardsticks(
+@dataclass(frozen=True, eq=False)
+class LearntMemory:
+    """The good images, the memory of them, and what embeds an image for it."""
+
+    good: GoodImages
+    numbers: tuple[int, ...]
+    """Of the part of each good image."""
+    bank: MemoryBank
+    embedder: ImageEmbedder
+    seconds: float
+    """From the first image read."""
+
+    @property
+    def top(self) -> float:
+        """Return the share of the judged places whose mean is the score."""
+        return self.embedder.configuration.bank.top
+
+
+def learn_memory(
     data: Path, split: Split, backbone: Backbone, configuration: YardstickConfiguration, progress: Progress
-) -> tuple[LearntYardstick, LearntYardstick]:
-    """Return the patch memory and the Gaussians, learnt from the good images of a split and calibrated.
+) -> LearntMemory:
+    """Return the memory of all good images of a split.
 
     Raises:
-        ValueError: if configuration and backbone do not fit, or if the images are too few.
+        ValueError: if configuration and backbone do not fit.
     """
     began = time.perf_counter()
     raw = ImageEmbedder(backbone, configuration, (1.0,) * len(configuration.embedding.levels))
     good, scales = embed_good_images(data, split, raw, progress)
+    bank = bank_of(good, configuration.bank)
     embedder = replace(raw, scales=scales)
-    shared = time.perf_counter() - began
-    return (
-        _timed(lambda: _learn_memory(good, embedder, progress), shared),
-        _timed(lambda: _learn_gaussians(good, embedder, progress), shared),
-    )
+    return LearntMemory(good, group_numbers(good.groups), bank, embedder, time.perf_counter() - began)
 
 
-def _timed(learn: Callable[[], LearntYardstick], before: float) -> LearntYardstick:
-    began = time.perf_counter()
-    learnt = learn()
-    return replace(learnt, seconds=before + time.perf_counter() - began)
+def learn_yardsticks(memory: LearntMemory, progress: Progress) -> tuple[LearntYardstick, LearntYardstick]:
+    """Return the patch memory and the Gaussians, both calibrated; either takes the time of the memory's images too.
+
+    Raises:
+        ValueError: if the images are too few.
+    """
+    return learn_patch_memory(memory, progress), learn_gaussians(memory, progress)
 
 
 def embed_good_images(
@@ -203,20 +221,26 @@ def bank_of(good: GoodImages, settings: MemoryBankSettings) -> MemoryBank:
     return build_memory_bank(torch.cat(patches), torch.cat(owners), settings)
 
 
-def _learn_memory(good: GoodImages, embedder: ImageEmbedder, progress: Progress) -> LearntYardstick:
-    settings, numbers = embedder.configuration.bank, group_numbers(good.groups)
-    bank = bank_of(good, settings)
+def learn_patch_memory(memory: LearntMemory, progress: Progress) -> LearntYardstick:
+    """Return the memory as a detector, with thresholds from each part held against the others."""
+    began = time.perf_counter()
     results = []
-    for done, (image, number) in enumerate(zip(good.images, numbers, strict=True), start=1):
-        results.append(inspect_one(Path(), image, bank_distances(bank, number), settings.top))
-        progress("memory: each part against the others", done, len(numbers))
+    for done, (image, number) in enumerate(zip(memory.good.images, memory.numbers, strict=True), start=1):
+        results.append(inspect_one(Path(), image, bank_distances(memory.bank, number), memory.top))
+        progress("memory: each part against the others", done, len(memory.numbers))
     # Not `LEAVE_GROUP_OUT`, which would be a promise: scales, and which patches are drawn, hang on all images.
-    scores = good_scores(results, good.groups, CalibrationKind.ESTIMATE)
+    scores = good_scores(results, memory.good.groups, CalibrationKind.ESTIMATE)
+    bank = memory.bank
     spacing = 0 if bank.spacing is None else bank.spacing.nbytes
-    return calibrated("patch memory", embedder, bank_distances(bank, None), scores, bank.patches.nbytes + spacing)
+    size = bank.patches.nbytes + spacing
+    learnt = calibrated("patch memory", memory.embedder, bank_distances(bank, None), scores, size)
+    return replace(learnt, seconds=memory.seconds + time.perf_counter() - began)
 
 
-def _learn_gaussians(good: GoodImages, embedder: ImageEmbedder, progress: Progress) -> LearntYardstick:
+def learn_gaussians(memory: LearntMemory, progress: Progress) -> LearntYardstick:
+    """Return the Gaussians of the memory's training images, with thresholds from those held out."""
+    began = time.perf_counter()
+    good, embedder = memory.good, memory.embedder
     using = embedder.configuration
     train, held_out = good.images[: good.train], good.images[good.train :]
     progress("Gaussians", 0, 1)
@@ -232,7 +256,8 @@ def _learn_gaussians(good: GoodImages, embedder: ImageEmbedder, progress: Progre
     progress("Gaussians", 1, 1)
     scores = good_scores(results, good.groups[good.train :], CalibrationKind.HELD_OUT)
     size = gaussians.mean.nbytes + gaussians.whitening.nbytes
-    return calibrated("Gaussian per place", embedder, distances, scores, size)
+    learnt = calibrated("Gaussian per place", embedder, distances, scores, size)
+    return replace(learnt, seconds=memory.seconds + time.perf_counter() - began)
 
 
 def calibrated(

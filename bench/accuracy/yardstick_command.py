@@ -86,7 +86,7 @@ def evidence(
     the chosen one only.
     """
     from bench.accuracy.evidence import EvidencePlan, study_evidence, study_figures
-    from bench.accuracy.yardstick import YARDSTICK, ImageEmbedder, learn_yardsticks
+    from bench.accuracy.yardstick import YARDSTICK, learn_memory, learn_patch_memory
     from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
     from model_store.backbones.loading import load_backbone
     from model_store.cli.common import explained, numbers
@@ -98,9 +98,9 @@ def evidence(
         plan = EvidencePlan(numbers("--windows", windows, int) or EvidencePlan.windows, anomalies=anomalies)
         images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
         network = load_backbone(YARDSTICK.backbone).backbone.cut(max(YARDSTICK.embedding.levels))
-        first, _ = learn_yardsticks(data, split, network, YARDSTICK, show)
-        raw = ImageEmbedder(network, YARDSTICK, (1.0,) * len(YARDSTICK.embedding.levels))
-        study = study_evidence(data, split, raw, plan, show)
+        memory = learn_memory(data, split, network, YARDSTICK, show)
+        first = learn_patch_memory(memory, show)
+        study = study_evidence((*split.train, *split.calibration), memory, plan, show)
         results = [_inspected(one, images, network, timing=timing, progress=show) for one in (first, study.detector)]
         measured = [measure_detector(one, images, data) for one in results]
         figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
@@ -133,7 +133,7 @@ def _results(
     progress: Progress,
 ) -> Iterator[DetectorResult]:
     """Yield what each yardstick and each bundle says of the images; all of them are opened before any works."""
-    from bench.accuracy.yardstick import learn_yardsticks
+    from bench.accuracy.yardstick import learn_memory, learn_yardsticks
     from model_store.backbones.loading import load_backbone
     from model_store.bundle import open_bundle
     from training.data.dataset import good_split
@@ -142,7 +142,7 @@ def _results(
     opened = [open_bundle(folder) for folder in bundles]
     split = good_split(data, CalibrationRecipe().holdout, 0)
     network = load_backbone(using.backbone).backbone.cut(max(using.embedding.levels))
-    for learnt in learn_yardsticks(data, split, network, using, progress):
+    for learnt in learn_yardsticks(learn_memory(data, split, network, using, progress), progress):
         yield _inspected(learnt, images, network, timing=timing, progress=progress)
     for one in opened:
         yield _bundle_result(one.path, images, timing=timing, progress=progress)

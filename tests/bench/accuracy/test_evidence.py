@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench.accuracy.evidence import EvidencePlan, Sample, halves, moments, study_evidence
-from bench.accuracy.yardstick import ImageEmbedder
+from bench.accuracy.yardstick import learn_memory
 from bench.cli import app
 from tests.bench.accuracy.test_yardstick import GREY, GreyBackbone
 from tests.support.tiny_recipe import draw_parts
@@ -51,9 +51,10 @@ def test_a_kind_without_images_is_refused() -> None:
 def test_the_same_plan_gives_the_same_study_and_the_best_reading_is_the_detector(tmp_path: Path) -> None:
     data = draw_parts(tmp_path / "parts")
     split = good_split(data, 0.2, 0)
-    embedder = ImageEmbedder(GreyBackbone(), GREY.model_copy(update={"side": 64}), (1.0,))
+    memory = learn_memory(data, split, GreyBackbone(), GREY.model_copy(update={"side": 64}), silent)
     plan = EvidencePlan(windows=(1, 3), anomalies=16, kinds=KINDS)
-    first, again = (study_evidence(data, split, embedder, plan, silent) for _ in range(2))
+    paths = (*split.train, *split.calibration)
+    first, again = (study_evidence(paths, memory, plan, silent) for _ in range(2))
     assert [one.by_kind for one in first.outcomes] == [one.by_kind for one in again.outcomes]
     assert len(first.outcomes) == 4  # two windows, each by length and by comparator
     assert first.outcomes[0].mean == max(one.mean for one in first.outcomes)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from bench.accuracy.yardstick import YARDSTICK, LearntYardstick, YardstickConfiguration, learn_yardsticks
+from bench.accuracy.yardstick import YARDSTICK, LearntYardstick, YardstickConfiguration, learn_memory, learn_yardsticks
 from bench.accuracy.yardstick_figures import oracle_threshold, share, share_estimate
 from bench.cli import app
 from glad.settings.embedding import AverageOver, Density, EmbeddingSettings, Exposure, Padding, Selection
@@ -70,7 +70,8 @@ def draw_greys(root: Path, levels: Sequence[int]) -> Path:
 
 
 def learn(root: Path) -> tuple[LearntYardstick, LearntYardstick]:
-    return learn_yardsticks(root, good_split(root, 0.2, 0), GreyBackbone(), GREY, silent)
+    memory = learn_memory(root, good_split(root, 0.2, 0), GreyBackbone(), GREY, silent)
+    return learn_yardsticks(memory, silent)
 
 
 def test_the_frozen_yardstick_is_what_was_frozen() -> None:
