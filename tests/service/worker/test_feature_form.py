@@ -23,8 +23,6 @@ from glad.models import ComponentModels
 from glad.reconstruct import reconstruct
 from glad.scoring import ImageScorer, LaneResult
 from glad.settings.method import MethodSettings, ScoreSettings
-from model_store.engines.export_manifest import EngineUnusable
-from model_store.engines.loading import pixel_models
 from model_store.inspection import inspect
 from service.worker.bundle_cache import LoadedBundle
 from service.worker.picture_codec import prepare_image
@@ -146,8 +144,3 @@ def test_a_score_of_pictures_refuses_a_result_without_one() -> None:
     without: Sequence[LaneResult] = [LaneResult(image, image, image, image), LaneResult(image, image, image, None)]
     with pytest.raises(ValueError, match="1 of 2 results have no picture"):
         ImageScorer(PixelFeatures())(without, ScoreSettings(layers=(1,)), (1,))
-
-
-def test_what_works_on_the_pixel_form_refuses_another_one() -> None:
-    with pytest.raises(EngineUnusable, match="FeatureToys, made of backbone, unet, decoder; this works on the pixel"):
-        pixel_models(FeatureToys())

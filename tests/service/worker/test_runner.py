@@ -17,14 +17,14 @@ from glad.models import Models, PixelModels
 from glad.protocols import Condition, Denoiser
 from glad.reconstruct import reconstruct
 from glad.scoring import anomaly_map, image_scores
-from model_store.engines.loading import load, pixel_models
+from model_store.engines.loading import load
 from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
 from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
 from service.worker.runner import DeviceResult, NotFinite, Runner
 from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser, drifting
 from tests.service.worker.conftest import png
-from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_bundle import make_tiny_bundle, pixel_models
 
 
 def walk(runner: Runner, group: str, jobs: Sequence[str]) -> dict[str, DeviceResult]:
