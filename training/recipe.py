@@ -211,19 +211,8 @@ class Recipe(RecipeBase):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         # Everything that the libraries would notice only after the pairs, or after the first model, are made.
-        if problem := next(
-            (
-                p
-                for p in (
-                    *_grid_problems(self),
-                    *_width_problems(self),
-                    *_shared_problems(self),
-                    *_layer_problems(self),
-                )
-                if p
-            ),
-            "",
-        ):
+        problems = (*_grid_problems(self), *_width_problems(self), *_shared_problems(self), *_layer_problems(self))
+        if problem := next((p for p in problems if p), ""):
             raise ValueError(problem)
         return self
 
