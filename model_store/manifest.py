@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -120,6 +120,15 @@ def form_of(components: Collection[str]) -> Form:
     raise ValueError("; ".join(lacking))
 
 
+LATER_FIELDS: tuple[tuple[str, ...], ...] = (
+    ("gate",),
+    ("calibration", "groups"),
+    ("calibration", "kind"),
+    ("settings", "noise"),
+    ("settings", "preparation"),
+    ("settings", "score", "evidence"),
+)
+"""Fields of the manifest that came after its first bundles were published."""
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 EXPORTS = "engines"
@@ -319,18 +328,25 @@ class Manifest(Frozen):
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that are written and hashed.
 
-        Noise, preparation, evidence, a gate, groups and a kind of calibration at their defaults are left out, so that
-        versions of before there were any can read them.
+        `LATER_FIELDS` at their defaults are left out, so that versions of before there were any can read them.
         """
-        absent: dict[str, Any] = {"gate": True} if self.gate is None else {}
-        given = self.settings.model_dump(exclude_defaults=True)
-        absent["settings"] = {name: True for name in ("noise", "preparation") if name not in given}
-        if "evidence" not in given.get("score", {}):
-            absent["settings"]["score"] = {"evidence"}
-        if self.calibration is not None:
-            later = self.calibration.model_dump(include={"groups", "kind"}, exclude_defaults=True)
-            absent["calibration"] = {"groups", "kind"} - later.keys()
+        given = self.model_dump(exclude_defaults=True)
+        absent: dict[str, Any] = {}
+        for *outer, name in (path for path in LATER_FIELDS if _at_default(given, path)):
+            place = absent
+            for part in outer:
+                place = place.setdefault(part, {})
+            place[name] = True
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
+
+
+def _at_default(given: Any, path: Sequence[str]) -> bool:
+    """Return whether a manifest dumped without its defaults lacks the field of this path."""
+    for name in path:
+        if not isinstance(given, dict) or name not in given:
+            return True
+        given = given[name]
+    return False
 
 
 def bundle_hash(manifest_bytes: bytes) -> str:

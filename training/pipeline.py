@@ -23,7 +23,7 @@ from model_store.engines.feature_form import FeatureModules, save_feature_compon
 from model_store.manifest import CalibrationKind, ComponentName
 from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
-from training.data.dataset import DataError, Split, good_split, groups_of, read_groups
+from training.data.dataset import DataError, Split, good_split
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.evidence import GoodParts, alike, build_memory, choose_walk, fit_witnesses
 from training.finetune.features import reconstruct_pairs, train_features
@@ -113,7 +113,7 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None)
 
 
 def train_components(
-    recipe: Recipe | FeatureRecipe, data: Path, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: Recipe | FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
 ) -> tuple[dict[ComponentName, ComponentSource], TrainingParts | None]:
     """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores.
 
@@ -126,11 +126,10 @@ def train_components(
         return save_rounded(train_modules(recipe, split, run, say, workers), run / "components"), None
     folder = run / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
-    modules, licence = train_feature_modules(recipe, data, split, run, say=say, workers=workers)
+    modules, licence = train_feature_modules(recipe, split, run, say=say, workers=workers)
     sources = save_feature_components(folder, modules, licence=LICENCE, backbone_licence=licence)
     owners = modules.witnesses.memory.groups
-    groups = groups_of(data, split.train, read_groups(data))
-    return sources, None if owners is None else TrainingParts(split.train, groups, owners)
+    return sources, None if owners is None else TrainingParts(split.train, split.train_groups, owners)
 
 
 def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
@@ -149,7 +148,7 @@ def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: in
 
 
 def train_feature_modules(
-    recipe: FeatureRecipe, data: Path, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
 ) -> tuple[FeatureModules, str]:
     """Train the denoiser and the decoder of the feature form, and fit memory and comparator; return the licence of the
     backbone's weights beside them.
@@ -159,7 +158,7 @@ def train_feature_modules(
         DataError: if all images show one part.
         ValueError: if backbone and recipe do not fit, or the anomalies do not show in its features.
     """
-    groups = group_numbers(groups_of(data, split.train, read_groups(data)))
+    groups = group_numbers(split.train_groups)
     if len(set(groups)) < 2:
         raise DataError(
             f"all {len(split.train)} images to train on show one part; a part is held against the memory of others: "
@@ -239,10 +238,10 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(_promise_of(recipe, data, split))
+    say(_promise_of(recipe, split))
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    sources, parts = train_components(recipe, data, split, run, say=say, workers=workers)
+    sources, parts = train_components(recipe, split, run, say=say, workers=workers)
     origin = provenance(recipe, _summary(data, split), command)
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
@@ -261,12 +260,12 @@ def train(
     )
 
 
-def _promise_of(recipe: RecipeBase, data: Path, split: Split) -> str:
+def _promise_of(recipe: RecipeBase, split: Split) -> str:
     """Return what the images can promise, all of those that will be counted."""
     counted, groups = recipe.calibration, split.calibration_groups
     if not counts_training_parts(counted, split):
         return promise_in_words(len(split.calibration), groups, counted)
-    groups = (*groups, *groups_of(data, split.train, read_groups(data)))
+    groups = (*groups, *split.train_groups)
     return promise_in_words(len(split.calibration) + len(split.train), groups, counted, CalibrationKind.ESTIMATE)
 
 

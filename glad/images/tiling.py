@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from glad.image_codec import Pixels, decode_image, to_model
+from glad.image_codec import Pixels, decode_image
 from glad.images.placement import Placement, Size, centred, in_patches, letterbox, padded, resample, stretched
 from glad.images.preparation import prepare_square
 from glad.seeded_noise import digest_noise, fixed_digest, pixel_digest
@@ -222,8 +222,6 @@ class FramedImage:
 
     def _for_models(self, picture: Pixels, tile: Tile) -> NDArray[np.float32]:
         using = self.preparation
-        if using == BundlePreparation():
-            return to_model(picture)
         prepared = prepare_square(picture, self.layout.content(tile), using, using.mean)
         return np.ascontiguousarray(prepared.transpose(2, 0, 1))
 

@@ -79,6 +79,8 @@ class Split:
     how: str
     calibration_groups: tuple[str, ...] = ()
     """The group of each calibration image, in their order; () where each is a group of its own."""
+    train_groups: tuple[str, ...] = ()
+    """The same of the training images."""
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -113,7 +115,7 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
     if calibration:
         _refuse_shared_groups(root, train, calibration, groups)
         how = f"{len(calibration)} images of calibration/good"
-        return Split(train, calibration, how, groups_of(root, calibration, groups))
+        return Split(train, calibration, how, groups_of(root, calibration, groups), groups_of(root, train, groups))
     held_out = _hold_out(root, train, groups, holdout, seed)
     kept = tuple(p for p in train if p not in held_out)
     if len(kept) < LEAST_TRAIN:
@@ -124,7 +126,7 @@ def good_split(root: Path, holdout: float, seed: int) -> Split:
     source = "the split train" if layout is FolderLayout.VISA else "train/good"
     how = f"{len(held_out)} of {len(train)} images of {source} held out" + (", whole groups together" if groups else "")
     calibration = tuple(sorted(held_out))
-    return Split(kept, calibration, how, groups_of(root, calibration, groups))
+    return Split(kept, calibration, how, groups_of(root, calibration, groups), groups_of(root, kept, groups))
 
 
 def groups_of(root: Path, paths: Sequence[Path], groups: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ What comes out is cached in the run's folder, so that a resumed training does no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from glad.settings.embedding import BundlePreparation, EmbeddingSettings
 from training.finetune.unet import LatentPairs
 from training.progress import progress_bar
 from training.recipe import LatentRecipe
-from training.synthesis.pairs import PairSet
+from training.synthesis.pairs import PairSet, content_of
 
 CACHE = "latents.safetensors"
 LEAST_VARIANCE = 1e-6
@@ -46,15 +46,10 @@ def prepared(images: Tensor, valid: Tensor, preparation: BundlePreparation) -> T
     (B, 3, S, S) float32.
     """
     squares = [
-        prepare_square(pixels.permute(1, 2, 0).numpy(), _content(shown), preparation, preparation.mean)
+        prepare_square(pixels.permute(1, 2, 0).numpy(), content_of(shown), preparation, preparation.mean)
         for pixels, shown in zip(images, valid.numpy(), strict=True)
     ]
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
-
-
-def _content(valid: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 @torch.no_grad()
@@ -66,8 +61,10 @@ def fit_latent_space(
     *,
     recipe: LatentRecipe,
     using: BundlePreparation,
-) -> LatentSpace:
+) -> tuple[LatentSpace, list[tuple[Tensor, ...]]]:
     """Return the latent space of good images: their principal directions, scaled to a variance of 1 on average.
+
+    Beside it stand the backbone's levels of each image, (1, D, h, w), so that it need not run over them again.
 
     Args:
         backbone: frozen.
@@ -89,11 +86,12 @@ def fit_latent_space(
         )
     plain = (1.0,) * len(widths)
     embeddings: list[Embedding] = []
+    levels: list[tuple[Tensor, ...]] = []
     with progress_bar() as bar:
         task = bar.add_task("latent space", total=len(images), note="")
         for one, shown in zip(torch.split(images, 1), torch.split(valid, 1), strict=True):
-            levels = backbone(prepared(one, shown, using), settings.levels)
-            found = combine_levels(levels, shown, settings, plain)
+            levels.append(backbone(prepared(one, shown, using), settings.levels))
+            found = combine_levels(levels[-1], shown, settings, plain)
             embeddings.append(Embedding(found.features.half(), found.judged))
             bar.update(task, advance=1)
     scales = level_scales(embeddings, widths)
@@ -103,7 +101,7 @@ def fit_latent_space(
     variances, directions = torch.linalg.eigh(torch.cov(places.T))
     variances, directions = variances[-channels:].flip(0), directions[:, -channels:].flip(1)
     size = variances.mean().sqrt()
-    return LatentSpace(
+    space = LatentSpace(
         settings,
         scales,
         mean.float(),
@@ -111,24 +109,38 @@ def fit_latent_space(
         (variances / size**2).clamp_min(LEAST_VARIANCE).float(),
         recipe.modelled,
     )
+    return space, levels
 
 
 @torch.no_grad()
 def encode_image_pairs(
-    backbone: Backbone, pairs: PairSet, space: LatentSpace, using: BundlePreparation
+    backbone: Backbone,
+    pairs: PairSet,
+    space: LatentSpace,
+    using: BundlePreparation,
+    levels: Sequence[tuple[Tensor, ...]] = (),
 ) -> tuple[LatentPairs, Tensor]:
-    """Return both sides of every pair in the latent space, and the judged places (N, h, w) bool."""
-    encoder = FeatureEncoder(backbone, space)
-    sides: list[Tensor] = []
+    """Return both sides of every pair in the latent space, and the judged places (N, h, w) bool.
+
+    Args:
+        backbone: frozen.
+        pairs: of images.
+        space: of the latents.
+        using: how images are prepared.
+        levels: of the first normal images, see `fit_latent_space`.
+    """
+    encoder, side = FeatureEncoder(backbone, space), pairs.valid.shape[-1]
+    normal = [space.from_levels(known, side).half() for known in levels]
+    rest = [(pairs.normal, i) for i in range(len(normal), len(pairs))]
+    encoded: list[Tensor] = []
     with progress_bar() as bar:
-        task = bar.add_task("latents", total=2 * len(pairs), note="")
-        for images in (pairs.normal, pairs.anomalous):
-            latents = []
-            for one, shown in zip(torch.split(images, 1), torch.split(pairs.valid, 1), strict=True):
-                latents.append(encoder.encode(prepared(one, shown, using)).half())
-                bar.update(task, advance=1)
-            sides.append(torch.cat(latents))
-    return LatentPairs(*sides), judged_places(pairs.valid, space.settings.stride)
+        task = bar.add_task("latents", total=len(rest) + len(pairs), note="")
+        for images, i in (*rest, *((pairs.anomalous, i) for i in range(len(pairs)))):
+            one = slice(i, i + 1)
+            encoded.append(encoder.encode(prepared(images[one], pairs.valid[one], using)).half())
+            bar.update(task, advance=1)
+    latents = LatentPairs(torch.cat([*normal, *encoded[: len(rest)]]), torch.cat(encoded[len(rest) :]))
+    return latents, judged_places(pairs.valid, space.settings.stride)
 
 
 def cached_pairs(
@@ -149,8 +161,9 @@ def cached_pairs(
     path = folder / CACHE
     if path.is_file():
         return _read(path, settings, recipe)
-    space = fit_latent_space(backbone, pairs.normal[:good], pairs.valid[:good], settings, recipe=recipe, using=using)
-    latents, judged = encode_image_pairs(backbone, pairs, space, using)
+    images, valid = pairs.normal[:good], pairs.valid[:good]
+    space, levels = fit_latent_space(backbone, images, valid, settings, recipe=recipe, using=using)
+    latents, judged = encode_image_pairs(backbone, pairs, space, using, levels)
     made = EncodedPairs(space, latents, judged)
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")

@@ -43,8 +43,13 @@ class TrainingSquare:
     @property
     def content(self) -> tuple[slice, slice]:
         """Rows and columns of what is not padding."""
-        rows, columns = np.flatnonzero(self.valid.any(1)), np.flatnonzero(self.valid.any(0))
-        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        return content_of(self.valid)
+
+
+def content_of(valid: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of a square (S, S) that are not padding."""
+    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def read_squares(
