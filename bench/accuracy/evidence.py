@@ -24,14 +24,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.accuracy.yardstick import (
-    EmbeddedImage,
-    LearntMemory,
-    LearntYardstick,
-    calibrated,
-    good_scores,
-    inspect_one,
-)
 from glad.embedding import top_mean
 from glad.images.placement import Fitted, fit
 from glad.images.preparation import prepare_fitted
@@ -41,6 +33,14 @@ from training.data.dataset import read_pixels
 from training.metrics.image_metrics import image_auroc
 from training.progress import Progress
 from training.synthesis.anomalies import KINDS, make_anomaly
+from training.yardstick.patch_memory import (
+    EmbeddedImage,
+    LearntMemory,
+    LearntYardstick,
+    calibrated,
+    good_scores,
+    inspect_one,
+)
 
 LEAST_VISIBLE = 30
 """Pixels that an anomaly must have changed: about half a place of the grid."""

@@ -15,12 +15,12 @@ import typer
 from bench.support.command_line import JsonFile, print_table, write_figures
 
 if TYPE_CHECKING:
-    from bench.accuracy.yardstick import LearntYardstick, YardstickConfiguration
     from bench.accuracy.yardstick_figures import DetectorResult
     from model_store.backbones.base import FrozenBackbone
     from training.data.dataset import TestImage
     from training.parallel_inspection import ImageResult
     from training.progress import Progress
+    from training.yardstick.patch_memory import LearntYardstick, YardstickConfiguration
 
 TIMED = 8
 """Images whose time is taken; one more goes before, unmeasured."""
@@ -43,22 +43,24 @@ def yardstick(
     json_file: JsonFile = None,
 ) -> None:
     """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules."""
-    from bench.accuracy.yardstick import YARDSTICK
-    from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
+    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
     from model_store.cli.common import explained
     from training.data.dataset import test_images
+    from training.evaluation.comparison import differences
     from training.progress import named_bars
+    from training.yardstick.patch_memory import YARDSTICK
 
     changes = {name: value for name, value in (("backbone", backbone), ("side", side)) if value is not None}
     using = YARDSTICK.model_copy(update=changes)
     with explained(ValueError), named_bars() as show:
         images = test_images(data)
         results = list(_results(data, images, using, bundle or [], timing=timing, progress=show))
-        measured = [measure_detector(one, images, data) for one in results]
-        figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
-        first = measured[0]
-        paired = {one.result.name: differences(one, first) for one in measured[1:]}
-    _show(figures, paired, first.result.name)
+        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
+        paired = {
+            result.name: differences(one, measured[0]) for result, one in zip(results[1:], measured[1:], strict=True)
+        }
+    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+    _show(figures, paired, results[0].name)
     content = {
         "data": data.name,
         "yardstick": using.model_dump(mode="json"),
@@ -86,13 +88,14 @@ def evidence(
     the chosen one only.
     """
     from bench.accuracy.evidence import EvidencePlan, study_evidence, study_figures
-    from bench.accuracy.yardstick import YARDSTICK, learn_memory, learn_patch_memory
-    from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
+    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
     from model_store.backbones.loading import load_backbone
     from model_store.cli.common import explained, numbers
     from training.data.dataset import good_split, test_images
+    from training.evaluation.comparison import differences
     from training.progress import named_bars
     from training.recipe import CalibrationRecipe
+    from training.yardstick.patch_memory import YARDSTICK, learn_memory, learn_patch_memory
 
     with explained(ValueError), named_bars() as show:
         plan = EvidencePlan(numbers("--windows", windows, int) or EvidencePlan.windows, anomalies=anomalies)
@@ -102,9 +105,9 @@ def evidence(
         first = learn_patch_memory(memory, show)
         study = study_evidence((*split.train, *split.calibration), memory, plan, show)
         results = [_inspected(one, images, network, timing=timing, progress=show) for one in (first, study.detector)]
-        measured = [measure_detector(one, images, data) for one in results]
-        figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
-        paired = {measured[1].result.name: differences(measured[1], measured[0])}
+        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
+        paired = {results[1].name: differences(measured[1], measured[0])}
+    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
     tried = [
         (str(one.reading), f"{one.mean:.3f}", *(f"{one.by_kind[kind]:.2f}" for kind in plan.kinds))
         for one in study.outcomes
@@ -133,11 +136,12 @@ def _results(
     progress: Progress,
 ) -> Iterator[DetectorResult]:
     """Yield what each yardstick and each bundle says of the images; all of them are opened before any works."""
-    from bench.accuracy.yardstick import learn_memory, learn_yardsticks
+    from bench.accuracy.gaussian_yardstick import learn_yardsticks
     from model_store.backbones.loading import load_backbone
     from model_store.bundle import open_bundle
     from training.data.dataset import good_split
     from training.recipe import CalibrationRecipe
+    from training.yardstick.patch_memory import learn_memory
 
     opened = [open_bundle(folder) for folder in bundles]
     split = good_split(data, CalibrationRecipe().holdout, 0)
@@ -152,12 +156,10 @@ def _inspected(
     learnt: LearntYardstick, images: Sequence[TestImage], network: FrozenBackbone, *, timing: bool, progress: Progress
 ) -> DetectorResult:
     from bench.accuracy.yardstick_figures import DetectorCost, DetectorResult
+    from training.yardstick.patch_memory import inspect_all
 
     paths = [image.path for image in images]
-    results = []
-    for done, result in enumerate(learnt.inspect(paths), start=1):
-        results.append(result)
-        progress(f"inspecting: {learnt.name}", done, len(paths))
+    results = inspect_all(learnt, paths, progress)
     weights = sum(parameter.numel() for parameter in network.state_dict().values()) * HALF_BYTES
     cost = DetectorCost(
         train_seconds=learnt.seconds if timing else None,
@@ -169,7 +171,7 @@ def _inspected(
         "promise": learnt.promise,
         "calibration": learnt.calibration.model_dump(mode="json", exclude={"good_scores"}),
     }
-    return DetectorResult(learnt.name, tuple(results), learnt.calibration, cost, about)
+    return DetectorResult(learnt.name, results, learnt.calibration, cost, about)
 
 
 def _bundle_result(folder: Path, images: Sequence[TestImage], *, timing: bool, progress: Progress) -> DetectorResult:
@@ -203,20 +205,19 @@ def _threads() -> int:
 
 
 def _show(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]], first: str) -> None:
-    from training.evaluation.tables import YARDSTICK_HEADER, yardstick_row
+    from training.evaluation.tables import YARDSTICK_HEADER, difference_row, yardstick_row
+    from training.metrics.bootstrap import Estimate
 
     costs = ("training, s", "an image, ms", "model, MB")
     print_table(
         ("", *YARDSTICK_HEADER, "found by an oracle at 2 %", *costs),
         [
-            (one["name"], *yardstick_row(one), _interval(one["oracle"]["found"]), *_costs(one["cost"]))
+            (one["name"], *yardstick_row(one), str(Estimate(**one["oracle"]["found"])), *_costs(one["cost"]))
             for one in figures
         ],
     )
     typer.echo("")
-    names = ("image_auroc", "pixel_auroc", "pro", "found", "false_rejects")
-    gaps = [(name, *(_interval(one.get(key), "+.3f") for key in names)) for name, one in paired.items()]
-    print_table((f"minus {first}", "I-AUROC", "P-AUROC", "PRO", "found", "false rejects"), gaps)
+    print_table((f"minus {first}", *YARDSTICK_HEADER), [(name, *difference_row(one)) for name, one in paired.items()])
     for one in figures:
         if promise := one["about"].get("promise"):
             typer.echo(f"\n{one['name']}: {promise}")
@@ -229,9 +230,3 @@ def _costs(cost: dict[str, Any]) -> tuple[str, ...]:
         "–" if image_ms is None else f"{image_ms:.0f}",
         "–" if size is None else f"{size / 1e6:.1f}",
     )
-
-
-def _interval(estimate: dict[str, float] | None, form: str = ".3f") -> str:
-    if estimate is None:
-        return "–"
-    return f"{estimate['value']:{form}} [{estimate['low']:{form}}, {estimate['high']:{form}}]"

@@ -28,30 +28,45 @@ def evaluate(
     ] = False,
     repeats: Annotated[int, typer.Option(min=2, help="How often, with --repeatability.")] = 10,
     yardstick: Annotated[
-        Path | None,
-        typer.Option(help="JSON of `glad bench yardstick` on the same images. Default: what the bundle keeps."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="auto|none|FILE",
+            help="What a pretrained network gives without training, beside the bundle: learnt from DIR's good images "
+            "(auto), left out (none), or the JSON of `glad bench yardstick` on the same images.",
+        ),
+    ] = "auto",
 ) -> None:
     """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
     from model_store.bundle import open_bundle
-    from training.evaluation.evaluate import evaluate, read_yardstick, with_yardstick
+    from training.data.dataset import test_images
+    from training.evaluation.evaluate import evaluate
     from training.evaluation.misses import inspect_worst
     from training.evaluation.repeatability import CameraNoise, repeat, with_repeatability
     from training.evaluation.report import write_report
     from training.evaluation.tables import as_markdown
     from training.progress import named_bars
+    from training.yardstick.report_row import (
+        AUTO,
+        NONE,
+        read_yardstick,
+        with_learnt_yardstick,
+        with_yardstick_of_file,
+    )
 
     with explained(ValueError):
         if json_file.suffix in {".csv", ".md", ".html"}:
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
-        if yardstick is not None:
-            read_yardstick(yardstick)
+        file = None if yardstick in (AUTO, NONE) else Path(yardstick)
+        read = None if file is None else read_yardstick(file, test_images(data))
     with explained(ValueError), named_bars() as show:
         limits = open_bundle(bundle).manifest.calibration
         outcome = evaluate(bundle, data, progress=show, command=command_line())
-        outcome = with_yardstick(outcome, bundle, yardstick)
+        if file is not None and read is not None:
+            outcome = with_yardstick_of_file(outcome, read, file)
+        elif yardstick == AUTO:
+            outcome = with_learnt_yardstick(outcome, bundle, data, progress=show)
         misses = inspect_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
         if repeatability:
             camera = CameraNoise()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -73,49 +72,7 @@ def evaluate(
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         },
     }
-    return Evaluation(figures, outcome.rows, outcome.curves)
-
-
-def with_yardstick(outcome: Evaluation, bundle_folder: Path, file: Path | None) -> Evaluation:
-    """Return an evaluation beside a yardstick's figures, from `glad bench yardstick` or the bundle's manifest.
-
-    Where there is neither, the evaluation as it is.
-
-    Raises:
-        ValueError: if the file holds no yardstick, or one that was measured on another number of images.
-    """
-    kept: dict[str, Any] = open_bundle(bundle_folder).manifest.quality.get("yardstick", {})
-    found = kept if file is None else read_yardstick(file)
-    if not found:
-        return outcome
-    if found["images"] != outcome.figures["images"]:
-        if file is None:  # it was measured on the images of its training; these are others
-            return outcome
-        raise ValueError(
-            f"{file} was measured on {found['images']}, the bundle on {outcome.figures['images']}: measure the "
-            "yardstick on the same images"
-        )
-    return replace(outcome, figures={**outcome.figures, "yardstick": found})
-
-
-def read_yardstick(file: Path) -> dict[str, Any]:
-    """Return the figures of the first yardstick in a file of `glad bench yardstick`, those that a report shows.
-
-    Raises:
-        ValueError: if it is no such file.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))["figures"]
-        first = content["methods"][0]
-        shown = ("name", "images", "image", "found_at_its_threshold")
-        kept = {name: first[name] for name in shown}
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} holds no yardstick ({error!r}): make it with glad bench yardstick --json") from error
-    return {
-        **kept,
-        **({"pixel": first["pixel"]} if "pixel" in first else {}),
-        "configuration": content.get("yardstick"),
-    }
+    return replace(outcome, figures=figures)
 
 
 def gate_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from model_store.manifest import VerdictThresholds
-from training.evaluation.rows import Curves, Evaluation, EvaluationRow, Located, thinned
+from training.evaluation.comparison import defective, verdict_shares
+from training.evaluation.rows import Curves, Evaluation, EvaluationRow, Located, RankedMaps, thinned
 from training.metrics import counts
 from training.metrics.aupimo import aupimo
 from training.metrics.bootstrap import multiplicities, rate_estimate
@@ -32,25 +33,33 @@ def measure(
         limits: the bundle's thresholds; None: what rests on verdicts is left out.
     """
     kinds = sorted({(row.defect, row.severity or 0) for row in rows if not row.is_good})
+    progress(0, 1 + len(kinds))
+    overall = measure_overall(rows, located, limits)
+    by_defect = []
+    for done, (defect, severity) in enumerate(kinds, start=1):
+        progress(done, 1 + len(kinds))
+        by_defect.append(_of_kind(rows, located, defect, severity))
+    progress(1 + len(kinds), 1 + len(kinds))
+    steps = {kind: _mean_step(rows, kind) for kind in sorted({row.defect for row in rows})}
+    return replace(overall, figures={**overall.figures, "denoising_step": steps, "by_defect": by_defect})
+
+
+def measure_overall(
+    rows: Sequence[EvaluationRow], located: Sequence[Located], limits: VerdictThresholds | None
+) -> Evaluation:
+    """Return the figures of all images together, and the curves."""
     good = sum(row.is_good for row in rows)
     figures: dict[str, Any] = {
         "images": {"good": good, "defect": len(rows) - good},
         **_verdict_figures(rows, limits),
-        "denoising_step": {kind: _mean_step(rows, kind) for kind in sorted({row.defect for row in rows})},
     }
-    progress(0, 1 + len(kinds))
     ranked = _ranked(located)
-    if kinds:
-        figures["image"] = asdict(image_metrics(_scores(rows), _defective(rows), [row.group for row in rows]))
+    if good < len(rows):
+        figures["image"] = asdict(image_metrics(_scores(rows), defective(rows), [row.group for row in rows]))
     if ranked is not None:
         figures["pixel"] = _pixel_figures(rows, located, ranked)
-    curves = _curves(rows, ranked)
-    figures["by_defect"] = []
-    for done, (defect, severity) in enumerate(kinds, start=1):
-        progress(done, 1 + len(kinds))
-        figures["by_defect"].append(_of_kind(rows, located, defect, severity))
-    progress(1 + len(kinds), 1 + len(kinds))
-    return Evaluation(figures, tuple(rows), curves)
+    maps = None if ranked is None else RankedMaps(tuple(one.row for one in located), ranked)
+    return Evaluation(figures, tuple(rows), _curves(rows, ranked), maps)
 
 
 def _verdict_figures(rows: Sequence[EvaluationRow], limits: VerdictThresholds | None) -> dict[str, Any]:
@@ -62,6 +71,7 @@ def _verdict_figures(rows: Sequence[EvaluationRow], limits: VerdictThresholds | 
     return {
         "thresholds": {"review": limits.review, "fail": limits.fail, "pixel": limits.pixel},
         "false_reject_rate": asdict(rate_estimate(sum(row.verdict == "fail" for row in good), len(good))),
+        "found_at_its_threshold": verdict_shares(rows),
         "verdicts": {side: {v: sum(r.verdict == v for r in of) for v in VERDICTS} for side, of in sides.items()},
     }
 
@@ -79,7 +89,7 @@ def _pixel_figures(rows: Sequence[EvaluationRow], located: Sequence[Located], ra
 def _curves(rows: Sequence[EvaluationRow], ranked: Ranked | None) -> Curves:
     image = None
     if any(not row.is_good for row in rows):
-        image = thinned(counts.curve(image_counts(_scores(rows), _defective(rows), np.ones(len(rows)))))
+        image = thinned(counts.curve(image_counts(_scores(rows), defective(rows), np.ones(len(rows)))))
     if ranked is None:
         return Curves(image, None, None)
     return Curves(image, thinned(counts.curve(ranked.ranks.by_pixel)), thinned(counts.curve(ranked.ranks.by_region)))
@@ -96,7 +106,7 @@ def _of_kind(rows: Sequence[EvaluationRow], located: Sequence[Located], defect: 
         "defect": defect,
         "severity": severity or None,
         "images": len(positives),
-        "image_auroc": asdict(image_auroc_estimate(_scores(chosen), _defective(chosen), groups)),
+        "image_auroc": asdict(image_auroc_estimate(_scores(chosen), defective(chosen), groups)),
         "denoising_step": float(np.mean([row.denoising_step for row in positives])),
     }
     if all(row.verdict is not None for row in positives):
@@ -124,7 +134,3 @@ def _mean_step(rows: Sequence[EvaluationRow], defect: str) -> dict[str, float]:
 
 def _scores(rows: Sequence[EvaluationRow]) -> list[float]:
     return [row.score for row in rows]
-
-
-def _defective(rows: Sequence[EvaluationRow]) -> list[bool]:
-    return [not row.is_good for row in rows]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.metrics.counts import Curve
+from training.metrics.pixel_metrics import Ranked
 
 GOOD = "good"
 POINTS = 1000
@@ -60,6 +61,15 @@ class Curves:
     region: Curve | None
 
 
+@dataclass(frozen=True, eq=False)
+class RankedMaps:
+    """What the figures of pixels, and their differences from another detector's, are made of; no map."""
+
+    rows: tuple[int, ...]
+    """The row of each image with a map and a truth."""
+    ranked: Ranked
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All that was measured; `figures` is what goes into JSON."""
@@ -67,6 +77,8 @@ class Evaluation:
     figures: dict[str, Any]
     rows: tuple[EvaluationRow, ...]
     curves: Curves
+    maps: RankedMaps | None = None
+    """None: no defect has a mask."""
 
 
 def defects_of(rows: Sequence[EvaluationRow]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from training.evaluation.comparison import DIFFERENCES
 from training.metrics.aupimo import LOWER
-from training.metrics.bootstrap import Estimate, rate_estimate
+from training.metrics.bootstrap import Estimate
 
 IMAGE = {"I-AUROC": "auroc", "I-AP": "ap", "I-F1-max": "f1_max"}
 YARDSTICK_HEADER = ("I-AUROC", "P-AUROC", "PRO", "found", "false rejects")
@@ -33,7 +34,6 @@ def paper_table(figures: dict[str, Any]) -> Table:
 
     One line is for detection, one for localization; then comes AUPIMO.
     """
-    bundle = figures.get("bundle", {})
     lines = []
     if "image" in figures:
         lines.append(_paper_line(IMAGE, figures["image"]))
@@ -41,7 +41,7 @@ def paper_table(figures: dict[str, Any]) -> Table:
         lines.append(_paper_line(PIXEL, figures["pixel"]))
     if "aupimo" in figures.get("pixel", {}):
         lines.append(_paper_line({"AUPIMO": "aupimo"}, figures["pixel"]))
-    return Table(("", f"{bundle.get('product', '')} {bundle.get('version', '')}".strip()), tuple(lines))
+    return Table(("", _bundle_name(figures)), tuple(lines))
 
 
 def interval_table(figures: dict[str, Any]) -> Table:
@@ -56,7 +56,7 @@ def interval_table(figures: dict[str, Any]) -> Table:
 
 
 def yardstick_row(figures: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells under `YARDSTICK_HEADER` of one detector's figures, as `glad bench yardstick` writes them."""
+    """Return the cells under `YARDSTICK_HEADER` of one detector's figures: a bundle's or a yardstick's."""
     verdicts = figures.get("found_at_its_threshold", {})
     cells = (
         figures.get("image", {}).get("auroc"),
@@ -69,15 +69,16 @@ def yardstick_row(figures: dict[str, Any]) -> tuple[str, ...]:
 
 
 def yardstick_table(figures: dict[str, Any]) -> Table:
-    """Return the bundle's row above that of its yardstick, which `figures` must have."""
-    found = figures.get("verdicts", {}).get("defect", {})
-    verdicts = {"false_rejects": figures["false_reject_rate"]} if "false_reject_rate" in figures else {}
-    if any(found.values()):
-        verdicts["found"] = asdict(rate_estimate(found["fail"], sum(found.values())))
-    bundle = figures.get("bundle", {})
-    name = f"{bundle.get('product', '')} {bundle.get('version', '')}".strip()
-    rows = ((name, {**figures, "found_at_its_threshold": verdicts}), ("yardstick", figures["yardstick"]))
-    return Table(("", *YARDSTICK_HEADER), tuple((row, *yardstick_row(of)) for row, of in rows))
+    """Return the bundle's row above that of its yardstick, which `figures` must have, and their difference if known."""
+    rows = [(_bundle_name(figures), *yardstick_row(figures)), ("yardstick", *yardstick_row(figures["yardstick"]))]
+    if "minus_yardstick" in figures:
+        rows.append(("difference", *difference_row(figures["minus_yardstick"])))
+    return Table(("", *YARDSTICK_HEADER), tuple(rows))
+
+
+def difference_row(paired: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells under `YARDSTICK_HEADER` of what `training.evaluation.comparison.differences` gave."""
+    return tuple(_signed(paired[name]) if name in paired else "–" for name in DIFFERENCES)
 
 
 def defect_table(figures: dict[str, Any]) -> Table:
@@ -149,14 +150,13 @@ def notes(figures: dict[str, Any]) -> list[str]:
             f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "
             "on scores, count them all the same."
         )
-    if aupimo is None or aupimo["finest_rate"] <= LOWER:
-        return texts
-    return [
-        *texts,
-        "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can show "
-        f"is {aupimo['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any false "
-        "positive counts. Add good images.",
-    ]
+    if aupimo is not None and aupimo["finest_rate"] > LOWER:
+        texts.append(
+            "AUPIMO: the good images' pixels are too few for its lowest false positive rate. The finest rate they can "
+            f"show is {aupimo['finest_rate']:.1e}, the lowest needed {LOWER:.0e}; below it, what is found without any "
+            "false positive counts. Add good images."
+        )
+    return [*texts, figures["yardstick_note"]] if "yardstick_note" in figures else texts
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
@@ -178,6 +178,15 @@ def as_markdown(figures: dict[str, Any]) -> str:
         if (flips := flip_table(figures["repeatability"])).rows:
             parts.append(flips.as_markdown())
     return "\n\n".join(parts)
+
+
+def _bundle_name(figures: dict[str, Any]) -> str:
+    bundle = figures.get("bundle", {})
+    return f"{bundle.get('product', '')} {bundle.get('version', '')}".strip()
+
+
+def _signed(estimate: dict[str, float]) -> str:
+    return "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**estimate)
 
 
 def _paper_line(names: dict[str, str], figures: dict[str, Any]) -> tuple[str, str]:

@@ -10,12 +10,12 @@ import torch
 from typer.testing import CliRunner
 
 from bench.accuracy.evidence import EvidencePlan, Sample, halves, moments, study_evidence
-from bench.accuracy.yardstick import learn_memory
 from bench.cli import app
-from tests.bench.accuracy.test_yardstick import GREY, GreyBackbone
+from tests.support.grey_yardstick import GREY, GreyBackbone
 from tests.support.tiny_recipe import draw_parts
 from training.data.dataset import good_split
 from training.progress import silent
+from training.yardstick.patch_memory import learn_memory
 
 KINDS = ("spot", "texture")
 

@@ -97,10 +97,13 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
         "2",
         "--worst",
         "2",
+        "--yardstick",
+        "none",
     )
     assert done.exit_code == 0, done.output
     assert "5 images, 2 times each, under camera noise" in done.output
     assert "| hole | – | 2 |" in done.output
+    assert "yardstick" not in done.output
     figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
     assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
     lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()

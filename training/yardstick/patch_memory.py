@@ -1,11 +1,8 @@
-"""Yardsticks: what anybody gets from a pretrained network without training, to hold a bundle against.
+"""The yardstick: what anybody gets from a pretrained network without training, to hold a bundle against.
 
-patch memory   the distance to the nearest patch of the good images (PatchCore's score)
-Gaussians      the Mahalanobis distance to the good patches of the same place (PaDiM's)
-
-Both read the images by the same split as a training. A memory needs no image held out: it learns from all good images,
-and calibrates on each of them with its own part left out. The Gaussians learn from the training images and calibrate
-on those held out. Thresholds are found by the same rule as a bundle's.
+It is a memory of good patches, and an image's score is the distance of its patches to the nearest of them (PatchCore's
+score). It reads the images by the same split as a training, but needs none held out: it learns from all good images and
+calibrates on each of them with its own part left out. Thresholds are found by the same rule as a bundle's.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from torch import Tensor
 from glad.embedding import Embedding, embed, full_resolution, level_scales, top_mean
 from glad.images.placement import Placement
 from glad.images.preparation import PreparedImage, prepare_image
-from glad.memory_bank import MemoryBank, PatchGaussians, build_memory_bank, fit_patch_gaussians, group_numbers
+from glad.memory_bank import MemoryBank, build_memory_bank, group_numbers
 from glad.protocols import Backbone
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, Exposure, ImagePreparation, MemoryBankSettings, Padding
@@ -136,6 +133,15 @@ class LearntYardstick:
             yield inspect_one(path, self.embedder(path), self.distances, self.embedder.configuration.bank.top)
 
 
+def inspect_all(learnt: LearntYardstick, paths: Sequence[Path], progress: Progress) -> tuple[ImageResult, ...]:
+    """Return the results of images, in order."""
+    results = []
+    for done, result in enumerate(learnt.inspect(paths), start=1):
+        results.append(result)
+        progress(f"inspecting: {learnt.name}", done, len(paths))
+    return tuple(results)
+
+
 def inspect_one(path: Path, image: EmbeddedImage, distances: Distances, top: float) -> ImageResult:
     """Return the result of one image: its score, and its map on the square."""
     found = distances(image)
@@ -186,15 +192,6 @@ def learn_memory(
     return LearntMemory(good, group_numbers(good.groups), bank, embedder, time.perf_counter() - began)
 
 
-def learn_yardsticks(memory: LearntMemory, progress: Progress) -> tuple[LearntYardstick, LearntYardstick]:
-    """Return the patch memory and the Gaussians, both calibrated; either takes the time of the memory's images too.
-
-    Raises:
-        ValueError: if the images are too few.
-    """
-    return learn_patch_memory(memory, progress), learn_gaussians(memory, progress)
-
-
 def embed_good_images(
     data: Path, split: Split, embedder: ImageEmbedder, progress: Progress
 ) -> tuple[GoodImages, tuple[float, ...]]:
@@ -237,29 +234,6 @@ def learn_patch_memory(memory: LearntMemory, progress: Progress) -> LearntYardst
     return replace(learnt, seconds=memory.seconds + time.perf_counter() - began)
 
 
-def learn_gaussians(memory: LearntMemory, progress: Progress) -> LearntYardstick:
-    """Return the Gaussians of the memory's training images, with thresholds from those held out."""
-    began = time.perf_counter()
-    good, embedder = memory.good, memory.embedder
-    using = embedder.configuration
-    train, held_out = good.images[: good.train], good.images[good.train :]
-    progress("Gaussians", 0, 1)
-    gaussians = fit_patch_gaussians(
-        torch.stack([one.features for one in train]),
-        torch.stack([one.judged for one in train]),
-        dimensions=using.gaussian_channels,
-        shrinkage=using.gaussian_shrinkage,
-        seed=using.bank.seed,
-    )
-    distances = _distances_of(gaussians)
-    results = [inspect_one(Path(), one, distances, using.bank.top) for one in held_out]
-    progress("Gaussians", 1, 1)
-    scores = good_scores(results, good.groups[good.train :], CalibrationKind.HELD_OUT)
-    size = gaussians.mean.nbytes + gaussians.whitening.nbytes
-    learnt = calibrated("Gaussian per place", embedder, distances, scores, size)
-    return replace(learnt, seconds=memory.seconds + time.perf_counter() - began)
-
-
 def calibrated(
     name: str, embedder: ImageEmbedder, distances: Distances, scores: GoodScores, size: int
 ) -> LearntYardstick:
@@ -277,7 +251,3 @@ def good_scores(results: Sequence[ImageResult], groups: Sequence[str], kind: Cal
 def bank_distances(bank: MemoryBank, group: int | None) -> Distances:
     """Return the distances to a memory, with the patches of a group left out."""
     return lambda image: bank.nearest(image.features, image.judged, without=group)
-
-
-def _distances_of(gaussians: PatchGaussians) -> Distances:
-    return lambda image: gaussians.distances(image.features, image.judged)
