@@ -8,6 +8,9 @@ picture that people see and for nothing else.
 The score hears two witnesses: the difference of each place from the nearest patch of a memory of good parts, and its
 difference from the reconstruction. A learnt comparator weighs each (`glad.residual_comparator`); both answer in units
 of what good places show, and the answers add up.
+
+The memory can be heard before an image walks (`glad.first_reading`). Of an image that need not, the reconstruction says
+what it says of good places on the whole, `TYPICAL_GOOD`, so that all scores lie on one scale.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from glad.comparator import Comparison, Observation
 from glad.embedding import combine_levels, full_resolution, judged_places
+from glad.first_reading import FirstReading, reading_score
 from glad.foreground import grey_of
 from glad.memory_bank import MemoryBank
 from glad.models import Models
@@ -31,7 +35,10 @@ from glad.protocols import Condition, Denoiser, LatentDecoder, LevelFeatures
 from glad.residual_comparator import ResidualComparator
 from glad.scoring import Evidence, LaneResult, at_side
 from glad.settings.embedding import AverageOver, EmbeddingSettings
-from glad.settings.method import EvidenceSettings, Foreground, ScheduleSettings, ScoreSettings
+from glad.settings.method import EvidenceSettings, Foreground, MethodSettings, ScheduleSettings, ScoreSettings
+
+TYPICAL_GOOD = 1.0
+"""A witness's distance at a good place: the unit of `ResidualComparator.in_units_of`, a root mean square of 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,23 +200,63 @@ class Witnesses:
         """Return the difference of z from x^_0, (K, h, w), of one image; 0 where nothing is judged."""
         return (latent[: self.modelled] - x0[: self.modelled]) * judged
 
-    def distances(self, latent: Tensor, x0: Tensor, judged: Tensor, settings: EvidenceSettings) -> Tensor:
+    def first_reading(
+        self, latent: Tensor, judged: Tensor, settings: MethodSettings, *, without: int | None = None
+    ) -> FirstReading:
+        """Return what the memory says of one image.
+
+        Args:
+            latent: z, (C, h, w).
+            judged: (h, w) bool, at least one.
+            settings: of the product.
+            without: the image's own part, if it is in the memory: see `MemoryBank.residuals`.
+        """
+        apart = self.memory.residuals(latent, judged, without=without)
+        distances = self.from_memory.distances(apart, judged)
+        return FirstReading(reading_score(distances, judged, settings), distances, latent - apart)
+
+    def distances(
+        self,
+        latent: Tensor,
+        x0: Tensor | None,
+        judged: Tensor,
+        settings: EvidenceSettings,
+        reading: FirstReading | None = None,
+    ) -> Tensor:
         """Return how far each judged place of one image is from the good: (h, w) float32, 0 elsewhere.
 
         Args:
             latent: z, (C, h, w).
-            x0: x^_0, (C, h, w).
+            x0: x^_0, (C, h, w); None: the image did not walk, and its reconstruction counts as a good one.
             judged: (h, w) bool.
             settings: a witness of weight 0 is not asked.
+            reading: of the same places, if there is one: the memory is not asked again.
         """
         found = torch.zeros(judged.shape, device=latent.device)
         if settings.memory:
-            apart = self.memory.residuals(latent, judged)
-            found += settings.memory * self.from_memory.distances(apart, judged)
+            found += settings.memory * (self._from_memory(latent, judged) if reading is None else reading.distances)
         if settings.reconstruction:
-            apart = self.rebuilt(latent, x0, judged)
-            found += settings.reconstruction * self.from_reconstruction.distances(apart, judged)
+            found += settings.reconstruction * self._from_reconstruction(latent, x0, judged)
         return found
+
+    def _from_memory(self, latent: Tensor, judged: Tensor) -> Tensor:
+        return self.from_memory.distances(self.memory.residuals(latent, judged), judged)
+
+    def _from_reconstruction(self, latent: Tensor, x0: Tensor | None, judged: Tensor) -> Tensor:
+        if x0 is None:
+            return TYPICAL_GOOD * judged
+        return self.from_reconstruction.distances(self.rebuilt(latent, x0, judged), judged)
+
+
+@dataclass(frozen=True)
+class MemoryReader:
+    """glad.first_reading.FirstReader: what the memory says of the places that the score will judge."""
+
+    witnesses: Witnesses
+
+    def __call__(self, latent: Tensor, inspected_mask: Tensor | None, settings: MethodSettings) -> FirstReading:
+        """Return the first reading of one image."""
+        return self.witnesses.first_reading(latent, _judged(latent, inspected_mask), settings)
 
 
 @dataclass(frozen=True)
@@ -232,14 +279,22 @@ class FeatureScorer:
     def _evidence(self, result: LaneResult, settings: ScoreSettings) -> Evidence:
         everywhere = torch.ones(result.image.shape[1:], dtype=torch.bool, device=result.image.device)
         shown = everywhere if result.inspected_mask is None else result.inspected_mask
-        judged = judged_places(shown[None], len(everywhere) // result.latent.shape[-1])[0]
-        distances = self.witnesses.distances(result.latent, result.x0, judged, settings.evidence)
+        judged = _judged(result.latent, shown)
+        x0 = result.x0 if result.walked else None
+        distances = self.witnesses.distances(result.latent, x0, judged, settings.evidence, result.reading)
         anomaly_map = full_resolution(distances, judged, shown)
         scored = at_side(anomaly_map[None, None], settings.resolution, settings.resize)[0, 0]
         grey = None
         if settings.foreground is not Foreground.WHOLE:
             grey = grey_of(at_side(result.image[None], settings.resolution, settings.resize))[0]
         return Evidence(scored, None, grey)
+
+
+def _judged(latent: Tensor, inspected_mask: Tensor | None) -> Tensor:
+    """Return the places (h, w) of a latent (C, h, w) that are judged, for first reading and score alike."""
+    if inspected_mask is None:
+        return torch.ones(latent.shape[1:], dtype=torch.bool, device=latent.device)
+    return judged_places(inspected_mask[None], len(inspected_mask) // latent.shape[-1])[0]
 
 
 @dataclass(frozen=True)
@@ -297,4 +352,5 @@ class FeatureModels:
             scorer=FeatureScorer(self.witnesses),
             decoder=self.decoder,
             condition=self.condition,
+            first_reader=MemoryReader(self.witnesses),
         )

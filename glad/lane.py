@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from glad.first_reading import FirstReading
 from glad.noise_schedule import FINAL_STEP, NoiseSchedule, add_noise, noise_schedule
 from glad.protocols import Condition
 from glad.settings.method import MethodSettings
@@ -23,7 +24,7 @@ class Phase(Enum):
     TRIGGERED = "triggered"
     """Being denoised by plain DDIM, after its trigger."""
     FINISHED = "finished"
-    """All steps of the grid are done; `generated` is the reconstruction's latent."""
+    """All steps of the grid are done, or none was needed; `generated` is the reconstruction's latent."""
 
 
 class TriggerReason(StrEnum):
@@ -60,6 +61,16 @@ class Lane:
     def __post_init__(self) -> None:
         if not self.grid:
             object.__setattr__(self, "grid", self.settings.grid)
+
+    @classmethod
+    def without_walk(cls, settings: MethodSettings) -> Self:
+        """Return the lane of an image that its first reading made clear: finished, without any UNet call."""
+        return cls(settings, position=len(settings.grid))
+
+    @property
+    def walked(self) -> bool:
+        """Return whether the image goes down the grid, or has gone; of a tiled one, whether any of its tiles has."""
+        return self.unet_evaluations > 0 or self.phase is not Phase.FINISHED
 
     @property
     def phase(self) -> Phase:
@@ -101,8 +112,11 @@ class Lane:
         """Return the step that the image needed, large for a large anomaly (Sec. 3.3); None until it is decided.
 
         This is the trigger's step. Without adaptation (delta = 0) it is T. A lane that did the whole grid without a
-        trigger (t_min at or below the last step) never showed a difference: then it is the grid's last step.
+        trigger (t_min at or below the last step) never showed a difference: then it is the grid's last step. An image
+        that did not walk needed none: 0.
         """
+        if not self.walked:
+            return 0
         if self.trigger is not None:
             return self.trigger.step
         if self.settings.trigger.delta == 0:
@@ -196,12 +210,14 @@ class LaneBlock:
     """Per slot (h, w) bool, false on padding; None: all of it is image."""
     conditions: list[Condition | None] = field(default_factory=list)
     """Per slot the product's embedded prompt; None where the UNet takes no condition."""
+    readings: list[FirstReading | None] = field(default_factory=list)
+    """Per slot the image's first reading; None where every image walks."""
 
     @classmethod
     def empty(cls, slots: int, channels: int, side: int, device: torch.device | str = "cpu") -> Self:
         """Return a block of free slots; `side` is the latent's, h = w."""
         latents, noise, generated = (torch.zeros(slots, channels, side, side, device=device) for _ in range(3))
-        return cls(latents, noise, generated, [None] * slots, [None] * slots, [None] * slots)
+        return cls(latents, noise, generated, [None] * slots, [None] * slots, [None] * slots, [None] * slots)
 
     def free_slots(self) -> tuple[int, ...]:
         """Return the slots that can take a lane."""
@@ -255,8 +271,11 @@ class LaneBlock:
         valid: Tensor | None = None,
         *,
         condition: Condition | None = None,
+        reading: FirstReading | None = None,
     ) -> None:
         """Put a new lane into a free slot, its latent noised to the start step (Eq. 1).
+
+        A lane that is finished already rebuilds its image by the counterpart of its first reading.
 
         Args:
             slot: a free one.
@@ -265,25 +284,23 @@ class LaneBlock:
             noise: epsilon, (C, h, w).
             valid: (h, w) bool, false where the letterbox is padding; None: all of it is image.
             condition: the product's embedded prompt, if the UNet takes one.
+            reading: the image's first one, if it was read.
 
         Raises:
-            ValueError: if the slot is taken, a shape differs, the lane's noise schedule is not that of the others, or
-                a guided lane has no condition.
+            ValueError: if the slot is taken, a shape differs, the lane's noise schedule is not that of the others, a
+                guided lane has no condition, or a finished one no reading.
         """
         self._check(slot, lane, latent, noise, valid)
         if lane.guided and condition is None:
             raise ValueError(
                 f"guidance is {lane.settings.guidance}, and this UNet takes no condition to guide by: set guidance to 1"
             )
-        device = self.generated.device
-        schedule = noise_schedule(lane.settings.schedule, device)
-        start = torch.tensor([lane.settings.start_step], device=device)
         self.latents[slot] = latent
         self.noise[slot] = noise
-        row = slice(slot, slot + 1)
-        self.generated[row] = add_noise(self.latents[row], self.noise[row], start, schedule)  # x^_T, Eq. 1
-        self.valid[slot] = None if valid is None or bool(valid.all()) else valid.to(device)
+        self.generated[slot] = self._noised(slot, lane) if lane.walked else _counterpart(reading)
+        self.valid[slot] = None if valid is None or bool(valid.all()) else valid.to(self.generated.device)
         self.conditions[slot] = condition
+        self.readings[slot] = reading
         self.lanes[slot] = lane
 
     def write(self, outcome: StepOutcome) -> None:
@@ -297,6 +314,13 @@ class LaneBlock:
         self.lanes[slot] = None
         self.valid[slot] = None
         self.conditions[slot] = None
+        self.readings[slot] = None
+
+    def _noised(self, slot: int, lane: Lane) -> Tensor:
+        """Return x^_T (C, h, w), the slot's latent noised to the lane's start step (Eq. 1)."""
+        device, row = self.generated.device, slice(slot, slot + 1)
+        start = torch.tensor([lane.settings.start_step], device=device)
+        return add_noise(self.latents[row], self.noise[row], start, noise_schedule(lane.settings.schedule, device))[0]
 
     def _check(self, slot: int, lane: Lane, latent: Tensor, noise: Tensor, valid: Tensor | None) -> None:
         if self.lanes[slot] is not None:
@@ -315,3 +339,9 @@ class LaneBlock:
         for other in self.lanes:
             if other is not None and other.settings.schedule != lane.settings.schedule:
                 raise ValueError("the lane's noise schedule is not that of the block's other lanes: use another block")
+
+
+def _counterpart(reading: FirstReading | None) -> Tensor:
+    if reading is None:
+        raise ValueError("the lane is finished, and its image was not read: add a lane at the start of its grid")
+    return reading.counterpart

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from glad.comparator import Comparator, ImageComparator
+from glad.first_reading import FirstReader
 from glad.protocols import Autoencoder, Condition, Denoiser, Features, LatentDecoder, LatentEncoder
 from glad.scoring import ImageScorer, Scorer
 
@@ -30,6 +31,8 @@ class Models:
     """How latents become a picture."""
     condition: Condition | None = None
     """None: the denoiser takes no condition."""
+    first_reader: FirstReader | None = None
+    """Reads an image before it walks; None: this form cannot, and every image walks."""
 
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """Return (C, h, w) of the latent of a model image whose side is `resolution` pixels."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glad.batching import in_buckets
+from glad.first_reading import FirstReading
 from glad.foreground import foreground_mask, grey_of
 from glad.patch_matching import imagenet_normalised, match_map, resize_map, resize_valid, top_mean
 from glad.protocols import Features
@@ -60,6 +61,10 @@ class LaneResult:
     """(S, S) bool, true on what is neither padding nor ignored; None: everywhere."""
     valid: Tensor | None = None
     """The same on the latent's grid: (h, w) bool; None: everywhere."""
+    reading: FirstReading | None = None
+    """The first one; None: it was not read."""
+    walked: bool = True
+    """False: clear at its first reading; `x0` is the counterpart of that, and no reconstruction."""
 
 
 class Scorer(Protocol):

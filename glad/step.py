@@ -1,18 +1,62 @@
-"""Advance a block of lanes by one step of the method, each lane at its own t (Secs. 3.3 and 3.4)."""
+"""Start lanes in a block, and advance them by one step of the method, each at its own t (Secs. 3.3 and 3.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from glad.batching import BatchSizes, Conditioning, predict_noise
 from glad.comparator import Comparator, Observation
+from glad.first_reading import FirstReading
 from glad.fusion import adapt
-from glad.lane import LaneBatch, LaneBlock, StepOutcome, Trigger
+from glad.lane import Lane, LaneBatch, LaneBlock, StepOutcome, Trigger
 from glad.models import Models
 from glad.noise_schedule import add_noise, ddim_step, predict_x0
+from glad.settings.method import MethodSettings
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """A model image that is to be rebuilt."""
+
+    latent: Tensor
+    """z: (C, h, w), scaled."""
+    noise: Tensor
+    """epsilon, its own: (C, h, w)."""
+    valid: Tensor | None = None
+    """(h, w) bool, false on padding; None: all of it is image."""
+    inspected_mask: Tensor | None = None
+    """(S, S) bool, true on what is neither padding nor ignored; None: everywhere."""
+
+
+@torch.no_grad()
+def start_lane(block: LaneBlock, slot: int, encoded: EncodedImage, models: Models, settings: MethodSettings) -> None:
+    """Put an image into a free slot: to walk, or finished already where its first reading is clear.
+
+    Raises:
+        ValueError: if the settings ask for first readings, and these models have no memory to read by; otherwise as
+            `LaneBlock.add_lane`.
+    """
+    reading = _first_reading(encoded, models, settings)
+    walks = reading is None or settings.doubtful is None or settings.doubtful.contains(reading.score)
+    lane = Lane(settings) if walks else Lane.without_walk(settings)
+    block.add_lane(
+        slot, lane, encoded.latent, encoded.noise, encoded.valid, condition=models.condition, reading=reading
+    )
+
+
+def _first_reading(encoded: EncodedImage, models: Models, settings: MethodSettings) -> FirstReading | None:
+    if settings.doubtful is None:
+        return None
+    if models.first_reader is None:
+        raise ValueError(
+            "the settings say which images are doubtful, and these models have no memory to read an image first: "
+            "remove doubtful from the settings"
+        )
+    return models.first_reader(encoded.latent, encoded.inspected_mask, settings)
 
 
 @torch.no_grad()

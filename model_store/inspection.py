@@ -146,7 +146,7 @@ def _inspect_tiles(
         torch.from_numpy(np.stack(parts)).to(device)
         for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in inputs), strict=True)
     )
-    rebuilt = reconstruct(images, noise, models, settings, valid=patches)
+    rebuilt = reconstruct(images, noise, models, settings, valid=patches, inspected_mask=pixels)
     lane_results = [
         LaneResult(
             image=images[i],
@@ -155,6 +155,8 @@ def _inspect_tiles(
             picture=rebuilt.images[i] if models.scorer.needs_picture else None,
             inspected_mask=pixels[i],
             valid=patches[i],
+            reading=rebuilt.readings[i],
+            walked=rebuilt.lanes[i].walked,
         )
         for i in range(len(images))
     ]

@@ -127,6 +127,7 @@ LATER_FIELDS: tuple[tuple[str, ...], ...] = (
     ("settings", "noise"),
     ("settings", "preparation"),
     ("settings", "score", "evidence"),
+    ("settings", "doubtful"),
 )
 """Fields of the manifest that came after its first bundles were published."""
 MANIFEST_NAME = "manifest.json"

@@ -83,8 +83,14 @@ def draft_bundle(
     recipe: RecipeBase,
     sources: Mapping[ComponentName, ComponentSource],
     origin: Provenance,
+    *,
+    settings: MethodSettings | None = None,
 ) -> Bundle:
-    """Return a bundle with placeholder thresholds, from which the calibration's worker processes load."""
+    """Return a bundle with placeholder thresholds, from which the calibration's worker processes load.
+
+    Args:
+        settings: the recipe's, with what the training has found; None: as they are in the recipe.
+    """
     nothing = Calibration(
         review=1.0,
         fail=1.0,
@@ -93,7 +99,8 @@ def draft_bundle(
         good_images=1,
         good_scores=(0.0,),
     )
-    parts = BundleParts(naming.product, naming.version, recipe.settings, nothing, origin, title="draft, not calibrated")
+    settings = settings or recipe.settings
+    parts = BundleParts(naming.product, naming.version, settings, nothing, origin, title="draft, not calibrated")
     return write_bundle(folder, parts, sources)
 
 
@@ -156,6 +163,8 @@ def find_thresholds(
     calibration, report = thresholds_from_scores(good, recipe)
     report["calibration_images"] = how
     report["good_triggered_share"] = sum(found.triggered for found in results) / len(results)
+    if settings.doubtful is not None:
+        report["good_walked_share"] = sum(found.walked for found in results) / len(results)
     return calibration, report
 
 

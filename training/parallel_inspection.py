@@ -63,6 +63,11 @@ class ImageResult:
         """The largest trigger score seen on the way; 0 without a comparison, NaN if one was NaN."""
         return float(np.max([0.0, *(score for _, score in self.trace)]))
 
+    @property
+    def walked(self) -> bool:
+        """Whether the image walked: its first reading was doubtful, or there was none."""
+        return self.denoising_step > 0
+
 
 @dataclass(frozen=True)
 class InspectionPictures:
@@ -264,6 +269,6 @@ def trigger_peaks(
     progress: Count | None = None,
     workers: int | None = None,
 ) -> list[float]:
-    """Return each image's largest trigger score on the way to t_min when nothing triggers before."""
-    never = settings.with_delta(math.inf)
+    """Return each image's largest trigger score on the way to t_min when every image walks, and none triggers."""
+    never = settings.where_all_walk.with_delta(math.inf)
     return [s.trigger_peak for s in inspect_images(bundle, never, paths, progress=progress, workers=workers)]

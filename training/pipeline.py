@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 
 from glad.memory_bank import group_numbers
 from glad.settings.framing import Tiles
+from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource
 from model_store.engines.feature_form import FeatureModules, save_feature_components
@@ -25,7 +26,14 @@ from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
 from training.data.dataset import DataError, Split, good_split
 from training.finetune.autoencoder import train_autoencoder
-from training.finetune.evidence import GoodParts, alike, build_memory, choose_walk, fit_witnesses
+from training.finetune.evidence import (
+    GoodParts,
+    alike,
+    build_memory,
+    choose_walk,
+    fit_witnesses,
+    with_doubtful_range,
+)
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
@@ -51,6 +59,28 @@ Say = Callable[[str], None]
 LAST_STAGES = ("delta", "thresholds", "quality gate")
 STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
 FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
+
+
+@dataclass(frozen=True)
+class TrainedComponents:
+    """What a training has made, saved in its run, and what it has found for the settings."""
+
+    sources: Mapping[ComponentName, ComponentSource]
+    settings: MethodSettings
+    """The recipe's, with which images walk; delta is calibration's to find."""
+    parts: TrainingParts | None = None
+    """What the memory was made of; None in the pixel form."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedFeatureModules:
+    """What a training of the feature form has made."""
+
+    modules: FeatureModules
+    licence: str
+    """Of the backbone's weights."""
+    settings: MethodSettings
+    """As `TrainedComponents.settings`."""
 
 
 class RunMismatch(ValueError):
@@ -114,22 +144,20 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None)
 
 def train_components(
     recipe: Recipe | FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
-) -> tuple[dict[ComponentName, ComponentSource], TrainingParts | None]:
-    """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores.
-
-    Returns:
-        The components, and of the feature form what the memory was made of.
-    """
+) -> TrainedComponents:
+    """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     if isinstance(recipe, Recipe):
-        return save_rounded(train_modules(recipe, split, run, say, workers), run / "components"), None
+        made = train_modules(recipe, split, run, say, workers)
+        return TrainedComponents(save_rounded(made, run / "components"), recipe.settings)
     folder = run / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
-    modules, licence = train_feature_modules(recipe, split, run, say=say, workers=workers)
-    sources = save_feature_components(folder, modules, licence=LICENCE, backbone_licence=licence)
-    owners = modules.witnesses.memory.groups
-    return sources, None if owners is None else TrainingParts(split.train, split.train_groups, owners)
+    trained = train_feature_modules(recipe, split, run, say=say, workers=workers)
+    sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
+    owners = trained.modules.witnesses.memory.groups
+    parts = None if owners is None else TrainingParts(split.train, split.train_groups, owners)
+    return TrainedComponents(sources, trained.settings, parts)
 
 
 def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
@@ -149,9 +177,8 @@ def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: in
 
 def train_feature_modules(
     recipe: FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
-) -> tuple[FeatureModules, str]:
-    """Train the denoiser and the decoder of the feature form, and fit memory and comparator; return the licence of the
-    backbone's weights beside them.
+) -> TrainedFeatureModules:
+    """Train the denoiser and the decoder of the feature form, and fit memory, comparators and what walks.
 
     Raises:
         ImportRefused: if the backbone's source holds none.
@@ -167,7 +194,7 @@ def train_feature_modules(
     loaded = load_backbone(recipe.backbone)
     backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
     round_to_stored_precision(backbone)
-    settings, seed = recipe.settings, recipe.seed
+    settings, seed = recipe.settings.where_all_walk, recipe.seed
     pairs = make_run_pairs(recipe, split, workers)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
@@ -194,9 +221,14 @@ def train_feature_modules(
     witnesses = fit_witnesses(
         encoded, pairs.mask, parts, memory, models=models, settings=walk, recipe=recipe.comparator, seed=seed
     )
+    final = recipe.settings
+    if recipe.doubtful is not None:
+        final = with_doubtful_range(final, recipe.doubtful, encoded=encoded, parts=parts, witnesses=witnesses)
     say_weights(say, backbone=backbone, unet=unet, decoder=decoder)
     say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
-    return replace(modules, witnesses=witnesses), loaded.licence
+    if final.doubtful is not None:
+        say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
+    return TrainedFeatureModules(replace(modules, witnesses=witnesses), loaded.licence, final)
 
 
 def with_backbone_mean(recipe: FeatureRecipe) -> FeatureRecipe:
@@ -241,12 +273,12 @@ def train(
     say(_promise_of(recipe, split))
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    sources, parts = train_components(recipe, split, run, say=say, workers=workers)
+    made = train_components(recipe, split, run, say=say, workers=workers)
     origin = provenance(recipe, _summary(data, split), command)
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
-    draft = draft_bundle(run / "draft", naming, recipe, sources, origin)
+    draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
     with named_bars() as show:
-        settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=parts, workers=workers)
+        settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
     return write_calibrated_bundle(
         target,

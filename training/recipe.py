@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_vali
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
 from glad.settings.method import ComparatorKind, MethodSettings
+from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
 
 SHIPPED = Path(__file__).parent / "recipes"
 OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
@@ -135,40 +136,6 @@ class CalibrationRecipe(Frozen):
     )
 
 
-class LatentRecipe(Frozen):
-    """How the embedding of good images becomes the latent space (feature form)."""
-
-    channels: int | None = Field(None, ge=1, description="principal directions that are kept; None: all")
-    modelled: int = Field(48, ge=1, description="of these, the first so many are the denoiser's")
-    fold: int = Field(
-        2, ge=1, description="places on a side that the denoiser takes as one: it works on a coarser grid"
-    )
-
-
-class ComparatorRecipe(Frozen):
-    """The comparator that weighs the differences from memory and reconstruction (feature form)."""
-
-    window: int = Field(3, ge=1, description="side of the window over which differences are averaged, in places")
-    shrinkage: float = Field(0.4, gt=0, le=1, description="share of either covariance replaced by its mean variance")
-    least_changed: float = Field(0.0, ge=0, lt=1, description="a place of more changed pixels than this is anomalous")
-
-    @model_validator(mode="after")
-    def _window_has_a_middle(self) -> Self:
-        if self.window % 2 == 0:
-            raise ValueError(f"window is {self.window}; it needs a middle: give an odd number")
-        return self
-
-
-class DecoderRecipe(Frozen):
-    """The decoder of latents to pictures (diffusers AutoencoderTiny); only people look at them (feature form)."""
-
-    width: int = Field(32, ge=1)
-    doublings: int = Field(2, ge=0, description="of the grid; what is missing to the image's side is interpolated")
-    steps: int = Field(ge=1)
-    batch: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-
-
 class RecipeBase(Frozen):
     """What every training has, whatever the form of its models."""
 
@@ -189,11 +156,13 @@ class FeatureRecipe(RecipeBase):
     memory: MemoryBankSettings = MemoryBankSettings()
     unet: UnetRecipe
     comparator: ComparatorRecipe = ComparatorRecipe()
+    doubtful: DoubtfulRecipe | None = Field(None, description="None: every image walks")
     decoder: DecoderRecipe
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if problem := next((p for p in (*_fold_problems(self), *_shared_problems(self)) if p), ""):
+        problems = (*_fold_problems(self), *_doubtful_problems(self), *_shared_problems(self))
+        if problem := next((p for p in problems if p), ""):
             raise ValueError(problem)
         return self
 
@@ -315,6 +284,18 @@ def _fold_problems(recipe: FeatureRecipe) -> Iterator[str]:
         yield (
             f"trigger.comparator is {recipe.settings.trigger.comparator}; the feature form compares latents as they "
             f"are: set it to {ComparatorKind.LATENTS}"
+        )
+
+
+def _doubtful_problems(recipe: FeatureRecipe) -> Iterator[str]:
+    if recipe.doubtful is None:
+        return
+    if recipe.settings.doubtful is not None:
+        yield "doubtful and settings.doubtful both say which images walk: give one of them"
+    if not recipe.settings.score.evidence.memory:
+        yield (
+            "doubtful is given, and settings.score.evidence.memory is 0: an image is first read by its memory; raise "
+            "evidence.memory, or remove [doubtful], so that every image walks"
         )
 
 

@@ -184,6 +184,23 @@ class EvidenceSettings(Frozen):
         return self
 
 
+class DoubtfulRange(Frozen):
+    """The first readings (`glad.first_reading`) of images that walk; all others are clear without a walk."""
+
+    low: float = Field(ge=0, allow_inf_nan=False, description="an image that is read below this is clearly good")
+    high: float = Field(ge=0, allow_inf_nan=False, description="an image that is read above this is clearly defective")
+
+    @model_validator(mode="after")
+    def _low_is_lower(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, high is {self.high}: low may not exceed high; exchange them")
+        return self
+
+    def contains(self, reading: float) -> bool:
+        """Return whether a first reading is doubtful; one that is no number is, so that it is never taken for clear."""
+        return not (reading < self.low or reading > self.high)
+
+
 class ScoreSettings(Frozen):
     """The anomaly map and the image's score (Sec. 3.6)."""
 
@@ -225,6 +242,9 @@ class MethodSettings(Frozen):
     trigger: TriggerSettings
     fusion: FusionSettings = FusionSettings()
     score: ScoreSettings = ScoreSettings()
+    doubtful: DoubtfulRange | None = Field(
+        None, description="images that are first read inside this range walk (feature form); None: every image walks"
+    )
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
@@ -239,6 +259,22 @@ class MethodSettings(Frozen):
             raise ValueError(
                 f"the first grid step is {self.grid[0]}; the schedule ends at {self.schedule.train_steps - 1}: "
                 f"lower start (T) or steps (N)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_memory_reads_first(self) -> Self:
+        if self.doubtful is None:
+            return self
+        if self.trigger.comparator is not ComparatorKind.LATENTS:
+            raise ValueError(
+                f"doubtful is set, and trigger.comparator is {self.trigger.comparator}: the pixel form has no memory "
+                "that could read an image first; remove doubtful, so that every image walks"
+            )
+        if not self.score.evidence.memory:
+            raise ValueError(
+                "doubtful is set, and score.evidence.memory is 0: an image is first read by its memory; raise "
+                "evidence.memory, or remove doubtful, so that every image walks"
             )
         return self
 
@@ -296,6 +332,11 @@ class MethodSettings(Frozen):
         """Return the same settings with a delta that was found under them."""
         changes = {"delta": delta, "calibrated_for": self.delta_basis}
         return self.model_copy(update={"trigger": self.trigger.model_copy(update=changes)})
+
+    @property
+    def where_all_walk(self) -> Self:
+        """Return the same settings for which every image walks, as training and the search for delta need it."""
+        return self if self.doubtful is None else self.model_copy(update={"doubtful": None})
 
     def changed(self, **fields: Any) -> Self:
         """Return these settings with other values.

@@ -20,7 +20,7 @@ from glad.image_codec import Pixels
 from glad.images.tiling import ModelInput, Tile
 from glad.lane import Lane, LaneBlock, Phase
 from glad.scoring import LaneResult
-from glad.step import step
+from glad.step import EncodedImage, start_lane, step
 from model_store.inspection import PartialInspection, TileResult
 from service.worker.bundle_cache import LoadedBundle
 from service.worker.picture_codec import PreparedImage
@@ -122,27 +122,28 @@ class Runner:
         latent = encode(bundle.models.encoder, pixels, self._batch_sizes)[0]
         block = self._block(bundle)
         slot = block.free_slots()[0]
-        block.add_lane(
-            slot,
-            Lane(bundle.settings),
+        encoded = EncodedImage(
             latent,
             self._on_device(model_input.noise),
             self._on_device(model_input.inspected_patches),
-            condition=bundle.models.condition,
+            self._on_device(model_input.inspected_pixels),
         )
+        start_lane(block, slot, encoded, bundle.models, bundle.settings)
         device_job.slots.append(TileSlot(job, slot, tile, model_input))
         device_job.encode_ms += (time.perf_counter() - began) * 1e3
 
     def step(self, group: str, jobs: Sequence[str]) -> StepReport:
         """Advance these jobs, all of this group, by one step. An exception of one job's model fails that job only.
 
-        Tiles that have made all their steps leave their lanes at once, unless their job ends with them: see `finish`.
+        Tiles that have made all their steps, or need none, leave their lanes at once, unless their job ends with them:
+        see `finish`.
         """
         failed: dict[str, Exception] = {}
-        slots = [tile_slot for job in jobs for tile_slot in self._jobs[job].slots]
+        lanes = self._blocks[group].lanes
+        held = [tile_slot for job in jobs for tile_slot in self._jobs[job].slots]
+        slots = [tile_slot for tile_slot in held if not _is_finished(lanes[tile_slot.slot])]
         for part in self._parts(slots):
             failed |= self._step_or_isolate(group, part)
-        lanes = self._blocks[group].lanes
         finished, freed = [], []
         for job in jobs:
             device_job = self._jobs[job]
@@ -245,6 +246,8 @@ class Runner:
             picture=reconstruction if scorer.needs_picture else None,
             inspected_mask=self._on_device(model_input.inspected_pixels),
             valid=block.valid[slot],
+            reading=block.readings[slot],
+            walked=block.lane(slot).walked,
         )
         # One image a call: together with its neighbours the size of the call, and so the score's last bits, would
         # depend on which images happen to finish in the same step.

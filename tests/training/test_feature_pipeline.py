@@ -24,6 +24,7 @@ from tests.support.tiny_recipe import TINY_FEATURE_RECIPE, draw_parts
 from training.calibration.search import SearchRanges
 from training.data.dataset import good_split
 from training.data.image_files import DataError, read_pixels
+from training.feature_recipe import DoubtfulRecipe
 from training.package import Naming, counts_training_parts
 from training.pipeline import FEATURE_STAGES, train
 from training.recalibrate import RecalibrationPlan, recalibrate
@@ -189,6 +190,34 @@ def test_a_bundle_of_this_form_is_calibrated_again(bundle: Bundle, data: Path, t
     assert again.manifest.thresholds.good_scores == bundle.manifest.thresholds.good_scores
 
 
+def test_a_training_finds_which_images_walk_and_calibrates_under_that(data: Path, tmp_path: Path) -> None:
+    """Half of the good parts of the training, each read without itself, are clear; so are some of the held-out ones."""
+    recipe = TINY_FEATURE_RECIPE.model_copy(update={"doubtful": DoubtfulRecipe(low_quantile=0.5, high_ratio=1.5)})
+    lines: list[str] = []
+    made = train(
+        recipe, data, tmp_path / "run", tmp_path / "bundle", Naming("part", "1"),
+        command="glad train", say=lines.append, workers=1,
+    )  # fmt: skip
+    found = made.manifest.settings.doubtful
+    assert found is not None
+    assert 0 < found.low < found.high
+    assert f"images walk whose first reading lies between {found.low:.3f} and {found.high:.3f}" in lines
+    models, settings = load(made).models, made.manifest.settings
+    files = sorted((data / "calibration/good").glob("*.png"))
+    inspected = inspect([read_pixels(file) for file in files], models, settings)
+    report = made.manifest.quality["calibration"]
+    assert report["good_walked_share"] == sum(one.lane.walked for one in inspected) / len(files) < 1
+    assert sorted(one.score for one in inspected) == pytest.approx(sorted(made.manifest.thresholds.good_scores))
+    assert report["trigger_peaks"]["median"] > 0  # delta is found where every image walks
+
+    again = recalibrate(
+        made.path, data, tmp_path / "2", RecalibrationPlan(None), command="glad calibrate",
+        progress=lambda *_: None, workers=1,
+    ).bundle  # fmt: skip
+    assert again.manifest.settings == settings
+    assert again.manifest.thresholds.good_scores == made.manifest.thresholds.good_scores
+
+
 def _spoilt(bundle: Bundle, folder: Path, name: str, change: Any) -> Bundle:
     """A copy whose component's config.json is changed, and whose manifest agrees with that."""
     shutil.copytree(bundle.path, folder)
@@ -252,6 +281,33 @@ def test_the_shipped_recipe_is_of_this_form() -> None:
             "not divisible by unet.norm_groups",
         ),
         ({"memry": {"patches": 3}}, "did you mean memory"),
+        (
+            {"doubtful": {"low_quantile": 1.5, "high_ratio": 1}},
+            "doubtful.low_quantile is 1.5: .*less than or equal to 1",
+        ),
+        ({"doubtful": {"low_quantile": 0.5, "high_ratio": 0.9}}, "doubtful.high_ratio is 0.9: .*or equal to 1"),
+        (
+            {
+                "doubtful": {"low_quantile": 0.5, "high_ratio": 1},
+                "settings": {
+                    "resolution": 64,
+                    "trigger": {"delta": 1, "comparator": "latents"},
+                    "doubtful": {"low": 1, "high": 2},
+                },
+            },
+            "both say which images walk: give one of them",
+        ),
+        (
+            {
+                "doubtful": {"low_quantile": 0.5, "high_ratio": 1},
+                "settings": {
+                    "resolution": 64,
+                    "trigger": {"delta": 1, "comparator": "latents"},
+                    "score": {"evidence": {"memory": 0}},
+                },
+            },
+            "evidence.memory is 0: .* or remove .doubtful., so that every image walks",
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_refused_before_anything_is_made(change: dict[str, Any], said: str) -> None:

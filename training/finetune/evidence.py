@@ -1,7 +1,8 @@
 """What the score of the feature form learns in closed form: a memory of good patches, and how to weigh two witnesses.
 
 The comparator learns from differences as inference sees them: each good image against a memory without its own part,
-and walked with the trained denoiser; each synthetic anomaly likewise.
+and walked with the trained denoiser; each synthetic anomaly likewise. Last comes the range of first readings outside of
+which an image is clear, and need not walk.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from glad.reconstruct import reconstruct_latents
 from glad.residual_comparator import ResidualComparator, SecondMoments, average_vectors, fit_residual_comparator
 from glad.seeded_noise import digest_noise, fixed_digest
 from glad.settings.embedding import MemoryBankSettings
-from glad.settings.method import MethodSettings, NoiseSource
+from glad.settings.method import DoubtfulRange, MethodSettings, NoiseSource
 from training.calibration.thresholds import choose_delta
+from training.feature_recipe import ComparatorRecipe, DoubtfulRecipe
 from training.finetune.latent_space import EncodedPairs
 from training.parallel_inspection import TracingComparator
 from training.progress import progress_bar
-from training.recipe import CalibrationRecipe, ComparatorRecipe
+from training.recipe import CalibrationRecipe
 
 AT_ONCE = 8
 
@@ -117,6 +119,29 @@ def fit_witnesses(
     return Witnesses(memory, from_memory, from_reconstruction)
 
 
+def with_doubtful_range(
+    settings: MethodSettings, recipe: DoubtfulRecipe, *, encoded: EncodedPairs, parts: GoodParts, witnesses: Witnesses
+) -> MethodSettings:
+    """Return the settings with the range of first readings that are doubtful, by those of good images.
+
+    Args:
+        settings: of the product.
+        recipe: of the range.
+        encoded: the pairs, of which the good squares are read.
+        parts: of the pairs; each square is read by a memory without its own part.
+        witnesses: with the fitted comparators.
+    """
+    readings: list[float] = []
+    with progress_bar() as bar:
+        task = bar.add_task("first readings", total=parts.distinct, note="")
+        for i in range(parts.distinct):
+            latent, judged = encoded.pairs.normal[i].float(), encoded.judged[i]
+            readings.append(witnesses.first_reading(latent, judged, settings, without=parts.of(i)).score)
+            bar.update(task, advance=1)
+    low, high = float(np.quantile(readings, recipe.low_quantile)), recipe.high_ratio * max(readings)
+    return settings.changed(doubtful=DoubtfulRange(low=low, high=high))
+
+
 def _moments(
     encoded: EncodedPairs,
     parts: GoodParts,
@@ -163,7 +188,7 @@ def _walked(
     digests = [fixed_digest(settings.noise_seed if fixed else seed + 7019 + i) for i in chosen]
     channels, rows, columns = latents.shape[1:]
     noise = torch.from_numpy(np.stack([digest_noise(digest, (channels, rows, columns)) for digest in digests]))
-    return reconstruct_latents(latents, noise, models, settings, valid=encoded.judged[list(chosen)])[0]
+    return reconstruct_latents(latents, noise, models, settings, valid=encoded.judged[list(chosen)]).latents
 
 
 def alike(space: LatentSpace, memory: MemoryBank) -> Witnesses:

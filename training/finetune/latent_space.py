@@ -21,9 +21,9 @@ from glad.feature_form import FeatureEncoder, LatentSpace
 from glad.images.preparation import prepare_square
 from glad.protocols import Backbone
 from glad.settings.embedding import BundlePreparation, EmbeddingSettings
+from training.feature_recipe import LatentRecipe
 from training.finetune.unet import LatentPairs
 from training.progress import progress_bar
-from training.recipe import LatentRecipe
 from training.synthesis.pairs import PairSet, content_of
 
 CACHE = "latents.safetensors"

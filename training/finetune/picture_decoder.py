@@ -10,10 +10,10 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional
 
+from training.feature_recipe import DecoderRecipe
 from training.finetune.autoencoder import gradient_distance
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
-from training.recipe import DecoderRecipe
 from training.synthesis.pairs import PairSet, to_unit
 
 LATENT_RANGE = 4.0

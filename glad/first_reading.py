@@ -1,0 +1,61 @@
+"""The first reading of an image: a cheap look, before any step, that says whether it need walk at all.
+
+A walk costs a UNet call for each of its steps; the memory of good parts has to be asked anyway. Where the memory alone
+says that an image is clearly good or clearly defective, the walk would cost its calls and change nothing: only images
+between two thresholds, the doubtful ones, walk. Few steps, and adaptive: here from no step on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from glad.patch_matching import top_mean
+from glad.settings.method import MethodSettings
+
+
+@dataclass(frozen=True, eq=False)
+class FirstReading:
+    """What the memory says of one model image, found once: the score hears the same distances again."""
+
+    score: float
+    """Compared with `MethodSettings.doubtful`: `reading_score`."""
+    distances: Tensor
+    """Of each judged place from the good, unweighted: (h, w) float32, 0 elsewhere."""
+    counterpart: Tensor
+    """The nearest good patch of each judged place, the latent itself elsewhere: (C, h, w), scaled."""
+
+
+class FirstReader(Protocol):
+    """Reads one image before it walks. What it answers depends on this image alone."""
+
+    def __call__(self, latent: Tensor, inspected_mask: Tensor | None, settings: MethodSettings) -> FirstReading:
+        """Return the first reading of an image.
+
+        Args:
+            latent: z, (C, h, w), scaled.
+            inspected_mask: (S, S) bool, true on what is neither padding nor ignored; None: everywhere.
+            settings: those of its product.
+        """
+        ...
+
+
+def reading_score(distances: Tensor, judged: Tensor, settings: MethodSettings) -> float:
+    """Return the score that the memory alone gives, on the latent's own grid: what an image is first read by.
+
+    It is the memory's weight times the mean of the largest `score.top` of the judged places' distances: the score of
+    `glad.scoring.image_scores` without reconstruction, smoothing and enlargement. A `top` in pixels is one of the
+    scoring resolution; so many places are counted as have its area, at least one.
+
+    Args:
+        distances: (h, w), unweighted.
+        judged: (h, w) bool, at least one.
+        settings: of the product.
+    """
+    values = distances[judged]
+    score, pixels_per_place = settings.score, (settings.scoring_side / distances.shape[-1]) ** 2
+    scale = 1 if score.top.unit == "area" else pixels_per_place
+    count = score.top.model_copy(update={"value": score.top.value / scale}).elements(values.numel())
+    return score.evidence.memory * float(top_mean(values, count))
