@@ -270,7 +270,8 @@ class Engine:
         began = self._clock()
         report = self._runner.step(turn.group, turn.jobs)
         self._heartbeat.step_completed(lanes=report.lanes)
-        self._metrics.observe_step(report.lanes, self._clock() - began)
+        if report.lanes:  # none of clear images alone, which no model steps
+            self._metrics.observe_step(report.lanes, self._clock() - began)
         self._observe_bundle_switches(turn.jobs)
         for job in report.freed:
             self._scheduler.free_lane(job)
