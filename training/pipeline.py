@@ -208,13 +208,13 @@ def train_feature_modules(
         good=parts.distinct,
     )
     space = encoded.space
+    memory = build_memory(encoded, parts, recipe.memory)  # before what takes long: it may be refused
     modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold)
     unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, fold=fold, loss=loss)
     decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed)
     for module in (unet, decoder):
         round_to_stored_precision(module)
-    memory = build_memory(encoded, parts, recipe.memory)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
     walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)

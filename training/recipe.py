@@ -146,6 +146,12 @@ class RecipeBase(Frozen):
     synthesis: SynthesisRecipe
     calibration: CalibrationRecipe = CalibrationRecipe()
 
+    def with_confidence(self, confidence: float | None) -> Self:
+        """Return the recipe whose thresholds keep their promise with this confidence; None: with its own."""
+        if confidence is None:
+            return self
+        return self.model_copy(update={"calibration": self.calibration.model_copy(update={"confidence": confidence})})
+
 
 class FeatureRecipe(RecipeBase):
     """A whole training of the feature form, from good images to a bundle."""
@@ -279,6 +285,11 @@ def _fold_problems(recipe: FeatureRecipe) -> Iterator[str]:
         yield (
             f"latent.modelled is {recipe.latent.modelled}, latent.channels {recipe.latent.channels}: the denoiser "
             "cannot model more than there are; lower it"
+        )
+    if recipe.latent.channels is not None and (recipe.memory.searched or 0) > recipe.latent.channels:
+        yield (
+            f"memory.searched is {recipe.memory.searched}, latent.channels {recipe.latent.channels}: patches are "
+            "looked for by channels that are there; lower it"
         )
     if recipe.settings.trigger.comparator is not ComparatorKind.LATENTS:
         yield (

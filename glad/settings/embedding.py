@@ -107,3 +107,6 @@ class MemoryBankSettings(Frozen):
     density: Density = Density.NONE
     neighbours: int = Field(3, ge=1, description="nearest patches whose spacing is averaged for the density")
     top: float = Field(0.02, gt=0, le=1, description="share of the judged places whose mean is the score")
+    searched: int | None = Field(
+        None, ge=1, description="channels, the first so many, by which the nearest patch is looked for; None: by all"
+    )

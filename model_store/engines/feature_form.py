@@ -59,6 +59,7 @@ class PatchMemoryConfig(Frozen):
     model_type: str = "patch_memory"
     memory_window: int = Field(ge=1, description="side of the window over which differences are averaged, in places")
     reconstruction_window: int = Field(ge=1, description="the same for the differences from the reconstruction")
+    searched: int | None = Field(None, ge=1, description="of the channels, by which the nearest patch is looked for")
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def save_feature_components(
             PatchMemoryConfig(
                 memory_window=modules.witnesses.from_memory.window,
                 reconstruction_window=modules.witnesses.from_reconstruction.window,
+                searched=modules.witnesses.memory.searched,
             ),
             {
                 "patches": modules.witnesses.memory.patches,
@@ -286,8 +288,12 @@ def _load_witnesses(folder: Path, device: str | torch.device) -> Witnesses:
     config = _config(folder, PatchMemoryConfig)
     needed = {"patches": 2, "memory_weights": 2, "reconstruction_weights": 2}
     tensors = _tensors(folder, "patch_memory", needed, device)
+    try:
+        memory = MemoryBank(tensors["patches"], searched=config.searched)
+    except ValueError as error:
+        raise ModelLoadError(f"{folder}: {error}") from error
     return Witnesses(
-        MemoryBank(tensors["patches"]),
+        memory,
         ResidualComparator(tensors["memory_weights"].float(), config.memory_window),
         ResidualComparator(tensors["reconstruction_weights"].float(), config.reconstruction_window),
     )

@@ -207,3 +207,18 @@ def test_a_bank_without_a_group_is_what_leaving_it_out_measures() -> None:
         bank.without(7).without(9)
     with pytest.raises(ValueError, match="does not know"):
         MemoryBank(torch.zeros(1, 1).half()).without(7)
+
+
+def test_a_search_by_the_first_channels_measures_in_all_of_them() -> None:
+    bank = MemoryBank(torch.tensor([[0.0, 10.0], [3.0, 0.0]]).half(), searched=1)
+    features, judged = torch.tensor([1.0, 0.0]).reshape(2, 1, 1), torch.ones(1, 1, dtype=torch.bool)
+    # By the first channel the first patch is nearer, |1 - 0| < |1 - 3|; by both it is the second, 2 < sqrt(1 + 100).
+    assert bank.residuals(features, judged).flatten().tolist() == [1.0, -10.0]
+    assert bank.nearest(features, judged).item() == pytest.approx(math.sqrt(101))
+    assert MemoryBank(bank.patches).nearest(features, judged).item() == 2.0
+
+
+@pytest.mark.parametrize("searched", [0, 3])
+def test_a_search_by_more_channels_than_there_are_or_none_is_refused(searched: int) -> None:
+    with pytest.raises(ValueError, match=f"searched is {searched}; patches have 2 channels"):
+        MemoryBank(torch.zeros(1, 2).half(), searched=searched)

@@ -274,6 +274,10 @@ def test_the_shipped_recipe_is_of_this_form() -> None:
         ),
         ({"settings": {"resolution": 64, "trigger": {"delta": 1}}}, "trigger.comparator is images"),
         ({"latent": {"channels": 8, "modelled": 9}}, "latent.modelled is 9, latent.channels 8"),
+        (
+            {"latent": {"channels": 8, "modelled": 8}, "memory": {"searched": 9}},
+            "memory.searched is 9, latent.channels 8",
+        ),
         ({"decoder": {"steps": 3, "doublings": 4}}, "the picture would be larger than the image"),
         ({"comparator": {"window": 2}}, "window is 2; it needs a middle"),
         (
