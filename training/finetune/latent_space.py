@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -130,16 +131,23 @@ def encode_image_pairs(
         levels: of the first normal images, see `fit_latent_space`.
     """
     encoder, side = FeatureEncoder(backbone, space), pairs.valid.shape[-1]
-    normal = [space.from_levels(known, side).half() for known in levels]
-    rest = [(pairs.normal, i) for i in range(len(normal), len(pairs))]
-    encoded: list[Tensor] = []
+    # Many pairs share their normal image, and some have no anomaly: the backbone sees each image once.
+    seen = {
+        _digest(pairs.normal[i], pairs.valid[i]): space.from_levels(known, side).half()
+        for i, known in enumerate(levels)
+    }
+    sides: list[list[Tensor]] = []
     with progress_bar() as bar:
-        task = bar.add_task("latents", total=len(rest) + len(pairs), note="")
-        for images, i in (*rest, *((pairs.anomalous, i) for i in range(len(pairs)))):
-            one = slice(i, i + 1)
-            encoded.append(encoder.encode(prepared(images[one], pairs.valid[one], using)).half())
-            bar.update(task, advance=1)
-    latents = LatentPairs(torch.cat([*normal, *encoded[: len(rest)]]), torch.cat(encoded[len(rest) :]))
+        task = bar.add_task("latents", total=2 * len(pairs), note="")
+        for images in (pairs.normal, pairs.anomalous):
+            sides.append([])
+            for i in range(len(pairs)):
+                key, one = _digest(images[i], pairs.valid[i]), slice(i, i + 1)
+                if key not in seen:
+                    seen[key] = encoder.encode(prepared(images[one], pairs.valid[one], using)).half()
+                sides[-1].append(seen[key])
+                bar.update(task, advance=1)
+    latents = LatentPairs(torch.cat(sides[0]), torch.cat(sides[1]))
     return latents, judged_places(pairs.valid, space.settings.stride)
 
 
@@ -170,6 +178,10 @@ def cached_pairs(
     save_file(dict(_tensors(made)), draft, metadata={"scales": json.dumps(space.scales)})
     draft.replace(path)
     return made
+
+
+def _digest(image: Tensor, valid: Tensor) -> bytes:
+    return blake2b(image.numpy().tobytes() + valid.numpy().tobytes(), digest_size=16).digest()
 
 
 def _tensors(made: EncodedPairs) -> Iterator[tuple[str, Tensor]]:
