@@ -109,3 +109,11 @@ def test_a_file_that_is_not_toml_is_refused_by_its_name(tmp_path: Path) -> None:
     file.write_text("name = ", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"broken\.toml is not TOML"):
         load_recipe(str(file))
+
+
+def test_a_recipe_takes_another_confidence_and_keeps_its_own_without_one() -> None:
+    light = load_recipe("light")
+    assert light.with_confidence(None) is light
+    sure = light.with_confidence(0.95)
+    assert sure.calibration.confidence == 0.95
+    assert sure.calibration.model_copy(update={"confidence": light.calibration.confidence}) == light.calibration

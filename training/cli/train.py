@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -78,6 +78,12 @@ def preview(
     typer.echo(f"{', '.join(chosen)}: {columns} of each in {out}; the red line goes around what counts as anomalous")
 
 
+Confidence: TypeAlias = Annotated[
+    float | None,
+    typer.Option(min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: the recipe's."),
+]
+
+
 def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
@@ -92,6 +98,7 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
     ] = None,
+    confidence: Confidence = None,
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
@@ -104,9 +111,8 @@ def train(
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
         try:
-            bundle = train_bundle(
-                load_recipe(recipe), data, checkpoints, target, naming, command=command_line(), say=typer.echo
-            )
+            chosen = load_recipe(recipe).with_confidence(confidence)
+            bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
@@ -143,12 +149,7 @@ def calibrate(
     images: Annotated[
         int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
     ] = 40,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: the recipe's."
-        ),
-    ] = None,
+    confidence: Confidence = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Everything that was tried, as JSON.")] = None,
 ) -> None:
