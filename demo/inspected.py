@@ -99,7 +99,9 @@ class InspectedSample:
     @property
     def step(self) -> str:
         """The denoising step as text."""
-        return "-" if self.denoising_step is None else str(self.denoising_step)
+        if self.denoising_step is None:
+            return "-"
+        return str(self.denoising_step) if self.denoising_step else "not walked"
 
     @property
     def is_wrong(self) -> bool:

@@ -128,7 +128,7 @@ def mean_steps(results: Iterable[InspectedSample]) -> list[tuple[str, float, int
     """Return for each kind of image its name, the mean denoising step and the number; the smallest step first."""
     by_kind: dict[str, list[int]] = {}
     for result in results:
-        if result.denoising_step is not None:
+        if result.denoising_step:  # none, or 0 of an image that did not walk, is no step
             by_kind.setdefault(result.sample.defect.replace("_", " "), []).append(result.denoising_step)
     rows = ((kind, mean(steps), len(steps)) for kind, steps in by_kind.items())
     return sorted(rows, key=lambda row: row[1])

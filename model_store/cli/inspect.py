@@ -59,9 +59,8 @@ def inspect(
             continue
         if overview is not None:
             inspected.append(result)
-        _print_verdict(
-            verdict, f"score {result.score:8.4f}  step {result.lane.denoising_step:>4}  {path}  -> {picture}"
-        )
+        step = result.lane.denoising_step if result.lane.walked else "none"  # clear at its first reading
+        _print_verdict(verdict, f"score {result.score:8.4f}  step {step:>4}  {path}  -> {picture}")
     if overview is not None and inspected:
         with explained():
             overview.write_bytes(to_png(draw_overview(inspected, limits)))

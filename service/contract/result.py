@@ -77,7 +77,9 @@ class Findings(Message):
 
     score: float = Field(description="raw image score")
     regions: tuple[Region, ...] = ()
-    denoising_step: int | None = Field(description="the step at which the trigger fired (Sec. 3.3)")
+    denoising_step: int | None = Field(
+        description="the step at which the trigger fired (Sec. 3.3); 0: clear at its first reading, not walked"
+    )
     unet_evaluations: int = Field(ge=0)
     seed: int = Field(ge=0, description="noise seed of the bundle; the noise itself is seeded by the content")
     timings_ms: Timings

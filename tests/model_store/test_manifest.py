@@ -169,6 +169,22 @@ def test_a_calibration_without_groups_is_written_as_before_there_were_any(conten
     assert Manifest.model_validate_json(found.to_bytes()) == found
 
 
+def test_settings_under_which_every_image_walks_are_written_as_before_any_could_be_clear(
+    content: dict[str, Any],
+) -> None:
+    without = {name: value for name, value in content["settings"].items() if name != "doubtful"}
+    written = Manifest.model_validate({**content, "settings": without}).to_bytes()
+    assert "doubtful" not in json.loads(written)["settings"]
+    trigger = {**without["trigger"], "comparator": "latents", "calibrated_for": None}
+    changed = {**without, "trigger": trigger, "guidance": 1.0, "doubtful": {"low": 0.5, "high": 2.0}}
+    uncalibrated = {**content["calibration"], "calibrated_for": None}
+    found = Manifest.model_validate({**content, "settings": changed, "calibration": uncalibrated})
+    assert json.loads(found.to_bytes())["settings"]["doubtful"] == {"low": 0.5, "high": 2.0}
+    assert Manifest.model_validate_json(found.to_bytes()) == found
+    every = found.settings.where_all_walk
+    assert calibration_digest(found.settings, found.components) != calibration_digest(every, found.components)
+
+
 def calibrated_here(content: dict[str, Any]) -> dict[str, Any]:
     manifest = Manifest.model_validate(content)
     digest = calibration_digest(manifest.settings, manifest.components)

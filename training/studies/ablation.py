@@ -6,6 +6,7 @@ their intervals come from bootstrap rounds that draw the same images for both si
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.settings.method import ComparatorKind, MethodSettings, NoiseSource
+from glad.settings.method import ComparatorKind, DoubtfulRange, MethodSettings, NoiseSource
 from training.calibration.outcomes import SettingsCandidate
 from training.data.dataset import TestImage, read_truth
 from training.evaluation.tables import Table
@@ -36,6 +37,8 @@ TITLES = {
     7: "Fixed steps against adaptive (Table 7)",
     EVIDENCE: "Evidence of the feature form",
 }
+NOBODY = DoubtfulRange(low=sys.float_info.max, high=sys.float_info.max)
+"""A range that no first reading reaches: every image is clearly good without a walk."""
 FIXED_SHARES = (350 / 750, 550 / 750, 1.0)
 """The fixed steps of Table 7, as shares of its T = 750."""
 
@@ -130,16 +133,19 @@ def variants(
 
 
 def _evidence_variants(bundle: Path, settings: MethodSettings) -> Iterator[Variant]:
-    """Yield what only the feature form has: each witness alone, and the other source of noise."""
+    """Yield what only the feature form has: each witness alone, the other source of noise, and who walks."""
     if settings.trigger.comparator is not ComparatorKind.LATENTS:
         return
     for name, weights in (("memory alone", (1, 0)), ("reconstruction alone", (0, 1))):
         evidence = dict(zip(("memory", "reconstruction"), weights, strict=True))
-        yield Variant(
-            name, EVIDENCE, bundle, settings.changed(score={**settings.score.model_dump(), "evidence": evidence})
-        )
+        score = {**settings.score.model_dump(), "evidence": evidence}
+        yield Variant(name, EVIDENCE, bundle, settings.changed(score=score, doubtful=None))
     noises = set(NoiseSource) - {settings.noise}
     yield from (Variant(f"noise: {noise}", EVIDENCE, bundle, settings.changed(noise=noise)) for noise in noises)
+    if settings.doubtful is not None:
+        yield Variant("every image walks", EVIDENCE, bundle, settings.where_all_walk)
+    if settings.score.evidence.memory:
+        yield Variant("no image walks", EVIDENCE, bundle, settings.changed(doubtful=NOBODY))
 
 
 def fixed_steps(settings: MethodSettings) -> tuple[int, ...]:

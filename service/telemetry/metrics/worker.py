@@ -63,6 +63,12 @@ class InspectionMetrics:
             buckets=STEPS,
             registry=registry,
         )
+        self._walks = Counter(
+            "glad_walks_total",
+            "Inspections by whether the image walked; one that did not was clear at its first reading",
+            ["product", "walked"],
+            registry=registry,
+        )
         self._evaluations = Histogram(
             "glad_unet_evaluations",
             "UNet evaluations of one inspection",
@@ -114,10 +120,13 @@ class InspectionMetrics:
             self._banded.labels(product, version, bands.band_of(score)).inc()
 
     def _observe_steps(self, result: Result) -> None:
-        if result.denoising_step is not None:
+        if result.denoising_step:  # 0: the image did not walk, and nothing could trigger
             self._step.labels(result.product).observe(result.denoising_step)
         if result.unet_evaluations is not None and not result.unfit:
             self._evaluations.labels(result.product).observe(result.unet_evaluations)
+            for walked in ("true", "false"):  # both from the first image on: a share without walks is 0, not missing
+                self._walks.labels(result.product, walked)
+            self._walks.labels(result.product, str(result.unet_evaluations > 0).lower()).inc()
 
     def _observe_durations(self, result: Result) -> None:
         if result.timings_ms is None:

@@ -42,11 +42,27 @@ def test_worker_metrics_follow_the_results() -> None:
         "glad_lane_used 3.0",
         "glad_lane_total 4.0",
         'glad_denoising_step_count{product="toy"} 2.0',
+        'glad_walks_total{product="toy",walked="true"} 2.0',
+        'glad_walks_total{product="toy",walked="false"} 0.0',
         'glad_unet_evaluations_count{product="toy"} 2.0',
         'glad_queue_wait_seconds_count{priority="normal"} 2.0',
         'glad_inspection_duration_seconds_count{product="toy"} 2.0',
         'glad_stage_duration_seconds_count{stage="denoise"} 2.0',
         'glad_bundle_switch_seconds_bucket{le="0.5",product="toy",version="1"} 1.0',
+    } <= lines_of(registry)
+
+
+def test_an_image_that_did_not_walk_is_counted_and_has_no_denoising_step() -> None:
+    registry = CollectorRegistry()
+    clear = findings(0.25).model_copy(update={"denoising_step": 0, "unet_evaluations": 0})
+    metrics = WorkerMetrics(registry)
+    metrics.count_result(Result.done(make_job(), clear, started_at=AT, attempts=1))
+    metrics.count_result(Result.done(make_job(), findings(0.5), started_at=AT, attempts=1))
+    assert {
+        'glad_walks_total{product="toy",walked="true"} 1.0',
+        'glad_walks_total{product="toy",walked="false"} 1.0',
+        'glad_denoising_step_count{product="toy"} 1.0',
+        'glad_unet_evaluations_count{product="toy"} 2.0',
     } <= lines_of(registry)
 
 

@@ -57,7 +57,18 @@ def test_the_feature_form_adds_each_witness_alone_and_the_other_noise() -> None:
     }
     assert said == {
         "memory alone": (1, 0, "fixed"), "reconstruction alone": (0, 1, "fixed"), "noise: image": (1, 1, "image"),
+        "no image walks": (1, 1, "fixed"),
     }  # fmt: skip
+
+
+def test_a_bundle_with_clear_images_is_held_against_all_walking_and_none() -> None:
+    feature = SETTINGS.changed(trigger={"delta": 0.4, "comparator": "latents"}, doubtful={"low": 1.0, "high": 2.0})
+    rows = {row.name: row.settings.doubtful for row in variants(Path("bundle"), feature, None, ())}
+    assert (rows["every image walks"], rows[FULL]) == (None, feature.doubtful)
+    assert rows["reconstruction alone"] is None  # without the memory there is no first reading
+    nobody = rows["no image walks"]
+    assert nobody is not None
+    assert not any(nobody.contains(reading) for reading in (0.0, 1.5, 1e9))
 
 
 def test_a_fixed_step_above_t_is_refused() -> None:
