@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.accuracy import commands as accuracy
+from bench.accuracy.peers_command import peers
 from bench.accuracy.yardstick_command import evidence, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
@@ -26,6 +27,7 @@ for command in (
     accuracy.coverage,
     yardstick,
     evidence,
+    peers,
     endurance.reliability,
     endurance.rolling,
     endurance.soak,

@@ -54,18 +54,18 @@ def yardstick(
     using = YARDSTICK.model_copy(update=changes)
     with explained(ValueError), named_bars() as show:
         images = test_images(data)
-        results = list(_results(data, images, using, bundle or [], timing=timing, progress=show))
+        results = list(yardstick_results(data, images, using, bundle or [], timing=timing, progress=show))
         measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
         paired = {
             result.name: differences(one, measured[0]) for result, one in zip(results[1:], measured[1:], strict=True)
         }
     figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
-    _show(figures, paired, results[0].name)
+    show_methods(figures, paired, results[0].name)
     content = {
         "data": data.name,
         "yardstick": using.model_dump(mode="json"),
         "frozen": using == YARDSTICK,
-        "threads": _threads(),
+        "threads": torch_threads(),
         "methods": figures,
         "minus_yardstick": paired,
     }
@@ -114,19 +114,19 @@ def evidence(
     ]
     print_table(("reading", "mean", *plan.kinds), tried)
     typer.echo("")
-    _show(figures, paired, first.name)
+    show_methods(figures, paired, first.name)
     content = {
         "data": data.name,
         "yardstick": YARDSTICK.model_dump(mode="json"),
         "choice": study_figures(study, plan),
-        "threads": _threads(),
+        "threads": torch_threads(),
         "methods": figures,
         "minus_yardstick": paired,
     }
     write_figures(json_file, content)
 
 
-def _results(
+def yardstick_results(
     data: Path,
     images: Sequence[TestImage],
     using: YardstickConfiguration,
@@ -163,7 +163,7 @@ def _inspected(
     weights = sum(parameter.numel() for parameter in network.state_dict().values()) * HALF_BYTES
     cost = DetectorCost(
         train_seconds=learnt.seconds if timing else None,
-        image_ms=_median_ms(learnt.inspect(paths[: TIMED + 1])) if timing else None,
+        image_ms=median_ms(learnt.inspect(paths[: TIMED + 1])) if timing else None,
         model_bytes=learnt.model_bytes + weights,
     )
     about = {
@@ -187,24 +187,26 @@ def _bundle_result(folder: Path, images: Sequence[TestImage], *, timing: bool, p
     results = tuple(inspect_images(folder, settings, paths, keep_maps=True, progress=show))
     few = inspect_images(folder, settings, paths[: TIMED + 1], workers=1)
     sizes = [file.bytes for component in manifest.components.values() for file in component.files.values()]
-    cost = DetectorCost(None, _median_ms(few) if timing else None, sum(sizes))
+    cost = DetectorCost(None, median_ms(few) if timing else None, sum(sizes))
     about = {"bundle": bundle.hash, "resolution": settings.resolution}
     return DetectorResult(name, results, manifest.calibration, cost, about)
 
 
-def _median_ms(results: Iterator[ImageResult]) -> float:
+def median_ms(results: Iterator[ImageResult]) -> float:
     """Return the median milliseconds between results that are made when they are asked for; the first warms up."""
     times = [time.perf_counter() for _ in results]
     return 1000 * median(after - before for before, after in pairwise(times))
 
 
-def _threads() -> int:
+def torch_threads() -> int:
+    """Return the threads that torch computes with."""
     import torch
 
     return torch.get_num_threads()
 
 
-def _show(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]], first: str) -> None:
+def show_methods(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]], first: str) -> None:
+    """Print the figures of `detector_figures` as a table, and the differences from the first as another."""
     from training.evaluation.tables import YARDSTICK_HEADER, difference_row, yardstick_row
     from training.metrics.bootstrap import Estimate
 
