@@ -152,7 +152,7 @@ def _peer_results(
 
 
 def _trainings(options: PeerOptions) -> Mapping[PeerName, Train]:
-    from bench.accuracy.peers import EfficientAdSources, train_draem, train_efficient_ad, train_patchcore
+    from bench.accuracy.peer_models import EfficientAdSources, train_draem, train_efficient_ad, train_patchcore
 
     known: dict[PeerName, Train] = {
         "patchcore": train_patchcore,
@@ -167,7 +167,8 @@ def _trainings(options: PeerOptions) -> Mapping[PeerName, Train]:
 def _peer_result(
     train: Train, study: PeerStudy, images: Sequence[TestImage], *, timing: bool, progress: Progress
 ) -> DetectorResult:
-    from bench.accuracy.peers import anomalib_version, calibrated_peer
+    from bench.accuracy.peer_models import anomalib_version
+    from bench.accuracy.peers import calibrated_peer
     from bench.accuracy.yardstick_figures import DetectorCost, DetectorResult
 
     peer, paths = calibrated_peer(train, study, progress), [image.path for image in images]

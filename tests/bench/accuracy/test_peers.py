@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from bench.accuracy.peers import PeerStudy, TimeBudget, inspect_with
 from bench.accuracy.yardstick import YARDSTICK
 from bench.cli import app
 from glad.memory_bank import coreset
@@ -64,30 +65,30 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(words: list[str], message:
 
 
 @pytest.fixture(scope="module")
-def peers() -> Any:
+def models() -> Any:
     """The module that imports anomalib; without it the test skips."""
     pytest.importorskip("torchvision", reason="pip install 'glad-inspect[peers]'")
     pytest.importorskip("anomalib.models", reason="pip install 'glad-inspect[peers]'")
-    from bench.accuracy import peers
+    from bench.accuracy import peer_models
 
-    return peers
+    return peer_models
 
 
-def study(peers: Any, parts: Path, side: int, minutes: float) -> Any:
+def study(parts: Path, side: int, minutes: float) -> PeerStudy:
     """Ten good images to train on and five held out."""
     backbone = load_backbone(YARDSTICK.backbone).backbone.cut(4)
     using = YARDSTICK.model_copy(update={"side": side})
-    return peers.PeerStudy(good_split(parts, 0.2, 0), using, backbone, minutes)
+    return PeerStudy(good_split(parts, 0.2, 0), using, backbone, minutes)
 
 
-def budget(peers: Any, seconds: float) -> Any:
-    return peers.TimeBudget(seconds, time.monotonic())
+def budget(seconds: float) -> TimeBudget:
+    return TimeBudget(seconds, time.monotonic())
 
 
 @real
 @pytest.mark.timeout(600)
 def test_the_command_measures_what_was_trained_in_its_time_and_names_what_was_not(
-    peers: Any, parts: Path, tmp_path: Path
+    models: Any, parts: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "peers.json"
     words = ["--data", str(parts), "--side", "64", "--minutes", str(MINUTES), "--json", str(file)]
@@ -118,22 +119,22 @@ def test_the_command_measures_what_was_trained_in_its_time_and_names_what_was_no
 
 @real
 @pytest.mark.timeout(600)
-def test_efficient_ad_trains_from_a_teacher_in_a_file(peers: Any, parts: Path, tmp_path: Path) -> None:
+def test_efficient_ad_trains_from_a_teacher_in_a_file(models: Any, parts: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher.pth"
     torch.manual_seed(0)
-    torch.save(peers.EfficientAd(**peers.BARE).model.teacher.state_dict(), teacher)
-    given = study(peers, parts, side=256, minutes=0.01)
+    torch.save(models.EfficientAd(**models.BARE).model.teacher.state_dict(), teacher)
+    given = study(parts, side=256, minutes=0.01)
     given = replace(given, split=replace(given.split, train=given.split.train[:3]))
     # Any folder of folders of pictures will do as photographs: the parts' own.
-    sources = peers.EfficientAdSources(teacher, parts / "test")
-    trained = peers.train_efficient_ad(given, silent, sources=sources)
+    sources = models.EfficientAdSources(teacher, parts / "test")
+    trained = models.train_efficient_ad(given, silent, sources=sources)
     assert trained.settings["steps"] >= 1
     quantiles = trained.network.quantiles
     assert quantiles["qb_st"] > quantiles["qa_st"]
     weights = torch.load(teacher, weights_only=True)
     kept = trained.network.teacher.state_dict()
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
-    result = peers.inspect_with(trained, given, given.split.calibration[0])
+    result = inspect_with(trained, given, given.split.calibration[0])
     # Of 32×24 pixels: three quarters of the square show the image, and its score is the largest value of the square.
     assert result.map is not None
     assert result.map.shape == (256, 256)
@@ -142,38 +143,38 @@ def test_efficient_ad_trains_from_a_teacher_in_a_file(peers: Any, parts: Path, t
 
 
 @real
-def test_efficient_ad_refuses_what_it_cannot_learn_from(peers: Any, parts: Path, tmp_path: Path) -> None:
+def test_efficient_ad_refuses_what_it_cannot_learn_from(models: Any, parts: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(2)}, other)
-    sources = peers.EfficientAdSources(other, parts / "test")
+    sources = models.EfficientAdSources(other, parts / "test")
     with pytest.raises(ValueError, match="at least 256 pixels"):
-        peers.train_efficient_ad(study(peers, parts, side=64, minutes=0.01), silent, sources=sources)
+        models.train_efficient_ad(study(parts, side=64, minutes=0.01), silent, sources=sources)
     with pytest.raises(ValueError, match="does not hold EfficientAD's small teacher"):
-        peers.read_teacher(other)
+        models.read_teacher(other)
     with pytest.raises(ValueError, match="holds no folder with images"):
-        peers.check_photographs(tmp_path)
+        models.check_photographs(tmp_path)
 
 
 @real
-def test_a_picture_is_cut_off_where_a_normalised_exposure_goes_beyond(peers: Any) -> None:
-    assert peers.as_picture(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+def test_a_picture_is_cut_off_where_a_normalised_exposure_goes_beyond(models: Any) -> None:
+    assert models.as_picture(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
 
 
 @real
-def test_a_coreset_ends_with_its_time(peers: Any) -> None:
+def test_a_coreset_ends_with_its_time(models: Any) -> None:
     patches = cloud(400)
     torch.manual_seed(0)
-    assert len(peers.choose_coreset(patches, 0.1, budget(peers, 3600.0), silent)) == 40
-    assert len(peers.choose_coreset(patches, 0.1, budget(peers, 0.0), silent)) == 1
+    assert len(models.choose_coreset(patches, 0.1, budget(3600.0), silent)) == 40
+    assert len(models.choose_coreset(patches, 0.1, budget(0.0), silent)) == 1
 
 
 @real
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_our_coreset_covers_a_cloud_as_well_as_anomalibs(peers: Any, seed: int) -> None:
+def test_our_coreset_covers_a_cloud_as_well_as_anomalibs(models: Any, seed: int) -> None:
     patches = cloud(2000)
     torch.manual_seed(seed)
     np.random.seed(seed)
-    theirs = peers.KCenterGreedy(embedding=patches, sampling_ratio=0.05).select_coreset_idxs()
+    theirs = models.KCenterGreedy(embedding=patches, sampling_ratio=0.05).select_coreset_idxs()
     ours = coreset(patches, 100, seed)
     assert len(set(theirs)) == len(ours) == 100
     # Both are greedy in a projection, of 64 and of 187 dimensions, and begin at other patches.
