@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bench.accuracy.yardstick import YardstickConfiguration, good_scores
 from glad.images.preparation import PreparedImage, prepare_image
 from model_store.backbones.base import FrozenBackbone
 from model_store.manifest import Calibration, CalibrationKind
@@ -28,6 +27,7 @@ from training.data.dataset import Split, read_pixels
 from training.parallel_inspection import ImageResult
 from training.progress import Progress
 from training.recipe import CalibrationRecipe
+from training.yardstick.patch_memory import YardstickConfiguration, good_scores
 
 AsInput: TypeAlias = Callable[[Tensor], Tensor]
 """Turns prepared images (B, 3, S, S) into what a model takes."""

@@ -16,10 +16,10 @@ from bench.support.command_line import JsonFile, choose_some, write_figures
 
 if TYPE_CHECKING:
     from bench.accuracy.peers import PeerStudy, Train
-    from bench.accuracy.yardstick import YardstickConfiguration
     from bench.accuracy.yardstick_figures import DetectorResult
     from training.data.dataset import TestImage
     from training.progress import Progress
+    from training.yardstick.patch_memory import YardstickConfiguration
 
 PeerName = Literal["patchcore", "draem", "efficient_ad"]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)
@@ -73,11 +73,12 @@ def peers(
     """Measure anomalib's models, each trained for a given time, beside yardsticks and bundles: the same images, split
     and rules.
     """
-    from bench.accuracy.yardstick import YARDSTICK
-    from bench.accuracy.yardstick_figures import detector_figures, differences, measure_detector
+    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
     from model_store.cli.common import explained
     from training.data.dataset import test_images
+    from training.evaluation.comparison import differences
     from training.progress import named_bars
+    from training.yardstick.patch_memory import YARDSTICK
 
     using = YARDSTICK if side is None else YARDSTICK.model_copy(update={"side": side})
     with explained(ValueError), named_bars() as show:
@@ -88,11 +89,12 @@ def peers(
             *yardstick_results(data, images, using, bundle or [], timing=timing, progress=show),
             *_peer_results(data, images, using, options, timing=timing, progress=show),
         ]
-        measured = [measure_detector(one, images, data) for one in results]
-        figures = [detector_figures(one, partial(show, f"measuring {one.result.name}")) for one in measured]
-        first = measured[0]
-        paired = {one.result.name: differences(one, first) for one in measured[1:]}
-    show_methods(figures, paired, first.result.name)
+        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
+        paired = {
+            result.name: differences(one, measured[0]) for result, one in zip(results[1:], measured[1:], strict=True)
+        }
+    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+    show_methods(figures, paired, results[0].name)
     for reason in options.left_out.values():
         typer.echo(f"\n{reason}")
     content = {

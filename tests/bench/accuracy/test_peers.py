@@ -16,12 +16,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from bench.accuracy.peers import PeerStudy, TimeBudget, inspect_with
-from bench.accuracy.yardstick import YARDSTICK
 from bench.cli import app
 from glad.memory_bank import coreset
 from model_store.backbones.loading import load_backbone
 from training.data.dataset import good_split
 from training.progress import silent
+from training.yardstick.patch_memory import YARDSTICK
 
 real = pytest.mark.filterwarnings("default")
 """anomalib and Lightning warn of what they will change: that is no error of ours."""
