@@ -129,6 +129,7 @@ def _mean_step(rows: Sequence[EvaluationRow], defect: str) -> dict[str, float]:
     return {
         "mean": float(np.mean([row.denoising_step for row in chosen])),
         "triggered_share": float(np.mean([row.triggered for row in chosen])),
+        "walked_share": float(np.mean([row.denoising_step > 0 for row in chosen])),  # 0: clear at its first reading
     }
 
 

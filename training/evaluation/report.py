@@ -81,8 +81,16 @@ def origin_of(figures: dict[str, Any]) -> str:
     images, measured = figures["images"], figures["measured"]
     return (
         f"{images['good']} good and {images['defect']} defective images, {measured['at']}, {measured['machine']}. "
-        f"Bundle {figures['bundle']['hash'][:12]}. {measured['command']}"
+        f"{_walked(figures)}Bundle {figures['bundle']['hash'][:12]}. {measured['command']}"
     ).strip()
+
+
+def _walked(figures: dict[str, Any]) -> str:
+    """Return which share of each kind of image walked; nothing where all did, or none was asked."""
+    shares = {kind: step.get("walked_share", 1.0) for kind, step in figures.get("denoising_step", {}).items()}
+    if all(share == 1 for share in shares.values()):
+        return ""
+    return f"Walked: {', '.join(f'{share:.0%} of {kind}' for kind, share in shares.items())}. "
 
 
 def _summaries(figures: dict[str, Any]) -> list[tables.Table]:

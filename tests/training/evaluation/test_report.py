@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.figures import measure
 from training.evaluation.misses import inspect_worst, outlined, worst
 from training.evaluation.plots import score_histograms
-from training.evaluation.report import page, write_report
+from training.evaluation.report import origin_of, page, write_report
 from training.evaluation.rows import Evaluation, EvaluationRow, Located, thinned
 from training.evaluation.tables import as_markdown, interval_table, notes, paper_table
 from training.metrics.counts import Curve
@@ -62,6 +63,27 @@ def test_figures_have_the_papers_form() -> None:
     assert interval_table(figures).rows[0] == ("I-AUROC", "98.8", "90.0 – 100.0")
     (note,) = notes(figures)
     assert "is 1.0e-03, the lowest needed 1e-05" in note
+
+
+def test_a_report_says_which_share_walked_where_some_images_did_not() -> None:
+    figures = {
+        "bundle": {"hash": "ab" * 32},
+        "images": {"good": 4, "defect": 2},
+        "measured": {"at": "today", "machine": "here", "command": ""},
+    }
+    of_all = {"good": {"mean": 61.0, "walked_share": 1.0}}
+    some = {"good": {"mean": 15.0, "walked_share": 0.25}, "hole": {"mean": 60.0, "walked_share": 0.5}}
+    assert origin_of({**figures, "denoising_step": some}) == (
+        "4 good and 2 defective images, today, here. Walked: 25% of good, 50% of hole. Bundle abababababab."
+    )
+    assert "Walked" not in origin_of({**figures, "denoising_step": of_all})
+    assert "Walked" not in origin_of(figures)  # a detector that never walks, such as the yardstick
+
+
+def test_the_share_that_walked_counts_the_images_with_a_denoising_step() -> None:
+    rows = [_row("a", 0.1), replace(_row("b", 0.2), denoising_step=0)]
+    found = measure(rows, [], None, lambda done, total: None).figures["denoising_step"]
+    assert found == {"good": {"mean": 100.5, "triggered_share": 0.0, "walked_share": 0.5}}
 
 
 def test_without_thresholds_nothing_speaks_of_verdicts() -> None:
