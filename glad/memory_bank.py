@@ -46,7 +46,7 @@ class MemoryBank:
     def __post_init__(self) -> None:
         if self.searched is not None and not 1 <= self.searched <= self.patches.shape[1]:
             raise ValueError(
-                f"searched is {self.searched}; patches have {self.patches.shape[1]} channels: search by 1 to all of them"
+                f"searched is {self.searched}; patches have {self.patches.shape[1]} channels: choose from 1 to that"
             )
 
     def nearest(self, features: Tensor, judged: Tensor, *, without: int | None = None) -> Tensor:

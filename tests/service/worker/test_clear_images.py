@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,9 @@ from glad.settings.method import MethodSettings
 from model_store.inspection import inspect
 from service.worker.bundle_cache import LoadedBundle
 from service.worker.picture_codec import PreparedImage, prepare_image
-from service.worker.runner import DeviceResult, Runner, StepReport
+from service.worker.runner import Runner, StepReport
 from tests.glad.test_feature_form import SETTINGS, Silent, models, part
+from tests.service.worker.test_tiles import served
 
 DOUBTFUL = MethodSettings.model_validate({**SETTINGS, "doubtful": {"low": 0.5, "high": 5.0}})
 """A grey part is read as nearly 0, which is clear; one with a red square as about 1, which is doubtful."""
@@ -40,27 +40,6 @@ def prepared(toy: LoadedBundle, ready: Models, pixels: Pixels, settings: MethodS
     manifest = toy.manifest.model_copy(update={"settings": settings})
     bundle = replace(toy, models=ready, manifest=manifest)
     return prepare_image(target.getvalue(), bundle, MAX_PIXELS)
-
-
-def served(runner: Runner, images: Mapping[str, PreparedImage], lanes: int) -> dict[str, DeviceResult]:
-    """Serve jobs in so many lanes, as the engine does; a tiled one takes lanes as they come free."""
-    waiting = [job for job, image in images.items() for _ in image.framed.tiles]
-    group = next(iter(images.values())).bundle.group
-    held: list[str] = []
-    found: dict[str, DeviceResult] = {}
-    while waiting or held:
-        while waiting and len(held) < lanes:
-            held.append(waiting.pop(0))
-            runner.start_tile(held[-1], images[held[-1]])
-        report = runner.step(group, list(dict.fromkeys(held)))
-        assert not report.failed
-        for job in report.freed:
-            held.remove(job)
-        for job in report.finished:
-            found[job] = runner.finish(job)
-            runner.release(job)
-            held = [other for other in held if other != job]
-    return found
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from glad.settings.embedding import BundlePreparation, EmbeddingSettings
 from tests.support.grey_yardstick import GreyBackbone
+from training.feature_recipe import LatentRecipe
 from training.finetune.latent_space import encode_image_pairs, fit_latent_space
-from training.recipe import LatentRecipe
 from training.synthesis.pairs import PairSet
 
 SIDE = 16
