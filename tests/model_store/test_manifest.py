@@ -101,10 +101,20 @@ def conditional(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "components": {**content["components"], "unet": unet, "condition": condition}}
 
 
-def test_the_shipped_bundle_has_the_hash_it_was_published_under() -> None:
-    written = (SHIPPED_BUNDLES / "bracket" / "3" / MANIFEST_NAME).read_bytes()
-    assert bundle_hash(written).startswith("77e56c2db518")
-    assert Manifest.model_validate_json(written).thresholds.calibrated_for is None
+@pytest.mark.parametrize(
+    ("manifest", "hash_", "form"),
+    [
+        (Path(__file__).with_name("nano_manifest.json"), "77e56c2db518", Form.PIXEL),  # shipped before, as version 3
+        (SHIPPED_BUNDLES / "bracket" / "4" / MANIFEST_NAME, "6fac678e91c0", Form.FEATURE),
+    ],
+)
+def test_a_bundle_that_was_shipped_has_the_hash_it_was_published_under(manifest: Path, hash_: str, form: Form) -> None:
+    written = manifest.read_bytes()
+    assert bundle_hash(written).startswith(hash_)
+    read = Manifest.model_validate_json(written)
+    assert read.form is form
+    # Version 3 is from before thresholds knew the settings that they were found under.
+    assert (read.thresholds.calibrated_for is None) == (form is Form.PIXEL)
 
 
 def test_a_manifest_without_a_gate_is_written_as_before_there_were_gates(content: dict[str, Any]) -> None:
