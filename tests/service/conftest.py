@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_toy(folder: Path, *, calibrated: bool = True, gate: QualityGate | None = None) -> None:
+def write_toy(
+    folder: Path, *, calibrated: bool = True, gate: QualityGate | None = None, created_at: datetime = AT
+) -> None:
     """A bundle as far as the API looks at one."""
     empty = FileEntry(sha256="00" * 32, bytes=0)
     components: dict[Any, Component] = {}
@@ -111,7 +114,7 @@ def write_toy(folder: Path, *, calibrated: bool = True, gate: QualityGate | None
             "components": components,
             "calibration": calibration if calibrated else None,
             "gate": gate,
-            "provenance": Provenance(created_at=AT, command="test", recipe={}, data={}, software={}, seed=0),
+            "provenance": Provenance(created_at=created_at, command="test", recipe={}, data={}, software={}, seed=0),
         }
     )
     (folder / "manifest.json").write_bytes(manifest.to_bytes())

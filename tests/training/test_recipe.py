@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from training.recipe import SHIPPED, Recipe, RecipeError, SynthesisRecipe, load_recipe, recipe_from
+from training.recipe import SHIPPED, Recipe, RecipeError, SynthesisRecipe, load_recipe, recipe_class, recipe_from
 
 BUNDLES = Path(__file__).parents[2] / "model_store" / "bundles"
+NANO = Path(__file__).parents[1] / "model_store" / "nano_manifest.json"
+"""Of a bundle that was shipped before, in the other form."""
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
@@ -38,12 +40,14 @@ def test_the_former_name_of_the_autoencoders_table_still_loads() -> None:
     assert {"autoencoder", "vae"} & recipe.model_dump().keys() == {"autoencoder"}
 
 
-@pytest.mark.parametrize("manifest", sorted(BUNDLES.glob("*/*/manifest.json")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "manifest", [*sorted(BUNDLES.glob("*/*/manifest.json")), NANO], ids=lambda path: path.parent.name
+)
 def test_the_recipe_in_a_shipped_bundles_provenance_is_read(manifest: Path) -> None:
     recorded = json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["recipe"]
-    recipe = Recipe.model_validate(recorded)
-    assert recipe.autoencoder.widths == tuple((recorded.get("autoencoder") or recorded["vae"])["widths"])
-    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    recipe = recipe_class(recorded).model_validate(recorded)
+    assert recipe.unet.widths == tuple(recorded["unet"]["widths"])
+    assert recipe_class(recorded).model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 def _changed(path: str, value: Any) -> dict[str, Any]:

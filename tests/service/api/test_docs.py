@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def url(
     client: redis.Redis, shared_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A service with the product of the examples and a worker; the current folder has their images."""
-    write_toy(tmp_path / "store" / "bracket" / "7")
+    # Newer than the shipped bracket, so that it is the active one.
+    write_toy(tmp_path / "store" / "bracket" / "7", created_at=datetime(2100, 1, 1, tzinfo=UTC))
     for name in ("part.png", "part2.png"):
         (tmp_path / name).write_bytes(picture())
     monkeypatch.chdir(tmp_path)

@@ -40,6 +40,7 @@ BOUNDED = {
     "quantile": "five",
     "device": "one a worker",
     "sink": "the outbox's settings",
+    "walked": "two",
 }
 """Label -> what bounds its values."""
 

@@ -23,6 +23,7 @@ def test_the_frozen_yardstick_is_what_was_frozen() -> None:
             "density": Density.NONE,
             "neighbours": 3,
             "top": 0.02,
+            "searched": None,
         },
         "gaussian_channels": 100,
         "gaussian_shrinkage": 0.1,
