@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from bench.accuracy.yardstick_command import TIMED, median_ms, show_methods, torch_threads, yardstick_results
+from bench.accuracy.yardstick_command import TIMED, figures_content, median_ms, show_methods, yardstick_results
 from bench.support.command_line import JsonFile, choose_some, write_figures
 
 if TYPE_CHECKING:
@@ -73,10 +73,9 @@ def peers(
     """Measure anomalib's models, each trained for a given time, beside yardsticks and bundles: the same images, split
     and rules.
     """
-    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
+    from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.cli.common import explained
     from training.data.dataset import test_images
-    from training.evaluation.comparison import differences
     from training.progress import named_bars
     from training.yardstick.patch_memory import YARDSTICK
 
@@ -89,25 +88,12 @@ def peers(
             *yardstick_results(data, images, using, bundle or [], timing=timing, progress=show),
             *_peer_results(data, images, using, options, timing=timing, progress=show),
         ]
-        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
-        paired = {
-            result.name: differences(one, measured[0]) for result, one in zip(results[1:], measured[1:], strict=True)
-        }
-    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+        figures, paired = compare_detectors(results, images, data, show)
     show_methods(figures, paired, results[0].name)
     for reason in options.left_out.values():
         typer.echo(f"\n{reason}")
-    content = {
-        "data": data.name,
-        "yardstick": using.model_dump(mode="json"),
-        "frozen": using == YARDSTICK,
-        "threads": torch_threads(),
-        "minutes": minutes,
-        "left_out": options.left_out,
-        "methods": figures,
-        "minus_yardstick": paired,
-    }
-    write_figures(json_file, content)
+    content = figures_content(data, using, figures, paired)
+    write_figures(json_file, {**content, "minutes": minutes, "left_out": options.left_out})
 
 
 def check_peers(options: PeerOptions) -> None:

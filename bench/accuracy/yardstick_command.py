@@ -43,10 +43,9 @@ def yardstick(
     json_file: JsonFile = None,
 ) -> None:
     """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules."""
-    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
+    from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.cli.common import explained
     from training.data.dataset import test_images
-    from training.evaluation.comparison import differences
     from training.progress import named_bars
     from training.yardstick.patch_memory import YARDSTICK
 
@@ -55,21 +54,9 @@ def yardstick(
     with explained(ValueError), named_bars() as show:
         images = test_images(data)
         results = list(yardstick_results(data, images, using, bundle or [], timing=timing, progress=show))
-        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
-        paired = {
-            result.name: differences(one, measured[0]) for result, one in zip(results[1:], measured[1:], strict=True)
-        }
-    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+        figures, paired = compare_detectors(results, images, data, show)
     show_methods(figures, paired, results[0].name)
-    content = {
-        "data": data.name,
-        "yardstick": using.model_dump(mode="json"),
-        "frozen": using == YARDSTICK,
-        "threads": torch_threads(),
-        "methods": figures,
-        "minus_yardstick": paired,
-    }
-    write_figures(json_file, content)
+    write_figures(json_file, figures_content(data, using, figures, paired))
 
 
 def evidence(
@@ -91,11 +78,10 @@ def evidence(
     the chosen one only.
     """
     from bench.accuracy.evidence import EvidencePlan, study_evidence, study_figures
-    from bench.accuracy.yardstick_figures import detector_figures, measure_detector
+    from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.backbones.loading import load_backbone
     from model_store.cli.common import explained, numbers
     from training.data.dataset import good_split, test_images
-    from training.evaluation.comparison import differences
     from training.progress import named_bars
     from training.recipe import CalibrationRecipe
     from training.yardstick.patch_memory import YARDSTICK, learn_memory, learn_patch_memory
@@ -109,9 +95,7 @@ def evidence(
         first = learn_patch_memory(memory, show)
         study = study_evidence((*split.train, *split.calibration), memory, plan, show)
         results = [_inspected(one, images, network, timing=timing, progress=show) for one in (first, study.detector)]
-        measured = [measure_detector(one, images, data, partial(show, f"measuring {one.name}")) for one in results]
-        paired = {results[1].name: differences(measured[1], measured[0])}
-    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+        figures, paired = compare_detectors(results, images, data, show)
     tried = [
         (str(one.reading), f"{one.mean:.3f}", *(f"{one.by_kind[kind]:.2f}" for kind in plan.kinds))
         for one in study.outcomes
@@ -119,16 +103,8 @@ def evidence(
     print_table(("reading", "mean", *plan.kinds), tried)
     typer.echo("")
     show_methods(figures, paired, first.name)
-    content = {
-        "data": data.name,
-        "yardstick": using.model_dump(mode="json"),
-        "frozen": using == YARDSTICK,
-        "choice": study_figures(study, plan),
-        "threads": torch_threads(),
-        "methods": figures,
-        "minus_yardstick": paired,
-    }
-    write_figures(json_file, content)
+    content = figures_content(data, using, figures, paired)
+    write_figures(json_file, {**content, "choice": study_figures(study, plan)})
 
 
 def yardstick_results(
@@ -203,11 +179,22 @@ def median_ms(results: Iterator[ImageResult]) -> float:
     return 1000 * median(after - before for before, after in pairwise(times))
 
 
-def torch_threads() -> int:
-    """Return the threads that torch computes with."""
+def figures_content(
+    data: Path, using: YardstickConfiguration, figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what the JSON of a comparison with the yardstick holds."""
     import torch
 
-    return torch.get_num_threads()
+    from training.yardstick.patch_memory import YARDSTICK
+
+    return {
+        "data": data.name,
+        "yardstick": using.model_dump(mode="json"),
+        "frozen": using == YARDSTICK,
+        "threads": torch.get_num_threads(),
+        "methods": figures,
+        "minus_yardstick": paired,
+    }
 
 
 def show_methods(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]], first: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ import numpy as np
 
 from model_store.manifest import VerdictThresholds
 from training.data.dataset import TestImage
-from training.evaluation.comparison import defective, share_estimate
+from training.evaluation.comparison import defective, differences, share_estimate
 from training.evaluation.evaluate import evaluation_row, located_maps
 from training.evaluation.figures import measure
 from training.evaluation.rows import Evaluation, EvaluationRow
 from training.metrics.bootstrap import rate_estimate
 from training.parallel_inspection import ImageResult
-from training.progress import Count
+from training.progress import Count, Progress
 
 ORACLE_RATE = 0.02
 """The false rejects at which an oracle's threshold stands."""
@@ -55,6 +56,16 @@ def measure_detector(result: DetectorResult, images: Sequence[TestImage], data: 
     """Return a detector measured on the test images."""
     rows = [evaluation_row(image, one, data, result.limits) for image, one in zip(images, result.images, strict=True)]
     return measure(rows, located_maps(images, result.images), result.limits, progress)
+
+
+def compare_detectors(
+    results: Sequence[DetectorResult], images: Sequence[TestImage], data: Path, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return the figures of each detector, and of each but the first, by name, its differences from the first."""
+    measured = [measure_detector(one, images, data, partial(progress, f"measuring {one.name}")) for one in results]
+    figures = [detector_figures(result, one) for result, one in zip(results, measured, strict=True)]
+    later = zip(results[1:], measured[1:], strict=True)
+    return figures, {result.name: differences(one, measured[0]) for result, one in later}
 
 
 def detector_figures(result: DetectorResult, measured: Evaluation) -> dict[str, Any]:
