@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_vali
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
 from glad.settings.method import ComparatorKind, MethodSettings
+from training.data.camera_noise import CameraNoise
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -49,6 +50,10 @@ class SynthesisRecipe(Frozen):
     fray: float = Field(0.0, ge=0, description="weight: a stretch of an edge roughened into fibres")
     shift_px: int = Field(2, ge=0, description="both images of a pair are shifted together by up to this many pixels")
     gain: float = Field(0.05, ge=0, lt=1, description="... and their brightness is scaled by up to this share")
+    noisy: float = Field(
+        0.0, ge=0, le=1, description="share of pairs made of the photograph taken once more, with the camera's noise"
+    )
+    camera: CameraNoise = Field(CameraNoise(), description="that takes it")
 
     @property
     def weights(self) -> dict[str, float]:

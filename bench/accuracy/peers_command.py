@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from bench.accuracy.yardstick_command import TIMED, figures_content, median_ms, show_methods, yardstick_results
+from bench.accuracy.yardstick_command import figures_content, image_times, show_methods, yardstick_results
 from bench.support.command_line import JsonFile, choose_some, write_figures
 
 if TYPE_CHECKING:
@@ -164,11 +164,8 @@ def _peer_result(
     for done, result in enumerate(peer.inspect(paths), start=1):
         results.append(result)
         progress(f"inspecting: {name}", done, len(paths))
-    cost = DetectorCost(
-        train_seconds=peer.seconds if timing else None,
-        image_ms=median_ms(peer.inspect(paths[: TIMED + 1])) if timing else None,
-        model_bytes=peer.model_bytes,
-    )
+    good_ms, defective_ms = image_times(peer.inspect, images) if timing else (None, None)
+    cost = DetectorCost(peer.seconds if timing else None, good_ms, defective_ms, peer.model_bytes)
     about: dict[str, Any] = {
         "anomalib": anomalib_version(),
         "minutes": study.minutes,

@@ -34,8 +34,10 @@ class DetectorCost:
     """What a detector costs; None: not measured."""
 
     train_seconds: float | None
-    image_ms: float | None
-    """The median, from the image file to score and map."""
+    good_image_ms: float | None
+    """The median over good images, from the file to score and map."""
+    defective_image_ms: float | None
+    """The same over defective ones, which may take a longer way."""
     model_bytes: int | None
 
 

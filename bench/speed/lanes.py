@@ -8,7 +8,7 @@ from glad.models import Models
 from model_store.bundle import Bundle
 from service.settings import Settings
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import PreparedImage, prepare_image
+from service.worker.picture_codec import PreparedInspection, prepare_inspection
 from service.worker.runner import DeviceResult, Runner
 from service.worker.scheduler import Scheduler, Turn
 
@@ -24,17 +24,17 @@ def loaded_bundle(bundle: Bundle, models: Models) -> LoadedBundle:
     )
 
 
-def prepared_images(files: Sequence[bytes], bundle: LoadedBundle) -> dict[str, PreparedImage]:
+def prepared_images(files: Sequence[bytes], bundle: LoadedBundle) -> dict[str, PreparedInspection]:
     """Return image files as a worker's lanes need them, by their number.
 
     Raises:
         ImageError: if an image cannot be inspected.
     """
     most = Settings.model_fields["max_pixels"].default
-    return {str(number): prepare_image(data, bundle, most) for number, data in enumerate(files)}
+    return {str(number): prepare_inspection(data, bundle, most) for number, data in enumerate(files)}
 
 
-def in_lanes(images: Mapping[str, PreparedImage], device: str, lanes: int) -> dict[str, DeviceResult]:
+def in_lanes(images: Mapping[str, PreparedInspection], device: str, lanes: int) -> dict[str, DeviceResult]:
     """Inspect every image, at most `lanes` tiles at a time; an error that a model raises for one image ends all."""
     scheduler, runner = Scheduler(lanes, buffer=len(images), storing=len(images)), Runner(device, lanes)
     for name, image in images.items():

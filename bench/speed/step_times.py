@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.worker.bundle_cache import BundleCache, LoadedBundle
 from service.worker.main import fastest
-from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.picture_codec import PreparedInspection, prepare_inspection, render_pictures
 from service.worker.runner import DeviceResult, Runner
 from training.progress import Count
 
@@ -152,11 +152,11 @@ class _Walks:
     watch: _Watch
     spent: _Spent = field(default_factory=_Spent)
 
-    def walk(self, data: bytes, count: int) -> tuple[PreparedImage, DeviceResult]:
+    def walk(self, data: bytes, count: int) -> tuple[PreparedInspection, DeviceResult]:
         """The same image in `count` lanes, step by step: so all of them compare, or none does."""
         spent, watch = self.spent, self.watch
         with watch.timed(spent.decode):
-            prepared = prepare_image(data, self.bundle, Settings.model_fields["max_pixels"].default)
+            prepared = prepare_inspection(data, self.bundle, Settings.model_fields["max_pixels"].default)
         jobs = [str(number) for number in range(count)]
         for job in jobs:
             with watch.timed(spent.encode):
@@ -170,7 +170,7 @@ class _Walks:
         spent.plain.setdefault(count, []).extend(steps[found.lane.comparisons :])
         return prepared, found
 
-    def draw(self, artifacts: ArtifactStore, prepared: PreparedImage, found: DeviceResult) -> int:
+    def draw(self, artifacts: ArtifactStore, prepared: PreparedInspection, found: DeviceResult) -> int:
         """Draw and store the pictures as a codec thread does; return their size in bytes."""
         pixel, own = self.bundle.manifest.thresholds.pixel, new_inspection_id()
         with self.watch.timed(self.spent.draw):

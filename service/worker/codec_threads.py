@@ -29,7 +29,7 @@ from service.storage.artifacts import ArtifactStore
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.telemetry.tracing import Tracing
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import PreparedImage, RenderedPictures, prepare_image, render_pictures
+from service.worker.picture_codec import PreparedInspection, RenderedPictures, prepare_inspection, render_pictures
 from service.worker.runner import DeviceResult
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Decoded:
     """Message: the image of a job (`ClaimedJob.entry_id`) is decoded."""
 
     job: str
-    image: PreparedImage
+    image: PreparedInspection
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class CodecThreads:
         """
         self._submit(claimed, lambda: self._decode(claimed, bundle, claimed_at))
 
-    def store(self, claimed: ClaimedJob, image: PreparedImage, result: DeviceResult, claimed_at: float) -> None:
+    def store(self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult, claimed_at: float) -> None:
         """Draw and store the pictures and complete the job. Ends in Finished.
 
         Args:
@@ -141,7 +141,7 @@ class CodecThreads:
             return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
         gate = bundle.manifest.gate if claimed.job.gate else None
         try:
-            image = prepare_image(data, bundle, self._max_pixels, gate)
+            image = prepare_inspection(data, bundle, self._max_pixels, gate)
         except ImageError as error:
             return self._fail(claimed, failure_from_error("image_undecodable", error))
         except (NothingCounts, PlaneTooLarge) as error:
@@ -153,7 +153,7 @@ class CodecThreads:
             return self._complete_unfit(claimed, image, claimed_at)
         return Decoded(claimed.entry_id, image)
 
-    def _complete_unfit(self, claimed: ClaimedJob, image: PreparedImage, claimed_at: float) -> Finished:
+    def _complete_unfit(self, claimed: ClaimedJob, image: PreparedInspection, claimed_at: float) -> Finished:
         """Complete an image that the quality gate stops: people look at it, and it takes no lane."""
         timings = Timings(
             queue=claimed.waited_ms,
@@ -167,7 +167,9 @@ class CodecThreads:
         result = Result.stopped(claimed.job, quality, timings, started_at=claimed.started_at, attempts=claimed.attempt)
         return self._complete(claimed, result)
 
-    def _store(self, claimed: ClaimedJob, image: PreparedImage, result: DeviceResult, claimed_at: float) -> Finished:
+    def _store(
+        self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult, claimed_at: float
+    ) -> Finished:
         try:
             rendered = render_pictures(image, result.map, result.reconstruction, claimed.job.thresholds.pixel)
             findings = _findings(claimed, image, result, rendered, claimed_at)
@@ -269,7 +271,7 @@ def _log_end(result: Result) -> None:
 
 
 def _findings(
-    claimed: ClaimedJob, image: PreparedImage, result: DeviceResult, rendered: RenderedPictures, claimed_at: float
+    claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult, rendered: RenderedPictures, claimed_at: float
 ) -> Findings:
     return Findings(
         score=result.score,

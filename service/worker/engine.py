@@ -8,7 +8,7 @@ thread that holds it and the object in that thread's hands::
     stage      thread   object                             made by             ends when
     ---------  -------  ---------------------------------  ------------------  -----------------------------------------
     (claimed)  engine   ClaimedJob -> InFlight             JobQueue.claim      its bundle is loaded
-    DECODING   codec    PreparedImage                      CodecThreads.decode message Decoded
+    DECODING   codec    PreparedInspection                 CodecThreads.decode message Decoded
     READY      engine   InFlight.image                     Decoded             a lane is free
     DENOISING  engine   DeviceJob, a TileSlot per lane     Runner.start_tile   all tiles are done -> DeviceResult
     STORING    codec    DeviceResult -> RenderedPictures   CodecThreads.store  message Finished
@@ -43,7 +43,7 @@ from service.worker.bundle_cache import BundleCache, BundleUnavailable
 from service.worker.codec_threads import CodecThreads, Decoded, Finished, failure_from_error
 from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.picture_codec import PreparedImage
+from service.worker.picture_codec import PreparedInspection
 from service.worker.runner import NotFinite, Runner
 from service.worker.scheduler import JobStage, Scheduler
 
@@ -67,7 +67,7 @@ class InFlight:
     claimed: ClaimedJob
     claimed_at: float
     """The engine's clock at the claim, in seconds."""
-    image: PreparedImage | None = None
+    image: PreparedInspection | None = None
     """None until it is decoded."""
     waits_for_bundle: bool = False
     """Its bundle was loaded for it, and it has not made a step yet."""

@@ -27,7 +27,7 @@ PREVIEW_SIDE_PX = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedImage:
+class PreparedInspection:
     """A decoded image and its framing: ready for its lanes."""
 
     bundle: LoadedBundle
@@ -48,7 +48,9 @@ class RenderedPictures:
     """Artifact name -> file."""
 
 
-def prepare_image(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None) -> PreparedImage:
+def prepare_inspection(
+    data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None
+) -> PreparedInspection:
     """Decode and frame an image file, and measure it for the quality gate.
 
     Args:
@@ -64,7 +66,7 @@ def prepare_image(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: Qual
     original = decode_image(data, max_pixels=max_pixels).pixels
     framed = frame(original, bundle.settings, bundle.latent_shape)
     unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
-    return PreparedImage(
+    return PreparedInspection(
         bundle=bundle,
         framed=framed,
         preview=_preview(original),
@@ -74,7 +76,7 @@ def prepare_image(data: bytes, bundle: LoadedBundle, max_pixels: int, gate: Qual
 
 
 def render_pictures(
-    image: PreparedImage, anomaly_map: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float
+    image: PreparedInspection, anomaly_map: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float
 ) -> RenderedPictures:
     """Return regions and pictures, all in the original's aspect, of a map and a reconstruction of the plane.
 

@@ -23,7 +23,7 @@ from glad.scoring import LaneResult
 from glad.step import EncodedImage, start_lane, step
 from model_store.inspection import PartialInspection, TileResult
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import PreparedImage
+from service.worker.picture_codec import PreparedInspection
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class TileSlot:
 class DeviceJob:
     """A job on the device: tiles that wait, tiles in lanes, and the results of tiles that are done."""
 
-    image: PreparedImage
+    image: PreparedInspection
     group: str
     """The lanes that its tiles share: see `LoadedBundle.group`."""
     results: PartialInspection
@@ -102,7 +102,7 @@ class Runner:
         self._jobs: dict[str, DeviceJob] = {}
 
     @torch.no_grad()
-    def start_tile(self, job: str, image: PreparedImage) -> None:
+    def start_tile(self, job: str, image: PreparedInspection) -> None:
         """Encode the image, or its next tile, into a free lane of its group's block."""
         bundle, began = image.bundle, time.perf_counter()
         device_job = self._jobs.get(job)

@@ -38,10 +38,11 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
     from model_store.bundle import open_bundle
+    from training.data.camera_noise import CameraNoise
     from training.data.dataset import test_images
     from training.evaluation.evaluate import evaluate
     from training.evaluation.misses import inspect_worst
-    from training.evaluation.repeatability import CameraNoise, repeat, with_repeatability
+    from training.evaluation.repeatability import repeat, with_repeatability
     from training.evaluation.report import write_report
     from training.evaluation.tables import as_markdown
     from training.progress import named_bars

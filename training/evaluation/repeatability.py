@@ -5,7 +5,6 @@ The method's own noise is seeded by the pixels, so every repeat draws new noise 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,60 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
 
-from glad.settings import Frozen
 from model_store.bundle import open_bundle
 from model_store.manifest import VerdictThresholds
+from training.data.camera_noise import CameraNoise, add_camera_noise
 from training.evaluation.figures import VERDICTS
 from training.evaluation.rows import Evaluation, EvaluationRow
 from training.metrics.bootstrap import rate_estimate
 from training.parallel_inspection import inspect_altered
 from training.progress import Count
-
-
-class CameraNoise(Frozen):
-    """Noise of a linear 8-bit camera, each pixel and channel by itself, as the EMVA 1288 standard models it.
-
-    Light of v 8-bit values is v / gain electrons, whose number is Poisson-distributed: a standard deviation of
-    sqrt(v gain) 8-bit values. Reading adds a Gaussian one of its own. Rounding to whole values comes last.
-
-    The defaults are those of an ordinary industrial sensor with small pixels, in their order of magnitude and not of a
-    certain model: about 10,000 electrons at 255 (gain 0.0255), so 2.5 values of shot noise in white and 1.1 in dark
-    grey (50); read noise of 0.5 values, some 20 electrons, more than such sensors' own few, which leaves room for their
-    electronics. The image that is noised has its own camera's noise already: this is the noise of one picture more.
-    """
-
-    gain: float = Field(default=0.0255, gt=0, description="8-bit values per electron")
-    read_noise: float = Field(default=0.5, ge=0, description="standard deviation in 8-bit values")
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """An exposure of a file's scene.
-
-    `file` is a name that stays the same wherever the data lies; `number` tells the exposures of one file apart.
-    """
-
-    camera: CameraNoise
-    file: str
-    number: int
-
-
-def add_camera_noise(pixels: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
-    """Return the same scene taken once more.
-
-    Equal pixels and exposure give an equal picture.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-    """
-    digest = hashlib.sha256(f"{exposure.file}:{exposure.number}".encode()).digest()
-    rng = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
-    camera = exposure.camera
-    values = rng.poisson(pixels / camera.gain) * camera.gain + rng.normal(0, camera.read_noise, pixels.shape)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -101,7 +55,7 @@ def repeat(
     if count < 2:
         raise ValueError(f"{count} repeats: agreement takes at least 2, raise --repeats")
     exposures = [
-        (data / row.file, partial(add_camera_noise, exposure=Exposure(camera, row.file, number)))
+        (data / row.file, partial(add_camera_noise, camera=camera, name=f"{row.file}:{number}"))
         for row in rows
         for number in range(count)
     ]

@@ -20,6 +20,7 @@ from glad.image_codec import Pixels, to_model
 from glad.images.tiling import lay_out
 from glad.settings.framing import Letterbox, Tiles, Zones
 from glad.settings.method import MethodSettings
+from training.data.camera_noise import CameraNoise, add_camera_noise
 from training.data.image_files import DataError, read_pixels
 from training.process_pool import parallel_map, process_count
 from training.progress import Count
@@ -39,6 +40,8 @@ class TrainingSquare:
     """(S, S): where a defect would count: the object, inside the zones."""
     scale: float = 1.0
     """Model pixels per pixel of the original."""
+    noisy: Pixels | None = None
+    """The same of the photograph taken once more; None: not asked for."""
 
     @property
     def content(self) -> tuple[slice, slice]:
@@ -53,17 +56,31 @@ def content_of(valid: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def read_squares(
-    paths: Sequence[Path], settings: MethodSettings, *, at_least: int, seed: int, workers: int | None = None
+    paths: Sequence[Path],
+    settings: MethodSettings,
+    *,
+    at_least: int,
+    seed: int,
+    camera: CameraNoise | None = None,
+    workers: int | None = None,
 ) -> list[TrainingSquare]:
     """Return every image once; of tiled images as many random tiles of each as it takes to have `at_least` squares.
 
     Tiles are drawn in rounds over the images, so that a longer list begins with the same ones.
 
+    Args:
+        paths: of the good images.
+        settings: how they are framed.
+        at_least: so many squares, of tiled images.
+        seed: of the tiles and the noise.
+        camera: that takes each photograph once more, before it is made smaller; None: none does.
+        workers: processes; None: one per core; 1: all in this one.
+
     Raises:
         DataError: for a file that does not decode, or an image of which the zones leave nothing to inspect.
     """
     rounds = -(-at_least // len(paths)) if isinstance(settings.framing, Tiles) else 1
-    read = partial(_read, settings=settings, rounds=rounds, seed=seed)
+    read = partial(_read, settings=settings, rounds=rounds, seed=seed, camera=camera)
     of_each_image = list(parallel_map(read, list(enumerate(paths)), workers=workers, chunk=16))
     return [squares[turn] for turn in range(rounds) for squares in of_each_image]
 
@@ -78,9 +95,12 @@ def single_square_settings(settings: MethodSettings) -> MethodSettings:
     return settings.changed(framing=Letterbox())
 
 
-def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, seed: int) -> list[TrainingSquare]:
+def _read(
+    numbered: tuple[int, Path], settings: MethodSettings, rounds: int, seed: int, camera: CameraNoise | None
+) -> list[TrainingSquare]:
     number, path = numbered
     pixels = read_pixels(path)
+    again = None if camera is None else add_camera_noise(pixels, camera, f"training {seed}:{number}")
     layout = lay_out(pixels.shape[1], pixels.shape[0], settings)
     shown, inspected_mask = layout.placement.valid_pixels(), layout.inspected_mask(settings.zones)
     tiles = [tile for tile in layout.tiles if inspected_mask[layout.span(tile)].any()]
@@ -92,7 +112,8 @@ def _read(numbered: tuple[int, Path], settings: MethodSettings, rounds: int, see
         tile = tiles[int(rng.integers(len(tiles)))]
         square, counts = layout.tile_pixels(pixels, tile), inspected_mask[layout.span(tile)]
         inspected = _inspected(square, counts, settings)
-        squares.append(TrainingSquare(square, shown[layout.span(tile)], inspected, layout.placement.scale))
+        noisy = None if again is None else layout.tile_pixels(again, tile)
+        squares.append(TrainingSquare(square, shown[layout.span(tile)], inspected, layout.placement.scale, noisy))
     return squares
 
 
@@ -124,10 +145,18 @@ def to_unit(images: Tensor) -> Tensor:
 def _one(index: int, images: Sequence[TrainingSquare], recipe: SynthesisRecipe, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7001, index])))
     source = images[index % len(images)]
-    image = source.pixels.astype(np.float32) / 255
+    image = _photograph(source, recipe, seed, index).astype(np.float32) / 255
     pair = synthesise(rng, image, source.valid, recipe, source.inspected, scale=source.scale)
     to_bytes = [np.round(x * 255).astype(np.uint8).transpose(2, 0, 1) for x in (pair.normal, pair.anomalous)]
     return (*to_bytes, pair.mask, source.valid)
+
+
+def _photograph(source: TrainingSquare, recipe: SynthesisRecipe, seed: int, index: int) -> Pixels:
+    """Return which photograph of the square a pair is made of, by a draw of its own: anomalies stay as they were."""
+    if source.noisy is None:
+        return source.pixels
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7011, index])))
+    return source.noisy if rng.random() < recipe.noisy else source.pixels
 
 
 _IMAGES: list[TrainingSquare] = []  # a worker process's own copy, set once before its first pair
@@ -167,7 +196,8 @@ def make_pairs(
 def _all_pairs(
     paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, seed: int, *, workers: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    images = read_squares(paths, settings, at_least=recipe.pairs, seed=seed, workers=workers)
+    camera = recipe.camera if recipe.noisy else None
+    images = read_squares(paths, settings, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
     if workers == 1:
         return map(partial(_one, images=images, recipe=recipe, seed=seed), range(recipe.pairs))
     make = partial(_one_of_worker, recipe=recipe, seed=seed)

@@ -62,7 +62,8 @@ def test_the_command_measures_yardsticks_and_a_bundle_on_the_same_images(report:
     assert sorted(memory["scores"]) == sorted(bundle["scores"])
     gap = figures["minus_yardstick"]["toy 1"]["image_auroc"]
     assert gap["value"] == pytest.approx(bundle["image"]["auroc"]["value"] - 1.0)
-    assert memory["cost"]["image_ms"] > 0
+    assert memory["cost"]["good_image_ms"] > 0
+    assert memory["cost"]["defective_image_ms"] > 0
     assert memory["cost"]["train_seconds"] > 0
     # 15 good images of 8×6 places, 152 channels of 2 bytes, and the backbone's weights up to level 4 beside.
     assert memory["cost"]["model_bytes"] > 15 * 8 * 6 * 152 * 2

@@ -14,7 +14,7 @@ from glad.models import Models
 from glad.settings.method import MethodSettings
 from model_store.inspection import inspect
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import PreparedImage, prepare_image
+from service.worker.picture_codec import PreparedInspection, prepare_inspection
 from service.worker.runner import Runner, StepReport
 from tests.glad.test_feature_form import SETTINGS, Silent, models, part
 from tests.service.worker.test_tiles import served
@@ -34,12 +34,14 @@ def ready(network: Silent) -> Models:
     return models(denoiser=network).assemble()
 
 
-def prepared(toy: LoadedBundle, ready: Models, pixels: Pixels, settings: MethodSettings = DOUBTFUL) -> PreparedImage:
+def prepared(
+    toy: LoadedBundle, ready: Models, pixels: Pixels, settings: MethodSettings = DOUBTFUL
+) -> PreparedInspection:
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, "PNG")
     manifest = toy.manifest.model_copy(update={"settings": settings})
     bundle = replace(toy, models=ready, manifest=manifest)
-    return prepare_image(target.getvalue(), bundle, MAX_PIXELS)
+    return prepare_inspection(target.getvalue(), bundle, MAX_PIXELS)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])

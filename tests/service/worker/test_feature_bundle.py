@@ -14,7 +14,7 @@ from model_store.inspection import inspect
 from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, LoadedBundle
 from service.worker.main import fastest
-from service.worker.picture_codec import prepare_image
+from service.worker.picture_codec import prepare_inspection
 from service.worker.runner import Runner
 from tests.service.worker.test_tiles import served
 from tests.support.bundles import new_version
@@ -49,7 +49,7 @@ def loaded(cache: BundleCache, store: Path, version: str) -> LoadedBundle:
 def test_the_worker_finds_what_inspect_finds(version: str, tiles: int, lanes: int, store: Path, data: Path) -> None:
     bundle = loaded(BundleCache(Store(store), "cpu", capacity=2), store, version)
     files = sorted((data / "test").rglob("*.png"))
-    jobs = {str(file): prepare_image(file.read_bytes(), bundle, MAX_PIXELS) for file in files}
+    jobs = {str(file): prepare_inspection(file.read_bytes(), bundle, MAX_PIXELS) for file in files}
     assert {len(job.framed.tiles) for job in jobs.values()} == {tiles}
     found = served(Runner("cpu", lanes), jobs, lanes)
     expected = inspect([read_pixels(file) for file in files], bundle.models, bundle.settings)

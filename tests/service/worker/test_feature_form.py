@@ -25,7 +25,7 @@ from glad.scoring import ImageScorer, LaneResult
 from glad.settings.method import MethodSettings, ScoreSettings
 from model_store.inspection import inspect
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import prepare_image
+from service.worker.picture_codec import prepare_inspection
 from service.worker.runner import Runner
 from tests.glad.feature_toys import FACTOR, FeatureToys
 from tests.glad.toys import PixelFeatures
@@ -71,7 +71,7 @@ def test_the_runner_finds_what_inspect_finds_and_decodes_each_tile_once(
     toys = FeatureToys()
     bundle = bundle_of(toy, toys, framing)
     images = {"good": part(*size, defective=False), "bad": part(*size, defective=True)}
-    jobs = {name: prepare_image(png_of(pixels), bundle, MAX_PIXELS) for name, pixels in images.items()}
+    jobs = {name: prepare_inspection(png_of(pixels), bundle, MAX_PIXELS) for name, pixels in images.items()}
     found = served(Runner("cpu", lanes), jobs, lanes)
     assert toys.decoder.rows == [1] * 2 * tiles  # for the result's picture, and for nothing else
     assert len(toys.scorer.shown) == 2 * tiles
@@ -105,7 +105,7 @@ def test_the_defect_is_what_the_latents_differ_by(toy: LoadedBundle, framing: di
 def test_the_scorer_is_given_z_and_the_reconstructions_latent(toy: LoadedBundle) -> None:
     toys = FeatureToys()
     bundle = bundle_of(toy, toys, LETTERBOX)
-    (prepared,) = (prepare_image(png_of(part(64, 48, defective=True)), bundle, MAX_PIXELS),)
+    (prepared,) = (prepare_inspection(png_of(part(64, 48, defective=True)), bundle, MAX_PIXELS),)
     served(Runner("cpu", 2), {"bad": prepared}, 2)
     inspect([part(64, 48, defective=True)], bundle.models, bundle.settings)
     model_input = prepared.framed.model_input(prepared.framed.tiles[0])

@@ -20,7 +20,7 @@ from glad.scoring import anomaly_map, image_scores
 from model_store.engines.loading import load
 from model_store.store import Store
 from service.worker.bundle_cache import BundleCache, BundleUnavailable, LoadedBundle, _group
-from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.picture_codec import PreparedInspection, prepare_inspection, render_pictures
 from service.worker.runner import DeviceResult, NotFinite, Runner
 from tests.glad.toys import PixelFeatures, PlainAutoencoder, ToyDenoiser, drifting
 from tests.service.worker.conftest import png
@@ -40,7 +40,7 @@ def walk(runner: Runner, group: str, jobs: Sequence[str]) -> dict[str, DeviceRes
     return found
 
 
-def alone(prepared: PreparedImage, lanes: int = 8) -> DeviceResult:
+def alone(prepared: PreparedInspection, lanes: int = 8) -> DeviceResult:
     """What a fresh runner finds in one image."""
     runner = Runner("cpu", lanes)
     runner.start_tile("only", prepared)
@@ -48,7 +48,7 @@ def alone(prepared: PreparedImage, lanes: int = 8) -> DeviceResult:
 
 
 def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle, store_folder: Path) -> None:
-    prepared = prepare_image(png(1), toy, MAX_PIXELS)
+    prepared = prepare_inspection(png(1), toy, MAX_PIXELS)
     found = alone(prepared)
 
     square = prepared.framed.model_input(prepared.framed.tiles[0])
@@ -69,14 +69,14 @@ def test_an_image_gets_what_the_offline_loop_gives(toy: LoadedBundle, store_fold
 
 
 def test_the_score_is_bit_equal_on_a_second_worker(toy: LoadedBundle) -> None:
-    one, other = (alone(prepare_image(png(2), toy, MAX_PIXELS)) for _ in range(2))
+    one, other = (alone(prepare_inspection(png(2), toy, MAX_PIXELS)) for _ in range(2))
     assert one.score == other.score
     assert np.array_equal(one.map, other.map)
     assert np.array_equal(one.reconstruction, other.reconstruction)
 
 
 def test_the_score_is_the_same_alone_or_among_eight(toy: LoadedBundle) -> None:
-    prepared = {f"image-{seed}": prepare_image(png(seed), toy, MAX_PIXELS) for seed in range(8)}
+    prepared = {f"image-{seed}": prepare_inspection(png(seed), toy, MAX_PIXELS) for seed in range(8)}
     runner = Runner("cpu", lanes=8)
     for job, one in prepared.items():
         runner.start_tile(job, one)
@@ -89,7 +89,7 @@ def test_the_score_is_the_same_alone_or_among_eight(toy: LoadedBundle) -> None:
 
 def test_the_score_is_bit_equal_where_the_call_shape_is_the_same(toy: LoadedBundle) -> None:
     """Eight lanes with other neighbours, in another slot, started at another time."""
-    subject = prepare_image(png(50), toy, MAX_PIXELS)
+    subject = prepare_inspection(png(50), toy, MAX_PIXELS)
     scores = []
     for place, first_neighbour in ((0, 100), (5, 200)):
         runner = Runner("cpu", lanes=8)
@@ -97,14 +97,14 @@ def test_the_score_is_bit_equal_where_the_call_shape_is_the_same(toy: LoadedBund
         jobs.insert(place, "subject")
         for number, job in enumerate(jobs):
             runner.start_tile(
-                job, subject if job == "subject" else prepare_image(png(first_neighbour + number), toy, MAX_PIXELS)
+                job, subject if job == "subject" else prepare_inspection(png(first_neighbour + number), toy, MAX_PIXELS)
             )
         scores.append(walk(runner, toy.group, jobs)["subject"].score)
     assert scores[0] == scores[1]
 
 
 def test_an_image_that_enters_late_gets_the_same_score(toy: LoadedBundle) -> None:
-    early, late = prepare_image(png(3), toy, MAX_PIXELS), prepare_image(png(4), toy, MAX_PIXELS)
+    early, late = prepare_inspection(png(3), toy, MAX_PIXELS), prepare_inspection(png(4), toy, MAX_PIXELS)
     runner = Runner("cpu", lanes=2)
     runner.start_tile("early", early)
     runner.step(toy.group, ["early"])
@@ -131,7 +131,7 @@ class Sick:
         return torch.where(sick[:, None, None, None], torch.nan, self.healthy(latents, timesteps))
 
 
-def with_a_sick_lane(runner: Runner, toy: LoadedBundle, prepared: PreparedImage, *, raises: bool) -> LoadedBundle:
+def with_a_sick_lane(runner: Runner, toy: LoadedBundle, prepared: PreparedInspection, *, raises: bool) -> LoadedBundle:
     """The toy bundle with a denoiser that fails at the first step of this image."""
     probe = Runner("cpu", 1)
     probe.start_tile("probe", prepared)
@@ -150,8 +150,8 @@ def runner() -> Runner:
 
 
 def test_an_image_whose_model_raises_fails_alone(runner: Runner, toy: LoadedBundle) -> None:
-    healthy = [prepare_image(png(seed), toy, MAX_PIXELS) for seed in (5, 6)]
-    poisoned = prepare_image(png(7), toy, MAX_PIXELS)
+    healthy = [prepare_inspection(png(seed), toy, MAX_PIXELS) for seed in (5, 6)]
+    poisoned = prepare_inspection(png(7), toy, MAX_PIXELS)
     bundle = with_a_sick_lane(runner, toy, poisoned, raises=True)
     for job, one in (("a", healthy[0]), ("poison", poisoned), ("b", healthy[1])):
         runner.start_tile(job, replace(one, bundle=bundle))
@@ -164,7 +164,7 @@ def test_an_image_whose_model_raises_fails_alone(runner: Runner, toy: LoadedBund
 
 
 def test_an_image_whose_model_gives_nan_fails_and_its_neighbour_does_not(runner: Runner, toy: LoadedBundle) -> None:
-    healthy, sick = prepare_image(png(8), toy, MAX_PIXELS), prepare_image(png(9), toy, MAX_PIXELS)
+    healthy, sick = prepare_inspection(png(8), toy, MAX_PIXELS), prepare_inspection(png(9), toy, MAX_PIXELS)
     bundle = with_a_sick_lane(runner, toy, sick, raises=False)
     runner.start_tile("healthy", replace(healthy, bundle=bundle))
     runner.start_tile("sick", replace(sick, bundle=bundle))
@@ -191,7 +191,7 @@ class Cramped:
 
 def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runner, toy: LoadedBundle) -> None:
     models = replace(toy.models, denoiser=Cramped(toy.models.denoiser, fits=2))
-    prepared = {f"{seed}": prepare_image(png(seed), toy, MAX_PIXELS) for seed in range(4)}
+    prepared = {f"{seed}": prepare_inspection(png(seed), toy, MAX_PIXELS) for seed in range(4)}
     for job, one in prepared.items():
         runner.start_tile(job, replace(one, bundle=replace_models(toy, models)))
     found = walk(runner, toy.group, list(prepared))
@@ -201,14 +201,14 @@ def test_a_full_device_gets_smaller_calls_and_every_image_its_score(runner: Runn
 
 def test_an_image_that_never_fits_the_device_fails_with_that_reason(runner: Runner, toy: LoadedBundle) -> None:
     models = replace(toy.models, denoiser=Cramped(toy.models.denoiser, fits=0))
-    runner.start_tile("a", replace(prepare_image(png(1), toy, MAX_PIXELS), bundle=replace_models(toy, models)))
+    runner.start_tile("a", replace(prepare_inspection(png(1), toy, MAX_PIXELS), bundle=replace_models(toy, models)))
     assert isinstance(runner.step(toy.group, ["a"]).failed["a"], torch.OutOfMemoryError)
 
 
 def test_lanes_are_free_again_after_release(runner: Runner, toy: LoadedBundle) -> None:
     for _ in range(3):
         for job in "abcd":
-            runner.start_tile(job, prepare_image(png(1), toy, MAX_PIXELS))
+            runner.start_tile(job, prepare_inspection(png(1), toy, MAX_PIXELS))
         for job in "abcd":
             runner.release(job)
     assert runner._blocks == {}
@@ -226,7 +226,7 @@ def test_the_warm_up_makes_the_calls_of_an_inspection_in_every_size(toy: LoadedB
 
 
 def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy: LoadedBundle) -> None:
-    prepared = prepare_image(png(1, width=96, height=48), toy, MAX_PIXELS)
+    prepared = prepare_inspection(png(1, width=96, height=48), toy, MAX_PIXELS)
     found = alone(prepared)
     rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
     assert set(rendered.pictures) == {"heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy"}
@@ -251,7 +251,7 @@ class TestBundleCache:
         assert one.group == two.group
         assert one.models.denoiser is two.models.denoiser
 
-        prepared = {bundle.manifest.product: prepare_image(png(1), bundle, MAX_PIXELS) for bundle in (one, two)}
+        prepared = {bundle.manifest.product: prepare_inspection(png(1), bundle, MAX_PIXELS) for bundle in (one, two)}
         runner = Runner("cpu", lanes=2)
         for job, own in prepared.items():
             runner.start_tile(job, own)
@@ -264,7 +264,7 @@ class TestBundleCache:
     def test_a_guided_image_fits_where_only_calls_of_one_do(self, tmp_path: Path) -> None:
         make_tiny_bundle(tmp_path, product="one", prompt=1, guidance=3.0)
         (one,) = self.loaded(tmp_path, "one")
-        prepared = prepare_image(png(1), one, MAX_PIXELS)
+        prepared = prepare_inspection(png(1), one, MAX_PIXELS)
         cramped = replace(one.models, denoiser=Cramped(one.models.denoiser, fits=1))
         runner = Runner("cpu", lanes=4)
         runner.start_tile("a", replace(prepared, bundle=replace_models(one, cramped)))

@@ -18,7 +18,7 @@ from model_store.store import Store
 from service.contract import State
 from service.queue import keys
 from service.worker.bundle_cache import BundleCache, LoadedBundle
-from service.worker.picture_codec import PreparedImage, prepare_image, render_pictures
+from service.worker.picture_codec import PreparedInspection, prepare_inspection, render_pictures
 from service.worker.runner import DeviceResult, NotFinite, Runner
 from service.worker.scheduler import Scheduler
 from tests.service.worker.conftest import png
@@ -37,7 +37,7 @@ def tiled(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
     return BundleCache(Store(store), "cpu", capacity=1).get("toy", "1", Store(store).resolve("toy").hash)
 
 
-def served(runner: Runner, jobs: dict[str, PreparedImage], lanes: int) -> dict[str, DeviceResult]:
+def served(runner: Runner, jobs: dict[str, PreparedInspection], lanes: int) -> dict[str, DeviceResult]:
     """Admits, steps and finishes as the engine does, until all are done."""
     scheduler = Scheduler(lanes, buffer=8, storing=99)
     found: dict[str, DeviceResult] = {}
@@ -65,19 +65,19 @@ def served(runner: Runner, jobs: dict[str, PreparedImage], lanes: int) -> dict[s
 def test_a_tiled_image_gets_what_inspect_gives_alone_and_beside_others(tiled: LoadedBundle, lanes: int) -> None:
     files = {"large": LARGE, "small": png(2, 64, 64), "other": png(3, width=100, height=64)}
     runner = Runner("cpu", lanes)
-    found = served(runner, {job: prepare_image(file, tiled, MAX_PIXELS) for job, file in files.items()}, lanes)
+    found = served(runner, {job: prepare_inspection(file, tiled, MAX_PIXELS) for job, file in files.items()}, lanes)
     for job, file in files.items():
         (expected,) = inspect([decode_image(file).pixels], tiled.models, tiled.settings)
         assert found[job].score == pytest.approx(expected.score, rel=1e-5)
         assert found[job].lane.denoising_step == expected.lane.denoising_step
         assert found[job].lane.comparisons == expected.lane.comparisons
         np.testing.assert_allclose(found[job].map, expected.map, atol=1e-4)
-        assert found[job].lane.unet_evaluations == len(prepare_image(file, tiled, MAX_PIXELS).framed.tiles) * 5
+        assert found[job].lane.unet_evaluations == len(prepare_inspection(file, tiled, MAX_PIXELS).framed.tiles) * 5
     assert runner._blocks == {}
 
 
 def test_pictures_and_regions_of_a_tiled_image_are_in_the_originals_place(tiled: LoadedBundle) -> None:
-    prepared = prepare_image(LARGE, tiled, MAX_PIXELS)
+    prepared = prepare_inspection(LARGE, tiled, MAX_PIXELS)
     found = served(Runner("cpu", 4), {"large": prepared}, 4)["large"]
     rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
     assert np.load(io.BytesIO(rendered.pictures["map.npy"])).shape == (110, 150)
@@ -105,7 +105,7 @@ class Unwell:
 def test_one_tiles_failure_is_the_jobs_and_frees_all_its_lanes(tiled: LoadedBundle, raises: bool, told: str) -> None:
     unwell = Unwell(tiled.models, 7, raises=raises)  # the first two tiles walk their five steps, the next ones do not
     bundle = replace(tiled, models=replace(tiled.models, denoiser=unwell))
-    prepared = prepare_image(LARGE, bundle, MAX_PIXELS)
+    prepared = prepare_inspection(LARGE, bundle, MAX_PIXELS)
     runner = Runner("cpu", lanes=2)
     for _ in range(2):
         runner.start_tile("large", prepared)

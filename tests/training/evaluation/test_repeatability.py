@@ -1,24 +1,17 @@
-"""Camera noise with the variances that its settings promise, and verdict agreement by hand."""
+"""Verdict agreement under camera noise, by hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from model_store.manifest import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
+from training.data.camera_noise import CameraNoise
 from training.evaluation.evaluate import evaluate
-from training.evaluation.repeatability import (
-    CameraNoise,
-    Exposure,
-    Repeats,
-    add_camera_noise,
-    repeat,
-    repeatability_figures,
-)
+from training.evaluation.repeatability import Repeats, repeat, repeatability_figures
 from training.evaluation.rows import EvaluationRow
 
 LIMITS = VerdictThresholds(review=0.4, fail=0.6, pixel=1.0)
@@ -26,24 +19,6 @@ LIMITS = VerdictThresholds(review=0.4, fail=0.6, pixel=1.0)
 
 def _repeats(file: str, *scores: float) -> Repeats:
     return Repeats(EvaluationRow(file, "good", None, file, scores[0], LIMITS.verdict(scores[0]), 0, False), scores)
-
-
-@pytest.mark.parametrize("value", [20, 100, 200])
-def test_shot_and_read_noise_have_the_variance_of_their_settings(value: int) -> None:
-    camera = CameraNoise(gain=0.05, read_noise=1.0)
-    noisy = add_camera_noise(np.full((200, 200, 3), value, np.uint8), Exposure(camera, "a.png", 0)).astype(float)
-    # Poisson: value * gain; reading: 1; rounding to whole values: 1/12. 120,000 samples: good to 0.4 %.
-    assert noisy.var() == pytest.approx(value * 0.05 + 1 + 1 / 12, rel=0.03)
-    assert noisy.mean() == pytest.approx(value, abs=0.05)
-
-
-def test_an_exposure_repeats_exactly_and_differs_by_file_and_number() -> None:
-    pixels = np.full((8, 8, 3), 120, np.uint8)
-    camera = CameraNoise()
-    first = add_camera_noise(pixels, Exposure(camera, "a.png", 0))
-    assert np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "a.png", 0)))
-    assert not np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "a.png", 1)))
-    assert not np.array_equal(first, add_camera_noise(pixels, Exposure(camera, "b.png", 0)))
 
 
 def test_agreement_by_hand() -> None:

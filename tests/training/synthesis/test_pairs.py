@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from glad.settings.method import MethodSettings
+from training.data.camera_noise import CameraNoise
 from training.recipe import SynthesisRecipe
-from training.synthesis.pairs import PairSet, make_pairs, to_unit
+from training.synthesis.pairs import PairSet, make_pairs, read_squares, to_unit
 
 RECIPE = SynthesisRecipe(pairs=20)
 SETTINGS = MethodSettings.model_validate({"resolution": 32, "trigger": {"delta": 0.5}})
@@ -63,3 +64,27 @@ def test_pairs_have_the_stated_shapes_and_change_only_the_part(images: list[Path
 
 def test_bytes_become_values_from_minus_one_to_one() -> None:
     assert to_unit(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+
+
+def test_a_share_of_pairs_is_of_the_photograph_taken_once_more_and_their_anomalies_stay(images: list[Path]) -> None:
+    camera = CameraNoise(gain=0.5)
+    plain, all_noisy, some = (
+        make_pairs(images, SETTINGS, RECIPE.model_copy(update={"noisy": share, "camera": camera}), 1, workers=1)
+        for share in (0.0, 1.0, 0.5)
+    )
+    taken_again = [bool((a != b).any()) for a, b in zip(plain.normal, some.normal, strict=True)]
+    assert 4 < sum(taken_again) < 16  # of 20
+    for index, again in enumerate(taken_again):
+        of = all_noisy if again else plain
+        assert torch.equal(some.normal[index], of.normal[index])
+        assert torch.equal(some.anomalous[index], of.anomalous[index])
+
+
+def test_noise_is_added_before_a_photograph_is_made_smaller(tmp_path: Path) -> None:
+    Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(tmp_path / "grey.png")
+    camera = CameraNoise(gain=0.5)  # 128 values have a standard deviation of 8
+    (square,) = read_squares([tmp_path / "grey.png"], SETTINGS, at_least=1, seed=0, camera=camera, workers=1)
+    assert square.noisy is not None
+    # 8 x 8 pixels become one: an eighth of the deviation is left, and Pillow's area weighting of them takes no more.
+    assert 0.5 < square.noisy.std() < 2
+    assert (square.pixels == 128).all()
