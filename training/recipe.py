@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -315,11 +315,15 @@ def _doubtful_problems(recipe: FeatureRecipe) -> Iterator[str]:
         )
 
 
-def load_recipe(name: str) -> Recipe | FeatureRecipe:
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe | FeatureRecipe:
     """Return a recipe from a TOML file's path, or by the name of a shipped one.
 
+    Args:
+        name: of the recipe.
+        changes: of single values, such as "unet.steps=900"; a value as in TOML, a text also without quotes.
+
     Raises:
-        RecipeError: no such file or shipped name, not TOML, or values that do not fit together.
+        RecipeError: no such file or shipped name, not TOML, a change of no value, or values that do not fit together.
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
@@ -329,7 +333,35 @@ def load_recipe(name: str) -> Recipe | FeatureRecipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
-    return recipe_from(content, str(path))
+    for change in changes:
+        content = _changed(content, change)
+    return recipe_from(content, " ".join([str(path), *(f"--set {change}" for change in changes)]))
+
+
+def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
+    """Return a recipe's content with one value set, as `load_recipe` describes it."""
+    key, given, value = change.partition("=")
+    *parents, last = (part.strip() for part in key.split("."))
+    if not given or not last or not all(parents):
+        raise RecipeError(f"--set {change}: give a key and its value, such as unet.steps=900")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    changed: Any = {last: parsed}
+    for parent in reversed(parents):
+        changed = {parent: changed}
+    return _merged(content, changed)
+
+
+def _merged(content: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    def value(name: str) -> Any:
+        old, new = content.get(name), changed.get(name)
+        if name not in changed:
+            return old
+        return _merged(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
+
+    return {name: value(name) for name in (*content, *(name for name in changed if name not in content))}
 
 
 def recipe_from(content: Mapping[str, Any], source: str) -> Recipe | FeatureRecipe:

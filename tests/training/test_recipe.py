@@ -121,3 +121,31 @@ def test_a_recipe_takes_another_confidence_and_keeps_its_own_without_one() -> No
     sure = light.with_confidence(0.95)
     assert sure.calibration.confidence == 0.95
     assert sure.calibration.model_copy(update={"confidence": light.calibration.confidence}) == light.calibration
+
+
+def test_single_values_of_a_recipe_are_changed() -> None:
+    light = load_recipe("light")
+    changes = ("unet.steps=7", "unet.anomaly_weight=none", "latent.channels=64", "settings.score.evidence.memory=2.5")
+    changed = load_recipe("light", changes)
+    assert (changed.unet.steps, changed.unet.anomaly_weight) == (7, "none")
+    assert changed.settings.score.evidence.memory == 2.5
+    assert changed.settings.score.evidence.reconstruction == light.settings.score.evidence.reconstruction
+    assert changed.unet.widths == light.unet.widths
+    assert load_recipe("light", ()) == light
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("unet.steps", "give a key and its value"),
+        ("=3", "give a key and its value"),
+        ("unet..steps=3", "give a key and its value"),
+        ("unet.step=3", "unet.step is not a known key: did you mean steps"),
+        ("unet.steps=many", "unet.steps is 'many'"),
+        ("unet=3", "unet is 3"),
+    ],
+)
+def test_a_change_of_no_value_is_refused_and_named(change: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told) as raised:
+        load_recipe("light", (change,))
+    assert f"--set {change}" in str(raised.value)

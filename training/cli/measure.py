@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model_store.cli.common import command_line, explained, numbers
+
+if TYPE_CHECKING:
+    from glad.settings.method import MethodSettings
 
 
 def evaluate(
@@ -100,6 +103,12 @@ def ablate(
             help="Fixed steps to compare with, such as 200,300. Default: 350, 550, 750 of 750, as shares of T."
         ),
     ] = "",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=BUNDLE", help="Also a bundle of another training, in a row of this name; repeatable."
+        ),
+    ] = None,
     json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
 ) -> None:
     """Measure what adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired
@@ -118,7 +127,8 @@ def ablate(
         steps = numbers("--fixed", fixed, int) or fixed_steps(settings)
         if settings.trigger.delta == 0:
             raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")
-        variants(opened.path, settings, None, steps)  # what cannot be compared shows before the long part
+        others = dict(_named_bundle(given) for given in against or ())
+        variants(opened.path, settings, None, steps, others)  # what cannot be compared shows before the long part
         json_file.parent.mkdir(parents=True, exist_ok=True)
         baseline, weights = None, opened.path
         if unadapted:
@@ -133,13 +143,23 @@ def ablate(
         elif plain:
             folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
             baseline = train_plain(opened, train_data or data, folder, progress=show)
-        chosen = variants(weights, settings, baseline, steps)
+        chosen = variants(weights, settings, baseline, steps, others)
         rows = compare(chosen, measure(chosen, images, progress=show), images)
         json_file.write_text(
             json.dumps({"command": command_line(), "bundle": opened.hash, **as_json(rows, images)}, indent=2) + "\n",
             encoding="utf-8",
         )
     typer.echo(as_markdown(rows))
+
+
+def _named_bundle(given: str) -> tuple[str, tuple[Path, MethodSettings]]:
+    from model_store.bundle import open_bundle
+
+    name, found, folder = given.partition("=")
+    if not found or not name or not folder:
+        raise ValueError(f"--against {given}: give a name and a bundle's folder, such as no-atp=bundles/tile/no-atp")
+    bundle = open_bundle(Path(folder))
+    return name, (bundle.path, bundle.manifest.settings)
 
 
 def reproduce(

@@ -99,6 +99,10 @@ def train(
         Path | None, typer.Option(help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
     ] = None,
     confidence: Confidence = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value of the recipe, such as unet.steps=900; repeatable."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
@@ -111,7 +115,7 @@ def train(
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
         try:
-            chosen = load_recipe(recipe).with_confidence(confidence)
+            chosen = load_recipe(recipe, changes or ()).with_confidence(confidence)
             bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)

@@ -32,10 +32,13 @@ FULL = "ADS + ATP with SAFF (all)"
 HEADER = ("variant", "I-AUROC", "against all", "P-AUROC", "against all", "PRO", "against all", "mean step")
 EVIDENCE = 8
 """No table of the paper's: what the feature form's score is made of."""
+TRAININGS = 9
+"""No table of the paper's: bundles of other recipes on the same images."""
 TITLES = {
     6: "Components (Table 6)",
     7: "Fixed steps against adaptive (Table 7)",
     EVIDENCE: "Evidence of the feature form",
+    TRAININGS: "Other trainings",
 }
 NOBODY = DoubtfulRange(low=sys.float_info.max, high=sys.float_info.max)
 """A range that no first reading reaches: every image is clearly good without a walk."""
@@ -99,17 +102,23 @@ class AblationRow:
 
 
 def variants(
-    bundle: Path, settings: MethodSettings, plain: tuple[Path, float] | None, fixed: Sequence[int]
+    bundle: Path,
+    settings: MethodSettings,
+    plain: tuple[Path, float] | None,
+    fixed: Sequence[int],
+    others: Mapping[str, tuple[Path, MethodSettings]] | None = None,
 ) -> tuple[Variant, ...]:
-    """Return every row of both tables; those that need a UNet without ATP only where there is one.
+    """Return every row of all tables; those that need a UNet without ATP only where there is one.
 
     Args:
+        bundle: whose every part stands in the last row.
         settings: the bundle's own.
         plain: the bundle without ATP and its delta.
         fixed: steps of Table 7.
+        others: bundles of other trainings, by their names in the table, under settings of their own.
 
     Raises:
-        ValueError: for a fixed step above T, for which the UNet may never have been trained.
+        ValueError: for a fixed step above T, for which the UNet may never have been trained; for a name that is taken.
     """
     if above := [step for step in fixed if step > settings.start]:
         raise ValueError(f"fixed steps {above} lie above the bundle's T of {settings.start}: give smaller ones")
@@ -127,8 +136,12 @@ def variants(
         Variant("ADS + ATP without SAFF", 6, bundle, unfused),
         *(Variant(f"fixed {step}", 7, bundle, fixed_at(settings, step)) for step in fixed),
         *_evidence_variants(bundle, settings),
+        *(Variant(name, TRAININGS, *other) for name, other in (others or {}).items()),
         Variant(FULL, 6, bundle, settings),
     ]
+    names = [row.name for row in rows]
+    if taken := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two rows are called {taken[0]!r}: give --against another name")
     return tuple(rows)
 
 

@@ -23,7 +23,7 @@ from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
 from training.pipeline import claim_run, make_run_pairs
 from training.progress import Progress
-from training.recipe import Recipe
+from training.recipe import FeatureRecipe, Recipe, recipe_class
 
 BUNDLE = "bundle"
 """The new bundle's folder in the run."""
@@ -33,8 +33,14 @@ def training_recipe(bundle: Bundle) -> Recipe:
     """Return the recipe that trained a bundle.
 
     Raises:
-        ValueError: if it was not trained from a recipe.
+        ValueError: if it was not trained from a recipe of the pixel form.
     """
+    if recipe_class(bundle.manifest.provenance.recipe) is FeatureRecipe:
+        raise ValueError(
+            f"{bundle.path} is of the feature form, whose parts are trained together: train one without ATP with "
+            "`glad train light --set unet.anomaly_weight=none` and give it with --without-atp, or leave those rows out "
+            "with --no-plain"
+        )
     try:
         return Recipe.model_validate(bundle.manifest.provenance.recipe)
     except ValidationError as error:

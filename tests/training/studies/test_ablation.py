@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_a_bundle_with_clear_images_is_held_against_all_walking_and_none() -> No
 def test_a_fixed_step_above_t_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fixed steps \[900\] lie above the bundle's T of 750"):
         variants(Path("bundle"), SETTINGS, None, (350, 900))
+
+
+def test_bundles_of_other_trainings_stand_under_settings_of_their_own() -> None:
+    other = SETTINGS.changed(start=500, t_min=250)
+    rows = {row.name: row for row in variants(Path("bundle"), SETTINGS, None, (), {"other": (Path("other"), other)})}
+    assert (rows["other"].bundle, rows["other"].settings) == (Path("other"), other)
+    with pytest.raises(ValueError, match="two rows are called 'baseline"):
+        variants(Path("bundle"), SETTINGS, None, (), {"baseline + ATP": (Path("other"), other)})
 
 
 def found(scores: list[float], map_of_defect: list[list[float]]) -> VariantResult:
@@ -155,4 +164,13 @@ def test_what_is_trained_in_another_way_shares_all_else(tmp_path: Path) -> None:
 def test_a_bundle_without_a_recipe_says_what_to_do(tmp_path: Path) -> None:
     bundle = open_bundle(make_tiny_bundle(tmp_path / "store"))
     with pytest.raises(ValueError, match=r"does not say by which recipe it was trained.*--without-atp"):
+        train_plain(bundle, tmp_path, tmp_path / "run", progress=silent)
+
+
+def test_a_bundle_of_the_feature_form_says_how_one_without_atp_is_made(tmp_path: Path) -> None:
+    made = make_tiny_bundle(tmp_path / "store")
+    opened = open_bundle(made)
+    about = opened.manifest.provenance.model_copy(update={"recipe": {"backbone": "package:x"}})
+    bundle = replace(opened, manifest=opened.manifest.model_copy(update={"provenance": about}))
+    with pytest.raises(ValueError, match=r"feature form.*--set unet.anomaly_weight=none"):
         train_plain(bundle, tmp_path, tmp_path / "run", progress=silent)
