@@ -19,6 +19,8 @@ BundleError
  ├── NotSigned       no trusted key has signed it, where some are named
  ├── ForeignFormat   a file is neither a JSON configuration nor safetensors of the declared kind
  └── BundleExists    another bundle already has this product and version
+
+ModelLoadError      a component's weights do not load
 """
 
 from __future__ import annotations
@@ -124,3 +126,7 @@ class ForeignFormat(BundleError):
 
 class BundleExists(BundleError):
     """Another bundle already has this product and version."""
+
+
+class ModelLoadError(Exception):
+    """The folder holds no model that this engine can load."""

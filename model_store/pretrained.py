@@ -6,6 +6,7 @@ Weights lie as float16 on disk and are computed in float32, or what the caller a
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
-from transformers import Dinov2Model, Dinov2WithRegistersModel, ViTModel
-from transformers.utils import logging as transformers_logging
 
 from model_store.bundle import ComponentSource
+from model_store.errors import ModelLoadError
 from model_store.manifest import CONFIG_NAME, Dtype, Kind
 
 DTYPES: Mapping[Dtype, torch.dtype] = {
@@ -27,19 +26,16 @@ DTYPES: Mapping[Dtype, torch.dtype] = {
     "float32": torch.float32,
 }
 
-_CLASSES: Mapping[Kind, Any] = {
-    "autoencoder_kl": AutoencoderKL,
-    "autoencoder_tiny": AutoencoderTiny,
-    "unet2d": UNet2DModel,
-    "unet2d_condition": UNet2DConditionModel,
-    "vit": ViTModel,
-    "dinov2": Dinov2Model,
-    "dinov2_with_registers": Dinov2WithRegistersModel,
+_CLASSES: Mapping[Kind, tuple[str, str]] = {
+    "autoencoder_kl": ("diffusers", "AutoencoderKL"),
+    "autoencoder_tiny": ("diffusers", "AutoencoderTiny"),
+    "unet2d": ("diffusers", "UNet2DModel"),
+    "unet2d_condition": ("diffusers", "UNet2DConditionModel"),
+    "vit": ("transformers", "ViTModel"),
+    "dinov2": ("transformers", "Dinov2Model"),
+    "dinov2_with_registers": ("transformers", "Dinov2WithRegistersModel"),
 }
-
-
-class ModelLoadError(Exception):
-    """The folder holds no model that this engine can load."""
+"""Library and class. The libraries take seconds to import, and a worker of the feature form needs neither."""
 
 
 def load_pretrained(
@@ -59,9 +55,10 @@ def load_pretrained(
         ModelLoadError: if any other weight is missing or left over, or if there is no safetensors file.
     """
     named = "/".join([str(place), *filter(None, [where.get("subfolder")])])
+    library, name = _CLASSES[kind]
     try:
         with quiet():
-            module, info = _CLASSES[kind].from_pretrained(
+            module, info = getattr(importlib.import_module(library), name).from_pretrained(
                 place,
                 local_files_only=local,
                 use_safetensors=True,
@@ -145,6 +142,8 @@ def _options(kind: Kind, dtype: torch.dtype) -> Mapping[str, Any]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide the progress bars of transformers: a worker's log is not a terminal."""
+    from transformers.utils import logging as transformers_logging
+
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

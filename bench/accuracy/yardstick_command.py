@@ -40,12 +40,17 @@ def yardstick(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take times; leave them out where other work runs beside.")
     ] = True,
+    strata: Annotated[
+        int, typer.Option(min=0, help="Also I-AUROC within so many strata of the images' brightness; 0: not.")
+    ] = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules."""
+    from bench.accuracy.brightness import brightness_of, strata_of, within_brightness
     from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.cli.common import explained
     from training.data.dataset import test_images
+    from training.evaluation.rows import GOOD
     from training.progress import named_bars
     from training.yardstick.patch_memory import YARDSTICK
 
@@ -55,8 +60,16 @@ def yardstick(
         images = test_images(data)
         results = list(yardstick_results(data, images, using, bundle or [], timing=timing, progress=show))
         figures, paired = compare_detectors(results, images, data, show)
+        content = figures_content(data, using, figures, paired)
+        if strata:
+            brightness = brightness_of([image.path for image in images], show)
+            defect = [image.defect != GOOD for image in images]
+            within = within_brightness(figures, brightness, strata_of(brightness, strata), defect)
+            content["within_brightness"] = within
     show_methods(figures, paired, results[0].name)
-    write_figures(json_file, figures_content(data, using, figures, paired))
+    if strata:
+        show_within(within)
+    write_figures(json_file, content)
 
 
 def evidence(
@@ -231,6 +244,25 @@ def show_methods(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, 
     for one in figures:
         if promise := one["about"].get("promise"):
             typer.echo(f"\n{one['name']}: {promise}")
+
+
+def show_within(within: dict[str, Any]) -> None:
+    """Print the figures of `within_brightness` as a table."""
+    from training.metrics.bootstrap import Estimate
+
+    typer.echo("")
+    darkness = Estimate(**within["darkness_alone"])
+    print_table(
+        (f"I-AUROC within {within['strata']} strata of brightness (darkness alone: {darkness})", "", "minus yardstick"),
+        [
+            (
+                name,
+                str(Estimate(**value)),
+                str(Estimate(**gap)) if (gap := within["minus_yardstick"].get(name)) else "–",
+            )
+            for name, value in within["image_auroc"].items()
+        ],
+    )
 
 
 def _costs(cost: dict[str, Any]) -> tuple[str, ...]:

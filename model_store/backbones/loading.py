@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig
 
 from model_store.backbones.base import FrozenBackbone
 from model_store.backbones.efficientnet_checkpoint import read_published
@@ -33,8 +32,9 @@ from model_store.backbones.sources import (
 from model_store.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, VIT_KINDS, VitBackbone
 from model_store.bundle import Bundle, ComponentSource
 from model_store.checkpoints import ImportRefused
+from model_store.errors import ModelLoadError
 from model_store.manifest import CONFIG_NAME, Dtype
-from model_store.pretrained import ModelLoadError, load_pretrained, quiet, save_module
+from model_store.pretrained import load_pretrained, quiet, save_module
 
 LAYOUT = (
     f"Expected: a folder in Hugging Face layout, with {CONFIG_NAME} and safetensors files; pickled weights are not read"
@@ -139,6 +139,8 @@ def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> FrozenBackb
 
 
 def _read_vit(folder: Path, content: dict[str, Any], dtype: torch.dtype) -> VitBackbone:
+    from transformers import AutoConfig
+
     mean, std = _normalisation(folder, content)
     try:
         with quiet():

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ViTModel
 
 from model_store.backbones.base import Colours, FrozenBackbone, freeze
 from model_store.manifest import Kind
@@ -28,9 +27,14 @@ _OF_DEPTH = ("stage_names", "out_features", "out_indices")
 """Entries of a configuration that transformers derives from the number of blocks."""
 
 
+def _is_vit(module: Any) -> bool:
+    """Return whether a module is a ViTModel: asked of its configuration, without importing transformers."""
+    return bool(module.config.model_type == "vit")
+
+
 def blocks(module: Any) -> nn.ModuleList:
     """Return the blocks of a vision transformer of transformers."""
-    found: nn.ModuleList = module.layers if isinstance(module, ViTModel) else module.encoder.layer
+    found: nn.ModuleList = module.layers if _is_vit(module) else module.encoder.layer
     return found
 
 
@@ -59,7 +63,7 @@ def block_outputs(module: Any, images: Tensor, layers: Sequence[int]) -> tuple[T
 
 def _embedded(module: Any, images: Tensor) -> Tensor:
     options = {}
-    if isinstance(module, ViTModel):  # the others look at the size themselves
+    if _is_vit(module):  # the others look at the size themselves
         size = module.config.image_size
         trained = (size, size) if isinstance(size, int) else (size[0], size[1])
         options = {"interpolate_pos_encoding": tuple(images.shape[-2:]) != trained}
@@ -144,7 +148,7 @@ class VitBackbone(FrozenBackbone):
 
 
 def _shorter(module: Any, config: Any) -> Any:
-    options = {"add_pooling_layer": False} if isinstance(module, ViTModel) else {}
+    options = {"add_pooling_layer": False} if _is_vit(module) else {}
     with torch.device("meta"):
         shorter = type(module)(config, **options)
     state = module.state_dict()

@@ -29,7 +29,7 @@ def inspect(
     from glad.quality_gate.measure import find_unfit, measure_quality
     from model_store.engines.engine_spec import offline_engine_spec
     from model_store.engines.loading import device_of_environment, load
-    from model_store.engines.torch import ModelLoadError
+    from model_store.errors import ModelLoadError
     from model_store.inspection import inspect as inspect_images
     from model_store.inspection import overview as draw_overview
     from model_store.inspection import sheet

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, UNet2DModel
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -38,8 +37,15 @@ from model_store.bundle import Bundle, ComponentSource
 from model_store.compatibility import ModelsDoNotFit
 from model_store.engines.torch_io import load_module
 from model_store.engines.torch_modules import TorchDenoiser
+from model_store.errors import ModelLoadError
 from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName, Dtype, Kind
-from model_store.pretrained import ModelLoadError, save_module
+from model_store.pretrained import save_module
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderTiny, UNet2DModel
+
+    from model_store.networks.tiny_decoder import TinyDecoder
+    from model_store.networks.unet2d import UNet2D
 
 Config = TypeVar("Config", bound=Frozen)
 
@@ -69,7 +75,7 @@ class TorchPictureDecoder:
     It draws at a lower resolution than the image's, which is enough for what features know of it, and enlarges that.
     """
 
-    module: AutoencoderTiny
+    module: AutoencoderTiny | TinyDecoder
     factor: int
     """Pixels per latent element on a side."""
 
@@ -90,8 +96,8 @@ class FeatureModules:
     """What a training of the feature form has made, in evaluation mode."""
 
     backbone: FrozenBackbone
-    unet: UNet2DModel
-    decoder: AutoencoderTiny
+    unet: UNet2DModel | UNet2D
+    decoder: AutoencoderTiny | TinyDecoder
     space: LatentSpace
     witnesses: Witnesses
 
@@ -113,7 +119,7 @@ class FeatureModules:
         )
 
 
-def fold_of(unet: UNet2DModel, channels: int) -> int:
+def fold_of(unet: UNet2DModel | UNet2D, channels: int) -> int:
     """Return k, if the UNet takes k × k places of a latent with these channels as one; 0 if it takes no such latent."""
     fold = isqrt(unet.config.in_channels // channels)
     return fold if fold * fold * channels == unet.config.in_channels == unet.config.out_channels else 0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import nn
-from transformers import ViTModel
 
 from glad.models import PixelModels
 from glad.protocols import Condition
@@ -24,10 +22,9 @@ from model_store.engines.torch_modules import (
     TorchFeatures,
 )
 from model_store.manifest import FORM_COMPONENTS, ComponentName, Dtype, Form, Kind
-from model_store.pretrained import ModelLoadError, round_to_stored_precision, save_module
+from model_store.pretrained import round_to_stored_precision, save_module
 
 __all__ = [
-    "ModelLoadError",
     "TorchAutoencoder",
     "TorchFeatures",
     "component_hashes",
@@ -39,7 +36,13 @@ __all__ = [
     "shapes_of",
 ]
 
-UNet: TypeAlias = UNet2DModel | UNet2DConditionModel
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from transformers import ViTModel
+
+    from model_store.networks.unet2d import UNet2D
+
+UNet: TypeAlias = "UNet2DModel | UNet2DConditionModel | UNet2D"
 
 _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 """Inputs of other families' UNets, such as Stable Diffusion XL's, besides latent, step and prompt."""
@@ -97,7 +100,7 @@ def models_from_modules(
     if training := [name for name, module in modules.items() if module.training]:
         raise ValueError(f"{', '.join(training)} in training mode: dropout makes scores random; call .eval() first")
     check_fit(shapes_of(autoencoder, unet, features, condition), settings)
-    denoiser = TorchConditionalDenoiser(unet) if isinstance(unet, UNet2DConditionModel) else TorchDenoiser(unet)
+    denoiser = TorchConditionalDenoiser(unet) if takes_prompts(unet) else TorchDenoiser(unet)
     return PixelModels(TorchAutoencoder(autoencoder), denoiser, TorchFeatures(features), condition)
 
 
@@ -117,12 +120,17 @@ def shapes_of(
         depth=TorchFeatures(features).depth,
         prompt_widths=_prompt_widths(unet),
         condition_width=None if condition is None else condition.product.shape[-1],
-        unet_extras=_extras(unet.config) if isinstance(unet, UNet2DConditionModel) else (),
+        unet_extras=_extras(unet.config) if takes_prompts(unet) else (),
     )
 
 
+def takes_prompts(unet: UNet) -> TypeGuard[UNet2DConditionModel]:
+    """Return whether a UNet is conditioned on text: asked of its configuration, without importing its library."""
+    return getattr(unet.config, "cross_attention_dim", None) is not None
+
+
 def _prompt_widths(unet: UNet) -> tuple[int, ...]:
-    if not isinstance(unet, UNet2DConditionModel):
+    if not takes_prompts(unet):
         return ()
     widths = unet.config.cross_attention_dim
     return (widths,) if isinstance(widths, int) else tuple(dict.fromkeys(widths))
@@ -150,7 +158,7 @@ def save_components(
     """
     modules: dict[ComponentName, tuple[Kind, nn.Module]] = {
         "autoencoder": ("autoencoder_kl", autoencoder),
-        "unet": ("unet2d_condition" if isinstance(unet, UNet2DConditionModel) else "unet2d", unet),
+        "unet": ("unet2d_condition" if takes_prompts(unet) else "unet2d", unet),
         "features": ("vit", features),
     }
     return {

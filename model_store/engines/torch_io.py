@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from glad.protocols import Condition
 from model_store.bundle import Bundle, ComponentSource
+from model_store.errors import ModelLoadError
 from model_store.manifest import CONFIG_NAME, WEIGHTS_NAME, ComponentName
-from model_store.pretrained import ModelLoadError, load_pretrained
+from model_store.networks.loading import load_network
+from model_store.pretrained import load_pretrained
 
 
 def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
@@ -23,7 +25,9 @@ def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
     Raises:
         ModelLoadError: as `load_pretrained`.
     """
-    return load_pretrained(bundle.manifest.components[name].kind, bundle.component(name), dtype)
+    kind, folder = bundle.manifest.components[name].kind, bundle.component(name)
+    network = load_network(kind, folder, dtype)
+    return load_pretrained(kind, folder, dtype) if network is None else network
 
 
 def load_condition(folder: Path, device: str | torch.device = "cpu") -> Condition:

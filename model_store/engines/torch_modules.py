@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
-from transformers import ViTModel
 
 from model_store.backbones.vit import block_outputs, blocks
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from transformers import ViTModel
+
+    from model_store.networks.unet2d import UNet2D
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class TorchAutoencoder:
 class TorchDenoiser:
     """glad.protocols.Denoiser on diffusers' unconditional UNet2DModel."""
 
-    module: UNet2DModel
+    module: UNet2DModel | UNet2D
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:

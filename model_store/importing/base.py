@@ -17,8 +17,9 @@ from transformers import ViTConfig, ViTModel
 
 from glad.settings.method import ScheduleSettings
 from model_store.checkpoints import ImportRefused, check_names, read_tensors
+from model_store.errors import ModelLoadError
 from model_store.importing.names import autoencoder_weights, unet_weights, vit_weights
-from model_store.pretrained import ModelLoadError, load_pretrained, quiet
+from model_store.pretrained import load_pretrained, quiet
 
 DINO_EPSILON = 1e-6
 """LayerNorm's epsilon in DINO. The published configuration for transformers says 1e-12, the library's default."""

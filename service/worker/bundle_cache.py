@@ -20,8 +20,7 @@ from model_store.bundle import Bundle
 from model_store.compatibility import ModelsDoNotFit
 from model_store.engines.export_manifest import EngineUnusable
 from model_store.engines.loading import LoadedModels, load
-from model_store.engines.torch import ModelLoadError
-from model_store.errors import BundleError, StoreError
+from model_store.errors import BundleError, ModelLoadError, StoreError
 from model_store.manifest import Manifest
 from model_store.store import Store
 from service.telemetry.metrics.worker import WorkerMetrics

@@ -19,7 +19,8 @@ from glad.seeded_noise import image_noise
 from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, open_bundle
 from model_store.compatibility import ModelsDoNotFit, check_fit
-from model_store.engines.torch import ModelLoadError, load_models, models_from_modules, shapes_of
+from model_store.engines.torch import load_models, models_from_modules, shapes_of
+from model_store.errors import ModelLoadError
 from tests.support.bundles import agree
 from tests.support.tiny_bundle import TINY_SETTINGS, make_tiny_bundle, tiny_condition, tiny_modules
 

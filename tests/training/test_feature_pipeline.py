@@ -16,9 +16,9 @@ from model_store.bundle import Bundle, open_bundle
 from model_store.checkpoints import ImportRefused
 from model_store.engines.feature_form import load_feature_models
 from model_store.engines.loading import load
+from model_store.errors import ModelLoadError
 from model_store.inspection import inspect
 from model_store.manifest import MANIFEST_NAME, CalibrationKind, Form, Manifest, calibration_digest
-from model_store.pretrained import ModelLoadError
 from tests.support.bundles import agree
 from tests.support.tiny_recipe import TINY_FEATURE_RECIPE, draw_parts
 from training.calibration.search import SearchRanges

@@ -59,6 +59,28 @@ def image_counts(scores: ArrayLike, defect: ArrayLike, times: ArrayLike) -> Coun
     return Counts((weights * is_defect) @ member, (weights * (1 - is_defect)) @ member)
 
 
+def stratified_auroc(scores: ArrayLike, defect: ArrayLike, strata: ArrayLike, times: ArrayLike) -> Weights:
+    """Return the chance that a defective image outscores a good one of its own stratum, per round: (...).
+
+    That is the AUROC of each stratum, weighed by its pairs. NaN where no stratum has both.
+
+    Args:
+        scores: (N,).
+        defect: (N,) bool.
+        strata: (N,), which stratum each image is in.
+        times: (..., N), how often each image counts.
+    """
+    of, weights = np.asarray(strata), np.asarray(times, dtype=np.float64)
+    wins, pairs = np.zeros(weights.shape[:-1]), np.zeros(weights.shape[:-1])
+    for stratum in np.unique(of):
+        counted = image_counts(scores, defect, weights * (of == stratum))
+        here = counted.positive.sum(-1) * counted.negative.sum(-1)
+        wins += np.nan_to_num(counts.auroc(counted)) * here
+        pairs += here
+    with np.errstate(invalid="ignore"):
+        return np.asarray(wins / pairs)
+
+
 def image_metrics(scores: ArrayLike, defect: ArrayLike, groups: Sequence[str]) -> ImageMetrics:
     """Return all three with intervals over groups.
 

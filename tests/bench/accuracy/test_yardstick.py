@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from bench.accuracy.brightness import strata_of, within_brightness
 from bench.accuracy.gaussian_yardstick import learn_gaussians
 from bench.accuracy.yardstick_figures import oracle_threshold
 from bench.cli import app
@@ -104,3 +106,19 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(words: list[str], message
     assert done.exit_code != 0
     assert message in done.output.replace("\n", " ")
     assert "Traceback" not in done.output
+
+
+def test_strata_compare_images_as_bright_as_each_other() -> None:
+    # Defects are dark. "light" scores by darkness and knows nothing else; "knows" tells each defect from its like.
+    brightness = np.array([10.0, 11, 12, 13, 90, 91, 92, 93])
+    defect = [True, True, True, False, False, False, False, True]
+    strata = strata_of(brightness, 2)
+    assert strata.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    scores = {"darkness": [8.0, 8, 8, 8, 1, 1, 1, 1], "knows": [9.0, 9, 9, 8, 1, 1, 1, 2]}
+    methods = [{"name": name, "scores": dict(zip("abcdefgh", of, strict=True))} for name, of in scores.items()]
+    found = within_brightness(methods, brightness, strata, defect)
+    assert found["images"] == [4, 4]
+    assert found["image_auroc"]["darkness"]["value"] == 0.5
+    assert found["image_auroc"]["knows"]["value"] == 1.0
+    assert found["minus_yardstick"]["knows"]["value"] == 0.5
+    assert found["darkness_alone"]["value"] == 12 / 16

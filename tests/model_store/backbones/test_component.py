@@ -13,8 +13,8 @@ from model_store.backbones.base import FrozenBackbone
 from model_store.backbones.loading import LoadedBackbone, load_backbone, load_backbone_component, save_backbone
 from model_store.bundle import Bundle, BundleParts, ComponentSource, open_bundle, write_bundle
 from model_store.engines.torch import component_hashes, load_models
-from model_store.errors import BadManifest, ForeignFormat
-from model_store.pretrained import ModelLoadError, round_to_stored_precision
+from model_store.errors import BadManifest, ForeignFormat, ModelLoadError
+from model_store.pretrained import round_to_stored_precision
 from tests.model_store.backbones.conftest import WriteVit
 from tests.support.bundles import agree
 from tests.support.efficientnet_reference import picture

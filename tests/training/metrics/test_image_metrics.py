@@ -19,6 +19,7 @@ from training.metrics.image_metrics import (
     image_counts,
     image_f1_max,
     image_metrics,
+    stratified_auroc,
 )
 
 
@@ -111,3 +112,15 @@ def test_copies_of_an_image_in_one_group_do_not_narrow_the_interval() -> None:
     assert (copied.value, copied.low, copied.high) == pytest.approx((single.value, single.low, single.high))
     assert careless.high - careless.low < 0.7 * (copied.high - copied.low)
     assert single.low <= single.value <= single.high
+
+
+def test_within_strata_only_images_of_the_same_one_are_compared() -> None:
+    # Stratum 0: 1 of 1 pair won. Stratum 1: of 2 pairs 1 won. Across strata the good 9 beats all: it does not count.
+    scores, defect, strata = [1.0, 2.0, 5.0, 9.0, 6.0], [False, True, False, False, True], [0, 0, 1, 1, 1]
+    once = np.ones((1, 5))
+    assert stratified_auroc(scores, defect, strata, once)[0] == pytest.approx(2 / 3)
+    assert stratified_auroc(scores, defect, np.zeros(5), once)[0] == pytest.approx(image_auroc(scores, defect))
+    twice = np.array([[1.0, 1, 1, 0, 1], [0, 1, 0, 0, 1]])  # without the good 9; without any good one
+    found = stratified_auroc(scores, defect, strata, twice)
+    assert found[0] == 1.0
+    assert np.isnan(found[1])

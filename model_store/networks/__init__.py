@@ -1,0 +1,1 @@
+"""Networks built from a configuration and weights in diffusers' layout, without importing diffusers."""
