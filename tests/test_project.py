@@ -32,6 +32,11 @@ TORCH_FREE = (
     "model_store.store",
     "model_store.product_state",
 )
+SLOW_TO_IMPORT = {
+    "accelerate", "diffusers", "fastapi", "huggingface_hub", "matplotlib", "onnx", "scipy", "sklearn", "sympy",
+    "torch._dynamo", "torchvision", "transformers",
+}  # fmt: skip
+"""What a worker of the feature form never runs; together they cost it ten seconds before its first image."""
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "scipy")
 
 
@@ -87,6 +92,23 @@ def test_every_command_resolves_and_explains_itself_without_torch(name: str) -> 
     outcome = python("from glad.__main__ import main\nsys.exit(main(sys.argv[1:]))", name, "--help")
     assert outcome.returncode == 0, outcome.stderr
     assert f"glad {name}" in outcome.stdout
+
+
+def test_a_worker_of_the_shipped_bundle_loads_no_framework_that_it_does_not_run() -> None:
+    code = """
+import sys
+from pathlib import Path
+import service.worker.main
+from model_store.bundle import open_bundle
+from model_store.engines.loading import load
+(folder,) = (Path(sys.argv[1]) / "bracket").iterdir()
+load(open_bundle(folder))
+print(*sorted({name.partition(".")[0] for name in sys.modules}), "torch._dynamo" * ("torch._dynamo" in sys.modules))
+"""
+    command = [sys.executable, "-c", code, str(ROOT / "model_store" / "bundles")]
+    outcome = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    assert outcome.returncode == 0, outcome.stderr
+    assert not set(outcome.stdout.split()) & SLOW_TO_IMPORT
 
 
 def test_a_mistyped_command_is_told_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from huggingface_hub.repocard import metadata_load
-
 _TEXTS = {
     "Apache-2.0": r"Apache (Software )?License,? (Version )?2\.0",
     "MIT": r"MIT License|Permission is hereby granted, free of charge",
@@ -33,6 +31,8 @@ def licence_of_folder(folder: Path) -> str | None:
 
     A card that says `other` names the licence in `license_name`.
     """
+    from huggingface_hub.repocard import metadata_load  # half a second, which a worker need not wait
+
     card = folder / "README.md"
     about = (metadata_load(card) or {}) if card.is_file() else {}
     return _first((about.get("license"), about.get("license_name"), *(_content(folder / name) for name in _FILES)))

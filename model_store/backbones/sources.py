@@ -16,9 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from model_store.backbones.efficientnet_lite import Variant
 from model_store.backbones.licences import licence_of_folder, licence_of_package
 from model_store.checkpoints import ImportRefused
@@ -133,6 +130,9 @@ def find_folder(source: FolderSource | HubSource, *, download: bool = False) -> 
     """
     if isinstance(source, FolderSource):
         return FoundWeights(source.folder, source.folder.name, licence_of_folder(source.folder))
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     name = source.repository
     try:
         folder = Path(snapshot_download(name, allow_patterns=list(_READ), local_files_only=not download))
