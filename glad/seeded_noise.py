@@ -7,6 +7,7 @@ float64. No library's normal sampler, whose stream may change, and nothing of ba
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from math import prod, tau
 
 import numpy as np
@@ -47,6 +48,15 @@ def digest_noise(digest: bytes, shape: tuple[int, int, int], tile: int = 0) -> N
 def fixed_digest(noise_seed: int) -> bytes:
     """Return the digest that takes the place of `pixel_digest` where every image draws the same noise."""
     return hashlib.sha256(f"{FORMAT} fixed seed={noise_seed}\n".encode()).digest()
+
+
+@lru_cache(maxsize=64)
+def fixed_noise(noise_seed: int, shape: tuple[int, int, int], tile: int = 0) -> NDArray[np.float32]:
+    """Return the noise that a tile of every image draws: `digest_noise` of `fixed_digest`, made once.
+
+    Callers share the array: nobody may write into it.
+    """
+    return digest_noise(fixed_digest(noise_seed), shape, tile)
 
 
 def pixel_digest(pixels: NDArray[np.uint8], noise_seed: int) -> bytes:

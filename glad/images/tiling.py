@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 from glad.image_codec import Pixels, decode_image
 from glad.images.placement import Placement, Size, centred, in_patches, letterbox, padded, resample, stretched
 from glad.images.preparation import prepare_square
-from glad.seeded_noise import digest_noise, fixed_digest, pixel_digest
+from glad.seeded_noise import digest_noise, fixed_noise, pixel_digest
 from glad.settings.embedding import BundlePreparation
 from glad.settings.framing import Letterbox, Polygon, Stretch, Tiles, Zones
 from glad.settings.method import MethodSettings, NoiseSource
@@ -203,8 +204,8 @@ class FramedImage:
     tiles: tuple[Tile, ...]
     """Those of which anything is inspected, each a lane: at least one."""
     latent_shape: tuple[int, int, int]
-    digest: bytes
-    """For the noise: of the pixels, or one for all images."""
+    noise: Callable[[int], NDArray[np.float32]]
+    """Of the tile with this index: (C, h, w)."""
     preparation: BundlePreparation
 
     def model_input(self, tile: Tile) -> ModelInput:
@@ -215,7 +216,7 @@ class FramedImage:
         return ModelInput(
             picture=picture,
             image=self._for_models(picture, tile),
-            noise=digest_noise(self.digest, self.latent_shape, tile.index),
+            noise=self.noise(tile.index),
             inspected_pixels=inspected_mask,
             inspected_patches=in_patches(inspected_mask, side // self.latent_shape[1]),
         )
@@ -246,6 +247,9 @@ def frame(pixels: Pixels, settings: MethodSettings, latent_shape: tuple[int, int
         raise NothingCounts(
             f"the bundle's zones leave nothing of an image of {width}×{height} pixels to inspect: ignore less of it"
         )
-    fixed = settings.noise is NoiseSource.FIXED
-    digest = fixed_digest(settings.noise_seed) if fixed else pixel_digest(pixels, settings.noise_seed)
-    return FramedImage(pixels, layout, inspected_mask, tiles, latent_shape, digest, settings.preparation)
+    noise: Callable[[int], NDArray[np.float32]]
+    if settings.noise is NoiseSource.FIXED:
+        noise = partial(fixed_noise, settings.noise_seed, latent_shape)
+    else:  # hashed once for all tiles
+        noise = partial(digest_noise, pixel_digest(pixels, settings.noise_seed), latent_shape)
+    return FramedImage(pixels, layout, inspected_mask, tiles, latent_shape, noise, settings.preparation)

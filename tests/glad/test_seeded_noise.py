@@ -9,7 +9,7 @@ from math import cos, log, pi, sin, sqrt
 import numpy as np
 import pytest
 
-from glad.seeded_noise import _box_muller, digest_noise, image_noise, pixel_digest
+from glad.seeded_noise import _box_muller, digest_noise, fixed_digest, fixed_noise, image_noise, pixel_digest
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -109,3 +109,11 @@ def test_an_odd_count_is_served() -> None:
 def test_other_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="upright RGB"):
         image_noise(pixels, 0, (1, 2, 2))
+
+
+def test_fixed_noise_is_that_of_its_digest_and_is_made_once() -> None:
+    drawn = fixed_noise(3, (2, 4, 4), 1)
+    np.testing.assert_array_equal(drawn, digest_noise(fixed_digest(3), (2, 4, 4), 1))
+    assert fixed_noise(3, (2, 4, 4), 1) is drawn
+    assert not np.array_equal(drawn, fixed_noise(3, (2, 4, 4), 0))
+    assert not np.array_equal(drawn, fixed_noise(4, (2, 4, 4), 1))
