@@ -23,6 +23,7 @@ for command in (
     speed.steps,
     queue,
     speed.fullsize,
+    speed.startup,
     accuracy.gate,
     accuracy.coverage,
     yardstick,

@@ -313,3 +313,33 @@ def fullsize(
         print_table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
     figures = {"parameters": built.parameters, "costs": [asdict(one) for one in costs]}
     write_figures(json_file, {**figures, "invariance": [asdict(one) for one in varied]})
+
+
+def startup(
+    *,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PYTHON",
+            help="Also the interpreter of another version, such as ../before/.venv/bin/python; repeatable.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Starts of each version; the figures are their medians.")] = 3,
+    product: Annotated[str, typer.Option(help="That every version ships.")] = "bracket",
+    json_file: JsonFile = None,
+) -> None:
+    """Measure how soon `glad serve` judges its first image, and again after its worker was killed."""
+    from bench.speed.startup import Startup, measure_startups, sample_image, startup_figures, this_python
+    from bench.support.servers import NotServed
+    from training.progress import named_bars
+
+    with explained(NotServed), named_bars() as show:
+        pythons = [this_python(), *(path.absolute() for path in against or ())]
+        figures = startup_figures(measure_startups(pythons, rounds, sample_image(), product, show))
+    header = ("seconds", "glad --help", "API answers", "first verdict", "one image, warm", "verdict after a kill")
+    medians = ((python, found["median"]) for python, found in figures.items())
+    print_table(
+        header,
+        [(python, *(f"{of[name]:.2f}" for name in Startup.__dataclass_fields__)) for python, of in medians],
+    )
+    write_figures(json_file, figures)

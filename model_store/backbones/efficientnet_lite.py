@@ -137,8 +137,9 @@ class _Block(nn.Module):
         self.project = _SamePadded(inner, shape.outputs, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner = images if self.expand is None else F.relu6(self.expand(images))
-        outputs: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        # In place: what a convolution has just made is nobody else's.
+        inner = images if self.expand is None else F.relu6(self.expand(images), inplace=True)
+        outputs: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
         return images + outputs if self.residual else outputs
 
 

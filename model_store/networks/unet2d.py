@@ -57,6 +57,10 @@ class UNet2DConfig(BaseModel):
     class_embed_type: None = None
     num_class_embeds: None = None
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value by its name, as a configuration of diffusers does; peft asks for it."""
+        return getattr(self, name, default)
+
 
 def unet2d_config(content: Mapping[str, Any]) -> UNet2DConfig | None:
     """Return a configuration that `UNet2D` can build; None: leave it to diffusers."""

@@ -142,7 +142,7 @@ class Supervisor:
             try:
                 self._start_redis(binary)
                 self._check_access()
-                self._start_api(server, address, environment)
+                api = self._start_api(server, address, environment)
                 if self._plan.delivers:
                     # Before the workers: a new sink gets the events from its start on, so it must stand before the
                     # first inspection ends.
@@ -153,6 +153,7 @@ class Supervisor:
                 for name, worker_environment in self._workers.items():
                     self._say(f"starting the {name} (it loads and warms the models)")
                     self._start_probed(name, "service.worker.main", {**environment, **worker_environment})
+                self._await_api(api, address)  # it has started beside the others
                 self._say(self._banner(address))
                 self._watch()
             except StopRequested:
@@ -189,11 +190,14 @@ class Supervisor:
         with connect(redis_url(socket_path(self._plan.data_dir))) as client:
             check_may_start(self._plan.auth, self._plan.host, client)
 
-    def _start_api(self, server: socket.socket, address: ApiAddress, environment: Mapping[str, str]) -> None:
+    def _start_api(self, server: socket.socket, address: ApiAddress, environment: Mapping[str, str]) -> RestartingChild:
         child = Child("API", [sys.executable, "-m", "service.api.server"], env=environment)
         fd = server.fileno()
         restarting = self._add_child("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)))
         self._say(f"starting the API at {address.url}")
+        return restarting
+
+    def _await_api(self, restarting: RestartingChild, address: ApiAddress) -> None:
         while not is_alive(address.host, address.port, timeout_s=2.0):
             self._poll_children()
         restarting.succeeded = True
