@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,13 +122,13 @@ def _banner(address: ApiAddress, settings: Settings) -> str:
 
     products = tuple(Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys).products())
     names = ", ".join(products) if products else "none yet: glad bundle publish FOLDER"
-    example = products[0] if products else "PRODUCT"
+    example, image = _example(products, SHIPPED_BUNDLES)
     return "\n".join(
         [
             "",
             f"glad serves at {address.url}",
             f"  products  {names}",
-            f"  inspect   curl -sS --data-binary @part.png -H 'Prefer: wait=20' \\\n"
+            f"  inspect   curl -sS --data-binary @{shlex.quote(image)} -H 'Prefer: wait=20' \\\n"
             f"              {address.url}/v1/products/{example}/inspections",
             f"  line      glad camera DIR --product {example} --rate 2 --url {address.url}",
             f"  API       {address.url}/docs",
@@ -135,6 +137,14 @@ def _banner(address: ApiAddress, settings: Settings) -> str:
             "",
         ]
     )
+
+
+def _example(products: Sequence[str], shipped: Path) -> tuple[str, str]:
+    """Return a product and an image to try it with: one that exists, if a product shipped with one is served."""
+    images = {name: shipped / f"{name}-example.jpg" for name in products}
+    if found := next((name for name, image in images.items() if image.is_file()), None):
+        return found, str(images[found])
+    return next(iter(products), "PRODUCT"), "part.png"
 
 
 def _access(settings: Settings) -> str:

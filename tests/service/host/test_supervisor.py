@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +99,14 @@ def test_the_banner_says_what_is_served_and_how_to_use_and_stop_it(served: Serve
     example = f"{served.url}/v1/products/bracket/inspections"
     for words in ("products  bracket, toy", "curl", example, "/docs", "Ctrl-C"):
         assert words in served.text
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_call_of_the_banner_finds_the_defect_of_an_image_that_exists(served: Served) -> None:
+    (call,) = re.findall(r"curl .*\\\n +\S+", served.text)
+    answer = subprocess.run(shlex.split(call), check=True, capture_output=True, text=True, timeout=120)
+    result = json.loads(answer.stdout)
+    assert (result["state"], result["verdict"]) == ("done", "fail")  # a screw is missing
 
 
 def test_an_image_is_inspected_over_http(served: Served) -> None:
