@@ -134,7 +134,7 @@ def test_too_few_parts_held_out_are_joined_by_those_of_the_training(data: Path, 
             "settings": heard,
             "calibration": base.calibration.model_copy(update={"training_parts": True}),
             "memory": base.memory.model_copy(update={"patches": 5000}),
-            "synthesis": base.synthesis.model_copy(update={"shift_px": 0, "gain": 0.0}),
+            "synthesis": base.synthesis.model_copy(update={"shift_px": 0, "gain": 0.0, "noisy": 0.0}),
         }
     )
     lines: list[str] = []
@@ -192,10 +192,10 @@ def test_a_bundle_of_this_form_is_calibrated_again(bundle: Bundle, data: Path, t
 
 def test_a_training_finds_which_images_walk_and_calibrates_under_that(data: Path, tmp_path: Path) -> None:
     """Half of the good parts of the training, each read without itself, are clear; so are some of the held-out ones."""
-    recipe = TINY_FEATURE_RECIPE.model_copy(update={"doubtful": DoubtfulRecipe(low_quantile=0.5, high_ratio=1.5)})
+    assert TINY_FEATURE_RECIPE.doubtful == DoubtfulRecipe(low_quantile=0.5, high_ratio=1.5)
     lines: list[str] = []
     made = train(
-        recipe, data, tmp_path / "run", tmp_path / "bundle", Naming("part", "1"),
+        TINY_FEATURE_RECIPE, data, tmp_path / "run", tmp_path / "bundle", Naming("part", "1"),
         command="glad train", say=lines.append, workers=1,
     )  # fmt: skip
     found = made.manifest.settings.doubtful
@@ -253,7 +253,7 @@ def test_components_that_do_not_fit_are_refused_in_words(
 
 def test_settings_of_the_other_form_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     spoilt = _spoilt(bundle, tmp_path / "spoilt", "memory", lambda _: None)
-    settings = spoilt.manifest.settings.changed(trigger={"delta": 1.0}, resolution=72)
+    settings = spoilt.manifest.settings.changed(trigger={"delta": 1.0}, resolution=72, doubtful=None)
     changed = Bundle(spoilt.path, spoilt.manifest.model_copy(update={"settings": settings}), spoilt.hash)
     with pytest.raises(ValueError, match=r"(?s)must be a multiple of 32.*use 64 or 96.*comparator is images"):
         load_feature_models(changed)
