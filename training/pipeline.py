@@ -52,7 +52,8 @@ from training.package import (
 from training.parallel_inspection import TrainingParts
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
-from training.recipe import FeatureRecipe, Recipe, RecipeBase, recipe_class
+from training.recipe import FeatureRecipe, Recipe, RecipeBase
+from training.recipe_file import recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
 
 Say = Callable[[str], None]

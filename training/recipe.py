@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
@@ -16,14 +13,9 @@ from glad.settings.method import ComparatorKind, MethodSettings
 from training.data.camera_noise import CameraNoise
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
 
-SHIPPED = Path(__file__).parent / "recipes"
 OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
 FLAW_KINDS = ("crack", "chip", "pores", "missing", "shifted", "uneven", "fray")
 ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
-
-
-class RecipeError(ValueError):
-    """A recipe that does not exist or whose values do not fit together; says which value, the rule and the fix."""
 
 
 class SynthesisRecipe(Frozen):
@@ -313,111 +305,3 @@ def _doubtful_problems(recipe: FeatureRecipe) -> Iterator[str]:
             "doubtful is given, and settings.score.evidence.memory is 0: an image is first read by its memory; raise "
             "evidence.memory, or remove [doubtful], so that every image walks"
         )
-
-
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe | FeatureRecipe:
-    """Return a recipe from a TOML file's path, or by the name of a shipped one.
-
-    Args:
-        name: of the recipe.
-        changes: of single values, such as "unet.steps=900"; a value as in TOML, a text also without quotes.
-
-    Raises:
-        RecipeError: no such file or shipped name, not TOML, a change of no value, or values that do not fit together.
-    """
-    path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
-        raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
-    for change in changes:
-        content = _changed(content, change)
-    return recipe_from(content, " ".join([str(path), *(f"--set {change}" for change in changes)]))
-
-
-def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
-    """Return a recipe's content with one value set, as `load_recipe` describes it."""
-    key, given, value = change.partition("=")
-    *parents, last = (part.strip() for part in key.split("."))
-    if not given or not last or not all(parents):
-        raise RecipeError(f"--set {change}: give a key and its value, such as unet.steps=900")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    changed: Any = {last: parsed}
-    for parent in reversed(parents):
-        changed = {parent: changed}
-    return _merged(content, changed)
-
-
-def _merged(content: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    def value(name: str) -> Any:
-        old, new = content.get(name), changed.get(name)
-        if name not in changed:
-            return old
-        return _merged(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
-
-    return {name: value(name) for name in (*content, *(name for name in changed if name not in content))}
-
-
-def recipe_from(content: Mapping[str, Any], source: str) -> Recipe | FeatureRecipe:
-    """Return a recipe from a TOML file's content; one that names a backbone is of the feature form.
-
-    Args:
-        source: the file's name, for error messages.
-
-    Raises:
-        RecipeError: if a key or a value does not fit; names the source and every one of them.
-    """
-    kind = recipe_class(content)
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise RecipeError(f"recipe {source} is not usable: {problems_in_words(error, kind)}") from error
-
-
-def recipe_class(content: Mapping[str, Any]) -> type[Recipe] | type[FeatureRecipe]:
-    """Return the class of a recipe's content, as a file or a bundle's provenance has it."""
-    return FeatureRecipe if "backbone" in content else Recipe
-
-
-def problems_in_words(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return everything that does not fit a model of settings: for each key its value and the rule."""
-    return "; ".join(_problem(details, model) for details in error.errors(include_url=False, include_context=False))
-
-
-def _problem(details: Any, model: type[BaseModel]) -> str:
-    place, given = ".".join(str(part) for part in details["loc"]), details["input"]
-    if details["type"] == "extra_forbidden":
-        return _unknown_key([str(part) for part in details["loc"]], model)
-    shown = "" if isinstance(given, dict) else f" is {given!r}"
-    rule = details["msg"].removeprefix("Value error, ")
-    return f"{place}{shown}: {rule}" if place else rule
-
-
-def _unknown_key(path: list[str], model: type[BaseModel]) -> str:
-    """Return that a key is unknown, which one was probably meant, and which ones its table has."""
-    if path == ["vae"]:
-        return "vae and autoencoder are two names of the same table: give [autoencoder] alone"
-    *parents, key = path
-    table = _table(parents, model)
-    if table is None:
-        return f"{'.'.join(path)} is not a known key: remove it"
-    meant = difflib.get_close_matches(key, table.model_fields, n=1)
-    hint = f"did you mean {meant[0]}?" if meant else "remove it."
-    where = f"[{'.'.join(parents)}]" if parents else "the file"
-    return f"{'.'.join(path)} is not a known key: {hint} Keys of {where}: {', '.join(table.model_fields)}"
-
-
-def _table(parents: list[str], model: type[BaseModel]) -> type[BaseModel] | None:
-    """Return the model of a table, or None where the table can be one of several."""
-    for name in parents:
-        field = model.model_fields.get(name)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return None
-        model = field.annotation
-    return model

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.recipe import FeatureRecipe, recipe_from
+from training.recipe import FeatureRecipe
+from training.recipe_file import recipe_from
 
 TINY_TOML = """
 name = "tiny"

@@ -28,7 +28,8 @@ from training.feature_recipe import DoubtfulRecipe
 from training.package import Naming, counts_training_parts
 from training.pipeline import FEATURE_STAGES, train
 from training.recalibrate import RecalibrationPlan, recalibrate
-from training.recipe import CalibrationRecipe, FeatureRecipe, RecipeError, load_recipe, recipe_from
+from training.recipe import CalibrationRecipe, FeatureRecipe
+from training.recipe_file import RecipeError, load_recipe, recipe_from
 
 
 @pytest.fixture(scope="module")

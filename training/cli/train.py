@@ -62,7 +62,7 @@ def preview(
 ) -> None:
     """Draw the synthetic anomalies that a recipe trains with, a row for each kind, on a product's own good images."""
     from training.data.dataset import good_split
-    from training.recipe import load_recipe
+    from training.recipe_file import load_recipe
     from training.synthesis.contact_sheet import contact_sheet
 
     with explained(ValueError):
@@ -108,7 +108,7 @@ def train(
     """Train a product's models on good images, calibrate them and publish a bundle."""
     from training.package import Naming
     from training.pipeline import train as train_bundle
-    from training.recipe import load_recipe
+    from training.recipe_file import load_recipe
 
     with explained(ValueError):
         naming = Naming(product or _slug(data.resolve().name), version or version_of_now(), title)

@@ -23,7 +23,8 @@ from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
 from training.pipeline import claim_run, make_run_pairs
 from training.progress import Progress
-from training.recipe import FeatureRecipe, Recipe, recipe_class
+from training.recipe import FeatureRecipe, Recipe
+from training.recipe_file import recipe_class
 
 BUNDLE = "bundle"
 """The new bundle's folder in the run."""
