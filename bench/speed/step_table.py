@@ -144,7 +144,8 @@ def read_comparisons(path: Path, settings: MethodSettings) -> ComparisonCounts:
     counts: dict[bool, list[int]] = {True: [], False: []}
     try:
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-            compared = sum(step >= row["denoising_step"] for step in settings.grid)
+            ended_at = row["denoising_step"]  # 0: it did not walk
+            compared = sum(step >= ended_at for step in settings.grid) if ended_at else 0
             counts[row["defect"] == "good"].append(compared)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no evaluation ({error!r}): give what `glad evaluate --json` wrote") from error

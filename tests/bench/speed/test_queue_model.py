@@ -104,6 +104,14 @@ def test_an_evaluation_says_how_often_images_compare(times: StepTimes, tmp_path:
         read_comparisons(wrong, times.settings)
 
 
+def test_an_image_that_did_not_walk_compared_at_no_step(times: StepTimes, tmp_path: Path) -> None:
+    rows = [{"defect": "good", "denoising_step": 0}, {"defect": "dent", "denoising_step": times.settings.grid[0]}]
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps({"rows": rows}))
+    counts = read_comparisons(file, times.settings)
+    assert (counts.good, counts.defect) == ((0,), (1,))
+
+
 @pytest.mark.parametrize("name", ["", "-again", "-half"])
 def test_the_model_beside_a_recorded_service_is_as_the_page_says(times: StepTimes, name: str) -> None:
     recorded = json.loads((RESULTS / f"2026-11-27-plant-check{name}-cpu.json").read_text(encoding="utf-8"))["figures"]
