@@ -21,6 +21,7 @@ from training.evaluation.report import write_report
 from training.evaluation.rows import GOOD
 from training.evaluation.tables import IMAGE, PIXEL, Table
 from training.progress import Progress
+from training.yardstick.report_row import with_learnt_yardstick
 
 VERSION = "published"
 CLASS = "{class}"
@@ -201,6 +202,7 @@ def _figures(
         progress(f"{one.product}: {stage}", done, total)
 
     outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
+    outcome = with_learnt_yardstick(outcome, bundle.path, one.data, progress=show)
     misses = inspect_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
     write_report(outcome, misses, None, report)
     return outcome.figures

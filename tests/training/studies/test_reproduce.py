@@ -79,6 +79,7 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
     figures = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("carpet", "grid")]
     first, second = (100 * found["image"]["auroc"]["value"] for found in figures)
     assert table.rows[0][1].startswith(f"{first:.1f}/")
+    assert all("yardstick_note" in found for found in figures), "no class is shown without what costs nothing"
     assert table.rows[2][1].startswith(f"{(first + second) / 2:.1f}/")
     assert (tmp_path / "table.md").read_text().count("\n") == 5  # header, line, two classes, average
     assert (tmp_path / "carpet.html").is_file()
