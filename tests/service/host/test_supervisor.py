@@ -163,7 +163,7 @@ def test_a_dead_worker_is_replaced_and_its_images_end(served: Served) -> None:
 def test_what_was_accepted_outlives_a_stop_and_no_process_does(tmp_path: Path) -> None:
     make_tiny_bundle(tmp_path / "data" / "store")
     first = serve(tmp_path)
-    eventually(lambda: "starting the worker" in first.text or first.process.poll() is not None)
+    eventually(lambda: len(children_of(first.process.pid)) == 3 or first.process.poll() is not None)
     children = children_of(first.process.pid)
     with Client(first.announced_url) as client:
         accepted = [client.submit("toy", png(seed)) for seed in range(5)]
