@@ -252,16 +252,10 @@ def show_within(within: dict[str, Any]) -> None:
 
     typer.echo("")
     darkness = Estimate(**within["darkness_alone"])
+    gaps = {name: str(Estimate(**gap)) for name, gap in within["minus_yardstick"].items()}
     print_table(
         (f"I-AUROC within {within['strata']} strata of brightness (darkness alone: {darkness})", "", "minus yardstick"),
-        [
-            (
-                name,
-                str(Estimate(**value)),
-                str(Estimate(**gap)) if (gap := within["minus_yardstick"].get(name)) else "–",
-            )
-            for name, value in within["image_auroc"].items()
-        ],
+        [(name, str(Estimate(**value)), gaps.get(name, "–")) for name, value in within["image_auroc"].items()],
     )
 
 

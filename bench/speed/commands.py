@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -329,12 +330,12 @@ def startup(
     json_file: JsonFile = None,
 ) -> None:
     """Measure how soon `glad serve` judges its first image, and again after its worker was killed."""
-    from bench.speed.startup import Startup, measure_startups, sample_image, startup_figures, this_python
+    from bench.speed.startup import Startup, measure_startups, sample_image, startup_figures
     from bench.support.servers import NotServed
     from training.progress import named_bars
 
     with explained(NotServed), named_bars() as show:
-        pythons = [this_python(), *(path.absolute() for path in against or ())]
+        pythons = [Path(sys.executable), *(path.absolute() for path in against or ())]
         figures = startup_figures(measure_startups(pythons, rounds, sample_image(), product, show))
     header = ("seconds", "glad --help", "API answers", "first verdict", "one image, warm", "verdict after a kill")
     medians = ((python, found["median"]) for python, found in figures.items())

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -23,7 +22,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.support.servers import STOP_S, NotServed
+from bench.support.servers import STOP_S, NotServed, log_tail
 from service.host.child_process import Child
 
 POLL_S = 0.02
@@ -141,11 +140,6 @@ def sample_image() -> bytes:
         return image.read_bytes()
 
 
-def this_python() -> Path:
-    """Return the interpreter that runs: its version is this one."""
-    return Path(sys.executable)
-
-
 def _seconds(client: httpx.Client, product: str, image: bytes, child: Child, log: Path) -> float:
     began = time.perf_counter()
     _judge(client, product, image, child, log)
@@ -186,8 +180,7 @@ def _until(condition: Callable[[], bool], child: Child, log: Path) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
         if not child.running or time.monotonic() > deadline:
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
-            raise NotServed(f"`glad serve` did not get ready in {WAIT_S:.0f} s; the end of its log:\n{said}")
+            raise NotServed(f"`glad serve` did not get ready in {WAIT_S:.0f} s; the end of its log:\n{log_tail(log)}")
         time.sleep(POLL_S)
 
 

@@ -95,7 +95,7 @@ def _worker_port(child: Child, log: Path) -> int:
     deadline = time.monotonic() + START_S
     while (ready := next(_events(log, "worker ready"), None)) is None or not _says(log, "glad serves at"):
         if child.exit_status is not None or time.monotonic() > deadline:
-            raise NotServed(f"`glad serve` did not start; the end of its log:\n{_tail(log)}")
+            raise NotServed(f"`glad serve` did not start; the end of its log:\n{log_tail(log)}")
         time.sleep(POLL_S)
     return int(ready["port"])
 
@@ -117,7 +117,7 @@ def _engine_in_use(port: int, reference: BundleRef, log: Path) -> str:
             if sample.name == "glad_engine_info" and sample.labels["product"] == reference.product:
                 return str(sample.labels["engine"])
     said = (event["error"] for event in _events(log, "bundle not warmed") if event["product"] == reference.product)
-    raise NotServed(f"the worker does not serve {reference.product}: {next(said, _tail(log))}")
+    raise NotServed(f"the worker does not serve {reference.product}: {next(said, log_tail(log))}")
 
 
 def _events(log: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -137,7 +137,8 @@ def _lines(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
 
 
-def _tail(log: Path) -> str:
+def log_tail(log: Path) -> str:
+    """Return the last lines of a log, for an error; of one that is not there, nothing."""
     return "\n".join(_lines(log)[-SHOWN:])
 
 

@@ -127,7 +127,7 @@ def ablate(
         steps = numbers("--fixed", fixed, int) or fixed_steps(settings)
         if settings.trigger.delta == 0:
             raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")
-        others = dict(_named_bundle(given) for given in against or ())
+        others = [_named_bundle(given) for given in against or ()]
         variants(opened.path, settings, None, steps, others)  # what cannot be compared shows before the long part
         json_file.parent.mkdir(parents=True, exist_ok=True)
         baseline, weights = None, opened.path
@@ -152,14 +152,14 @@ def ablate(
     typer.echo(as_markdown(rows))
 
 
-def _named_bundle(given: str) -> tuple[str, tuple[Path, MethodSettings]]:
+def _named_bundle(given: str) -> tuple[str, Path, MethodSettings]:
     from model_store.bundle import open_bundle
 
     name, found, folder = given.partition("=")
     if not found or not name or not folder:
         raise ValueError(f"--against {given}: give a name and a bundle's folder, such as no-atp=bundles/tile/no-atp")
     bundle = open_bundle(Path(folder))
-    return name, (bundle.path, bundle.manifest.settings)
+    return name, bundle.path, bundle.manifest.settings
 
 
 def reproduce(

@@ -106,7 +106,7 @@ def variants(
     settings: MethodSettings,
     plain: tuple[Path, float] | None,
     fixed: Sequence[int],
-    others: Mapping[str, tuple[Path, MethodSettings]] | None = None,
+    others: Sequence[tuple[str, Path, MethodSettings]] = (),
 ) -> tuple[Variant, ...]:
     """Return every row of all tables; those that need a UNet without ATP only where there is one.
 
@@ -115,7 +115,7 @@ def variants(
         settings: the bundle's own.
         plain: the bundle without ATP and its delta.
         fixed: steps of Table 7.
-        others: bundles of other trainings, by their names in the table, under settings of their own.
+        others: bundles of other trainings: name in the table, folder, and settings of their own.
 
     Raises:
         ValueError: for a fixed step above T, for which the UNet may never have been trained; for a name that is taken.
@@ -136,7 +136,7 @@ def variants(
         Variant("ADS + ATP without SAFF", 6, bundle, unfused),
         *(Variant(f"fixed {step}", 7, bundle, fixed_at(settings, step)) for step in fixed),
         *_evidence_variants(bundle, settings),
-        *(Variant(name, TRAININGS, *other) for name, other in (others or {}).items()),
+        *(Variant(name, TRAININGS, folder, own) for name, folder, own in others),
         Variant(FULL, 6, bundle, settings),
     ]
     names = [row.name for row in rows]

@@ -79,10 +79,12 @@ def test_a_fixed_step_above_t_is_refused() -> None:
 
 def test_bundles_of_other_trainings_stand_under_settings_of_their_own() -> None:
     other = SETTINGS.changed(start=500, t_min=250)
-    rows = {row.name: row for row in variants(Path("bundle"), SETTINGS, None, (), {"other": (Path("other"), other)})}
+    rows = {row.name: row for row in variants(Path("bundle"), SETTINGS, None, (), [("other", Path("other"), other)])}
     assert (rows["other"].bundle, rows["other"].settings) == (Path("other"), other)
     with pytest.raises(ValueError, match="two rows are called 'baseline"):
-        variants(Path("bundle"), SETTINGS, None, (), {"baseline + ATP": (Path("other"), other)})
+        variants(Path("bundle"), SETTINGS, None, (), [("baseline + ATP", Path("other"), other)])
+    with pytest.raises(ValueError, match="two rows are called 'other'"):
+        variants(Path("bundle"), SETTINGS, None, (), [("other", Path("one"), other), ("other", Path("two"), other)])
 
 
 def found(scores: list[float], map_of_defect: list[list[float]]) -> VariantResult:
