@@ -16,8 +16,9 @@ from torch import Tensor
 
 from glad.settings.embedding import Density, MemoryBankSettings, Selection
 
-DISTANCES_AT_ONCE = 8_000_000
-"""Bounds the memory of a search, to 32 MB, whatever the bank's size."""
+DISTANCES_AT_ONCE = 2_000_000
+"""Bounds the memory of a search, to 8 MB, whatever the bank's size; larger blocks are asked of the system anew each
+time, and take twice as long."""
 PROJECTED = 64
 """Dimensions in which the coreset is chosen: random projections keep distances well enough to choose by."""
 LEAST_SPACING = 1e-6

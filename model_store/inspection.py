@@ -33,28 +33,34 @@ LARGEST_CELL_PX = 2048
 
 
 @dataclass(frozen=True)
-class InspectedImage:
-    """The result of one image."""
+class ScoredImage:
+    """The result of one image, without pictures."""
 
     score: float
     """Higher is worse."""
     map: NDArray[np.float32]
     """Of the placement's plane: (S, S), or (rows, columns) of a tiled image; 0 where nothing is inspected."""
+    lane: Lane
+    """How it got there, all its tiles together: `glad.lane.merge_lanes`."""
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class InspectedImage(ScoredImage):
+    """The result of one image."""
+
     input: NDArray[np.uint8]
     """(…, 3), of the plane too, at most `glad.images.mosaic.LONGEST_PX` long."""
     reconstruction: NDArray[np.uint8]
     """As `input`."""
-    lane: Lane
-    """How it got there, all its tiles together: `glad.lane.merge_lanes`."""
-    placement: Placement
 
 
 @dataclass(frozen=True, eq=False)
 class TileResult:
     """The result of one tile."""
 
-    rebuilt: Tensor
-    """(3, S, S), about [-1, 1]."""
+    rebuilt: Tensor | None
+    """(3, S, S), about [-1, 1]; None if no picture was made of it."""
     evidence: Evidence
     lane: Lane
 
@@ -66,6 +72,7 @@ class PartialInspection:
         self._framed, self._settings = framed, settings
         self._stitching = Stitching(framed.layout, settings.scoring_side)
         self._input, self._reconstruction = Mosaic(framed.layout), Mosaic(framed.layout)
+        self._rebuilt: set[Tile] = set()
         self._lanes: list[Lane] = []
         for tile in set(framed.layout.tiles) - set(framed.tiles):  # not inspected: drawn as they are
             picture = framed.layout.tile_pixels(framed.pixels, tile)
@@ -76,8 +83,19 @@ class PartialInspection:
         """Add a tile that is done; picture: its input, (S, S, 3)."""
         self._stitching.add(tile, tile_result.evidence)
         self._input.add(tile, picture)
-        self._reconstruction.add(tile, from_model(tile_result.rebuilt.float().cpu().numpy()))
+        if tile_result.rebuilt is not None:
+            self.add_reconstruction(tile, tile_result.rebuilt)
         self._lanes.append(tile_result.lane)
+
+    def add_reconstruction(self, tile: Tile, rebuilt: Tensor) -> None:
+        """Add the picture of a tile that was added without one: (3, S, S), about [-1, 1]."""
+        self._reconstruction.add(tile, from_model(rebuilt.float().cpu().numpy()))
+        self._rebuilt.add(tile)
+
+    @property
+    def reconstruction(self) -> NDArray[np.uint8] | None:
+        """Return the picture of the reconstruction; None if not all tiles' were added."""
+        return self._reconstruction.picture if self._rebuilt.issuperset(self._framed.tiles) else None
 
     @property
     def complete(self) -> bool:
@@ -85,18 +103,22 @@ class PartialInspection:
         return len(self._lanes) == len(self._framed.tiles)
 
     def result(self) -> InspectedImage:
-        """Return the image's result, once it is complete."""
+        """Return the image's result, once it is complete and every tile has its picture."""
+        rebuilt = self.reconstruction
+        assert rebuilt is not None, "every tile has its picture"
+        return InspectedImage(**vars(self.scored()), input=self._input.picture, reconstruction=rebuilt)
+
+    def scored(self) -> ScoredImage:
+        """Return score and map, once the image is complete."""
         framed, evidence = self._framed, self._stitching.evidence
         placement, device = framed.layout.placement, evidence.layers_map.device
         valid, inspected_mask = (
             torch.from_numpy(part).to(device) for part in (placement.valid_pixels(), framed.inspected_mask)
         )
         result = score_image(evidence, valid, inspected_mask, self._settings.score, framed.layout.side)
-        return InspectedImage(
+        return ScoredImage(
             score=float(result.score),
             map=result.map.cpu().numpy(),
-            input=self._input.picture,
-            reconstruction=self._reconstruction.picture,
             lane=merge_lanes(self._lanes),
             placement=placement,
         )

@@ -78,6 +78,19 @@ class GateSwitch(Frozen):
     note: str = ""
 
 
+PicturesWhen = Literal["always", "on_demand"]
+"""When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""
+
+
+class PicturesChoice(Frozen):
+    """The last choice of when pictures are drawn of a product's parts that pass."""
+
+    when: PicturesWhen
+    by: str
+    at: AwareDatetime
+    note: str = ""
+
+
 class ProductState(Frozen):
     """The whole of a product's state file. Overrides belong to a version: another model has another scale of scores."""
 
@@ -87,6 +100,7 @@ class ProductState(Frozen):
     active: Name | None = Field(None, description="None: the newest version")
     overrides: dict[Name, ThresholdOverrides] = Field(default_factory=dict)
     gate: GateSwitch | None = Field(None, description="None: on, where the bundle has one")
+    pictures: PicturesChoice | None = Field(None, description="of parts that pass; None: on demand")
     history: tuple[Activation, ...] = ()
     changed_by: str | None = None
     changed_at: AwareDatetime | None = None
@@ -137,6 +151,15 @@ class ProductState(Frozen):
         """Return whether the gate is used where a bundle has one: it is not switched off."""
         return self.gate is None or self.gate.on
 
+    def choose_pictures(self, when: PicturesWhen, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
+        """Return the state with this choice of when pictures are drawn of parts that pass."""
+        return self._changed(by, at, pictures=PicturesChoice(when=when, by=by, at=at, note=note))
+
+    @property
+    def pictures_when(self) -> PicturesWhen:
+        """Return when pictures are drawn of parts that pass."""
+        return "on_demand" if self.pictures is None else self.pictures.when
+
     def refuse_other_than(self, revision: int) -> None:
         """Check that this is the state of that revision.
 
@@ -152,9 +175,9 @@ class ProductState(Frozen):
     def to_bytes(self) -> bytes:
         """Return the bytes of the state file.
 
-        If the gate was never switched its field is left out, so that versions of before there were gates can read them.
+        What was never chosen is left out, so that versions of before there was a choice can read the file.
         """
-        absent = {"gate"} if self.gate is None else None
+        absent = {name for name in ("gate", "pictures") if getattr(self, name) is None}
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
     def _path(self) -> list[str]:

@@ -24,7 +24,7 @@ from model_store.errors import (
     VersionNotInStore,
 )
 from model_store.manifest import VerdictThresholds, check_name
-from model_store.product_state import ProductState, ThresholdOverrides, read_state, write_state
+from model_store.product_state import PicturesWhen, ProductState, ThresholdOverrides, read_state, write_state
 from model_store.signing import NO_KEYS, TrustedKeys
 from model_store.store_layers import BundleRef, Layers, StoreProblem
 
@@ -238,6 +238,21 @@ class Store:
             raise self._unknown(product)
         state = self._state_at(product, revision)
         return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note))
+
+    def choose_pictures(
+        self, product: str, when: PicturesWhen, *, by: str, note: str = "", at: datetime | None = None
+    ) -> ProductState:
+        """Choose when pictures are drawn of the product's parts that pass; return the product's new state.
+
+        Raises:
+            ProductNotInStore: if the product has no usable bundle.
+            BadProductState: if its state cannot be read.
+            StateConflict: if it is changed by another at this moment.
+        """
+        if not self.versions(product):
+            raise self._unknown(product)
+        state = self.state(product)
+        return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note))
 
     def _written(self, state: ProductState) -> ProductState:
         write_state(self._folder(state.product), state)

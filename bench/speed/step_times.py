@@ -174,10 +174,10 @@ class _Walks:
         """Draw and store the pictures as a codec thread does; return their size in bytes."""
         pixel, own = self.bundle.manifest.thresholds.pixel, new_inspection_id()
         with self.watch.timed(self.spent.draw):
-            pictures = render_pictures(prepared, found.map, found.reconstruction, pixel).pictures
-            for name, content in pictures.items():
+            files = render_pictures(prepared, found.map, found.reconstruction, pixel, at_once=True).files
+            for name, content in files.items():
                 artifacts.put(own, name, content)
-        return sum(map(len, pictures.values()))
+        return sum(map(len, files.values()))
 
     def _steps(self, jobs: Sequence[str]) -> list[float]:
         steps: list[float] = []

@@ -20,7 +20,7 @@ from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder,
 from model_store.cli.import_ import import_command
 from model_store.errors import NotCalibrated
 from model_store.manifest import MANIFEST_NAME, VerdictThresholds
-from model_store.product_state import ProductState
+from model_store.product_state import PicturesWhen, ProductState
 from model_store.signing import signature_of
 from model_store.store import BundleRef, Store
 
@@ -197,6 +197,9 @@ def rollback(
     typer.echo(f"{product}: active version is {state.active}")
 
 
+_PICTURES: dict[PicturesWhen, str] = {"always": "at once", "on_demand": "when somebody asks for one"}
+
+
 class Switch(StrEnum):
     """A position of the quality gate's switch."""
 
@@ -225,6 +228,33 @@ def gate(
     if switch is Switch.ON and ref.manifest.gate is None:
         learn = shlex.join(["glad", "gate", str(ref.path)])
         typer.secho(f"version {ref.version} has none yet: {learn} --data DIR", fg=typer.colors.YELLOW, err=True)
+
+
+class PicturesOption(StrEnum):
+    """When pictures are drawn of parts that pass."""
+
+    ALWAYS = "always"
+    ON_DEMAND = "on-demand"
+
+
+@app.command()
+def pictures(
+    product: Product,
+    when: Annotated[
+        PicturesOption,
+        typer.Argument(help="Of parts that pass: at once, or when somebody asks. All others' are drawn at once."),
+    ],
+    *,
+    by: By = "",
+    note: Note = "",
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Choose when pictures are drawn of a product's parts that pass; jobs that wait stay as they were accepted."""
+    with explained():
+        chosen: PicturesWhen = "always" if when is PicturesOption.ALWAYS else "on_demand"
+        chosen_store(store, data_dir).choose_pictures(product, chosen, by=by or _user(), note=note)
+    typer.echo(f"{product}: pictures of parts that pass are drawn {_PICTURES[chosen]}")
 
 
 def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
@@ -280,6 +310,14 @@ def _gate(ref: BundleRef, state: ProductState) -> str:
     return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
 
 
+def _pictures(state: ProductState) -> str:
+    choice, shown = state.pictures, f"of parts that pass: {_PICTURES[state.pictures_when]}"
+    if choice is None:
+        return shown
+    when = choice.at.isoformat(timespec="seconds")
+    return f"{shown}, since {when}, by {choice.by} {choice.note}".rstrip()
+
+
 def _print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: ProductState) -> None:
     manifest, settings = ref.manifest, ref.manifest.settings
     lines = {
@@ -291,6 +329,7 @@ def _print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: 
         f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
         "thresholds": _in_force(ref, thresholds),
         "gate": _gate(ref, state),
+        "pictures": _pictures(state),
     }
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6

@@ -40,6 +40,7 @@ from service.maintenance.retention import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
+from service.queue.picture_requests import PictureRequests
 from service.queue.results import Results, Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
@@ -151,6 +152,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 history=History(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
+                pictures=PictureRequests(client),
                 stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,

@@ -17,6 +17,7 @@ from service.contract import LONGEST_WAIT_S
 from service.errors import Forbidden
 from service.queue.events import EventFeed
 from service.queue.history import History
+from service.queue.picture_requests import PictureRequests
 from service.queue.results import Results, Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
@@ -37,6 +38,7 @@ class Services:
     history: History
     feed: EventFeed
     reviews: Reviews
+    pictures: PictureRequests
     stations: Stations
     store: Store
     artifacts: ArtifactStore

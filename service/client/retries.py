@@ -7,7 +7,7 @@ connection or sleeps.
 ClientError
  ├── ApiError       the service refused: its problem+json, with status, title and detail
  ├── Unreachable    no answer, or only 429 and 503, for longer than the client's patience
- └── NotFinished    the inspection has not ended in the time given to `wait`
+ └── NotFinished    the inspection has not ended in the time given to `wait`, or its picture was not drawn in time
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -49,7 +50,7 @@ class Unreachable(ClientError):
 
 
 class NotFinished(ClientError):
-    """The inspection has not ended in the time that was given to `wait`."""
+    """The inspection has not ended in the time that was given to `wait`, or its picture was not drawn in time."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,16 @@ class ApiCalls:
         return InspectionPage(inspections, page["next"], page["more"])
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> Steps[bytes]:
-        """Get one picture of an inspection, or its anomaly map."""
-        return (yield from self._request(RequestStep("GET", _path("inspections", inspection_id, name)))).content
+        """Get one picture of an inspection, or its anomaly map; wait for one that has to be drawn."""
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            answer = yield from self._request(RequestStep("GET", _path("inspections", inspection_id, name)))
+            if answer.status_code != HTTPStatus.ACCEPTED:
+                return answer.content
+            pause_s = _pause_s(answer, 1)  # it is drawn by a worker that has no image waiting
+            if time.monotonic() + pause_s > deadline:
+                raise NotFinished(f"{name} of {inspection_id} was not drawn in {self.patience_s:g} s: ask again later")
+            yield PauseStep(pause_s)
 
     def _request(self, request: RequestStep) -> Steps[httpx.Response]:
         """Send the request, and again while the service is away or busy; return a successful response."""

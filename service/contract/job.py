@@ -1,4 +1,4 @@
-"""A job: one accepted image, pinned to its bundle, thresholds and gate; it never changes."""
+"""A job: one accepted image, pinned to its bundle, thresholds, gate and pictures; it never changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from model_store import manifest as thresholds
-from model_store.manifest import Name, Sha256
+from model_store.manifest import Name, Sha256, Verdict
+from model_store.product_state import PicturesWhen
 from service.contract.types import InspectionId, Message, Text, Timestamp, check_text
 
 MAX_JOB_BYTES = 2048
@@ -113,6 +114,9 @@ class Job(Traceability):
     bundle_hash: Sha256
     thresholds: Thresholds
     gate: bool = Field(False, description="the bundle's quality gate is asked; jobs of older versions ask none")
+    pictures: PicturesWhen = Field(
+        "always", description="whether those of a part that passes are drawn at once; jobs of older versions: all are"
+    )
     image_ref: str = Field(description="key of the original bytes in the artifact store")
     image_sha256: Sha256
     image_format: str = Field(description="format found in the content, such as JPEG")
@@ -141,6 +145,10 @@ class Job(Traceability):
                 "metadata"
             )
         return text
+
+    def draws_pictures(self, score: float) -> bool:
+        """Return whether pictures of an image with this score are drawn at once: always, unless it passes."""
+        return self.pictures == "always" or self.thresholds.verdict(score) is not Verdict.PASS
 
     @property
     def traceability(self) -> dict[str, Any]:

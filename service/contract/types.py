@@ -53,6 +53,12 @@ Note = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterVal
 ArtifactName = Literal["heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy", "image"]
 ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
 IMAGE: ArtifactName = "image"
+RECONSTRUCTION: ArtifactName = "reconstruction.png"
+DrawingName = Literal["drawing.npz"]
+DRAWING: DrawingName = "drawing.npz"
+"""What the pictures of a part that passed are drawn from, when somebody asks for one; no artifact that clients see."""
+StoredName = ArtifactName | DrawingName
+STORED_NAMES: tuple[StoredName, ...] = (*ARTIFACT_NAMES, DRAWING)
 
 
 def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[ArtifactName, str]:

@@ -55,6 +55,8 @@ class ClaimedJob:
     """Redis's clock at this claim, ms since 1970."""
     deaths: int = 0
     """Number of workers that died while they held this job alone."""
+    picture_only: bool = False
+    """It ends in a picture of an inspection that has ended, not in a result: see `service.queue.picture_requests`."""
 
     @property
     def id(self) -> str:

@@ -23,6 +23,7 @@ from service.contract import Failure, Priority, Result, State
 from service.queue import keys
 from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob, read_row
 from service.queue.connection import LONGEST_BLOCK_MS, check_schema
+from service.queue.picture_requests import PictureClaims
 from service.queue.results import Completer, Retention
 from service.queue.scripts import load
 from service.queue.takeover import DEFAULT_MAX_DEATHS, Reclaimed, Takeover
@@ -81,6 +82,7 @@ class JobQueue:
         self._takeover = Takeover(
             client, self._pool_keys, self._completer, self.owner, lease_ms=lease_ms, max_deaths=max_deaths
         )
+        self._pictures = PictureClaims(client, self._pool_keys, self.owner)
         self._claim_script, self._renew_script, self._hand_back_script = (
             client.register_script(load(name)) for name in ("claim", "renew", "hand_back")
         )
@@ -102,7 +104,8 @@ class JobQueue:
         """Claim up to `count` jobs, those of high priority first, and wait at most `block_ms` for the first one.
 
         A suspect comes alone, and only to a worker that holds nothing and says that it is `idle`; while it is held,
-        nothing else comes. An unreadable job ends here as a dead letter.
+        nothing else comes. An unreadable job ends here as a dead letter. A request for a picture comes alone too, to a
+        worker that is `idle` where no job waits.
 
         Args:
             should_stop: asked after a wait; if it says True, nothing that came meanwhile is claimed.
@@ -120,6 +123,8 @@ class JobQueue:
                 reply = self._claim_now(count, idle=idle)
             if reply.dead_lettered and not reply.claimed:
                 continue
+            if idle and not reply.claimed and (request := self._pictures.take()) is not None:
+                return [request]
             left_ms = int((deadline - time.monotonic()) * 1000)
             if reply.claimed or left_ms <= 0:
                 return reply.claimed
@@ -211,15 +216,28 @@ class JobQueue:
         Raises:
             RedisError: if Redis is away. The claim is still held: call again, or let a later claim give it again.
         """
+        _refuse_picture(claimed)
         recorded = self._completer.complete(claimed, result)
         self._forget(claimed)
         return recorded
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED) -> bool:
         """End the inspection without a verdict (`failed` or `expired`); return as `complete` does."""
+        _refuse_picture(claimed)
         recorded = self._completer.fail(claimed, error, state=state)
         self._forget(claimed)
         return recorded
+
+    def end_picture(self, claimed: ClaimedJob, failure: Failure | None = None) -> None:
+        """Answer a request for a picture: it is stored, or it cannot be drawn.
+
+        Raises:
+            RedisError: if Redis is away; call again.
+        """
+        if failure is None:
+            self._pictures.drawn(claimed)
+        else:
+            self._pictures.failed(claimed, failure.detail)
 
     def hand_back(self, claimed: ClaimedJob, *, delay_ms: int = 0) -> bool:
         """Give a job back unfinished, at a drain or to be tried again after `delay_ms`; return False if it was stale.
@@ -230,6 +248,9 @@ class JobQueue:
             RedisError: if Redis is away. Drop the job all the same: a later claim gives it again, to this process or,
                 once this process is dead, to another.
         """
+        if claimed.picture_only:
+            self._pictures.hand_back(claimed)
+            return True
         try:
             done = self._hand_back_script(
                 keys=[
@@ -265,6 +286,11 @@ class JobQueue:
     def _forget(self, claimed: ClaimedJob) -> bool:
         with self._lock:
             return self._held.pop(claimed.entry_id, None) is not None
+
+
+def _refuse_picture(claimed: ClaimedJob) -> None:
+    if claimed.picture_only:
+        raise ValueError(f"the claim of {claimed.id} is of a picture: end it by end_picture")
 
 
 def _group_is_missing(error: ResponseError) -> bool:

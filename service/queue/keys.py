@@ -12,6 +12,8 @@
 | `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
 | `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
+| `glad:v1:pictures:{pool}` | sorted set | ids whose reconstruction is asked for -> since when, s |
+| `glad:v1:picture:{id}` | string | `wanted`, or why the reconstruction cannot be drawn; expires |
 | `glad:v1:turns:{pool}` | string | jobs given out, modulo normal's turn: see claim.lua |
 | `glad:v1:pace:{pool}` | hash | how fast jobs are completed: `last_ms`, `busy_ms`, `completions`; see pace.lua |
 | `glad:v1:served:{pool}` | sorted set | product -> when an image of it was last inspected, ms; the last hundred |
@@ -93,6 +95,11 @@ def station(name: str) -> str:
     return f"{PREFIX}station:{name}"
 
 
+def picture(inspection_id: str) -> str:
+    """Return the key of the request for the reconstruction of one inspection."""
+    return f"{PREFIX}picture:{inspection_id}"
+
+
 def unfinished(serial: str) -> str:
     """Return the key of the set of a part's inspections that have not ended."""
     return f"{UNFINISHED_PREFIX}{serial}"
@@ -142,6 +149,7 @@ class PoolKeys:
         self.turns = f"{PREFIX}turns:{pool}"
         self.pace = f"{PREFIX}pace:{pool}"
         self.served = f"{PREFIX}served:{pool}"
+        self.pictures = f"{PREFIX}pictures:{pool}"
         self.wake = f"{PREFIX}wake:{pool}"
         self.dead = f"{DEAD_PREFIX}{pool}"
 

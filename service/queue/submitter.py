@@ -9,6 +9,7 @@ from typing import Any, cast
 import redis.asyncio
 import structlog
 
+from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
 from service.contract import DEFAULT_POOL, Job, Priority, Thresholds
 from service.queue import keys
@@ -144,12 +145,14 @@ def _mean(reply: str) -> float | None:
 
 @dataclass(frozen=True)
 class Pinned:
-    """Bundle, thresholds and gate that are in force for a product at one moment."""
+    """Bundle, thresholds, gate and pictures that are in force for a product at one moment."""
 
     bundle: BundleRef
     thresholds: Thresholds
     gate: bool
     """Whether the quality gate is asked: the bundle has one, and the product's is not switched off."""
+    pictures: PicturesWhen
+    """When pictures are drawn of a part that passes."""
 
     @property
     def job_fields(self) -> dict[str, Any]:
@@ -159,6 +162,7 @@ class Pinned:
             "bundle_hash": self.bundle.hash,
             "thresholds": self.thresholds,
             "gate": self.gate,
+            "pictures": self.pictures,
         }
 
 
@@ -171,4 +175,4 @@ def pin_now(store: Store, product: str) -> Pinned:
     """
     bundle = store.resolve(product)
     thresholds = Thresholds.from_limits(store.thresholds(bundle))
-    return Pinned(bundle, thresholds, store.gated(bundle))
+    return Pinned(bundle, thresholds, store.gated(bundle), store.state(product).pictures_when)

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
-from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName, parse_inspection_id
+from service.contract import IMAGE, STORED_NAMES, StoredName, parse_inspection_id
 from service.storage.remote import RemoteStore
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -89,19 +89,19 @@ class ArtifactStore:
         self._backend: StorageBackend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
 
     @staticmethod
-    def ref(inspection_id: str, name: ArtifactName) -> str:
+    def ref(inspection_id: str, name: StoredName) -> str:
         """Return the reference of one file.
 
         Raises:
             ValueError: for an id or name that no inspection has.
         """
         parse_inspection_id(inspection_id)
-        if name not in ARTIFACT_NAMES:
-            raise ValueError(f"artifact {name!r} is not one of {', '.join(ARTIFACT_NAMES)}")
+        if name not in STORED_NAMES:
+            raise ValueError(f"artifact {name!r} is not one of {', '.join(STORED_NAMES)}")
         day = datetime.fromtimestamp((UUID(inspection_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")
         return f"{day}/{inspection_id}/{name}"
 
-    def put(self, inspection_id: str, name: ArtifactName, content: bytes) -> str:
+    def put(self, inspection_id: str, name: StoredName, content: bytes) -> str:
         """Store a file durably and return its reference.
 
         Raises:
@@ -252,7 +252,7 @@ def _check_ref(ref: str) -> str:
     parts = ref.split("/")
     try:
         _, inspection_id, name = parts
-        if name in ARTIFACT_NAMES and ArtifactStore.ref(inspection_id, name) == ref:
+        if name in STORED_NAMES and ArtifactStore.ref(inspection_id, name) == ref:
             return ref
     except ValueError:
         pass

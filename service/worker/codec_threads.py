@@ -22,14 +22,20 @@ from redis.exceptions import RedisError
 
 from glad.image_codec import ImageError
 from glad.images.tiling import NothingCounts, PlaneTooLarge
-from service.contract import Failure, Findings, Quality, Region, Result, State, Timings
+from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, Timings
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.telemetry.tracing import Tracing
 from service.worker.bundle_cache import LoadedBundle
-from service.worker.picture_codec import PreparedInspection, RenderedPictures, prepare_inspection, render_pictures
+from service.worker.picture_codec import (
+    PreparedInspection,
+    RenderedPictures,
+    draw_reconstruction,
+    prepare_inspection,
+    render_pictures,
+)
 from service.worker.runner import DeviceResult
 
 T = TypeVar("T")
@@ -95,12 +101,15 @@ class CodecThreads:
         self._submit(claimed, lambda: self._decode(claimed, bundle, claimed_at))
 
     def store(self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult, claimed_at: float) -> None:
-        """Draw and store the pictures and complete the job. Ends in Finished.
+        """Draw and store the pictures and complete the job, or answer a request for a picture. Ends in Finished.
 
         Args:
             claimed_at: perf_counter at the claim.
         """
-        self._submit(claimed, lambda: self._store(claimed, image, result, claimed_at))
+        if claimed.picture_only:
+            self._submit(claimed, lambda: self._store_picture(claimed, image, result))
+        else:
+            self._submit(claimed, lambda: self._store(claimed, image, result, claimed_at))
 
     def fail(self, claimed: ClaimedJob, failure: Failure, state: State = State.FAILED) -> None:
         """End the job without a verdict. Ends in Finished."""
@@ -167,16 +176,31 @@ class CodecThreads:
         result = Result.stopped(claimed.job, quality, timings, started_at=claimed.started_at, attempts=claimed.attempt)
         return self._complete(claimed, result)
 
+    def _store_picture(self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult) -> Finished:
+        """Store what was asked for, and answer the request."""
+        assert result.reconstruction is not None, "its job draws pictures always"
+        try:
+            content = draw_reconstruction(image, result.reconstruction)
+        except Exception as error:
+            return self._fail(claimed, failure_from_error("internal_error", error))
+        self._insist(RECONSTRUCTION, claimed, partial(self._artifacts.put, claimed.id, RECONSTRUCTION, content))
+        self._insist("answer", claimed, lambda: self._jobs.end_picture(claimed))
+        log.info("picture drawn", inspection_id=claimed.id, product=claimed.job.product)
+        return Finished(claimed.entry_id)
+
     def _store(
         self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult, claimed_at: float
     ) -> Finished:
         try:
-            rendered = render_pictures(image, result.map, result.reconstruction, claimed.job.thresholds.pixel)
+            at_once = claimed.job.draws_pictures(result.score)
+            rendered = render_pictures(
+                image, result.map, result.reconstruction, claimed.job.thresholds.pixel, at_once=at_once
+            )
             findings = _findings(claimed, image, result, rendered, claimed_at)
         except Exception as error:
             log.exception("pictures could not be made", inspection_id=claimed.id)
             return self._fail(claimed, failure_from_error("internal_error", error))
-        for name, content in rendered.pictures.items():
+        for name, content in rendered.files.items():
             self._insist(name, claimed, partial(self._artifacts.put, claimed.id, name, content))
         # The total is taken once more: storing the pictures may have waited for the disk.
         timings = findings.timings_ms.model_copy(update={"total": _total_ms(claimed, claimed_at)})
@@ -189,6 +213,10 @@ class CodecThreads:
         return self._complete(claimed, done)
 
     def _fail(self, claimed: ClaimedJob, failure: Failure, state: State = State.FAILED) -> Finished:
+        if claimed.picture_only:
+            log.warning("picture not drawn", inspection_id=claimed.id, code=failure.code, detail=failure.detail)
+            self._insist("answer", claimed, lambda: self._jobs.end_picture(claimed, failure))
+            return Finished(claimed.entry_id)
         result = Result.ended(claimed.job, state, failure, started_at=claimed.started_at, attempts=claimed.attempt)
         return self._complete(claimed, result)
 
@@ -211,7 +239,7 @@ class CodecThreads:
         Args:
             is_lasting: asked only then; if it returns False, the job is handed back again instead of failing.
         """
-        if claimed.since_first_claim_ms >= RETRY_ELSEWHERE_MS and is_lasting():
+        if claimed.picture_only or (claimed.since_first_claim_ms >= RETRY_ELSEWHERE_MS and is_lasting()):
             return self._fail(claimed, failure)
         log.warning("inspection handed back", inspection_id=claimed.id, code=failure.code, detail=failure.detail)
         # At random, so that it is not always this worker whose next claim comes first.
@@ -287,7 +315,7 @@ def _findings(
             score=result.score_ms,
             total=_total_ms(claimed, claimed_at),
         ),
-        artifacts=tuple(rendered.pictures),
+        artifacts=rendered.artifacts,
         quality=Quality.from_reasons(()) if claimed.job.gate and image.bundle.manifest.gate is not None else None,
     )
 

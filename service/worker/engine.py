@@ -296,7 +296,7 @@ class Engine:
             in_flight = self._in_flight[job]
             assert in_flight.image is not None, "a lane's image was decoded before"
             try:
-                result = self._runner.finish(job)
+                result = self._runner.finish(job, in_flight.claimed.job.draws_pictures)
             except Exception as error:
                 self._fail(job, error)
                 continue

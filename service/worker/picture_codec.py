@@ -5,25 +5,20 @@ Pillow and NumPy release the interpreter's lock in their heavy parts, so these r
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from glad.image_codec import Pixels, decode_image, to_png
-from glad.images.mosaic import reduced
-from glad.images.rendering import DefectRegion, defect_regions, heatmap, mask, overlay
+from glad.images.rendering import DefectRegion, defect_regions
 from glad.images.tiling import FramedImage, frame
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import find_unfit, measure_quality
-from service.contract import ArtifactName
+from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
+from service.storage.pictures import DRAWN_NAMES, Drawing, preview
 from service.worker.bundle_cache import LoadedBundle
-
-PREVIEW_SIDE_PX = 1024
-"""The longer side of the picture under the overlay: sharp enough to recognise the part, small enough to send."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +28,7 @@ class PreparedInspection:
     bundle: LoadedBundle
     framed: FramedImage
     preview: Pixels
-    """The upright original, at most `PREVIEW_SIDE_PX` a side."""
+    """The upright original, at most `service.storage.pictures.PREVIEW_SIDE_PX` a side."""
     decode_ms: float
     unfit: tuple[Unfit, ...] = ()
     """Why the quality gate stops it; () if it is fit or no gate was asked."""
@@ -41,11 +36,13 @@ class PreparedInspection:
 
 @dataclass(frozen=True, eq=False)
 class RenderedPictures:
-    """The pictures and defect regions of one inspection."""
+    """The files and defect regions of one inspection."""
 
     regions: tuple[DefectRegion, ...]
-    pictures: dict[ArtifactName, bytes]
-    """Artifact name -> file."""
+    files: dict[StoredName, bytes]
+    """Name -> content, of what is stored."""
+    artifacts: tuple[ArtifactName, ...]
+    """What clients may ask for: some of it may be drawn when they do."""
 
 
 def prepare_inspection(
@@ -69,46 +66,43 @@ def prepare_inspection(
     return PreparedInspection(
         bundle=bundle,
         framed=framed,
-        preview=_preview(original),
+        preview=preview(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
         unfit=unfit,
     )
 
 
 def render_pictures(
-    image: PreparedInspection, anomaly_map: NDArray[np.float32], reconstruction: Pixels, pixel_threshold: float
+    image: PreparedInspection,
+    anomaly_map: NDArray[np.float32],
+    reconstruction: Pixels | None,
+    pixel_threshold: float,
+    *,
+    at_once: bool,
 ) -> RenderedPictures:
-    """Return regions and pictures, all in the original's aspect, of a map and a reconstruction of the plane.
+    """Return regions and files, all in the original's aspect, of an image that was inspected.
 
-    The heat scale is fixed by the bundle's calibration, so that two pictures of a product can be compared. Pictures are
-    at most `glad.images.mosaic.LONGEST_PX` long; `map.npy` is the whole map.
+    Args:
+        image: as it was before its lanes.
+        anomaly_map: of the placement's plane.
+        reconstruction: of the plane too; None: it was not made.
+        pixel_threshold: map value from which a pixel is defective.
+        at_once: all pictures; else a drawing alone, and a reconstruction that was made anyway.
     """
     placement, top = image.framed.layout.placement, image.bundle.manifest.thresholds.heatmap_top
-    restored = np.ascontiguousarray(placement.restore(anomaly_map))
-    shown = reduced(restored)
+    drawing = Drawing(np.ascontiguousarray(placement.restore(anomaly_map)), top, pixel_threshold)
+    files: dict[StoredName, bytes] = {} if at_once else {DRAWING: drawing.to_bytes()}
+    if reconstruction is not None:
+        files[RECONSTRUCTION] = draw_reconstruction(image, reconstruction)
+    for name in DRAWN_NAMES if at_once else ():
+        files[name] = drawing.draw(name, image.preview)
     return RenderedPictures(
-        regions=tuple(defect_regions(restored, pixel_threshold, placement)),
-        pictures={
-            "heatmap.png": to_png(heatmap(shown, top)),
-            "overlay.png": to_png(overlay(image.preview, shown, top, threshold=pixel_threshold)),
-            "reconstruction.png": to_png(np.ascontiguousarray(placement.restore(reconstruction))),
-            "mask.png": to_png(mask(shown, pixel_threshold)),
-            "map.npy": to_npy(restored),
-        },
+        regions=tuple(defect_regions(drawing.map, pixel_threshold, placement)),
+        files=files,
+        artifacts=(*DRAWN_NAMES, RECONSTRUCTION),
     )
 
 
-def to_npy(values: NDArray[np.float32]) -> bytes:
-    """Return an array as the bytes of a .npy file."""
-    target = io.BytesIO()
-    np.save(target, values, allow_pickle=False)
-    return target.getvalue()
-
-
-def _preview(original: Pixels) -> Pixels:
-    height, width = original.shape[:2]
-    scale = PREVIEW_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return original
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(original).resize(size, Image.Resampling.BOX))
+def draw_reconstruction(image: PreparedInspection, reconstruction: Pixels) -> bytes:
+    """Return the picture of a reconstruction of the plane, in the original's aspect."""
+    return to_png(np.ascontiguousarray(image.framed.layout.placement.restore(reconstruction)))

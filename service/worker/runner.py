@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,8 +37,8 @@ class DeviceResult:
     score: float
     map: NDArray[np.float32]
     """(rows, columns) of the placement's plane, 0 where zones or padding are not inspected."""
-    reconstruction: Pixels
-    """The plane too, at most `glad.images.mosaic.LONGEST_PX` long: (…, 3) uint8."""
+    reconstruction: Pixels | None
+    """The plane too, at most `glad.images.mosaic.LONGEST_PX` long: (…, 3) uint8. None: nobody asked for the picture."""
     encode_ms: float
     denoise_ms: float
     score_ms: float
@@ -162,8 +162,13 @@ class Runner:
         return StepReport(tuple(finished), tuple(freed), failed, len(slots))
 
     @torch.no_grad()
-    def finish(self, job: str) -> DeviceResult:
+    def finish(self, job: str, wants_picture: Callable[[float], bool] = lambda _: True) -> DeviceResult:
         """Score a job whose tiles are done.
+
+        Args:
+            job: its name.
+            wants_picture: of an image with this score; where nobody does, no reconstruction is decoded. What the score
+                needs, and what is of several tiles, is decoded before the score is known.
 
         Raises:
             NotFinite: if a model returned NaN or infinity: such an image never passes.
@@ -171,14 +176,18 @@ class Runner:
         device_job, began = self._jobs[job], time.perf_counter()
         for tile_slot in device_job.slots:
             self._collect(device_job, tile_slot)
-        inspected = device_job.results.result()
+        results = device_job.results
+        inspected = results.scored()
         _refuse_not_finite(map=torch.from_numpy(inspected.map), score=torch.tensor(inspected.score))
+        if results.reconstruction is None and wants_picture(inspected.score):
+            (tile_slot,) = device_job.slots
+            results.add_reconstruction(tile_slot.tile, self._decoded(device_job, tile_slot))
         ended = time.perf_counter()
         return DeviceResult(
             lane=inspected.lane,
             score=inspected.score,
             map=inspected.map,
-            reconstruction=inspected.reconstruction,
+            reconstruction=results.reconstruction,
             encode_ms=device_job.encode_ms,
             denoise_ms=(began - device_job.started_at) * 1e3 - device_job.encode_ms - device_job.score_ms,
             score_ms=device_job.score_ms + (ended - began) * 1e3,
@@ -234,11 +243,14 @@ class Runner:
 
     @torch.no_grad()
     def _collect(self, device_job: DeviceJob, tile_slot: TileSlot) -> None:
-        """Decode a finished lane and gather the evidence of its tile."""
+        """Gather the evidence of a finished lane's tile, and its picture if it is needed now."""
         bundle, block, model_input = device_job.image.bundle, self._blocks[device_job.group], tile_slot.model_input
         scorer, slot = bundle.models.scorer, tile_slot.slot
         latent = block.generated[slot]
-        reconstruction = decode(bundle.models.decoder, latent[None], self._batch_sizes)[0]
+        # Checked here, not in each step: a NaN in a lane stays to its end, and every check waits for the device.
+        _refuse_not_finite(latent=latent)
+        single = len(device_job.image.framed.tiles) == 1
+        reconstruction = None if single and not scorer.needs_picture else self._decoded(device_job, tile_slot)
         lane_result = LaneResult(
             image=self._on_device(model_input.image),
             latent=block.latents[slot],
@@ -252,10 +264,16 @@ class Runner:
         # One image a call: together with its neighbours the size of the call, and so the score's last bits, would
         # depend on which images happen to finish in the same step.
         (evidence,) = scorer((lane_result,), bundle.settings.score, self._batch_sizes.comparator)
-        # Checked here, not in each step: a NaN in a lane stays to its end, and every check waits for the device.
-        _refuse_not_finite(latent=latent, reconstruction=reconstruction, map=evidence.layers_map)
+        _refuse_not_finite(map=evidence.layers_map)
         result = TileResult(reconstruction, evidence, block.lane(slot))
         device_job.results.add(tile_slot.tile, model_input.picture, result)
+
+    def _decoded(self, device_job: DeviceJob, tile_slot: TileSlot) -> Tensor:
+        """Return the picture of a finished lane, (3, S, S)."""
+        latent = self._blocks[device_job.group].generated[tile_slot.slot]
+        picture = decode(device_job.image.bundle.models.decoder, latent[None], self._batch_sizes)[0]
+        _refuse_not_finite(reconstruction=picture)
+        return picture
 
     def _free(self, group: str, tile_slot: TileSlot) -> None:
         block = self._blocks[group]

@@ -14,6 +14,7 @@ from model_store.manifest import Calibration, VerdictThresholds
 from model_store.product_state import (
     STATE_NAME,
     GateSwitch,
+    PicturesChoice,
     ProductState,
     ThresholdOverrides,
     read_state,
@@ -141,3 +142,14 @@ def test_the_gate_is_on_until_somebody_switches_it_off_and_that_is_remembered(tm
     assert not read.gate_on
     assert read.gate == GateSwitch(on=False, by="ann", at=NOON, note="new lamp")
     assert read.switch_gate(on=True, by="bob", at=NOON).gate_on
+
+
+def test_pictures_of_good_parts_are_drawn_on_demand_until_somebody_chooses_otherwise(tmp_path: Path) -> None:
+    state = read_state(tmp_path, "toy")
+    assert state.pictures_when == "on_demand"
+    assert b"pictures" not in state.to_bytes()  # nobody has chosen: older versions can read the state
+    write_state(tmp_path, state.choose_pictures("always", by="ann", at=NOON, note="audit"))
+    read = read_state(tmp_path, "toy")
+    assert read.pictures == PicturesChoice(when="always", by="ann", at=NOON, note="audit")
+    assert (read.pictures_when, read.revision) == ("always", 1)
+    assert read.choose_pictures("on_demand", by="bob", at=NOON).pictures_when == "on_demand"

@@ -15,6 +15,7 @@ from service.contract import ArtifactName, Event, Job, Result, Thresholds, new_i
 from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.connection import connect_async
+from service.queue.picture_requests import PictureRequests
 from service.queue.results import Results
 from service.queue.submitter import JobSubmitter
 from service.storage.artifacts import ArtifactStore
@@ -79,6 +80,15 @@ class WorkerFleet:
     def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
         """Return a stored picture."""
         return self.artifacts.get(ArtifactStore.ref(inspection_id, name))
+
+    def request_picture(self, inspection_id: str) -> str | None:
+        """Ask for the reconstruction, as the API does."""
+
+        async def ask() -> str | None:
+            async with connect_async(self.url) as client:
+                return await PictureRequests(client).request(inspection_id, "default")
+
+        return asyncio.run(ask())
 
     def results(self, ids: Iterable[str]) -> list[Result]:
         """Return the inspections as they are now."""

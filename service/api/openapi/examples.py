@@ -144,6 +144,7 @@ PRODUCT: dict[str, Any] = {
     "active": BUNDLE,
     "versions": [BUNDLE],
     "gate": GATE,
+    "pictures": "on_demand",
 }
 ACTIVATION: dict[str, Any] = {
     "product": "bracket",

@@ -85,6 +85,7 @@ ARTIFACT_RESPONSES: Responses = {
         "description": "The picture, or the map",
         "content": {kind: {"schema": BINARY} for kind in IMAGE_TYPES},
     },
+    202: {"description": "`reconstruction.png` will be drawn: ask again", "headers": RETRY_AFTER},
     **responses_for(f"/v1/inspections/{ID}/heatmap.png", errors.UnknownInspection, errors.UnknownArtifact, *OUTAGES),
 }
 REPLAY_RESPONSES: Responses = {

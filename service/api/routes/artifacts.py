@@ -7,14 +7,17 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Response
+from redis.exceptions import RedisError
 
 from glad import image_codec
 from service.api.dependencies import InspectionPath, Services, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.routes.inspections import get_or_404
-from service.contract import ARTIFACT_NAMES, IMAGE, ArtifactName
+from service.api.problems import queue_unavailable
+from service.api.routes.inspections import POLL_AGAIN_S, get_or_404
+from service.contract import ARTIFACT_NAMES, DRAWING, IMAGE, RECONSTRUCTION, ArtifactName, Result
 from service.errors import StorageUnavailable, UnknownArtifact
 from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
+from service.storage.pictures import draw_stored, is_drawn
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
 
@@ -37,6 +40,9 @@ async def artifact(
 
     `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`, `map.npy` (float32, in the original's
     aspect), or `image`, the bytes as they came.
+
+    Those of a part that passed may be drawn now, for the first one who asks. The reconstruction is then the work of a
+    worker that has no image waiting: until it is drawn the answer is 202 without a body, and `Retry-After`.
     """
     name = _artifact_name(artifact)
     result = await get_or_404(services, inspection_id)
@@ -45,7 +51,9 @@ async def artifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(load_artifact, services, result.id, name)
+    content = await asyncio.to_thread(_find, services, result.id, name)
+    if content is None:
+        return await _request_reconstruction(services, result)
     headers = {
         "Content-Disposition": f'inline; filename="{result.id}-{name}"',
         "Cache-Control": "private, max-age=86400, immutable",
@@ -62,14 +70,27 @@ def _artifact_name(text: str) -> ArtifactName:
 
 
 def load_artifact(services: Services, inspection_id: str, name: ArtifactName) -> bytes:
-    """Return the stored bytes. Blocks.
+    """Return an artifact's bytes, drawn now if they have to be. Blocks.
 
     Raises:
         UnknownArtifact: if they are no longer kept.
         StorageUnavailable: if the store cannot be read.
     """
+    content = _find(services, inspection_id, name)
+    if content is None:
+        raise UnknownArtifact(f"{name} of inspection {inspection_id} is not drawn yet")
+    return content
+
+
+def _find(services: Services, inspection_id: str, name: ArtifactName) -> bytes | None:
+    """Return an artifact's bytes, as `load_artifact`; None: only a worker can draw it."""
+    store = services.artifacts
     try:
-        return services.artifacts.get(services.artifacts.ref(inspection_id, name))
+        try:
+            return store.get(store.ref(inspection_id, name))
+        except ArtifactNotFound:
+            drawing = store.get(store.ref(inspection_id, DRAWING))
+        image = store.get(store.ref(inspection_id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
     except ArtifactNotFound as error:
         raise UnknownArtifact(f"{name} of inspection {inspection_id} is no longer kept") from error
     except ArtifactsUnavailable as error:
@@ -78,6 +99,30 @@ def load_artifact(services: Services, inspection_id: str, name: ArtifactName) ->
             f"{name} of inspection {inspection_id} cannot be read now: try again later",
             retry_after_s=services.settings.retry_after_s,
         ) from error
+    if not is_drawn(name):
+        return None
+    content = draw_stored(drawing, name, image, max_pixels=services.settings.max_pixels)
+    try:
+        store.put(inspection_id, name, content)
+    except ArtifactsUnavailable as error:  # a full disk: it is drawn again next time
+        log.warning("drawn, but not stored", inspection_id=inspection_id, artifact=name, error=str(error))
+    return content
+
+
+async def _request_reconstruction(services: Services, result: Result) -> Response:
+    """Ask a worker for the reconstruction, and answer that it will come.
+
+    Raises:
+        UnknownArtifact: if the worker that tried to draw it could not.
+        QueueUnavailable: if Redis is away.
+    """
+    try:
+        why = await services.pictures.request(result.id, services.settings.pool_of(result.product))
+    except RedisError as error:
+        raise queue_unavailable(services, error) from error
+    if why is not None:
+        raise UnknownArtifact(f"{RECONSTRUCTION} of inspection {result.id} cannot be drawn now: {why}")
+    return Response(status_code=202, headers={"Retry-After": str(POLL_AGAIN_S)})
 
 
 def _media_type(name: ArtifactName, content: bytes) -> str:

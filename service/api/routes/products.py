@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from model_store.errors import StoreError
+from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
@@ -42,6 +43,7 @@ class ProductView(BaseModel):
     active: BundleView = Field(description="inspects what is submitted now")
     versions: list[BundleView] = Field(description="all usable bundles, newest first")
     gate: GateView = Field(description="what is checked of an image before it is inspected")
+    pictures: PicturesWhen = Field(description="when pictures are drawn of a part that passes")
 
 
 class ProductList(BaseModel):
@@ -90,14 +92,15 @@ def _describe(store: Store, name: str) -> ProductView:
 
 
 def _product_view(store: Store, name: str) -> ProductView:
-    revision = store.state(name).revision  # read before the rest, which is then of this revision or a newer one
+    state = store.state(name)  # read before the rest, which is then of this revision or a newer one
     active = store.resolve(name)
     return ProductView(
         product=name,
-        revision=revision,
+        revision=state.revision,
         active=_bundle_view(store, active),
         versions=[_bundle_view(store, ref) for ref in store.versions(name)],
         gate=gate_view(active, store.state(name)),
+        pictures=state.pictures_when,
     )
 
 

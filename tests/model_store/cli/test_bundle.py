@@ -115,3 +115,17 @@ def test_the_gate_is_switched_for_the_product_and_shown(glad: Glad, root: Path) 
     assert "has none yet: glad gate" in glad("gate", "plain", "on").output
     assert not store.gated(store.resolve("plain"))
     assert glad("gate", "nothing", "off").exit_code == 1
+
+
+def test_when_pictures_are_drawn_is_chosen_for_the_product_and_shown(glad: Glad, root: Path) -> None:
+    make_tiny_bundle(root, product="toy")
+    assert "of parts that pass: when somebody asks for one" in glad("show", "toy").output
+    chosen = glad("pictures", "toy", "always", "--by", "ann", "--note", "audit")
+    assert (chosen.exit_code, chosen.output) == (0, "toy: pictures of parts that pass are drawn at once\n")
+    assert Store(root).state("toy").pictures_when == "always"
+    shown = glad("show", "toy").output
+    assert "of parts that pass: at once, since" in shown
+    assert "by ann audit" in shown
+    assert glad("pictures", "toy", "on-demand").exit_code == 0
+    assert Store(root).state("toy").pictures_when == "on_demand"
+    assert glad("pictures", "nothing", "always").exit_code == 1

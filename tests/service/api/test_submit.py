@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
 from service.api.dependencies import wait_seconds
-from service.contract import Job
+from service.contract import Failure, Job
 from service.queue import keys
 from service.queue.jobs import JobQueue
-from service.storage.artifacts import ArtifactStore
+from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
+from service.storage.pictures import DRAWN_NAMES, Drawing
 from tests.service.conftest import Running, StartApp, write_toy
 from tests.support.line import findings, picture, result_of
 from tests.support.redis_server import RedisServer
@@ -264,6 +267,86 @@ async def test_pictures_are_served_under_their_types(api: Running, client: redis
     assert kinds == {"heatmap.png": "image/png", "map.npy": "application/octet-stream", "image": "image/tiff"}
     missing = await api.http.get(f"/v1/inspections/{inspection_id}/overlay.png")
     assert (missing.status_code, missing.json()["type"]) == (404, "urn:glad:problem:unknown-artifact")
+
+
+async def passed_part(api: Running, client: redis.Redis, image: bytes) -> str:
+    """An inspection of which the worker stored a drawing alone."""
+    inspection_id: str = (await api.http.post(URL, content=image)).json()["id"]
+    queue = JobQueue(client, lease_ms=60_000)
+    [claimed] = queue.claim(1)
+    assert claimed.job.pictures == "on_demand"
+    values = np.zeros((20, 30), np.float32)
+    values[4:8, 10:20] = 1.5
+    api.services.artifacts.put(claimed.id, "drawing.npz", Drawing(values, 2.0, 1.0).to_bytes())
+    queue.complete(claimed, result_of(claimed, artifacts=(*DRAWN_NAMES, "reconstruction.png")))
+    return inspection_id
+
+
+async def test_pictures_of_a_part_that_passed_are_drawn_at_the_first_question_and_kept(
+    api: Running, client: redis.Redis
+) -> None:
+    image = picture()
+    inspection_id = await passed_part(api, client, image)
+    stored = {"image", "drawing.npz"}
+    assert {path.name for path in api.stored()} == stored
+    for name in DRAWN_NAMES:
+        first = await api.http.get(f"/v1/inspections/{inspection_id}/{name}")
+        stored.add(name)
+        assert (first.status_code, {path.name for path in api.stored()}) == (200, stored)
+        assert (await api.http.get(f"/v1/inspections/{inspection_id}/{name}")).content == first.content
+    found = np.load(io.BytesIO(first.content))
+    assert (found.dtype, found.shape, found.max()) == (np.float32, (20, 30), 1.5)
+    hidden = await api.http.get(f"/v1/inspections/{inspection_id}/drawing.npz")
+    assert hidden.status_code == 404
+
+
+async def test_a_full_disk_does_not_keep_a_picture_from_being_seen(
+    api: Running, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspection_id = await passed_part(api, client, picture())
+
+    def full(*_: object) -> str:
+        raise ArtifactsUnavailable("no space left")
+
+    monkeypatch.setattr(ArtifactStore, "put", full)
+    answer = await api.http.get(f"/v1/inspections/{inspection_id}/overlay.png")
+    assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
+
+
+async def test_the_reconstruction_of_a_part_that_passed_comes_from_a_worker(api: Running, client: redis.Redis) -> None:
+    inspection_id = await passed_part(api, client, picture())
+    path = f"/v1/inspections/{inspection_id}/reconstruction.png"
+    for _ in range(2):
+        answer = await api.http.get(path)
+        assert (answer.status_code, answer.content, answer.headers["retry-after"]) == (202, b"", "1")
+    queue = JobQueue(client)
+    [claimed] = queue.claim(1)
+    assert (claimed.id, claimed.picture_only) == (inspection_id, True)
+    api.services.artifacts.put(claimed.id, "reconstruction.png", picture())
+    queue.end_picture(claimed)
+    assert (await api.http.get(path)).content == picture()
+    assert (await api.http.get(f"/v1/inspections/{inspection_id}")).json()["state"] == "done"
+
+
+async def test_a_reconstruction_that_cannot_be_drawn_is_not_promised(api: Running, client: redis.Redis) -> None:
+    inspection_id = await passed_part(api, client, picture())
+    path = f"/v1/inspections/{inspection_id}/reconstruction.png"
+    await api.http.get(path)
+    queue = JobQueue(client)
+    [claimed] = queue.claim(1)
+    queue.end_picture(claimed, Failure(code="bundle_unavailable", detail="bundle 1 is gone"))
+    answer = await api.http.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:glad:problem:unknown-artifact")
+    assert "bundle 1 is gone" in answer.json()["detail"]
+
+
+async def test_nothing_is_drawn_of_an_image_that_is_not_kept(api: Running, client: redis.Redis) -> None:
+    inspection_id = await passed_part(api, client, picture())
+    api.services.artifacts.remove(api.services.artifacts.ref(inspection_id, "image"))
+    for name in ("overlay.png", "reconstruction.png"):
+        answer = await api.http.get(f"/v1/inspections/{inspection_id}/{name}")
+        assert (answer.status_code, "no longer kept" in answer.text) == (404, True)
+    assert not client.exists(keys.picture(inspection_id))
 
 
 @pytest.mark.parametrize(

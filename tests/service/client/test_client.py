@@ -225,6 +225,19 @@ def test_wait_gives_up_and_names_the_state(server: Server, client: Client) -> No
         client.wait("any", seconds=0)
 
 
+def test_a_picture_that_is_being_drawn_is_waited_for(server: Server, client: Client) -> None:
+    drawn_soon = Answer(202, headers={"Retry-After": "0"})
+    server.answers = [drawn_soon, drawn_soon, Answer(200, "the picture")]
+    assert client.artifact("any", "reconstruction.png") == b"the picture"
+    assert len(server.asked) == 3
+
+
+def test_a_picture_that_nobody_draws_is_given_up(server: Server, client: Client) -> None:
+    server.answers = [Answer(202, headers={"Retry-After": "60"})]
+    with pytest.raises(NotFinished, match=r"reconstruction.png of any was not drawn in 5 s"):
+        client.artifact("any", "reconstruction.png")
+
+
 class TestAsyncClient:
     """Builds the same requests and decides alike; what differs is how it sends and waits."""
 

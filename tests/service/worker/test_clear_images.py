@@ -55,7 +55,9 @@ def test_a_mix_of_clear_and_doubtful_images_gets_what_the_offline_loop_gives(
     for i, expected in enumerate(inspect(pictures, ready, DOUBTFUL)):
         assert found[str(i)].score == expected.score
         assert np.array_equal(found[str(i)].map, expected.map)
-        assert np.array_equal(found[str(i)].reconstruction, expected.reconstruction)
+        rebuilt = found[str(i)].reconstruction
+        assert rebuilt is not None
+        assert np.array_equal(rebuilt, expected.reconstruction)
         assert found[str(i)].lane == expected.lane
 
 

@@ -72,6 +72,8 @@ def test_the_score_is_bit_equal_on_a_second_worker(toy: LoadedBundle) -> None:
     one, other = (alone(prepare_inspection(png(2), toy, MAX_PIXELS)) for _ in range(2))
     assert one.score == other.score
     assert np.array_equal(one.map, other.map)
+    assert one.reconstruction is not None
+    assert other.reconstruction is not None
     assert np.array_equal(one.reconstruction, other.reconstruction)
 
 
@@ -228,8 +230,8 @@ def test_the_warm_up_makes_the_calls_of_an_inspection_in_every_size(toy: LoadedB
 def test_pictures_keep_the_aspect_of_the_original_and_leave_out_the_padding(toy: LoadedBundle) -> None:
     prepared = prepare_inspection(png(1, width=96, height=48), toy, MAX_PIXELS)
     found = alone(prepared)
-    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
-    assert set(rendered.pictures) == {"heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy"}
+    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9, at_once=True)
+    assert set(rendered.files) == {"heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy"}
     assert prepared.framed.layout.placement.restore(found.map).shape == (32, 64)
     assert rendered.regions[0].box[2] <= 96
     assert rendered.regions[0].box[3] <= 48

@@ -79,10 +79,10 @@ def test_a_tiled_image_gets_what_inspect_gives_alone_and_beside_others(tiled: Lo
 def test_pictures_and_regions_of_a_tiled_image_are_in_the_originals_place(tiled: LoadedBundle) -> None:
     prepared = prepare_inspection(LARGE, tiled, MAX_PIXELS)
     found = served(Runner("cpu", 4), {"large": prepared}, 4)["large"]
-    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9)
-    assert np.load(io.BytesIO(rendered.pictures["map.npy"])).shape == (110, 150)
+    rendered = render_pictures(prepared, found.map, found.reconstruction, pixel_threshold=1e-9, at_once=True)
+    assert np.load(io.BytesIO(rendered.files["map.npy"])).shape == (110, 150)
     for name in ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png"):
-        assert decode_image(rendered.pictures[name]).pixels.shape == (110, 150, 3)
+        assert decode_image(rendered.files[name]).pixels.shape == (110, 150, 3)
     assert rendered.regions[0].box == (0, 0, 150, 110)
 
 

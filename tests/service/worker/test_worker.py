@@ -322,6 +322,15 @@ def test_pictures_and_map_are_stored_in_the_aspect_of_the_original(fleet: Worker
     }  # fmt: skip
 
 
+def test_of_a_part_that_passes_what_the_models_drew_anyway_is_stored_and_the_rest_is_not(fleet: WorkerFleet) -> None:
+    fleet.worker()
+    limits = {"review": 1e9, "fail": 1e9, "pixel": 1.0}
+    (result,) = fleet.ended(fleet.accept([png(1)], thresholds=limits, pictures="on_demand"))
+    stored = {path.name for path in (fleet.folder / "artifacts").glob(f"*/{result.id}/*")}
+    assert (result.verdict, stored) == (Verdict.PASS, {"image", "drawing.npz", "reconstruction.png"})
+    assert set(result.artifacts) == {*PICTURES, "map.npy", "image"}
+
+
 def test_timings_cover_the_way(fleet: WorkerFleet) -> None:
     fleet.worker()
     (result,) = fleet.ended(fleet.accept([png(1)]))

@@ -1,0 +1,129 @@
+"""The pictures of an inspection: drawn by the worker at once, or by the API when somebody asks for one.
+
+Of a part that passes hardly anybody looks at pictures, and to draw and store them costs as much as to inspect it. Where
+its product draws them on demand, the worker stores a `Drawing` alone. What is drawn of it is stored too: it is drawn
+once. The reconstruction is the models' work and not in it: see `service.queue.picture_requests`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glad.image_codec import Pixels, decode_image, to_png
+from glad.images.mosaic import reduced
+from glad.images.rendering import heatmap, mask, overlay
+
+PREVIEW_SIDE_PX = 1024
+"""The longer side of the picture under the overlay: sharp enough to recognise the part, small enough to send."""
+
+DrawnName = Literal["heatmap.png", "overlay.png", "mask.png", "map.npy"]
+DRAWN_NAMES: tuple[DrawnName, ...] = ("heatmap.png", "overlay.png", "mask.png", "map.npy")
+"""The artifacts that a drawing gives."""
+
+
+def is_drawn(name: str) -> TypeGuard[DrawnName]:
+    """Return whether a drawing gives the artifact of this name."""
+    return name in DRAWN_NAMES
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What an inspection's pictures are drawn from, beside its image."""
+
+    map: NDArray[np.float32]
+    """(H, W), in the original's aspect."""
+    top: float
+    """The map value of the hottest colour: `VerdictThresholds.heatmap_top` of the bundle."""
+    threshold: float
+    """The map value from which a pixel is defective, as it was in force."""
+
+    def to_bytes(self) -> bytes:
+        """Return the file that is stored: half the map's bytes, because its values are rounded to float16.
+
+        A value beyond float16's range becomes its largest one.
+        """
+        largest = float(np.finfo(np.float16).max)
+        rounded = np.clip(self.map, -largest, largest).astype(np.float16)
+        target = io.BytesIO()
+        np.savez(target, map=rounded, top=np.float64(self.top), threshold=np.float64(self.threshold))
+        return target.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Drawing:
+        """Return the drawing in a stored file.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                values = stored["map"].astype(np.float32)
+                return cls(values, float(stored["top"]), float(stored["threshold"]))
+        except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"not a drawing: {error}") from error
+
+    def draw(self, name: DrawnName, original: Pixels | None = None) -> bytes:
+        """Return one artifact's file.
+
+        Pictures are at most `glad.images.mosaic.LONGEST_PX` long; the map is whole. The scale of the heat is fixed by
+        the bundle's calibration, so that two pictures of a product can be compared.
+
+        Args:
+            name: of the artifact.
+            original: the part, upright, (H, W, 3), of the original or its `preview`; only the overlay needs it.
+
+        Raises:
+            ValueError: for an overlay without the original.
+        """
+        match name:
+            case "heatmap.png":
+                return to_png(heatmap(reduced(self.map), self.top))
+            case "mask.png":
+                return to_png(mask(reduced(self.map), self.threshold))
+            case "map.npy":
+                return to_npy(self.map)
+            case "overlay.png":
+                if original is None:
+                    raise ValueError("an overlay is drawn on the original image: give it")
+                return to_png(overlay(preview(original), reduced(self.map), self.top, threshold=self.threshold))
+
+
+def draw_stored(drawing: bytes, name: DrawnName, image: bytes | None, *, max_pixels: int) -> bytes:
+    """Return one artifact's file, drawn from stored files.
+
+    Args:
+        drawing: the bytes of a `Drawing`.
+        name: of the artifact.
+        image: the original's bytes; only the overlay needs them.
+        max_pixels: a larger image is not decoded.
+
+    Raises:
+        ValueError: if the drawing is none, or the overlay's image is missing.
+        ImageError: if the image does not decode.
+    """
+    original = None if image is None else decode_image(image, max_pixels=max_pixels).pixels
+    return Drawing.from_bytes(drawing).draw(name, original)
+
+
+def preview(original: Pixels) -> Pixels:
+    """Return the image (H, W, 3), made smaller if it is longer than `PREVIEW_SIDE_PX`."""
+    height, width = original.shape[:2]
+    scale = PREVIEW_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return original
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(original).resize(size, Image.Resampling.BOX))
+
+
+def to_npy(values: NDArray[np.float32]) -> bytes:
+    """Return an array as the bytes of a .npy file."""
+    target = io.BytesIO()
+    np.save(target, values, allow_pickle=False)
+    return target.getvalue()
