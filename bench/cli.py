@@ -9,6 +9,7 @@ from bench.accuracy.peers_command import peers
 from bench.accuracy.yardstick_command import evidence, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
+from bench.speed.image_commands import stages
 from bench.speed.queue_command import queue
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ for command in (
     speed.engines,
     speed.serving,
     speed.export,
+    stages,
     speed.steps,
     queue,
     speed.fullsize,

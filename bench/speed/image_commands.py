@@ -1,0 +1,75 @@
+"""The commands of `glad bench` about an image's time: stages, where it goes; speed, beside what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.speed.commands import BundleFolder, Device
+from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
+from model_store.cli.common import explained
+
+if TYPE_CHECKING:
+    from bench.speed.stages import StageTimes
+
+Plot = Annotated[Path | None, typer.Option(help="Where the plot goes, as PNG.", dir_okay=False)]
+
+
+def stages(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    images: Annotated[int, typer.Option(min=1, help="So many, evenly spread over all that there are.")] = 40,
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="As GLAD_TORCH_THREADS. Default: the worker's.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each image; the figures are medians.")] = 3,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show where the time of an image goes: each stage of the worker, of images that pass and of those that don't."""
+    import logging
+
+    import structlog
+    import torch
+
+    from bench.speed.stages import measure_stages, plot_stages
+    from bench.support.inputs import some_images
+    from model_store.engines.loading import choose_device
+    from service.worker.main import torch_threads
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with explained(ValueError), progress_shown("images") as progress:
+        place = choose_device(device)
+        torch.set_num_threads(torch_threads(threads))
+        files = [path.read_bytes() for path in some_images(data, images)]
+        found = measure_stages(bundle, files, device=place, engine=engine, rounds=rounds, progress=progress)
+    show_stages(found)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot_stages(found).savefig(plot, dpi=120)
+        typer.echo(f"plot: {plot}")
+    write_figures(json_file, {**asdict(found), "median_ms": {name: ms for name, (_, ms) in found.groups.items()}})
+
+
+def show_stages(times: StageTimes) -> None:
+    """Print the median ms of each stage, by verdict."""
+    from bench.speed.stages import CODEC_STAGES, STAGES
+
+    groups = times.groups
+    header = ("ms", *(f"{name}, {count} images" for name, (count, _) in groups.items()), "thread")
+    rows = [
+        (stage, *(f"{ms[stage]:.1f}" for _, ms in groups.values()), "codec" if stage in CODEC_STAGES else "device")
+        for stage in STAGES
+    ]
+    for thread, chosen in (
+        ("device", [stage for stage in STAGES if stage not in CODEC_STAGES]),
+        ("codec", list(CODEC_STAGES)),
+    ):
+        sums = (sum(ms[stage] for stage in chosen) for _, ms in groups.values())
+        rows.append((f"all of the {thread} thread", *(f"{one:.1f}" for one in sums), thread))
+    print_table(header, rows)
+    typer.echo(f"{times.product}/{times.version} on {times.engine}, {times.threads} threads, {times.device}")
