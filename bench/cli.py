@@ -9,6 +9,7 @@ from bench.accuracy.peers_command import peers
 from bench.accuracy.yardstick_command import evidence, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
+from bench.speed.image_commands import speed as image_speed
 from bench.speed.image_commands import stages
 from bench.speed.queue_command import queue
 
@@ -22,6 +23,7 @@ for command in (
     speed.serving,
     speed.export,
     stages,
+    image_speed,
     speed.steps,
     queue,
     speed.fullsize,

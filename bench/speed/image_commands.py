@@ -73,3 +73,59 @@ def show_stages(times: StageTimes) -> None:
         rows.append((f"all of the {thread} thread", *(f"{one:.1f}" for one in sums), thread))
     print_table(header, rows)
     typer.echo(f"{times.product}/{times.version} on {times.engine}, {times.threads} threads, {times.device}")
+
+
+def speed(
+    *,
+    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    bundle: Annotated[list[Path], typer.Option(help="A bundle's folder; may be repeated.")],
+    engines: Annotated[str, typer.Option(help="As GLAD_ENGINE has them; what a bundle lacks is left out.")] = (
+        "torch,onnx"
+    ),
+    yardstick: Annotated[
+        bool,
+        typer.Option("--yardstick/--no-yardstick", help="Also the yardsticks, which learn from train/good."),
+    ] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a call. Default: torch's.")] = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure images per second beside I-AUROC: bundles on each engine, the authors' steps, and the yardsticks."""
+    import torch
+
+    from bench.speed.speed import SpeedPlan, measure_speed, plot_speed, row_figures, same_bundle_first
+    from bench.support.command_line import engine_names
+    from model_store.engines.loading import choose_device
+    from training.data.dataset import test_images
+    from training.progress import named_bars
+    from training.yardstick.patch_memory import YARDSTICK
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with explained(ValueError), named_bars() as show:
+        place = choose_device("auto")
+        plan = SpeedPlan(tuple(bundle), engine_names(engines), YARDSTICK if yardstick else None, place)
+        rows = measure_speed(data, test_images(data), plan, show)
+    first = rows[0]
+    shown = []
+    for row in rows:
+        flips = row.flips(same_bundle_first(rows, row))
+        shown.append(
+            (
+                row.name,
+                row.engine,
+                f"{row.images_per_s:.3g}",
+                f"{row.good_ms:.0f}",
+                "-" if row.defective_ms is None else f"{row.defective_ms:.0f}",
+                f"{row.images_per_s / first.images_per_s:.2f}",
+                str(row.image_auroc),
+                "-" if flips is None or row is same_bundle_first(rows, row) else str(flips),
+            )
+        )
+    header = ("", "engine", "good images/s", "a good one, ms", "a defective one", f"x {first.name}", "I-AUROC")
+    print_table((*header, "other verdicts than on the first engine"), shown)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot_speed(rows, data.name).savefig(plot, dpi=120)
+        typer.echo(f"plot: {plot}")
+    write_figures(json_file, {"threads": torch.get_num_threads(), "rows": [row_figures(row) for row in rows]})
