@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=defaults["seed"], help="of the rendered images")
     parser.add_argument("--good", type=int, default=defaults["good"], help="images of good parts")
     parser.add_argument("--defects", type=int, default=defaults["defects"], help="images of each defect and severity")
-    parser.add_argument("--rate", type=float, default=defaults["rate"], help="images a second")
+    parser.add_argument(
+        "--rate", type=float, default=defaults["rate"], help="images a second; default: what this machine keeps"
+    )
     try:
         with stop_on_signals():
             run(DemoPlan(**vars(parser.parse_args(arguments))))

@@ -73,14 +73,15 @@ class InspectedSample:
     fail: float
     denoising_step: int | None
     latency_ms: float
-    """From acceptance to the result, the wait in the queue included."""
+    """From the camera's POST to the verdict, the wait in the queue included."""
     artifacts: dict[str, str]
     """artifact name -> path on the service"""
 
     @classmethod
-    def from_answer(cls, sample: SampleImage, answer: dict[str, Any]) -> Self | None:
-        """Return an inspection as the REST contract has it; None if it has no verdict, or no score to show."""
-        if answer["verdict"] is None or answer["score"] is None:
+    def from_shot(cls, sample: SampleImage, shot: dict[str, Any]) -> Self | None:
+        """Return an inspection from what `glad camera` wrote of it; None if it has no verdict, or no score to show."""
+        answer = shot.get("inspection")
+        if answer is None or answer["verdict"] is None or answer["score"] is None:
             return None
         step = answer["denoising_step"]
         return cls(
@@ -92,7 +93,7 @@ class InspectedSample:
             review=float(answer["thresholds"]["review"]),
             fail=float(answer["thresholds"]["fail"]),
             denoising_step=None if step is None else int(step),
-            latency_ms=float(answer["timings_ms"]["total"]),
+            latency_ms=float(answer["timings_ms"]["total"]) + float(shot["accept_ms"]),
             artifacts=dict(answer["artifacts"]),
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -49,21 +50,22 @@ def write_page(folder: Path, results: Sequence[InspectedSample], title: str, pro
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    ordered = in_reading_order(results)
+    cards = [card(folder, result) for result in in_reading_order(results)]
     page = environment.get_template(TEMPLATE).render(
         title=title,
         product=product,
         bundle=bundle,
         verdicts=list(DemoVerdict),
         confusion=confusion(results),
-        cards=[card(folder, result) for result in ordered],
+        cards=cards,
         dots=dots(results),
         rows=ROWS,
         strip_width=STRIP_WIDTH,
         review_x=STRIP_WIDTH * mean(result.review / (result.review + result.fail) for result in results),
         fail_x=STRIP_WIDTH / 2,
         wrong=sum(result.is_wrong for result in results),
-        latency_s=mean(result.latency_ms for result in results) / 1000,
+        latency=latency(results),
+        large=large(cards),
         steps=mean_steps(results),
     )
     path = folder / "index.html"
@@ -71,6 +73,34 @@ def write_page(folder: Path, results: Sequence[InspectedSample], title: str, pro
     unfinished.write_text(page, encoding="utf-8")
     unfinished.replace(path)
     return path
+
+
+LARGE = 6
+"""Defects that are shown large, each of another kind."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """From the camera's POST to the verdict, in seconds."""
+
+    median: float
+    p95: float
+    longest: float
+
+
+def latency(results: Sequence[InspectedSample]) -> Latency:
+    """Return how long the camera waited for its verdicts."""
+    seconds = sorted(result.latency_ms / 1000 for result in results)
+    return Latency(median(seconds), seconds[max(0, ceil(0.95 * len(seconds)) - 1)], seconds[-1])
+
+
+def large(cards: Sequence[Card]) -> list[Card]:
+    """Return the defect of each kind that is found with the highest score, the highest first."""
+    by_kind: dict[str, Card] = {}
+    found = sorted((one for one in cards if not one.result.sample.is_good), key=lambda one: -one.result.score)
+    for one in found:
+        by_kind.setdefault(one.result.sample.defect, one)
+    return list(by_kind.values())[:LARGE]
 
 
 def artifact_path(folder: Path, result: InspectedSample, name: str) -> Path:

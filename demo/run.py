@@ -6,6 +6,7 @@ import fcntl
 import json
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +26,12 @@ MARK = ".glad-demo"
 TITLE = "GLAD demo: a line of brackets"
 START_S = 180.0
 POLL_S = 0.2
+TRIED = 5
+"""Images that are posted one by one to measure what the machine keeps."""
+LOAD = 0.7
+"""The share of the time for which the line keeps the service busy; while one is inspected the next is decoded."""
+FASTEST = 20.0
+"""Images a second, however quick the machine is."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,8 @@ class DemoPlan:
     good: int = 22
     defects: int = 1
     """Images of each kind of defect in each of three severities."""
-    rate: float = 4.0
-    """Images a second that the camera posts."""
+    rate: float | None = None
+    """Images a second that the camera posts; None: what this machine keeps, measured first."""
 
     @property
     def images(self) -> Path:
@@ -91,7 +98,8 @@ def inspect_all(plan: DemoPlan, wanted: Sequence[SampleImage], say: Stages) -> P
         bundle = active_version(service, plan.product)
         wait_until(is_ready, service)
         say("the service is ready")
-        post(plan, service, len(wanted), say)
+        rate = plan.rate or measured_rate(plan, service, wanted, say)
+        post(plan, service, len(wanted), rate, say)
         results = read_answers(plan.answers, wanted)
         fetch_pictures(plan, service, results, say)
         say("stopping the service")
@@ -219,10 +227,34 @@ def active_version(service: DemoService, product: str) -> str:
     return str(answer.json()["active"]["version"])
 
 
-def post(plan: DemoPlan, service: DemoService, count: int, say: Stages) -> None:
+def measured_rate(plan: DemoPlan, service: DemoService, wanted: Sequence[SampleImage], say: Stages) -> float:
+    """Return the rate at which the machine is busy for `LOAD` of the time, by how long single images take.
+
+    Raises:
+        DemoError: if an image gets no verdict.
+    """
+    seconds = []
+    with httpx.Client(base_url=service.url, timeout=60.0) as client:
+        for sample in wanted[:TRIED]:
+            began = time.monotonic()
+            answer = client.post(
+                f"/v1/products/{plan.product}/inspections",
+                content=sample.path.read_bytes(),
+                headers={"Content-Type": "image/png", "Prefer": "wait=30"},
+            )
+            seconds.append(time.monotonic() - began)
+            if answer.status_code not in {httpx.codes.OK, httpx.codes.ACCEPTED}:
+                raise DemoError(f"the service refused {sample.path}: {answer.json()['detail']}")
+    alone = statistics.median(seconds[1:])  # the first one may meet a cold machine
+    rate = float(f"{min(FASTEST, LOAD / alone):.2g}")
+    say(f"one image alone takes {alone:.2f} s from POST to verdict, so a line of {rate:g} a second is tried")
+    return rate
+
+
+def post(plan: DemoPlan, service: DemoService, count: int, rate: float, say: Stages) -> None:
     """Post the images as a line camera would, and show how many results are in."""
-    say(f"a camera posts {count} images, {plan.rate:g} a second")
-    options = ["--product", plan.product, "--url", service.url, "--rate", str(plan.rate), "--json", str(plan.answers)]
+    say(f"a camera posts {count} images, {rate:g} a second")
+    options = ["--product", plan.product, "--url", service.url, "--rate", str(rate), "--json", str(plan.answers)]
     log = plan.output / "camera.log"
     progress = DemoProgress(count)
     with running(glad_command("camera", plan.images / "test", *options), log, child_environment({})) as camera:
@@ -243,22 +275,39 @@ def results_in(log: Path) -> int:
 def read_answers(path: Path, wanted: Sequence[SampleImage]) -> list[InspectedSample]:
     """Return the finished inspections, in the samples' order; those without a verdict are left out."""
     shots: dict[str, Any] = {f"test/{shot['file']}": shot for shot in json.loads(path.read_text())["shots"]}
-    answers = ((sample, shots.get(sample.name, {}).get("inspection")) for sample in wanted)
-    results = (InspectedSample.from_answer(sample, answer) for sample, answer in answers if answer)
+    results = (InspectedSample.from_shot(sample, shots.get(sample.name, {})) for sample in wanted)
     return [result for result in results if result]
 
 
 def fetch_pictures(plan: DemoPlan, service: DemoService, results: Sequence[InspectedSample], say: Stages) -> None:
-    """Download the pictures that the page shows."""
+    """Download the pictures that the page shows; those of good parts are drawn now.
+
+    Raises:
+        DemoError: if some are not drawn in time.
+    """
     say("fetching reconstructions and heatmaps")
+    missing = [(result, name) for result in results for name in SHOWN]
+    deadline = time.monotonic() + START_S
     with httpx.Client(base_url=service.url, timeout=30.0) as client:
-        for result in results:
-            for name in SHOWN:
-                answer = client.get(result.artifacts[name])
-                answer.raise_for_status()
-                path = artifact_path(plan.output, result, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(answer.content)
+        while missing:
+            missing = [(result, name) for result, name in missing if not fetch(plan, client, result, name)]
+            if missing and time.monotonic() > deadline:
+                result, name = missing[0]
+                raise DemoError(f"{len(missing)} pictures were not drawn, such as {name} of {result.sample.name}")
+            if missing:
+                time.sleep(POLL_S)
+
+
+def fetch(plan: DemoPlan, client: httpx.Client, result: InspectedSample, name: str) -> bool:
+    """Download a picture; return False if it is still being drawn."""
+    answer = client.get(result.artifacts[name])
+    if answer.status_code == httpx.codes.ACCEPTED:
+        return False
+    answer.raise_for_status()
+    path = artifact_path(plan.output, result, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(answer.content)
+    return True
 
 
 def what_next(plan: DemoPlan, page: Path, results: Sequence[InspectedSample]) -> str:

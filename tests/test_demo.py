@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from demo.inspected import DemoVerdict, InspectedSample, SampleImage, as_table, confusion
-from demo.page import in_reading_order, mean_steps
+from demo.page import Latency, card, in_reading_order, large, latency, mean_steps
 from demo.processes import DemoError
 from demo.run import MARK, DemoPlan, DemoProgress, claim, show
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -233,6 +234,35 @@ def test_the_page_shows_defects_first_and_then_the_good_parts_by_falling_score()
 def test_images_that_never_triggered_take_no_part_in_the_mean_step() -> None:
     results = [inspected("test/dent/s1_0000.png", step=step) for step in (400, 600, None)]
     assert mean_steps(results) == [("dent", 500, 2)]
+
+
+def test_the_latency_is_the_cameras(tmp_path: Path) -> None:
+    answer = {
+        "id": "i",
+        "verdict": "pass",
+        "score": 0.1,
+        "calibrated_score": 0.1,
+        "thresholds": {"review": 0.5, "fail": 1.0},
+        "denoising_step": 0,
+        "timings_ms": {"total": 80.0},
+        "artifacts": {},
+    }
+    sample = SampleImage(tmp_path, "test/good/0000.png")
+    found = InspectedSample.from_shot(sample, {"inspection": answer, "accept_ms": 20.0})
+    assert found is not None
+    assert found.latency_ms == 100.0
+    assert InspectedSample.from_shot(sample, {}) is None
+    assert InspectedSample.from_shot(sample, {"inspection": answer | {"verdict": None}, "accept_ms": 20.0}) is None
+    results = [replace(found, latency_ms=ms) for ms in range(1000, 21_000, 1000)]
+    assert latency(results) == Latency(median=10.5, p95=19.0, longest=20.0)
+
+
+def test_a_defect_of_each_kind_is_shown_large_the_highest_score_first(tmp_path: Path) -> None:
+    scores = {"test/dent/s1_0000.png": 2.0, "test/dent/s2_0000.png": 5.0, "test/stain/s1_0000.png": 3.0}
+    results = [inspected("test/good/0000.png", score=9.0)]
+    results += [inspected(name, DemoVerdict.FAIL, score=score) for name, score in scores.items()]
+    shown = large([card(tmp_path, result) for result in results])
+    assert [one.result.sample.name for one in shown] == ["test/dent/s2_0000.png", "test/stain/s1_0000.png"]
 
 
 def test_the_table_aligns_its_columns() -> None:

@@ -26,6 +26,8 @@ class CameraShot(BaseModel):
     file: str
     inspection: Result | None = None
     error: str | None = None
+    accept_ms: float | None = None
+    """From the beginning of the POST to its answer; None: it was not sent."""
 
     @property
     def has_result(self) -> bool:
@@ -89,8 +91,9 @@ class LineCamera:
             return CameraShot(file=name, error="not sent: stopped before its time")
         try:
             content = file.read_bytes()
-            key = image_key(self.run, name, content)
-            return CameraShot(file=name, inspection=self.destination.post(self.client, name, content, key))
+            key, began = image_key(self.run, name, content), time.monotonic()
+            inspection = self.destination.post(self.client, name, content, key)
+            return CameraShot(file=name, inspection=inspection, accept_ms=1e3 * (time.monotonic() - began))
         except (ClientError, NameDoesNotMatch, OSError) as error:
             return CameraShot(file=name, error=str(error))
 
