@@ -9,8 +9,8 @@ from bench.accuracy.peers_command import peers
 from bench.accuracy.yardstick_command import evidence, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
+from bench.speed.image_commands import arrivals, stages
 from bench.speed.image_commands import speed as image_speed
-from bench.speed.image_commands import stages
 from bench.speed.queue_command import queue
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for command in (
     speed.export,
     stages,
     image_speed,
+    arrivals,
     speed.steps,
     queue,
     speed.fullsize,

@@ -158,6 +158,9 @@ class Settings(BaseSettings):
     codec_threads: int = Field(2, ge=1, le=64, description="threads of a worker that decode images and draw pictures")
     torch_threads: int | None = Field(None, ge=1, description="threads of a model call; default: all cores but one")
     max_bundles: int = Field(4, ge=1, description="bundles kept loaded; at start, of what the pool served last")
+    small_bundles_bytes: int = Field(
+        256 << 20, ge=0, description="more are kept loaded while the weights' files of all together are no larger"
+    )
     drain_s: float = Field(240, ge=0, description="a worker asked to stop finishes for so long, then hands back")
     stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
 

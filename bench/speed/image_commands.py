@@ -14,6 +14,7 @@ from model_store.cli.common import explained
 
 if TYPE_CHECKING:
     from bench.speed.stages import StageTimes
+    from bench.support.open_loop import Latency
 
 Plot = Annotated[Path | None, typer.Option(help="Where the plot goes, as PNG.", dir_okay=False)]
 
@@ -129,3 +130,64 @@ def speed(
         plot_speed(rows, data.name).savefig(plot, dpi=120)
         typer.echo(f"plot: {plot}")
     write_figures(json_file, {"threads": torch.get_num_threads(), "rows": [row_figures(row) for row in rows]})
+
+
+def arrivals(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    loads: Annotated[str, typer.Option(help="Shares of the rate that the service keeps.")] = "0.2,0.5,0.8,1,1.2",
+    lanes: Annotated[str, typer.Option(help="A service with so many lanes each, as GLAD_LANES.")] = "1,4",
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 30.0,
+    images: Annotated[int, typer.Option(min=1, help="So many different ones, posted in turn.")] = 40,
+    engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
+    json_file: JsonFile = None,
+) -> None:
+    """Offer images at random times to `glad serve`: time to the verdict by load, beside an M/D/1 queue's."""
+    from bench.speed.arrivals import ArrivalsPlan, measure_arrivals
+    from bench.support.inputs import some_images
+    from bench.support.servers import NotServed, settings_passed
+    from model_store.cli.common import numbers
+    from training.progress import named_bars
+
+    with explained(ValueError, NotServed), named_bars() as show:
+        shares, counts = numbers("--loads", loads, float), numbers("--lanes", lanes, int)
+        plan = ArrivalsPlan(tuple(shares or ()), tuple(counts or ()), seconds, engine)
+        files = [path.read_bytes() for path in some_images(data, images)]
+        found = measure_arrivals(bundle, files, plan, show)
+    for of in found:
+        typer.echo(
+            f"\n{of.lanes} lanes on {of.engine}: {of.kept_per_s:.1f} images/s when all come at once; one alone "
+            f"{of.alone.p50:.0f} ms to its verdict, {of.alone_overhead.p50:.0f} of them not decoding, models or score"
+        )
+        header = (
+            "load",
+            "images/s",
+            "answered/s",
+            "refused",
+            "p50, ms",
+            "p95",
+            "p99",
+            "M/D/1 p95",
+            "ratio",
+            "lanes",
+        )
+        rows = [
+            (
+                f"{one.load:g}",
+                f"{one.offered_per_s:.1f}",
+                f"{one.answered_per_s:.1f}",
+                str(one.refused),
+                *(("-",) * 3 if one.verdict is None else (f"{ms:.0f}" for ms in _percentiles(one.verdict))),
+                f"{one.expected.p95:.0f}",
+                "-" if one.verdict is None else f"{one.verdict.p95 / one.expected.p95:.2f}",
+                "-" if one.lanes_in_use is None else f"{one.lanes_in_use:.2f}",
+            )
+            for one in of.loads
+        ]
+        print_table(header, rows)
+    write_figures(json_file, {"settings": settings_passed(), "lanes": [asdict(of) for of in found]})
+
+
+def _percentiles(of: Latency) -> tuple[float, float, float]:
+    return of.p50, of.p95, of.p99

@@ -48,6 +48,8 @@ class RunningService:
     product: str
     engine: str
     """The engine in use, by the worker's metric."""
+    worker_metrics: str
+    """Address of the worker's own metrics."""
 
 
 @contextmanager
@@ -72,7 +74,8 @@ def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None)
         try:
             port = _worker_port(child, log)
             in_use = _engine_in_use(port, reference, log)
-            yield RunningService(child.pid or 0, data, _url(log), reference.product, in_use)
+            metrics = f"http://127.0.0.1:{port}/metrics"
+            yield RunningService(child.pid or 0, data, _url(log), reference.product, in_use, metrics)
         finally:
             child.signal(signal.SIGTERM)
             child.wait(STOP_S)

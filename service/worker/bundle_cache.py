@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -29,13 +29,28 @@ Entry = TypeVar("Entry")
 
 
 class LruCache(Generic[Entry]):
-    """At most `capacity` entries by name; the least recently used is dropped first. Not thread-safe."""
+    """Entries by name; of too many the least recently used is dropped first. Not thread-safe."""
 
-    def __init__(self, capacity: int, dropped: Callable[[Entry], None] | None = None) -> None:
-        """Start empty; `dropped` is called with each entry that has to leave."""
+    def __init__(
+        self,
+        capacity: int,
+        dropped: Callable[[Entry], None] | None = None,
+        *,
+        fit: Callable[[Iterable[Entry]], bool] = lambda _: False,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            capacity: so many entries are kept, whatever they are.
+            dropped: called with each entry that has to leave.
+            fit: whether entries beyond the capacity may be kept all the same, because they are small.
+
+        Raises:
+            ValueError: if the capacity is below 1.
+        """
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; it must be at least 1")
-        self._capacity, self._dropped = capacity, dropped
+        self._capacity, self._dropped, self._fit = capacity, dropped, fit
         self._entries: OrderedDict[str, Entry] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
@@ -46,7 +61,7 @@ class LruCache(Generic[Entry]):
         if name not in self._entries:
             self._entries[name] = make()
         self._entries.move_to_end(name)
-        while len(self._entries) > self._capacity:
+        while len(self._entries) > self._capacity and not self._fit(self._entries.values()):
             _, oldest = self._entries.popitem(last=False)
             if self._dropped is not None:
                 self._dropped(oldest)
@@ -92,6 +107,11 @@ class LoadedBundle:
         return self.manifest.settings
 
     @cached_property
+    def file_bytes(self) -> int:
+        """The size of its weights' files."""
+        return sum(file.bytes for part in self.manifest.components.values() for file in part.files.values())
+
+    @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one image's latent."""
         return self.models.latent_shape(self.settings.resolution)
@@ -101,12 +121,20 @@ class BundleCache:
     """Loads bundles from the store and keeps the last used ones. Used by the thread that owns the device only."""
 
     def __init__(
-        self, store: Store, device: str, capacity: int, load: Load = load, metrics: WorkerMetrics | None = None
+        self,
+        store: Store,
+        device: str,
+        capacity: int,
+        load: Load = load,
+        metrics: WorkerMetrics | None = None,
+        *,
+        small_bytes: int = 0,
     ) -> None:
         """Start empty.
 
         Args:
             capacity: bundles kept loaded when no lane needs them.
+            small_bytes: more of them are kept as long as the files of all together are no larger.
 
         Raises:
             ValueError: if not even one bundle may be kept.
@@ -114,7 +142,9 @@ class BundleCache:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; at least one bundle must fit: raise GLAD_MAX_BUNDLES")
         self._store, self._device, self._load, self._metrics = store, device, load, metrics
-        self._loaded: LruCache[LoadedBundle] = LruCache(capacity, self._unloaded)
+        self._loaded: LruCache[LoadedBundle] = LruCache(
+            capacity, self._unloaded, fit=lambda loaded: sum(one.file_bytes for one in loaded) <= small_bytes
+        )
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:

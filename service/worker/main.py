@@ -104,7 +104,9 @@ class WorkerProcess:
         metrics.registry.register(WorkerGaugesCollector(heartbeat, device))
         self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys)
         loader = load or fastest(EngineSpec.parse(settings.engine), self.lanes)
-        self._bundles = BundleCache(self._store, device, settings.max_bundles, loader, metrics)
+        self._bundles = BundleCache(
+            self._store, device, settings.max_bundles, loader, metrics, small_bytes=settings.small_bundles_bytes
+        )
         self._runner = Runner(device, self.lanes)
         self._jobs, self._redis_url = job_queue(settings), settings.redis_url
         self._tracing = open_tracing("glad-worker")

@@ -294,6 +294,25 @@ class TestBundleCache:
         make_tiny_bundle(tmp_path, product="schedule", schedule={"beta_end": 0.013})
         assert len({bundle.group for bundle in self.loaded(tmp_path, "one", "weights", "schedule")}) == 3
 
+    def test_more_bundles_stay_as_long_as_they_are_small_together(self, tmp_path: Path) -> None:
+        products = ("one", "two", "three")
+        for product in products:
+            make_tiny_bundle(tmp_path, product=product, seed=len(product))
+        store = Store(tmp_path)
+        hashes = [store.resolve(product).hash for product in products]
+        of_one = BundleCache(store, "cpu", 1).get("one", "1", hashes[0]).file_bytes
+        assert of_one > 1000
+
+        def kept(small_bytes: int) -> list[bool]:
+            cache = BundleCache(store, "cpu", capacity=1, small_bytes=small_bytes)
+            for product, digest in zip(products, hashes, strict=True):
+                cache.get(product, "1", digest)
+            return [cache.is_loaded(digest) for digest in hashes]
+
+        assert kept(0) == [False, False, True]
+        assert kept(5 * of_one // 2) == [False, True, True]
+        assert kept(4 * of_one) == [True, True, True]
+
     def test_the_least_used_bundle_leaves_first(self, tmp_path: Path) -> None:
         for product in ("one", "two", "three"):
             make_tiny_bundle(tmp_path, product=product, seed=len(product))
