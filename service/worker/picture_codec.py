@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glad.image_codec import Pixels, decode_image, to_png
 from glad.images.rendering import DefectRegion, defect_regions
-from glad.images.tiling import FramedImage, frame
+from glad.images.tiling import FramedImage, ModelInput, frame
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import find_unfit, measure_quality
 from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
@@ -30,6 +30,8 @@ class PreparedInspection:
     preview: Pixels
     """The upright original, at most `service.storage.pictures.PREVIEW_SIDE_PX` a side."""
     decode_ms: float
+    single: ModelInput | None
+    """What the models take of an image of one tile, cut already; of one with many each is cut when it has a lane."""
     unfit: tuple[Unfit, ...] = ()
     """Why the quality gate stops it; () if it is fit or no gate was asked."""
 
@@ -63,11 +65,14 @@ def prepare_inspection(
     original = decode_image(data, max_pixels=max_pixels).pixels
     framed = frame(original, bundle.settings, bundle.latent_shape)
     unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
+    tiles = framed.tiles
+    single = framed.model_input(tiles[0]) if len(tiles) == 1 and not unfit else None
     return PreparedInspection(
         bundle=bundle,
         framed=framed,
         preview=preview(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
+        single=single,
         unfit=unfit,
     )
 

@@ -117,7 +117,7 @@ class Runner:
             )
         tile = device_job.waiting.popleft()
         # Cut only now: a large image has hundreds of tiles, whose float32 inputs together would be many times its size.
-        model_input = image.framed.model_input(tile)
+        model_input = image.framed.model_input(tile) if image.single is None else image.single
         pixels = self._on_device(model_input.image)[None]
         latent = encode(bundle.models.encoder, pixels, self._batch_sizes)[0]
         block = self._block(bundle)
