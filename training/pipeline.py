@@ -211,7 +211,7 @@ def train_feature_modules(
     space = encoded.space
     memory = build_memory(encoded, parts, recipe.memory)  # before what takes long: it may be refused
     modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
-    loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold)
+    loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
     unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, fold=fold, loss=loss)
     decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed)
     for module in (unet, decoder):

@@ -89,6 +89,11 @@ class UnetRecipe(Frozen):
     anomaly_weight: Literal["t/1000", "t/T", "none"] = Field(
         "t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000; none: 0, which is training without ATP"
     )
+    error_unit: Literal["linear_error", "epsilon", "sample", "v_prediction"] = Field(
+        "linear_error",
+        description="of the feature form: what the squared error of the estimate is measured in; the linear denoiser's "
+        "error, or that of the noise, of z, or of v",
+    )
     up_to_start: bool = Field(True, description="draw t from 0...T instead of the whole schedule")
 
 

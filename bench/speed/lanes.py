@@ -42,14 +42,15 @@ def in_lanes(images: Mapping[str, PreparedInspection], device: str, lanes: int) 
         scheduler.mark_ready(name, image.bundle.group, len(image.framed.tiles))
     found: dict[str, DeviceResult] = {}
     while not scheduler.empty:
-        for name in scheduler.assign_lanes():
-            runner.start_tile(name, images[name])
+        while (admitted := scheduler.assign_lane()) is not None:
+            if not runner.start_tile(admitted, images[admitted]):
+                break
         turn = scheduler.next_turn()
         assert turn is not None, "images that are not done are walking"
-        for name in _stepped(runner, scheduler, turn):
-            found[name] = runner.finish(name)
-            runner.release(name)
-            scheduler.remove(name)
+        for finished in _stepped(runner, scheduler, turn):
+            found[finished] = runner.finish(finished)
+            runner.release(finished)
+            scheduler.remove(finished)
     return found
 
 

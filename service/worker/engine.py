@@ -212,15 +212,16 @@ class Engine:
             self._hand_all_back()
         if any(in_flight.claimed.job.deadline_ms is not None for in_flight in self._in_flight.values()):
             self._expire()
-        for job in self._scheduler.assign_lanes():
-            if self._scheduler.stage(job) is not JobStage.DENOISING:  # another of its tiles has just failed
-                continue
-            image = self._in_flight[job].image
+        while (admitted := self._scheduler.assign_lane()) is not None:
+            image = self._in_flight[admitted].image
             assert image is not None, "only decoded images get lanes"
             try:
-                self._runner.start_tile(job, image)
+                needs_steps = self._runner.start_tile(admitted, image)
             except Exception as error:
-                self._fail(job, error)
+                self._fail(admitted, error)
+                continue
+            if not needs_steps:  # its result waits for no other image's encoding
+                break
 
     def _expire(self) -> None:
         """End decoded jobs whose deadline passed while they waited: a lane would be spent for no reader."""

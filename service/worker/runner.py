@@ -102,8 +102,12 @@ class Runner:
         self._jobs: dict[str, DeviceJob] = {}
 
     @torch.no_grad()
-    def start_tile(self, job: str, image: PreparedInspection) -> None:
-        """Encode the image, or its next tile, into a free lane of its group's block."""
+    def start_tile(self, job: str, image: PreparedInspection) -> bool:
+        """Encode the image, or its next tile, into a free lane of its group's block.
+
+        Returns:
+            Whether the tile needs steps; False where its first reading was clear.
+        """
         bundle, began = image.bundle, time.perf_counter()
         device_job = self._jobs.get(job)
         if device_job is None:
@@ -131,6 +135,7 @@ class Runner:
         start_lane(block, slot, encoded, bundle.models, bundle.settings)
         device_job.slots.append(TileSlot(job, slot, tile, model_input))
         device_job.encode_ms += (time.perf_counter() - began) * 1e3
+        return not _is_finished(block.lanes[slot])
 
     def step(self, group: str, jobs: Sequence[str]) -> StepReport:
         """Advance these jobs, all of this group, by one step. An exception of one job's model fails that job only.

@@ -113,27 +113,24 @@ class Scheduler:
             raise ValueError(f"job {job} is {scheduled.stage.name.lower()}, not decoding")
         self._jobs[job] = replace(scheduled, stage=JobStage.READY, group=group, tiles_waiting=tiles)
 
-    def assign_lanes(self) -> tuple[str, ...]:
-        """Return the jobs that take a lane now, once for each lane; they count as DENOISING from here on.
+    def assign_lane(self) -> str | None:
+        """Return the job that takes a free lane now, as DENOISING from here on; None: no lane is free, or no job waits.
 
         A free lane goes to the job with the fewest, of those the longest waiting: an image of many tiles never holds
         up an image of one, and never stands still for it.
         """
-        assigned = []
-        for _ in range(self.lanes - self.occupied_lanes):
-            waiting = [job for job, scheduled in self._jobs.items() if scheduled.tiles_waiting]
-            if not waiting:
-                break
-            job = min(waiting, key=lambda name: self._jobs[name].lanes)  # min keeps the first, the longest waiting
-            scheduled = self._jobs[job]
-            self._jobs[job] = replace(
-                scheduled,
-                stage=JobStage.DENOISING,
-                tiles_waiting=scheduled.tiles_waiting - 1,
-                lanes=scheduled.lanes + 1,
-            )
-            assigned.append(job)
-        return tuple(assigned)
+        waiting = [job for job, scheduled in self._jobs.items() if scheduled.tiles_waiting]
+        if not waiting or self.occupied_lanes >= self.lanes:
+            return None
+        job = min(waiting, key=lambda name: self._jobs[name].lanes)  # min keeps the first, the longest waiting
+        scheduled = self._jobs[job]
+        self._jobs[job] = replace(
+            scheduled,
+            stage=JobStage.DENOISING,
+            tiles_waiting=scheduled.tiles_waiting - 1,
+            lanes=scheduled.lanes + 1,
+        )
+        return job
 
     def free_lane(self, job: str) -> None:
         """Record that one of a job's tiles has given back its lane, with other tiles still to come.

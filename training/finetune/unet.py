@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glad.feature_form import PreconditionedDenoiser
-from glad.noise_schedule import NoiseSchedule, add_noise, atp_target
+from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_schedule
 from glad.settings.method import MethodSettings, ScheduleSettings
 from training.finetune.stage import Stage
 from training.progress import progress_bar
@@ -119,16 +119,25 @@ def noise_loss(schedule: NoiseSchedule) -> DenoisingLoss:
     return loss
 
 
-def preconditioned_loss(variances: Tensor, schedule: ScheduleSettings, fold: int) -> DenoisingLoss:
-    """Return the squared error of the estimate of z, in units of the linear denoiser's error (feature form).
+ErrorUnit: TypeAlias = Literal["linear_error", "epsilon", "sample", "v_prediction"]
 
-    The target is z itself, where a sign can't go wrong. The unit never falls below `LEAST_ERROR`: at small t it would
-    make the few anomalies that are mixed in drown all else.
+
+def preconditioned_loss(
+    variances: Tensor, schedule: ScheduleSettings, fold: int, error_unit: ErrorUnit = "linear_error"
+) -> DenoisingLoss:
+    """Return the squared error of the estimate of z, in a unit that depends on t (feature form).
+
+    The target is z itself, where a sign can't go wrong. With x_t = a z + s epsilon given, an error of z is one of
+    epsilon of a / s as much, and one of v = a epsilon - s z of 1 / s as much: so the unit decides what is learnt as if
+    it were the target (diffusers' `prediction_type`). The linear denoiser's error as the unit, the default, makes every
+    channel and t count alike; it never falls below `LEAST_ERROR`: at small t it would make the few anomalies that are
+    mixed in drown all else.
 
     Args:
         variances: of the latent's channels, (C,).
         schedule: of the noise.
         fold: see `glad.feature_form.PreconditionedDenoiser`.
+        error_unit: see above.
     """
 
     def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
@@ -137,10 +146,25 @@ def preconditioned_loss(variances: Tensor, schedule: ScheduleSettings, fold: int
             return predicted
 
         denoiser = PreconditionedDenoiser(network, variances, schedule, len(variances), fold)
-        unit = denoiser.linear(batch.noisy, batch.timesteps)[1].clamp_min(LEAST_ERROR)
+        unit = _error_unit(error_unit, denoiser, batch)
         return ((denoiser.denoised(batch.noisy, batch.timesteps) - batch.normal) / unit).square().mean()
 
     return loss
+
+
+def _error_unit(error_unit: ErrorUnit, denoiser: PreconditionedDenoiser, batch: DenoisingBatch) -> Tensor:
+    """Return the unit of the error of z at each t: (B, 1 or C, 1, 1)."""
+    levels = noise_schedule(denoiser.schedule, batch.noisy.device)
+    signal, noise = levels.signal(batch.timesteps), levels.noise(batch.timesteps)
+    match error_unit:
+        case "linear_error":
+            return denoiser.linear(batch.noisy, batch.timesteps)[1].clamp_min(LEAST_ERROR)
+        case "epsilon":
+            return noise / signal
+        case "sample":
+            return torch.ones_like(noise)
+        case "v_prediction":
+            return noise
 
 
 def train_unet(

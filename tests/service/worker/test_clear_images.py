@@ -65,7 +65,9 @@ def test_a_clear_image_alone_is_finished_by_a_step_that_calls_no_unet(
     toy: LoadedBundle, ready: Models, network: Silent
 ) -> None:
     runner, image = Runner("cpu", 2), prepared(toy, ready, part(defective=False))
-    runner.start_tile("clear", image)
+    assert not runner.start_tile("clear", image)
+    assert runner.start_tile("doubtful", prepared(toy, ready, part(defective=True)))
+    runner.release("doubtful")
     assert runner.step(image.bundle.group, ["clear"]) == StepReport(finished=("clear",), lanes=0)
     assert network.shapes == []
     assert (runner.finish("clear").lane.unet_evaluations, runner.finish("clear").lane.denoising_step) == (0, 0)

@@ -45,19 +45,20 @@ def served(runner: Runner, jobs: dict[str, PreparedInspection], lanes: int) -> d
         scheduler.add(job)
         scheduler.mark_ready(job, prepared.bundle.group, len(prepared.framed.tiles))
     while len(found) < len(jobs):
-        for job in scheduler.assign_lanes():
-            runner.start_tile(job, jobs[job])
+        while (admitted := scheduler.assign_lane()) is not None:
+            if not runner.start_tile(admitted, jobs[admitted]):
+                break
         turn = scheduler.next_turn()
         assert turn is not None
         stepped = runner.step(turn.group, turn.jobs)
         assert not stepped.failed
         assert stepped.lanes <= lanes
-        for job in stepped.freed:
-            scheduler.free_lane(job)
-        for job in stepped.finished:
-            found[job] = runner.finish(job)
-            runner.release(job)
-            scheduler.mark_storing(job)
+        for freed in stepped.freed:
+            scheduler.free_lane(freed)
+        for finished in stepped.finished:
+            found[finished] = runner.finish(finished)
+            runner.release(finished)
+            scheduler.mark_storing(finished)
     return found
 
 
