@@ -221,7 +221,7 @@ class Engine:
                 self._fail(admitted, error)
                 continue
             if not needs_steps:  # its result waits for no other image's encoding
-                break
+                self._finish(self._take_step(image.bundle.group, (admitted,)))
 
     def _expire(self) -> None:
         """End decoded jobs whose deadline passed while they waited: a lane would be spent for no reader."""
@@ -268,12 +268,16 @@ class Engine:
         if turn is None:
             self._heartbeat.lanes_emptied()
             return ()
+        return self._take_step(turn.group, turn.jobs)
+
+    def _take_step(self, group: str, jobs: Sequence[str]) -> tuple[str, ...]:
+        """Take one step of these jobs, of this group; return those of which every tile is done."""
         began = self._clock()
-        report = self._runner.step(turn.group, turn.jobs)
+        report = self._runner.step(group, jobs)
         self._heartbeat.step_completed(lanes=report.lanes)
         if report.lanes:  # none of clear images alone, which no model steps
             self._metrics.observe_step(report.lanes, self._clock() - began)
-        self._observe_bundle_switches(turn.jobs)
+        self._observe_bundle_switches(jobs)
         for job in report.freed:
             self._scheduler.free_lane(job)
         for job, error in report.failed.items():
