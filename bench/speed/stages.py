@@ -20,6 +20,7 @@ from model_store.engines.engine_spec import EngineSpec
 from model_store.manifest import Verdict
 from model_store.store import Store
 from service.contract import IMAGE, new_inspection_id
+from service.host.memory import keep_freed_memory
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.worker.bundle_cache import BundleCache, LoadedBundle
@@ -124,6 +125,7 @@ def measure_stages(
     Raises:
         BundleError, EngineUnusable: if the bundle cannot be loaded.
     """
+    keep_freed_memory()  # as a worker does
     watch = _Watch(torch.device(device))
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as scratch:
         store = Store(Path(scratch) / "store")

@@ -33,6 +33,7 @@ from service.host.child_process import (
     RestartingChild,
 )
 from service.host.liveness import LivenessProbe, Probing, ReadyPipe, is_alive
+from service.host.memory import HUGE_PAGES
 from service.host.private_redis import (
     DataDirLock,
     find_redis,
@@ -152,7 +153,7 @@ class Supervisor:
                     )
                 for name, worker_environment in self._workers.items():
                     self._say(f"starting the {name} (it loads and warms the models)")
-                    self._start_probed(name, "service.worker.main", {**environment, **worker_environment})
+                    self._start_probed(name, "service.worker.main", {**HUGE_PAGES, **environment, **worker_environment})
                 self._await_api(api, address)  # it has started beside the others
                 self._say(self._banner(address))
                 self._watch()

@@ -26,7 +26,7 @@ from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.host.health_server import HealthServer
-from service.host.memory import freeze_startup_objects
+from service.host.memory import freeze_startup_objects, keep_freed_memory
 from service.host.shutdown import Shutdown
 from service.queue.connection import SchemaTooNew, connect, refuse_newer_schema
 from service.queue.jobs import JobQueue
@@ -60,6 +60,7 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
         load: loads a bundle's models; None: on the fastest engine.
     """
     configure_logging(settings)
+    keep_freed_memory()
     shutdown = Shutdown(settings.drain_s)
     heartbeat = Heartbeat(settings.stuck_after_s, draining=shutdown.draining)
     try:

@@ -33,6 +33,8 @@ def test_a_service_is_offered_loads_with_each_number_of_lanes(
 ) -> None:
     for name, value in {"DEVICE": "cpu", "TORCH_THREADS": "1", "REDIS_URL": "redis://127.0.0.1:1/0"}.items():
         monkeypatch.setenv(f"GLAD_{name}", value)
+    for name, few in {"ALONE": 4, "AT_ONCE": 8, "WARM_IMAGES": 2}.items():
+        monkeypatch.setattr(f"bench.speed.arrivals.{name}", few)
     bundle = make_tiny_bundle(tmp_path / "store", steps=4, t_min=100, trigger={"delta": 0.05})
     figures = tmp_path / "arrivals.json"
     words = ["arrivals", bundle, "--data", parts, "--loads", "0.3", "--lanes", "1,2", "--seconds", 3, "--json", figures]

@@ -45,6 +45,42 @@ def test_a_large_buffer_is_mapped_on_its_own_also_after_a_larger_one() -> None:
     assert mapped_on_its_own("as it is") == 0, "or the C library does so by itself now, and ours can go"
 
 
+FAULTS = """
+import ctypes, resource, sys
+from service.host.memory import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+if sys.argv[1] == "worker":
+    assert keep_freed_memory()
+
+def use():
+    buffers = [libc.malloc(24 << 20) for _ in range(4)]
+    for buffer in buffers:
+        libc.memset(buffer, 1, 24 << 20)
+    for buffer in buffers:
+        libc.free(buffer)
+
+use()
+use()  # glibc raises its threshold when a larger buffer is freed for the first time
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@glibc
+def test_a_worker_asks_the_system_once_for_what_every_image_needs() -> None:
+    def faults(how: str) -> int:
+        told = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(told.stdout)
+
+    assert faults("worker") < 1000  # 240,000 pages of 4 KiB are used
+    assert faults("as it is") > 10_000, "or the C library keeps them by itself now, and ours can go"
+
+
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not return_freed_memory()
