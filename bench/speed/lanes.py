@@ -43,8 +43,7 @@ def in_lanes(images: Mapping[str, PreparedInspection], device: str, lanes: int) 
     found: dict[str, DeviceResult] = {}
     while not scheduler.empty:
         while (admitted := scheduler.assign_lane()) is not None:
-            if not runner.start_tile(admitted, images[admitted]):
-                break
+            runner.start_tile(admitted, images[admitted])
         turn = scheduler.next_turn()
         assert turn is not None, "images that are not done are walking"
         for finished in _stepped(runner, scheduler, turn):

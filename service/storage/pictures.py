@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeGuard
 
 import numpy as np
@@ -44,6 +45,11 @@ class Drawing:
     threshold: float
     """The map value from which a pixel is defective, as it was in force."""
 
+    @cached_property
+    def shown(self) -> NDArray[np.float32]:
+        """The map as pictures show it: at most `glad.images.mosaic.LONGEST_PX` long."""
+        return reduced(self.map)
+
     def to_bytes(self) -> bytes:
         """Return the file that is stored: half the map's bytes, because its values are rounded to float16.
 
@@ -72,7 +78,7 @@ class Drawing:
     def draw(self, name: DrawnName, original: Pixels | None = None) -> bytes:
         """Return one artifact's file.
 
-        Pictures are at most `glad.images.mosaic.LONGEST_PX` long; the map is whole. The scale of the heat is fixed by
+        The map is whole. The scale of the heat is fixed by
         the bundle's calibration, so that two pictures of a product can be compared.
 
         Args:
@@ -84,15 +90,15 @@ class Drawing:
         """
         match name:
             case "heatmap.png":
-                return to_png(heatmap(reduced(self.map), self.top))
+                return to_png(heatmap(self.shown, self.top))
             case "mask.png":
-                return to_png(mask(reduced(self.map), self.threshold))
+                return to_png(mask(self.shown, self.threshold))
             case "map.npy":
                 return to_npy(self.map)
             case "overlay.png":
                 if original is None:
                     raise ValueError("an overlay is drawn on the original image: give it")
-                return to_png(overlay(preview(original), reduced(self.map), self.top, threshold=self.threshold))
+                return to_png(overlay(preview(original), self.shown, self.top, threshold=self.threshold))
 
 
 def draw_stored(drawing: bytes, name: DrawnName, image: bytes | None, *, max_pixels: int) -> bytes:

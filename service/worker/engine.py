@@ -220,7 +220,8 @@ class Engine:
             except Exception as error:
                 self._fail(admitted, error)
                 continue
-            if not needs_steps:  # its result waits for no other image's encoding
+            # Its result waits for no other image's encoding; an image of many tiles is stepped in its group's turn.
+            if image.single is not None and not needs_steps:
                 self._finish(self._take_step(image.bundle.group, (admitted,)))
 
     def _expire(self) -> None:

@@ -46,8 +46,7 @@ def served(runner: Runner, jobs: dict[str, PreparedInspection], lanes: int) -> d
         scheduler.mark_ready(job, prepared.bundle.group, len(prepared.framed.tiles))
     while len(found) < len(jobs):
         while (admitted := scheduler.assign_lane()) is not None:
-            if not runner.start_tile(admitted, jobs[admitted]):
-                break
+            runner.start_tile(admitted, jobs[admitted])
         turn = scheduler.next_turn()
         assert turn is not None
         stepped = runner.step(turn.group, turn.jobs)
