@@ -6,7 +6,7 @@ import typer
 
 from bench.accuracy import commands as accuracy
 from bench.accuracy.peers_command import peers
-from bench.accuracy.yardstick_command import evidence, yardstick
+from bench.accuracy.yardstick_command import evidence, readings, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
 from bench.speed.image_commands import arrivals, stages
@@ -33,6 +33,7 @@ for command in (
     accuracy.coverage,
     yardstick,
     evidence,
+    readings,
     peers,
     endurance.reliability,
     endurance.rolling,

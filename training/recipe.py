@@ -256,6 +256,11 @@ def _layer_problems(recipe: Recipe) -> Iterator[str]:
             "calibration.training_parts is true; networks of the pixel form have learnt every image of the training by "
             "heart: set it to false"
         )
+    if recipe.unet.error_unit != "linear_error":
+        yield (
+            f"unet.error_unit is {recipe.unet.error_unit}; the UNet of the pixel form predicts the noise and its error "
+            "is measured in that: leave error_unit out"
+        )
     if settings.trigger_layer not in settings.score.layers:
         yield (
             f"trigger.layer is {settings.trigger_layer}; only score.layers {settings.score.layers} are trained: "

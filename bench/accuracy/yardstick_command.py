@@ -1,4 +1,4 @@
-"""`glad bench yardstick`, yardsticks and bundles on one class's images; `evidence`, what a memory can tell beyond."""
+"""`glad bench yardstick`: yardsticks and bundles on one class's images; `evidence` and `readings`: other readings."""
 
 from __future__ import annotations
 
@@ -118,6 +118,66 @@ def evidence(
     show_methods(figures, paired, first.name)
     content = figures_content(data, using, figures, paired)
     write_figures(json_file, {**content, "choice": study_figures(study, plan)})
+
+
+def readings(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, of the feature form.")],
+    *,
+    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    exposures: Annotated[
+        int, typer.Option(min=0, help="Photographs of each good test image, to see how far scores move; 0: not.")
+    ] = 5,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what the denoiser says of an image when it is asked in other ways: with other noise, with none, inverted.
+
+    Each reading alone, and beside the memory with the weight of the bundle's own. Without thresholds: what is found is
+    an oracle's.
+    """
+    from bench.accuracy.readings import BundleUnderTest, ScaledReadings, read_images, spreads, with_spreads
+    from bench.accuracy.yardstick_figures import compare_detectors
+    from model_store.bundle import open_bundle
+    from model_store.cli.common import explained
+    from training.data.dataset import good_split, test_images
+    from training.progress import named_bars
+    from training.recipe import CalibrationRecipe
+
+    with explained(ValueError), named_bars() as show:
+        if exposures == 1:
+            raise ValueError("--exposures is 1: a spread takes at least 2; give 0 to leave it out")
+        images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
+        under = BundleUnderTest.load(open_bundle(bundle))
+        scaled = ScaledReadings.learn(under, split.calibration, show)
+        results = read_images(scaled, images, show)
+        figures, paired = compare_detectors(results, images, data, show)
+        found = spreads(scaled, images, results, exposures, show) if exposures else {}
+        figures = with_spreads(figures, found, under.settings.steps)
+    show_readings(figures, paired)
+    content = {"data": data.name, "exposures": exposures, "methods": figures, "minus_memory_alone": paired}
+    write_figures(json_file, content)
+
+
+def show_readings(figures: Sequence[dict[str, Any]], paired: dict[str, dict[str, Any]]) -> None:
+    """Print the figures of `with_spreads` as a table."""
+    from training.evaluation.tables import YARDSTICK_HEADER, difference_row, yardstick_row
+    from training.metrics.bootstrap import Estimate
+
+    shown = len(YARDSTICK_HEADER) - 2  # without what rests on thresholds
+    gap = ("I-AUROC minus memory alone", "found by an oracle at 2 %", "spread / IQR of the good", "UNet calls")
+    print_table(
+        ("", *YARDSTICK_HEADER[:shown], *gap),
+        [
+            (
+                one["name"],
+                *yardstick_row(one)[:shown],
+                difference_row(paired[one["name"]])[0] if one["name"] in paired else "–",
+                str(Estimate(**one["oracle"]["found"])),
+                f"{one['spread']['of_iqr']:.2f}" if one["spread"] else "–",
+                str(one["unet_calls"]),
+            )
+            for one in figures
+        ],
+    )
 
 
 def yardstick_results(

@@ -76,6 +76,7 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
         ("autoencoder.crop", 60, r"autoencoder.crop 60 is not divisible"),
         ("autoencoder.norm_groups", 5, r"autoencoder.widths .* not divisible by autoencoder.norm_groups 5: choose mul"),
         ("unet.norm_groups", 7, r"unet.widths .* not divisible by unet.norm_groups 7"),
+        ("unet.error_unit", "sample", r"unet.error_unit is sample; .*leave error_unit out"),
         ("unet.widths", [48, 96, 100], r"not divisible by unet.norm_groups"),
         ("autoencoder.widths", [], r"autoencoder.widths is \[\]: .*at least 1 item"),
         ("synthesis.pairs", 1, r"synthesis.pairs is 1: .*greater than or equal to 8"),
