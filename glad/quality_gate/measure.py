@@ -199,7 +199,7 @@ def sharpness(tiles: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) ->
     """
     down, across = Detail(), Detail()
     for grey, inspected_mask in tiles:
-        smooth, inspected = _smoothed(grey), _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
+        smooth, inspected = _smoothed(grey), _wholly_inspected(inspected_mask)
         down += _detail(smooth, inspected, 0)
         across += _detail(smooth, inspected, 1)
     return min(down.frequency, across.frequency)
@@ -213,6 +213,13 @@ def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(smoothed, dtype=np.float32)
 
 
+def _wholly_inspected(inspected_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where everything under the kernel is inspected: (H - 2 REACH, W - 2 REACH)."""
+    if inspected_mask.all():  # most images: there is nothing to smooth
+        return inspected_mask[2 * REACH :, 2 * REACH :]
+    return _smoothed(inspected_mask.astype(np.float32)) > _WHOLE
+
+
 def _detail(smooth: NDArray[np.float32], inspected: NDArray[np.bool_], axis: int) -> Detail:
     """Return the detail along an axis, of those differences all of whose pixels are inspected."""
     values, mask = (smooth, inspected) if axis == 0 else (smooth.T, inspected.T)
@@ -224,7 +231,9 @@ def _detail(smooth: NDArray[np.float32], inspected: NDArray[np.bool_], axis: int
 
 
 def _energy(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
-    return float((values[where].astype(np.float64) ** 2).sum())
+    # In the order of `values[where]`, so that the sum is the same to the bit.
+    inspected = np.ravel(values) if where.all() else values[where]
+    return float((inspected.astype(np.float64) ** 2).sum())
 
 
 def find_unfit(gate: QualityGate, measured: QualityMeasures) -> tuple[Unfit, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,10 +21,10 @@ from model_store.engines.export_manifest import (
     Part,
     Precision,
     needed_parts,
-    refuse_missing,
 )
 from model_store.engines.exported_models import exported_networks
 from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx_parts
+from model_store.engines.openvino import load_openvino_parts
 from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt_parts
 
 
@@ -32,9 +32,10 @@ from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_ident
 class Backend:
     """One way to run a bundle's models on a device: engine, provider and precision."""
 
-    engine: EngineName
+    engine: Literal["torch", "onnx", "tensorrt"]
+    """Whose files it runs: OpenVINO runs ONNX files."""
     provider: Provider | None = None
-    """Of ONNX Runtime."""
+    """Of ONNX files."""
     precision: Precision = "float32"
 
     def __str__(self) -> str:
@@ -43,8 +44,8 @@ class Backend:
 
     @property
     def requested_as(self) -> EngineName:
-        """Return the engine that GLAD_ENGINE names for it: ONNX Runtime's TensorRT provider is `tensorrt` too."""
-        return "tensorrt" if self.provider == "tensorrt" else self.engine
+        """Return the engine that GLAD_ENGINE names for it: TensorRT's and OpenVINO's providers are called by theirs."""
+        return self.provider if self.provider in {"tensorrt", "openvino"} else self.engine
 
     def serves(self, requested: str) -> bool:
         """Return whether it may run the models where GLAD_ENGINE says `requested`.
@@ -65,7 +66,13 @@ BACKEND_ORDER: Mapping[str, tuple[Backend, ...]] = {
         Backend("onnx", "cuda"),
         Backend("torch"),
     ),
-    "cpu": (Backend("onnx", "cpu", "int8"), Backend("onnx", "cpu"), Backend("torch")),
+    "cpu": (
+        Backend("onnx", "openvino", "int8"),
+        Backend("onnx", "cpu", "int8"),
+        Backend("onnx", "openvino"),
+        Backend("onnx", "cpu"),
+        Backend("torch"),
+    ),
 }
 """In which order backends are tried, per kind of device, of those that serve the request: see `Backend.serves`. Each is
 used only where its own parity was shown."""
@@ -85,13 +92,14 @@ def open_files(
     """Return the networks of exported files, run by `backend`, by the component that each stands for.
 
     Raises:
-        EngineUnusable: if a file is missing or does not load, or the backend cannot run here.
+        EngineUnusable: if a file of a component is missing or does not load, or the backend cannot run here.
     """
-    refuse_missing(files, shapes)
-    needed = {part: files[part] for part in needed_parts(shapes)}
+    needed = {part: files[part] for part in needed_parts(shapes) if part in files}
     if backend.engine == "tensorrt":
         return exported_networks(load_tensorrt_parts(needed, find_gpu(device)), shapes)
     provider = backend.provider or "cpu"
+    if provider == "openvino":
+        return exported_networks(load_openvino_parts(needed), shapes)
     options = RuntimeOptions(device, provider, cuda_graphs=provider == "cuda")
     return exported_networks(load_onnx_parts(needed, options), shapes)
 

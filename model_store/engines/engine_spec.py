@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from model_store.manifest import FORM_COMPONENTS, ComponentName
 
-EngineName = Literal["torch", "onnx", "tensorrt"]
+EngineName = Literal["torch", "onnx", "openvino", "tensorrt"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 AUTO = "auto"
 NAMED_COMPONENTS: tuple[ComponentName, ...] = tuple(dict.fromkeys(chain(*FORM_COMPONENTS.values())))

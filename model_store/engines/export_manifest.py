@@ -14,7 +14,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from glad.settings import Frozen
 from model_store.errors import NotSigned
@@ -118,10 +126,16 @@ def needed_parts(shapes: ExportShapes) -> tuple[Part, ...]:
     return tuple(part for part in PARTS if part in needed)
 
 
-def refuse_missing(parts: Collection[Part], shapes: ExportShapes) -> None:
-    """Raise EngineUnusable if a part that the models are made of is not among these."""
-    if missing := sorted(set(needed_parts(shapes)) - set(parts)):
+def exported_components(parts: Collection[Part], shapes: ExportShapes) -> tuple[ComponentName, ...]:
+    """Return the components that these parts make; PyTorch runs the others.
+
+    Raises:
+        EngineUnusable: if there is none, or one of which a part is missing.
+    """
+    begun = {name: needed for name, needed in shapes.component_parts.items() if not set(parts).isdisjoint(needed)}
+    if missing := sorted(set(chain(*(begun or shapes.component_parts).values())) - set(parts)):
         raise EngineUnusable(f"the export has no {', '.join(missing)}: export the bundle again")
+    return tuple(begun)
 
 
 class Proof(Frozen):
@@ -145,11 +159,18 @@ class Export(Frozen):
     version: str
     command: str
     shapes: ExportShapes
+    components: tuple[ComponentName, ...] = Field((), description="that were exported; (): all that the shapes name")
     parts: tuple[ExportedPart, ...]
     proofs: tuple[Proof, ...]
     parity: FileEntry = Field(description="the report, parity.json")
     software: dict[str, str]
     device: str | None = Field(None, description="TensorRT: the only device that these files run on")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is the default: versions that do not know the field read the others' exports."""
+        content: dict[str, Any] = serialize(self)
+        return content if self.components else {name: value for name, value in content.items() if name != "components"}
 
     def at(self, precision: Precision) -> dict[Part, ExportedPart]:
         """Return the parts of one precision."""
@@ -172,12 +193,16 @@ class OpenExport:
         """Return the paths of the parts of a precision.
 
         Raises:
-            EngineUnusable: if it was not exported, or has not passed.
+            EngineUnusable: if it was not exported, or has not passed, or if a part is missing.
         """
         if precision not in self.manifest.precisions:
             has = ", ".join(self.manifest.precisions) or "none"
             raise EngineUnusable(f"{self.folder} holds no proven {precision} (proven: {has}): {remake(self.manifest)}")
-        return {part: self.folder / one.file for part, one in self.manifest.at(precision).items()}
+        parts, shapes = self.manifest.at(precision), self.manifest.shapes
+        promised = chain(*(shapes.component_parts[name] for name in self.manifest.components or shapes.component_parts))
+        if missing := sorted(set(promised) - set(parts)):
+            raise EngineUnusable(f"{self.folder}: the export has no {', '.join(missing)}: {remake(self.manifest)}")
+        return {part: self.folder / one.file for part, one in parts.items()}
 
 
 def export_folder(bundle: Path, engine: ExportEngine) -> Path:

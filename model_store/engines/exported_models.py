@@ -17,8 +17,9 @@ from model_store.engines.export_manifest import (
     FeatureShapes,
     Part,
     PixelShapes,
-    refuse_missing,
+    exported_components,
 )
+from model_store.manifest import ComponentName
 
 
 class PartCall(Protocol):
@@ -144,30 +145,28 @@ def exported_networks(parts: Mapping[Part, PartCall], shapes: ExportShapes) -> d
     """Return the networks on these parts, which may run on different engines, by the component that each stands for.
 
     Raises:
-        EngineUnusable: if a part is missing.
+        EngineUnusable: as `exported_components`.
     """
-    refuse_missing(parts, shapes)
+    found = exported_components(parts, shapes)
     match shapes:
         case PixelShapes():
-            return _pixel_networks(parts, shapes)
+            return {name: _pixel_network(name, parts, shapes) for name in found}
         case FeatureShapes():
-            return _feature_networks(parts, shapes)
+            return {name: _feature_network(name, parts, shapes) for name in found}
 
 
-def _pixel_networks(parts: Mapping[Part, PartCall], shapes: PixelShapes) -> dict[str, Any]:
+def _pixel_network(name: ComponentName, parts: Mapping[Part, PartCall], shapes: PixelShapes) -> Any:
+    if name == "autoencoder":
+        return PartAutoencoder(parts["encoder"], parts["decoder"], shapes)
+    if name == "unet":
+        return PartDenoiser(parts["unet"], shapes.conditioned)
     sides = {shapes.resolution: parts["features"]}
     if shapes.scoring_side != shapes.resolution:
         sides[shapes.scoring_side] = parts["scoring_features"]
-    return {
-        "autoencoder": PartAutoencoder(parts["encoder"], parts["decoder"], shapes),
-        "unet": PartDenoiser(parts["unet"], shapes.conditioned),
-        "features": PartFeatures(sides, shapes),
-    }
+    return PartFeatures(sides, shapes)
 
 
-def _feature_networks(parts: Mapping[Part, PartCall], shapes: FeatureShapes) -> dict[str, Any]:
-    return {
-        "backbone": PartBackbone(parts["backbone"], shapes.levels),
-        "unet": PartDenoiser(parts["unet"], conditioned=False),
-        "decoder": PartDecoder(parts["decoder"]),
-    }
+def _feature_network(name: ComponentName, parts: Mapping[Part, PartCall], shapes: FeatureShapes) -> Any:
+    if name == "backbone":
+        return PartBackbone(parts["backbone"], shapes.levels)
+    return PartDenoiser(parts["unet"], conditioned=False) if name == "unet" else PartDecoder(parts["decoder"])

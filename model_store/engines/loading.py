@@ -27,6 +27,7 @@ from model_store.engines.export_manifest import (
     FeatureShapes,
     OpenExport,
     PixelShapes,
+    exported_components,
     open_export,
 )
 from model_store.engines.feature_form import feature_models_around, load_feature_models
@@ -194,11 +195,17 @@ def load_backend(
     networks = open_files(backend, export.files(backend.precision), shapes, device, find_gpu=find_gpu)
     beside = [name for name in FORM_COMPONENTS[bundle.manifest.form] if name not in networks]
     identities = {**_own_identities(bundle, beside), **_exported_identities(export, backend)}
-    return LoadedModels(_around(networks, shapes, bundle, device), str(backend), identities)
+    left = [name for name in shapes.component_parts if name not in networks]
+    apart = [*(f"{name}: {backend}" for name in networks), *(f"{name}: {Backend('torch')}" for name in left)]
+    engine = ", ".join(apart) if left else str(backend)
+    return LoadedModels(_around(networks, shapes, bundle, device), engine, identities)
 
 
 def _around(networks: Mapping[str, Any], shapes: ExportShapes, bundle: Bundle, device: str) -> ComponentModels:
     """Return the models of exported networks: what else belongs to their form is the bundle's own, on PyTorch."""
+    if len(networks) < len(shapes.component_parts):
+        own = load_own_models(bundle, device)
+        return own.with_components({**own.components, **networks})
     match shapes:
         case PixelShapes():
             return pixel_models_around(networks, bundle, device)
@@ -216,7 +223,8 @@ def _exported_identities(export: OpenExport, backend: Backend) -> dict[str, str]
     """Return each exported component with the hash of its files."""
     parts = export.manifest.at(backend.precision)
     identities: dict[str, str] = {}
-    for component, names in export.manifest.shapes.component_parts.items():
+    for component in exported_components(parts, export.manifest.shapes):
+        names = export.manifest.shapes.component_parts[component]
         entries = sorted(f"{file} {entry.sha256}" for name in names for file, entry in parts[name].files.items())
         identities[component] = f"{backend} {hashlib.sha256(' '.join(entries).encode()).hexdigest()}"
     return identities

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from model_store.engines.export_manifest import EngineFailed, EngineUnusable, Part
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+"""What runs ONNX files: three of ONNX Runtime, and OpenVINO (`model_store.engines.openvino`)."""
 PROVIDERS: Mapping[Provider, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -117,8 +118,19 @@ class LoadedBundle:
         return self.models.latent_shape(self.settings.resolution)
 
 
+@dataclass(frozen=True, eq=False)
+class BundleLoaded:
+    """Message: a bundle that was asked for is loaded, or cannot be."""
+
+    hash: str
+    outcome: LoadedBundle | BundleUnavailable
+
+
 class BundleCache:
-    """Loads bundles from the store and keeps the last used ones. Used by the thread that owns the device only."""
+    """Loads bundles from the store and keeps the last used ones. Used by the thread that owns the device only.
+
+    `load_beside` loads in a thread of its own, one bundle after the other, while that thread goes on serving.
+    """
 
     def __init__(
         self,
@@ -146,6 +158,7 @@ class BundleCache:
             capacity, self._unloaded, fit=lambda loaded: sum(one.file_bytes for one in loaded) <= small_bytes
         )
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="bundle-loader")
 
     def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
         """Return the bundle of exactly this hash, loaded if need be.
@@ -158,6 +171,33 @@ class BundleCache:
     def is_loaded(self, bundle_hash: str) -> bool:
         """Return whether `get` would return this bundle at once."""
         return bundle_hash in self._loaded
+
+    def load_beside(
+        self, product: str, version: str, bundle_hash: str, answer: Callable[[BundleLoaded | BaseException], None]
+    ) -> None:
+        """Load the bundle of exactly this hash in the loader's thread; `keep` then takes it into the cache.
+
+        Args:
+            answer: called in that thread, with the outcome or with what went wrong unexpectedly.
+        """
+
+        def load() -> None:
+            try:
+                answer(BundleLoaded(bundle_hash, self._open(product, version, bundle_hash)))
+            except BundleUnavailable as error:
+                answer(BundleLoaded(bundle_hash, error))
+            except BaseException as error:  # a bug: who asked raises it
+                answer(error)
+
+        self._loader.submit(load)
+
+    def keep(self, bundle: LoadedBundle) -> None:
+        """Take a bundle that was loaded beside; the least recently used one may have to leave."""
+        self._loaded.get(bundle.hash, lambda: bundle)
+
+    def close(self) -> None:
+        """Load nothing more, and wait for what is being loaded."""
+        self._loader.shutdown(cancel_futures=True)
 
     def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
         named, began = f"bundle {product}/{version} ({bundle_hash[:12]})", time.perf_counter()

@@ -28,7 +28,7 @@ from service.queue.jobs import JobQueue
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.telemetry.tracing import Tracing
-from service.worker.bundle_cache import LoadedBundle
+from service.worker.bundle_cache import BundleLoaded, LoadedBundle
 from service.worker.picture_codec import (
     PreparedInspection,
     RenderedPictures,
@@ -88,8 +88,8 @@ class CodecThreads:
         self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
         self._metrics, self._tracing = metrics, tracing
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
-        self.messages: queue.SimpleQueue[Decoded | Finished | BaseException] = queue.SimpleQueue()
-        """For the engine: how each task ended, or the exception that ended it unexpectedly."""
+        self.messages: queue.SimpleQueue[Decoded | Finished | BundleLoaded | BaseException] = queue.SimpleQueue()
+        """For the engine: how each task ended, or the exception that ended it unexpectedly; and bundles that arrive."""
         self._retries_stopped = threading.Event()
 
     def decode(self, claimed: ClaimedJob, bundle: LoadedBundle, claimed_at: float) -> None:

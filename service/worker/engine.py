@@ -7,7 +7,7 @@ thread that holds it and the object in that thread's hands::
 
     stage      thread   object                             made by             ends when
     ---------  -------  ---------------------------------  ------------------  -----------------------------------------
-    (claimed)  engine   ClaimedJob -> InFlight             JobQueue.claim      its bundle is loaded
+    (claimed)  engine   ClaimedJob -> InFlight             JobQueue.claim      its bundle is loaded, see below
     DECODING   codec    PreparedInspection                 CodecThreads.decode message Decoded
     READY      engine   InFlight.image                     Decoded             a lane is free
     DENOISING  engine   DeviceJob, a TileSlot per lane     Runner.start_tile   all tiles are done -> DeviceResult
@@ -20,7 +20,8 @@ thread that holds it and the object in that thread's hands::
         +--------------------------------------------------+   failed, unfit, or lost to another worker
 
 The engine thread alone changes the scheduler, the runner and the table of `InFlight`. Codec threads answer by messages
-(`Decoded`, `Finished`); the lease thread only names the claims that were lost.
+(`Decoded`, `Finished`); the lease thread only names the claims that were lost. A bundle that is missing is loaded in a
+thread of its own (`BundleLoaded`): its jobs wait as DECODING, those of other bundles go on.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from service.host.shutdown import Shutdown
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.worker.bundle_cache import BundleCache, BundleUnavailable
+from service.worker.bundle_cache import BundleCache, BundleLoaded, BundleUnavailable
 from service.worker.codec_threads import CodecThreads, Decoded, Finished, failure_from_error
 from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
@@ -118,6 +119,8 @@ class Engine:
         self._codecs, self._leases, self._metrics = codecs, leases, metrics
         self._heartbeat, self._shutdown = heartbeat, shutdown
         self._in_flight: dict[str, InFlight] = {}
+        self._loading: dict[str, list[str]] = {}
+        """Jobs that wait for a bundle, by its hash."""
         self._drains = False
         """As of the round's beginning: a request that comes later counts from the next round on."""
         self._next_claim_at = 0.0
@@ -178,24 +181,41 @@ class Engine:
             self._start(claimed)
 
     def _start(self, claimed: ClaimedJob) -> None:
-        """Load the job's bundle if need be, and have its image decoded."""
-        job = claimed.entry_id
+        """Have the job's image decoded, as soon as its bundle is loaded."""
+        job, pinned = claimed.entry_id, claimed.job
         # A suspect (its worker died before) runs alone: if this worker dies too, the blame falls on no other job.
         self._scheduler.add(job, alone=claimed.alone)
-        in_flight = InFlight(
-            claimed, self._clock(), waits_for_bundle=not self._bundles.is_loaded(claimed.job.bundle_hash)
-        )
+        loaded = self._bundles.is_loaded(pinned.bundle_hash)
+        in_flight = InFlight(claimed, self._clock(), waits_for_bundle=not loaded)
         self._in_flight[job] = in_flight
         expired = in_flight.deadline_failure(in_flight.claimed_at)
         if expired is not None:
             self._codecs.fail(claimed, expired, State.EXPIRED)
             return
-        try:
-            bundle = self._bundles.get(claimed.job.product, claimed.job.bundle_version, claimed.job.bundle_hash)
-        except BundleUnavailable as error:
-            self._codecs.retry_or_fail(claimed, failure_from_error("bundle_unavailable", error))
+        if loaded:
+            self._decode(in_flight)
             return
-        self._codecs.decode(claimed, bundle, in_flight.claimed_at)
+        if pinned.bundle_hash not in self._loading:
+            answer = self._codecs.messages.put
+            self._bundles.load_beside(pinned.product, pinned.bundle_version, pinned.bundle_hash, answer)
+        self._loading.setdefault(pinned.bundle_hash, []).append(job)
+
+    def _decode(self, in_flight: InFlight) -> None:
+        pinned = in_flight.claimed.job
+        bundle = self._bundles.get(pinned.product, pinned.bundle_version, pinned.bundle_hash)
+        self._codecs.decode(in_flight.claimed, bundle, in_flight.claimed_at)
+
+    def _bundle_loaded(self, message: BundleLoaded) -> None:
+        """Have the images decoded that waited for a bundle; those whose job was lost meanwhile are not there."""
+        jobs = [job for job in self._loading.pop(message.hash) if self._scheduler.stage(job) is JobStage.DECODING]
+        if isinstance(message.outcome, BundleUnavailable):
+            failure = failure_from_error("bundle_unavailable", message.outcome)
+            for job in jobs:
+                self._codecs.retry_or_fail(self._in_flight[job].claimed, failure)
+            return
+        self._bundles.keep(message.outcome)
+        for job in jobs:
+            self._decode(self._in_flight[job])
 
     def _admit(self, *, lanes_wanted: bool) -> None:
         """Read what codec threads and leases report, and put decoded images into free lanes.
@@ -234,22 +254,30 @@ class Engine:
                 self._codecs.fail(in_flight.claimed, expired, State.EXPIRED)
 
     def _drain_inbox(self, wait_s: float) -> None:
-        """Read all messages of the codec threads; wait up to `wait_s` seconds for the first."""
+        """Read all messages of the other threads; wait up to `wait_s` seconds for the first."""
         message = self._next_message(wait_s)
         while message is not None:
-            job = message.job
-            if not isinstance(message, Decoded):
-                self._forget(job)
-            elif self._scheduler.stage(job) is JobStage.DECODING:  # else it was lost or handed back meanwhile
-                self._in_flight[job] = replace(self._in_flight[job], image=message.image)
-                self._scheduler.mark_ready(job, message.image.bundle.group, len(message.image.framed.tiles))
+            match message:
+                case BundleLoaded():
+                    self._bundle_loaded(message)
+                case Decoded():
+                    self._decoded(message)
+                case Finished():
+                    self._forget(message.job)
             message = self._next_message()
 
-    def _next_message(self, wait_s: float = 0.0) -> Decoded | Finished | None:
+    def _decoded(self, message: Decoded) -> None:
+        """Let a decoded image wait for a lane, unless its job was lost or handed back meanwhile."""
+        job, image = message.job, message.image
+        if self._scheduler.stage(job) is JobStage.DECODING:
+            self._in_flight[job] = replace(self._in_flight[job], image=image)
+            self._scheduler.mark_ready(job, image.bundle.group, len(image.framed.tiles))
+
+    def _next_message(self, wait_s: float = 0.0) -> Decoded | Finished | BundleLoaded | None:
         """Return the next message, or None if there is none within `wait_s` seconds.
 
         Raises:
-            BaseException: what ended a codec thread's task unexpectedly; the engine ends with it.
+            BaseException: what ended another thread's task unexpectedly; the engine ends with it.
         """
         try:
             message = self._codecs.messages.get(block=wait_s > 0, timeout=wait_s or None)

@@ -192,6 +192,7 @@ class WorkerProcess:
         finally:
             self._codecs.stop_retries()
             self._codecs.close()
+            self._bundles.close()
             self._leases.stop()
             self._tracing.close()
         try:

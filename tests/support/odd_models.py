@@ -3,7 +3,8 @@
 white   kills the process          red    raises
 black   gives NaN                  other  as the bundle has it
 
-A bundle of the product ALLERGIC raises for every image.
+A bundle of the product ALLERGIC raises for every image, one of SLUGGISH is loaded no sooner
+than a file `may-load` lies beside its store.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +24,7 @@ from model_store.engines.loading import LoadedModels, load
 from tests.support.tiny_bundle import pixel_models
 
 ALLERGIC = "allergic"
+SLUGGISH = "very-sluggish"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,9 @@ class OddAutoencoder:
 
 def load_odd_models(bundle: Bundle, device: str) -> LoadedModels:
     """The bundle's models with the odd autoencoder."""
+    if bundle.manifest.product == SLUGGISH:
+        while not (bundle.path.parents[2] / "may-load").exists():
+            time.sleep(0.05)
     loaded = load(bundle, device)
     parts = pixel_models(loaded.parts)
     odd = OddAutoencoder(parts.autoencoder, allergic=bundle.manifest.product == ALLERGIC)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from model_store.cli.common import command_line, explained
+from model_store.engines.engine_spec import NAMED_COMPONENTS
 from model_store.engines.export_manifest import PARTS
+
+if TYPE_CHECKING:
+    from model_store.engines.onnx import Provider
 
 SHOWN = 12
 """Problems parity_sentence on the terminal; the report has all."""
 PRECISIONS = {"onnx": ("float32", "float16", "int8"), "tensorrt": ("float32", "float16", "bfloat16")}
-PROVIDERS = ("cpu", "cuda", "tensorrt")
+PROVIDERS = ("cpu", "openvino", "cuda", "tensorrt")
 
 
 def export(
@@ -28,10 +33,19 @@ def export(
         ),
     ] = "",
     provider: Annotated[
-        str, typer.Option(help="Of ONNX Runtime: cpu, cuda, tensorrt; several with commas. Default: the device's.")
+        str,
+        typer.Option(
+            help="What runs ONNX files: cpu, cuda, tensorrt, openvino; several with commas. Default: the device's."
+        ),
     ] = "",
     keep_float32: Annotated[
         str, typer.Option(help=f"Models that stay float32 in every precision, of {', '.join(PARTS)}.")
+    ] = "",
+    components: Annotated[
+        str,
+        typer.Option(
+            help=f"Only these, of {', '.join(NAMED_COMPONENTS)}; PyTorch runs the others beside them. Default: all."
+        ),
     ] = "",
     lanes: Annotated[
         int, typer.Option(min=1, max=256, envvar="GLAD_LANES", help="TensorRT: the worker's lanes: batch sizes.")
@@ -58,6 +72,7 @@ def export(
             precisions=_chosen("precision", precision or ("float32,float16" if on_gpu else "float32"), PRECISIONS[to]),  # type: ignore[arg-type]
             providers=_providers(provider, to, device),
             exact=_chosen("keep-float32", keep_float32, PARTS) if keep_float32 else (),  # type: ignore[arg-type]
+            components=_chosen("components", components, NAMED_COMPONENTS) if components else (),  # type: ignore[arg-type]
             lanes=lanes,
             images=images,
             tolerance=tuple(tolerance or ()),
@@ -71,6 +86,39 @@ def export(
         _tell_problems(made.problems, report)
         raise typer.Exit(1)
     typer.echo(f"{made.folder}: {to} export; the report: {report}")
+
+
+def export_new_bundle(bundle: Path, data: Path, report: Path) -> None:
+    """Export a bundle that was just trained for ONNX Runtime on this device, and say what came of it.
+
+    The bundle is whole without: whatever fails is told with what to do, and PyTorch serves.
+
+    Args:
+        bundle: its folder.
+        data: the good images that it was trained on.
+        report: folder of the parity's report.
+    """
+    from model_store.engines.loading import device_of_environment
+    from training.export.make import BundleExportPlan, make_export
+    from training.export.onnx import ExportFailed
+    from training.progress import named_bars
+
+    again = shlex.join(["glad", "export", str(bundle), "--to", "onnx", "--data", str(data)])
+    device = device_of_environment()
+    provider: Provider = "cpu" if device == "cpu" else "cuda"
+    plan = BundleExportPlan(("float32",), providers=(provider,), device=device)
+    try:
+        with named_bars() as show:
+            made = make_export(bundle, data, report, plan, command=command_line(), progress=show, say=lambda text: None)
+    except (ValueError, ExportFailed) as error:
+        typer.secho(
+            f"warning: no export for ONNX Runtime, PyTorch serves: {error}. Again: {again}", fg="yellow", err=True
+        )
+        return
+    if made.folder is None:
+        _tell_problems(made.problems, report)
+        return
+    typer.echo(f"exported for ONNX Runtime, with equal verdicts; the report: {report}")
 
 
 def _tell_problems(problems: tuple[str, ...], report: Path) -> None:
@@ -93,18 +141,16 @@ def _chosen(option: str, given: str, allowed: tuple[str, ...]) -> tuple[str, ...
     return names
 
 
-def _providers(given: str, engine: str, device: str) -> tuple[Literal["cpu", "cuda", "tensorrt"], ...]:
+def _providers(given: str, engine: str, device: str) -> tuple[Provider, ...]:
     """Return the providers to compare.
 
     Raises:
         ValueError: for providers of TensorRT's own engines, and for those of another kind of device.
     """
     if given and engine != "onnx":
-        raise ValueError(
-            f"--provider is {given!r}, and --to is {engine}: only ONNX Runtime has providers; leave it out"
-        )
+        raise ValueError(f"--provider is {given!r}, and --to is {engine}: only ONNX files have providers; leave it out")
     kind = device.partition(":")[0]
-    allowed = ("cpu",) if kind == "cpu" else ("cuda", "tensorrt")
+    allowed = ("cpu", "openvino") if kind == "cpu" else ("cuda", "tensorrt")
     names = _chosen("provider", given or kind, PROVIDERS)
     if foreign := [name for name in names if name not in allowed]:
         raise ValueError(

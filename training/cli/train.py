@@ -104,10 +104,18 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="A value of the recipe, such as unet.steps=900; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    export: Annotated[
+        bool | None,
+        typer.Option(
+            "--export/--no-export", help="Also for ONNX Runtime, as `glad export` does. Default: recipes like light."
+        ),
+    ] = None,
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
+    from training.cli.export import export_new_bundle
     from training.package import Naming
     from training.pipeline import train as train_bundle
+    from training.recipe import FeatureRecipe
     from training.recipe_file import load_recipe
 
     with explained(ValueError):
@@ -121,6 +129,8 @@ def train(
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
     _tell_thresholds(bundle)
+    if isinstance(chosen, FeatureRecipe) if export is None else export:
+        export_new_bundle(target, data, checkpoints / "parity")
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
     typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from model_store.engines.loading import load_own_models
 from model_store.engines.onnx import Provider
 from model_store.engines.tensorrt import gpu_identity
 from model_store.files import hidden_sibling, make_folder
+from model_store.manifest import ComponentName
 from training.data.dataset import good_split
 from training.export.forms import export_form, pieces, shapes_of
 from training.export.onnx import ExportFailed, export_onnx
@@ -54,6 +56,8 @@ class BundleExportPlan:
     """Of ONNX Runtime: each is compared by itself. TensorRT's own engines have none."""
     exact: tuple[Part, ...] = ()
     """Models that stay float32 in every precision."""
+    components: tuple[ComponentName, ...] = ()
+    """Those to export; PyTorch runs the others beside them. (): all."""
     lanes: int = 16
     """TensorRT: the worker's, which decide the batch sizes that engines are built for."""
     images: int = 20
@@ -132,7 +136,8 @@ def make_export(
     """
     for precision in plan.precisions:
         plan.tolerances(precision)
-    origin = ExportOrigin.detect(plan.engine, plan.device, find_gpu)  # refuses before the work where TensorRT is absent
+    # Refuses before the work where the engine is absent.
+    origin = ExportOrigin.detect(plan.engine, plan.device, find_gpu, plan.providers)
     bundle = open_bundle(folder)
     target = export_folder(bundle.path, plan.engine)
     with _source(bundle, data, plan) as source, _scratch(target) as made:
@@ -157,6 +162,7 @@ def _source(bundle: Bundle, data: Path, plan: BundleExportPlan) -> Iterator[Expo
     models = load_own_models(bundle)
     shapes = shapes_of(models, bundle.manifest.settings)
     _check_parts(plan.exact, shapes)
+    _check_components(plan.components, shapes)
     with tempfile.TemporaryDirectory() as scratch:
         probes = make_probes(split.calibration[: plan.images], settings, synthesis, Path(scratch), seed=plan.seed)
         yield ExportSource(bundle, models, settings, shapes, tuple(probes))
@@ -169,6 +175,15 @@ def _check_parts(named: Sequence[Part], shapes: ExportShapes) -> None:
         raise ValueError(
             f"{', '.join(unknown)} cannot stay float32: a bundle of form {shapes.form} with these settings is exported "
             f"as {', '.join(parts)}; choose of them"
+        )
+
+
+def _check_components(named: Sequence[ComponentName], shapes: ExportShapes) -> None:
+    """Refuse components that a bundle of this form does not have, or that PyTorch runs on every engine."""
+    if unknown := [name for name in named if name not in shapes.component_parts]:
+        raise ValueError(
+            f"{', '.join(unknown)} cannot be exported: a bundle of form {shapes.form} is exported as "
+            f"{', '.join(shapes.component_parts)}; choose of them"
         )
 
 
@@ -195,8 +210,15 @@ def _written(
 ) -> tuple[ExportedPart, ...]:
     models, settings = source.models, source.bundle.manifest.settings
     learnt = partial(export_form(models).samples, models, source.settings, source.probes)
+    chosen = chain(*(source.shapes.component_parts[name] for name in plan.components or source.shapes.component_parts))
+    every = pieces(models, settings)
     write = partial(
-        export_onnx, pieces(models, settings), precisions=plan.precisions, exact=plan.exact, samples=learnt, say=say
+        export_onnx,
+        {part: every[part] for part in chosen},
+        precisions=plan.precisions,
+        exact=plan.exact,
+        samples=learnt,
+        say=say,
     )
     if plan.engine == "onnx":
         return write(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,10 @@ from model_store.engines.export_manifest import (
     ExportedPart,
     ExportEngine,
     ExportShapes,
+    exported_components,
 )
+from model_store.engines.onnx import Provider
+from model_store.engines.openvino import openvino_version
 from model_store.files import hash_file, hidden_sibling, sync_folder, write_file
 from training.export.parity import Parity
 from training.export.parity_page import ComparedEngines, verdict, write_page
@@ -40,7 +43,7 @@ class ExportOrigin:
     """TensorRT: the only device that the engines run on."""
 
     @classmethod
-    def detect(cls, engine: ExportEngine, device: str, find_gpu: FindGpu) -> Self:
+    def detect(cls, engine: ExportEngine, device: str, find_gpu: FindGpu, providers: Collection[Provider] = ()) -> Self:
         """Return the engine and the software of this installation.
 
         Raises:
@@ -48,7 +51,8 @@ class ExportOrigin:
         """
         software = {name: version(name) for name in LIBRARIES}
         if engine == "onnx":
-            return cls(engine, {**software, "onnxruntime": _runtime_version()})
+            openvino = {"openvino": openvino_version()} if "openvino" in providers else {}
+            return cls(engine, {**software, "onnxruntime": _runtime_version(), **openvino})
         place = find_gpu(device)
         return cls(engine, {**software, "tensorrt": place.library.__version__}, place.device.name)
 
@@ -74,7 +78,9 @@ def write_parity(parities: Sequence[Parity], folder: Path, origin: ExportOrigin)
 def compared(parity: Parity, software: Mapping[str, str]) -> ComparedEngines:
     """Return the names of the two engines, for readers."""
     runner = parity.runner
-    engine = "TensorRT" if runner.engine == "tensorrt" else f"ONNX Runtime, {runner.provider}"
+    engine = {"tensorrt": "TensorRT", "openvino": "OpenVINO"}.get(
+        runner.requested_as, f"ONNX Runtime, {runner.provider}"
+    )
     return ComparedEngines("PyTorch", engine, software)
 
 
@@ -102,6 +108,7 @@ def write_export(
     """Write the proof and the manifest beside the files, which makes them an export."""
     for name in (PARITY_NAME, *(page_name(parity) for parity in parities)):
         write_file(folder / name, (report / name).read_bytes())
+    components = exported_components([part.part for part in parts], shapes)
     manifest = Export(
         engine=origin.engine,
         bundle=bundle.hash,
@@ -109,6 +116,7 @@ def write_export(
         version=bundle.manifest.version,
         command=command,
         shapes=shapes,
+        components=components if len(components) < len(shapes.component_parts) else (),
         parts=parts,
         proofs=tuple(parity.proof for parity in parities),
         parity=hash_file(folder / PARITY_NAME),

@@ -18,7 +18,7 @@ from service.queue import keys
 from service.storage.artifacts import ArtifactStore
 from tests.service.worker.conftest import RedisServer, png
 from tests.support.nursery import Worker
-from tests.support.odd_models import ALLERGIC
+from tests.support.odd_models import ALLERGIC, SLUGGISH
 from tests.support.processes import eventually
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.worker_fleet import WorkerFleet
@@ -130,6 +130,21 @@ def test_a_model_that_raises_fails_the_image_and_not_the_worker(fleet: WorkerFle
     assert red.error is not None
     assert (red.error.code, red.error.detail) == ("model_error", "allergic to red")
     assert after.state is State.DONE
+    assert worker.running
+
+
+def test_other_products_are_served_while_a_bundle_loads(fleet: WorkerFleet, tmp_path: Path) -> None:
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store)
+    make_tiny_bundle(fleet.store, product=SLUGGISH, seed=1)
+    worker = fleet.worker(odd=True, GLAD_MAX_BUNDLES="2")
+    fleet.ended(fleet.accept([png(0)]))  # this bundle is loaded; one comes after the other
+    waiting = fleet.accept([png(1), png(2)], product=SLUGGISH)
+    eventually(lambda: fleet.client.zcard(keys.PoolKeys("default").leases) == 2)
+    served = fleet.ended(fleet.accept([png(seed) for seed in range(3)]))
+    assert fleet.count_ended(waiting) == 0
+    (tmp_path / "may-load").touch()
+    assert {result.state for result in (*served, *fleet.ended(waiting))} == {State.DONE}
     assert worker.running
 
 

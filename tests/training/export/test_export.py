@@ -360,11 +360,13 @@ def test_an_engine_that_fails_while_it_is_compared_publishes_nothing(
         (("--to", "onnx", "--provider", "cuda"), "--provider is 'cuda', and the device is 'cpu': cuda runs on another"),
         (
             ("--to", "onnx", "--provider", "rocm"),
-            "'rocm': rocm is not available; choose from cpu, cuda, tensorrt",
+            "'rocm': rocm is not available; choose from cpu, openvino, cuda, tensorrt",
         ),
-        (("--to", "tensorrt", "--provider", "cuda"), "only ONNX Runtime has providers; leave it out"),
+        (("--to", "tensorrt", "--provider", "cuda"), "only ONNX files have providers; leave it out"),
         (("--to", "onnx", "--precision", "bfloat16"), "bfloat16 is not available; choose from float32, float16, int8"),
         (("--to", "onnx", "--keep-float32", "vae"), "vae is not available; choose from encoder, unet, decod"),
+        (("--to", "onnx", "--components", "vae"), "vae is not available; choose from autoencoder, unet, features"),
+        (("--to", "onnx", "--components", "backbone"), "backbone cannot be exported: a bundle of form pixel"),
     ],
 )
 def test_what_the_command_cannot_do_is_refused_with_what_it_can(

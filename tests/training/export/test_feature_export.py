@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -143,7 +144,7 @@ def test_an_export_without_a_network_is_refused_in_words(bundle: Bundle, part: s
     content = json.loads(path.read_text())
     content["parts"] = [one for one in content["parts"] if one["part"] != part]
     path.write_text(json.dumps(content))
-    with pytest.raises(EngineUnusable, match=f"the export has no {part}: export the bundle again"):
+    with pytest.raises(EngineUnusable, match=f"the export has no {part}: make it again with `glad export"):
         load(bundle, spec=EngineSpec("onnx"))
     assert load(bundle).engine == "torch-float32"
 
@@ -162,6 +163,66 @@ def test_a_network_of_another_form_cannot_be_kept_in_float32(bundle: Bundle, dat
     with pytest.raises(ValueError, match=told):
         export(bundle.path, data, tmp_path / "report", replace(PLAN, exact=("features",)))
     assert load(bundle).engine == "onnx-cpu-float32"  # the older export stays
+
+
+def test_a_single_component_is_exported_and_torch_runs_the_others(
+    feature_bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(feature_bundle.path, tmp_path / "part" / "1"))
+    outcome = export(folder, data, tmp_path / "report", replace(PLAN, components=("backbone",)))
+    assert outcome.folder is not None
+    assert sorted(path.name for path in outcome.folder.glob("*.onnx")) == ["backbone.float32.onnx"]
+    bundle = open_bundle(folder)
+    assert open_export(bundle.path, bundle.hash, "onnx").manifest.components == ("backbone",)
+    ours, theirs = load(bundle, spec=EngineSpec("torch")), load(bundle, spec=EngineSpec("onnx"))
+    assert theirs.engine == "backbone: onnx-cpu-float32, unet: torch-float32, decoder: torch-float32"
+    other = {name for name, identity in ours.identities.items() if theirs.identities[name] != identity}
+    assert other == {"backbone"}
+    pixels = [read_pixels(next((data / "test/good").glob("*.png")))]
+    (expected,), (found,) = (inspect(pixels, one.models, bundle.manifest.settings) for one in (ours, theirs))
+    assert found.score == pytest.approx(expected.score, rel=1e-4)
+
+
+def test_a_component_that_is_no_network_is_not_exported(bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    told = "memory cannot be exported: a bundle of form feature is exported as backbone, unet, decoder; choose of them"
+    with pytest.raises(ValueError, match=told):
+        export(bundle.path, data, tmp_path / "report", replace(PLAN, components=("memory",)))
+
+
+def test_openvino_runs_the_same_files_by_a_proof_of_its_own(
+    bundle: Bundle, feature_bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(EngineUnusable, match=r"no parity of onnx-openvino-float32 was shown .*--provider openvino"):
+        load(bundle, spec=EngineSpec.parse("openvino"))
+    folder = Path(shutil.copytree(feature_bundle.path, tmp_path / "proven" / "1"))
+    outcome = export(folder, data, tmp_path / "report", replace(PLAN, providers=("cpu", "openvino")))
+    assert outcome.problems == ()
+    assert [str(parity.runner) for parity in outcome.parities] == ["onnx-cpu-float32", "onnx-openvino-float32"]
+    proven = open_bundle(folder)
+    assert "openvino" in open_export(proven.path, proven.hash, "onnx").manifest.software
+    ours, theirs = (load(proven, spec=EngineSpec.parse(name)) for name in ("torch", "openvino"))
+    assert theirs.engine == "onnx-openvino-float32"
+    pixels = [read_pixels(path) for path in sorted((data / "test").rglob("*.png"))]
+    pairs = zip(*(inspect(pixels, one.models, proven.manifest.settings) for one in (ours, theirs)), strict=True)
+    for expected, found in pairs:
+        assert found.score == pytest.approx(expected.score, rel=1e-4)
+        assert found.lane.denoising_step == expected.lane.denoising_step
+    assert load(proven, spec=EngineSpec("onnx")).engine == "onnx-cpu-float32"
+
+
+def test_the_files_are_run_by_their_libraries_alone(made: Bundle) -> None:
+    openvino = pytest.importorskip("openvino")
+    file = export_folder(made.path, "onnx") / "backbone.float32.onnx"
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 3, 64, 64)).astype(np.float32)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    level_3, level_4 = session.run(["level_3", "level_4"], {"images": images})
+    compiled = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled({"images": images})
+    ours = load_feature_models(made).backbone(torch.from_numpy(images), (3, 4))
+    for expected, theirs, other in zip(ours, (level_3, level_4), (found["level_3"], found["level_4"]), strict=True):
+        np.testing.assert_allclose(theirs, expected, atol=1e-4)
+        np.testing.assert_allclose(other, expected, atol=1e-4)
 
 
 def test_only_torchs_networks_are_exported(made: Bundle) -> None:
