@@ -28,6 +28,10 @@ COMPONENT_IMAGES = 8
 """Images by which the models are compared one by one; all images are inspected end to end."""
 
 
+ROUNDING = 1e-5
+"""Scores that differ by less, relatively, are equal: some hundred roundoffs of float32."""
+
+
 @dataclass(frozen=True)
 class ImageRow:
     """An image that both engines inspected."""
@@ -46,6 +50,8 @@ class ImageRow:
     reference_verdict: str | None
     """None without thresholds, and for a score that is not finite."""
     candidate_verdict: str | None
+    at_threshold: bool = False
+    """Both scores are a threshold, but for rounding: a threshold is a good image's score, and this is that image."""
 
     @property
     def step_differs(self) -> bool:
@@ -54,8 +60,8 @@ class ImageRow:
 
     @property
     def flipped(self) -> bool:
-        """Return whether the two gave different verdicts."""
-        return self.reference_verdict != self.candidate_verdict
+        """Return whether the two gave different verdicts, and more than rounding decided that."""
+        return self.reference_verdict != self.candidate_verdict and not self.at_threshold
 
 
 @dataclass(frozen=True)
@@ -275,7 +281,13 @@ def _row(
         map_correlation=correlation(ours.placement.restore(ours.map), theirs.placement.restore(theirs.map)),
         reference_verdict=_verdict(ours.score, limits),
         candidate_verdict=_verdict(theirs.score, limits),
+        at_threshold=limits is not None
+        and any(_both_are(limit, ours, theirs) for limit in (limits.review, limits.fail)),
     )
+
+
+def _both_are(limit: float, ours: InspectedImage, theirs: InspectedImage) -> bool:
+    return all(math.isclose(one.score, limit, rel_tol=ROUNDING) for one in (ours, theirs))
 
 
 def _verdict(score: float, limits: VerdictThresholds | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from accelerate import Accelerator
 from PIL import Image
 from typer.testing import CliRunner
 
+from model_store.bundle import open_bundle
+from model_store.engines.loading import load
 from tests.support.tiny_bundle import make_tiny_bundle
-from tests.support.tiny_recipe import TINY_TOML, draw_parts
+from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_TOML, draw_parts
 from training.cli import measure as measure_cli
 from training.cli import train as cli
 
@@ -45,6 +48,7 @@ def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, 
     assert (tmp_path / "bundles/ramp-7/1/manifest.json").is_file()  # the data folder's name, made fit for a URL
     assert "glad evaluate bundles/ramp-7/1 --data 'Ramp 7'" in done.output
     assert "glad bundle publish bundles/ramp-7/1 --activate" in done.output
+    assert not (tmp_path / "bundles/ramp-7/1/engines").exists()  # a recipe of the pixel form exports when it is told to
     # 5 calibration images: 1 / 6 on average. Told before the stages, and once more with the thresholds.
     promised = "5 good images, each counted as a part: 2 % false rejects cannot be promised; expect up to 16.7 %"
     assert done.output.count(promised) == 2
@@ -53,6 +57,26 @@ def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, 
     again = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
     assert again.exit_code == 1
     assert "exists already, and bundles never change: give --version another name" in again.output
+
+
+def test_a_training_of_the_feature_form_ends_with_its_export(
+    glad: Glad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features.toml").write_text(TINY_FEATURE_TOML, encoding="utf-8")
+    draw_parts(tmp_path / "ramp")
+    words = ("features.toml", "--data", "ramp", "--run", "run")
+    done = glad(cli.train, *words, "--version", "1")
+    assert done.exit_code == 0, done.output
+    assert "exported for ONNX Runtime, with equal verdicts; the report: run/parity" in done.output
+    assert load(open_bundle(tmp_path / "bundles/ramp/1")).engine.startswith("onnx-")
+    # Trained already: only a bundle is written. Without the runtime it is whole, and says what is missing.
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = glad(cli.train, *words, "--version", "2")
+    assert done.exit_code == 0, done.output
+    assert "warning: no export for ONNX Runtime, PyTorch serves: onnxruntime is not installed" in done.output
+    assert "glad export bundles/ramp/2 --to onnx --data ramp" in done.output
+    done = glad(cli.train, *words, "--version", "3", "--no-export")
+    assert (done.exit_code, "ONNX" in done.output) == (0, False)
 
 
 def test_an_interrupted_training_says_how_it_goes_on(

@@ -176,6 +176,19 @@ def test_a_flipped_verdict_is_counted(bundle: Bundle, models: PixelModels, probe
     assert parity.images[0].relative_difference == pytest.approx(expected)
 
 
+def test_an_image_whose_score_is_the_threshold_flips_by_rounding_and_is_not_counted(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
+    other = replace(models, autoencoder=Brighter(models.autoencoder, 1e-6))
+    first = run(models, other, bundle.manifest, probes[:1]).images[0]
+    assert 0 < first.score_difference < 1e-5 * first.reference_score
+    threshold = max(first.reference_score, first.candidate_score)  # one of the two passes, the other fails
+    parity = run(models, other, calibrated(bundle.manifest, threshold), probes[:1])
+    (row,) = parity.images
+    assert {row.reference_verdict, row.candidate_verdict} == {"pass", "fail"}
+    assert (row.at_threshold, row.flipped, parity.summary.verdict_flips) == (True, False, 0)
+
+
 def test_without_calibration_scores_are_held_against_their_median(
     bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
 ) -> None:
