@@ -46,7 +46,9 @@ format: setup ## format the code and sort its imports
 bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$(VERSION): some twenty minutes on two cores
 	@$(VENV)/bin/glad sample $(DATA) --seed 20261123 --train 400 --calibration 1000
 	@$(VENV)/bin/glad train light --data $(DATA) --product bracket --title "Machined bracket KX-42" --confidence 0.95 \
-		--version $(VERSION) --run runs/bracket-$(VERSION) --out model_store/bundles
+		--version $(VERSION) --run runs/bracket-$(VERSION) --out model_store/bundles --no-export
+	@$(VENV)/bin/glad export model_store/bundles/bracket/$(VERSION) --to onnx --components backbone --provider cpu,openvino \
+		--data $(DATA) --report runs/bracket-$(VERSION)/parity
 
 rules: ## write the alert rules again as PrometheusRule objects, into k8s/components/monitoring
 	@$(PYTHON) scripts/prometheus_rules.py

@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import binom
 
 from model_store.bundle import Bundle
-from model_store.engines.loading import load_own_models
+from model_store.engines.engine_spec import EngineSpec
+from model_store.engines.loading import load, load_own_models
 from model_store.inspection import inspect
 from model_store.store import SHIPPED_BUNDLES, Store
 from training.sample_product import render
@@ -27,6 +28,16 @@ def test_it_is_the_only_one_and_small(bundle: Bundle) -> None:
     # The embedding is a projection of 0.1 MB, whose rounding would move every latent.
     stored = {name: component.dtype for name, component in bundle.manifest.components.items()}
     assert stored == {**dict.fromkeys(("backbone", "unet", "memory", "decoder"), "float16"), "embedding": "float32"}
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_its_backbone_is_exported_and_proven(bundle: Bundle, engine: str) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    own, exported = load_own_models(bundle).assemble(), load(bundle, spec=EngineSpec.parse(engine))
+    assert exported.engine.startswith("backbone: onnx-")
+    part = render(90210).image
+    (expected,), (found,) = (inspect([part], models, bundle.manifest.settings) for models in (own, exported.models))
+    assert found.score == pytest.approx(expected.score, rel=1e-4)
 
 
 def test_its_thresholds_keep_their_promise_with_95_percent_confidence_from_1000_good_images(bundle: Bundle) -> None:

@@ -14,12 +14,16 @@ from glad.scoring import LaneResult
 from glad.settings.method import MethodSettings
 
 ROUNDS = 3
+WALKING_SHARE = 0.2
+"""Of good images, where clear ones do not walk: what the recipe `light` finds doubtful (`low_quantile`)."""
 ENOUGH_S = 2.0
 """A call that takes longer is timed once: engines that differ by seconds need no more exact figure."""
 
 
 def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, lanes: int) -> float:
     """Return the time of a good image's calls: an encode, every step among `lanes` others, comparisons, score, picture.
+
+    Where clear images do not walk, steps, comparisons and picture count by the share of those that do.
 
     The images are noise: what a call costs does not depend on what it shows.
     """
@@ -33,15 +37,23 @@ def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, 
     batch_sizes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
     observation = Observation(settings, settings.grid[0], latents[0], latents[0], latents[0])
     picture = models.decoder.decode(latents)[0] if models.scorer.needs_picture else None
-    ended = LaneResult(images[0], latents[0], latents[0], picture)
+    reading = None
+    if settings.doubtful is not None and models.first_reader is not None:
+        reading = models.first_reader(latents[0], None, settings)
+    walking = 1.0 if reading is None else WALKING_SHARE
+    ended = LaneResult(images[0], latents[0], latents[0], picture, reading=reading, walked=reading is None)
     calls: dict[Callable[[], object], float] = {
         lambda: models.encoder.encode(images): 1,
-        lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes): settings.steps / lanes,
+        lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes): walking
+        * settings.steps
+        / lanes,
         # Down to t_min, which is half of T in the published settings.
-        lambda: models.comparator([observation], batch_sizes.comparator): settings.steps // 2,
+        lambda: models.comparator([observation], batch_sizes.comparator): walking * (settings.steps // 2),
         lambda: models.scorer([ended], settings.score, batch_sizes.comparator): 1,
-        lambda: models.decoder.decode(latents): 1,
+        lambda: models.decoder.decode(latents): 1 if models.scorer.needs_picture else walking,
     }
+    if (reader := models.first_reader) is not None and reading is not None:
+        calls[lambda: reader(latents[0], None, settings)] = 1
     with torch.no_grad():
         return sum(number * _seconds(call, torch_device) for call, number in calls.items() if number)
 
