@@ -162,6 +162,7 @@ class Settings(BaseSettings):
         256 << 20, ge=0, description="more are kept loaded while the weights' files of all together are no larger"
     )
     drain_s: float = Field(240, ge=0, description="a worker asked to stop finishes for so long, then hands back")
+    load_limit_s: float = Field(900, gt=0, description="a bundle that loads for longer ends its worker")
     stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
 
     takt_s: float = Field(10.0, gt=0, description="time per part of the fastest line: what alerts compare with")

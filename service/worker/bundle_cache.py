@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -129,7 +129,7 @@ class BundleLoaded:
 class BundleCache:
     """Loads bundles from the store and keeps the last used ones. Used by the thread that owns the device only.
 
-    `load_beside` loads in a thread of its own, one bundle after the other, while that thread goes on serving.
+    `load_beside` loads while that thread goes on serving.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class BundleCache:
             capacity, self._unloaded, fit=lambda loaded: sum(one.file_bytes for one in loaded) <= small_bytes
         )
         self._components: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="bundle-loader")
+        self._one_load = threading.Lock()
 
     def get(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
         """Return the bundle of exactly this hash, loaded if need be.
@@ -175,7 +175,9 @@ class BundleCache:
     def load_beside(
         self, product: str, version: str, bundle_hash: str, answer: Callable[[BundleLoaded | BaseException], None]
     ) -> None:
-        """Load the bundle of exactly this hash in the loader's thread; `keep` then takes it into the cache.
+        """Load the bundle of exactly this hash in a thread of its own; `keep` then takes it into the cache.
+
+        One is loaded after the other. The process can end while one is: its thread is a daemon.
 
         Args:
             answer: called in that thread, with the outcome or with what went wrong unexpectedly.
@@ -183,21 +185,18 @@ class BundleCache:
 
         def load() -> None:
             try:
-                answer(BundleLoaded(bundle_hash, self._open(product, version, bundle_hash)))
+                with self._one_load:
+                    answer(BundleLoaded(bundle_hash, self._open(product, version, bundle_hash)))
             except BundleUnavailable as error:
                 answer(BundleLoaded(bundle_hash, error))
             except BaseException as error:  # a bug: who asked raises it
                 answer(error)
 
-        self._loader.submit(load)
+        threading.Thread(target=load, name=f"load {product}/{version}", daemon=True).start()
 
     def keep(self, bundle: LoadedBundle) -> None:
         """Take a bundle that was loaded beside; the least recently used one may have to leave."""
         self._loaded.get(bundle.hash, lambda: bundle)
-
-    def close(self) -> None:
-        """Load nothing more, and wait for what is being loaded."""
-        self._loader.shutdown(cancel_futures=True)
 
     def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
         named, began = f"bundle {product}/{version} ({bundle_hash[:12]})", time.perf_counter()

@@ -89,6 +89,17 @@ class InFlight:
         return Failure(code="deadline_passed", detail=detail)
 
 
+@dataclass(frozen=True, eq=False)
+class BundleLoad:
+    """A bundle that is being loaded."""
+
+    named: str
+    since: float
+    """The engine's clock, in seconds."""
+    jobs: list[str]
+    """Those that wait for it."""
+
+
 class Engine:
     """Inspects images until the process is asked to stop.
 
@@ -107,20 +118,22 @@ class Engine:
         metrics: WorkerMetrics,
         heartbeat: Heartbeat,
         shutdown: Shutdown,
+        load_limit_s: float,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Connect the parts; nothing is claimed yet.
 
         Args:
+            load_limit_s: a bundle that loads for longer ends the loop.
             clock: monotonic seconds, the same clock as that of the codec threads.
         """
-        self._clock = clock
+        self._clock, self._load_limit_s = clock, load_limit_s
         self._jobs, self._scheduler, self._runner, self._bundles = jobs, scheduler, runner, bundles
         self._codecs, self._leases, self._metrics = codecs, leases, metrics
         self._heartbeat, self._shutdown = heartbeat, shutdown
         self._in_flight: dict[str, InFlight] = {}
-        self._loading: dict[str, list[str]] = {}
-        """Jobs that wait for a bundle, by its hash."""
+        self._loading: dict[str, BundleLoad] = {}
+        """By the bundle's hash."""
         self._drains = False
         """As of the round's beginning: a request that comes later counts from the next round on."""
         self._next_claim_at = 0.0
@@ -157,7 +170,8 @@ class Engine:
         """
         room = 0 if self._drains else self._scheduler.claimable()
         if room == 0:
-            if not at_work:  # waits for disk or Redis to take results: a restarted process could not do better
+            # It waits for disk or Redis to take results, or for a bundle: a restarted process could not do better.
+            if not at_work or self._loading:
                 self._heartbeat.claim_answered()
             return
         began = self._clock()
@@ -196,9 +210,20 @@ class Engine:
             self._decode(in_flight)
             return
         if pinned.bundle_hash not in self._loading:
+            named = f"{pinned.product}/{pinned.bundle_version}"
+            self._loading[pinned.bundle_hash] = BundleLoad(named, self._clock(), [])
             answer = self._codecs.messages.put
             self._bundles.load_beside(pinned.product, pinned.bundle_version, pinned.bundle_hash, answer)
-        self._loading.setdefault(pinned.bundle_hash, []).append(job)
+        self._loading[pinned.bundle_hash].jobs.append(job)
+
+    def _end_if_a_load_hangs(self) -> None:
+        """Raise if a bundle takes too long to load: a new process may find its store answering."""
+        for load in self._loading.values():
+            if (took_s := self._clock() - load.since) > self._load_limit_s:
+                raise TimeoutError(
+                    f"bundle {load.named} has been loading for {took_s:.0f} s: look at the store, or raise "
+                    "GLAD_LOAD_LIMIT_S"
+                )
 
     def _decode(self, in_flight: InFlight) -> None:
         pinned = in_flight.claimed.job
@@ -207,7 +232,8 @@ class Engine:
 
     def _bundle_loaded(self, message: BundleLoaded) -> None:
         """Have the images decoded that waited for a bundle; those whose job was lost meanwhile are not there."""
-        jobs = [job for job in self._loading.pop(message.hash) if self._scheduler.stage(job) is JobStage.DECODING]
+        waiting = self._loading.pop(message.hash).jobs
+        jobs = [job for job in waiting if self._scheduler.stage(job) is JobStage.DECODING]
         if isinstance(message.outcome, BundleUnavailable):
             failure = failure_from_error("bundle_unavailable", message.outcome)
             for job in jobs:
@@ -225,6 +251,7 @@ class Engine:
         """
         # Jobs in flight without any that could take a step: a moment's wait for the codec threads costs nothing.
         self._drain_inbox(0 if lanes_wanted or not self._in_flight else INBOX_WAIT_MS / 1000)
+        self._end_if_a_load_hangs()
         if self._leases.has_news.is_set():
             for job in self._leases.take_lost():
                 self._forget(job)

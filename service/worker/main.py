@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import queue
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from model_store.engines.loading import LoadedModels, choose_device
 from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
-from model_store.store import SHIPPED_BUNDLES, Store
+from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects, keep_freed_memory
 from service.host.shutdown import Shutdown
@@ -36,7 +37,14 @@ from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics.worker import WorkerMetrics
 from service.telemetry.tracing import open_tracing
-from service.worker.bundle_cache import BundleCache, Load, first_to_warm
+from service.worker.bundle_cache import (
+    BundleCache,
+    BundleLoaded,
+    BundleUnavailable,
+    Load,
+    LoadedBundle,
+    first_to_warm,
+)
 from service.worker.codec_threads import CodecThreads
 from service.worker.engine import Engine
 from service.worker.heartbeat import Heartbeat, WorkerGaugesCollector
@@ -48,6 +56,9 @@ EXIT_CONFIG = 78
 """The settings are wrong: starting again would not help (EX_CONFIG)."""
 DEATH_S = 10.0
 """How long a failed worker may take to store what its codec threads have in hand."""
+
+PULSE_S = 1.0
+"""How often a worker that waits for its first bundles shows that it lives."""
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +141,7 @@ class WorkerProcess:
             metrics=metrics,
             heartbeat=heartbeat,
             shutdown=shutdown,
+            load_limit_s=settings.load_limit_s,
         )
 
     def refuse_newer_schema(self) -> None:
@@ -173,13 +185,36 @@ class WorkerProcess:
 
     def _warm(self, product: str) -> None:
         reference = self._store.resolve(product)
-        bundle = self._bundles.get(product, reference.version, reference.hash)
+        bundle = self._loaded_beside(reference)
         began = time.perf_counter()
         for _ in self._runner.warm(bundle):
             self._heartbeat.warm_up_progressed()
             if self._shutdown.draining():
                 return
         log.info("bundle warmed", product=product, ms=round((time.perf_counter() - began) * 1e3))
+
+    def _loaded_beside(self, reference: BundleRef) -> LoadedBundle:
+        """Return a bundle, with signs of life while it loads, up to the limit.
+
+        Raises:
+            BundleUnavailable: if it cannot be used.
+        """
+        arrived: queue.SimpleQueue[BundleLoaded | BaseException] = queue.SimpleQueue()
+        self._bundles.load_beside(reference.product, reference.version, reference.hash, arrived.put)
+        began = time.monotonic()
+        while True:
+            try:
+                message = arrived.get(timeout=PULSE_S)
+            except queue.Empty:
+                if time.monotonic() - began < self._settings.load_limit_s:
+                    self._heartbeat.warm_up_progressed()
+                continue
+            if isinstance(message, BaseException):
+                raise message
+            if isinstance(message.outcome, BundleUnavailable):
+                raise message.outcome
+            self._bundles.keep(message.outcome)
+            return message.outcome
 
     def work(self) -> None:
         """Run the engine; afterwards no job is held and no thread is left."""
@@ -192,7 +227,6 @@ class WorkerProcess:
         finally:
             self._codecs.stop_retries()
             self._codecs.close()
-            self._bundles.close()
             self._leases.stop()
             self._tracing.close()
         try:

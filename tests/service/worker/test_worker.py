@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -146,6 +147,36 @@ def test_other_products_are_served_while_a_bundle_loads(fleet: WorkerFleet, tmp_
     (tmp_path / "may-load").touch()
     assert {result.state for result in (*served, *fleet.ended(waiting))} == {State.DONE}
     assert worker.running
+
+
+def test_a_bundle_that_loads_for_longer_than_a_step_may_take_kills_no_worker(
+    fleet: WorkerFleet, tmp_path: Path
+) -> None:
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store, product=SLUGGISH, seed=1)
+    worker = fleet.worker(odd=True, GLAD_MAX_BUNDLES="1", GLAD_STUCK_AFTER_S="1", GLAD_LOG_LEVEL="info")
+    eventually(lambda: worker.log.exists() and ready_port(worker) is not None)
+    port = ready_port(worker)
+    assert port is not None
+    ids = fleet.accept([png(seed) for seed in range(8)], product=SLUGGISH)  # more than it claims at a time
+    eventually(lambda: fleet.client.zcard(keys.PoolKeys("default").leases) >= 6)
+    time.sleep(3)  # what lasts too long is the silence itself
+    assert get(port, "/health/live") == (200, True)
+    (tmp_path / "may-load").touch()
+    assert {result.state for result in fleet.ended(ids)} == {State.DONE}
+    assert worker.running
+
+
+def test_a_load_that_hangs_ends_its_worker_and_loses_nothing(fleet: WorkerFleet, tmp_path: Path) -> None:
+    fleet.store = tmp_path / "store"
+    make_tiny_bundle(fleet.store, product=SLUGGISH, seed=1)
+    hangs = fleet.worker(odd=True, GLAD_MAX_BUNDLES="1", GLAD_LOAD_LIMIT_S="1")
+    ids = fleet.accept([png(1), png(2)], product=SLUGGISH)
+    eventually(lambda: not hangs.running)
+    assert "bundle very-sluggish/1 has been loading for" in hangs.log.read_text()
+    (tmp_path / "may-load").touch()
+    fleet.worker(odd=True, GLAD_MAX_BUNDLES="1")
+    assert {result.state for result in fleet.ended(ids)} == {State.DONE}
 
 
 def test_a_bundle_whose_models_raise_fails_its_own_images_and_does_not_keep_the_worker_from_starting(
@@ -355,11 +386,17 @@ def test_timings_cover_the_way(fleet: WorkerFleet) -> None:
     assert 0 < parts <= timings.total
 
 
+def ready_port(worker: Worker) -> int | None:
+    """The port of a worker's probes; None: it is not ready yet."""
+    ready = (line for line in worker.log.read_text().splitlines() if "worker ready" in line)
+    return next((int(json.loads(line)["port"]) for line in ready), None)
+
+
 def test_the_port_tells_readiness_life_and_metrics(fleet: WorkerFleet) -> None:
     worker = fleet.worker(GLAD_LOG_LEVEL="info")
     fleet.ended(fleet.accept([png(1)]))
-    ready = next(line for line in worker.log.read_text().splitlines() if "worker ready" in line)
-    port = json.loads(ready)["port"]
+    port = ready_port(worker)
+    assert port is not None
     assert get(port, "/health/live") == (200, True)
     assert get(port, "/health/ready") == (200, True)
     assert get(port, "/metrics") == (200, True)
