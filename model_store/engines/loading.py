@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -142,13 +142,14 @@ def _load(bundle: Bundle, device: str, engine: str, measure: Measure | None) -> 
     backends = [backend for backend in BACKEND_ORDER.get(kind, (Backend("torch"),)) if backend.serves(engine)]
     # Opened once per engine: opening hashes every file, gigabytes at full size.
     exported = cache(lambda kind: open_export(bundle.path, bundle.hash, kind, bundle.keys))
+    own = cache(lambda: load_own_models(bundle, device))
     refused: list[str] = []
     usable: list[LoadedModels] = []
     for backend in backends:
         if usable and measure is None:
             break
         try:
-            usable.append(load_backend(bundle, device, backend, exported))
+            usable.append(load_backend(bundle, device, backend, exported, own=own))
         except EngineUnusable as error:
             refused.append(f"{backend}: {error}")
     if not usable:
@@ -170,6 +171,8 @@ def load_backend(
     backend: Backend,
     exported: Callable[[ExportEngine], OpenExport],
     find_gpu: FindGpu = gpu_identity,
+    *,
+    own: Callable[[], ComponentModels] | None = None,
 ) -> LoadedModels:
     """Return a bundle's models run by one backend, from its own weights or from its export.
 
@@ -179,16 +182,16 @@ def load_backend(
         backend: the way to run them.
         exported: opens and verifies the bundle's export for an engine.
         find_gpu: finds TensorRT and the GPU.
+        own: returns the bundle's own models, if they are loaded already; None: they are loaded where they are needed.
 
     Raises:
         EngineUnusable: if the backend is not proven, or cannot be loaded here.
         ModelLoadError: if the bundle's own weights do not load.
         ModelsDoNotFit: if they fit neither each other nor the settings.
     """
+    own = own or cache(partial(load_own_models, bundle, device))
     if backend.engine == "torch":
-        return LoadedModels(
-            load_own_models(bundle, device), str(backend), _own_identities(bundle, component_hashes(bundle))
-        )
+        return LoadedModels(own(), str(backend), _own_identities(bundle, component_hashes(bundle)))
     export = exported(backend.engine)
     check_proven(export, backend, device, find_gpu)
     shapes = export.manifest.shapes
@@ -196,16 +199,15 @@ def load_backend(
     beside = [name for name in FORM_COMPONENTS[bundle.manifest.form] if name not in networks]
     identities = {**_own_identities(bundle, beside), **_exported_identities(export, backend)}
     left = [name for name in shapes.component_parts if name not in networks]
-    apart = [*(f"{name}: {backend}" for name in networks), *(f"{name}: {Backend('torch')}" for name in left)]
-    engine = ", ".join(apart) if left else str(backend)
-    return LoadedModels(_around(networks, shapes, bundle, device), engine, identities)
+    if not left:
+        return LoadedModels(_around(networks, shapes, bundle, device), str(backend), identities)
+    engines = [*(f"{name}: {backend}" for name in networks), *(f"{name}: {Backend('torch')}" for name in left)]
+    parts = own().with_components({**own().components, **networks})
+    return LoadedModels(parts, ", ".join(engines), identities)
 
 
 def _around(networks: Mapping[str, Any], shapes: ExportShapes, bundle: Bundle, device: str) -> ComponentModels:
     """Return the models of exported networks: what else belongs to their form is the bundle's own, on PyTorch."""
-    if len(networks) < len(shapes.component_parts):
-        own = load_own_models(bundle, device)
-        return own.with_components({**own.components, **networks})
     match shapes:
         case PixelShapes():
             return pixel_models_around(networks, bundle, device)

@@ -21,11 +21,12 @@ ENOUGH_S = 2.0
 
 
 def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, lanes: int) -> float:
-    """Return the time of a good image's calls: an encode, every step among `lanes` others, comparisons, score, picture.
+    """Return the time of a good image's calls of networks: an encode, every step among `lanes` others, and what
+    comparisons, score and picture ask of them.
 
-    Where clear images do not walk, steps, comparisons and picture count by the share of those that do.
-
-    The images are noise: what a call costs does not depend on what it shows.
+    What asks no network (memory, comparators of latents) takes the same on every engine, and is left out. Where clear
+    images do not walk, steps and picture count by the share of those that do. The images are noise: what a call costs
+    does not depend on what it shows.
     """
     side, torch_device = settings.resolution, torch.device(device)
     draw = torch.Generator().manual_seed(0)
@@ -35,26 +36,21 @@ def seconds_per_image(models: Models, settings: MethodSettings, device: str, *, 
     steps = torch.full((lanes,), settings.t_min, dtype=torch.int64, device=torch_device)
     conditioning = Conditioning((models.condition,) * lanes, (settings.guidance,) * lanes)
     batch_sizes = BatchSizes(denoiser=(lanes, 2 * lanes), comparator=(1,))
-    observation = Observation(settings, settings.grid[0], latents[0], latents[0], latents[0])
-    picture = models.decoder.decode(latents)[0] if models.scorer.needs_picture else None
-    reading = None
-    if settings.doubtful is not None and models.first_reader is not None:
-        reading = models.first_reader(latents[0], None, settings)
-    walking = 1.0 if reading is None else WALKING_SHARE
-    ended = LaneResult(images[0], latents[0], latents[0], picture, reading=reading, walked=reading is None)
+    walking = WALKING_SHARE if settings.doubtful is not None else 1.0
     calls: dict[Callable[[], object], float] = {
         lambda: models.encoder.encode(images): 1,
-        lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes): walking
-        * settings.steps
-        / lanes,
-        # Down to t_min, which is half of T in the published settings.
-        lambda: models.comparator([observation], batch_sizes.comparator): walking * (settings.steps // 2),
-        lambda: models.scorer([ended], settings.score, batch_sizes.comparator): 1,
-        lambda: models.decoder.decode(latents): 1 if models.scorer.needs_picture else walking,
+        lambda: predict_noise(models.denoiser, many, steps, conditioning, batch_sizes): (
+            walking * settings.steps / lanes
+        ),
+        lambda: models.decoder.decode(latents): walking,
     }
-    if (reader := models.first_reader) is not None and reading is not None:
-        calls[lambda: reader(latents[0], None, settings)] = 1
     with torch.no_grad():
+        if models.scorer.needs_picture:  # comparisons and score look at pictures, by networks
+            observation = Observation(settings, settings.grid[0], latents[0], latents[0], latents[0])
+            ended = LaneResult(images[0], latents[0], latents[0], models.decoder.decode(latents)[0])
+            # Down to t_min, which is half of T in the published settings.
+            calls[lambda: models.comparator([observation], batch_sizes.comparator)] = settings.steps // 2
+            calls[lambda: models.scorer([ended], settings.score, batch_sizes.comparator)] = 1
         return sum(number * _seconds(call, torch_device) for call, number in calls.items() if number)
 
 

@@ -31,7 +31,7 @@ LONG_LEASE_MS = 600_000
 def slow(fleet: WorkerFleet, tmp_path: Path) -> WorkerFleet:
     """A plant whose images take a few seconds each."""
     fleet.store = tmp_path / "store"
-    make_tiny_bundle(fleet.store, start=900, steps=24, t_min=10, trigger={"delta": 1000.0})
+    make_tiny_bundle(fleet.store, start=900, steps=60, t_min=10, trigger={"delta": 1000.0})
     return fleet
 
 
