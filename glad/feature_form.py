@@ -9,8 +9,9 @@ The score hears two witnesses: the difference of each place from the nearest pat
 difference from the reconstruction. A learnt comparator weighs each (`glad.residual_comparator`); both answer in units
 of what good places show, and the answers add up.
 
-The memory can be heard before an image walks (`glad.first_reading`). Of an image that need not, the reconstruction says
-what it says of good places on the whole, `TYPICAL_GOOD`, so that all scores lie on one scale.
+Before an image walks, the memory can be heard, and what a single call of the denoiser rebuilds (`glad.first_reading`).
+Of an image that need not walk, that call is the reconstruction; where it was not made, the reconstruction says what it
+says of good places on the whole, `TYPICAL_GOOD`. So all scores lie on one scale.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from glad.first_reading import FirstReading, reading_score
 from glad.foreground import grey_of
 from glad.memory_bank import MemoryBank
 from glad.models import Models
-from glad.noise_schedule import noise_schedule
+from glad.noise_schedule import add_noise, noise_schedule, predict_x0
 from glad.patch_matching import top_mean
 from glad.protocols import Condition, Denoiser, LatentDecoder, LevelFeatures
 from glad.residual_comparator import ResidualComparator
@@ -190,6 +191,8 @@ class Witnesses:
     """Weighs the difference from the memory: C channels."""
     from_reconstruction: ResidualComparator
     """Weighs the difference from the reconstruction: its first K channels."""
+    from_one_call: ResidualComparator | None = None
+    """Weighs the difference from what a single call rebuilds; None: first readings don't ask the denoiser."""
 
     @property
     def modelled(self) -> int:
@@ -201,19 +204,32 @@ class Witnesses:
         return (latent[: self.modelled] - x0[: self.modelled]) * judged
 
     def first_reading(
-        self, latent: Tensor, judged: Tensor, settings: MethodSettings, *, without: int | None = None
+        self,
+        latent: Tensor,
+        judged: Tensor,
+        settings: MethodSettings,
+        *,
+        x0: Tensor | None = None,
+        without: int | None = None,
     ) -> FirstReading:
-        """Return what the memory says of one image.
+        """Return what is said of one image before it walks.
 
         Args:
             latent: z, (C, h, w).
             judged: (h, w) bool, at least one.
             settings: of the product.
+            x0: what a single call rebuilds, (C, h, w); None: the memory is asked alone.
             without: the image's own part, if it is in the memory: see `MemoryBank.residuals`.
         """
+        weights = settings.score.evidence
         apart = self.memory.residuals(latent, judged, without=without)
         distances = self.from_memory.distances(apart, judged)
-        return FirstReading(reading_score(distances, judged, settings), distances, latent - apart)
+        if x0 is None or self.from_one_call is None:
+            score = weights.memory * reading_score(distances, judged, settings)
+            return FirstReading(score, distances, latent - apart)
+        rebuilt = self.from_one_call.distances(self.rebuilt(latent, x0, judged), judged)
+        score = reading_score(weights.memory * distances + weights.reconstruction * rebuilt, judged, settings)
+        return FirstReading(score, distances, latent - apart, rebuilt, unet_evaluations=1)
 
     def distances(
         self,
@@ -227,7 +243,8 @@ class Witnesses:
 
         Args:
             latent: z, (C, h, w).
-            x0: x^_0, (C, h, w); None: the image did not walk, and its reconstruction counts as a good one.
+            x0: x^_0, (C, h, w); None: the image did not walk. Then its reading's single call stands for it, and
+                where there was none it counts as a good one.
             judged: (h, w) bool.
             settings: a witness of weight 0 is not asked.
             reading: of the same places, if there is one: the memory is not asked again.
@@ -236,27 +253,52 @@ class Witnesses:
         if settings.memory:
             found += settings.memory * (self._from_memory(latent, judged) if reading is None else reading.distances)
         if settings.reconstruction:
-            found += settings.reconstruction * self._from_reconstruction(latent, x0, judged)
+            found += settings.reconstruction * self._from_reconstruction(latent, x0, judged, reading)
         return found
 
     def _from_memory(self, latent: Tensor, judged: Tensor) -> Tensor:
         return self.from_memory.distances(self.memory.residuals(latent, judged), judged)
 
-    def _from_reconstruction(self, latent: Tensor, x0: Tensor | None, judged: Tensor) -> Tensor:
+    def _from_reconstruction(
+        self, latent: Tensor, x0: Tensor | None, judged: Tensor, reading: FirstReading | None
+    ) -> Tensor:
+        if x0 is None and reading is not None and reading.rebuilt is not None:
+            return reading.rebuilt
         if x0 is None:
             return TYPICAL_GOOD * judged
         return self.from_reconstruction.distances(self.rebuilt(latent, x0, judged), judged)
 
 
+def single_call(denoiser: Denoiser, latents: Tensor, noise: Tensor, settings: MethodSettings) -> Tensor:
+    """Return x_{t->0} of one call from the first step of the grid (Eqs. 1 and 2): (B, C, h, w).
+
+    Args:
+        denoiser: of the latents.
+        latents: z, (B, C, h, w).
+        noise: epsilon, (B, C, h, w).
+        settings: of the product.
+    """
+    schedule = noise_schedule(settings.schedule, latents.device)
+    timesteps = torch.full((len(latents),), settings.grid[0], device=latents.device)
+    noisy = add_noise(latents, noise, timesteps, schedule)
+    return predict_x0(noisy, denoiser(noisy, timesteps, None), timesteps, schedule)
+
+
 @dataclass(frozen=True)
-class MemoryReader:
-    """glad.first_reading.FirstReader: what the memory says of the places that the score will judge."""
+class FeatureReader:
+    """glad.first_reading.FirstReader: what memory and a single call say of the places that the score will judge."""
 
     witnesses: Witnesses
+    denoiser: Denoiser
 
-    def __call__(self, latent: Tensor, inspected_mask: Tensor | None, settings: MethodSettings) -> FirstReading:
+    def __call__(
+        self, latent: Tensor, noise: Tensor, inspected_mask: Tensor | None, settings: MethodSettings
+    ) -> FirstReading:
         """Return the first reading of one image."""
-        return self.witnesses.first_reading(latent, _judged(latent, inspected_mask), settings)
+        x0 = None
+        if self.witnesses.from_one_call is not None and settings.score.evidence.reconstruction:
+            x0 = single_call(self.denoiser, latent[None], noise[None], settings)[0]
+        return self.witnesses.first_reading(latent, _judged(latent, inspected_mask), settings, x0=x0)
 
 
 @dataclass(frozen=True)
@@ -352,5 +394,5 @@ class FeatureModels:
             scorer=FeatureScorer(self.witnesses),
             decoder=self.decoder,
             condition=self.condition,
-            first_reader=MemoryReader(self.witnesses),
+            first_reader=FeatureReader(self.witnesses, self.preconditioned),
         )

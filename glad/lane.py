@@ -55,6 +55,9 @@ class Lane:
     trigger: Trigger | None = None
     comparisons: int = 0
     unet_evaluations: int = 0
+    walked: bool = True
+    """The image goes down the grid, or has gone; of a tiled one any of its tiles. Otherwise its first reading was
+    clear."""
     grid: tuple[int, ...] = field(default=(), repr=False)
     """t_i, descending: `settings.grid`, computed once per lane."""
 
@@ -63,14 +66,13 @@ class Lane:
             object.__setattr__(self, "grid", self.settings.grid)
 
     @classmethod
-    def without_walk(cls, settings: MethodSettings) -> Self:
-        """Return the lane of an image that its first reading made clear: finished, without any UNet call."""
-        return cls(settings, position=len(settings.grid))
+    def without_walk(cls, settings: MethodSettings, unet_evaluations: int = 0) -> Self:
+        """Return the lane of an image that its first reading made clear: finished, without any step.
 
-    @property
-    def walked(self) -> bool:
-        """Return whether the image goes down the grid, or has gone; of a tiled one, whether any of its tiles has."""
-        return self.unet_evaluations > 0 or self.phase is not Phase.FINISHED
+        Args:
+            unet_evaluations: what the reading cost.
+        """
+        return cls(settings, position=len(settings.grid), unet_evaluations=unet_evaluations, walked=False)
 
     @property
     def phase(self) -> Phase:
@@ -155,6 +157,7 @@ def merge_lanes(lanes: Sequence[Lane]) -> Lane:
         trigger=max(triggers, key=lambda one: (one.step, one.reason is TriggerReason.SCORE), default=None),
         comparisons=sum(lane.comparisons for lane in lanes),
         unet_evaluations=sum(lane.unet_evaluations for lane in lanes),
+        walked=any(lane.walked for lane in lanes),
     )
 
 

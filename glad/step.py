@@ -42,7 +42,8 @@ def start_lane(block: LaneBlock, slot: int, encoded: EncodedImage, models: Model
     """
     reading = _first_reading(encoded, models, settings)
     walks = reading is None or settings.doubtful is None or settings.doubtful.contains(reading.score)
-    lane = Lane(settings) if walks else Lane.without_walk(settings)
+    spent = 0 if reading is None else reading.unet_evaluations
+    lane = Lane(settings, unet_evaluations=spent) if walks else Lane.without_walk(settings, spent)
     block.add_lane(
         slot, lane, encoded.latent, encoded.noise, encoded.valid, condition=models.condition, reading=reading
     )
@@ -56,7 +57,7 @@ def _first_reading(encoded: EncodedImage, models: Models, settings: MethodSettin
             "the settings say which images are doubtful, and these models have no memory to read an image first: "
             "remove doubtful from the settings"
         )
-    return models.first_reader(encoded.latent, encoded.inspected_mask, settings)
+    return models.first_reader(encoded.latent, encoded.noise, encoded.inspected_mask, settings)
 
 
 @torch.no_grad()

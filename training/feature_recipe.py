@@ -48,6 +48,7 @@ class DoubtfulRecipe(Frozen):
         allow_inf_nan=False,
         description="an image read above this many times the largest of them is clearly defective",
     )
+    one_call: bool = Field(False, description="readings ask the denoiser too, by a single call from the first step")
 
 
 class DecoderRecipe(Frozen):

@@ -219,12 +219,23 @@ def train_feature_modules(
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
     walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+    doubtful = recipe.doubtful
     witnesses = fit_witnesses(
-        encoded, pairs.mask, parts, memory, models=models, settings=walk, recipe=recipe.comparator, seed=seed
+        encoded,
+        pairs.mask,
+        parts,
+        memory,
+        models=models,
+        settings=walk,
+        recipe=recipe.comparator,
+        seed=seed,
+        one_call=doubtful is not None and doubtful.one_call,
     )
     final = recipe.settings
-    if recipe.doubtful is not None:
-        final = with_doubtful_range(final, recipe.doubtful, encoded=encoded, parts=parts, witnesses=witnesses)
+    if doubtful is not None:
+        final = with_doubtful_range(
+            final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+        )
     say_weights(say, backbone=backbone, unet=unet, decoder=decoder)
     say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:

@@ -65,6 +65,9 @@ class PatchMemoryConfig(Frozen):
     model_type: str = "patch_memory"
     memory_window: int = Field(ge=1, description="side of the window over which differences are averaged, in places")
     reconstruction_window: int = Field(ge=1, description="the same for the differences from the reconstruction")
+    one_call_window: int | None = Field(
+        None, ge=1, description="the same for what a single call rebuilds; None: first readings ask the memory alone"
+    )
     searched: int | None = Field(None, ge=1, description="of the channels, by which the nearest patch is looked for")
 
 
@@ -181,9 +184,14 @@ def _witness_problems(witnesses: Witnesses, space: LatentSpace) -> Iterator[str]
         ("memory's patches", witnesses.memory.patches.shape[1], space.channels),
         ("memory's comparator", len(witnesses.from_memory.weights), space.channels),
         ("the reconstruction's comparator", witnesses.modelled, space.modelled),
+        ("the single call's comparator", _channels(witnesses.from_one_call, space.modelled), space.modelled),
     ):
         if found != needed:
             yield f"{name} has {found} channels; it needs {needed}, as the embedding has them"
+
+
+def _channels(comparator: ResidualComparator | None, absent: int) -> int:
+    return absent if comparator is None else len(comparator.weights)
 
 
 def save_feature_components(
@@ -200,7 +208,7 @@ def save_feature_components(
     Raises:
         ValueError: if a weight is not finite in float16.
     """
-    space = modules.space
+    space, one_call = modules.space, modules.witnesses.from_one_call
     return {
         "backbone": save_backbone(
             modules.backbone, folder / "backbone", licence=backbone_licence, up_to=space.settings.levels[-1]
@@ -219,12 +227,14 @@ def save_feature_components(
             PatchMemoryConfig(
                 memory_window=modules.witnesses.from_memory.window,
                 reconstruction_window=modules.witnesses.from_reconstruction.window,
+                one_call_window=None if one_call is None else one_call.window,
                 searched=modules.witnesses.memory.searched,
             ),
             {
                 "patches": modules.witnesses.memory.patches,
                 "memory_weights": _half(modules.witnesses.from_memory.weights),
                 "reconstruction_weights": _half(modules.witnesses.from_reconstruction.weights),
+                **({} if one_call is None else {"one_call_weights": _half(one_call.weights)}),
             },
             licence,
         ),
@@ -293,6 +303,8 @@ def _load_space(folder: Path, device: str | torch.device) -> LatentSpace:
 def _load_witnesses(folder: Path, device: str | torch.device) -> Witnesses:
     config = _config(folder, PatchMemoryConfig)
     needed = {"patches": 2, "memory_weights": 2, "reconstruction_weights": 2}
+    if config.one_call_window is not None:
+        needed["one_call_weights"] = 2
     tensors = _tensors(folder, "patch_memory", needed, device)
     try:
         memory = MemoryBank(tensors["patches"], searched=config.searched)
@@ -302,6 +314,9 @@ def _load_witnesses(folder: Path, device: str | torch.device) -> Witnesses:
         memory,
         ResidualComparator(tensors["memory_weights"].float(), config.memory_window),
         ResidualComparator(tensors["reconstruction_weights"].float(), config.reconstruction_window),
+        None
+        if config.one_call_window is None
+        else ResidualComparator(tensors["one_call_weights"].float(), config.one_call_window),
     )
 
 

@@ -45,7 +45,7 @@ synthesis = { pairs = 16, shift_px = 1, noisy = 0.5 }
 latent = { channels = 24, modelled = 8, fold = 2 }
 memory = { patches = 200 }
 unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
-doubtful = { low_quantile = 0.5, high_ratio = 1.5 }
+doubtful = { low_quantile = 0.5, high_ratio = 1.5, one_call = true }
 decoder = { width = 4, doublings = 1, steps = 3, batch = 2 }
 calibration = { delta_images = 4 }
 """.replace("\\\n", "")

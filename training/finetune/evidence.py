@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glad.feature_form import LatentSpace, Witnesses
+from glad.feature_form import LatentSpace, Witnesses, single_call
 from glad.memory_bank import MemoryBank, build_memory_bank
 from glad.models import Models
 from glad.reconstruct import reconstruct_latents
@@ -85,6 +85,7 @@ def fit_witnesses(
     settings: MethodSettings,
     recipe: ComparatorRecipe,
     seed: int,
+    one_call: bool = False,
 ) -> Witnesses:
     """Return the memory with the comparators that weigh what it and the reconstruction say.
 
@@ -97,6 +98,7 @@ def fit_witnesses(
         settings: those of the walk.
         recipe: of the comparators.
         seed: of the walks' noise, where each image draws its own.
+        one_call: also a comparator of what a single call rebuilds, for first readings.
 
     Raises:
         ValueError: if no anomaly changes a place, or none of them shows in the features.
@@ -112,15 +114,22 @@ def fit_witnesses(
         advance = partial(bar.update, task)
         of_good = learn(side=encoded.pairs.normal, indices=good, where=encoded.judged, advance=advance)
         of_anomalies = learn(side=encoded.pairs.anomalous, indices=anomalous, where=damaged, advance=advance)
-    from_memory, from_reconstruction = (
+    from_memory, from_reconstruction, from_one_call = (
         fit_residual_comparator(clean, bad, window=recipe.window, shrinkage=recipe.shrinkage).in_units_of(clean)
         for clean, bad in zip(of_good, of_anomalies, strict=True)
     )
-    return Witnesses(memory, from_memory, from_reconstruction)
+    return Witnesses(memory, from_memory, from_reconstruction, from_one_call if one_call else None)
 
 
 def with_doubtful_range(
-    settings: MethodSettings, recipe: DoubtfulRecipe, *, encoded: EncodedPairs, parts: GoodParts, witnesses: Witnesses
+    settings: MethodSettings,
+    recipe: DoubtfulRecipe,
+    *,
+    encoded: EncodedPairs,
+    parts: GoodParts,
+    witnesses: Witnesses,
+    models: Models,
+    seed: int,
 ) -> MethodSettings:
     """Return the settings with the range of first readings that are doubtful, by those of good images.
 
@@ -130,13 +139,18 @@ def with_doubtful_range(
         encoded: the pairs, of which the good squares are read.
         parts: of the pairs; each square is read by a memory without its own part.
         witnesses: with the fitted comparators.
+        models: with the trained denoiser.
+        seed: of the single calls' noise, where each image draws its own.
     """
     readings: list[float] = []
     with progress_bar() as bar:
         task = bar.add_task("first readings", total=parts.distinct, note="")
         for i in range(parts.distinct):
             latent, judged = encoded.pairs.normal[i].float(), encoded.judged[i]
-            readings.append(witnesses.first_reading(latent, judged, settings, without=parts.of(i)).score)
+            x0 = None
+            if witnesses.from_one_call is not None:
+                x0 = _called_once(encoded.pairs.normal, [i], models, settings=settings, seed=seed)[0]
+            readings.append(witnesses.first_reading(latent, judged, settings, x0=x0, without=parts.of(i)).score)
             bar.update(task, advance=1)
     low, high = float(np.quantile(readings, recipe.low_quantile)), recipe.high_ratio * max(readings)
     return settings.changed(doubtful=DoubtfulRange(low=low, high=high))
@@ -155,22 +169,27 @@ def _moments(
     window: int,
     seed: int,
     advance: Callable[..., None],
-) -> tuple[SecondMoments, SecondMoments]:
-    """Return the second moments of both witnesses' differences at the places `where` (N, h, w) of these pairs."""
+) -> tuple[SecondMoments, ...]:
+    """Return the second moments of differences at the places `where` (N, h, w) of these pairs: from the memory, from
+    the reconstruction, and from what a single call rebuilds.
+    """
     space = encoded.space
-    moments = [SecondMoments(torch.zeros(c, c).double(), 0) for c in (space.channels, space.modelled)]
+    sizes = (space.channels, space.modelled, space.modelled)
+    moments = [SecondMoments(torch.zeros(c, c).double(), 0) for c in sizes]
     for start in range(0, len(indices), AT_ONCE):
         chosen = indices[start : start + AT_ONCE]
         rebuilt = _walked(side, encoded, chosen, models, settings=settings, seed=seed)
-        for i, x0 in zip(chosen, rebuilt, strict=True):
+        called = _called_once(side, chosen, models, settings=settings, seed=seed)
+        for i, x0, once in zip(chosen, rebuilt, called, strict=True):
             latent, judged = side[i].float(), encoded.judged[i]
             apart = memory.residuals(latent, judged, without=parts.of(i))
-            differences = (apart, alike(space, memory).rebuilt(latent, x0, judged))
+            weigh = alike(space, memory)
+            differences = (apart, weigh.rebuilt(latent, x0, judged), weigh.rebuilt(latent, once, judged))
             for at, found in enumerate(differences):
                 averaged = average_vectors(found, judged, window)
                 moments[at] += SecondMoments.from_places(averaged[:, where[i]].T)
         advance(advance=len(chosen))
-    return moments[0], moments[1]
+    return tuple(moments)
 
 
 def _walked(
@@ -184,11 +203,22 @@ def _walked(
 ) -> Tensor:
     """Return x^_0 (B, C, h, w) of these pairs' latents, by the noise that inspections draw."""
     latents = side[list(chosen)].float()
+    noise = _drawn(latents, chosen, settings, seed)
+    return reconstruct_latents(latents, noise, models, settings, valid=encoded.judged[list(chosen)]).latents
+
+
+@torch.inference_mode()
+def _called_once(side: Tensor, chosen: Sequence[int], models: Models, *, settings: MethodSettings, seed: int) -> Tensor:
+    """Return x_{t->0} (B, C, h, w) of a single call on these pairs' latents, by the same noise."""
+    latents = side[list(chosen)].float()
+    return single_call(models.denoiser, latents, _drawn(latents, chosen, settings, seed), settings)
+
+
+def _drawn(latents: Tensor, chosen: Sequence[int], settings: MethodSettings, seed: int) -> Tensor:
     fixed = settings.noise is NoiseSource.FIXED
     digests = [fixed_digest(settings.noise_seed if fixed else seed + 7019 + i) for i in chosen]
     channels, rows, columns = latents.shape[1:]
-    noise = torch.from_numpy(np.stack([digest_noise(digest, (channels, rows, columns)) for digest in digests]))
-    return reconstruct_latents(latents, noise, models, settings, valid=encoded.judged[list(chosen)]).latents
+    return torch.from_numpy(np.stack([digest_noise(digest, (channels, rows, columns)) for digest in digests]))
 
 
 def alike(space: LatentSpace, memory: MemoryBank) -> Witnesses:

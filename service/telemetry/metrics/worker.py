@@ -126,7 +126,7 @@ class InspectionMetrics:
             self._evaluations.labels(result.product).observe(result.unet_evaluations)
             for walked in ("true", "false"):  # both from the first image on: a share without walks is 0, not missing
                 self._walks.labels(result.product, walked)
-            self._walks.labels(result.product, str(result.unet_evaluations > 0).lower()).inc()
+            self._walks.labels(result.product, str(bool(result.denoising_step)).lower()).inc()
 
     def _observe_durations(self, result: Result) -> None:
         if result.timings_ms is None:
