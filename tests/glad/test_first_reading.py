@@ -7,6 +7,7 @@ distance of a place is the length of its latent.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from glad.batching import BatchSizes
-from glad.feature_form import FeatureScorer, MemoryReader
+from glad.feature_form import FeatureReader, FeatureScorer, Witnesses, single_call
 from glad.first_reading import FirstReading, reading_score
 from glad.lane import Lane, LaneBlock, Phase, merge_lanes
 from glad.models import Models
+from glad.noise_schedule import noise_schedule
 from glad.reconstruct import reconstruct_latents
+from glad.residual_comparator import ResidualComparator
 from glad.scoring import LaneResult
 from glad.settings.method import DoubtfulRange, MethodSettings
 from glad.step import EncodedImage, start_lane, step
@@ -52,19 +55,75 @@ def ready(network: Silent | None = None) -> Models:
     return models(denoiser=network or Silent()).assemble()
 
 
-def test_a_reading_is_the_memorys_weighted_score_of_the_judged_places_on_the_grid() -> None:
-    """The two largest judged of 9, 5, 3, 1, where 9 is not judged: (5 + 3) / 2, times the memory's weight of 0.5.
+def asked(patches: Tensor) -> Witnesses:
+    """Witnesses whose first readings ask the denoiser too."""
+    return replace(witnesses(patches), from_one_call=ResidualComparator(torch.eye(2), 1))
+
+
+def test_a_reading_is_the_score_of_the_judged_places_on_the_grid() -> None:
+    """The two largest judged of 9, 5, 3, 1, where 9 is not judged: (5 + 3) / 2.
 
     The grid has 2 × 2 places of 32 × 32 pixels: 2048 pixels are as large as two of them.
     """
     distances = torch.tensor([[9.0, 5.0], [3.0, 1.0]])
     judged = torch.tensor([[False, True], [True, True]])
-    score = {**SETTINGS["score"], "evidence": {"memory": 0.5}}
     for top in ({"value": 2048}, {"value": 0.67, "unit": "area"}):  # 0.67 of 3 judged places: 2
-        chosen = settings(score={**score, "top": top})
-        assert reading_score(distances, judged, chosen) == pytest.approx(2.0)
-    smallest = settings(score={**score, "top": {"value": 1}})  # a pixel is less than a place: one place counts
-    assert reading_score(distances, judged, smallest) == pytest.approx(2.5)
+        chosen = settings(score={**SETTINGS["score"], "top": top})
+        assert reading_score(distances, judged, chosen) == pytest.approx(4.0)
+    smallest = settings(score={**SETTINGS["score"], "top": {"value": 1}})  # less than a place: one place counts
+    assert reading_score(distances, judged, smallest) == pytest.approx(5.0)
+
+
+def test_the_memorys_weight_counts_in_a_reading() -> None:
+    (latent,) = latents(7.0)
+    halved = settings(score={**SETTINGS["score"], "evidence": {"memory": 0.5}})
+    found = witnesses(torch.zeros(1, 2)).first_reading(latent, torch.ones(8, 8, dtype=torch.bool), halved)
+    assert found.score == pytest.approx(3.5)
+
+
+def test_a_single_call_is_what_equation_2_makes_of_the_first_steps_prediction() -> None:
+    """Without a network and with a variance of 1 the denoiser answers sqrt(alpha_bar) x_t, so that alpha_bar z is left
+    of a latent without noise.
+    """
+    chosen, images = settings(), latents(3.0, 7.0)
+    rebuilt = single_call(ready().denoiser, images, torch.zeros_like(images), chosen)
+    alpha_bar = float(noise_schedule(chosen.schedule, torch.device("cpu")).alpha_bars[chosen.grid[0]])
+    torch.testing.assert_close(rebuilt, alpha_bar * images)
+
+
+def test_a_reading_that_asks_the_denoiser_weighs_both_and_stands_for_the_walk_of_a_clear_image() -> None:
+    """From the memory 3 at one place; from the single call (1 - alpha_bar) 3, at a weight of 0.25."""
+    (latent,) = latents(3.0)
+    chosen = settings(score={**SETTINGS["score"], "evidence": {"memory": 1.0, "reconstruction": 0.25}})
+    left = 1 - float(noise_schedule(chosen.schedule, torch.device("cpu")).alpha_bars[chosen.grid[0]])
+    heard = asked(torch.zeros(1, 2))
+    reading = FeatureReader(heard, ready().denoiser)(latent, torch.zeros_like(latent), None, chosen)
+    assert reading.score == pytest.approx(3 + 0.25 * left * 3, rel=1e-5)
+    assert reading.unet_evaluations == 1
+    assert reading.rebuilt is not None
+    assert float(reading.rebuilt[3, 4]) == pytest.approx(left * 3, rel=1e-5)
+    result = LaneResult(torch.zeros(3, 64, 64), latent, reading.counterpart, None, reading=reading, walked=False)
+    (found,) = FeatureScorer(heard)([result], chosen.score, (1,))
+    assert float(found.layers_map[0, 0]) == 0  # where nothing differs; a typical good reconstruction is not assumed
+    assert float(found.layers_map.max()) == pytest.approx((3 + 0.25 * left * 3) * (15 / 16) ** 2, rel=1e-5)
+    unasked = settings(score={**SETTINGS["score"], "evidence": {"memory": 1.0, "reconstruction": 0.0}})
+    alone = FeatureReader(heard, ready().denoiser)(latent, torch.zeros_like(latent), None, unasked)
+    assert (alone.rebuilt, alone.unet_evaluations) == (None, 0)
+    assert alone.score == pytest.approx(3)
+
+
+def test_the_call_of_a_reading_is_counted_whether_the_image_walks_or_not() -> None:
+    network = Silent()
+    chosen = settings({"low": 2.0, "high": 5.0}, score={**SETTINGS["score"], "evidence": {"reconstruction": 0.25}})
+    told = models(denoiser=network, witnesses=asked(torch.zeros(1, 2))).assemble()
+    rebuilt = reconstruct_latents(latents(1.0, 3.0), noise(2) * 0, told, chosen)
+    assert [lane.walked for lane in rebuilt.lanes] == [False, True]
+    assert [lane.unet_evaluations for lane in rebuilt.lanes] == [1, 1 + 3]
+    assert rebuilt.lanes[0].denoising_step == 0
+    assert len(network.shapes) == 2 + 3
+    merged = merge_lanes(rebuilt.lanes)
+    assert (merged.walked, merged.unet_evaluations) == (True, 5)
+    assert not merge_lanes((rebuilt.lanes[0], rebuilt.lanes[0])).walked
 
 
 def test_only_doubtful_images_walk() -> None:
@@ -98,7 +157,7 @@ def test_the_place_that_is_not_judged_is_not_read_and_keeps_its_latent() -> None
     shown = torch.ones(64, 64, dtype=torch.bool)
     shown[24:32] = False
     (latent,) = latents(7.0)
-    reading = MemoryReader(witnesses(torch.zeros(1, 2)))(latent, shown, settings())
+    reading = FeatureReader(witnesses(torch.zeros(1, 2)), ready().denoiser)(latent, latent, shown, settings())
     assert reading.score == 0
     assert torch.equal(reading.counterpart, latent)
 
@@ -110,7 +169,7 @@ def test_an_image_that_does_not_walk_scores_the_memory_and_a_typical_good_recons
     shown[:, 56:] = False
     heard = witnesses(torch.zeros(1, 2))
     chosen = settings(score={**SETTINGS["score"], "evidence": {"memory": 1.0, "reconstruction": 0.25}})
-    reading = MemoryReader(heard)(latent, shown, chosen)
+    reading = FeatureReader(heard, ready().denoiser)(latent, latent, shown, chosen)
     result = LaneResult(torch.zeros(3, 64, 64), latent, reading.counterpart, None, shown, reading=reading, walked=False)
     (found,) = FeatureScorer(heard)([result], chosen.score, (1,))
     assert float(found.layers_map[0, 0]) == pytest.approx(0.25)

@@ -193,7 +193,7 @@ def test_a_bundle_of_this_form_is_calibrated_again(bundle: Bundle, data: Path, t
 
 def test_a_training_finds_which_images_walk_and_calibrates_under_that(data: Path, tmp_path: Path) -> None:
     """Half of the good parts of the training, each read without itself, are clear; so are some of the held-out ones."""
-    assert TINY_FEATURE_RECIPE.doubtful == DoubtfulRecipe(low_quantile=0.5, high_ratio=1.5)
+    assert TINY_FEATURE_RECIPE.doubtful == DoubtfulRecipe(low_quantile=0.5, high_ratio=1.5, one_call=True)
     lines: list[str] = []
     made = train(
         TINY_FEATURE_RECIPE, data, tmp_path / "run", tmp_path / "bundle", Naming("part", "1"),
@@ -206,6 +206,7 @@ def test_a_training_finds_which_images_walk_and_calibrates_under_that(data: Path
     models, settings = load(made).models, made.manifest.settings
     files = sorted((data / "calibration/good").glob("*.png"))
     inspected = inspect([read_pixels(file) for file in files], models, settings)
+    assert {one.lane.unet_evaluations for one in inspected} == {1, 1 + settings.steps}  # a reading's call, and a walk
     report = made.manifest.quality["calibration"]
     assert report["good_walked_share"] == sum(one.lane.walked for one in inspected) / len(files) < 1
     assert sorted(one.score for one in inspected) == pytest.approx(sorted(made.manifest.thresholds.good_scores))
