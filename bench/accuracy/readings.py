@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.accuracy.yardstick_figures import DetectorCost, DetectorResult
 from glad.embedding import full_resolution, judged_places
-from glad.feature_form import FeatureModels
+from glad.feature_form import FeatureModels, single_call
 from glad.first_reading import reading_score
 from glad.images.placement import Placement
 from glad.images.tiling import frame
@@ -167,11 +167,8 @@ def walked_with_several(under: BundleUnderTest, image: EncodedTest) -> Tensor:
 @torch.inference_mode()
 def one_call(under: BundleUnderTest, image: EncodedTest) -> Tensor:
     """Return z - x_{t->0} after a single call from the first step that the bundle walks."""
-    timesteps = torch.tensor([under.settings.grid[0]])
-    schedule = noise_schedule(under.settings.schedule, image.latent.device)
-    noisy = add_noise(image.latent[None], _noise(under, image)[None], timesteps, schedule)
-    predicted = under.models.denoiser(noisy, timesteps, None)
-    return (image.latent - predict_x0(noisy, predicted, timesteps, schedule)[0])[: under.parts.space.modelled]
+    rebuilt = single_call(under.models.denoiser, image.latent[None], _noise(under, image)[None], under.settings)[0]
+    return (image.latent - rebuilt)[: under.parts.space.modelled]
 
 
 @torch.inference_mode()
