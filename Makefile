@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 DATA ?= data/bracket
-VERSION ?= 6
+VERSION ?= 7
 PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 

@@ -105,7 +105,7 @@ def conditional(content: dict[str, Any]) -> dict[str, Any]:
     ("manifest", "hash_", "form"),
     [
         (Path(__file__).with_name("nano_manifest.json"), "77e56c2db518", Form.PIXEL),  # shipped before, as version 3
-        (SHIPPED_BUNDLES / "bracket" / "6" / MANIFEST_NAME, "62a8b265a3fe", Form.FEATURE),
+        (SHIPPED_BUNDLES / "bracket" / "7" / MANIFEST_NAME, "68ade2fdf3c4", Form.FEATURE),
     ],
 )
 def test_a_bundle_that_was_shipped_has_the_hash_it_was_published_under(manifest: Path, hash_: str, form: Form) -> None:

@@ -29,46 +29,46 @@ CALIBRATED = {"review": 0.5, "fail": 1.0, "pixel": 1.0}  # of write_toy
 
 @pytest.fixture
 async def changing(start_app: StartApp, shared_redis: RedisServer, client: redis.Redis, tmp_path: Path) -> Running:
-    """A service whose store may be changed: product toy, and versions 5 (shipped) and 6 of bracket."""
+    """A service whose store may be changed: product toy, and versions 7 (shipped) and 8 of bracket."""
     store = tmp_path / "store"
     write_toy(store / "toy" / "1")
-    new_version(SHIPPED_BUNDLES / "bracket" / "6", store / "bracket" / "7")
+    new_version(SHIPPED_BUNDLES / "bracket" / "7", store / "bracket" / "8")
     running: Running = await start_app(shared_redis.url, store=str(store))
     return running
 
 
 async def test_an_activated_version_inspects_what_comes_after(changing: Running) -> None:
     http = changing.http
-    for version in ("6", "7"):
+    for version in ("7", "8"):
         answer = await http.put(ACTIVE, json={"version": version, "by": "ann", "note": "try"})
         assert (answer.status_code, answer.json()["active"]) == (200, version)
         shown = (await http.post("/v1/products/bracket/inspections", content=picture())).json()
         assert shown["bundle"]["version"] == version
         assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == version
     last = answer.json()["history"][-1]
-    assert (last["version"], last["kind"], last["by"], last["note"]) == ("7", "activate", "ann", "try")
+    assert (last["version"], last["kind"], last["by"], last["note"]) == ("8", "activate", "ann", "try")
 
 
 async def test_a_rollback_goes_to_the_version_before(changing: Running) -> None:
-    for version in ("6", "7"):
+    for version in ("7", "8"):
         await changing.http.put(ACTIVE, json={"version": version})
     back = await changing.http.put(ACTIVE, json={"roll_back": True})
-    assert (back.status_code, back.json()["active"]) == (200, "6")
+    assert (back.status_code, back.json()["active"]) == (200, "7")
     assert [(one["kind"], one["by"]) for one in back.json()["history"]][-1] == ("rollback", "anybody")
 
 
 async def test_what_cannot_be_activated_says_why_and_changes_nothing(changing: Running, tmp_path: Path) -> None:
     http = changing.http
-    await http.put(ACTIVE, json={"version": "6"})
-    weights = next((tmp_path / "store" / "bracket" / "7").rglob("*.safetensors"))
+    await http.put(ACTIVE, json={"version": "7"})
+    weights = next((tmp_path / "store" / "bracket" / "8").rglob("*.safetensors"))
     content = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     cases: list[tuple[str, dict[str, Any], int, str]] = [
         (ACTIVE, {"version": "9"}, 404, "unknown-version"),
-        (ACTIVE, {"version": "7"}, 409, "version-unusable"),
+        (ACTIVE, {"version": "8"}, 409, "version-unusable"),
         (ACTIVE, {}, 422, "invalid-fields"),
-        (ACTIVE, {"version": "6", "roll_back": True}, 422, "invalid-fields"),
+        (ACTIVE, {"version": "7", "roll_back": True}, 422, "invalid-fields"),
         ("/v1/products/toi/active", {"version": "1"}, 404, "unknown-product"),
         ("/v1/products/toy/active", {"roll_back": True}, 409, "version-unusable"),
     ]
@@ -76,7 +76,7 @@ async def test_what_cannot_be_activated_says_why_and_changes_nothing(changing: R
         answer = await http.put(url, json=body)
         assert (answer.status_code, answer.json()["type"]) == (status, f"urn:glad:problem:{slug}"), body
         assert str(tmp_path) not in answer.text
-    assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == "6"
+    assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == "7"
 
 
 async def test_a_preview_counts_the_verdicts_that_would_change_and_changes_nothing(
@@ -193,17 +193,17 @@ async def test_if_match_keeps_a_change_that_was_not_seen_from_being_overwritten(
 
 async def test_if_match_holds_for_activation_too(changing: Running) -> None:
     http = changing.http
-    first = await http.put(ACTIVE, json={"version": "6"}, headers={"If-Match": '"0"'})
+    first = await http.put(ACTIVE, json={"version": "7"}, headers={"If-Match": '"0"'})
     assert (first.status_code, first.headers["etag"], first.json()["revision"]) == (200, '"1"', 1)
-    for body in ({"version": "7"}, {"roll_back": True}):
+    for body in ({"version": "8"}, {"roll_back": True}):
         assert (await http.put(ACTIVE, json=body, headers={"If-Match": '"0"'})).status_code == 412
-    assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == "6"
-    assert (await http.put(ACTIVE, json={"version": "7"}, headers={"If-Match": '"1"'})).status_code == 200
+    assert (await http.get("/v1/products/bracket")).json()["active"]["version"] == "7"
+    assert (await http.put(ACTIVE, json={"version": "8"}, headers={"If-Match": '"1"'})).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("if_match", "status"),
-    [("*", 200), ('"7", "0"', 200), ('W/"0"', 412), ("0", 412), ('"none"', 412), ("", 412)],
+    [("*", 200), ('"8", "0"', 200), ('W/"0"', 412), ("0", 412), ('"none"', 412), ("", 412)],
 )
 async def test_what_if_match_may_say(changing: Running, if_match: str, status: int) -> None:
     answer = await changing.http.patch(THRESHOLDS, json={"fail": 2.0}, headers={"If-Match": if_match})
