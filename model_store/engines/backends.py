@@ -50,9 +50,12 @@ class Backend:
     def serves(self, requested: str) -> bool:
         """Return whether it may run the models where GLAD_ENGINE says `requested`.
 
-        `auto` never means TensorRT's own engines: they have not run on hardware yet, so they must be named.
+        `auto` means neither TensorRT's own engines, which have not run on hardware yet, nor OpenVINO, beside which a
+        training of torch's has crashed: they must be named.
         """
-        return self.engine != "tensorrt" if requested == AUTO else self.requested_as == requested
+        if requested == AUTO:
+            return self.engine != "tensorrt" and self.provider != "openvino"
+        return self.requested_as == requested
 
 
 BACKEND_ORDER: Mapping[str, tuple[Backend, ...]] = {
