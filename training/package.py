@@ -34,6 +34,10 @@ from training.recipe import CalibrationRecipe, RecipeBase
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 
 
+MOST_UNUSUAL = 6
+"""Of the good images whose scores set the thresholds, so many are named: one that is no good part hides defects."""
+
+
 @dataclass(frozen=True)
 class TrainedModules:
     """The three trained modules, in eval mode."""
@@ -162,6 +166,10 @@ def find_thresholds(
     )
     calibration, report = thresholds_from_scores(good, recipe)
     report["calibration_images"] = how
+    unusual = sorted(results, key=lambda found: (-found.score, found.path))[:MOST_UNUSUAL]
+    report["most_unusual"] = [
+        {"image": f"{found.path.parent.name}/{found.path.name}", "score": round(found.score, 4)} for found in unusual
+    ]
     report["good_triggered_share"] = sum(found.triggered for found in results) / len(results)
     if settings.doubtful is not None:
         report["good_walked_share"] = sum(found.walked for found in results) / len(results)

@@ -210,6 +210,9 @@ def test_a_training_finds_which_images_walk_and_calibrates_under_that(data: Path
     report = made.manifest.quality["calibration"]
     assert report["good_walked_share"] == sum(one.lane.walked for one in inspected) / len(files) < 1
     assert sorted(one.score for one in inspected) == pytest.approx(sorted(made.manifest.thresholds.good_scores))
+    by_score = sorted(zip(inspected, files, strict=True), key=lambda pair: -pair[0].score)
+    named = [(one["image"], one["score"]) for one in report["most_unusual"]]
+    assert named == [(f"good/{file.name}", round(one.score, 4)) for one, file in by_score[:6]]
     assert report["trigger_peaks"]["median"] > 0  # delta is found where every image walks
 
     again = recalibrate(

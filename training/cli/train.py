@@ -236,6 +236,12 @@ def _tell_thresholds(bundle: Bundle) -> None:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     else:
         typer.echo(report["promise"])
+    if unusual := report.get("most_unusual"):
+        named = ", ".join(f"{one['image']} {one['score']:.2f}" for one in unusual)
+        typer.echo(
+            f"most unusual of the good images, by score: {named}. Look at them: they set the thresholds, and one that "
+            "shows a defect lets others pass. Take it out, and train again"
+        )
 
 
 def _slug(name: str) -> str:

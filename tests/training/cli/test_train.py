@@ -54,6 +54,7 @@ def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, 
     assert done.output.count(promised) == 2
     assert done.output.index(promised) < done.output.index("stages: pairs")
     assert "Until then, fail is the largest good score seen." in done.output
+    assert "most unusual of the good images, by score: good/" in done.output
     again = glad(cli.train, "tiny.toml", "--data", "Ramp 7", "--version", "1")
     assert again.exit_code == 1
     assert "exists already, and bundles never change: give --version another name" in again.output
