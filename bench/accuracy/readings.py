@@ -40,6 +40,7 @@ from training.data.dataset import TestImage, read_pixels
 from training.evaluation.rows import GOOD
 from training.parallel_inspection import ImageResult
 from training.progress import Progress
+from training.yardstick.patch_memory import mapped_result
 
 MEMORY_ALONE = "the memory alone"
 NOISES = 4
@@ -229,17 +230,8 @@ class ReadDistances:
     def result(self, distances: Tensor, settings: MethodSettings) -> ImageResult:
         """Return these distances as the result of the image."""
         image = self.image
-        filled = full_resolution(distances, image.judged, image.shown).numpy()
-        return ImageResult(
-            path=image.path,
-            score=reading_score(distances, image.judged, settings),
-            map_peak=float(filled.max()),
-            trace=(),
-            denoising_step=0,
-            triggered=False,
-            placement=image.placement,
-            map=np.clip(filled, 0, np.finfo(np.float16).max).astype(np.float16),
-        )
+        filled = full_resolution(distances, image.judged, image.shown)
+        return mapped_result(image.path, reading_score(distances, image.judged, settings), filled, image.placement)
 
 
 def beside(name: str) -> str:

@@ -108,17 +108,29 @@ def fit_witnesses(
     damaged = (share > recipe.least_changed) & encoded.judged
     good = list(range(parts.distinct))
     anomalous = [i for i in range(len(damaged)) if bool(damaged[i].any())]
-    learn = partial(_moments, encoded, parts, memory, models=models, settings=settings, window=recipe.window, seed=seed)
+    learn = partial(
+        _moments,
+        encoded,
+        parts,
+        memory,
+        models=models,
+        settings=settings,
+        window=recipe.window,
+        seed=seed,
+        one_call=one_call,
+    )
     with progress_bar() as bar:
         task = bar.add_task("evidence", total=len(good) + len(anomalous), note="")
         advance = partial(bar.update, task)
         of_good = learn(side=encoded.pairs.normal, indices=good, where=encoded.judged, advance=advance)
         of_anomalies = learn(side=encoded.pairs.anomalous, indices=anomalous, where=damaged, advance=advance)
-    from_memory, from_reconstruction, from_one_call = (
-        fit_residual_comparator(clean, bad, window=recipe.window, shrinkage=recipe.shrinkage).in_units_of(clean)
-        for clean, bad in zip(of_good, of_anomalies, strict=True)
+    return Witnesses(
+        memory,
+        *(
+            fit_residual_comparator(clean, bad, window=recipe.window, shrinkage=recipe.shrinkage).in_units_of(clean)
+            for clean, bad in zip(of_good, of_anomalies, strict=True)
+        ),
     )
-    return Witnesses(memory, from_memory, from_reconstruction, from_one_call if one_call else None)
 
 
 def with_doubtful_range(
@@ -168,23 +180,24 @@ def _moments(
     settings: MethodSettings,
     window: int,
     seed: int,
+    one_call: bool,
     advance: Callable[..., None],
 ) -> tuple[SecondMoments, ...]:
     """Return the second moments of differences at the places `where` (N, h, w) of these pairs: from the memory, from
-    the reconstruction, and from what a single call rebuilds.
+    the reconstruction, and if it is asked for from what a single call rebuilds.
     """
-    space = encoded.space
-    sizes = (space.channels, space.modelled, space.modelled)
+    space, weigh = encoded.space, alike(encoded.space, memory)
+    sizes = (space.channels, *(space.modelled for _ in range(1 + one_call)))
     moments = [SecondMoments(torch.zeros(c, c).double(), 0) for c in sizes]
     for start in range(0, len(indices), AT_ONCE):
         chosen = indices[start : start + AT_ONCE]
-        rebuilt = _walked(side, encoded, chosen, models, settings=settings, seed=seed)
-        called = _called_once(side, chosen, models, settings=settings, seed=seed)
-        for i, x0, once in zip(chosen, rebuilt, called, strict=True):
+        rebuilt = [_walked(side, encoded, chosen, models, settings=settings, seed=seed)]
+        if one_call:
+            rebuilt.append(_called_once(side, chosen, models, settings=settings, seed=seed))
+        for i, *answers in zip(chosen, *rebuilt, strict=True):
             latent, judged = side[i].float(), encoded.judged[i]
             apart = memory.residuals(latent, judged, without=parts.of(i))
-            weigh = alike(space, memory)
-            differences = (apart, weigh.rebuilt(latent, x0, judged), weigh.rebuilt(latent, once, judged))
+            differences = (apart, *(weigh.rebuilt(latent, x0, judged) for x0 in answers))
             for at, found in enumerate(differences):
                 averaged = average_vectors(found, judged, window)
                 moments[at] += SecondMoments.from_places(averaged[:, where[i]].T)

@@ -145,15 +145,21 @@ def inspect_all(learnt: LearntYardstick, paths: Sequence[Path], progress: Progre
 def inspect_one(path: Path, image: EmbeddedImage, distances: Distances, top: float) -> ImageResult:
     """Return the result of one image: its score, and its map on the square."""
     found = distances(image)
-    anomaly_map = full_resolution(found, image.judged, image.valid).cpu().numpy()
+    anomaly_map = full_resolution(found, image.judged, image.valid)
+    return mapped_result(path, top_mean(found, image.judged, top), anomaly_map, image.placement)
+
+
+def mapped_result(path: Path, score: float, on_square: Tensor, placement: Placement) -> ImageResult:
+    """Return a score and a map (S, S) as the result of an image that nothing walked for."""
+    anomaly_map = on_square.cpu().numpy()
     return ImageResult(
         path=path,
-        score=top_mean(found, image.judged, top),
+        score=score,
         map_peak=float(anomaly_map.max()),
         trace=(),
         denoising_step=0,
         triggered=False,
-        placement=image.placement,
+        placement=placement,
         map=np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16),
     )
 
