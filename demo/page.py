@@ -80,7 +80,7 @@ LARGE = 6
 
 
 @dataclass(frozen=True)
-class Latency:
+class CameraLatency:
     """From the camera's POST to the verdict, in seconds."""
 
     median: float
@@ -88,10 +88,10 @@ class Latency:
     longest: float
 
 
-def latency(results: Sequence[InspectedSample]) -> Latency:
+def latency(results: Sequence[InspectedSample]) -> CameraLatency:
     """Return how long the camera waited for its verdicts."""
     seconds = sorted(result.latency_ms / 1000 for result in results)
-    return Latency(median(seconds), seconds[max(0, ceil(0.95 * len(seconds)) - 1)], seconds[-1])
+    return CameraLatency(median(seconds), seconds[max(0, ceil(0.95 * len(seconds)) - 1)], seconds[-1])
 
 
 def large(cards: Sequence[Card]) -> list[Card]:

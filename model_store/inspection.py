@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glad.image_codec import from_model
-from glad.images.mosaic import Mosaic, reduced
 from glad.images.placement import Placement
-from glad.images.rendering import contact_sheet, heatmap, overlay
+from glad.images.rendering import Mosaic, contact_sheet, heatmap, overlay, reduced
 from glad.images.tiling import FramedImage, ModelInput, Tile, frame
 from glad.lane import Lane, merge_lanes
 from glad.models import Models
@@ -50,7 +49,7 @@ class InspectedImage(ScoredImage):
     """The result of one image."""
 
     input: NDArray[np.uint8]
-    """(…, 3), of the plane too, at most `glad.images.mosaic.LONGEST_PX` long."""
+    """(…, 3), of the plane too, at most `glad.images.rendering.LONGEST_PX` long."""
     reconstruction: NDArray[np.uint8]
     """As `input`."""
 

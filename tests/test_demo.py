@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from demo.inspected import DemoVerdict, InspectedSample, SampleImage, as_table, confusion
-from demo.page import Latency, card, in_reading_order, large, latency, mean_steps
+from demo.page import CameraLatency, card, in_reading_order, large, latency, mean_steps
 from demo.processes import DemoError
 from demo.run import MARK, DemoPlan, DemoProgress, claim, show
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -254,7 +254,7 @@ def test_the_latency_is_the_cameras(tmp_path: Path) -> None:
     assert InspectedSample.from_shot(sample, {}) is None
     assert InspectedSample.from_shot(sample, {"inspection": answer | {"verdict": None}, "accept_ms": 20.0}) is None
     results = [replace(found, latency_ms=ms) for ms in range(1000, 21_000, 1000)]
-    assert latency(results) == Latency(median=10.5, p95=19.0, longest=20.0)
+    assert latency(results) == CameraLatency(median=10.5, p95=19.0, longest=20.0)
 
 
 def test_a_defect_of_each_kind_is_shown_large_the_highest_score_first(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.image_codec import Pixels, decode_image, to_png
-from glad.images.mosaic import reduced
-from glad.images.rendering import heatmap, mask, overlay
+from glad.images.rendering import heatmap, mask, overlay, reduced
 
 PREVIEW_SIDE_PX = 1024
 """The longer side of the picture under the overlay: sharp enough to recognise the part, small enough to send."""
@@ -47,7 +46,7 @@ class Drawing:
 
     @cached_property
     def shown(self) -> NDArray[np.float32]:
-        """The map as pictures show it: at most `glad.images.mosaic.LONGEST_PX` long."""
+        """The map as pictures show it: at most `glad.images.rendering.LONGEST_PX` long."""
         return reduced(self.map)
 
     def to_bytes(self) -> bytes:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from glad.image_codec import Pixels
-from glad.images.mosaic import LONGEST_PX
 from glad.images.placement import Box
+from glad.images.rendering import LONGEST_PX
 from glad.lane import Lane, Trigger, TriggerReason, merge_lanes
 from glad.models import Models, PixelModels
 from glad.noise_schedule import noise_schedule

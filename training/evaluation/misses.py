@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from glad.images.mosaic import reduced
-from glad.images.rendering import contact_sheet, heatmap, overlay
+from glad.images.rendering import contact_sheet, heatmap, overlay, reduced
 from model_store.bundle import open_bundle
 from model_store.inspection import TITLES
 from model_store.manifest import VerdictThresholds
