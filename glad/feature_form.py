@@ -17,7 +17,7 @@ says of good places on the whole, `TYPICAL_GOOD`. So all scores lie on one scale
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -154,6 +154,10 @@ class PreconditionedDenoiser:
         guess = signal * variances / total * latents
         return guess, (variances / total).sqrt() * noise, latents / total.sqrt()
 
+    def of_modelled_channels(self) -> PreconditionedDenoiser:
+        """Return the denoiser of the first K channels alone, (B, K, h, w): the same answers, less work."""
+        return replace(self, variances=self.variances[: self.modelled])
+
     def _levels(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         schedule = noise_schedule(self.schedule, latents.device)
         return schedule.signal(timesteps), schedule.noise(timesteps)
@@ -218,7 +222,7 @@ class Witnesses:
             latent: z, (C, h, w).
             judged: (h, w) bool, at least one.
             settings: of the product.
-            x0: what a single call rebuilds, (C, h, w); None: the memory is asked alone.
+            x0: what a single call rebuilds, (K, h, w) or more channels; None: the memory is asked alone.
             without: the image's own part, if it is in the memory: see `MemoryBank.residuals`.
         """
         weights = settings.score.evidence
@@ -262,10 +266,8 @@ class Witnesses:
     def _from_reconstruction(
         self, latent: Tensor, x0: Tensor | None, judged: Tensor, reading: FirstReading | None
     ) -> Tensor:
-        if x0 is None and reading is not None and reading.rebuilt is not None:
-            return reading.rebuilt
         if x0 is None:
-            return TYPICAL_GOOD * judged
+            return TYPICAL_GOOD * judged if reading is None or reading.rebuilt is None else reading.rebuilt
         return self.from_reconstruction.distances(self.rebuilt(latent, x0, judged), judged)
 
 
@@ -290,6 +292,7 @@ class FeatureReader:
 
     witnesses: Witnesses
     denoiser: Denoiser
+    """Of the modelled channels."""
 
     def __call__(
         self, latent: Tensor, noise: Tensor, inspected_mask: Tensor | None, settings: MethodSettings
@@ -297,7 +300,8 @@ class FeatureReader:
         """Return the first reading of one image."""
         x0 = None
         if self.witnesses.from_one_call is not None and settings.score.evidence.reconstruction:
-            x0 = single_call(self.denoiser, latent[None], noise[None], settings)[0]
+            first = slice(self.witnesses.modelled)
+            x0 = single_call(self.denoiser, latent[None, first], noise[None, first], settings)[0]
         return self.witnesses.first_reading(latent, _judged(latent, inspected_mask), settings, x0=x0)
 
 
@@ -367,15 +371,13 @@ class FeatureModels:
 
     def with_components(self, components: Mapping[str, Any]) -> FeatureModels:
         """Return the same form with these networks."""
-        return FeatureModels(
-            components["backbone"],
-            components["unet"],
-            components["decoder"],
-            components["embedding"],
-            components["memory"],
-            self.schedule,
-            self.fold,
-            self.condition,
+        return replace(
+            self,
+            backbone=components["backbone"],
+            denoiser=components["unet"],
+            decoder=components["decoder"],
+            space=components["embedding"],
+            witnesses=components["memory"],
         )
 
     @property
@@ -394,5 +396,5 @@ class FeatureModels:
             scorer=FeatureScorer(self.witnesses),
             decoder=self.decoder,
             condition=self.condition,
-            first_reader=FeatureReader(self.witnesses, self.preconditioned),
+            first_reader=FeatureReader(self.witnesses, self.preconditioned.of_modelled_channels()),
         )

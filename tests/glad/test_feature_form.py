@@ -79,6 +79,14 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Blurring:
+    """A network that corrects by what stands around."""
+
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        return F.avg_pool2d(latents, 3, stride=1, padding=1)
+
+
+@dataclass(frozen=True)
 class Nothing:
     """glad.protocols.LatentDecoder: every picture is mid-grey."""
 
@@ -169,6 +177,14 @@ def test_the_network_sees_the_modelled_channels_alone_folded_to_a_coarser_grid()
     denoiser = PreconditionedDenoiser(network, torch.ones(5), SCHEDULE, modelled=3, fold=2)
     assert denoiser(torch.zeros(2, 5, 8, 8), torch.tensor([1, 2])).shape == (2, 5, 8, 8)
     assert network.shapes == [(2, 12, 4, 4)]
+
+
+def test_the_denoiser_of_the_modelled_channels_answers_the_same_bit_for_bit() -> None:
+    draw = torch.Generator().manual_seed(4)
+    noisy, variances, steps = torch.randn(1, 5, 8, 8, generator=draw), torch.rand(5, generator=draw), torch.tensor([90])
+    whole = PreconditionedDenoiser(Blurring(), variances, SCHEDULE, 3, 2)
+    with torch.no_grad():
+        assert torch.equal(whole.of_modelled_channels()(noisy[:, :3], steps), whole(noisy, steps)[:, :3])
 
 
 def test_the_trigger_measures_the_root_mean_square_of_what_is_not_padding() -> None:
