@@ -189,5 +189,61 @@ def arrivals(
     write_figures(json_file, {"settings": settings_passed(), "lanes": [asdict(of) for of in found]})
 
 
+def batching(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    loads: Annotated[
+        str, typer.Option(help="Shares of the rate that continuous batching keeps.")
+    ] = "0.2,0.5,0.8,1,1.2",
+    lanes: Annotated[int, typer.Option(min=1, help="As GLAD_LANES; also the size of a static batch.")] = 4,
+    arrivals: Annotated[int, typer.Option(min=1, help="Images that arrive under each load.")] = 300,
+    wait_ms: Annotated[float, typer.Option(min=0, help="How long a dynamic batch that is not full waits.")] = 50.0,
+    images: Annotated[int, typer.Option(min=1, help="So many different ones, in turn.")] = 40,
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="As GLAD_TORCH_THREADS. Default: the worker's.")] = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare continuous, static and dynamic batching of a worker's device loop, images arriving at random."""
+    import logging
+
+    import structlog
+    import torch
+
+    from bench.speed.batching import BatchingPlan, measure_batching, plot_batching
+    from bench.support.inputs import some_images
+    from model_store.cli.common import numbers
+    from model_store.engines.loading import choose_device
+    from service.worker.main import torch_threads
+    from training.progress import named_bars
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with explained(ValueError), named_bars() as show:
+        place = choose_device(device)
+        torch.set_num_threads(torch_threads(threads))
+        shares = numbers("--loads", loads, float) or ()
+        plan = BatchingPlan(tuple(shares), lanes, arrivals, wait_ms / 1e3, place, engine)
+        found = measure_batching(bundle, [path.read_bytes() for path in some_images(data, images)], plan, show)
+    typer.echo(f"{found.engine}, {lanes} lanes: {found.kept_per_s:.1f} images/s when images always wait")
+    rows = [
+        (
+            f"{row.load:g}",
+            row.policy,
+            f"{row.answered_per_s:.1f}",
+            *(f"{ms:.0f}" for ms in _percentiles(row.verdict)),
+            "-" if row.lanes_in_use is None else f"{row.lanes_in_use:.2f}",
+        )
+        for row in found.rows
+    ]
+    print_table(("load", "batching", "images/s", "p50, ms", "p95", "p99", "lanes in use"), rows)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot_batching(found, bundle.name).savefig(plot, dpi=120)
+        typer.echo(f"plot: {plot}")
+    write_figures(json_file, {**asdict(found), "wait_ms": wait_ms, "threads": torch.get_num_threads()})
+
+
 def _percentiles(of: Latency) -> tuple[float, float, float]:
     return of.p50, of.p95, of.p99

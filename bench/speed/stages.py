@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,17 +15,10 @@ import torch
 from matplotlib.figure import Figure
 
 from bench.support.device_cost import settle
-from model_store.engines.engine_spec import EngineSpec
+from bench.support.worker_parts import WorkerParts, worker_parts
 from model_store.manifest import Verdict
-from model_store.store import Store
 from service.contract import IMAGE, new_inspection_id
-from service.host.memory import keep_freed_memory
-from service.settings import Settings
-from service.storage.artifacts import ArtifactStore
-from service.worker.bundle_cache import BundleCache, LoadedBundle
-from service.worker.main import fastest
-from service.worker.picture_codec import prepare_inspection, render_pictures
-from service.worker.runner import Runner
+from service.worker.picture_codec import render_pictures
 from training.progress import Count
 
 CODEC_STAGES = ("fetch", "decode, frame, check", "draw pictures", "store pictures")
@@ -125,27 +117,20 @@ def measure_stages(
     Raises:
         BundleError, EngineUnusable: if the bundle cannot be loaded.
     """
-    keep_freed_memory()  # as a worker does
     watch = _Watch(torch.device(device))
-    with tempfile.TemporaryDirectory(prefix="glad-bench-") as scratch:
-        store = Store(Path(scratch) / "store")
-        reference = store.publish(bundle)
-        cache = BundleCache(store, device, 1, fastest(EngineSpec.parse(engine), 1))
-        loaded = cache.get(reference.product, reference.version, reference.hash)
-        watched = replace(loaded, models=_watched(loaded.models, watch))
-        runner, artifacts = Runner(device, 1), ArtifactStore(Path(scratch) / "artifacts")
-        for _ in runner.warm(loaded):
-            pass
-        _inspect(images[0], watched, runner, artifacts, watch)  # the first call of each size is another one
+    with worker_parts(bundle, device, engine, 1) as parts:
+        watched = replace(parts, bundle=replace(parts.bundle, models=_watched(parts.bundle.models, watch)))
+        _inspect(images[0], watched, watch)  # the first call of each size is another one
         taken: list[list[ImageStages]] = [[] for _ in images]
         for number in range(rounds * len(images)):
             data = images[number % len(images)]
-            taken[number % len(images)].append(_inspect(data, watched, runner, artifacts, watch))
+            taken[number % len(images)].append(_inspect(data, watched, watch))
             progress(number + 1, rounds * len(images))
+    manifest = parts.bundle.manifest
     return StageTimes(
-        product=reference.product,
-        version=reference.version,
-        engine=loaded.engine,
+        product=manifest.product,
+        version=manifest.version,
+        engine=parts.bundle.engine,
         device=torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
         threads=torch.get_num_threads(),
         images=tuple(_median(one) for one in taken),
@@ -162,17 +147,16 @@ def _watched(models: Any, watch: _Watch) -> Any:
     return replace(models, **parts)
 
 
-def _inspect(data: bytes, bundle: LoadedBundle, runner: Runner, artifacts: ArtifactStore, watch: _Watch) -> ImageStages:
+def _inspect(data: bytes, parts: WorkerParts, watch: _Watch) -> ImageStages:
     """Take an image the whole way, as a worker does, with the pictures that its verdict asks for at once."""
     watch.seconds = {}
+    bundle, runner, artifacts = parts.bundle, parts.runner, parts.artifacts
     limits, inspection = bundle.manifest.thresholds, new_inspection_id()
     reference = artifacts.put(inspection, IMAGE, data)
     with watch.timed("fetch"):
         content = artifacts.get(reference)
     with watch.timed("decode, frame, check"):
-        prepared = prepare_inspection(
-            content, bundle, Settings.model_fields["max_pixels"].default, bundle.manifest.gate
-        )
+        prepared = parts.prepare(content)
     with watch.timed("start"):
         runner.start_tile("image", prepared)
     finished: tuple[str, ...] = ()
