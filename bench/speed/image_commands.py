@@ -245,5 +245,49 @@ def batching(
     write_figures(json_file, {**asdict(found), "wait_ms": wait_ms, "threads": torch.get_num_threads()})
 
 
+def products(
+    bundle: BundleFolder,
+    *,
+    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    counts: Annotated[str, typer.Option(help="So many products in one worker; the first is compared with.")] = "2,10",
+    images: Annotated[int, typer.Option(min=1, help="So many different ones, in turn.")] = 10,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="As GLAD_TORCH_THREADS. Default: the worker's.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what a further product costs a worker: memory, loading, and images of several in turn."""
+    import torch
+
+    from bench.speed.products import ProductsPlan, figures_json, measure_products, own_share
+    from bench.support.inputs import some_images
+    from model_store.cli.common import numbers
+    from model_store.engines.loading import choose_device
+    from service.worker.main import torch_threads
+    from training.progress import named_bars
+
+    with explained(ValueError), named_bars() as show:
+        torch.set_num_threads(torch_threads(threads))
+        plan = ProductsPlan(tuple(sorted(numbers("--counts", counts, int) or ())), choose_device(device))
+        own_mib, found = measure_products(bundle, some_images(data, images), plan, show)
+    header = ("products", "memory, MiB", "load, ms", "loads", "an image after its like, ms", "after another product")
+    rows = [
+        (
+            str(one.products),
+            f"{one.memory_mib:.0f}",
+            f"{one.load_ms:.0f}",
+            str(one.loads),
+            f"{one.same_ms:.1f}",
+            f"{one.turns_ms:.1f}",
+        )
+        for one in found
+    ]
+    print_table(header, rows)
+    typer.echo(
+        f"A product's own weights are {own_mib:.1f} MiB in float32. Beyond those of the further products, "
+        f"{found[-1].products} take {own_share(found, own_mib):+.1%} of the memory of {found[0].products}."
+    )
+    write_figures(json_file, figures_json(own_mib, found))
+
+
 def _percentiles(of: Latency) -> tuple[float, float, float]:
     return of.p50, of.p95, of.p99
