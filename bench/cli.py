@@ -9,6 +9,7 @@ from bench.accuracy.peers_command import peers
 from bench.accuracy.yardstick_command import evidence, readings, yardstick
 from bench.endurance import commands as endurance
 from bench.speed import commands as speed
+from bench.speed.fullsize_command import fullsize
 from bench.speed.image_commands import arrivals, batching, products, stages
 from bench.speed.image_commands import speed as image_speed
 from bench.speed.queue_command import queue
@@ -29,7 +30,7 @@ for command in (
     products,
     speed.steps,
     queue,
-    speed.fullsize,
+    fullsize,
     speed.startup,
     accuracy.gate,
     accuracy.coverage,

@@ -283,39 +283,6 @@ def show_steps(times: StepTimes) -> None:
     )
 
 
-def fullsize(
-    *,
-    side: Annotated[
-        list[int] | None, typer.Option(help="Side of the model image in pixels. Default: 512 and 256.")
-    ] = None,
-    invariance: Annotated[bool, typer.Option(help="Also: is a lane's result the same in every batch?")] = False,
-    narrow: Annotated[
-        bool, typer.Option(hidden=True, help="The same depth at a small width, to try the bench.")
-    ] = False,
-    json_file: JsonFile = None,
-) -> None:
-    """Measure one step of Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: seconds, memory, parameters."""
-    from bench.speed.fullsize import FULL, NARROW, measure_fullsize, measure_invariance, random_models
-
-    built = random_models(NARROW if narrow else FULL)
-    sides = side or [512, 256]
-    costs = [measure_fullsize(built, one) for one in sides]
-    rows = [
-        (str(cost.side), name, str(part.calls), f"{part.seconds:.2f}")
-        for cost in costs
-        for name, part in cost.parts.items()
-    ]
-    print_table(("side", "part", "calls", "seconds"), rows)
-    for cost in costs:
-        typer.echo(f"{cost.side}²: {cost.seconds:.1f} s in all, peak memory {cost.peak_memory_gb:.2f} GB so far")
-    varied = [one for size in sides for one in measure_invariance(built, size)] if invariance else []
-    if varied:
-        cells = [(str(v.side), v.calls, str(v.calls_compared), f"{v.latents:.3g}", f"{v.scores:.3g}") for v in varied]
-        print_table(("side", "call shapes", "batches", "latents differ by", "scores differ by"), cells)
-    figures = {"parameters": built.parameters, "costs": [asdict(one) for one in costs]}
-    write_figures(json_file, {**figures, "invariance": [asdict(one) for one in varied]})
-
-
 def startup(
     *,
     against: Annotated[

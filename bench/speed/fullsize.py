@@ -1,14 +1,13 @@
-"""The cost of one denoising step at full size: Stable Diffusion 1.5 and DINO ViT-B/8 with random weights, on this CPU.
+"""Networks of full size with random weights, and what they show of batches: is a lane's result the same in every one?
 
-Seconds and memory depend on shapes, not on values. Batch invariance is measured on the same models: is a lane's
-result the same in every batch?
+Stable Diffusion 1.5 and DINO ViT-B/8 for the pixel form; backbones as large as EfficientNet-B4 and DINOv2-B for the
+feature form, with the recipe `light` around them. Seconds and memory depend on shapes, not on values.
 """
 
 from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
@@ -19,8 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
-from bench.speed.stopwatch import PartCost, Stopwatch
-from glad.batching import BatchSizes, decode, encode
+from glad.batching import BatchSizes, decode
 from glad.lane import Lane, LaneBlock
 from glad.models import PixelModels
 from glad.protocols import Condition
@@ -56,18 +54,6 @@ class Built:
 
     models: PixelModels
     parameters: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of one image: encoded, one step with its comparison, decoded and scored."""
-
-    side: int
-    seconds: float
-    parts: Mapping[str, PartCost]
-    """Per part; `rest` is matching, smoothing and arithmetic."""
-    peak_memory_gb: float
-    """The peak memory of the process so far."""
 
 
 @dataclass(frozen=True)
@@ -112,26 +98,6 @@ def random_models(architecture: Architecture) -> Built:
     made = random_modules(architecture)
     models = models_from_modules(made.autoencoder, made.unet, made.features, fullsize_settings(512), made.condition)
     return Built(models, made.parameters)
-
-
-@torch.no_grad()
-def measure_fullsize(built: Built, side: int) -> Cost:
-    """Encode one image, take one step with its comparison, decode and score; return the costs.
-
-    Guidance would double the UNet's part.
-    """
-    watch, settings = Stopwatch(), fullsize_settings(side)
-    models, shapes = watch.wrap(built.models), BatchSizes()
-    image, noise = _image(side, 0), _noise(side, 0)
-    began = time.perf_counter()
-    block = LaneBlock.empty(1, 4, side // 8)
-    latent = encode(models.autoencoder, image, shapes)[0]
-    block.add_lane(0, Lane(settings), latent, noise, condition=models.condition)
-    block.write(step(block, (0,), models.assemble(), shapes))
-    _score(models, settings, image, block.generated, shapes)
-    total = time.perf_counter() - began
-    rest = PartCost(1, total - sum(part.seconds for part in watch.parts.values()))
-    return Cost(side, total, {**watch.parts, "rest": rest}, peak_memory_gb())
 
 
 @torch.no_grad()

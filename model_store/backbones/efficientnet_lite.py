@@ -83,10 +83,11 @@ class BlockShape:
 
 def block_shapes(variant: Variant, levels: int = LEVELS) -> tuple[BlockShape, ...]:
     """Return the blocks of a variant, up to a level."""
-    return tuple(shape for shape in _block_shapes(*_SCALES[variant]) if shape.level <= levels)
+    return tuple(shape for shape in scaled_block_shapes(*_SCALES[variant]) if shape.level <= levels)
 
 
-def _block_shapes(width: float, depth: float) -> Iterator[BlockShape]:
+def scaled_block_shapes(width: float, depth: float) -> Iterator[BlockShape]:
+    """Yield the blocks of a network of this width and depth against Lite0's."""
     level, inputs = 1, _STEM
     for stage in _STAGES:
         # The first and the last stage keep their depth in every variant, as the stem keeps its width.
@@ -150,10 +151,16 @@ class EfficientNetLite(FrozenBackbone):
     the side ceil(S / stride).
     """
 
-    def __init__(self, config: EfficientNetLiteConfig) -> None:
+    def __init__(self, config: EfficientNetLiteConfig, shapes: Sequence[BlockShape] | None = None) -> None:
+        """Build the network of a configuration, with random weights.
+
+        Args:
+            config: its variant, and the level up to which it goes.
+            shapes: of the blocks; None: those of the variant.
+        """
         super().__init__()
         self.config = config
-        self.shapes = block_shapes(config.variant, config.levels)
+        self.shapes = tuple(shapes or block_shapes(config.variant, config.levels))
         self.stem = _SamePadded(3, _STEM, 3, stride=2)
         self.blocks = nn.ModuleList(_Block(shape) for shape in self.shapes)
 
