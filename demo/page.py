@@ -12,6 +12,7 @@ from statistics import mean, median
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from demo.inspected import GOOD, DemoVerdict, InspectedSample, confusion
+from demo.yardstick import Yardstick
 
 TEMPLATE = "page.html.j2"
 STRIP_WIDTH = 440
@@ -45,8 +46,25 @@ class Dot:
     title: str
 
 
-def write_page(folder: Path, results: Sequence[InspectedSample], title: str, product: str, bundle: str) -> Path:
-    """Write folder/index.html, defects first, and return its path. The pictures lie below the same folder."""
+def write_page(
+    folder: Path,
+    results: Sequence[InspectedSample],
+    *,
+    title: str,
+    product: str,
+    bundle: str,
+    yardstick: Yardstick | None = None,
+) -> Path:
+    """Write folder/index.html, defects first, and return its path. The pictures lie below the same folder.
+
+    Args:
+        folder: of the demo.
+        results: of the images.
+        title: of the page.
+        product: that was inspected.
+        bundle: its version.
+        yardstick: what it said of the same images; None: nothing is shown of it.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -57,6 +75,8 @@ def write_page(folder: Path, results: Sequence[InspectedSample], title: str, pro
         bundle=bundle,
         verdicts=list(DemoVerdict),
         confusion=confusion(results),
+        yardstick=yardstick,
+        yardsticks=None if yardstick is None else yardstick.confusion(result.sample for result in results),
         cards=cards,
         dots=dots(results),
         rows=ROWS,

@@ -21,6 +21,7 @@ import httpx
 from demo.inspected import InspectedSample, SampleImage, as_table, samples
 from demo.page import SHOWN, artifact_path, write_page
 from demo.processes import DRAIN_S, DemoError, child_environment, glad_command, last_lines, running
+from demo.yardstick import recorded_yardstick
 
 MARK = ".glad-demo"
 TITLE = "GLAD demo: a line of brackets"
@@ -119,7 +120,8 @@ def show(plan: DemoPlan, results: Sequence[InspectedSample], wanted: int, bundle
     if not results:
         raise DemoError(missing)
     print(f"\n{as_table(results)}\n")
-    page = write_page(plan.output, results, TITLE, plan.product, bundle)
+    yardstick = recorded_yardstick(plan.images, [result.sample for result in results])
+    page = write_page(plan.output, results, title=TITLE, product=plan.product, bundle=bundle, yardstick=yardstick)
     if len(results) < wanted:
         raise DemoError(missing)
     return page

@@ -12,13 +12,15 @@ import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demo.inspected import DemoVerdict, InspectedSample, SampleImage, as_table, confusion
-from demo.page import CameraLatency, card, in_reading_order, large, latency, mean_steps
+from demo.page import CameraLatency, card, in_reading_order, large, latency, mean_steps, write_page
 from demo.processes import DemoError
 from demo.run import MARK, DemoPlan, DemoProgress, claim, show
+from demo.yardstick import RECORD, RECORDED_IMAGES, Yardstick, recorded_yardstick
 from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,6 +195,65 @@ def test_a_missing_result_is_an_error_and_what_is_there_is_shown(there: int, tmp
     with pytest.raises(DemoError, match=f"{2 - there} of 2 results are missing"):
         show(DemoPlan(tmp_path), results, 2, "1")
     assert (tmp_path / "index.html").exists() is bool(there)
+
+
+RECORDED = {
+    "at": "2026-11-29T15:00:00+00:00",
+    "command": "glad bench yardstick",
+    "figures": {
+        "methods": [
+            {"name": "Gaussian per place", "thresholds": {"review": 1, "fail": 2}, "scores": {}},
+            {
+                "name": "patch memory",
+                "thresholds": {"review": 3.0, "fail": 4.0},
+                "scores": {"test/good/0000.png": 2.9, "test/dent/s1_0000.png": 3.0, "test/dent/s2_0000.png": 4.0},
+            },
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("seed", "names", "known"),
+    [
+        (2024, ["test/good/0000.png", "test/dent/s1_0000.png", "test/dent/s2_0000.png"], True),
+        (2025, ["test/good/0000.png"], False),
+        (2024, ["test/good/0001.png"], False),
+    ],
+)
+def test_the_yardsticks_verdicts_are_those_recorded_of_the_very_images(
+    tmp_path: Path, seed: int, names: list[str], known: bool
+) -> None:
+    (tmp_path / "sample.json").write_text(json.dumps({"seed": seed, "renderer_version": 1}))
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps(RECORDED))
+    shown = [SampleImage(tmp_path, name) for name in names]
+    found = recorded_yardstick(tmp_path, shown, record)
+    assert (found is not None) is known
+    if found is not None:
+        assert list(found.verdicts.values()) == list(DemoVerdict)
+        assert found.confusion(shown)["defect"] == {DemoVerdict.PASS: 0, DemoVerdict.REVIEW: 1, DemoVerdict.FAIL: 1}
+    assert recorded_yardstick(tmp_path, shown, tmp_path / "none.json") is None
+
+
+def test_the_record_has_the_demos_own_images() -> None:
+    """Every image of `make demo`, by name; the renderer is frozen, so that equal seeds give equal images."""
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))["figures"]["methods"]
+    (memory,) = (method for method in recorded if method["name"] == "patch memory")
+    assert DemoPlan(Path()).seed == RECORDED_IMAGES["seed"]
+    assert len(memory["scores"]) == DemoPlan(Path()).good + 18 * DemoPlan(Path()).defects
+    assert {"test/good/0021.png", "test/dent/s3_0000.png"} <= set(memory["scores"])
+
+
+def test_the_page_shows_the_yardsticks_verdict_beside_ours(tmp_path: Path) -> None:
+    names = ["test/good/0000.png", "test/dent/s1_0000.png"]
+    yardstick = Yardstick(dict(zip(names, (DemoVerdict.PASS, DemoVerdict.REVIEW), strict=True)), "", "2026-11-29")
+    results = [inspected(names[0]), inspected(names[1], DemoVerdict.FAIL)]
+    named: Any = {"title": "T", "product": "bracket", "bundle": "7"}
+    page = write_page(tmp_path, results, yardstick=yardstick, **named).read_text()
+    assert "The yardstick's, on the same images" in page
+    assert page.count("yardstick: <b>review</b>") == 1
+    assert "yardstick" not in write_page(tmp_path, results, **named).read_text().lower()
 
 
 def test_a_sample_knows_its_truth_from_its_place(tmp_path: Path) -> None:
