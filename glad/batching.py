@@ -1,7 +1,8 @@
 """Calls of the models, in few, fixed batch sizes: encode, decode, and predict the noise.
 
 A model sees the same call shapes again and again: kernels differ between shapes by about 1e-6, so a score repeats bit
-for bit only where the shape of the call repeats; and compiled engines want few shapes anyway.
+for bit only where the shape of the call repeats; and compiled engines want few shapes anyway. On a CPU each lane has
+calls of its own: what it gets depends on nobody else, and sharing them gains little there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,9 @@ from glad.protocols import Condition, Denoiser, LatentDecoder, LatentEncoder
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """The batch sizes ("buckets") in which the models are called.
+    """The batch sizes ("buckets") in which the models are called. The defaults are a CPU's."""
 
-    The defaults are right for a CPU, where autoencoder and features gain nothing from a batch and the UNet does.
-    """
-
-    denoiser: tuple[int, ...] = (1, 2, 4, 8)
+    denoiser: tuple[int, ...] = (1,)
     """Lanes in one UNet call."""
     comparator: tuple[int, ...] = (1,)
     """Images in one call of what encodes, compares, scores or decodes."""
@@ -34,12 +32,11 @@ class BatchSizes:
 
 
 def batch_sizes_for_device(kind: str, lanes: int) -> BatchSizes:
-    """Return the batch sizes for a kind of device, cpu or cuda: powers of two up to the lanes.
-
-    On a CPU only the denoiser gains from a batch.
-    """
+    """Return the batch sizes for a kind of device: on a GPU powers of two up to the lanes, on a CPU one row a call."""
+    if kind == "cpu":
+        return BatchSizes()
     sizes = tuple(2**power for power in range((lanes - 1).bit_length() + 1))
-    return BatchSizes(denoiser=sizes, comparator=(1,) if kind == "cpu" else sizes)
+    return BatchSizes(denoiser=sizes, comparator=sizes)
 
 
 def in_buckets(

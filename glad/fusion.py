@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glad.comparator import Comparison, Observation
 from glad.lane import Trigger, TriggerReason
-from glad.settings.method import FusionSettings, MaskForm, MethodSettings, Renoise
+from glad.settings.method import FusionSettings, MaskForm, MethodSettings, Renoise, near_tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,8 @@ class Adapted:
     """(C, h, w)."""
     carrier: Tensor
     """The noise that carries x_0 to the next step: (C, h, w)."""
+    near_tie: bool
+    """The comparison lay so near delta that it might have been decided otherwise."""
 
 
 def adapt(observation: Observation, comparison: Comparison, predicted_noise: Tensor, own_noise: Tensor) -> Adapted:
@@ -33,14 +35,15 @@ def adapt(observation: Observation, comparison: Comparison, predicted_noise: Ten
         own_noise: epsilon, the image's own noise, (C, h, w).
     """
     trigger = decide_trigger(observation.settings, observation.timestep, comparison.score)
+    tie = near_tie(comparison.score, observation.settings.trigger.delta)
     if trigger is None:
-        return Adapted(None, observation.x0_generated, predicted_noise)
+        return Adapted(None, observation.x0_generated, predicted_noise, tie)
     fusion = observation.settings.fusion
     if trigger.reason is TriggerReason.T_MIN or not fusion.enabled:
-        return Adapted(trigger, observation.x0_direct, predicted_noise)
+        return Adapted(trigger, observation.x0_direct, predicted_noise, tie)
     mask = fusion_mask(comparison.map, observation.settings.trigger.delta, fusion)
     fused = blend(observation.x0_generated, observation.x0_direct, mask)
-    return Adapted(trigger, fused, own_noise if fusion.renoise is Renoise.ORIGINAL else predicted_noise)
+    return Adapted(trigger, fused, own_noise if fusion.renoise is Renoise.ORIGINAL else predicted_noise, tie)
 
 
 def decide_trigger(settings: MethodSettings, timestep: int, score: float) -> Trigger | None:

@@ -55,6 +55,9 @@ class Lane:
     trigger: Trigger | None = None
     comparisons: int = 0
     unet_evaluations: int = 0
+    near_tie: bool = False
+    """A decision on the way lay so near its threshold that another batch, number of threads or device may decide it
+    otherwise: that of a first reading, or of a comparison with delta."""
     walked: bool = True
     """The image goes down the grid, or has gone; of a tiled one any of its tiles. Otherwise its first reading was
     clear."""
@@ -66,13 +69,16 @@ class Lane:
             object.__setattr__(self, "grid", self.settings.grid)
 
     @classmethod
-    def without_walk(cls, settings: MethodSettings, unet_evaluations: int = 0) -> Self:
+    def without_walk(cls, settings: MethodSettings, unet_evaluations: int = 0, *, near_tie: bool = False) -> Self:
         """Return the lane of an image that its first reading made clear: finished, without any step.
 
         Args:
+            settings: of its product.
             unet_evaluations: what the reading cost.
+            near_tie: whether the reading lay close to being doubtful.
         """
-        return cls(settings, position=len(settings.grid), unet_evaluations=unet_evaluations, walked=False)
+        position = len(settings.grid)
+        return cls(settings, position=position, unet_evaluations=unet_evaluations, near_tie=near_tie, walked=False)
 
     @property
     def phase(self) -> Phase:
@@ -125,11 +131,12 @@ class Lane:
             return self.settings.start
         return self.grid[-1] if self.phase is Phase.FINISHED else None
 
-    def advanced(self, trigger: Trigger | None = None) -> Lane:
+    def advanced(self, trigger: Trigger | None = None, *, near_tie: bool = False) -> Lane:
         """Return the lane one step on: one UNet evaluation more (two if guided), and one comparison if it was adapting.
 
         Args:
             trigger: what this step's comparison decided; a lane keeps its first trigger.
+            near_tie: whether it might have been decided otherwise.
         """
         return replace(
             self,
@@ -137,6 +144,7 @@ class Lane:
             trigger=self.trigger or trigger,
             comparisons=self.comparisons + self.adapting,
             unet_evaluations=self.unet_evaluations + (2 if self.guided else 1),
+            near_tie=self.near_tie or near_tie,
         )
 
 
@@ -157,6 +165,7 @@ def merge_lanes(lanes: Sequence[Lane]) -> Lane:
         trigger=max(triggers, key=lambda one: (one.step, one.reason is TriggerReason.SCORE), default=None),
         comparisons=sum(lane.comparisons for lane in lanes),
         unet_evaluations=sum(lane.unet_evaluations for lane in lanes),
+        near_tie=any(lane.near_tie for lane in lanes),
         walked=any(lane.walked for lane in lanes),
     )
 
@@ -188,9 +197,16 @@ class LaneBatch:
     adapting: list[int]
     """Rows whose lanes are compared in this step."""
 
-    def advanced(self, generated: Tensor, triggers: Sequence[Trigger | None]) -> StepOutcome:
-        """Return every lane one step on. generated: x^_{t'} (B, C, h, w); triggers: one per row."""
-        lanes = tuple(lane.advanced(trigger) for lane, trigger in zip(self.lanes, triggers, strict=True))
+    def advanced(self, generated: Tensor, triggers: Sequence[Trigger | None], near_ties: Sequence[bool]) -> StepOutcome:
+        """Return every lane one step on.
+
+        Args:
+            generated: x^_{t'}, (B, C, h, w).
+            triggers: one per row.
+            near_ties: one per row.
+        """
+        decided = zip(self.lanes, triggers, near_ties, strict=True)
+        lanes = tuple(lane.advanced(trigger, near_tie=near_tie) for lane, trigger, near_tie in decided)
         return StepOutcome(self.slots, generated, lanes)
 
 

@@ -41,9 +41,15 @@ def start_lane(block: LaneBlock, slot: int, encoded: EncodedImage, models: Model
             `LaneBlock.add_lane`.
     """
     reading = _first_reading(encoded, models, settings)
-    walks = reading is None or settings.doubtful is None or settings.doubtful.contains(reading.score)
+    doubtful = settings.doubtful
+    walks = reading is None or doubtful is None or doubtful.contains(reading.score)
     spent = 0 if reading is None else reading.unet_evaluations
-    lane = Lane(settings, unet_evaluations=spent) if walks else Lane.without_walk(settings, spent)
+    tie = reading is not None and doubtful is not None and doubtful.near_tie(reading.score)
+    lane = (
+        Lane(settings, unet_evaluations=spent, near_tie=tie)
+        if walks
+        else Lane.without_walk(settings, spent, near_tie=tie)
+    )
     block.add_lane(
         slot, lane, encoded.latent, encoded.noise, encoded.valid, condition=models.condition, reading=reading
     )
@@ -83,13 +89,14 @@ def step(block: LaneBlock, slots: Sequence[int], models: Models, batch_sizes: Ba
 
     x0, carrier = x0_generated, predicted_noise
     triggers: list[Trigger | None] = [None] * len(batch.lanes)
+    near_ties = [False] * len(batch.lanes)
     if batch.adapting:
-        x0, carrier, triggers = _adapt(
+        x0, carrier, triggers, near_ties = _adapt(
             block, batch, x0_generated, predicted_noise, comparator=models.comparator, buckets=batch_sizes.comparator
         )
 
     # x^_{t'} = sqrt(alpha_bar_{t'}) x_0 + sqrt(1 - alpha_bar_{t'}) e, Eq. 3
-    return batch.advanced(ddim_step(x0, carrier, batch.next_timesteps, batch.schedule), triggers)
+    return batch.advanced(ddim_step(x0, carrier, batch.next_timesteps, batch.schedule), triggers, near_ties)
 
 
 def _adapt(
@@ -100,10 +107,11 @@ def _adapt(
     *,
     comparator: Comparator,
     buckets: Sequence[int],
-) -> tuple[Tensor, Tensor, list[Trigger | None]]:
+) -> tuple[Tensor, Tensor, list[Trigger | None], list[bool]]:
     """Compare the lanes that have not triggered, and let each go on with what its comparison decides.
 
-    Return x_0 and the noise that carries it to the next step, (B, C, h, w) each, and per row the new trigger, if any.
+    Return x_0 and the noise that carries it to the next step, (B, C, h, w) each, and per row the new trigger, if any,
+    and whether the decision was a near tie.
     """
     rows = batch.adapting
     slots = [batch.slots[row] for row in rows]
@@ -126,7 +134,9 @@ def _adapt(
     # Copies: a model's output may be an inference tensor, which refuses to be written to.
     x0, carrier = x0_generated.clone(), predicted_noise.clone()
     triggers: list[Trigger | None] = [None] * len(batch.lanes)
+    near_ties = [False] * len(batch.lanes)
     for row, slot, observation, comparison in zip(rows, slots, observations, comparisons, strict=True):
         adapted = adapt(observation, comparison, predicted_noise[row], block.noise[slot])
         x0[row], carrier[row], triggers[row] = adapted.x0, adapted.carrier, adapted.trigger
-    return x0, carrier, triggers
+        near_ties[row] = adapted.near_tie
+    return x0, carrier, triggers, near_ties

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glad.batching import BatchSizes, batch_sizes_for_device
 from glad.image_codec import from_model
 from glad.images.placement import Placement
 from glad.images.rendering import Mosaic, contact_sheet, heatmap, overlay, reduced
@@ -167,7 +168,8 @@ def _inspect_tiles(
         torch.from_numpy(np.stack(parts)).to(device)
         for parts in zip(*((s.image, s.noise, s.inspected_pixels, s.inspected_patches) for s in inputs), strict=True)
     )
-    rebuilt = reconstruct(images, noise, models, settings, valid=patches, inspected_mask=pixels)
+    sizes = BatchSizes(denoiser=batch_sizes_for_device(images.device.type, len(images)).denoiser)
+    rebuilt = reconstruct(images, noise, models, settings, valid=patches, inspected_mask=pixels, batch_sizes=sizes)
     lane_results = [
         LaneResult(
             image=images[i],

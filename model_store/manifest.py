@@ -20,7 +20,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_val
 
 from glad.quality_gate.limits import QualityGate
 from glad.settings import Frozen
-from glad.settings.method import MethodSettings
+from glad.settings.method import MethodSettings, near_tie
 from model_store.errors import NotCalibrated
 
 
@@ -58,6 +58,10 @@ class VerdictThresholds(Frozen):
         if score >= self.fail:
             return Verdict.FAIL
         return Verdict.REVIEW if score >= self.review else Verdict.PASS
+
+    def near_tie(self, score: float) -> bool:
+        """Return whether a score lies so near a threshold that elsewhere its verdict may be the other one."""
+        return near_tie(score, self.review) or near_tie(score, self.fail)
 
     def calibrate(self, score: float) -> float:
         """Return s / (s + fail threshold), in [0, 1): monotone, 0.5 at the fail threshold.

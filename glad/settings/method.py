@@ -148,6 +148,16 @@ class CalibratedFor(Frozen):
     imagenet_normalise: bool
 
 
+TIE = 1e-4
+"""Share of a threshold. Another batch, number of threads or device moves what is compared with it by less: 1e-6 in a
+call of a network, and somewhat more after many steps."""
+
+
+def near_tie(value: float, threshold: float) -> bool:
+    """Return whether a value lies so near its threshold that elsewhere it may lie on the other side: see `TIE`."""
+    return abs(value - threshold) <= TIE * abs(threshold)
+
+
 class TriggerSettings(Frozen):
     """The comparison that decides the denoising step (Sec. 3.3)."""
 
@@ -199,6 +209,10 @@ class DoubtfulRange(Frozen):
     def contains(self, reading: float) -> bool:
         """Return whether a first reading is doubtful; one that is no number is, so that it is never taken for clear."""
         return not (reading < self.low or reading > self.high)
+
+    def near_tie(self, reading: float) -> bool:
+        """Return whether a reading lies so near an end of the range that elsewhere it may be decided otherwise."""
+        return near_tie(reading, self.low) or near_tie(reading, self.high)
 
 
 class ScoreSettings(Frozen):

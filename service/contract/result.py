@@ -81,6 +81,7 @@ class Findings(Message):
         description="the step at which the trigger fired (Sec. 3.3); 0: clear at its first reading, not walked"
     )
     unet_evaluations: int = Field(ge=0)
+    near_tie: bool | None = Field(None, description="as `Result.near_tie`, of the steps; null: by an older worker")
     seed: int = Field(ge=0, description="noise seed of the bundle; the noise itself is seeded by the content")
     timings_ms: Timings
     artifacts: tuple[ArtifactName, ...] = Field((), description="the pictures that were stored")
@@ -159,6 +160,11 @@ class Result(Traceability):
     regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
     denoising_step: int | None = None
     unet_evaluations: int | None = None
+    near_tie: bool | None = Field(
+        None,
+        description="a decision (the trigger, or the verdict) lay within a ten-thousandth of its threshold: on another "
+        "device, or with another number of threads, rounding may decide it the other way; null: not known",
+    )
     seed: int | None = None
     timings_ms: Timings | None = None
     artifacts: dict[ArtifactName, str] = Field(default_factory=dict, description="name -> link")
@@ -225,6 +231,7 @@ class Result(Traceability):
             regions=tuple(highest),
             denoising_step=findings.denoising_step,
             unet_evaluations=findings.unet_evaluations,
+            near_tie=_near_tie(findings, job.thresholds),
             seed=findings.seed,
             timings_ms=findings.timings_ms,
             started_at=started_at,
@@ -257,6 +264,10 @@ class Result(Traceability):
     def to_json(self) -> str:
         """Return the JSON that is stored and sent."""
         return self.model_dump_json()
+
+
+def _near_tie(findings: Findings, limits: Thresholds) -> bool | None:
+    return None if findings.near_tie is None else findings.near_tie or limits.near_tie(findings.score)
 
 
 def _pinned(job: Job) -> dict[str, Any]:

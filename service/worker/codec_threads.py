@@ -306,6 +306,7 @@ def _findings(
         regions=tuple(Region(box=one.box, area_px=one.area_px, peak=one.peak) for one in rendered.regions),
         denoising_step=result.lane.denoising_step,
         unet_evaluations=result.lane.unet_evaluations,
+        near_tie=result.lane.near_tie,
         seed=image.bundle.settings.noise_seed,
         timings_ms=Timings(
             queue=claimed.waited_ms,

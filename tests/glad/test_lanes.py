@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from glad.batching import BatchSizes, batch_sizes_for_device, in_buckets
-from glad.lane import Lane, LaneBlock, Phase
+from glad.lane import Lane, LaneBlock, Phase, merge_lanes
 from glad.models import Models, PixelModels
 from glad.reconstruct import reconstruct
-from glad.settings.method import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings
+from glad.settings.method import MethodSettings, ScheduleSettings, ScoreSettings, TriggerSettings, near_tie
 from glad.step import step
 from tests.glad.toys import (
     PixelFeatures,
@@ -229,7 +229,40 @@ def test_a_block_refuses_what_does_not_belong_in_it() -> None:
 
 
 def test_call_shapes_are_few_and_cover_all_lanes() -> None:
-    assert batch_sizes_for_device("cpu", 6).denoiser == (1, 2, 4, 8)
-    assert batch_sizes_for_device("cpu", 1).denoiser == (1,)
-    assert batch_sizes_for_device("cpu", 4).comparator == (1,)
+    assert batch_sizes_for_device("cpu", 6) == BatchSizes((1,), (1,))
+    assert batch_sizes_for_device("cuda", 6).denoiser == (1, 2, 4, 8)
+    assert batch_sizes_for_device("cuda", 1).denoiser == (1,)
     assert batch_sizes_for_device("cuda", 4).comparator == (1, 2, 4)
+
+
+@pytest.mark.parametrize("models", [toy_models(), convolving()], ids=["arithmetic", "convolving"])
+def test_on_a_cpu_a_lane_is_bit_equal_alone_and_among_eight(models: Models) -> None:
+    sizes = batch_sizes_for_device("cpu", 8)
+    alone = reconstruct(IMAGES[2:3], NOISE[2:3], models, settings(), batch_sizes=sizes)
+    latent, lane = staggered(models, sizes, watched=2)
+    assert torch.equal(alone.latents[0], latent)
+    assert alone.lanes[0] == lane
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "near"),
+    [(1.00009, 1.0, True), (0.99991, 1.0, True), (1.00011, 1.0, False), (0.0, 0.0, True), (-2.0001, -2.0, True)],
+)
+def test_a_near_tie_is_within_a_ten_thousandth_of_the_threshold(value: float, threshold: float, near: bool) -> None:
+    assert near_tie(value, threshold) is near
+
+
+def test_a_decision_close_to_delta_is_remembered_to_the_lanes_end_and_changes_nothing_else() -> None:
+    """Delta is put a hair above what the first comparison measures, and then far above it."""
+    measured = reconstruct(IMAGES[:1], NOISE[:1], toy_models(), settings(1e-9)).lanes[0].trigger
+    assert measured is not None
+    close = reconstruct(IMAGES[:1], NOISE[:1], toy_models(), settings(measured.score * (1 + 5e-5)))
+    far = reconstruct(IMAGES[:1], NOISE[:1], toy_models(), settings(measured.score * 1.01))
+    assert (close.lanes[0].near_tie, far.lanes[0].near_tie) == (True, False)
+    assert (close.lanes[0].phase, close.lanes[0].position) == (Phase.FINISHED, len(close.lanes[0].grid))
+
+
+def test_a_tiles_near_tie_is_the_images() -> None:
+    clear, close = Lane(settings()), Lane(settings(), near_tie=True)
+    assert merge_lanes([clear, close]).near_tie
+    assert not merge_lanes([clear, clear]).near_tie

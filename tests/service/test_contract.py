@@ -46,6 +46,18 @@ def test_the_calibrated_score_is_one_half_at_the_fail_threshold_and_monotone() -
     assert [THRESHOLDS.calibrate(score) for score in (0.0, 1.0, 3.0)] == [0.0, 0.5, 0.75]
 
 
+@pytest.mark.parametrize(
+    ("score", "of_the_steps", "near_tie"),
+    [(0.49996, False, True), (1.00009, False, True), (0.7, False, False), (0.7, True, True), (0.7, None, None)],
+)
+def test_a_result_says_whether_a_decision_was_a_near_tie(
+    score: float, of_the_steps: bool | None, near_tie: bool | None
+) -> None:
+    """The thresholds are 0.5 and 1; null: the worker is older than the field."""
+    found = findings(score).model_copy(update={"near_tie": of_the_steps})
+    assert Result.done(make_job(), found, started_at=AT, attempts=1).near_tie is near_tie
+
+
 def test_only_a_done_inspection_has_a_verdict() -> None:
     waiting = Result.waiting(make_job())
     assert (waiting.state, waiting.verdict, waiting.score) == (State.QUEUED, None, None)

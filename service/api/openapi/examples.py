@@ -40,6 +40,7 @@ DONE: dict[str, Any] = QUEUED | {
     "regions": [{"box": [211, 87, 34, 29], "area_px": 702, "peak": 0.91}],
     "denoising_step": 421,
     "unet_evaluations": 25,
+    "near_tie": False,
     "seed": 0,
     "timings_ms": {"queue": 12.0, "decode": 9.1, "encode": 31.0, "denoise": 880.5, "score": 64.2, "total": 1020.3},
     "artifacts": {
