@@ -173,6 +173,28 @@ async def test_results_beyond_the_limit_go_with_every_trace(
     assert _all_keys(client, "glad:v1:idempotency:*") == []
 
 
+async def test_beyond_most_of_redis_memory_the_oldest_results_go_but_for_a_thousand(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    """A Redis of a gigabyte is full of a quarter of the million results that may be kept: it would accept no image."""
+    begun = int(time.time()) * 1000 * 1024
+    client.zadd(keys.HISTORY, {f"older-{number}": begun - 1030 + number for number in range(1030)})
+    queue = make_queue()
+    await end(submitter, queue)
+    assert client.zcard(keys.HISTORY) == 1031  # there is no limit of memory
+    counts = []
+    try:
+        for share in (0.5, 0.85, 0.85):
+            client.config_set("maxmemory", round(client.info("memory")["used_memory"] / share))
+            await end(submitter, queue)
+            counts.append(client.zcard(keys.HISTORY))
+    finally:
+        client.config_set("maxmemory", 0)
+    assert counts == [1032, 1013, 1000]  # twenty at once, and then no further than a thousand
+    oldest: Any = client.zrange(keys.HISTORY, 0, 0)
+    assert oldest == ["older-33"]
+
+
 async def test_an_expired_result_leaves_no_index_entry(
     submitter: JobSubmitter, make_queue: MakeQueue, history: History, client: redis.Redis
 ) -> None:
