@@ -79,6 +79,10 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
+BELOW_ANY_SCORE = -1.0
+"""A review threshold that every score reaches: none is negative, but for rounding."""
+
+
 class Thresholds(thresholds.VerdictThresholds):
     """The limits that were in force when the image was accepted."""
 
@@ -88,6 +92,11 @@ class Thresholds(thresholds.VerdictThresholds):
     def from_limits(cls, limits: thresholds.VerdictThresholds) -> Self:
         """Return a copy of the limits that the store has in force."""
         return cls(review=limits.review, fail=limits.fail, pixel=limits.pixel)
+
+    @property
+    def on_hold(self) -> Self:
+        """Return limits under which nothing passes: what would, is for review. What fails still fails."""
+        return self.model_copy(update={"review": BELOW_ANY_SCORE})
 
 
 class Traceability(Message):
@@ -126,6 +135,7 @@ class Job(Traceability):
     accepted_at: Timestamp
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
+    hold: Text | None = Field(None, description="why its station is on hold: then `thresholds` let nothing pass")
     pool: Name = DEFAULT_POOL
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     traceparent: str | None = Field(

@@ -157,6 +157,9 @@ class Result(Traceability):
     verdict: Verdict | None = Field(
         None, description="`pass`, `review`, `fail`; null while unknown, which is never pass"
     )
+    hold: Text | None = Field(
+        None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
+    )
     regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
     denoising_step: int | None = None
     unet_evaluations: int | None = None
@@ -279,6 +282,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "deadline_ms": job.deadline_ms,
         "thresholds": job.thresholds,
+        "hold": job.hold,
         "artifacts": artifact_links(job.id, (IMAGE,)),
         "image_sha256": job.image_sha256,
         "width": job.width,

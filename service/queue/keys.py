@@ -33,6 +33,7 @@
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 | `glad:v1:sweeper` | string | the process that sweeps the artifacts, or did lately; expires |
 | `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
+| `glad:v1:backup` | string | when the last whole backup ended, s |
 | `glad:schema` | string | the schema version, which no version renames: see connection.py |
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
@@ -62,6 +63,7 @@ INSPECTION_PREFIX = f"{PREFIX}inspection:"
 DEAD_PREFIX = f"{PREFIX}dead:"
 SWEEPER = f"{PREFIX}sweeper"
 BORN = f"{PREFIX}born"
+BACKUP = f"{PREFIX}backup"
 HELD_PREFIX = f"{PREFIX}held:"
 HISTORY = f"{PREFIX}history"
 OUTBOX_DEAD = f"{PREFIX}outbox:dead"

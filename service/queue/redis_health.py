@@ -73,6 +73,8 @@ class RedisState:
     keeping: Durability
     stream_lengths: Mapping[str, int]
     """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
+    backup_at_s: int | None = None
+    """When the last whole backup ended, by Redis's clock; None: none was made."""
 
 
 async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str]) -> RedisState:
@@ -93,9 +95,10 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
     }
     async with client.pipeline(transaction=False) as pipe:
         pipe.info()
+        pipe.get(keys.BACKUP)
         for stream in chain.from_iterable(streams.values()):
             pipe.xlen(stream)
-        info, *replies = await pipe.execute()
+        info, backup_at, *replies = await pipe.execute()
     lengths = iter(replies)
     return RedisState(
         memory_used_bytes=int(info["used_memory"]),
@@ -104,4 +107,5 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
         keeping=Durability.read(info),
         stream_lengths={name: sum(islice(lengths, len(of_pools))) for name, of_pools in streams.items()},
+        backup_at_s=None if backup_at is None else int(backup_at),
     )

@@ -33,6 +33,13 @@ class StationSettings(Message):
         (), max_length=32, description="a part without one of them is `review`", examples=[["top", "bottom"]]
     )
 
+    hold: Text | None = Field(
+        None,
+        description="why the station is on hold: while it is, no image that names it passes, what would is `review`; "
+        "left out of a change, it stays as it is; null lifts it",
+        examples=["images are blurred"],
+    )
+
     @property
     def defaults(self) -> dict[str, Any]:
         """Values for fields that a submission leaves out."""
@@ -69,6 +76,11 @@ class Stations:
         until = "+" if before is None else str(round(before.timestamp() * 1000))
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), max=until, count=1))
         return _read(rows[0]) if rows else None
+
+    async def hold(self, station: str | None) -> str | None:
+        """Return why a station is on hold; None if it is not, or is not set, or no station is given."""
+        change = None if station is None else await self.last_change(station)
+        return None if change is None or change.settings is None else change.settings.hold
 
     async def changes(self, station: str) -> tuple[StationChange, ...]:
         """Return the station's changes, the latest first; empty for one that never was."""

@@ -107,7 +107,7 @@ async def accept_image(
     )
     with _timed_stage(services, "accept_decode"):
         image = await services.decoder.check_image(upload.content)
-    job = _make_job(pinned, fields, upload, image, pool)
+    job = _make_job(pinned, fields, upload, image, pool=pool, hold=await services.stations.hold(fields.station))
     with _timed_stage(services, "accept_store"):
         await _store_image(services, job, upload.content)
     submission = await _enqueue(
@@ -161,7 +161,9 @@ def _with_defaults(given: Mapping[str, Any], origin: StationOrigin) -> Inspectio
     return _read_fields({**origin.defaults, **given, "station": origin.station})
 
 
-def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: CheckedImage, pool: str) -> Job:
+def _make_job(
+    pinned: Pinned, fields: InspectionFields, upload: Upload, image: CheckedImage, *, pool: str, hold: str | None
+) -> Job:
     inspection_id = new_inspection_id()
     job = Job(
         **{name: getattr(fields, name) for name in Traceability.model_fields},
@@ -177,9 +179,12 @@ def _make_job(pinned: Pinned, fields: InspectionFields, upload: Upload, image: C
         accepted_at=now(),
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
+        hold=hold,
         pool=pool,
         traceparent=current_traceparent(),
     )
+    if hold is not None:  # so that workers of an older version let nothing pass either
+        job = job.model_copy(update={"thresholds": job.thresholds.on_hold})
     try:
         job.to_json()
     except JobTooLarge as error:

@@ -75,11 +75,13 @@ async def station(services: ServicesDep, station: StationName) -> StationHistory
 async def put(services: ServicesDep, caller: CallerDep, station: StationName, fields: StationFields) -> StationView:
     """Set which product the station's camera looks at from now on, and the defaults of its images' fields.
 
-    Images that were accepted before stay as they are. All settings are replaced; every change is kept, with its time
-    and its author.
+    Images that were accepted before stay as they are. All settings are replaced, but for a hold that the call does not
+    name: a changeover does not lift it. Every change is kept, with its time and its author.
     """
     await asyncio.to_thread(pin_product, services.store, fields.product)
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
+    if "hold" not in fields.model_fields_set:
+        settings = settings.model_copy(update={"hold": await services.stations.hold(station)})
     change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
     await services.stations.change(station, change)
     log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import redis
@@ -54,12 +55,19 @@ def make_backup(settings: Settings, folder: Path, say: Say, redis_bin: Path | No
         try:
             with find_or_start_redis(settings, redis_bin) as url, connect(url) as client:
                 _fill(unfinished, settings, client, _snapshot(cli, url), earlier=earlier, say=say)
-            os.sync()  # of millions of files and folders; one by one it would take hours
-            unfinished.rename(target)
+                os.sync()  # of millions of files and folders; one by one it would take hours
+                unfinished.rename(target)
+                _note_backup(client)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         sync_folder(folder)
     return target
+
+
+def _note_backup(client: redis.Redis) -> None:
+    """Let everybody know by Redis, and so by `glad_backup_last_success_timestamp_seconds`, that a backup is whole."""
+    seconds, _ = cast("tuple[int, int]", client.time())
+    client.set(keys.BACKUP, seconds)
 
 
 @contextmanager

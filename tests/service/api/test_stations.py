@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import redis
 
 from service.queue.jobs import JobQueue
 from tests.service.conftest import Running, StartApp, write_toy
-from tests.support.line import picture, result_of
+from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer
 
 URL = "/v1/stations/line-3"
@@ -149,3 +150,47 @@ async def test_a_part_without_an_expected_view_is_for_review_also_after_a_change
     await asyncio.sleep(0.005)
     await inspect("bottom")
     assert (await http.get("/v1/parts/SN-1")).json()["verdict"] == "pass"
+
+
+async def test_nothing_passes_that_names_a_station_on_hold_whatever_its_address(
+    api: Running, make_queue: Callable[..., JobQueue]
+) -> None:
+    """Toy's thresholds are 0.5 and 1: 0.25 would pass, 1.5 fails on hold too."""
+    held = {"product": "toy", "hold": "images are blurred"}
+    assert (await api.http.put(URL, json=held)).json()["hold"] == "images are blurred"
+    here, there = f"{URL}/inspections", "/v1/products/toy/inspections"
+    verdicts = []
+    for url, params, score in (
+        (here, {}, 0.25),
+        (here, {}, 1.5),
+        (there, {"station": "line-3"}, 0.25),
+        (there, {"station": "line-4"}, 0.25),
+        (there, {}, 0.25),
+    ):
+        sent = (await api.http.post(url, params=params, content=picture())).json()
+        [claimed] = make_queue().claim(1)
+        make_queue().complete(claimed, result_of(claimed, score))
+        shown = (await api.http.get(f"/v1/inspections/{sent['id']}")).json()
+        verdicts.append((shown["verdict"], shown["hold"]))
+    why = "images are blurred"
+    assert verdicts == [("review", why), ("fail", why), ("review", why), ("pass", None), ("pass", None)]
+
+
+async def test_a_changeover_does_not_lift_a_hold_and_null_does(api: Running) -> None:
+    await api.http.put(URL, json=SETTINGS | {"hold": "lens is dirty"})
+    await api.http.put(URL, json=SETTINGS | {"lot": "L-2"})
+    shown = (await api.http.get(URL)).json()
+    assert (shown["lot"], shown["hold"]) == ("L-2", "lens is dirty")
+    await api.http.put(URL, json=SETTINGS | {"hold": None})
+    assert (await api.http.get(URL)).json()["hold"] is None
+    assert [one["settings"]["hold"] for one in (await api.http.get(URL)).json()["changes"]] == [
+        None,
+        "lens is dirty",
+        "lens is dirty",
+    ]
+
+
+def test_a_worker_of_an_older_version_lets_nothing_pass_on_hold_either() -> None:
+    """It knows the thresholds that are pinned to the job, and no hold."""
+    limits = make_job().thresholds.on_hold
+    assert [limits.verdict(score) for score in (-1e-9, 0.0, 0.999, 1.0)] == ["review", "review", "review", "fail"]

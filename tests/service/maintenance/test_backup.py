@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.contract import new_inspection_id
+from service.contract import DEFAULT_POOL, new_inspection_id
 from service.host.child_process import Child
 from service.host.private_redis import connect_for_command, find_redis, redis_command, socket_path
 from service.maintenance.backup.make import make_backup
@@ -23,7 +23,8 @@ from service.maintenance.backup.restore import restore_backup
 from service.maintenance.backup.sums import Earlier, read_sums
 from service.maintenance.backup.trees import save
 from service.queue import keys
-from service.queue.connection import connect
+from service.queue.connection import connect, connect_async
+from service.queue.redis_health import read_redis_state
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from tests.service.conftest import write_toy
@@ -66,7 +67,7 @@ def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_strea
     born = plant[1].time()[0] * 1000
     restore_backup(new, made, quiet)
     with connect_for_command(new) as client:  # as `glad serve` starts it: with an append-only file
-        assert set(client.keys()) == {*plant[1].keys(), keys.BORN}
+        assert {*client.keys(), keys.BACKUP} == {*plant[1].keys(), keys.BORN}  # that it is whole is told after it
         assert client.xinfo_stream(keys.EVENTS)["last-generated-id"] == "1700000000000-5"
         assert client.xinfo_groups(keys.EVENTS)[0]["name"] == "outbox:mqtt"
         # No image of before is an orphan of this Redis; and it may sweep.
@@ -76,6 +77,23 @@ def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_strea
         old = {path.relative_to(plant[0].data_dir): path.read_bytes() for path in files(plant[0].data_dir / name)}
         assert {path.relative_to(new.data_dir): path.read_bytes() for path in files(new.data_dir / name)} == old
         assert old
+
+
+async def test_only_a_whole_backup_is_told(plant: Plant, tmp_path: Path) -> None:
+    """Where it fails the alert goes on counting from the one before."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    folder.chmod(0o500) if os.geteuid() else (folder / ".lock").mkdir()
+    with pytest.raises(OSError, match=r"lock|ermission"):
+        backup(plant, tmp_path)
+    assert plant[1].get(keys.BACKUP) is None
+    folder.chmod(0o700) if os.geteuid() else (folder / ".lock").rmdir()
+    began = plant[1].time()[0]
+    backup(plant, tmp_path)
+    async with connect_async(f"unix://{socket_path(plant[0].data_dir)}") as client:
+        state = await read_redis_state(client, [DEFAULT_POOL])
+    assert state.backup_at_s is not None
+    assert 0 <= state.backup_at_s - began < 60
 
 
 def keys_after_start(data: Path) -> set[str]:
@@ -91,7 +109,7 @@ def keys_after_start(data: Path) -> set[str]:
 
 def test_the_rdb_alone_is_a_trap_that_a_restore_avoids(plant: Plant, tmp_path: Path) -> None:
     made = backup(plant, tmp_path)
-    expected = set(plant[1].keys())
+    expected = set(plant[1].keys()) - {keys.BACKUP}
     assert expected
     # Beside no append-only file Redis starts empty; beside an old one it starts with what is in that one.
     alone, beside, restored = (tmp_path / name for name in ("alone", "beside", "restored"))
