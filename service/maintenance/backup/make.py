@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 from uuid import uuid4
 
 import redis
@@ -66,7 +65,7 @@ def make_backup(settings: Settings, folder: Path, say: Say, redis_bin: Path | No
 
 def _note_backup(client: redis.Redis) -> None:
     """Let everybody know by Redis, and so by `glad_backup_last_success_timestamp_seconds`, that a backup is whole."""
-    seconds, _ = cast("tuple[int, int]", client.time())
+    seconds, _ = client.time()
     client.set(keys.BACKUP, seconds)
 
 
