@@ -21,6 +21,7 @@
 | `glad:v1:dead:{pool}` | stream | jobs given up after repeated deaths: `id`, `job`, `reason` |
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
+| `glad:v1:position` | string | the last position of the history that was given, also after it was emptied |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
 | `glad:v1:stations` | set | names of the stations that are set |
 | `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |

@@ -102,6 +102,14 @@ def test_whoever_needs_redis_and_names_reaches_them(name: str) -> None:
     assert calls(name, "ns:kube-system", 53)
 
 
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_names_are_reached_where_a_cache_on_the_node_answers(name: str) -> None:
+    """NodeLocal DNSCache is no pod behind a selector: it is an address of the node."""
+    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    asked = [rule for rule in policies("egress", labels(name)) if cache in rule["to"]]
+    assert [{one["port"] for one in rule["ports"]} for rule in asked] == [{53}]
+
+
 def test_who_is_scraped_asked_and_scaled_is_reached_by_the_one_who_does_it() -> None:
     assert is_called_from("glad-api", "ingress-nginx", 8000)
     for name, port in (("glad-api", 8000), ("glad-worker", 9100), ("glad-outbox", 9200)):

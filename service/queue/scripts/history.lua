@@ -2,10 +2,16 @@
 -- Put before complete.lua, after common.lua: add_to_history, forget_oldest.
 
 -- A position is Redis's time in ms, times 1024, and at least one more than the last: it only grows, also when the clock
--- goes back or the history was emptied, and it is exact in a double until the year 2248.
+-- goes back or the history was emptied, and it is exact in a double until the year 2248. The last one is kept beside the
+-- history, which may have been emptied; an older worker looks at the history alone, and so does this one as well.
 local function next_position(history)
-  local last = redis.call('ZREVRANGE', history, 0, 0, 'WITHSCORES')[2]
-  return math.max(now_ms() * 1024, last and tonumber(last) + 1 or 0)
+  local last_given = history:match('^(.*:)') .. 'position'
+  local kept = redis.call('GET', last_given)
+  local newest = redis.call('ZREVRANGE', history, 0, 0, 'WITHSCORES')[2]
+  local last = math.max(tonumber(kept or 0), tonumber(newest or 0))
+  local position = math.max(now_ms() * 1024, last + 1)
+  redis.call('SET', last_given, string.format('%.0f', position))
+  return position
 end
 
 -- The keys under which an inspection is found; `outcome` is its verdict, or its state where it has none.

@@ -158,6 +158,19 @@ async def test_positions_grow_even_if_the_clock_went_back(
     assert page.position == ahead + 1
 
 
+async def test_positions_grow_even_if_the_clock_went_back_and_the_history_was_emptied(
+    submitter: JobSubmitter, make_queue: MakeQueue, history: History, client: redis.Redis
+) -> None:
+    """A reader's cursor from before would miss what gets a smaller position."""
+    ahead = (int(time.time()) + 3600) * 1000 * 1024
+    client.zadd(keys.HISTORY, {"from-the-future": ahead})
+    await end(submitter, make_queue())
+    client.delete(*_all_keys(client, "glad:v1:history*"), *_all_keys(client, "glad:v1:inspection:*"))
+    await end(submitter, make_queue())
+    page = await history.page(HistoryFilter())
+    assert page.position == ahead + 2
+
+
 async def test_results_beyond_the_limit_go_with_every_trace(
     submitter: JobSubmitter, make_queue: MakeQueue, history: History, client: redis.Redis
 ) -> None:
