@@ -36,6 +36,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from glad.foreign_content import describe_foreign
+
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
@@ -187,10 +189,7 @@ def sniff_format(data: bytes) -> str:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    start = data[:8].hex(" ")
-    raise UnknownImageFormat(
-        f"the content starts with {start}; allowed are {', '.join(FORMATS)}: convert it to one of them"
-    )
+    raise UnknownImageFormat(f"the content {describe_foreign(data)}. Allowed are {', '.join(FORMATS)}")
 
 
 def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
