@@ -1,6 +1,6 @@
 """What bytes that are no image of an allowed format look like, and what their sender should do.
 
-A camera's integrator reads this once, in an error message: most of them have sent the right image in the wrong wrapping.
+An integrator reads this once, in an error message: most have sent the right image in the wrong wrapping.
 """
 
 from __future__ import annotations
