@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
         "model_store.engines",
         "model_store.cli.bundle",
         "model_store.cli.common",
-        "model_store.cli.inspect",
+        "glad_inspect.cli",
     ],
 )
 def test_the_store_imports_neither_torch_nor_its_libraries(modules: str) -> None:

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from model_store.cli.inspect import inspect
+from glad_inspect.cli import inspect
 from model_store.product_state import ThresholdOverrides
 from model_store.store import Store
 from tests.support.gates import a_gate, a_part

@@ -1,0 +1,165 @@
+"""`glad inspect`: verdicts and pictures of image files, without a server. Torch is imported when it is called."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
+from model_store.manifest import Verdict
+
+if TYPE_CHECKING:
+    from glad_inspect.result import InspectionResult, Pixels
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of the images in a folder."""
+TITLES = ("input", "reconstruction", "heatmap", "overlay")
+LARGEST_CELL_PX = 2048
+LONGEST_NAME_BYTES = 200
+"""Of a picture's name: file systems take 255, and a number and an ending are added."""
+STDOUT = Path("-")
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A product's name, or a bundle's folder.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns: 'in/*.png'."),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw a picture of each image.")] = True,
+    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results as a JSON list; `-`: to the output, alone.")
+    ] = None,
+    store: StoreFolder = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Inspect image files without a server: verdicts and pictures; ends with 1 if any file could not be inspected.
+
+    For example: glad inspect bracket part.png, or: glad inspect bracket photos/ --json results.json
+    """
+    from glad.image_codec import ImageError, to_png
+    from glad_inspect.inspector import load_inspector
+    from model_store.compatibility import ModelsDoNotFit
+    from model_store.engines.engine_spec import offline_engine_spec
+    from model_store.engines.loading import device_of_environment
+    from model_store.errors import ModelLoadError
+
+    quiet = json_file == STDOUT
+    with explained(ModelLoadError, ModelsDoNotFit, ValueError):
+        files = list(_files(images))
+        inspector = load_inspector(
+            bundle,
+            version=None,
+            device=device_of_environment(),
+            engine=offline_engine_spec(),
+            store=chosen_store(store, data_dir),
+        )
+        if pictures:
+            out.mkdir(parents=True, exist_ok=True)
+    of = inspector.inspected_with
+    typer.echo(
+        f"{of.product} {of.version}: review from {of.thresholds.review:.4f}, fail from {of.thresholds.fail:.4f}; "
+        f"engine {of.engine}",
+        err=quiet,
+    )
+    results: list[dict[str, Any]] = []
+    rows: list[list[Pixels]] = []
+    for number, path in enumerate(files, start=1):
+        try:
+            result = inspector(path)
+            picture = None
+            if pictures and result.measured is not None:
+                picture = out / f"{number:03d}_{_short(path.stem)}.png"
+                picture.write_bytes(to_png(_sheet([_row(result)])))
+        except (ImageError, OSError, ValueError) as error:
+            results.append({"file": str(path), "error": str(error)})
+            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
+            continue
+        results.append({"file": str(path), **result.to_dict()})
+        if overview is not None and result.measured is not None:
+            rows.append(_row(result))
+        _print_result(result, path, picture, err=quiet)
+    with explained():
+        if overview is not None and rows:
+            overview.write_bytes(to_png(_sheet([[*pair] for pair in _abreast(rows)])))
+        if json_file is not None:
+            _write_json(json_file, results)
+    if any("error" in one for one in results):
+        raise typer.Exit(1)
+
+
+def _files(given: Sequence[str]) -> Iterator[Path]:
+    """Yield the files that are named: themselves, those of folders, those that match patterns.
+
+    Raises:
+        ValueError: for a folder without images, or a pattern that nothing matches.
+    """
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not found:
+                raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}): give another folder")
+            yield from found
+        elif not path.exists() and glob.has_magic(name):
+            matching = sorted(Path(file) for file in glob.glob(name, recursive=True) if Path(file).is_file())
+            if not matching:
+                raise ValueError(f"nothing matches {name}: give files, folders, or another pattern")
+            yield from matching
+        else:
+            yield path
+
+
+def _short(stem: str) -> str:
+    """Return a file's name, cut where a file system would not take it with a number before and an ending behind."""
+    return stem.encode(errors="replace")[:LONGEST_NAME_BYTES].decode(errors="ignore")
+
+
+def _row(result: InspectionResult) -> list[Pixels]:
+    """Return input, reconstruction, heatmap and overlay."""
+    import numpy as np
+
+    drawn = (result.reconstruction, result.heatmap, result.overlay)
+    return [result.original, *(np.asarray(picture) for picture in drawn if picture is not None)]
+
+
+def _abreast(rows: Sequence[list[Pixels]]) -> Iterator[list[Pixels]]:
+    for start in range(0, len(rows), 2):
+        yield [picture for row in rows[start : start + 2] for picture in row]
+
+
+def _sheet(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+    from glad.images.rendering import contact_sheet
+
+    largest = max(max(picture.shape[:2]) for row in rows for picture in row)
+    cell = min(LARGEST_CELL_PX // max(1, len(rows)) if len(rows) > 1 else LARGEST_CELL_PX, largest)
+    return contact_sheet(rows, cell=max(64, cell), titles=TITLES * (len(rows[0]) // len(TITLES)))
+
+
+def _print_result(result: InspectionResult, path: Path, picture: Path | None, *, err: bool) -> None:
+    colours = {Verdict.PASS: typer.colors.GREEN, Verdict.REVIEW: typer.colors.YELLOW, Verdict.FAIL: typer.colors.RED}
+    typer.secho(f"{result.verdict:<7}", fg=colours[result.verdict], nl=False, err=err)
+    if result.measured is None:
+        reasons = "; ".join(one.detail for one in result.quality.reasons)
+        typer.echo(f" not inspected: {reasons}  {path}", err=err)
+        return
+    step = result.measured.denoising_step or "none"  # 0: clear at its first reading
+    drawn = "" if picture is None else f"  -> {picture}"
+    typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {path}{drawn}", err=err)
+
+
+def _write_json(target: Path, results: Sequence[dict[str, Any]]) -> None:
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    if target == STDOUT:
+        typer.echo(text)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text + "\n", encoding="utf-8")
