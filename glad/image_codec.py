@@ -1,4 +1,4 @@
-"""Image files (bytes) to arrays and back: formats, pixel limit, EXIF. Pillow and NumPy; no torch, no paths.
+"""Image files (bytes) to arrays and back: formats, pixel limit, EXIF. No torch, no paths.
 
 Every image becomes, whatever it was stored as: upright (EXIF), 8-bit RGB (H, W, 3), first frame only, colour profiles
 ignored (an inspection camera's numbers are what the models were trained on).
@@ -11,8 +11,9 @@ ignored (an inspection camera's numbers are what the models were trained on).
 | 16-bit RGB, 16-bit grey with alpha | the high byte (Pillow) |
 | TIFF whose 0 is white | inverted, so that light is light |
 | signed, 32-bit or float samples | refused: their range is not defined |
+| 4 samples in RGB, the fourth of no said meaning | refused, unless it is opaque as alpha too |
 | transparency | composited on white |
-| CMYK, YCbCr, Lab | Pillow's conversion to RGB, without colour profiles |
+| CMYK, YCbCr, Lab | Pillow's conversion to RGB (YCbCr in TIFF: libtiff's), without colour profiles |
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from glad.foreign_content import describe_foreign
+from glad.tiff_files import BITS, PHOTOMETRIC, SAMPLE_FORMAT, first_of, open_tiff, refuse_unclear_sample
 
 Pixels = NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ FORMATS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "BMP": BmpImageFile,
-    "TIFF": TiffImageFile,
+    "TIFF": open_tiff,
     "WEBP": WebPImageFile,
 }
 """Opened by class, not by `Image.open`: no other format is ever tried, and the pixel cap is ours alone."""
@@ -69,7 +70,6 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 SURE = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B"})
 """Modes of a loaded image that always become 8-bit RGB, unless something says which of its levels is transparent."""
 
-TAG_BITS, TAG_PHOTOMETRIC, TAG_SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO = 0
 UNSIGNED, UNDEFINED = 1, 4
 
@@ -144,7 +144,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels)
         if image.mode in SURE and "transparency" not in image.info:
-            _refuse_undefined_range(image)
+            _refuse_undefined_samples(image)
         else:
             _pixels(image, turn=None)
         width, height = image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
@@ -195,11 +195,10 @@ def sniff_format(data: bytes) -> str:
 def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
     """Return the image as it is stored, all of its bytes decoded."""
     with _quiet():
-        image: Image.Image = FORMATS[name](io.BytesIO(data))
-        _check_size(image.size, max_pixels)
-        if name == "TIFF":  # turns itself upright while it loads, and may warn about its tags
-            image.load()
-    image.load()
+        image = FORMATS[name](io.BytesIO(data))
+    _check_size(image.size, max_pixels)
+    with _quiet() if name == "TIFF" else nullcontext():  # turns itself upright while it loads, and may warn of its tags
+        image.load()
     return image
 
 
@@ -235,36 +234,38 @@ def _quiet() -> Iterator[None]:
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Return a loaded image with 8 bits per sample, by the rules of the module's docstring; others as they are."""
-    _refuse_undefined_range(image)
+    _refuse_undefined_samples(image)
     if not image.mode.startswith("I;16"):
         return image
-    highest = 4095 if _tiff_tag(image, TAG_BITS) == 12 else 65535
+    highest = 4095 if _tiff_tag(image, BITS) == 12 else 65535
     levels = np.asarray(image).astype(np.uint32)
     clear = image.info.get("transparency")  # the one level that a PNG declares transparent
     alpha = np.where(levels == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-    if _tiff_tag(image, TAG_PHOTOMETRIC) == WHITE_IS_ZERO:
+    if _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
         levels = highest - levels
     grey = Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))
     return grey if alpha is None else Image.merge("LA", (grey, Image.fromarray(alpha)))
 
 
-def _refuse_undefined_range(image: Image.Image) -> None:
-    if image.mode in ("I", "F") or _tiff_tag(image, TAG_SAMPLE_FORMAT) not in (None, UNSIGNED, UNDEFINED):
+def _refuse_undefined_samples(image: Image.Image) -> None:
+    if image.mode in ("I", "F") or _tiff_tag(image, SAMPLE_FORMAT) not in (None, UNSIGNED, UNDEFINED):
         raise ImageNotDecodable(
             f"image of signed, 32-bit or float samples (mode {image.mode}) has no defined range: store it with 8 or "
             "16 bit, unsigned"
         )
+    if isinstance(image, TiffImageFile):
+        refuse_unclear_sample(image)
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
     """Return the first value of a tag; None if the image has none, or is no TIFF."""
-    values: Any = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
-    first: int | None = values[0] if isinstance(values, tuple) and values else values
-    return first
+    return first_of(image, tag) if isinstance(image, TiffImageFile) else None
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
     """Return an 8-bit image of any mode as (H, W, 3) uint8."""
+    if image.mode == "La":  # multiplied by its alpha; Pillow knows one way out of it
+        image = image.convert("LA")
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
