@@ -19,6 +19,7 @@ ignored (an inspection camera's numbers are what the models were trained on).
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from glad.foreign_content import describe_foreign
+from glad.image_integrity import check_integrity
 from glad.tiff_files import BITS, PHOTOMETRIC, SAMPLE_FORMAT, first_of, open_tiff, refuse_unclear_sample
 
 Pixels = NDArray[np.uint8]
@@ -82,7 +84,8 @@ class ImageError(ValueError):
     ImageError
     ├── EmptyImageFile         no bytes at all
     ├── UnknownImageFormat      no signature of an allowed format
-    ├── ImageNotDecodable   a known signature that does not decode: truncated, damaged, or of undefined range
+    ├── ImageNotDecodable   a known signature that does not decode: truncated, or of undefined range
+    │   └── ImageDamaged    it decodes, but shows that a part of it was lost or changed
     └── ImageTooLarge      larger than the cap, found before anything is decoded
     """
 
@@ -97,6 +100,10 @@ class UnknownImageFormat(ImageError):
 
 class ImageNotDecodable(ImageError):
     """The signature is known, but the file does not decode."""
+
+
+class ImageDamaged(ImageNotDecodable):
+    """The file shows that a part of it was lost or changed on its way; a decoder may still make a picture of it."""
 
 
 class ImageTooLarge(ImageError):
@@ -122,18 +129,27 @@ class ImageInfo:
     height: int
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = True) -> DecodedImage:
     """Return an image file decoded in full. Its size is checked before any pixel is decoded.
+
+    Args:
+        max_pixels: a larger image is refused.
+        intact: refuse a file that shows damage, even if it decodes.
 
     Raises:
         ImageError: if it cannot be inspected; its subclasses say why.
     """
     with _refusals(data, max_pixels) as name:
-        image = _loaded(name, data, max_pixels)
+        image = _loaded(name, data, max_pixels, intact)
         return DecodedImage(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
 
 
-def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+def refuses_damage() -> bool:
+    """Return whether commands that read image files refuse damaged ones: unless GLAD_DAMAGED_IMAGES is `inspect`."""
+    return os.environ.get("GLAD_DAMAGED_IMAGES") != "inspect"
+
+
+def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = True) -> ImageInfo:
     """Return the format and size that `decode_image` would find, without making the pixels.
 
     Every byte is decoded, but nothing is turned, converted or copied where that cannot fail.
@@ -142,7 +158,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
         ImageError: as `decode_image`.
     """
     with _refusals(data, max_pixels) as name:
-        image = _loaded(name, data, max_pixels)
+        image = _loaded(name, data, max_pixels, intact)
         if image.mode in SURE and "transparency" not in image.info:
             _refuse_undefined_samples(image)
         else:
@@ -192,14 +208,24 @@ def sniff_format(data: bytes) -> str:
     raise UnknownImageFormat(f"the content {describe_foreign(data)}. Allowed are {', '.join(FORMATS)}")
 
 
-def _loaded(name: str, data: bytes, max_pixels: int) -> Image.Image:
+def _loaded(name: str, data: bytes, max_pixels: int, intact: bool) -> Image.Image:
     """Return the image as it is stored, all of its bytes decoded."""
     with _quiet():
         image = FORMATS[name](io.BytesIO(data))
     _check_size(image.size, max_pixels)
     with _quiet() if name == "TIFF" else nullcontext():  # turns itself upright while it loads, and may warn of its tags
         image.load()
+    if intact:
+        _check_integrity(image, data)
     return image
+
+
+def _check_integrity(image: ImageFile, data: bytes) -> None:
+    try:
+        check_integrity(image, data)
+    except Exception as error:  # as in _refusals
+        given = f"{image.format} image of {len(data)} bytes"
+        raise ImageDamaged(f"{given} is damaged ({error}): check the file and send it again") from error
 
 
 def _pixels(image: Image.Image, turn: Image.Transpose | None) -> Pixels:

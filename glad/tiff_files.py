@@ -129,16 +129,15 @@ def refuse_unclear_sample(image: TiffImageFile) -> None:
         ValueError: if leaving that sample away and blending by it would give two pictures.
     """
     unclear = first_of(image, PHOTOMETRIC) == RGB and EXTRA_SAMPLES not in image.tag_v2 and image.mode == "RGBA"
-    if unclear and image.getextrema()[3] != (255, 255):
+    if unclear and image.getchannel("A").getextrema() != (255, 255):
         raise ValueError("its fourth sample may be alpha or nothing: say which in ExtraSamples, or store 3 samples")
 
 
 def first_of(image: TiffImageFile, tag: int) -> int | None:
     """Return the first value of a tag; None if the image has none."""
-    value: Any = image.tag_v2.get(tag)
-    if isinstance(value, tuple):
-        value = next(iter(value), None)
-    return None if value is None else int(value)
+    values: Any = image.tag_v2.get(tag)
+    first: int | None = values[0] if isinstance(values, tuple) and values else values
+    return first
 
 
 def as_stored(data: bytes) -> Image.Image:

@@ -133,6 +133,9 @@ class Settings(BaseSettings):
         512 << 20, ge=1, description="of all bodies at a time in one API process; beyond it 429"
     )
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
+    damaged_images: Literal["refuse", "inspect"] = Field(
+        "refuse", description="a file that shows damage is answered 400; inspect: taken, if it decodes at all"
+    )
     max_backlog: int = Field(1000, ge=1, description="queued and running together, in one pool; beyond it 429")
     max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
     min_free_bytes: int = Field(512 << 20, ge=0, description="with less free for artifacts, images are answered 503")

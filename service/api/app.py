@@ -137,7 +137,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     tracing = open_tracing("glad-api")
-    decoder = Decoder(settings.decode_threads, settings.max_pixels, settings.max_image_bytes)
+    decoder = Decoder(
+        settings.decode_threads, settings.max_pixels, settings.max_image_bytes, settings.damaged_images == "refuse"
+    )
     try:
         async with (
             Results(client) as results,

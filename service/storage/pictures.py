@@ -113,7 +113,7 @@ def draw_stored(drawing: bytes, name: DrawnName, image: bytes | None, *, max_pix
         ValueError: if the drawing is none, or the overlay's image is missing.
         ImageError: if the image does not decode.
     """
-    original = None if image is None else decode_image(image, max_pixels=max_pixels).pixels
+    original = None if image is None else decode_image(image, max_pixels=max_pixels, intact=False).pixels
     return Drawing.from_bytes(drawing).draw(name, original)
 
 

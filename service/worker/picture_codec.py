@@ -62,7 +62,7 @@ def prepare_inspection(
         PlaneTooLarge: if the image has too many tiles.
     """
     began = time.perf_counter()
-    original = decode_image(data, max_pixels=max_pixels).pixels
+    original = decode_image(data, max_pixels=max_pixels, intact=False).pixels  # the API has said what it takes
     framed = frame(original, bundle.settings, bundle.latent_shape)
     unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
     tiles = framed.tiles

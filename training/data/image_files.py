@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from glad.image_codec import MAX_PIXELS, ImageError, decode_image, sniff_format
+from glad.image_codec import MAX_PIXELS, ImageError, decode_image, refuses_damage, sniff_format
 from glad.images.placement import Placement
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -179,7 +179,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         DataError: if it cannot be decoded; names the file.
     """
     try:
-        return decode_image(path.read_bytes()).pixels
+        return decode_image(path.read_bytes(), intact=refuses_damage()).pixels
     except (ImageError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -103,9 +103,9 @@ class UploadBudget:
 class Decoder:
     """Reads uploads and decodes every byte of their images, in a few threads: Pillow lets others run meanwhile."""
 
-    def __init__(self, threads: int, max_pixels: int, max_bytes: int) -> None:
+    def __init__(self, threads: int, max_pixels: int, max_bytes: int, intact: bool = True) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._max_pixels, self._max_bytes = max_pixels, max_bytes
+        self._max_pixels, self._max_bytes, self._intact = max_pixels, max_bytes, intact
 
     async def read_upload(self, request: Request) -> Upload:
         """Return the image and fields of a request: a raw body with query parameters, or a multipart form.
@@ -158,23 +158,25 @@ class Decoder:
             BodyTooLarge: if there are more bytes than an image may have.
             UnknownFormat: if they begin with no signature of an allowed format.
             TooManyPixels: if the image has more pixels than allowed.
-            UndecodableImage: if it does not decode.
+            UndecodableImage: if it does not decode, or shows damage.
         """
         if len(content) > self._max_bytes:
             raise BodyTooLarge(
                 f"the image has {len(content)} bytes; at most {self._max_bytes} are allowed: send a smaller one, or "
                 "raise GLAD_MAX_IMAGE_BYTES"
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _check_image, content, self._max_pixels)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, _check_image, content, self._max_pixels, self._intact
+        )
 
     def close(self) -> None:
         """End the threads after what they are working on."""
         self._pool.shutdown()
 
 
-def _check_image(content: bytes, max_pixels: int) -> CheckedImage:
+def _check_image(content: bytes, max_pixels: int, intact: bool) -> CheckedImage:
     try:
-        image = image_codec.check_image(content, max_pixels=max_pixels)
+        image = image_codec.check_image(content, max_pixels=max_pixels, intact=intact)
     except image_codec.ImageError as error:
         raise _as_service_error(error) from error
     return CheckedImage(image.format, image.width, image.height, hashlib.sha256(content).hexdigest())
@@ -188,6 +190,8 @@ def _as_service_error(error: image_codec.ImageError) -> ServiceError:
             return UnknownFormat(str(error))
         case image_codec.ImageTooLarge():
             return TooManyPixels(f"{error}, or raise GLAD_MAX_PIXELS")
+        case image_codec.ImageDamaged():
+            return UndecodableImage(f"{error}, or set GLAD_DAMAGED_IMAGES=inspect")
         case _:
             return UndecodableImage(str(error))
 

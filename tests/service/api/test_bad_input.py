@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import io
 import json
 import struct
 import zlib
@@ -12,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import redis
+from PIL import Image
 
 from service.api.middleware.body_limits import MAX_JSON_BYTES
 from service.contract import Priority
@@ -245,6 +248,29 @@ async def test_one_pixel_beyond_the_cap_is_422_and_the_cap_itself_is_accepted(
     refused = await running.http.post(URL, content=picture(601, 1))
     assert (refused.status_code, refused.json()["type"]) == (422, "urn:glad:problem:too-many-pixels")
     assert "GLAD_MAX_PIXELS" in refused.json()["detail"]
+
+
+def half_a_jpeg() -> bytes:
+    """A JPEG whose second half was lost, and that ends as one ends."""
+    target = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(target, "JPEG", quality=95)
+    return target.getvalue()[: len(target.getvalue()) // 2] + b"\xff\xd9"
+
+
+async def test_half_a_jpeg_is_refused_however_it_ends(api: Running, client: redis.Redis) -> None:
+    refused = await api.http.post(URL, content=half_a_jpeg())
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:glad:problem:undecodable-image")
+    assert "premature end of data segment" in refused.json()["detail"]
+    assert "GLAD_DAMAGED_IMAGES=inspect" in refused.json()["detail"]
+    assert [client.xlen(keys.PoolKeys("default").jobs(priority)) for priority in Priority] == [0, 0]
+
+
+async def test_a_line_may_have_damaged_files_inspected(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
+) -> None:
+    running: Running = await start_app(shared_redis.url, damaged_images="inspect")
+    assert (await running.http.post(URL, content=half_a_jpeg())).status_code == 202
 
 
 @pytest.mark.parametrize(
