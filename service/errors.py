@@ -1,7 +1,7 @@
 """The errors of the service, and their form over HTTP: RFC 9457 problem+json with stable types.
 
 ServiceError
- ├── 400 EmptyImage, UndecodableImage, MalformedForm, MalformedInference
+ ├── 400 EmptyImage, UndecodableImage, MalformedForm, MalformedInference, DigestMismatch
  ├── 401 Unauthorized
  ├── 403 Forbidden, ForeignPage
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
@@ -134,6 +134,16 @@ class MalformedInference(ServiceError):
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed-inference", "Malformed inference request"
     example = "input 'image' has shape [0]: send 1 to 16 images in a request"
+
+
+class DigestMismatch(ServiceError):
+    """The content is not what the sender's Content-Digest was made of."""
+
+    status, slug, title = HTTPStatus.BAD_REQUEST, "digest-mismatch", "Content-Digest not met"
+    example = (
+        "the body has 20480 bytes with the sha-256 uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=; its Content-Digest "
+        "says 4REjxQ4yrqUVicfSKYNO/cF9zNj5ANbzgDZt3/h3Qxo=: it was changed on its way, send it again"
+    )
 
 
 class Unauthorized(ServiceError):

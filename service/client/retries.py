@@ -16,8 +16,10 @@ import math
 import random
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -28,6 +30,7 @@ from service.client.sse import ServerEvent
 from service.contract import LONGEST_WAIT_S, ArtifactName, Result
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
+DIGEST_MISMATCH = "urn:glad:problem:digest-mismatch"
 SILENCE_S = 60.0
 """An event stream that is silent for so long, without even a heartbeat, is closed and opened again."""
 LONGEST_PAUSE_S = 5.0
@@ -106,7 +109,11 @@ class ApiCalls:
         """
         if not 0 <= wait_s <= LONGEST_WAIT_S:
             raise ValueError(f"wait_s is {wait_s}; it must be 0 to {LONGEST_WAIT_S}: use wait() for longer")
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": "application/octet-stream"}
+        headers = {
+            "Idempotency-Key": idempotency_key or str(uuid.uuid4()),
+            "Content-Type": "application/octet-stream",
+            "Content-Digest": f"sha-256=:{b64encode(sha256(image).digest()).decode()}:",
+        }
         if wait_s:
             headers["Prefer"] = f"wait={wait_s}"
         options = {
@@ -166,7 +173,7 @@ class ApiCalls:
             attempt += 1
             outcome = yield request
             assert outcome is not None
-            if isinstance(outcome, httpx.Response) and outcome.status_code not in RETRIED_STATUS:
+            if isinstance(outcome, httpx.Response) and not _is_retried(outcome):
                 return _successful(outcome)
             # Not `while now < deadline`: a pause that would end after the deadline is not begun, so that the caller is
             # not kept waiting for an attempt that will not be made.
@@ -247,6 +254,13 @@ def submission_path(product: str | None, station: str | None) -> str:
         return _path("stations", station)
     assert product is not None, "exactly one of them is given"
     return _path("products", product)
+
+
+def _is_retried(answer: httpx.Response) -> bool:
+    """Return whether the same request may fare better: the service is busy, or other bytes came than were sent."""
+    return answer.status_code in RETRIED_STATUS or (
+        answer.status_code == HTTPStatus.BAD_REQUEST and DIGEST_MISMATCH.encode() in answer.content
+    )
 
 
 def _successful(answer: httpx.Response) -> httpx.Response:

@@ -81,6 +81,7 @@ def add_cors(app: FastAPI, origins: Sequence[str]) -> None:
             "Last-Event-ID",
             "Content-Type",
             "Content-Encoding",
+            "Content-Digest",
             HEADER_LENGTH,
         ],
         expose_headers=["ETag", "Location", "Retry-After", "Preference-Applied", HEADER_LENGTH],

@@ -35,6 +35,7 @@ from service.api.routes import health
 from service.api.routes.artifacts import load_artifact
 from service.api.routes.inspections import current_result
 from service.api.uploads.decoding import Upload
+from service.api.uploads.digests import read_body
 from service.auth.scopes import Caller
 from service.contract import Result, State
 from service.errors import (
@@ -74,7 +75,7 @@ async def _raw_request(
     ] = None,
     content_encoding: Annotated[str, Header(alias="Content-Encoding", description="gzip or deflate")] = "",
 ) -> RawRequest:
-    return RawRequest(await request.body(), header_length, content_encoding)
+    return RawRequest(await read_body(request), header_length, content_encoding)
 
 
 RawRequestDep = Annotated[RawRequest, Depends(_raw_request)]

@@ -25,6 +25,7 @@ from service.errors import ServiceError
 
 SUBMIT_PATH = "/v1/products/bracket/inspections"
 IMAGE_ERRORS: tuple[type[ServiceError], ...] = (
+    errors.DigestMismatch,
     errors.EmptyImage,
     errors.UndecodableImage,
     errors.KeyReused,
@@ -73,7 +74,12 @@ BATCH_RESPONSES: Responses = {
         description="The outcome of each image",
     ),
     **responses_for(
-        f"{SUBMIT_PATH}:batch", errors.MalformedForm, *PRODUCT_ERRORS, errors.BodyTooLarge, errors.InvalidFields
+        f"{SUBMIT_PATH}:batch",
+        errors.DigestMismatch,
+        errors.MalformedForm,
+        *PRODUCT_ERRORS,
+        errors.BodyTooLarge,
+        errors.InvalidFields,
     ),
 }
 INSPECTION_RESPONSES: Responses = {

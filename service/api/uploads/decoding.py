@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import Request
 
 from glad import image_codec
+from service.api.uploads.digests import read_body
 from service.api.uploads.forms import IMAGE_FIELD, read_form
 from service.errors import (
     BodyTooLarge,
@@ -113,10 +114,11 @@ class Decoder:
         A body that begins as an image is one, whatever its content type says.
 
         Raises:
+            DigestMismatch: if the body, or a part of the form, is not what its Content-Digest says.
             MalformedForm: if the form cannot be read.
             InvalidFields: if a field comes twice, or the form has not exactly one image.
         """
-        body = await request.body()
+        body = await read_body(request)
         content_type = request.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or _is_image(body):
             return Upload(body, _query_fields(request))
@@ -131,10 +133,11 @@ class Decoder:
         """Return the images and fields of a multipart form.
 
         Raises:
+            DigestMismatch: if the body, or a part of the form, is not what its Content-Digest says.
             MalformedForm: if the form cannot be read.
             InvalidFields: if a field comes twice, or the form has no image or more than `max_images`.
         """
-        form = await self._read_form(request, await request.body(), MAX_PARTS + max_images - 1)
+        form = await self._read_form(request, await read_body(request), MAX_PARTS + max_images - 1)
         if not 1 <= len(form.images) <= max_images:
             raise InvalidFields.for_field(
                 IMAGE_FIELD,

@@ -8,6 +8,7 @@ from typing import Any
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from service.api.uploads.digests import HEADER, check_digest
 from service.errors import InvalidFields, MalformedForm
 
 IMAGE_FIELD = "image"
@@ -35,6 +36,7 @@ def read_form(content_type: str, body: bytes, max_parts: int) -> MultipartForm:
     """Return the form's images and fields.
 
     Raises:
+        DigestMismatch: if a part is not what its Content-Digest says.
         MalformedForm: if the body cannot be read as a form of at most `max_parts` parts.
         InvalidFields: if a field is too long, no text, or a file of another name than `image`.
     """
@@ -83,7 +85,10 @@ def _read_part(part: _Part) -> tuple[str, bool, bytes]:
     _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
     if b"name" not in options:
         raise MalformedForm("a part of the form has no name: send `Content-Disposition: form-data; name=...`")
-    return options[b"name"].decode(errors="replace"), b"filename" in options, bytes(part.content)
+    name, content = options[b"name"].decode(errors="replace"), bytes(part.content)
+    if digests := part.headers.get(HEADER.lower().encode()):
+        check_digest(digests.decode("latin-1"), content, f"the part {name[:64]!r}")
+    return name, b"filename" in options, content
 
 
 class _FormReader:

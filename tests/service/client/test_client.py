@@ -117,6 +117,22 @@ def client(server: Server) -> Iterator[Client]:
         yield client
 
 
+def test_every_image_goes_with_its_digest(server: Server, client: Client) -> None:
+    server.answers = [Answer(202, inspection(State.QUEUED).model_dump_json())]
+    client.submit("bracket", b"part")
+    ((_, _, headers),) = server.asked
+    # printf part | openssl dgst -sha256 -binary | base64
+    assert headers["content-digest"] == "sha-256=:N6aAEzvQk0L5NK+43Sx9nhtiTaXzXjo4rbED43wFXtE=:"
+
+
+def test_an_image_that_was_changed_on_its_way_is_sent_again_as_the_same_one(server: Server, client: Client) -> None:
+    problem = {"type": "urn:glad:problem:digest-mismatch", "title": "Content-Digest not met", "detail": "other bytes"}
+    server.answers = [Answer(400, json.dumps(problem)), Answer(200, inspection().model_dump_json())]
+    assert client.submit("bracket", b"part").verdict is Verdict.REVIEW
+    first, second = (headers["idempotency-key"] for _, _, headers in server.asked)
+    assert first == second
+
+
 def test_a_busy_service_is_asked_again_after_the_time_it_names(server: Server, client: Client) -> None:
     done = inspection()
     server.answers = [
