@@ -167,6 +167,16 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
         return ImageInfo(name, width, height)
 
 
+def load_stored(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = True) -> Image.Image:
+    """Return an image file with its samples as they are stored, such as the classes of a mask; not turned upright.
+
+    Raises:
+        ImageError: as `decode_image`, but for samples whose range is not defined.
+    """
+    with _refusals(data, max_pixels) as name:
+        return _loaded(name, data, max_pixels, intact)
+
+
 @contextmanager
 def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
     """Yield the file's format. Every exception that is raised inside becomes an ImageError."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from glad.image_codec import Pixels, decode_image
+from glad.image_codec import Pixels, decode_image, refuses_damage
 from glad.models import Models
 from glad.quality_gate.limits import QualityGate
 from glad.quality_gate.measure import find_unfit, measure_quality
@@ -162,9 +162,9 @@ def read_pixels(image: ImageLike) -> Pixels:
     """
     match image:
         case bytes():
-            return decode_image(image).pixels
+            return decode_image(image, intact=refuses_damage()).pixels
         case str() | os.PathLike():
-            return decode_image(Path(image).read_bytes()).pixels
+            return decode_image(Path(image).read_bytes(), intact=refuses_damage()).pixels
         case Image.Image():
             return _from_pil(image)
         case np.ndarray():

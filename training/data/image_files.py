@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from glad.image_codec import MAX_PIXELS, ImageError, decode_image, refuses_damage, sniff_format
+from glad.image_codec import MAX_PIXELS, ImageError, decode_image, load_stored, refuses_damage, sniff_format
 from glad.images.placement import Placement
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -196,15 +196,21 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         DataError: not a readable PNG, BMP or TIFF; names the file.
     """
     try:
-        with Image.open(path, formats=MASK_FORMATS) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            shown = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
-            values, bands = np.asarray(shown), shown.getbands()
+        upright = ImageOps.exif_transpose(_load_lossless(path.read_bytes()))
+        shown = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
+        values, bands = np.asarray(shown), shown.getbands()
     except Exception as error:  # hostile bytes raise all kinds: each means that this mask cannot be used
         raise DataError(f"{path} cannot be read as a mask ({error}): save it as {', '.join(MASK_FORMATS)}") from error
     if values.ndim == 3:
         values = values[..., [band != "A" for band in bands]].max(axis=-1)
     return np.asarray(values > 0, dtype=np.bool_)
+
+
+def _load_lossless(data: bytes) -> Image.Image:
+    name = sniff_format(data)
+    if name not in MASK_FORMATS:
+        raise DataError(f"it is {name}")
+    return load_stored(data, intact=refuses_damage())
 
 
 def read_truth(mask: Path | None, placement: Placement) -> NDArray[np.bool_]:

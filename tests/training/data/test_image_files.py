@@ -15,7 +15,8 @@ from PIL import Image
 
 from glad.image_codec import decode_image
 from glad.images.placement import fit
-from training.data.image_files import DataError, check_image, read_header, read_mask, read_truth
+from tests.support.tiffs import WHITE_IS_ZERO, Layout, tiff_file
+from training.data.image_files import DataError, check_image, read_header, read_mask, read_pixels, read_truth
 
 
 def _saved(format: str, size: tuple[int, int], orientation: int) -> bytes:
@@ -95,6 +96,26 @@ def test_a_mask_is_defective_wherever_it_is_not_black(tmp_path: Path, mask: Imag
     path = tmp_path / "mask.png"
     mask.save(path)
     assert read_mask(path).tolist() == DEFECT.astype(bool).tolist()
+
+
+def test_a_mask_whose_0_is_white_is_read_in_planes_too(tmp_path: Path) -> None:
+    layout = Layout(width=3, height=2, bits=1, photometric=WHITE_IS_ZERO, planar=True)
+    path = tmp_path / "mask.tif"
+    path.write_bytes(tiff_file(layout, (1 - DEFECT[:, :, None]).astype(np.uint16), np.zeros((3, 2), np.uint16)))
+    assert read_mask(path).tolist() == DEFECT.astype(bool).tolist()
+
+
+def test_half_a_jpeg_neither_trains_nor_calibrates_unless_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "part.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"part\.jpg: .* is damaged"):
+        read_pixels(path)
+    monkeypatch.setenv("GLAD_DAMAGED_IMAGES", "inspect")
+    assert read_pixels(path).shape == (32, 48, 3)
 
 
 def test_a_mask_that_cannot_be_read_is_named(tmp_path: Path) -> None:
