@@ -92,13 +92,13 @@ def moved_up(data: bytes, at: int, count: int) -> bytes:
     return data[:at] + data[at + count : end] + bytes(count) + data[end:]
 
 
-NO_CODES = [kind for kind in KINDS if "JPEG" not in kind]
-"""Any bits of a JPEG are codes: what was changed, and not lost, shows by their number alone, which may be right by
-chance. So it is with a WebP whose pieces changed places, and with PackBits, whose pieces are all as long in noise."""
+SPARSE = [kind for kind in KINDS if "JPEG" not in kind and "PackBits" not in kind]
+"""Not all bits are codes. In a JPEG or PackBits they are: what was changed, and not lost, shows by the number of codes
+alone, which may be right by chance. So it is with a WebP whose pieces changed places."""
 SHOWN: dict[Callable[[bytes, int, int], bytes], list[str]] = {
     moved_up: list(KINDS),
-    zeroed: NO_CODES,
-    swapped: [kind for kind in NO_CODES if "WebP" not in kind and "PackBits" not in kind],
+    zeroed: SPARSE,
+    swapped: [kind for kind in SPARSE if "WebP" not in kind],
 }
 
 

@@ -101,6 +101,11 @@ def test_a_tiff_of_any_layout_is_read_rightly_or_refused_by_a_property() -> None
     assert read > CASES / 4, "most combinations are nobody's, but the usual ones are read"
 
 
+def tiff2rgba_is_right(layout: Layout) -> bool:
+    """It keeps FillOrder 2, which Pillow then cannot read, and makes tiles of 16-bit grey lean where the image ends."""
+    return not layout.reversed_bits and not (layout.bits == 16 and layout.tile)
+
+
 @pytest.mark.skipif(TIFF2RGBA is None, reason="tiff2rgba of libtiff-tools is not installed")
 def test_a_tiff_without_alpha_is_read_as_libtiff_reads_it(tmp_path: Path) -> None:
     compared = 0
@@ -108,7 +113,7 @@ def test_a_tiff_without_alpha_is_read_as_libtiff_reads_it(tmp_path: Path) -> Non
         layout = random_layout(np.random.default_rng(seed))
         data, _ = case(layout, seed)
         pixels = read_or_refused(data)
-        if pixels is None or layout.extra or layout.reversed_bits:  # tiff2rgba writes what Pillow cannot read
+        if pixels is None or layout.extra or not tiff2rgba_is_right(layout):
             continue
         (tmp_path / "given.tif").write_bytes(data)
         command = [str(TIFF2RGBA), "-c", "none", "given.tif", "read.tif"]
