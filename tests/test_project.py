@@ -20,13 +20,12 @@ from glad.__main__ import GROUP, extra_that_brings, main, run, summary
 from scripts.check_links import broken_links, pages
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("glad", "model_store", "training", "service", "bench", "demo")
+PACKAGES = ("glad_inspect", "glad", "model_store", "training", "service", "bench", "demo")
 TORCH_FREE = (
     "glad.__main__",
     "glad.settings.method",
     "glad.image_codec",
     "glad.images.tiling",
-    "glad.images.mosaic",
     "glad.images.rendering",
     "model_store.manifest",
     "model_store.store",
