@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ GROUP = "glad.commands"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `glad ARGUMENTS` and return its exit status; SystemExit from the subcommand passes through."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _print_every_name()
     commands = {point.name: point for point in metadata.entry_points(group=GROUP)}
     match words:
         case [] | ["-h" | "--help" | "help", *_]:
@@ -39,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"glad: there is no command {name!r}: {hint}", file=sys.stderr)
             return 2
     raise AssertionError("every list of words matches a case")
+
+
+def _print_every_name() -> None:
+    """Let the output escape what its encoding lacks: a file's name may hold anything, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def usage(commands: dict[str, metadata.EntryPoint]) -> str:

@@ -117,7 +117,7 @@ def _post_folder(
         shots = _print_shots(line_camera.shoot(folder, files, wait_s), len(files))
         report = make_report(line_camera, shots, time.monotonic() - began)
     if json is not None:
-        json.write_text(report.model_dump_json(indent=2) + "\n")
+        json.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     done = sum(shot.is_accepted for shot in shots) if wait_s is None else report.results
     ended = "accepted" if wait_s is None else "inspected"
     print(f"\n{done} of {report.images} images {ended} in {report.seconds:.1f} s")

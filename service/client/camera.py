@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ class LineCamera:
                 pool.shutdown(cancel_futures=True)
 
     def _post_at(self, when: float, root: Path, file: Path, stopped: threading.Event) -> CameraShot:
-        name = file.relative_to(root).as_posix()
+        name = readable_name(file.relative_to(root).as_posix())
         if stopped.wait(max(0.0, when - time.monotonic())):
             return CameraShot(file=name, error="not sent: stopped before its time")
         try:
@@ -106,8 +107,20 @@ class LineCamera:
             return shot.model_copy(update={"error": str(error)})
 
 
+def readable_name(name: str | Path) -> str:
+    r"""Return a file's name as text that can be printed, sent and stored: bytes that are not UTF-8 become `\xe4`.
+
+    A camera or an old Windows program may write names in another encoding; such an image is an image like any other.
+    """
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
 def image_key(run: str, name: str, content: bytes) -> str:
-    """Return the idempotency key of an image file: within one run, the same name and content are the same image."""
+    """Return the idempotency key of an image file: within one run, the same name and content are the same image.
+
+    Args:
+        name: as `readable_name` gives it.
+    """
     return hashlib.sha256(f"{run}\0{name}\0".encode() + content).hexdigest()
 
 

@@ -3,29 +3,33 @@
     found → settled → sent → written to the journal → moved away, or left
 
 A file counts as complete when its size and time have not changed for a while; a file that is moved into the folder does
-not change from the start. The journal lists what was sent, so a restart sends nothing again. If the journal was lost,
-or the restart came between sending and writing, the idempotency key, made of name and content, makes it the same
-inspection.
+not change from the start. A camera that stalls for longer leaves a half, which the service refuses: so a refused file
+stays for a minute more, and is posted again when it changes; one that changes after it was moved comes back
+(`service.client.moved_files`).
+
+The journal lists what was sent, so a restart sends nothing again. If the journal was lost, or the restart came between
+sending and writing, the idempotency key, made of name and content, makes it the same inspection.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.client.camera import SUFFIXES, CameraShot, image_key
+from service.client.camera import SUFFIXES, CameraShot, image_key, readable_name
 from service.client.client import ApiError, Client, ClientError
 from service.client.destination import Destination, NameDoesNotMatch
-from service.client.journal import JOURNAL, Journal, SentFile, Stamp
+from service.client.journal import JOURNAL, Journal, SentFile, Stamp, stamp_of
+from service.client.moved_files import MovedFiles
 
 REFUSED = "refused"
 """Name of the folder for images that the service refuses; it lies in the folder that files are moved to."""
+REFUSED_S = 60.0
+"""Seconds without change after which a refused file is moved away: until then it may be the half of a slow writer."""
 _OF_THE_IMAGE = frozenset({400, 413, 415, 422})
 """Statuses that are due to the image: it would get them again."""
 _POSTED_BEFORE = 409
@@ -62,8 +66,20 @@ class Settling:
             name: before[name] if name in before and before[name][0] == stamp else (stamp, now)
             for name, stamp in files.items()
         }
-        still = [name for name, (stamp, since) in self._since.items() if stamp.size and now - since >= self._settle_s]
+        still = [name for name, stamp in files.items() if stamp.size and self.unchanged_s(name, now) >= self._settle_s]
         return sorted(still, key=lambda name: (files[name].modified_ns, name))
+
+    def unchanged_s(self, name: str, now: float) -> float:
+        """Return for how long a file of the last call has not changed, in seconds."""
+        return now - self._since[name][1]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image file that lies in the folder."""
+
+    path: Path
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class HotFolder:
         *,
         move_to: Path | None = None,
         settle_s: float = 1.0,
+        refused_s: float = REFUSED_S,
         every_s: float = 0.5,
     ) -> None:
         """Open the folder and its journal.
@@ -92,6 +109,7 @@ class HotFolder:
         Args:
             move_to: folder for files that the service has accepted; None: they stay where they are.
             settle_s: how long a file must not change before it is posted, in seconds.
+            refused_s: how long a refused file must not change before it is moved, in seconds.
             every_s: seconds between two polls of the folder.
 
         Raises:
@@ -100,11 +118,13 @@ class HotFolder:
         self._client, self._destination = client, destination
         self._folder = folder.resolve()
         self._move_to = None if move_to is None else move_to.resolve()
-        self._every_s = every_s
+        self._refused_s, self._every_s = refused_s, every_s
         self._journal = Journal(folder / JOURNAL)
         self._settling = Settling(settle_s)
+        self._moved = MovedFiles(self._journal, self._folder)
+        self._found: dict[str, _Found] = {}
         self._unmovable: set[str] = set()
-        self._left: dict[str, Stamp] = {}
+        self._left: dict[str, Stamp | None] = {}
 
     def run(self, stopped: threading.Event, wait_s: float | None) -> Iterator[CameraShot]:
         """Yield each image's outcome as it comes, until `stopped` is set.
@@ -138,33 +158,47 @@ class HotFolder:
         Raises:
             PutOff: if nothing can be posted now.
         """
-        files = self._files()
+        yield from self._take_back()
+        yield from self._look()
+        files = {name: found.stamp for name, found in self._found.items()}
         for name in self._settling.settled(files, time.monotonic()):
             known = self._journal.find(name)
             if known is not None and known.stamp == files[name]:
-                self._move_once(known)
-                continue
-            shot = self._post(name, files[name], known)
+                shot = self._moved_now(known)
+            else:
+                shot = self._post(name, files[name], known)
             if shot is not None:
                 yield shot
 
-    def _files(self) -> dict[str, Stamp]:
+    def _take_back(self) -> Iterator[CameraShot]:
+        """Move back the files that were written on after they were moved away."""
+        for moved, error in self._moved.take_back():
+            name = readable_name(moved.home.relative_to(self._folder).as_posix())
+            changed = f"it changed after it was moved to {readable_name(moved.path)}"
+            went = "moved back, and posted again" if error is None else f"not moved back, see to it: {error}"
+            yield CameraShot(file=name, error=f"{changed}: {went}")
+
+    def _look(self) -> Iterator[CameraShot]:
+        """Find the files of the folder; yield those that cannot be looked at."""
         try:
             if not self._folder.is_dir():
-                raise FileNotFoundError(f"folder {self._folder} does not exist")
-            files = dict(_images(self._folder, self._move_to))
-            self._journal.keep_only(files)
+                raise FileNotFoundError(f"folder {readable_name(self._folder)} does not exist")
+            found, closed = _images(self._folder, self._move_to)
+            self._journal.keep_only(found.keys() | self._moved.names())
         except OSError as error:
-            raise PutOff(str(self._folder), str(error)) from error
-        self._left = {name: stamp for name, stamp in self._left.items() if name in files}
-        self._unmovable &= files.keys()
-        return files
+            raise PutOff(readable_name(self._folder), str(error)) from error
+        self._found = found
+        self._left = {name: stamp for name, stamp in self._left.items() if name in found or name in closed}
+        self._unmovable &= found.keys()
+        for name, problem in closed.items():
+            if (shot := self._report_once(name, None, problem)) is not None:
+                yield shot
 
     def _post(self, name: str, stamp: Stamp, known: SentFile | None) -> CameraShot | None:
         """Post one file; return None if it turns out that there is nothing to post or to report."""
         try:
-            content = (self._folder / name).read_bytes()
-            if _stamp(self._folder / name) != stamp:  # it changed while it was read: the next poll finds it again
+            content = self._found[name].path.read_bytes()
+            if stamp_of(self._found[name].path) != stamp:  # it changed while it was read: the next poll finds it again
                 return None
         except OSError as error:
             return self._report_once(name, stamp, error)
@@ -180,9 +214,9 @@ class HotFolder:
         except (ClientError, OSError) as error:
             raise PutOff(name, str(error)) from error
 
-    def _report_once(self, name: str, stamp: Stamp, error: Exception) -> CameraShot | None:
+    def _report_once(self, name: str, stamp: Stamp | None, error: Exception) -> CameraShot | None:
         """Return the error of a file that stays and is tried again; None if it was reported before."""
-        if isinstance(error, FileNotFoundError) or self._left.get(name) == stamp:
+        if isinstance(error, FileNotFoundError) or self._left.get(name, ...) == stamp:
             return None
         self._left[name] = stamp
         return CameraShot(file=name, error=str(error))
@@ -207,15 +241,18 @@ class HotFolder:
         self._journal.add(sent)
         return self._move_once(sent)
 
+    def _moved_now(self, sent: SentFile) -> CameraShot | None:
+        """Move a file away that was sent before; return why that failed, the first time only."""
+        problem = self._move_once(sent)
+        return None if problem is None else CameraShot(file=sent.file, error=problem)
+
     def _move_once(self, sent: SentFile) -> str | None:
         """Move the file away if wanted; return why that failed, the first time only."""
-        if self._move_to is None or sent.file in self._unmovable:
+        if self._move_to is None or sent.file in self._unmovable or self._may_be_half(sent):
             return None
-        source = self._folder / sent.file
+        source = self._found[sent.file].path
         try:
-            if _stamp(source) != sent.stamp:  # it was written again meanwhile: the next poll posts it
-                return None
-            _move(source, self._target(self._move_to, sent))
+            self._moved.move(source, self._target(self._move_to, source, sent), sent)
         except FileNotFoundError:  # another program removed it
             return None
         except OSError as error:
@@ -223,8 +260,13 @@ class HotFolder:
             return f"posted, but not moved: {error}"
         return None
 
-    def _target(self, move_to: Path, sent: SentFile) -> Path:
-        target = (move_to / REFUSED if sent.refused else move_to) / sent.file
+    def _may_be_half(self, sent: SentFile) -> bool:
+        """Whether a file was refused and has changed lately: then its writer may have stalled only."""
+        unchanged_s = self._settling.unchanged_s(sent.file, time.monotonic())
+        return sent.refused is not None and unchanged_s < self._refused_s
+
+    def _target(self, move_to: Path, source: Path, sent: SentFile) -> Path:
+        target = (move_to / REFUSED if sent.refused else move_to) / source.relative_to(self._folder)
         if not target.exists():
             return target
         return target.with_name(f"{target.stem}-{sent.sha256[:8]}{target.suffix}")
@@ -261,24 +303,25 @@ class HotFolder:
         return waiting.shot.model_copy(update={"error": problem})
 
 
-def _images(folder: Path, move_to: Path | None) -> Iterator[tuple[str, Stamp]]:
-    """Yield name (relative to the folder) and stamp of every image file; hidden files are still being written."""
+def _images(folder: Path, move_to: Path | None) -> tuple[dict[str, _Found], dict[str, PermissionError]]:
+    """Return the image files by name (relative to the folder), and those that may not be looked at.
+
+    Hidden files are still being written.
+    """
+    found: dict[str, _Found] = {}
+    closed: dict[str, PermissionError] = {}
     for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in name.parts)
+        within = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in within.parts)
         moved = move_to is not None and path.is_relative_to(move_to)
         if hidden or moved or path.suffix.lower() not in SUFFIXES:
             continue
-        with contextlib.suppress(FileNotFoundError):
+        name = readable_name(within.as_posix())
+        try:
             if path.is_file():
-                yield name.as_posix(), _stamp(path)
-
-
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return Stamp(status.st_size, status.st_mtime_ns)
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(source, target)
+                found[name] = _Found(path, stamp_of(path))
+        except FileNotFoundError:  # moved away meanwhile
+            continue
+        except PermissionError as error:
+            closed[name] = error
+    return found, closed

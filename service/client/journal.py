@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +25,16 @@ class Stamp:
     modified_ns: int
 
 
+def stamp_of(path: Path) -> Stamp:
+    """Return a file's size and time.
+
+    Raises:
+        OSError: if it is gone, or cannot be looked at.
+    """
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
 class SentFile(Message):
     """A line of the journal: one file that the service has accepted or refused."""
 
@@ -34,6 +44,8 @@ class SentFile(Message):
     sha256: str
     inspection_id: str | None = None
     refused: str | None = None
+    moved_from: str | None = None
+    """The file URI of the place that a refused file was moved away from; then `file` is the URI of where it lies."""
 
     @property
     def stamp(self) -> Stamp:
@@ -63,6 +75,10 @@ class Journal:
                     self._sent[sent.file] = sent
         self._write_all()
 
+    def lines(self) -> tuple[SentFile, ...]:
+        """Return all lines, one for each file."""
+        return tuple(self._sent.values())
+
     def find(self, file: str) -> SentFile | None:
         """Return the line about the file of this name; None if it was not sent."""
         return self._sent.get(file)
@@ -84,7 +100,7 @@ class Journal:
         self._sent[sent.file] = sent
         self._lines += 1
 
-    def keep_only(self, files: Mapping[str, Stamp]) -> None:
+    def keep_only(self, files: Collection[str]) -> None:
         """Forget the files that are gone; rewrite the journal when most of its lines are about such files."""
         # A missing journal means that the whole folder is gone: a network share that will come back with its files.
         if self._sent and not self._path.exists():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +21,10 @@ from service.client.hot_folder import HotFolder, PutOff, Settling, _Waiting
 from service.client.journal import JOURNAL, Journal, SentFile, Stamp
 from service.contract import Result, State, Verdict
 from service.queue.jobs import JobQueue
-from service.settings import Settings
 from tests.support.disk import files_of_at_most
-from tests.support.http_server import server_on
+from tests.support.hot_folders import accepted, put, settled_at_once
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually
-from tests.support.redis_server import RedisServer
-
-
-@pytest.fixture
-def url(client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path) -> Iterator[str]:
-    settings = Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path / "data")
-    with server_on(settings) as url:
-        yield url
-
-
-@pytest.fixture
-def service(url: str) -> Iterator[Client]:
-    with Client(url, patience_s=1) as service:
-        yield service
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "in"
-    made.mkdir()
-    return made
-
-
-def put(folder: Path, name: str, content: bytes | None = None, at: int = 1_700_000_000) -> Path:
-    """Writes a file, with that time."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture() if content is None else content)
-    os.utime(path, (at, at))
-    return path
-
-
-def accepted(client: redis.Redis) -> int:
-    """How many inspections there are."""
-    return sum(1 for _ in client.scan_iter("glad:v1:inspection:*"))
-
-
-def settled_at_once(service: Client, folder: Path, move_to: Path | None = None) -> HotFolder:
-    return HotFolder(service, Destination("toy"), folder, move_to=move_to, settle_s=0)
 
 
 class Asked(Client):
