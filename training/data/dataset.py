@@ -23,15 +23,13 @@ from training.data.image_files import (
     SUFFIXES,
     DataError,
     check_image,
-    check_mask,
     images_in,
-    read_mask,
     read_pixels,
-    read_truth,
     refuse_shared,
     refuse_unsupported,
 )
 from training.data.layouts import FolderLayout, TestImage, detect_layout, list_classes, look_alike
+from training.data.masks import check_mask, read_mask, read_truth, refuse_shared_masks
 
 __all__ = [
     "DataError",
@@ -164,16 +162,18 @@ def _hold_out(
 
 
 def test_images(root: Path) -> tuple[TestImage, ...]:
-    """Return all labelled images with their masks, good ones and each kind of defect, checked by their headers.
+    """Return all labelled images with their masks, good ones and each kind of defect, checked.
 
-    A folder with good images alone will do: it measures false rejects. A defect may have image labels only.
+    Images are checked by their headers, masks are read whole. A folder with good images alone will do: it measures
+    false rejects. A defect may have image labels only.
 
     Raises:
-        DataError: for no good images, an unreadable image, a mask missing or of another size, or an image that also
-            trains.
+        DataError: for no good images, an unreadable image, a mask that is missing, has another size or cannot be the
+            truth, or an image that also trains.
     """
     layout = detect_layout(root)
     images = visa.labelled_images(root) if layout is FolderLayout.VISA else layouts.mvtec_images(root)
+    refuse_shared_masks((image.path, image.mask) for image in images)
     for image in images:
         header = check_image(image.path)
         if image.mask is not None:

@@ -1,28 +1,32 @@
-"""Image files of a data folder: which files count, what their headers say, their pixels, and the truth in a mask."""
+"""Image files of a data folder: which files count, what their headers say, and their pixels."""
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.ExifTags import Base
 
-from glad.image_codec import MAX_PIXELS, ImageError, decode_image, load_stored, refuses_damage, sniff_format
-from glad.images.placement import Placement
+from glad.image_codec import MAX_PIXELS, ImageError, decode_image, refuses_damage, sniff_format
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 UNSUPPORTED = {".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".pnm", ".tga", ".heic", ".avif"}
 """Images to people, but not to `glad.image_codec`: named in an error where they lie, not passed over."""
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-MASK_FORMATS = ("PNG", "BMP", "TIFF")
-"""Lossless: JPEG leaves small values around a defect, and any value above 0 counts as defective."""
 SIGNATURE_BYTES = 16
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PIXEL_CHUNKS = frozenset({b"IDAT", b"fdAT"})
+TURNING_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+"""Chunks that may hold an orientation: EXIF, EXIF as text, XMP."""
+EMPTY_PIXELS = bytes(4) + b"IDAT" + zlib.crc32(b"IDAT").to_bytes(4)
 ON_ITS_SIDE = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
 
@@ -93,7 +97,7 @@ def read_header(path: Path) -> Header:
                 raise DataError(f"{path} has 0 bytes: copy it again, or remove it")
             name = sniff_format(signature)
             file.seek(0)
-            with Image.open(file, formats=[name]) as image:
+            with Image.open(_without_pixels(file) if name == "PNG" else file, formats=[name]) as image:
                 width, height = _upright_size(image, name)
                 return Header(width, height, name, image.mode)
     except FileNotFoundError as error:
@@ -105,6 +109,29 @@ def read_header(path: Path) -> Header:
     except Exception as error:  # damaged headers raise all kinds: each means that this file will not do
         reason = str(error) or type(error).__name__
         raise DataError(f"{path}: the header cannot be read ({reason}): copy it again, or remove it") from error
+
+
+def _without_pixels(file: BinaryIO) -> BinaryIO:
+    """Return a PNG file without its pixels: its beginning, and the EXIF and text chunks that stand behind the pixels.
+
+    Decoding finds those too, and turns the image by them.
+    """
+    start, behind = file.read(len(PNG_SIGNATURE)), False
+    kept = [start]
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if kind == b"IEND":
+            break
+        if kind in PIXEL_CHUNKS:
+            behind = True
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
+        content = file.read(length + 4)
+        if behind and zlib.crc32(kind + content[:-4]) != int.from_bytes(content[-4:]):
+            break  # as decoding does: what is damaged behind the pixels, and all that follows, does not count
+        if not behind or kind in TURNING_CHUNKS:
+            kept.append(head + content)
+    return io.BytesIO(b"".join([*kept, EMPTY_PIXELS]))
 
 
 def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
@@ -138,25 +165,6 @@ def check_image(path: Path) -> Header:
     return header
 
 
-def check_mask(mask: Path, image: Path, header: Header) -> None:
-    """Check that a mask can be read exactly and is as large as its image, whose header is given.
-
-    Raises:
-        DataError: if it is not.
-    """
-    mask_header = read_header(mask)
-    if mask_header.format not in MASK_FORMATS:
-        raise DataError(
-            f"{mask} is {mask_header.format}, which changes values near edges; a mask is exact, and any value above 0 "
-            f"is a defect: make it again as {', '.join(MASK_FORMATS)}"
-        )
-    if (mask_header.width, mask_header.height) != (header.width, header.height):
-        raise DataError(
-            f"{mask} is {mask_header.width}×{mask_header.height}, its image {image} is {header.width}×{header.height} "
-            "(upright, EXIF applied): a mask has its image's size"
-        )
-
-
 def refuse_shared(first: Iterable[Path], second: Iterable[Path], roles: str) -> None:
     """Refuse a file that is in both lists, be it through a link.
 
@@ -182,45 +190,3 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         return decode_image(path.read_bytes(), intact=refuses_damage()).pixels
     except (ImageError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Return a ground-truth mask as (H, W), upright, True on the defect: wherever the mask is not black.
-
-    So both kinds of published masks are read alike: 0 and 255 (MVTec-AD, MPDD), and small class numbers from 1 (VisA,
-    PCB-Bank). The grey rim of an antialiased mask counts as defect, which grows it by less than a pixel. Colours count
-    by their largest channel, palettes by their colours, transparency not at all. Lossy formats are refused: see
-    `check_mask`.
-
-    Raises:
-        DataError: not a readable PNG, BMP or TIFF; names the file.
-    """
-    try:
-        upright = ImageOps.exif_transpose(_load_lossless(path.read_bytes()))
-        shown = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
-        values, bands = np.asarray(shown), shown.getbands()
-    except Exception as error:  # hostile bytes raise all kinds: each means that this mask cannot be used
-        raise DataError(f"{path} cannot be read as a mask ({error}): save it as {', '.join(MASK_FORMATS)}") from error
-    if values.ndim == 3:
-        values = values[..., [band != "A" for band in bands]].max(axis=-1)
-    return np.asarray(values > 0, dtype=np.bool_)
-
-
-def _load_lossless(data: bytes) -> Image.Image:
-    name = sniff_format(data)
-    if name not in MASK_FORMATS:
-        raise DataError(f"it is {name}")
-    return load_stored(data, intact=refuses_damage())
-
-
-def read_truth(mask: Path | None, placement: Placement) -> NDArray[np.bool_]:
-    """Return a mask at its image's model scale: (placement.height, placement.width); all False where there is no mask.
-
-    A pixel is defective when any part of it is, however small the defect and strong the scaling: in float, since 8 bit
-    round a single defective pixel among 32 × 32 to nothing.
-    """
-    size = (placement.width, placement.height)
-    if mask is None:
-        return np.zeros(size[::-1], dtype=np.bool_)
-    share = Image.fromarray(read_mask(mask).astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return np.asarray(np.asarray(share) > 0, dtype=np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from PIL import Image
 
 from glad.image_codec import decode_image
 from glad.images.placement import fit
+from tests.support.line import picture
 from tests.support.tiffs import WHITE_IS_ZERO, Layout, tiff_file
-from training.data.image_files import DataError, check_image, read_header, read_mask, read_pixels, read_truth
+from training.data.image_files import DataError, check_image, read_header, read_pixels
+from training.data.masks import check_mask, read_mask, read_truth
 
 
 def _saved(format: str, size: tuple[int, int], orientation: int) -> bytes:
@@ -41,6 +44,44 @@ def test_the_header_gives_the_size_that_decoding_gives(
     header = read_header(path)
     assert (header.height, header.width) == decode_image(path.read_bytes()).pixels.shape[:2]
     assert header.format == format
+
+
+def _with_chunk_behind_the_pixels(png: bytes, kind: bytes, content: bytes) -> bytes:
+    chunk = len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+    end = png.rindex(b"IEND") - 4
+    return png[:end] + chunk + png[end:]
+
+
+EXIF_ON_ITS_SIDE = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+XMP_ON_ITS_SIDE = (
+    b"XML:com.adobe.xmp\0\0\0\0\0" + b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"eXIf", EXIF_ON_ITS_SIDE),
+        (b"tEXt", b"Raw profile type exif\0\nexif\n32\n" + (b"Exif\0\0" + EXIF_ON_ITS_SIDE).hex().encode()),
+        (b"iTXt", XMP_ON_ITS_SIDE),
+    ],
+    ids=["EXIF", "EXIF as text", "XMP"],
+)
+def test_an_orientation_behind_the_pixels_counts_in_the_header_as_in_decoding(
+    tmp_path: Path, kind: bytes, content: bytes
+) -> None:
+    path = tmp_path / "behind.png"
+    path.write_bytes(_with_chunk_behind_the_pixels(picture(40, 30), kind, content))
+    assert decode_image(path.read_bytes()).pixels.shape[:2] == (40, 30)
+    assert (read_header(path).width, read_header(path).height) == (30, 40)
+    Image.fromarray(np.pad(np.ones((1, 1), np.uint8), ((3, 36), (2, 27)))).save(mask := tmp_path / "mask.png")
+    check_mask(mask, path, read_header(path))  # a mask drawn on the upright image
+
+
+def test_what_is_damaged_behind_the_pixels_spoils_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.png"
+    path.write_bytes(picture(40, 30)[:-12] + b"\0\0\0\x04eXIfabcd1234" + b"no chunk at all")
+    assert (read_header(path).width, read_header(path).height) == (40, 30)
 
 
 def test_no_pixel_is_needed_to_read_a_header(tmp_path: Path) -> None:
