@@ -41,8 +41,8 @@ def explained(*others: type[Exception]) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """Return the command as it was called, for provenance and reports."""
-    return "glad " + shlex.join(sys.argv[1:])
+    """Return the command as it was called, for provenance and reports: what is not UTF-8 in it is escaped."""
+    return "glad " + os.fsencode(shlex.join(sys.argv[1:])).decode(errors="backslashreplace")
 
 
 def new_bundle_folder(out: Path, product: str, version: str) -> Path:

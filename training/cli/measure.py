@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import command_line, explained, numbers
+from training.cli.train import tell_data_warnings
 
 if TYPE_CHECKING:
     from glad.settings.method import MethodSettings
@@ -62,6 +63,7 @@ def evaluate(
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
+        tell_data_warnings(data)
         file = None if yardstick in (AUTO, NONE) else Path(yardstick)
         read = None if file is None else read_yardstick(file, test_images(data))
     with explained(ValueError), named_bars() as show:
@@ -124,6 +126,7 @@ def ablate(
         opened = open_bundle(bundle)
         settings = opened.manifest.settings
         images = test_images(data)
+        tell_data_warnings(data)
         steps = numbers("--fixed", fixed, int) or fixed_steps(settings)
         if settings.trigger.delta == 0:
             raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")

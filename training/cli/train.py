@@ -67,6 +67,7 @@ def preview(
 
     with explained(ValueError):
         loaded = load_recipe(recipe)
+        tell_data_warnings(data)
         weights = loaded.synthesis.weights
         chosen = [kind for kind in weights if weights[kind] > 0 or kinds == "all"]
         if kinds not in ("", "all"):
@@ -124,6 +125,7 @@ def train(
         checkpoints = run or Path("runs") / naming.product
         try:
             chosen = load_recipe(recipe, changes or ()).with_confidence(confidence)
+            tell_data_warnings(data)
             bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
@@ -178,6 +180,7 @@ def calibrate(
         ranges = SearchRanges(
             numbers("--start", start, int), numbers("--t-min", t_min, int), numbers("--delta", delta, float)
         )
+        tell_data_warnings(data)
         plan = RecalibrationPlan(None if keep_settings else ranges, images, settings, confidence, seed)
         with named_bars() as show:
             made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show, say=typer.echo)
@@ -207,6 +210,7 @@ def gate(
 
     with explained(ValueError):
         target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        tell_data_warnings(data)
         with named_bars() as show:
             made = relearn_gate(bundle, data, target, command=command_line(), progress=show)
     typer.echo(f"{made.path}  hash {made.hash[:12]}")
@@ -222,6 +226,18 @@ def gate(
         "parts are gated, as long as they come from the same line"
     )
     if warning := report.get("warning"):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+def tell_data_warnings(data: Path) -> None:
+    """Print what is probably not meant about a data folder: images that take no part, images that are too dark.
+
+    Raises:
+        DataError: if the folder has no layout.
+    """
+    from training.data.data_warnings import data_warnings
+
+    for warning in data_warnings(data):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
 
 

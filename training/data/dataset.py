@@ -40,6 +40,7 @@ __all__ = [
     "good_split",
     "images_in",
     "list_classes",
+    "list_good_images",
     "open_dataset",
     "read_groups",
     "read_mask",
@@ -178,15 +179,24 @@ def test_images(root: Path) -> tuple[TestImage, ...]:
         header = check_image(image.path)
         if image.mask is not None:
             check_mask(image.mask, image.path, header)
-    good = (*_training_images(root, layout), *_calibration_images(root))
-    refuse_shared(good, [image.path for image in images], "training or calibration and in the test")
+    refuse_shared(list_good_images(root), [image.path for image in images], "training or calibration and in the test")
     groups = read_groups(root)
     return tuple(replace(image, group=groups.get(image.path.relative_to(root).as_posix())) for image in images)
+
+
+def list_good_images(root: Path) -> tuple[Path, ...]:
+    """Return the good images to train and to calibrate on, unchecked.
+
+    Raises:
+        DataError: if the folder has no layout, or VisA's CSV is not usable.
+    """
+    return (*_training_images(root, detect_layout(root)), *_calibration_images(root))
 
 
 def _good_images(root: Path, layout: FolderLayout, at_least: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Return the training and the calibration images, checked."""
     train, calibration = _training_images(root, layout), _calibration_images(root)
+    refuse_unsupported(root / "calibration" / "good")
     place = root / "Data" / "Images" if layout is FolderLayout.VISA else layouts.good_folder(root)
     refuse_unsupported(place)
     if len(train) < at_least:

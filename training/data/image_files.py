@@ -19,7 +19,10 @@ from PIL.ExifTags import Base
 from glad.image_codec import MAX_PIXELS, ImageError, decode_image, refuses_damage, sniff_format
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-UNSUPPORTED = {".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".pnm", ".tga", ".heic", ".avif"}
+UNSUPPORTED = {
+    ".apng", ".avif", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfi", ".jfif", ".jif", ".jp2", ".jpe", ".jxl", ".pam",
+    ".pbm", ".pgm", ".pnm", ".ppm", ".tga",
+}  # fmt: skip
 """Images to people, but not to `glad.image_codec`: named in an error where they lie, not passed over."""
 SIGNATURE_BYTES = 16
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -66,8 +69,9 @@ def refuse_unsupported(folder: Path) -> None:
         return
     odd = sorted(p for p in folder.iterdir() if p.suffix.lower() in UNSUPPORTED and not p.name.startswith("."))
     if odd:
+        more = f" ({len(odd)} such files lie there)" if len(odd) > 1 else ""
         raise DataError(
-            f"{odd[0]}: {odd[0].suffix} files are not read, only {_known()}: convert it to PNG or move it away"
+            f"{odd[0]}: {odd[0].suffix} files are not read, only {_known()}: convert it to PNG or move it away{more}"
         )
 
 
@@ -87,9 +91,10 @@ def read_header(path: Path) -> Header:
 
     Raises:
         DataError: the file is absent, empty, of no known signature, or its header is damaged. A file that is cut
-            off behind its header passes here, and is named when its pixels are read.
+            off behind its header passes here, and is named when its pixels are read. Also for a name that is not UTF-8.
     """
     try:
+        _check_name(path)
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own pixel cap; ours is in check_image
             signature = file.read(SIGNATURE_BYTES)
@@ -109,6 +114,18 @@ def read_header(path: Path) -> Header:
     except Exception as error:  # damaged headers raise all kinds: each means that this file will not do
         reason = str(error) or type(error).__name__
         raise DataError(f"{path}: the header cannot be read ({reason}): copy it again, or remove it") from error
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that no report can hold: it would fail only when the report is written, after everything else."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        name = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError(
+            f"{name}: the path is not UTF-8, the encoding of file names here; it was probably written by a program "
+            "that uses another one: rename it, for example with `convmv -f latin1 -t utf8`"
+        ) from error
 
 
 def _without_pixels(file: BinaryIO) -> BinaryIO:

@@ -14,6 +14,7 @@ from typing import Any
 from model_store.bundle import open_bundle
 from model_store.manifest import Verdict, VerdictThresholds
 from training.data.dataset import TestImage, read_truth, test_images
+from training.data.left_out import describe, find_left_out
 from training.evaluation.figures import measure
 from training.evaluation.rows import GOOD, Evaluation, EvaluationRow, Located, defects_of
 from training.parallel_inspection import ImageResult, inspect_images
@@ -57,8 +58,10 @@ def evaluate(
         for image, result, check in zip(labelled, scanned, checks, strict=True)
     )
     outcome = measure(rows, located_maps(labelled, scanned), limits, partial(progress, "measuring"))
+    left_out = find_left_out(data)
     figures = {
         **outcome.figures,
+        **({"left_out": describe(left_out, data)} if left_out else {}),
         **({} if gate is None else {"gate": gate_figures(rows)}),
         "bundle": {
             "product": bundle.manifest.product,

@@ -144,7 +144,7 @@ def notes(figures: dict[str, Any]) -> list[str]:
     """Return the notes that a reader needs beside the figures."""
     aupimo = figures.get("pixel", {}).get("aupimo")
     gated = sum(of["gated"] for of in figures.get("gate", {}).values())
-    texts = []
+    texts = [figures["left_out"]] if "left_out" in figures else []
     if gated:
         texts.append(
             f"The quality gate stops {gated} of the images. Their verdict is review; the detection figures, which rest "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -109,6 +110,8 @@ def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(
 
 def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_path: Path) -> None:
     draw_parts(tmp_path / "ramp")
+    (tmp_path / "ramp" / "rejects").mkdir()
+    (tmp_path / "ramp" / "rejects" / "odd.png").symlink_to(tmp_path / "nowhere")
     bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
     done = glad(
         measure_cli.evaluate,
@@ -129,6 +132,9 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     assert "5 images, 2 times each, under camera noise" in done.output
     assert "| hole | – | 2 |" in done.output
     assert "yardstick" not in done.output
+    left_out = "1 image takes no part in ramp:\n  rejects/odd.png: a link to "
+    assert f"warning: {left_out}" in done.stderr
+    assert left_out in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
     figures = json.loads((tmp_path / "deep/er/figures.json").read_text(encoding="utf-8"))
     assert [row["file"] for row in figures["rows"]][-1] == "test/hole/001.png"
     lines = (tmp_path / "deep/er/figures.csv").read_text(encoding="utf-8").splitlines()
@@ -136,6 +142,17 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     assert figures["repeatability"]["repeats"] == 2
     assert "| hole | – | 2 |" in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
     assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
+
+
+def test_a_name_that_no_report_can_hold_is_told_before_an_evaluation_begins(glad: Glad, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "ramp")
+    image = next((tmp_path / "ramp" / "test" / "good").iterdir())
+    image.rename(image.with_name(os.fsdecode(b"st\xfcck.png")))
+    bundle = make_tiny_bundle(tmp_path / "store", resolution=64)
+    done = glad(measure_cli.evaluate, bundle, "--data", "ramp", "--yardstick", "none")
+    assert done.exit_code == 1
+    assert "test/good/st\\xfcck.png: the path is not UTF-8" in done.output
+    assert "inspecting" not in done.output
 
 
 def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad) -> None:

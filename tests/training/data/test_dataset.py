@@ -157,6 +157,17 @@ def test_a_test_folder_needs_good_images_and_they_alone_will_do(tmp_path: Path) 
     assert [image.defect for image in data.test_images(tmp_path)] == ["good"]
 
 
+@pytest.mark.parametrize("place", ["train/good", "calibration/good", "test/good", "test/scratch"])
+def test_a_name_that_no_report_can_hold_is_refused_before_anything_runs(tmp_path: Path, place: str) -> None:
+    _images(tmp_path / "train" / "good", 10)
+    _labelled(tmp_path)
+    _image(tmp_path / place / os.fsdecode(b"00\xe4.png"))
+    _image(tmp_path / "ground_truth" / "scratch" / os.fsdecode(b"00\xe4_mask.png"), value=255)
+    asked = data.test_images if place.startswith("test") else lambda root: good_split(root, 0.2, seed=0)
+    with pytest.raises(DataError, match=rf"{place}/00\\xe4\.png: the path is not UTF-8.*rename it"):
+        asked(tmp_path)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -1,0 +1,63 @@
+"""What is no reason to refuse a data folder, and what its user must know all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.data.dataset import list_good_images
+from training.data.image_files import DataError, read_header
+from training.data.left_out import describe, find_left_out
+
+LOOKED_AT = 16
+"""Images whose values are read."""
+SIXTEEN = 16
+FEW_BITS = 14
+"""A camera of so many bits, or fewer, has levels up to a quarter of what 16 bits hold."""
+
+
+def data_warnings(root: Path) -> tuple[str, ...]:
+    """Return a sentence for each thing that is probably not meant: images that take no part, and too dark ones.
+
+    Raises:
+        DataError: if the folder has no layout, or VisA's CSV is not usable.
+    """
+    left_out = find_left_out(root)
+    told = (describe(left_out, root),) if left_out else ()
+    few = few_bits(list_good_images(root))
+    return told if few is None else (*told, few)
+
+
+def few_bits(images: Sequence[Path]) -> str | None:
+    """Return a warning if 16-bit images hold the values of a camera of fewer bits; None if they do not.
+
+    16 bits are read as the full range, whatever a file declares as its largest value: 12 bits of a camera, stored as
+    they are, come out 16 times too dark, and a part looks black.
+    """
+    looked_at = images[:: max(1, len(images) // LOOKED_AT)]
+    levels = [(level, path) for path in looked_at if (level := _highest_of_16_bits(path)) is not None]
+    if not levels:
+        return None
+    highest, path = max(levels)
+    bits = highest.bit_length()
+    if bits > FEW_BITS:
+        return None
+    return (
+        f"the largest value in {len(levels)} of the 16-bit images is {highest} ({path}), where white is 65535: they "
+        f"are read as very dark. If the camera has {bits} bits, multiply by {1 << (SIXTEEN - bits)} before storing, "
+        "here and on the line"
+    )
+
+
+def _highest_of_16_bits(path: Path) -> int | None:
+    """Return the largest value of a 16-bit grey image; None if it is another image, or cannot be read."""
+    try:
+        if not read_header(path).mode.startswith("I;16"):
+            return None
+        with Image.open(path) as image:
+            return int(np.asarray(image).max())
+    except (DataError, OSError, ValueError, SyntaxError):  # told, with the file's name, when the image is read
+        return None
