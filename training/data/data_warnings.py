@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.data.dataset import list_good_images
+from training.data.dataset import list_good_images, read_groups
 from training.data.image_files import DataError, read_header
 from training.data.left_out import describe, find_left_out
 
@@ -20,15 +20,32 @@ FEW_BITS = 14
 
 
 def data_warnings(root: Path) -> tuple[str, ...]:
-    """Return a sentence for each thing that is probably not meant: images that take no part, and too dark ones.
+    """Return a sentence for each thing that is probably not meant.
+
+    These are images that take no part, groups of images that are not there, and images that are too dark.
 
     Raises:
-        DataError: if the folder has no layout, or VisA's CSV is not usable.
+        DataError: if the folder has no layout, or a CSV file of it is not usable.
     """
     left_out = find_left_out(root)
-    told = (describe(left_out, root),) if left_out else ()
-    few = few_bits(list_good_images(root))
-    return told if few is None else (*told, few)
+    found = (
+        describe(left_out, root) if left_out else None,
+        _absent_from_groups(root),
+        few_bits(list_good_images(root)),
+    )
+    return tuple(warning for warning in found if warning is not None)
+
+
+def _absent_from_groups(root: Path) -> str | None:
+    """Return a warning if the groups file names files that are not there: the image that is meant has no group."""
+    groups = read_groups(root)
+    absent = [name for name in groups if not (root / name).is_file()]
+    if not absent:
+        return None
+    return (
+        f"{len(absent)} of the {len(groups)} files that the groups file names do not lie in {root}, the first is "
+        f"{absent[0]!r}: an image that is meant by another name is a group of its own"
+    )
 
 
 def few_bits(images: Sequence[Path]) -> str | None:

@@ -11,7 +11,6 @@ asked for: a broken test/ does not stop training.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data import layouts, visa
+from training.data.csv_files import read_csv
 from training.data.image_files import (
     SUFFIXES,
     DataError,
@@ -224,22 +224,22 @@ def read_groups(root: Path) -> dict[str, str]:
     Empty where no groups file lies in or beside the root.
 
     Raises:
-        DataError: a column or a value is missing, or not one of the files that it names exists.
+        DataError: it cannot be read, a column or a value is missing, or not one of the files that it names exists.
     """
     candidates = [root / "groups.csv", *sorted(root.glob("*_groups.csv")), root.parent / f"{root.name}_groups.csv"]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        column = next((name for name in rows.fieldnames or () if name.endswith("group")), None)
-        if column is None or "file" not in (rows.fieldnames or ()):
-            raise DataError(f"{path} has columns {rows.fieldnames}; it needs `file` and one that ends in `group`")
-        groups: dict[str, str] = {}
-        for row in rows:
-            if not row["file"] or not row[column]:
-                raise DataError(f"line {rows.line_num} of {path} lacks a file or its {column}: {row}")
-            groups[row["file"]] = row[column]
+    table = read_csv(path)
+    column = next((name for name in table.columns if name.endswith("group")), None)
+    if column is None or "file" not in table.columns:
+        raise DataError(f"{path} has columns {list(table.columns)}; it needs `file` and one that ends in `group`")
+    groups: dict[str, str] = {}
+    for line in table.lines:
+        file, group = line.fields["file"], line.fields[column]
+        if not file or not group:
+            raise DataError(f"line {line.number} of {path} lacks a file or its {column}: {dict(line.fields)}")
+        groups[file] = group
     if groups and not any((root / name).is_file() for name in groups):
         raise DataError(
             f"{path} names {next(iter(groups))!r}, and neither that nor any other of its files lies in {root}: "

@@ -6,12 +6,12 @@ and mask; its paths begin with the class's name. Only the class that is asked fo
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from training.data.csv_files import read_csv
 from training.data.image_files import DataError
 from training.data.layouts import TestImage, look_alike
 
@@ -96,20 +96,21 @@ def read_split(root: Path) -> tuple[SplitRow, ...]:
     Whether the files exist is not checked here.
 
     Raises:
-        DataError: a column missing, the class not in the CSV, a value or a path out of place, an image twice.
+        DataError: the CSV not readable, a column missing, the class not in the CSV, a value or a path out of place, an
+            image twice.
     """
     path, name = find_split_file(root), class_name(root)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path} lacks the column {missing[0]}: it needs {', '.join(COLUMNS)}")
-        lines = [(reader.line_num, fields) for fields in reader]
+    table = read_csv(path)
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise DataError(f"{path} lacks the column {missing[0]}: it needs {', '.join(COLUMNS)}")
     rows = tuple(
-        _row(root, f"line {line} of {path}", line, fields) for line, fields in lines if fields["object"] == name
+        _row(root, f"line {line.number} of {path}", line.number, line.fields)
+        for line in table.lines
+        if line.fields["object"] == name
     )
     if not rows:
-        classes = ", ".join(sorted({fields["object"] or "" for _, fields in lines})) or "none"
+        classes = ", ".join(sorted({line.fields["object"] or "" for line in table.lines})) or "none"
         raise DataError(f"{path} has no rows for {name}; its objects are {classes}: the folder must be called like one")
     _refuse_twice(rows, path)
     return rows

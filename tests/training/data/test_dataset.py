@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
@@ -102,6 +103,39 @@ def test_a_single_group_that_leaves_nothing_to_train_on_is_refused(tmp_path: Pat
 def test_a_groups_file_without_the_columns_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("name,batch\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"groups\.csv has columns \['name', 'batch'\]; it needs `file` and one"):
+        read_groups(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_groups_file_is_read_as_spreadsheets_write_it(tmp_path: Path, encoding: str, separator: str) -> None:
+    _image(tmp_path / "gehäuse.png")
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    rows = ["file,group", "gehäuse.png,Los 7"]
+    text = "\r\n".join(rows).replace(",", separator)
+    (tmp_path / "groups.csv").write_bytes(mark + text.encode(encoding))
+    assert read_groups(tmp_path) == {"gehäuse.png": "Los 7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "file,group\na.png,1\ngehäuse.png,2\n".encode("cp1252"),
+            r"line 3 of .*groups\.csv is not UTF-8.*Windows-1252.*0xe4",
+        ),
+        ("file,group\n".encode("utf-16-le"), r"groups\.csv holds bytes of 0, as UTF-16 without .*save it as UTF-8"),
+        ("file,group\na.png,1".encode("utf-16")[:-1], r"line 2 of .*groups\.csv is not UTF-16 "),
+        (b'file,group\na.png,1\n"b.png,2\n', r"groups\.csv is not CSV from line 2 on .*quotes"),
+    ],
+    ids=["Windows-1252", "UTF-16 without a mark", "UTF-16, cut off", "an open quote"],
+)
+def test_a_groups_file_that_cannot_be_read_is_named_with_its_line_and_the_way_out(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    _image(tmp_path / "a.png")
+    (tmp_path / "groups.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
         read_groups(tmp_path)
 
 

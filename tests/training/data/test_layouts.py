@@ -253,6 +253,14 @@ def test_each_fault_of_the_split_csv_is_named_with_its_line(tmp_path: Path, old:
         open_dataset(root)
 
 
+def test_a_split_csv_of_another_encoding_is_named(tmp_path: Path) -> None:
+    root = _visa(tmp_path)
+    split = tmp_path / "split_csv" / "1cls.csv"
+    split.write_bytes(split.read_bytes() + b"t\xfcr,train,normal,t\xfcr/a.png,\n")
+    with pytest.raises(DataError, match=r"line 16 of .*1cls\.csv is not UTF-8, but probably Windows-1252"):
+        open_dataset(root)
+
+
 def test_an_image_in_both_splits_of_the_csv_is_refused(tmp_path: Path) -> None:
     root = _visa(tmp_path)
     image = "candle/Data/Images/Normal/000.JPG"

@@ -1,4 +1,4 @@
-"""Images that take no part, and images that are too dark: named and counted, for a command that runs without them."""
+"""What a data folder holds and no command reads, and images that are too dark: named and counted, and nothing stops."""
 
 from __future__ import annotations
 
@@ -129,6 +129,14 @@ def test_a_camera_of_12_bits_whose_values_are_stored_as_they_are_is_warned_of(ro
 def test_values_that_use_the_16_bits_are_not_warned_of(root: Path) -> None:
     _sixteen_bit(root, 4095 * 16)
     assert data_warnings(root) == ()
+
+
+def test_groups_of_images_that_are_not_there_are_counted(root: Path) -> None:
+    rows = ["file,group", "train/good/0.png,a", "train/good/00.png,a", "train/good/01.png,b"]
+    (root / "groups.csv").write_text("\n".join(rows), encoding="utf-8")
+    (warning,) = data_warnings(root)
+    assert warning.startswith("2 of the 3 files that the groups file names do not lie in ")
+    assert "'train/good/00.png'" in warning
 
 
 def test_the_commands_tell_it_before_they_begin(root: Path) -> None:
