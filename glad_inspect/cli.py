@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,7 @@ def inspect(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Inspect image files without a server: verdicts and pictures; ends with 1 if any file could not be inspected.
+    """Inspect image files without a server: verdicts and pictures; ends with 1 if any verdict or picture is missing.
 
     For example: glad inspect bracket part.png, or: glad inspect bracket photos/ --json results.json
     """
@@ -75,18 +76,22 @@ def inspect(
     for number, path in enumerate(files, start=1):
         try:
             result = inspector(path)
-            picture = None
-            if pictures and result.measured is not None:
-                picture = out / f"{number:03d}_{_short(path.stem)}.png"
-                picture.write_bytes(to_png(_sheet([_row(result)])))
         except (ImageError, OSError, ValueError) as error:
-            results.append({"file": str(path), "error": str(error)})
-            typer.secho(f"{'error':<7} {path}: {error}", fg=typer.colors.RED, err=True)
+            results.append({"file": _text(path), "error": _text(error)})
+            typer.secho(f"{'error':<7} {_text(path)}: {_text(error)}", fg=typer.colors.RED, err=True)
             continue
-        results.append({"file": str(path), **result.to_dict()})
+        results.append({"file": _text(path), **result.to_dict()})
         if overview is not None and result.measured is not None:
             rows.append(_row(result))
+        drawn = pictures and result.measured is not None
+        picture = out / f"{number:03d}_{_short(path.stem)}.png" if drawn else None
         _print_result(result, path, picture, err=quiet)
+        try:  # after the verdict: a picture that cannot be written does not cost it
+            if picture is not None:
+                picture.write_bytes(to_png(_sheet([_row(result)])))
+        except OSError as error:
+            results[-1]["error"] = _text(f"inspected, but without its picture: {error}")
+            typer.secho(f"{'error':<7} {_text(path)}: {results[-1]['error']}", fg=typer.colors.RED, err=True)
     with explained():
         if overview is not None and rows:
             overview.write_bytes(to_png(_sheet([[*pair] for pair in _abreast(rows)])))
@@ -116,6 +121,11 @@ def _files(given: Sequence[str]) -> Iterator[Path]:
             yield from matching
         else:
             yield path
+
+
+def _text(value: object) -> str:
+    r"""Return a text that can be printed, and that JSON can hold: what is not UTF-8 in a file's name becomes `\xe4`."""
+    return os.fsencode(str(value)).decode(errors="backslashreplace")
 
 
 def _short(stem: str) -> str:
@@ -149,11 +159,11 @@ def _print_result(result: InspectionResult, path: Path, picture: Path | None, *,
     typer.secho(f"{result.verdict:<7}", fg=colours[result.verdict], nl=False, err=err)
     if result.measured is None:
         reasons = "; ".join(one.detail for one in result.quality.reasons)
-        typer.echo(f" not inspected: {reasons}  {path}", err=err)
+        typer.echo(f" not inspected: {reasons}  {_text(path)}", err=err)
         return
     step = result.measured.denoising_step or "none"  # 0: clear at its first reading
-    drawn = "" if picture is None else f"  -> {picture}"
-    typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {path}{drawn}", err=err)
+    drawn = "" if picture is None else f"  -> {_text(picture)}"
+    typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {_text(path)}{drawn}", err=err)
 
 
 def _write_json(target: Path, results: Sequence[dict[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +79,37 @@ def test_a_bad_file_is_told_and_the_others_are_inspected(glad: Glad, photo: Path
     assert f"error   {bad}" in done.output
     assert (tmp_path / "inspected/002_photo.png").is_file()
     assert _size(tmp_path / "all.png")[0] > 4 * 64  # one image, four pictures of the model's side
+
+
+@pytest.mark.parametrize("letter", ["n", "ü"], ids=["ASCII", "two bytes each"])
+def test_a_very_long_name_costs_neither_verdict_nor_picture(glad: Glad, photo: Path, letter: str) -> None:
+    """Of 255 bytes, the longest that a file system takes, with what is put before and behind it 259."""
+    long = photo.rename(photo.with_name(letter * (251 // len(letter.encode())) + ".jpg"))
+    done = glad("toy", long, long)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.output.splitlines()[1:]] == ["review", "review"]
+    names = sorted(path.name for path in Path("inspected").iterdir())
+    assert [name[:5] for name in names] == [f"001_{letter}", f"002_{letter}"]
+    assert all(len(name.encode()) >= 200 for name in names)
+
+
+def test_a_picture_that_cannot_be_written_does_not_cost_the_verdict(glad: Glad, photo: Path) -> None:
+    Path("inspected/001_photo.png").mkdir(parents=True)
+    done = glad("toy", photo)
+    assert done.exit_code == 1
+    assert done.output.splitlines()[1].startswith("review")
+    assert f"error   {photo}: inspected, but without its picture: " in done.stderr
+    assert glad("toy", photo, "--json", "results.json").exit_code == 1
+    (result,) = json.loads(Path("results.json").read_text(encoding="utf-8"))
+    assert (result["verdict"], result["error"][:9]) == ("review", "inspected")
+
+
+def test_a_name_that_is_not_utf8_is_inspected_and_written_down(glad: Glad, photo: Path) -> None:
+    odd = photo.rename(photo.with_name(os.fsdecode(b"h\xe4lfte.jpg")))
+    done = glad("toy", odd.name, "--json", "results.json")
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(Path("results.json").read_text(encoding="utf-8"))
+    assert (result["file"], result["verdict"]) == (r"h\xe4lfte.jpg", "review")
 
 
 def test_an_unknown_product_is_told_in_a_sentence(glad: Glad, photo: Path) -> None:
