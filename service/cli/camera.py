@@ -108,7 +108,7 @@ def _post_folder(
 
     try:
         files = find_images(folder, limit)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         give_up(error)
     _check_service(url, key, destination.product)
     with Client(url, api_key=key) as client:

@@ -232,7 +232,7 @@ class HotFolder:
             if error.status not in _OF_THE_IMAGE:
                 raise
             problem = self._finish(sent.model_copy(update={"refused": str(error)}))
-            return CameraShot(file=sent.file, error=problem or str(error))
+            return CameraShot(file=sent.file, error=problem or f"{error} (posted again when the file changes)")
         problem = self._finish(sent.model_copy(update={"inspection_id": inspection.id}))
         return CameraShot(file=sent.file, inspection=inspection, error=problem)
 
