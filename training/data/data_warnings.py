@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from training.data.dataset import list_good_images, read_groups
-from training.data.image_files import DataError, read_header
+from training.data.image_files import DataError, check_image, images_in, subfolders
 from training.data.left_out import describe, find_left_out
 
 LOOKED_AT = 16
@@ -31,7 +31,9 @@ def data_warnings(root: Path) -> tuple[str, ...]:
     found = (
         describe(left_out, root) if left_out else None,
         _absent_from_groups(root),
-        few_bits(list_good_images(root)),
+        few_bits(
+            list_good_images(root) or tuple(path for kind in subfolders(root / "test") for path in images_in(kind))
+        ),
     )
     return tuple(warning for warning in found if warning is not None)
 
@@ -72,7 +74,7 @@ def few_bits(images: Sequence[Path]) -> str | None:
 def _highest_of_16_bits(path: Path) -> int | None:
     """Return the largest value of a 16-bit grey image; None if it is another image, or cannot be read."""
     try:
-        if not read_header(path).mode.startswith("I;16"):
+        if not check_image(path).mode.startswith("I;16"):
             return None
         with Image.open(path) as image:
             return int(np.asarray(image).max())

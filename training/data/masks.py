@@ -30,6 +30,10 @@ MOSTLY = 0.75
 which have the largest defects of the data at hand, none has more than 0.46 and 0.49."""
 
 
+HALF = 0.5
+"""Share of the pixels above which a mask looks inverted whose whole edge is marked: what is good is an island in it."""
+
+
 @dataclass(frozen=True)
 class MaskPixels:
     """The pixels of a mask file, upright."""
@@ -135,7 +139,9 @@ def _check_truth(mask: Path, image: Path, pixels: MaskPixels) -> None:
             "test/good, or, where the place of no defect of this kind is known, remove the kind's ground-truth folder"
         )
     edge = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
-    if not pixels.uniform and marked.mean() >= MOSTLY and edge.mean() >= MOSTLY:
+    mostly = marked.mean() >= MOSTLY and edge.mean() >= MOSTLY
+    enclosed = marked.mean() > HALF and edge.all()
+    if not pixels.uniform and (mostly or enclosed):
         raise DataError(
             f"{mask} marks {marked.mean():.0%} of the image and {edge.mean():.0%} of its edge as defect, for "
             "whatever is not black (0) is defect: invert it, or paint its background black; where the whole part is "

@@ -126,6 +126,13 @@ def test_a_camera_of_12_bits_whose_values_are_stored_as_they_are_is_warned_of(ro
     assert len(good_split(root, 0.2, seed=0).train) == 10
 
 
+def test_labelled_images_alone_are_warned_of_too(tmp_path: Path) -> None:
+    (tmp_path / "test" / "good").mkdir(parents=True)
+    Image.fromarray(np.full((6, 8), 1023, dtype=np.uint16)).save(tmp_path / "test" / "good" / "a.png")
+    (warning,) = data_warnings(tmp_path)
+    assert "If the camera has 10 bits, multiply by 64" in warning
+
+
 def test_values_that_use_the_16_bits_are_not_warned_of(root: Path) -> None:
     _sixteen_bit(root, 4095 * 16)
     assert data_warnings(root) == ()

@@ -68,6 +68,14 @@ def test_an_inverted_mask_of_a_defect_at_the_edge_is_refused(root: Path) -> None
         data.test_images(root)
 
 
+def test_an_inverted_mask_of_a_large_defect_is_refused(root: Path) -> None:
+    levels = np.full((30, 40), 255, dtype=np.uint8)
+    levels[3:27, 10:30] = 0
+    Image.fromarray(levels).save(_mask(root))
+    with pytest.raises(DataError, match="marks 60% of the image and 100% of its edge"):  # 1 - 24 * 20 / 1200
+        data.test_images(root)
+
+
 @pytest.mark.parametrize("white", [255, 3], ids=["white", "a class"])
 def test_a_part_that_is_defective_all_over_is_marked_all_over(root: Path, white: int) -> None:
     Image.new("L", SIZE, white).save(_mask(root))
