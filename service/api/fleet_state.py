@@ -13,6 +13,7 @@ from model_store.errors import StoreError
 from model_store.store import Store
 from service.api.dependencies import Services
 from service.contract import Thresholds
+from service.queue.clock import read_clock
 from service.queue.redis_health import read_redis_state
 from service.telemetry.metrics.common import good_score_quantiles
 from service.telemetry.metrics.fleet import ActiveBundle, FleetState
@@ -20,7 +21,7 @@ from service.telemetry.metrics.fleet import ActiveBundle, FleetState
 T = TypeVar("T")
 
 READ_TIMEOUT_S = 3.0
-"""For each of the four, which are read side by side; Prometheus gives up after ten seconds."""
+"""For each of the five, which are read side by side; Prometheus gives up after ten seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -29,13 +30,14 @@ async def collect_fleet_state(services: Services) -> FleetState:
     """Return the present state, without the parts that fail or do not answer in time."""
     settings = services.settings
     worker_seen_s = settings.lease_ms / 1000
-    queues, redis, disk, bundles = await asyncio.gather(
+    queues, redis, clock, disk, bundles = await asyncio.gather(
         _read("queues", services.jobs.stats(settings.pool_names, worker_seen_s=worker_seen_s)),
         _read("redis", read_redis_state(services.redis, settings.pool_names)),
+        _read("clock", read_clock(services.redis)),
         _read("disk", asyncio.to_thread(services.artifacts.disk)),
         _read("products", asyncio.to_thread(active_bundles, services.store)),
     )
-    return FleetState(queues or {}, redis, disk, bundles or ())
+    return FleetState(queues or {}, redis, disk, bundles or (), clock)
 
 
 async def _read(part: str, reading: Awaitable[T]) -> T | None:

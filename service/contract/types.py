@@ -66,9 +66,18 @@ def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[
     return {name: f"/v1/inspections/{inspection_id}/{name}" for name in ARTIFACT_NAMES if name in names}
 
 
-def new_inspection_id() -> str:
-    """Return a new UUIDv7: ids sort by the time they were made."""
-    return str(uuid6.uuid7())
+def new_inspection_id(at: datetime | None = None) -> str:
+    """Return a new UUIDv7: ids sort by the time they were made.
+
+    Args:
+        at: time by Redis's clock, for an inspection that is to be queued: retention reads its age from the id. Default:
+            the time of this machine, which may be another.
+    """
+    made = uuid6.uuid7()
+    if at is None:
+        return str(made)
+    at_ms = round(at.timestamp() * 1000)
+    return str(UUID(int=(at_ms << 80) | (made.int & ((1 << 80) - 1))))
 
 
 def parse_inspection_id(text: str) -> str:

@@ -1,5 +1,6 @@
 """Retention of stored images and pictures: a sweep removes the too old, the oldest beyond the byte limit, and orphans.
 
+Ages are by Redis's clock: of an inspection since its acceptance, and of what no inspection knows since its id was made.
 An orphan is an image that no inspection knows: a submission failed halfway, or its process was killed. Images of queued
 or running inspections are never touched, nor are those of the last hour: their submission may still be under way. An
 image of more than a day ago is no orphan: its inspection may have ended without pictures, and its result may have
@@ -27,6 +28,7 @@ from redis.exceptions import LockError, RedisError
 from service.contract import FINAL_STATES, IMAGE
 from service.queue import keys
 from service.queue.connection import connect
+from service.queue.results import ACCEPTANCE_FIELDS, acceptance
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable, StoredInspection
 
@@ -159,8 +161,8 @@ class Sweeper:
     def _sweep_batch(self, sweep: _Sweep, batch: Sequence[StoredInspection]) -> int:
         """Remove the old ones and the orphans of a batch; return the bytes of what stays for now."""
         stays = 0
-        for one, state in zip(batch, self._states(batch), strict=True):
-            age_s = (sweep.now_ms - one.at_ms) / 1000
+        for one, (state, at_ms) in zip(batch, self._known(batch), strict=True):
+            age_s = (sweep.now_ms - at_ms) / 1000
             if age_s < self._limits.young_s or (state is not None and state not in FINAL_STATES):
                 stays += one.bytes
             elif age_s > self._limits.max_age_s:
@@ -177,9 +179,11 @@ class Sweeper:
         All are read once more: to remember what stayed would take the memory of a million entries.
         """
         for batch in self._batches(sweep):
-            for one, state in zip(batch, self._states(batch), strict=True):
-                if excess <= 0 or sweep.now_ms - one.at_ms < self._limits.young_s * 1000:
+            for one, (state, at_ms) in zip(batch, self._known(batch), strict=True):
+                if excess <= 0:
                     return
+                if sweep.now_ms - at_ms < self._limits.young_s * 1000:
+                    continue
                 if (state is None or state in FINAL_STATES) and self._remove(sweep, "many", one):
                     excess -= one.bytes
 
@@ -199,11 +203,18 @@ class Sweeper:
         sweep.failed = 0
         return True
 
-    def _states(self, batch: Sequence[StoredInspection]) -> list[str | None]:
+    def _known(self, batch: Sequence[StoredInspection]) -> list[tuple[str | None, int]]:
+        """Return the state of each inspection, None if Redis knows it not, and when it was accepted, in ms since 1970.
+
+        Its id is only asked where Redis knows no better: a version before this one made ids by its machine's clock.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             for one in batch:
-                pipe.hget(keys.inspection(one.inspection_id), "state")
-            return cast("list[str | None]", pipe.execute())
+                pipe.hmget(keys.inspection(one.inspection_id), ["state", *ACCEPTANCE_FIELDS])
+            rows = cast("list[list[str | None]]", pipe.execute())
+        return [
+            (state, acceptance(*accepted)[0] or one.at_ms) for one, (state, *accepted) in zip(batch, rows, strict=True)
+        ]
 
     def _dead_letters(self) -> frozenset[str]:
         streams = list(self._redis.scan_iter(match=f"{keys.DEAD_PREFIX}*"))

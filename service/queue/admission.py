@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 MAX_RETRY_AFTER_S = 3600
@@ -56,6 +57,8 @@ class QueueEstimate:
     """Of these, the jobs whose turn comes before that of a new job of its priority."""
     mean_interval_ms: float | None
     """Between two completions while the queue was busy; None before any was measured."""
+    at: datetime
+    """Time of this look, by Redis's clock."""
 
     @property
     def expected_wait_s(self) -> float | None:

@@ -15,7 +15,8 @@ import redis.asyncio
 
 from service.contract import Result, State, Verdict
 from service.queue import keys
-from service.queue.results import RESULT_FIELDS, read_result
+from service.queue.clock import from_ms
+from service.queue.results import ACCEPTANCE_FIELDS, RESULT_FIELDS, acceptance, read_result
 
 POSITIONS_PER_MS = 1024
 CHUNK = 1000
@@ -73,6 +74,15 @@ class HistoryPage:
 
 
 @dataclass(frozen=True)
+class PartImage:
+    """An inspection of a part."""
+
+    result: Result
+    accepted_at: datetime
+    """When Redis took its job. Compare by this one: that of the result is of the version and machine that made it."""
+
+
+@dataclass(frozen=True)
 class _Walk:
     """The index to walk, between two positions, and the groups that its ids must be in as well."""
 
@@ -121,8 +131,10 @@ class History:
                 return HistoryPage(tuple(found), position, more=False)
         return HistoryPage(tuple(found), position, more=True)
 
-    async def part_results(self, serial: str) -> tuple[Result, ...]:
-        """Return the part's inspections in no certain order: all that wait or run, and the latest that ended.
+    async def part_images(self, serial: str) -> tuple[PartImage, ...]:
+        """Return the part's inspections in the order of acceptance: all that wait or run, and the latest that ended.
+
+        Redis's clock tells the order, whichever machine an image came to.
 
         Raises:
             RedisError: if Redis is away.
@@ -133,8 +145,11 @@ class History:
             pipe.smembers(keys.unfinished(serial))
             pipe.zrevrange(keys.history("serial", serial), 0, MOST_PER_PART - 1)
             unfinished, ended = await pipe.execute()
-        results = await self._results([*unfinished, *ended])
-        return tuple(result for result in results if result is not None)
+        ids = list(dict.fromkeys([*unfinished, *ended]))
+        results = dict(zip(ids, await self._results(ids), strict=True))
+        accepted = dict(zip(ids, await self._acceptances(ids), strict=True))
+        images = [(accepted[one], results[one]) for one in sorted(ids, key=accepted.__getitem__)]
+        return tuple(PartImage(result, from_ms(at_ms)) for (at_ms, _), result in images if result is not None)
 
     async def _plan(self, filters: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
         """Choose the index with the fewest entries in the range; the other filters are checked id by id."""
@@ -188,6 +203,12 @@ class History:
             for inspection_id in ids:
                 pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)
             return [read_result(one, fields) for one, fields in zip(ids, await pipe.execute(), strict=True)]
+
+    async def _acceptances(self, ids: Sequence[str]) -> list[tuple[int, int]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for inspection_id in ids:
+                pipe.hmget(keys.inspection(inspection_id), ACCEPTANCE_FIELDS)
+            return [acceptance(*row) for row in await pipe.execute()]
 
 
 def _position(moment: datetime) -> int:

@@ -7,7 +7,6 @@ one that is lost, with a worker or with Redis, is made again by the next questio
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
@@ -16,6 +15,7 @@ import redis.asyncio
 from service.contract import IMAGE, Job, Priority, Result
 from service.queue import keys
 from service.queue.claims import ClaimedJob
+from service.queue.clock import redis_now
 from service.queue.results import RESULT_FIELDS, read_result
 from service.storage.artifacts import ArtifactStore
 
@@ -38,8 +38,9 @@ class PictureRequests:
         """
         marker, pool_keys = keys.picture(inspection_id), keys.PoolKeys(pool)
         if await cast("Any", self._redis.set(marker, _WANTED, nx=True, ex=ANSWER_TTL_S)):
+            asked_at = await redis_now(self._redis)
             async with self._redis.pipeline() as pipeline:
-                pipeline.zadd(pool_keys.pictures, {inspection_id: datetime.now(UTC).timestamp()})
+                pipeline.zadd(pool_keys.pictures, {inspection_id: asked_at.timestamp()})
                 pipeline.xadd(pool_keys.wake, {"id": inspection_id}, maxlen=1, approximate=False)
                 await pipeline.execute()
             return None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from model_store.errors import StoreError
 from model_store.store import Store
-from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id, now
+from service.contract import IMAGE, Job, JobTooLarge, State, new_inspection_id
 from service.errors import NotReplayable, StorageUnavailable, UnknownInspection
 from service.queue.admission import ACCEPTED, Admission, Submission
 from service.queue.dead_letters import DeadLetters
@@ -42,7 +43,7 @@ class Replayer:
         """
         old = await self._ended(inspection_id)
         content = await asyncio.to_thread(self._image, old)
-        job = await asyncio.to_thread(self._pinned_anew, old)
+        job = await asyncio.to_thread(self._pinned_anew, old, await self.jobs.now())
         await asyncio.to_thread(self._keep, job, content)
         submission = await self.jobs.submit(
             job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT
@@ -78,20 +79,20 @@ class Replayer:
         except ArtifactsUnavailable as error:
             raise self._storage_away(f"the image of inspection {old.id} cannot be read now") from error
 
-    def _pinned_anew(self, old: Job) -> Job:
+    def _pinned_anew(self, old: Job, at: datetime) -> Job:
         try:
             pinned = pin_now(self.store, old.product)
         except (StoreError, ValueError) as error:
             raise NotReplayable(
                 f"product {old.product!r} has no usable bundle now: publish or activate one, then replay"
             ) from error
-        inspection_id = new_inspection_id()
+        inspection_id = new_inspection_id(at)
         job = old.model_copy(
             update={
                 "id": inspection_id,
                 **pinned.job_fields,
                 "image_ref": ArtifactStore.ref(inspection_id, IMAGE),
-                "accepted_at": now(),
+                "accepted_at": at,
                 "deadline_ms": None,
                 "pool": self.pool_of(old.product),
                 "replay_of": old.id,

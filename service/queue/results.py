@@ -26,6 +26,8 @@ PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
 RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews"]
 """Fields of an inspection's hash, in the order that `read_result` expects."""
+ACCEPTANCE_FIELDS = ["submitted_ms", "entry"]
+"""Fields of an inspection's hash, in the order that `acceptance` expects."""
 MOST_REVIEWS = 50
 """Of one inspection."""
 
@@ -237,6 +239,19 @@ def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | No
         submitted = int(submitted_ms or 0)
         return partial_result(inspection_id, text, State(state), submitted, started_at=started_at, attempts=attempts)
     return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)
+
+
+def acceptance(submitted_ms: str | None, entry: str | None) -> tuple[int, int]:
+    """Return when Redis took a job, in ms since 1970, and its number within this millisecond; 0: not known.
+
+    It is the id of the job's entry in its stream, which never goes back, even if Redis's clock does.
+
+    Args:
+        submitted_ms: Redis's clock at the submission, where there is no entry.
+        entry: id of the entry: `ms-number`.
+    """
+    moment_ms, _, number = (entry or submitted_ms or "0").partition("-")
+    return int(moment_ms), int(number or 0)
 
 
 class ReviewOutcome(StrEnum):

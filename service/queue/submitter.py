@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 import redis.asyncio
@@ -15,6 +16,7 @@ from service.contract import DEFAULT_POOL, Job, Priority, Thresholds
 from service.queue import keys
 from service.queue.admission import Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
+from service.queue.clock import from_ms, redis_now
 from service.queue.connection import check_schema_async
 from service.queue.redis_health import read_durability
 from service.queue.scripts import load
@@ -86,8 +88,8 @@ class JobSubmitter:
                 ],
             ),
         )
-        decision, backlog, ahead, mean_ms, inspection_id = reply
-        return Submission(Admission(decision), int(backlog), int(ahead), _mean(mean_ms), inspection_id)
+        *estimate, inspection_id = reply
+        return Submission(*_estimate_fields(*estimate), inspection_id)
 
     async def estimate(
         self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
@@ -100,8 +102,7 @@ class JobSubmitter:
         await self._check_schema()
         args = self._admission_args(priority, deadline_ms)
         reply = await cast("Any", self._estimate(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
-        decision, backlog, ahead, mean_ms = reply
-        return QueueEstimate(Admission(decision), int(backlog), int(ahead), _mean(mean_ms))
+        return QueueEstimate(*_estimate_fields(*reply))
 
     async def _check_schema(self) -> None:
         """Look once, at the first call that reaches Redis, at its data's version and at how durable they are."""
@@ -114,6 +115,14 @@ class JobSubmitter:
     def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:
         max_wait_ms, deadline = self.limits.max_wait_s * 1000, "" if deadline_ms is None else deadline_ms
         return [priority.value, self.limits.max_backlog, max_wait_ms, deadline]
+
+    async def now(self) -> datetime:
+        """Return Redis's time, for what will be compared with the acceptance of images.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        return await redis_now(self._redis)
 
     async def ping(self) -> None:
         """Return if Redis answers.
@@ -139,8 +148,11 @@ def _admission_keys(pool: keys.PoolKeys) -> list[str]:
     return [pool.jobs(Priority.HIGH), pool.jobs(Priority.NORMAL), pool.leases, pool.pace]
 
 
-def _mean(reply: str) -> float | None:
-    return float(reply) if reply else None
+def _estimate_fields(
+    decision: str, backlog: int, ahead: int, mean_ms: str, at_ms: int
+) -> tuple[Admission, int, int, float | None, datetime]:
+    """Return the fields of a `QueueEstimate` from the reply of a script."""
+    return Admission(decision), int(backlog), int(ahead), float(mean_ms) if mean_ms else None, from_ms(int(at_ms))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, NoReturn
 
 import structlog
@@ -28,7 +29,7 @@ from service.api.intake.capacity import capacity_error, check_capacity
 from service.api.problems import product_error, queue_unavailable
 from service.api.uploads.decoding import CheckedImage, Upload
 from service.auth.scopes import Caller
-from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id, now
+from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
 from service.queue.submitter import Pinned, pin_now
@@ -98,7 +99,7 @@ async def accept_image(
     given = _read_fields(upload.fields)
     fields = given if origin is None else _with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)
-    await check_capacity(
+    found = await check_capacity(
         services,
         pool,
         Priority(fields.priority),
@@ -107,7 +108,8 @@ async def accept_image(
     )
     with _timed_stage(services, "accept_decode"):
         image = await services.decoder.check_image(upload.content)
-    job = _make_job(pinned, fields, upload, image, pool=pool, hold=await services.stations.hold(fields.station))
+    hold = await services.stations.hold(fields.station)
+    job = _make_job(pinned, fields, upload, image, pool=pool, hold=hold, at=found.at)
     with _timed_stage(services, "accept_store"):
         await _store_image(services, job, upload.content)
     submission = await _enqueue(
@@ -162,9 +164,24 @@ def _with_defaults(given: Mapping[str, Any], origin: StationOrigin) -> Inspectio
 
 
 def _make_job(
-    pinned: Pinned, fields: InspectionFields, upload: Upload, image: CheckedImage, *, pool: str, hold: str | None
+    pinned: Pinned,
+    fields: InspectionFields,
+    upload: Upload,
+    image: CheckedImage,
+    *,
+    pool: str,
+    hold: str | None,
+    at: datetime,
 ) -> Job:
-    inspection_id = new_inspection_id()
+    """Return the job of an image.
+
+    Args:
+        pinned, fields, upload, image: what it is made of.
+        pool: that inspects the image.
+        hold: why its station is on hold.
+        at: time by Redis's clock. This machine's may be another, and ids and times are compared with those of others.
+    """
+    inspection_id = new_inspection_id(at)
     job = Job(
         **{name: getattr(fields, name) for name in Traceability.model_fields},
         id=inspection_id,
@@ -176,7 +193,7 @@ def _make_job(
         image_bytes=len(upload.content),
         width=image.width,
         height=image.height,
-        accepted_at=now(),
+        accepted_at=at,
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         hold=hold,

@@ -16,8 +16,8 @@ from service.storage.artifacts import ArtifactsUnavailable
 
 async def check_capacity(
     services: Services, pool: str, priority: Priority, deadline_ms: int | None, *, may_be_a_repeat: bool
-) -> None:
-    """Raise an error if a new inspection would be refused, before it costs decoding and storing.
+) -> QueueEstimate:
+    """Return the queue as a new inspection finds it, if it would be admitted, before it costs decoding and storing.
 
     The submit script decides again, and finally.
 
@@ -43,6 +43,7 @@ async def check_capacity(
     if estimate.admission is not Admission.ADMITTED and not may_be_a_repeat:
         raise capacity_error(services, estimate, deadline_ms)
     await _check_free_disk(services)
+    return estimate
 
 
 async def _check_free_disk(services: Services) -> None:

@@ -196,6 +196,7 @@ STATION_CHANGES: dict[str, Any] = {
 CHECKS: dict[str, Any] = {
     "redis": {"ok": True, "required": True, "detail": "answers"},
     "durability": {"ok": True, "required": False, "detail": "keeps what it is given"},
+    "clock": {"ok": True, "required": False, "detail": "agrees with that of Redis"},
     "artifacts": {"ok": True, "required": True, "detail": "can be written"},
     "products": {"ok": True, "required": True, "detail": "1 with a usable bundle"},
     "worker": {"ok": True, "required": False, "detail": "2 seen in the last 30 s"},

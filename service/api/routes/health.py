@@ -3,8 +3,8 @@
 `/health/live` answers while the event loop runs. `/health/ready` answers 200 if an image posted now would be accepted
 and kept: Redis answers and drops no job, the artifact store can be written, and there is a product. A worker is
 reported but not required: without one, images wait in the bounded queue, and an orchestrator that took the API out of
-service would make the cameras lose them. A Redis whose data a restart would lose is treated likewise. Alarms watch
-both.
+service would make the cameras lose them. A Redis whose data a restart would lose is treated likewise, and a clock that
+is not Redis's. Alarms watch all three.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from service.api.dependencies import Services, ServicesDep
 from service.api.fleet_state import collect_fleet_state
 from service.api.openapi import operations as documents
 from service.contract import DEFAULT_POOL
+from service.queue.clock import read_clock
 from service.queue.redis_health import read_durability
 
 PROBE_TIMEOUT_S = 3.0
 
-CheckName = Literal["redis", "durability", "artifacts", "products", "worker"]
+CheckName = Literal["redis", "durability", "clock", "artifacts", "products", "worker"]
 SYSTEM_ERRORS: dict[CheckName, str] = {
     "redis": "Redis does not answer, or refuses",
     "durability": "Redis, which was asked how it keeps its data, does not answer, or refuses",
+    "clock": "Redis, which was asked for its time, does not answer, or refuses",
     "artifacts": "the image store cannot be written, or is out of reach",
     "products": "the store of bundles cannot be read",
     "worker": "Redis, which knows of the workers, does not answer, or refuses",
@@ -76,11 +78,12 @@ async def live() -> Liveness:
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     """Return 200 if an image posted now would be accepted and kept, else 503; `checks` says why.
 
-    Without a worker the status is `degraded`, with 200.
+    Without a worker, or with a clock that is off, the status is `degraded`, with 200.
     """
-    redis, durability, artifacts, products, worker = await asyncio.gather(
+    redis, durability, clock, artifacts, products, worker = await asyncio.gather(
         _checked("redis", _check_redis(services)),
         _checked("durability", _check_durability(services), required=False),
+        _checked("clock", _check_clock(services), required=False),
         _checked("artifacts", asyncio.to_thread(_check_artifacts, services)),
         _checked("products", asyncio.to_thread(_check_products, services)),
         _checked("worker", _check_worker(services), required=False),
@@ -88,6 +91,7 @@ async def ready(services: ServicesDep, response: Response) -> Readiness:
     checks = {
         "redis": redis,
         "durability": durability,
+        "clock": clock,
         "artifacts": artifacts,
         "products": products,
         "worker": worker,
@@ -140,6 +144,12 @@ async def _check_durability(services: Services) -> str:
     if durability.problems:
         raise LookupError(durability.problems)
     return "keeps what it is given"
+
+
+async def _check_clock(services: Services) -> str:
+    if problem := (await read_clock(services.redis)).problem:
+        raise LookupError(problem)
+    return "agrees with that of Redis"
 
 
 def _check_artifacts(services: Services) -> str:

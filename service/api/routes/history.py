@@ -15,7 +15,7 @@ from service.api.dependencies import CallerDep, InspectionPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.inspections import get_or_404, result_response
-from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict, now
+from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict
 from service.errors import NotReviewable
 from service.queue.history import HistoryFilter
 from service.queue.results import MOST_REVIEWS, ReviewOutcome
@@ -145,7 +145,9 @@ async def review(
     with.
     """
     result = await get_or_404(services, inspection_id)
-    new = Review(decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=now())
+    new = Review(
+        decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=await services.jobs.now()
+    )
     outcome = await services.reviews.add(result, new)
     if outcome is ReviewOutcome.UNFINISHED:
         raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -12,6 +12,7 @@ from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.contract import Decision, InspectionId, Result, State, Text, Verdict
 from service.errors import UnknownPart
+from service.queue.history import PartImage
 
 _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 
@@ -64,23 +65,27 @@ async def part(
     `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
     come, is `review`.
     """
-    results = await services.history.part_results(serial)
-    if not results:
+    images = await services.history.part_images(serial)
+    if not images:
         raise UnknownPart(
             f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
         )
-    by_stations = await _views_expected_by_stations(services, results)
+    results = [image.result for image in images]
+    by_stations = await _views_expected_by_stations(services, images)
     known = {result.view for result in results} | {view for _, view in by_stations}
     by_call = {(None, view) for view in expected_view if view not in known}
     return part_verdict(serial, results, by_stations | by_call)
 
 
-async def _views_expected_by_stations(services: Services, results: Collection[Result]) -> set[ExpectedView]:
-    """Return the views that each station of the part expected when its last image of the part was accepted."""
+async def _views_expected_by_stations(services: Services, images: Iterable[PartImage]) -> set[ExpectedView]:
+    """Return the views that each station of the part expected when its last image of the part was accepted.
+
+    Both moments are Redis's: the acceptance, and the entry of the station's change.
+    """
     last = {
-        (result.station, result.product): result.accepted_at
-        for result in _by_acceptance(results)
-        if result.station is not None
+        (image.result.station, image.result.product): image.accepted_at
+        for image in images
+        if image.result.station is not None
     }
     expected: set[ExpectedView] = set()
     for (station, product), accepted_at in last.items():
@@ -90,15 +95,15 @@ async def _views_expected_by_stations(services: Services, results: Collection[Re
     return expected
 
 
-def _by_acceptance(results: Iterable[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: (result.accepted_at, result.id))
+def part_verdict(serial: str, results: Iterable[Result], expected: Iterable[ExpectedView]) -> Part:
+    """Return the part with its verdict.
 
-
-def part_verdict(serial: str, results: Collection[Result], expected: Iterable[ExpectedView]) -> Part:
-    """Return the part with its verdict, from its inspections and the views that must be there."""
-    last: dict[tuple[str | None, str | None], Result] = {
-        (result.product, result.view): result for result in _by_acceptance(results)
-    }
+    Args:
+        serial: of the part.
+        results: its inspections, in the order of their acceptance: of each view the last one counts.
+        expected: the views that must be there.
+    """
+    last: dict[tuple[str | None, str | None], Result] = {(result.product, result.view): result for result in results}
     missing = set(expected) - set(last)
     views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
     verdicts = [view.verdict for view in views if view.verdict is not None]

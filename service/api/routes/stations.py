@@ -14,7 +14,7 @@ from service.api.intake.acceptance import InspectionFields, StationOrigin, accep
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
-from service.contract import Result, Text, Timestamp, now
+from service.contract import Result, Text, Timestamp
 from service.errors import UnknownStation
 from service.queue.stations import StationChange, StationSettings
 
@@ -82,7 +82,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationName, fi
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     if "hold" not in fields.model_fields_set:
         settings = settings.model_copy(update={"hold": await services.stations.hold(station)})
-    change = StationChange(at=now(), by=fields.by or caller.name, settings=settings)
+    change = StationChange(at=await services.jobs.now(), by=fields.by or caller.name, settings=settings)
     await services.stations.change(station, change)
     log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
@@ -102,8 +102,9 @@ async def delete(
 ) -> Response:
     """Remove the station: from now on its address accepts no images. Its changes are kept."""
     await _settings(services, station)
-    await services.stations.change(station, StationChange(at=now(), by=by or caller.name, settings=None))
-    log.info("station removed", station=station, by=by or caller.name, key=caller.key_name)
+    change = StationChange(at=await services.jobs.now(), by=by or caller.name, settings=None)
+    await services.stations.change(station, change)
+    log.info("station removed", station=station, by=change.by, key=caller.key_name)
     return Response(status_code=204)
 
 

@@ -1,7 +1,7 @@
 -- Stands before submit.lua and estimate.lua: may another job join the queue?
 -- By count: queued and running together. By time: what lies ahead of it, times the mean time between two completions
 -- while the queue was busy (see pace.lua). Before anything was measured, only the count decides.
--- -> {decision, backlog, jobs ahead, mean interval in ms or ''}
+-- -> {decision, backlog, jobs ahead, mean interval in ms or '', time now in ms}
 -- decision, a word of service.queue.admission.Admission: admitted, backlog_full, deadline, wait_too_long
 local function admission(high, normal, leases, pace, priority, limit, max_wait_ms, deadline_ms)
   local high_jobs = redis.call('XLEN', high)
@@ -23,5 +23,5 @@ local function admission(high, normal, leases, pace, priority, limit, max_wait_m
   elseif wait and wait > max_wait_ms then
     decision = 'wait_too_long'
   end
-  return {decision, backlog, ahead, mean and tostring(mean) or ''}
+  return {decision, backlog, ahead, mean and tostring(mean) or '', now_ms()}
 end

@@ -2,7 +2,7 @@
 -- KEYS  inspection, stream, idempotency, then as estimate.lua: high, normal, leases, pace; and the set of pools
 -- ARGV  id, job, fingerprint, idempotency in use (0/1), then as estimate.lua: priority, backlog limit, longest wait ms,
 --       deadline ms or ''; and the part's unfinished set or '', the pool
--- -> {decision, backlog, jobs ahead, mean interval in ms or '', id of the inspection that stands}
+-- -> {decision, backlog, jobs ahead, mean interval in ms or '', time now in ms, id of the inspection that stands}
 -- decision: as `admission`, or repeated, conflict
 local inspection, stream, idempotency = KEYS[1], KEYS[2], KEYS[3]
 local id, job, fingerprint = ARGV[1], ARGV[2], ARGV[3]
@@ -12,7 +12,7 @@ local queue = admission(KEYS[4], KEYS[5], KEYS[6], KEYS[7], priority, tonumber(A
   tonumber(ARGV[8]))
 
 local function answer(decision, standing_id)
-  return {decision, queue[2], queue[3], queue[4], standing_id}
+  return {decision, queue[2], queue[3], queue[4], queue[5], standing_id}
 end
 
 -- The reply to an earlier, identical call was lost.
@@ -42,4 +42,4 @@ if ARGV[9] ~= '' then
   redis.call('SADD', ARGV[9], id)
 end
 redis.call('SADD', KEYS[8], ARGV[10])
-return {'admitted', queue[2] + 1, queue[3], queue[4], id}
+return {'admitted', queue[2] + 1, queue[3], queue[4], queue[5], id}

@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.contract import Thresholds
+from service.queue.clock import ClockReading
 from service.queue.redis_health import RedisState
 from service.queue.stats import QueueStats
 from service.settings import Settings
@@ -43,6 +44,8 @@ class FleetState:
     redis: RedisState | None = None
     disk: Disk | None = None
     active: tuple[ActiveBundle, ...] = ()
+    clock: ClockReading | None = None
+    """Of this process's machine alone."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class FleetCollector(Collector):
         yield from _limit_gauges(self._limits)
         yield from _queue_gauges(state.queues)
         yield from _redis_gauges(state.redis)
+        yield _clock_gauge(state.clock)
         yield from _disk_gauges(state.disk)
         yield from _product_gauges(state.active)
 
@@ -127,6 +131,11 @@ def _redis_gauges(redis: RedisState | None) -> Iterator[Metric]:
     yield _gauge(
         "glad_redis_stream_length", entries, [((name,), float(length)) for name, length in lengths.items()], ["stream"]
     )
+
+
+def _clock_gauge(clock: ClockReading | None) -> Metric:
+    offset = "How far this machine's clock is ahead of Redis's, at least; negative: behind"
+    return _gauge("glad_clock_offset_seconds", offset, [] if clock is None else _single(clock.offset_s))
 
 
 def _disk_gauges(disk: Disk | None) -> Iterator[Metric]:

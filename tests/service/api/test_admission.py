@@ -16,7 +16,7 @@ from service.queue.admission import Admission, QueueEstimate, QueueLimits
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running, StartApp
-from tests.support.line import make_job, picture, result_of
+from tests.support.line import AT, make_job, picture, result_of
 from tests.support.redis_server import RedisServer
 
 MakeQueue = Callable[..., JobQueue]
@@ -156,12 +156,12 @@ class TestRetryAfter:
     @pytest.mark.parametrize(
         ("estimate", "deadline_ms", "seconds"),
         [
-            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, None), None, 7),  # nothing measured: what is set
-            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 500.0), None, 5),  # a tenth of 100, half a second each
-            (QueueEstimate(Admission.WAIT_TOO_LONG, 150, 150, 500.0), None, 15),  # 75 s ahead, 60 allowed
-            (QueueEstimate(Admission.DEADLINE, 50, 50, 500.0), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
-            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 1.0), None, 1),  # never 0
-            (QueueEstimate(Admission.WAIT_TOO_LONG, 100, 100, 1e9), None, 3600),  # never a day
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, None, AT), None, 7),  # nothing measured: what is set
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 500.0, AT), None, 5),  # a tenth of 100, half a second each
+            (QueueEstimate(Admission.WAIT_TOO_LONG, 150, 150, 500.0, AT), None, 15),  # 75 s ahead, 60 allowed
+            (QueueEstimate(Admission.DEADLINE, 50, 50, 500.0, AT), 4500, 21),  # 25 s ahead, 4.5 given: 20.5
+            (QueueEstimate(Admission.BACKLOG_FULL, 100, 100, 1.0, AT), None, 1),  # never 0
+            (QueueEstimate(Admission.WAIT_TOO_LONG, 100, 100, 1e9, AT), None, 3600),  # never a day
         ],
     )
     def test_it_follows_from_the_measured_pace(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import redis
 
 from service.api.routes.parts import part_verdict
-from service.contract import Failure, Result, State, now
+from service.contract import Failure, Priority, Result, State, new_inspection_id, now
 from service.queue import keys
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
@@ -71,6 +72,21 @@ async def test_the_last_image_of_a_view_counts(api: Running, submitter: JobSubmi
     part = (await api.http.get(URL)).json()
     assert part["verdict"] == "pass"
     assert [one["inspection_id"] for one in part["views"]] == [again.id]
+
+
+async def test_the_last_image_is_the_one_that_redis_took_last_whatever_the_jobs_say(
+    api: Running, submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis
+) -> None:
+    """Times and ids are of three machines, each more behind; Redis's clock went back, so all came at one time."""
+    ahead = client.xadd(keys.PoolKeys("default").jobs(Priority.NORMAL), {"id": ""}, id="33333333333333-0")
+    assert ahead == "33333333333333-0"
+    queue = make_queue()
+    for behind_s, score in enumerate((0.1, 0.1, 2.0)):
+        at = now() - timedelta(seconds=behind_s)
+        last = await claim(submitter, queue, view="top", id=new_inspection_id(at), accepted_at=at)
+        queue.complete(last, result_of(last, score))
+    part = (await api.http.get(URL)).json()
+    assert (part["verdict"], [one["inspection_id"] for one in part["views"]]) == ("fail", [last.id])
 
 
 async def test_an_operators_review_counts_instead_of_the_score(

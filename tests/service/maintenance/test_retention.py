@@ -308,3 +308,19 @@ def test_a_file_where_a_day_or_an_inspection_should_be_is_passed_over(tmp_path: 
     assert store.days() == [day]
     assert len(list(store.inspections(day))) == 1
     assert list(store.inspections("2001-01-01")) == []
+
+
+def test_an_age_counts_from_the_acceptance_by_redis_where_an_older_version_made_the_id_by_its_own_clock(
+    client: redis.Redis, store: ArtifactStore, put: Put
+) -> None:
+    def accepted(name: str, hours_ago: float) -> str:
+        moment_ms = uuid.UUID(made_ago(client, hours_ago)).int >> 80
+        client.hset(keys.inspection(name), mapping={"submitted_ms": moment_ms, "entry": f"{moment_ms}-0"})
+        return name
+
+    behind, coming, ahead = accepted(put(200), 1.5), accepted(put(200), 0.5), accepted(put(-30), 25)
+    assert sweep(client, store) == Swept(too_old=1, bytes=10)
+    assert left(store) == {behind, coming}
+    assert ahead not in left(store)
+    assert sweep(client, store, max_bytes=1) == Swept(too_many=1, bytes=10)
+    assert left(store) == {coming}
