@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     engine: EngineChoice = Field("auto", description="auto, torch, onnx or tensorrt; exceptions: torch,unet=onnx")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
     redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
+    redis_wait_replicas: int = Field(0, ge=0, description="replicas that must have a job before it is accepted")
+    redis_wait_ms: int = Field(1000, ge=1, le=4000, description="they have so long to confirm it; then 503")
     artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     pool: Name = Field(DEFAULT_POOL, description="a worker's pool; for the API, the pool of what GLAD_POOLS leaves out")

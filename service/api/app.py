@@ -149,7 +149,13 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
             yield Services(
                 settings=settings,
                 redis=client,
-                jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+                jobs=JobSubmitter(
+                    client,
+                    max_backlog=settings.max_backlog,
+                    max_wait_s=settings.max_wait_s,
+                    wait_replicas=settings.redis_wait_replicas,
+                    wait_ms=settings.redis_wait_ms,
+                ),
                 results=results,
                 history=History(client),
                 feed=feed,

@@ -32,7 +32,7 @@ async def collect_fleet_state(services: Services) -> FleetState:
     worker_seen_s = settings.lease_ms / 1000
     queues, redis, clock, disk, bundles = await asyncio.gather(
         _read("queues", services.jobs.stats(settings.pool_names, worker_seen_s=worker_seen_s)),
-        _read("redis", read_redis_state(services.redis, settings.pool_names)),
+        _read("redis", read_redis_state(services.redis, settings.pool_names, settings.redis_wait_replicas)),
         _read("clock", read_clock(services.redis)),
         _read("disk", asyncio.to_thread(services.artifacts.disk)),
         _read("products", asyncio.to_thread(active_bundles, services.store)),

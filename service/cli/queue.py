@@ -91,7 +91,13 @@ async def _open_replayer(settings: Settings) -> AsyncIterator[Replayer]:
     with find_or_start_redis(settings) as url:
         async with connect_async(url) as client:
             yield Replayer(
-                jobs=JobSubmitter(client, max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+                jobs=JobSubmitter(
+                    client,
+                    max_backlog=settings.max_backlog,
+                    max_wait_s=settings.max_wait_s,
+                    wait_replicas=settings.redis_wait_replicas,
+                    wait_ms=settings.redis_wait_ms,
+                ),
                 letters=DeadLetters(client, settings.pool_names),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=ArtifactStore(settings.artifacts),

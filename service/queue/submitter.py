@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import redis.asyncio
 import structlog
+from redis.exceptions import RedisError
 
 from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
 from service.contract import DEFAULT_POOL, Job, Priority, Thresholds
 from service.queue import keys
-from service.queue.admission import Admission, QueueEstimate, QueueLimits, Submission
+from service.queue.admission import ACCEPTED, Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
 from service.queue.clock import from_ms, redis_now
 from service.queue.connection import check_schema_async
@@ -25,19 +26,34 @@ from service.queue.stats import QueueStats, read_stats
 log = structlog.get_logger(__name__)
 
 
+class NotReplicated(RedisError):
+    """Too few replicas confirmed a job in time. It counts as unavailable: submit it again, with its Idempotency-Key."""
+
+
 class JobSubmitter:
     """Puts jobs into the queue, and reads the queue's state for the API."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, max_backlog: int = 1000, max_wait_s: float = 3600) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        max_backlog: int = 1000,
+        max_wait_s: float = 3600,
+        wait_replicas: int = 0,
+        wait_ms: int = 1000,
+    ) -> None:
         """Prepare the scripts; nothing connects yet.
 
         Args:
             client: of the event loop that submits.
             max_backlog: queued and running jobs of a pool, beyond which it refuses a job.
             max_wait_s: expected wait by the measured pace, beyond which a pool refuses a job.
+            wait_replicas: replicas that must have a job before it counts as accepted.
+            wait_ms: they have so long to confirm it.
         """
         self._redis = client
         self.limits = QueueLimits(max_backlog, max_wait_s)
+        self._wait_replicas, self._wait_ms = wait_replicas, wait_ms
         self._submit, self._estimate = (
             client.register_script(load("admission", name)) for name in ("submit", "estimate")
         )
@@ -62,34 +78,48 @@ class JobSubmitter:
             scope: where the key counts as one; None: within the job's product.
 
         Raises:
+            NotReplicated: if too few replicas confirmed the job in time. It is queued, but a failover may lose it.
             RedisError: if Redis is away, or refused. After a lost connection or a timeout the job may have been
                 accepted.
         """
         await self._check_schema()
         pool = keys.PoolKeys(job.pool)
-        reply = await cast(
-            "Any",
-            self._submit(
-                keys=[
-                    keys.inspection(job.id),
-                    pool.jobs(job.priority),
-                    keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
-                    *_admission_keys(pool),
-                    keys.POOLS,
-                ],
-                args=[
-                    job.id,
-                    job.to_json(),
-                    fingerprint,
-                    int(idempotency_key is not None),
-                    *self._admission_args(job.priority, job.deadline_ms),
-                    "" if job.serial is None else keys.unfinished(job.serial),
-                    job.pool,
-                ],
-            ),
+        *estimate, inspection_id = await self._run_submit(
+            [
+                keys.inspection(job.id),
+                pool.jobs(job.priority),
+                keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
+                *_admission_keys(pool),
+                keys.POOLS,
+            ],
+            [
+                job.id,
+                job.to_json(),
+                fingerprint,
+                int(idempotency_key is not None),
+                *self._admission_args(job.priority, job.deadline_ms),
+                "" if job.serial is None else keys.unfinished(job.serial),
+                job.pool,
+            ],
         )
-        *estimate, inspection_id = reply
         return Submission(*_estimate_fields(*estimate), inspection_id)
+
+    async def _run_submit(self, script_keys: list[str], args: list[str | int | float]) -> list[Any]:
+        if not self._wait_replicas:
+            return cast("list[Any]", await cast("Any", self._submit(keys=script_keys, args=args)))
+        # WAIT is for what its own connection has seen. In one pipeline the two stay together: if the connection is lost
+        # in between, and another Redis answers at the same address, it is given the job anew. A repeat writes nothing,
+        # but Redis takes note of its position after each command: the replicas must have what the first call wrote.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            await cast("Any", self._submit(keys=script_keys, args=args, client=pipe))
+            pipe.wait(self._wait_replicas, self._wait_ms)
+            reply, confirmed = await pipe.execute()
+        if Admission(reply[0]) in ACCEPTED and confirmed < self._wait_replicas:
+            raise NotReplicated(
+                f"{confirmed} of {self._wait_replicas} replicas (GLAD_REDIS_WAIT_REPLICAS) confirmed the job within "
+                f"{self._wait_ms} ms (GLAD_REDIS_WAIT_MS)"
+            )
+        return cast("list[Any]", reply)
 
     async def estimate(
         self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
@@ -108,7 +138,7 @@ class JobSubmitter:
         """Look once, at the first call that reaches Redis, at its data's version and at how durable they are."""
         if not self._schema_known:
             await check_schema_async(self._redis)
-            if problems := (await read_durability(self._redis)).problems:
+            if problems := (await read_durability(self._redis, self._wait_replicas)).problems:
                 log.warning("Redis may lose what it was given", problems=problems)
             self._schema_known = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import redis
@@ -15,10 +16,11 @@ from tests.support.processes import eventually
 class RedisServer:
     """One server and its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._socket = socket_path(folder)
-        self._child = Child("Redis", redis_command(find_redis(), folder, self._socket), log=folder / "redis.log")
+        command = [*redis_command(find_redis(), folder, self._socket), *options]
+        self._child = Child("Redis", command, log=folder / "redis.log")
 
     @property
     def url(self) -> str:
@@ -33,6 +35,10 @@ class RedisServer:
     def kill(self) -> None:
         """SIGKILL."""
         self._child.kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT."""
+        self._child.signal(number)
 
     def connect(self) -> redis.Redis:
         """A client as workers have it."""

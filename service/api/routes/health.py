@@ -3,8 +3,8 @@
 `/health/live` answers while the event loop runs. `/health/ready` answers 200 if an image posted now would be accepted
 and kept: Redis answers and drops no job, the artifact store can be written, and there is a product. A worker is
 reported but not required: without one, images wait in the bounded queue, and an orchestrator that took the API out of
-service would make the cameras lose them. A Redis whose data a restart would lose is treated likewise, and a clock that
-is not Redis's. Alarms watch all three.
+service would make the cameras lose them. A Redis whose data a restart or a failover would lose is treated likewise,
+and a clock that is not Redis's. Alarms watch all three.
 """
 
 from __future__ import annotations
@@ -133,14 +133,14 @@ async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = T
 
 async def _check_redis(services: Services) -> str:
     await services.jobs.ping()
-    durability = await read_durability(services.redis)
-    if durability.drops_jobs:
-        raise LookupError(durability.problems)
+    durability = await read_durability(services.redis, services.settings.redis_wait_replicas)
+    if durability.refusal:
+        raise LookupError(durability.refusal)
     return "answers"
 
 
 async def _check_durability(services: Services) -> str:
-    durability = await read_durability(services.redis)
+    durability = await read_durability(services.redis, services.settings.redis_wait_replicas)
     if durability.problems:
         raise LookupError(durability.problems)
     return "keeps what it is given"

@@ -123,6 +123,8 @@ def _redis_gauges(redis: RedisState | None) -> Iterator[Metric]:
     yield read("glad_redis_append_only", append_only, lambda state: state.keeping.append_only)
     evicts = "1: Redis drops keys when its memory is full, where it should refuse; 0: it does not"
     yield read("glad_redis_evicts", evicts, lambda state: state.keeping.evicts)
+    loses = "1: a failover to a replica may lose accepted images, as no write waits for one; 0: it does not"
+    yield read("glad_redis_failover_loses", loses, lambda state: state.keeping.failover_loses)
     made = "When the last whole backup ended; no sample: none was made"
     backup = [] if redis is None or redis.backup_at_s is None else _single(redis.backup_at_s)
     yield _gauge("glad_backup_last_success_timestamp_seconds", made, backup)

@@ -10,7 +10,8 @@ from service.queue.redis_health import Durability
 from tests.service.conftest import Running, StartApp
 from tests.support.redis_server import RedisServer
 
-WELL = {"maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": 1}
+REPLICA = {"ip": "10.0.0.2", "port": 6379, "state": "online", "offset": 14, "lag": 0}
+WELL: dict[str, Any] = {"maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": 1}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,10 @@ WELL = {"maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": 1}
         (WELL | {"maxmemory": 1 << 30, "maxmemory_policy": "allkeys-lru"}, "drops accepted images", True),
         (WELL | {"maxmemory": 1 << 30, "maxmemory_policy": "volatile-ttl"}, "drops results, locks", False),
         (WELL | {"aof_enabled": 0}, "a restart loses accepted images", False),
+        (WELL | {"role": "master", "slave0": REPLICA}, "a failover to one of its 1 replicas loses images", False),
+        (WELL | {"slave0": REPLICA, "slave1": REPLICA}, "a failover to one of its 2 replicas loses images", False),
+        (WELL | {"slave0": REPLICA | {"state": "send_bulk"}}, "", False),  # a backup
+        (WELL | {"slave0": REPLICA, "min_slaves_good_slaves": 1}, "", False),
     ],
 )
 def test_what_is_amiss_is_said_with_what_to_set(info: dict[str, Any], flaw: str, drops_jobs: bool) -> None:
