@@ -29,12 +29,13 @@ def reliability(
     workers: Annotated[int, typer.Option(min=1, help="Workers; one of them is always the next to be killed.")] = 2,
     kill_every: Annotated[float, typer.Option(min=0.5, help="Seconds between two kills of a worker.")] = 4.0,
     redis_kills: Annotated[int, typer.Option(min=0, help="How often Redis is killed, evenly over the run.")] = 2,
+    clock_skew: Annotated[int, typer.Option(min=0, help="Seconds by which a second API's clock is ahead.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout."""
     from bench.endurance.reliability import ReliabilityTrial, run_reliability
 
-    trial = ReliabilityTrial(count, cameras, workers, kill_every, redis_kills)
+    trial = ReliabilityTrial(count, cameras, workers, kill_every, redis_kills, clock_skew_s=clock_skew)
     with tempfile.TemporaryDirectory(prefix="glad-reliability-") as folder:
         try:
             report = run_reliability(trial, Path(folder), lambda line: typer.echo(line, err=True))
@@ -54,6 +55,7 @@ def _reliability_rows(report: ReliabilityReport) -> list[tuple[str, str]]:
         ("lost", str(report.lost)),
         ("double", str(report.double)),
         ("left in the queue", str(report.left_in_queue)),
+        ("parts judged by an older image", str(report.by_older_image)),
         ("taken up more than once", str(report.redelivered)),
         ("widest spread of one image's scores", f"{report.widest_score_spread:.1e}"),
         ("kills of workers, of Redis", f"{report.worker_kills}, {report.redis_kills}"),

@@ -1,7 +1,8 @@
 """The long run: cameras post while workers and Redis are killed; every accepted image must end, once.
 
 Real processes (Redis, API, workers) with the toy models of the tests, so that thousands of inspections run in minutes.
-Only a checkout has those: an installed package says so.
+Only a checkout has those: an installed package says so. With a clock skew there are two APIs, of which one's clock is
+ahead, and each camera posts to them in turn: of each part the image that was posted last must count.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import redis
 from redis.exceptions import RedisError
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 PRODUCT = "toy"
 IMAGES = 20
+SHOTS_PER_PART = 7
+"""Images of one view that a camera posts of each part. Odd: of half the parts the last one goes to the other API."""
 REDIS_DOWN_S = 1.0
 PATIENCE_S = 900.0
 """Without a single end for so long, the run gives up and reports what is missing."""
@@ -48,6 +53,8 @@ class ReliabilityTrial:
     kill_every_s: float = 4.0
     redis_kills: int = 2
     lease_ms: int = 3000
+    clock_skew_s: int = 0
+    """So far ahead is the clock of a second API; 0: there is one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class ReliabilityReport:
     """Largest relative difference of two scores of one image."""
     redelivered: int
     """Inspections that a worker took up more than once."""
+    by_older_image: int
+    """Parts that are judged by another image than the one that was posted last."""
     worker_kills: int
     redis_kills: int
     worker_recovery_s: tuple[float, ...]
@@ -77,15 +86,16 @@ class ReliabilityReport:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is lost, double or left."""
-        return self.lost == self.double == self.left_in_queue == 0 and self.ended == self.accepted
+        """Whether nothing is lost, double or left, and each part is judged by its last image."""
+        wrong = (self.lost, self.double, self.left_in_queue, self.by_older_image)
+        return not any(wrong) and self.ended == self.accepted
 
 
 def run_reliability(trial: ReliabilityTrial, folder: Path, say: Say) -> ReliabilityReport:
     """Run the trial in this folder, and return the report.
 
     Raises:
-        RuntimeError: if this is no checkout of the project.
+        RuntimeError: if this is no checkout of the project, or a clock cannot be set ahead.
     """
     try:
         from tests.support.nursery import Nursery
@@ -96,11 +106,30 @@ def run_reliability(trial: ReliabilityTrial, folder: Path, say: Say) -> Reliabil
     server = RedisServer(folder / "redis")
     server.start()
     try:
-        api = web_server("service.api.server", _environment(folder, server.url), folder / "api.log")
-        with Nursery() as nursery, api as found:
-            return _Run(trial, folder, server=server, nursery=nursery, url=found.url, say=say).run()
+        with Nursery() as nursery, _apis(trial, folder, server.url) as urls:
+            return _Run(trial, folder, server=server, nursery=nursery, urls=urls, say=say).run()
     finally:
         server.kill()
+
+
+@contextmanager
+def _apis(trial: ReliabilityTrial, folder: Path, redis_url: str) -> Iterator[tuple[str, ...]]:
+    """Yield the addresses of the APIs, which run as long as the block.
+
+    Raises:
+        RuntimeError: if a clock is to be ahead, and there is no libfaketime.
+    """
+    from tests.support.shifted_clock import LIBRARY, shifted
+
+    if trial.clock_skew_s and LIBRARY is None:
+        raise RuntimeError("a clock is set ahead by libfaketime, which is missing: apt-get install faketime")
+    environment = _environment(folder, redis_url)
+    with ExitStack() as stack:
+        urls = []
+        for skew_s in dict.fromkeys((trial.clock_skew_s, 0)):
+            api = web_server("service.api.server", environment | shifted(skew_s), folder / f"api{skew_s:+d}.log")
+            urls.append(stack.enter_context(api).url)
+        yield tuple(urls)
 
 
 def _environment(folder: Path, redis_url: str) -> dict[str, str]:
@@ -127,12 +156,21 @@ class _Run:
     """A trial under way."""
 
     def __init__(
-        self, trial: ReliabilityTrial, folder: Path, *, server: RedisServer, nursery: Nursery, url: str, say: Say
+        self,
+        trial: ReliabilityTrial,
+        folder: Path,
+        *,
+        server: RedisServer,
+        nursery: Nursery,
+        urls: Sequence[str],
+        say: Say,
     ) -> None:
-        self._trial, self._folder, self._server, self._nursery, self._url = trial, folder, server, nursery, url
+        self._trial, self._folder, self._server, self._nursery, self._urls = trial, folder, server, nursery, urls
         self._say, self._client = say, server.connect()
         self._ledger, self._kills = Ledger(self._client), Kills()
         self._started = itertools.count(1)
+        self._last_posted: dict[str, str] = {}
+        """Serial -> the image of the part that was posted last."""
 
     def run(self) -> ReliabilityReport:
         """Let cameras post in threads, and kill processes in this one."""
@@ -150,11 +188,14 @@ class _Run:
 
         colours = [f"hsl({360 * image // IMAGES}, 60%, 50%)" for image in range(IMAGES)]
         images = [picture(32, 32, colour=colour) for colour in colours]
-        with Client(self._url, patience_s=PATIENCE_S) as client:
-            for shot in range(number, self._trial.inspections, self._trial.cameras):
-                image = shot % IMAGES
-                accepted = client.submit(PRODUCT, images[image], idempotency_key=f"shot-{shot}")
+        with ExitStack() as stack:
+            clients = itertools.cycle([stack.enter_context(Client(url, patience_s=PATIENCE_S)) for url in self._urls])
+            for place, shot in enumerate(range(number, self._trial.inspections, self._trial.cameras)):
+                image, serial = shot % IMAGES, f"part-{number}-{place // SHOTS_PER_PART}"
+                part, key = {"serial": serial, "view": "top"}, f"shot-{shot}"
+                accepted = next(clients).submit(PRODUCT, images[image], idempotency_key=key, fields=part)
                 self._ledger.accept(accepted, image)
+                self._last_posted[serial] = accepted.id
 
     def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
         workers = [self._worker() for _ in range(self._trial.workers)]
@@ -219,6 +260,7 @@ class _Run:
             left_in_queue=ledger.left_in_queue(),
             widest_score_spread=ledger.widest_score_spread(results),
             redelivered=sum(one.attempts > 1 for one in results),
+            by_older_image=self._parts_by_an_older_image(),
             worker_kills=len(self._kills.of_workers),
             redis_kills=len(self._kills.of_redis),
             worker_recovery_s=tuple(
@@ -227,6 +269,15 @@ class _Run:
             redis_recovery_s=tuple(_next_end(ledger.ends, at) for at in self._kills.of_redis),
             seconds=round(seconds, 1),
         )
+
+    def _parts_by_an_older_image(self) -> int:
+        with httpx.Client(base_url=self._urls[0], timeout=60) as http:
+            return sum(self._counted(http, serial) != [last] for serial, last in self._last_posted.items())
+
+    @staticmethod
+    def _counted(http: httpx.Client, serial: str) -> list[str]:
+        """Return the images by which the service judges the part: one, of its only view."""
+        return [view["inspection_id"] for view in http.get(f"/v1/parts/{serial}").raise_for_status().json()["views"]]
 
 
 def _members(client: redis.Redis, key: str) -> frozenset[str]:
