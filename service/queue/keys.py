@@ -39,8 +39,8 @@
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
-`deaths` (while alone), `idempotency` (key that shares its fate), `outcome` (the verdict, or the state of one without),
-`reviews` (one JSON a line).
+`deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` (the
+part's set that it is in), `outcome` (the verdict, or the state of one without), `reviews` (one JSON a line).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """

@@ -19,7 +19,8 @@ local function note_served(products, product)
   redis.call('ZREMRANGEBYRANK', products, 0, -MOST_SERVED - 1)
 end
 
-local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job', 'submitted_ms')
+local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job',
+  'submitted_ms', 'unfinished')
 if not holds(fields, owner, attempt) then
   return 'stale'
 end
@@ -45,6 +46,10 @@ redis.call('SREM', held, id)
 redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)
+end
+if type(ended.serial) ~= 'string' and fields[8] then
+  -- Of a job that nobody can read only this says whose image it was: without it the part would pass, or never end.
+  ended.serial = fields[8]:sub(#unfinished + 1)
 end
 if type(ended.serial) == 'string' then
   redis.call('SREM', unfinished .. ended.serial, id)

@@ -40,6 +40,7 @@ if keyed then
 end
 if ARGV[9] ~= '' then
   redis.call('SADD', ARGV[9], id)
+  redis.call('HSET', inspection, 'unfinished', ARGV[9])
 end
 redis.call('SADD', KEYS[8], ARGV[10])
 return {'admitted', queue[2] + 1, queue[3], queue[4], queue[5], id}

@@ -12,6 +12,7 @@ import redis.asyncio
 
 from service.contract import DEFAULT_POOL, Event, Job, Priority, Result, State
 from service.queue import keys
+from service.queue.history import History
 from service.queue.jobs import JobQueue
 from service.queue.results import Results
 from service.queue.submitter import JobSubmitter
@@ -70,6 +71,24 @@ async def test_it_becomes_a_failed_inspection_and_a_dead_letter_and_its_neighbou
     stats = (await submitter.stats())[DEFAULT_POOL]
     assert (stats.backlog, stats.running, stats.dead) == (0, 0, 1)
     assert client.smembers(keys.held(queue.owner)) == set()
+
+
+async def test_a_part_does_not_pass_without_its_unreadable_image_and_does_end(
+    submitter: JobSubmitter, make_queue: MakeQueue, client: redis.Redis, async_client: redis.asyncio.Redis
+) -> None:
+    """The job's own text tells no serial any more."""
+    for text in ("{", None):
+        job = make_job(serial="SN-1", view="top")
+        await submitter.submit(job)
+        if text is None:
+            client.hdel(keys.inspection(job.id), "job")
+        else:
+            client.hset(keys.inspection(job.id), "job", text)
+        assert make_queue().claim(1) == []
+        images = await History(async_client).part_images("SN-1")
+        assert job.id in [image.result.id for image in images]
+        assert {image.result.state for image in images} == {State.FAILED}
+        assert client.smembers(keys.unfinished("SN-1")) == set()
 
 
 async def test_what_can_be_read_of_it_is_kept(
