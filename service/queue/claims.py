@@ -57,6 +57,8 @@ class ClaimedJob:
     """Number of workers that died while they held this job alone."""
     picture_only: bool = False
     """It ends in a picture of an inspection that has ended, not in a result: see `service.queue.picture_requests`."""
+    shown_attempt: int = 0
+    """Of such a request: the attempt whose result is shown."""
 
     @property
     def id(self) -> str:
@@ -67,6 +69,11 @@ class ClaimedJob:
     def entry_id(self) -> str:
         """Name of this claim: the inspection's id and the attempt."""
         return f"{self.job.id}:{self.attempt}"
+
+    @property
+    def stores_as(self) -> int:
+        """The attempt under whose names its pictures are stored: see `service.storage.artifacts`."""
+        return self.shown_attempt if self.picture_only else self.attempt
 
     @property
     def started_at(self) -> datetime:

@@ -208,6 +208,15 @@ class JobQueue:
         # A claim that another thread has just completed is not lost: it is no longer held.
         return [claimed for claimed in lost if self._forget(claimed)]
 
+    def still_holds(self, claimed: ClaimedJob) -> bool:
+        """Return whether the claim is still the job's latest one. It may end right after: `complete` decides.
+
+        Raises:
+            RedisError: if Redis is away; call again.
+        """
+        fields = self._redis.hmget(keys.inspection(claimed.id), ["owner", "attempt"])
+        return cast("list[str | None]", fields) == [claimed.owner, str(claimed.attempt)]
+
     def complete(self, claimed: ClaimedJob, result: Result) -> bool:
         """Record result, event and acknowledgement in one step; return whether this result is the visible one.
 

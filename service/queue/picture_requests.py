@@ -75,6 +75,7 @@ class PictureClaims:
                     started_ms=0,
                     claimed_ms=0,
                     picture_only=True,
+                    shown_attempt=result.attempts,
                 )
         return None
 

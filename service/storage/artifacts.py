@@ -1,9 +1,13 @@
 """Images and pictures of inspections, in a local folder or any fsspec store.
 
-    {root}/{day}/{inspection id}/{name}        day: of the id, so that retention by age is a matter of whole folders
+    {root}/{day}/{inspection id}/{name}              day: of the id, so that retention by age goes by whole folders
+    {root}/{day}/{inspection id}/{attempt}.{name}    pictures of the second attempt and later ones
+
+Each attempt writes under its own names, and the result says which attempt it is of (`attempts`). So a worker that slept
+past its lease, whose job another one has by now, changes no picture of the result that is shown.
 
 A local file is written beside its place, fsynced and renamed: there is the whole content or nothing, also after a power
-cut. Object stores write in one step by themselves. Writing again replaces: a redelivered job writes the same bytes.
+cut. Object stores write in one step by themselves. Writing again replaces: an attempt may repeat what it wrote.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from service.contract import IMAGE, STORED_NAMES, StoredName, parse_inspection_i
 from service.storage.remote import RemoteStore
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_LATER_ATTEMPT = re.compile(r"([1-9]\d{0,8})\.(.+)")
+FIRST_ATTEMPT = 1
+"""Its pictures have names without a number, as those of every attempt had in older versions."""
 UNFINISHED_AFTER_S = 3600.0
 """No write takes this long: a hidden file that has not changed for it was left by a killed process."""
 
@@ -89,8 +96,11 @@ class ArtifactStore:
         self._backend: StorageBackend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
 
     @staticmethod
-    def ref(inspection_id: str, name: StoredName) -> str:
+    def ref(inspection_id: str, name: StoredName, attempt: int = FIRST_ATTEMPT) -> str:
         """Return the reference of one file.
+
+        Args:
+            attempt: of the worker that stores it; the original image belongs to none.
 
         Raises:
             ValueError: for an id or name that no inspection has.
@@ -99,15 +109,16 @@ class ArtifactStore:
         if name not in STORED_NAMES:
             raise ValueError(f"artifact {name!r} is not one of {', '.join(STORED_NAMES)}")
         day = datetime.fromtimestamp((UUID(inspection_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")
-        return f"{day}/{inspection_id}/{name}"
+        numbered = attempt > FIRST_ATTEMPT and name != IMAGE
+        return f"{day}/{inspection_id}/{f'{attempt}.' if numbered else ''}{name}"
 
-    def put(self, inspection_id: str, name: StoredName, content: bytes) -> str:
-        """Store a file durably and return its reference.
+    def put(self, inspection_id: str, name: StoredName, content: bytes, attempt: int = FIRST_ATTEMPT) -> str:
+        """Store a file durably and return its reference; `attempt` as in `ref`.
 
         Raises:
             ArtifactsUnavailable: if that is not possible now.
         """
-        ref = self.ref(inspection_id, name)
+        ref = self.ref(inspection_id, name, attempt)
         with _as_unavailable(f"{ref} could not be stored in {self.root}"):
             self._backend.write(ref, content)
         return ref
@@ -251,8 +262,10 @@ def _check_ref(ref: str) -> str:
     """Return a reference that `ArtifactStore.ref` can make; refuse all others, so that no other path can be reached."""
     parts = ref.split("/")
     try:
-        _, inspection_id, name = parts
-        if name in STORED_NAMES and ArtifactStore.ref(inspection_id, name) == ref:
+        _, inspection_id, stored_name = parts
+        later = _LATER_ATTEMPT.fullmatch(stored_name)
+        attempt, name = (int(later[1]), later[2]) if later else (FIRST_ATTEMPT, stored_name)
+        if name in STORED_NAMES and ArtifactStore.ref(inspection_id, name, attempt) == ref:
             return ref
     except ValueError:
         pass

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from glad.image_codec import ImageError
 from glad.images.tiling import NothingCounts, PlaneTooLarge
-from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, Timings
+from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, StoredName, Timings
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.storage.artifacts import ArtifactStore
@@ -183,7 +183,7 @@ class CodecThreads:
             content = draw_reconstruction(image, result.reconstruction)
         except Exception as error:
             return self._fail(claimed, failure_from_error("internal_error", error))
-        self._insist(RECONSTRUCTION, claimed, partial(self._artifacts.put, claimed.id, RECONSTRUCTION, content))
+        self._put(claimed, RECONSTRUCTION, content)
         self._insist("answer", claimed, lambda: self._jobs.end_picture(claimed))
         log.info("picture drawn", inspection_id=claimed.id, product=claimed.job.product)
         return Finished(claimed.entry_id)
@@ -200,8 +200,11 @@ class CodecThreads:
         except Exception as error:
             log.exception("pictures could not be made", inspection_id=claimed.id)
             return self._fail(claimed, failure_from_error("internal_error", error))
+        # A worker that slept past its lease ends here; what it stores later lies under its own attempt's names.
+        if not self._insist("claim", claimed, lambda: self._jobs.still_holds(claimed)):
+            return self._drop(claimed)
         for name, content in rendered.files.items():
-            self._insist(name, claimed, partial(self._artifacts.put, claimed.id, name, content))
+            self._put(claimed, name, content)
         # The total is taken once more: storing the pictures may have waited for the disk.
         timings = findings.timings_ms.model_copy(update={"total": _total_ms(claimed, claimed_at)})
         done = Result.done(
@@ -211,6 +214,10 @@ class CodecThreads:
             attempts=claimed.attempt,
         )
         return self._complete(claimed, done)
+
+    def _put(self, claimed: ClaimedJob, name: StoredName, content: bytes) -> None:
+        """Store a picture under the names of this attempt: if it is stale, nobody is shown what it stores."""
+        self._insist(name, claimed, partial(self._artifacts.put, claimed.id, name, content, claimed.stores_as))
 
     def _fail(self, claimed: ClaimedJob, failure: Failure, state: State = State.FAILED) -> Finished:
         if claimed.picture_only:
@@ -227,8 +234,11 @@ class CodecThreads:
             self._metrics.count_result(result)
             self._tracing.record_inspection(claimed.job, result)
             _log_end(result)
-        else:
-            log.warning("result dropped: another worker has the job", inspection_id=claimed.id)
+            return Finished(claimed.entry_id)
+        return self._drop(claimed)
+
+    def _drop(self, claimed: ClaimedJob) -> Finished:
+        log.warning("result dropped: another worker has the job", inspection_id=claimed.id)
         return Finished(claimed.entry_id)
 
     def _retry_or_fail(

@@ -78,8 +78,9 @@ class WorkerFleet:
         return self._nursery.start({**settings, **env}, self.folder / f"worker-{self._workers}.log", odd=odd)
 
     def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
-        """Return a stored picture."""
-        return self.artifacts.get(ArtifactStore.ref(inspection_id, name))
+        """Return a stored picture, that of the attempt whose result is the visible one."""
+        [result] = self.results([inspection_id])
+        return self.artifacts.get(ArtifactStore.ref(inspection_id, name, result.attempts))
 
     def request_picture(self, inspection_id: str) -> str | None:
         """Ask for the reconstruction, as the API does."""

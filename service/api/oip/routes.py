@@ -268,7 +268,7 @@ def _map(services: Services, result: Result) -> NDArray[np.float32]:
         return np.zeros((0, 0), dtype=np.float32)
     if "map.npy" not in result.artifacts:
         raise UnknownArtifact(f"inspection {result.id} has no map: ask without the output {MAP!r}")
-    return read_map(load_artifact(services, result.id, "map.npy"))
+    return read_map(load_artifact(services, result, "map.npy"))
 
 
 async def _active(services: Services, model: str) -> str:

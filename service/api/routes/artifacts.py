@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
@@ -16,7 +18,7 @@ from service.api.problems import queue_unavailable
 from service.api.routes.inspections import POLL_AGAIN_S, get_or_404
 from service.contract import ARTIFACT_NAMES, DRAWING, IMAGE, RECONSTRUCTION, ArtifactName, Result
 from service.errors import StorageUnavailable, UnknownArtifact
-from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
+from service.storage.artifacts import FIRST_ATTEMPT, ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 from service.storage.pictures import draw_stored, is_drawn
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -51,7 +53,7 @@ async def artifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(_find, services, result.id, name)
+    content = await asyncio.to_thread(_find, services, result, name)
     if content is None:
         return await _request_reconstruction(services, result)
     headers = {
@@ -69,44 +71,73 @@ def _artifact_name(text: str) -> ArtifactName:
     raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
 
 
-def load_artifact(services: Services, inspection_id: str, name: ArtifactName) -> bytes:
+def load_artifact(services: Services, result: Result, name: ArtifactName) -> bytes:
     """Return an artifact's bytes, drawn now if they have to be. Blocks.
 
     Raises:
         UnknownArtifact: if they are no longer kept.
         StorageUnavailable: if the store cannot be read.
     """
-    content = _find(services, inspection_id, name)
+    content = _find(services, result, name)
     if content is None:
-        raise UnknownArtifact(f"{name} of inspection {inspection_id} is not drawn yet")
+        raise UnknownArtifact(f"{name} of inspection {result.id} is not drawn yet")
     return content
 
 
-def _find(services: Services, inspection_id: str, name: ArtifactName) -> bytes | None:
+@dataclass(frozen=True)
+class StoredArtifact:
+    """What is stored of an artifact: its file, or the drawing that it is drawn from."""
+
+    attempt: int
+    """Under whose names it was found."""
+    content: bytes
+    drawn: bool
+    """False: `content` is the drawing."""
+
+
+def _find(services: Services, result: Result, name: ArtifactName) -> bytes | None:
     """Return an artifact's bytes, as `load_artifact`; None: only a worker can draw it."""
     store = services.artifacts
     try:
-        try:
-            return store.get(store.ref(inspection_id, name))
-        except ArtifactNotFound:
-            drawing = store.get(store.ref(inspection_id, DRAWING))
-        image = store.get(store.ref(inspection_id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
+        stored = _read_stored(store, result, name)
+        if stored.drawn:
+            return stored.content
+        image = store.get(store.ref(result.id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
     except ArtifactNotFound as error:
-        raise UnknownArtifact(f"{name} of inspection {inspection_id} is no longer kept") from error
+        raise UnknownArtifact(f"{name} of inspection {result.id} is no longer kept") from error
     except ArtifactsUnavailable as error:
-        log.error("artifact not read", inspection_id=inspection_id, artifact=name, error=str(error))
+        log.error("artifact not read", inspection_id=result.id, artifact=name, error=str(error))
         raise StorageUnavailable(
-            f"{name} of inspection {inspection_id} cannot be read now: try again later",
+            f"{name} of inspection {result.id} cannot be read now: try again later",
             retry_after_s=services.settings.retry_after_s,
         ) from error
     if not is_drawn(name):
         return None
-    content = draw_stored(drawing, name, image, max_pixels=services.settings.max_pixels)
+    content = draw_stored(stored.content, name, image, max_pixels=services.settings.max_pixels)
     try:
-        store.put(inspection_id, name, content)
+        store.put(result.id, name, content, stored.attempt)
     except ArtifactsUnavailable as error:  # a full disk: it is drawn again next time
-        log.warning("drawn, but not stored", inspection_id=inspection_id, artifact=name, error=str(error))
+        log.warning("drawn, but not stored", inspection_id=result.id, artifact=name, error=str(error))
     return content
+
+
+def _read_stored(store: ArtifactStore, result: Result, name: ArtifactName) -> StoredArtifact:
+    """Return what is stored of an artifact, by the attempt whose result is shown.
+
+    Older versions gave the pictures of every attempt the names of the first. They are looked at only if the attempt has
+    neither the file nor a drawing, which each one of now has: else they are those of another attempt.
+
+    Raises:
+        ArtifactNotFound: if nothing is stored.
+        ArtifactsUnavailable: if the store cannot be read now.
+    """
+    attempts = (result.attempts, FIRST_ATTEMPT) if result.attempts > FIRST_ATTEMPT else (FIRST_ATTEMPT,)
+    for attempt in attempts:
+        for stored_name in (name, DRAWING):
+            with suppress(ArtifactNotFound):
+                content = store.get(store.ref(result.id, stored_name, attempt))
+                return StoredArtifact(attempt, content, drawn=stored_name == name)
+    raise ArtifactNotFound(f"nothing is stored of {name} of inspection {result.id}")
 
 
 async def _request_reconstruction(services: Services, result: Result) -> Response:

@@ -300,6 +300,42 @@ async def test_pictures_of_a_part_that_passed_are_drawn_at_the_first_question_an
     assert hidden.status_code == 404
 
 
+async def test_pictures_are_drawn_from_what_the_visible_attempt_stored(api: Running, client: redis.Redis) -> None:
+    inspection_id = (await api.http.post(URL, content=picture())).json()["id"]
+    queue = JobQueue(client, lease_ms=60_000)
+    queue.hand_back(queue.claim(1)[0])
+    [claimed] = queue.claim(1)
+    for attempt, value in ((1, 1.5), (2, 0.25)):  # the first one's worker slept past its lease, and stored all the same
+        drawing = Drawing(np.full((20, 30), value, np.float32), 2.0, 1.0).to_bytes()
+        api.services.artifacts.put(claimed.id, "drawing.npz", drawing, attempt)
+    names: Any = (*DRAWN_NAMES, "reconstruction.png")
+    for name in names:
+        api.services.artifacts.put(claimed.id, name, b"of the first attempt")
+    queue.complete(claimed, result_of(claimed, artifacts=names))
+    path = f"/v1/inspections/{inspection_id}"
+    for _ in range(2):  # drawn, and then stored
+        found = np.load(io.BytesIO((await api.http.get(f"{path}/map.npy")).content))
+        assert (found.min(), found.max()) == (0.25, 0.25)
+    assert (await api.http.get(f"{path}/heatmap.png")).content[:4] == b"\x89PNG"
+    assert (await api.http.get(f"{path}/reconstruction.png")).status_code == 202
+    [request] = queue.claim(1)
+    assert (request.picture_only, request.stores_as) == (True, 2)
+
+
+async def test_pictures_that_an_older_version_stored_are_still_shown(api: Running, client: redis.Redis) -> None:
+    inspection_id = (await api.http.post(URL, content=picture())).json()["id"]
+    queue = JobQueue(client, lease_ms=60_000)
+    queue.hand_back(queue.claim(1)[0])
+    [claimed] = queue.claim(1)
+    # It gave the pictures of every attempt the names of the first.
+    api.services.artifacts.put(claimed.id, "drawing.npz", Drawing(np.ones((2, 2), np.float32), 2.0, 1.0).to_bytes())
+    api.services.artifacts.put(claimed.id, "reconstruction.png", picture())
+    queue.complete(claimed, result_of(claimed, artifacts=(*DRAWN_NAMES, "reconstruction.png")))
+    shown = [(await api.http.get(f"/v1/inspections/{inspection_id}/{name}")) for name in DRAWN_NAMES]
+    assert [answer.status_code for answer in shown] == [200] * len(DRAWN_NAMES)
+    assert (await api.http.get(f"/v1/inspections/{inspection_id}/reconstruction.png")).content == picture()
+
+
 async def test_a_full_disk_does_not_keep_a_picture_from_being_seen(
     api: Running, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

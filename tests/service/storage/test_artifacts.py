@@ -37,6 +37,13 @@ def test_what_was_put_is_got_and_replaced_and_removed(store: ArtifactStore) -> N
         store.get(ref)
 
 
+def test_each_attempt_has_names_of_its_own_and_the_image_one_for_all(store: ArtifactStore) -> None:
+    refs = [store.put(ID, "map.npy", f"{attempt}".encode(), attempt) for attempt in (1, 2, 12)]
+    assert refs == [f"{DAY}/{ID}/map.npy", f"{DAY}/{ID}/2.map.npy", f"{DAY}/{ID}/12.map.npy"]
+    assert [store.get(ref) for ref in refs] == [b"1", b"2", b"12"]
+    assert store.ref(ID, "image", 2) == f"{DAY}/{ID}/image"
+
+
 def test_a_probe_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     store.probe()
     assert list(tmp_path.iterdir()) == []
@@ -46,7 +53,8 @@ def test_a_probe_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     "ref",
     [
         "", "image", f"{DAY}/{ID}", f"{DAY}/{ID}/../secret", f"/{DAY}/{ID}/image", f"2025-01-01/{ID}/image",
-        f"{DAY}/{ID}/other.png", f"../{ID}/image", f"{DAY}/../image", f"{DAY}/{ID}/image\0",
+        f"{DAY}/{ID}/other.png", f"{DAY}/{ID}/1.map.npy", f"{DAY}/{ID}/02.map.npy", f"{DAY}/{ID}/2.image",
+        f"{DAY}/{ID}/2.other.png", f"../{ID}/image", f"{DAY}/../image", f"{DAY}/{ID}/image\0",
     ],
 )  # fmt: skip
 def test_no_other_path_can_be_reached(store: ArtifactStore, ref: str) -> None:
