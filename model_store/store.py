@@ -6,6 +6,7 @@ A broken bundle is left out of every listing and named by `problems()`: see `mod
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -51,6 +52,15 @@ class Store:
         self.root = _local_folder(root)
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
+
+    def check_readable(self) -> None:
+        """Read the root's own listing: a share that is not mounted, or a server that is away, is no empty store.
+
+        Raises:
+            OSError: if there is no such folder, or it cannot be read now.
+        """
+        with os.scandir(self.root) as entries:
+            next(entries, None)
 
     def products(self) -> tuple[str, ...]:
         """Return the names of the products that have a usable bundle, sorted."""

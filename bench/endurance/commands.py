@@ -30,12 +30,23 @@ def reliability(
     kill_every: Annotated[float, typer.Option(min=0.5, help="Seconds between two kills of a worker.")] = 4.0,
     redis_kills: Annotated[int, typer.Option(min=0, help="How often Redis is killed, evenly over the run.")] = 2,
     clock_skew: Annotated[int, typer.Option(min=0, help="Seconds by which a second API's clock is ahead.")] = 0,
+    bad_stores: Annotated[
+        bool, typer.Option("--bad-stores", help="Beside them three workers with an empty, a stale and an absent store.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout."""
-    from bench.endurance.reliability import ReliabilityTrial, run_reliability
+    from bench.endurance.reliability import BAD_STORES, ReliabilityTrial, run_reliability
 
-    trial = ReliabilityTrial(count, cameras, workers, kill_every, redis_kills, clock_skew_s=clock_skew)
+    trial = ReliabilityTrial(
+        count,
+        cameras,
+        workers,
+        kill_every,
+        redis_kills,
+        clock_skew_s=clock_skew,
+        bad_stores=BAD_STORES if bad_stores else (),
+    )
     with tempfile.TemporaryDirectory(prefix="glad-reliability-") as folder:
         try:
             report = run_reliability(trial, Path(folder), lambda line: typer.echo(line, err=True))

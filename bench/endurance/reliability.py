@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import httpx
 import redis
@@ -41,6 +41,9 @@ PATIENCE_S = 900.0
 """Without a single end for so long, the run gives up and reports what is missing."""
 
 Say = Callable[[str], None]
+BadStore = Literal["empty", "stale", "absent"]
+BAD_STORES: tuple[BadStore, ...] = get_args(BadStore)
+"""Stores of a worker that lacks the bundle: a folder without any, one with another of that version, no folder."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class ReliabilityTrial:
     lease_ms: int = 3000
     clock_skew_s: int = 0
     """So far ahead is the clock of a second API; 0: there is one."""
+    bad_stores: tuple[BadStore, ...] = ()
+    """Each is the store of one more worker, which stands beside the others all the time and is never killed."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,8 @@ class _Run:
                 self._last_posted[serial] = accepted.id
 
     def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
+        for what in self._trial.bad_stores:
+            self._worker(_bad_store(what, self._folder))
         workers = [self._worker() for _ in range(self._trial.workers)]
         marks = [
             self._trial.inspections * (n + 1) // (self._trial.redis_kills + 1) for n in range(self._trial.redis_kills)
@@ -223,9 +230,11 @@ class _Run:
         """Return the longest living worker that holds images: killing one that still warms up would prove nothing."""
         return next((worker for worker in workers if self._held(worker.pid)), None)
 
-    def _worker(self) -> Worker:
+    def _worker(self, store: Path | None = None) -> Worker:
         settings = {**_environment(self._folder, self._server.url), "GLAD_LANES": "4"}
         settings["GLAD_LEASE_MS"] = str(self._trial.lease_ms)
+        if store is not None:
+            settings["GLAD_STORE"] = str(store)
         return self._nursery.start(settings, self._folder / f"worker-{next(self._started)}.log")
 
     def _replaced(self, worker: Worker) -> Worker:
@@ -278,6 +287,18 @@ class _Run:
     def _counted(http: httpx.Client, serial: str) -> list[str]:
         """Return the images by which the service judges the part: one, of its only view."""
         return [view["inspection_id"] for view in http.get(f"/v1/parts/{serial}").raise_for_status().json()["views"]]
+
+
+def _bad_store(what: BadStore, folder: Path) -> Path:
+    """Return a store that does not have the bundle that the images are accepted for."""
+    from tests.support.tiny_bundle import make_tiny_bundle
+
+    store = folder / f"{what}-store"
+    if what == "empty":
+        store.mkdir()
+    elif what == "stale":
+        make_tiny_bundle(store, product=PRODUCT, seed=1)
+    return store
 
 
 def _members(client: redis.Redis, key: str) -> frozenset[str]:

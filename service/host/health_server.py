@@ -73,7 +73,7 @@ def _make_server(host: str, port: int, health: HealthStatus) -> ThreadingTCPServ
                     self._send_health(health.alive(), health.status)
                 case "/health/ready":
                     ready = health.ready()
-                    self._send_health(ready, "ready" if ready else "warming up, or stopping")
+                    self._send_health(ready, "ready" if ready else "not ready; the log says why")
                 case _:
                     self._send(404, b"unknown path: there are /metrics, /health/live and /health/ready\n", TEXT)
 

@@ -18,6 +18,9 @@ from service.contract import IMAGE, Failure, Job, Priority, Result, State, Trace
 from service.errors import field_problems
 
 DEFAULT_LEASE_MS = 30_000
+UNSERVED_PATIENCE_MS = 60_000
+"""How long a job waits for a bundle that no living worker of its pool has: one may be restarting, or the bundle be
+late."""
 UNKNOWN_PRODUCT = "unknown"
 COPIED_FIELDS = (
     *Traceability.model_fields,
@@ -30,6 +33,16 @@ COPIED_FIELDS = (
     "replay_of",
 )
 """Fields that a Result takes over from its job under the same names."""
+
+
+@dataclass(frozen=True)
+class UnusableBundles:
+    """Hashes of the bundles that a worker cannot use. It claims none of their jobs; another worker may."""
+
+    missing: frozenset[str] = frozenset()
+    """Its store answers, and does not have them, or has them changed or broken."""
+    away: frozenset[str] = frozenset()
+    """Its store could not be read when they were looked for: whether it has them is not known."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class ClaimedJob:
     """It ends in a picture of an inspection that has ended, not in a result: see `service.queue.picture_requests`."""
     shown_attempt: int = 0
     """Of such a request: the attempt whose result is shown."""
+    unserved: bool = False
+    """For `UNSERVED_PATIENCE_MS` no living worker of the pool has had its bundle: the claim is for ending it."""
 
     @property
     def id(self) -> str:
@@ -107,9 +122,10 @@ def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJo
     """Return the claim that claim.lua or reclaim.lua gave to `owner`.
 
     Args:
-        row: id, job, attempt, submitted, started, deaths, priority, now, alone. Times are ms of Redis's clock.
+        row: id, job, attempt, submitted, started, deaths, priority, now, alone, and of claim.lua unserved. Times are
+            ms of Redis's clock.
     """
-    inspection_id, text, attempt, submitted, started, deaths, priority, now, alone = row
+    inspection_id, text, attempt, submitted, started, deaths, priority, now, alone, *unserved = row
     assert inspection_id
     submitted_ms, now_ms = int(submitted or 0), int(now or 0)
     try:
@@ -134,6 +150,7 @@ def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJo
         started_ms=int(started or now_ms),
         claimed_ms=now_ms,
         deaths=int(deaths or 0),
+        unserved=unserved == ["1"],
     )
 
 

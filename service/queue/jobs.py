@@ -21,12 +21,21 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.contract import Failure, Priority, Result, State
 from service.queue import keys
-from service.queue.claims import DEFAULT_LEASE_MS, ClaimedJob, UnreadableJob, read_row
+from service.queue.claims import (
+    DEFAULT_LEASE_MS,
+    UNSERVED_PATIENCE_MS,
+    ClaimedJob,
+    UnreadableJob,
+    UnusableBundles,
+    read_row,
+)
 from service.queue.connection import LONGEST_BLOCK_MS, check_schema
 from service.queue.picture_requests import PictureClaims
 from service.queue.results import Completer, Retention
 from service.queue.scripts import load
 from service.queue.takeover import DEFAULT_MAX_DEATHS, Reclaimed, Takeover
+
+NONE_UNUSABLE = UnusableBundles()
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +93,7 @@ class JobQueue:
         )
         self._pictures = PictureClaims(client, self._pool_keys, self.owner)
         self._claim_script, self._renew_script, self._hand_back_script = (
-            client.register_script(load(name)) for name in ("claim", "renew", "hand_back")
+            client.register_script(load(*names)) for names in (("unusable", "claim"), ("renew",), ("hand_back",))
         )
         self._lock = threading.Lock()
         """Guards `_held`."""
@@ -99,7 +108,13 @@ class JobQueue:
             return tuple(self._held.values())
 
     def claim(
-        self, count: int, block_ms: int = 0, *, idle: bool = True, should_stop: Callable[[], bool] = lambda: False
+        self,
+        count: int,
+        block_ms: int = 0,
+        *,
+        idle: bool = True,
+        unusable: UnusableBundles = NONE_UNUSABLE,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> list[ClaimedJob]:
         """Claim up to `count` jobs, those of high priority first, and wait at most `block_ms` for the first one.
 
@@ -108,6 +123,8 @@ class JobQueue:
         worker that is `idle` where no job waits.
 
         Args:
+            unusable: jobs of these bundles are left to other workers, but for those to be ended: their deadline has
+                passed, or they are `unserved`.
             should_stop: asked after a wait; if it says True, nothing that came meanwhile is claimed.
 
         Raises:
@@ -120,7 +137,7 @@ class JobQueue:
         while True:
             # One at a time: a second claim would not know the first one's jobs yet, and take them for lost replies.
             with self._claiming:
-                reply = self._claim_now(count, idle=idle)
+                reply = self._claim_now(count, unusable, idle=idle)
             if reply.dead_lettered and not reply.claimed:
                 continue
             if idle and not reply.claimed and (request := self._pictures.take()) is not None:
@@ -134,7 +151,7 @@ class JobQueue:
             if should_stop():
                 return []
 
-    def _claim_now(self, count: int, *, idle: bool) -> _ClaimReply:
+    def _claim_now(self, count: int, unusable: UnusableBundles, *, idle: bool) -> _ClaimReply:
         with self._lock:
             known_claims = list(self._held)
         args: list[str | int] = [
@@ -145,6 +162,13 @@ class JobQueue:
             count,
             self.lease_ms,
             int(idle),
+            keys.LACKING_PREFIX,
+            self._pool_keys.unserved_prefix,
+            UNSERVED_PATIENCE_MS,
+            len(unusable.missing),
+            len(unusable.away),
+            *unusable.missing,
+            *unusable.away,
             *known_claims,
         ]
         self._check_schema()
@@ -291,6 +315,7 @@ class JobQueue:
     def retire(self) -> None:
         """Take this process off the list of living workers. Hand back or complete everything before."""
         self._redis.zrem(self._pool_keys.workers, self.owner)
+        self._redis.delete(keys.lacking(self.owner))
 
     def _forget(self, claimed: ClaimedJob) -> bool:
         with self._lock:

@@ -11,6 +11,8 @@
 | `glad:v1:suspects:{pool}` | sorted set | ids whose worker died -> from when they may be claimed, alone, ms |
 | `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
 | `glad:v1:workers:{pool}` | sorted set | worker process -> when it last claimed or renewed, ms |
+| `glad:v1:lacking:{owner}` | set | hashes of the bundles that one worker's store does not have; expires |
+| `glad:v1:unserved:{pool}:{bundle hash}` | string | since when no living worker's store has the bundle, ms; expires |
 | `glad:v1:wake:{pool}` | stream | one entry; a new one wakes waiting claims when a job comes back |
 | `glad:v1:pictures:{pool}` | sorted set | ids whose reconstruction is asked for -> since when, s |
 | `glad:v1:picture:{id}` | string | `wanted`, or why the reconstruction cannot be drawn; expires |
@@ -39,8 +41,9 @@
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
-`deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` (the
-part's set that it is in), `outcome` (the verdict, or the state of one without), `reviews` (one JSON a line).
+`deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` (the part's set that it is in),
+`outcome` (the verdict, or the state of one without), `reviews` (one JSON a line); `bundle` and `expires_ms` (of its
+job, once a worker has left it to others: see unusable.lua).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """
@@ -66,6 +69,7 @@ SWEEPER = f"{PREFIX}sweeper"
 BORN = f"{PREFIX}born"
 BACKUP = f"{PREFIX}backup"
 HELD_PREFIX = f"{PREFIX}held:"
+LACKING_PREFIX = f"{PREFIX}lacking:"
 HISTORY = f"{PREFIX}history"
 OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
@@ -84,6 +88,11 @@ def inspection(inspection_id: str) -> str:
 def held(owner: str) -> str:
     """Return the key of the set of ids that a worker process holds."""
     return f"{HELD_PREFIX}{owner}"
+
+
+def lacking(owner: str) -> str:
+    """Return the key of the set of bundles that a worker process's store does not have."""
+    return f"{LACKING_PREFIX}{owner}"
 
 
 def history(field: str, value: str) -> str:
@@ -154,6 +163,7 @@ class PoolKeys:
         self.served = f"{PREFIX}served:{pool}"
         self.pictures = f"{PREFIX}pictures:{pool}"
         self.wake = f"{PREFIX}wake:{pool}"
+        self.unserved_prefix = f"{PREFIX}unserved:{pool}:"
         self.dead = f"{DEAD_PREFIX}{pool}"
 
     def jobs(self, priority: Priority) -> str:

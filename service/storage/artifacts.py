@@ -81,7 +81,7 @@ class StorageBackend(Protocol):
     def remove_folder(self, folder: str) -> None: ...
     def sweep_unfinished(self, folder: str) -> int: ...
     def disk(self) -> Disk | None: ...
-    def probe(self, name: str) -> None: ...
+    def probe(self, name: str, *, make: bool) -> None: ...
 
 
 class ArtifactStore:
@@ -199,14 +199,17 @@ class ArtifactStore:
         disk = self.disk()
         return None if disk is None else disk.free
 
-    def probe(self) -> None:
+    def probe(self, *, make: bool = True) -> None:
         """Write and remove a small file.
+
+        Args:
+            make: a local folder that is not there is made, as by the first image; else it counts as out of reach.
 
         Raises:
             ArtifactsUnavailable: if that is not possible now.
         """
         with _as_unavailable(f"{self.root} cannot be written"):
-            self._backend.probe(f".probe-{uuid4().hex}")
+            self._backend.probe(f".probe-{uuid4().hex}", make=make)
 
 
 class ArtifactFolder:
@@ -309,7 +312,17 @@ class LocalFolder:
             self._durable = day
 
     def read(self, ref: str) -> bytes:
-        return (self._root / ref).read_bytes()
+        try:
+            return (self._root / ref).read_bytes()
+        except FileNotFoundError:
+            self._check_present()  # else a share that is not mounted would read as an image that is gone
+            raise
+
+    def _check_present(self) -> None:
+        if not self._root.is_dir():
+            raise OSError(
+                "there is no such folder: mount it, or set GLAD_ARTIFACTS_URL to the one that holds the images"
+            )
 
     def remove(self, ref: str) -> None:
         path = self._root / ref
@@ -350,9 +363,11 @@ class LocalFolder:
         usage = shutil.disk_usage(folder)
         return Disk(usage.free, usage.total)
 
-    def probe(self, name: str) -> None:
+    def probe(self, name: str, *, make: bool) -> None:
         # No fsync: this runs every few seconds, and a full or read-only disk refuses the write itself.
-        self._root.mkdir(parents=True, exist_ok=True)
+        if make:
+            self._root.mkdir(parents=True, exist_ok=True)
+        self._check_present()
         path = self._root / name
         try:
             path.write_bytes(b"glad")

@@ -173,7 +173,7 @@ class RemoteStore:
     def disk(self) -> None:
         return None
 
-    def probe(self, name: str) -> None:
+    def probe(self, name: str, *, make: bool) -> None:
         self.write(name, b"glad")
         self.read(name)  # a right of its own
         self.remove(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -23,7 +24,8 @@ from model_store.engines.export_manifest import EngineUnusable
 from model_store.engines.loading import LoadedModels, load
 from model_store.errors import BundleError, ModelLoadError, StoreError
 from model_store.manifest import Manifest
-from model_store.store import Store
+from model_store.store import BundleRef, Store
+from service.contract import Job
 from service.telemetry.metrics.worker import WorkerMetrics
 
 Entry = TypeVar("Entry")
@@ -85,8 +87,38 @@ _UNUSABLE = (
 log = structlog.get_logger(__name__)
 
 
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors of the system by which a store that can be read says that it does not have a file, or not as one."""
+
+
 class BundleUnavailable(Exception):
     """This worker cannot use the bundle that the job is pinned to; another worker may."""
+
+
+class StoreAway(BundleUnavailable):
+    """The store cannot be read now: whether it has the bundle is not known."""
+
+
+@dataclass(frozen=True)
+class PinnedBundle:
+    """The bundle that a job is pinned to."""
+
+    product: str
+    version: str
+    hash: str
+
+    @classmethod
+    def from_job(cls, job: Job) -> Self:
+        """Return the bundle of a job."""
+        return cls(job.product, job.bundle_version, job.bundle_hash)
+
+    @classmethod
+    def from_reference(cls, reference: BundleRef) -> Self:
+        """Return the pin of a bundle that the store has."""
+        return cls(reference.product, reference.version, reference.hash)
+
+    def __str__(self) -> str:
+        return f"{self.product}/{self.version}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +154,7 @@ class LoadedBundle:
 class BundleLoaded:
     """Message: a bundle that was asked for is loaded, or cannot be."""
 
-    hash: str
+    bundle: PinnedBundle
     outcome: LoadedBundle | BundleUnavailable
 
 
@@ -166,15 +198,13 @@ class BundleCache:
         Raises:
             BundleUnavailable: if it is missing, changed or broken.
         """
-        return self._loaded.get(bundle_hash, lambda: self._open(product, version, bundle_hash))
+        return self._loaded.get(bundle_hash, lambda: self._open(PinnedBundle(product, version, bundle_hash)))
 
     def is_loaded(self, bundle_hash: str) -> bool:
         """Return whether `get` would return this bundle at once."""
         return bundle_hash in self._loaded
 
-    def load_beside(
-        self, product: str, version: str, bundle_hash: str, answer: Callable[[BundleLoaded | BaseException], None]
-    ) -> None:
+    def load_beside(self, pinned: PinnedBundle, answer: Callable[[BundleLoaded | BaseException], None]) -> None:
         """Load the bundle of exactly this hash in a thread of its own; `keep` then takes it into the cache.
 
         One is loaded after the other. The process can end while one is: its thread is a daemon.
@@ -186,30 +216,28 @@ class BundleCache:
         def load() -> None:
             try:
                 with self._one_load:
-                    answer(BundleLoaded(bundle_hash, self._open(product, version, bundle_hash)))
+                    answer(BundleLoaded(pinned, self._open(pinned)))
             except BundleUnavailable as error:
-                answer(BundleLoaded(bundle_hash, error))
+                answer(BundleLoaded(pinned, error))
             except BaseException as error:  # a bug: who asked raises it
                 answer(error)
 
-        threading.Thread(target=load, name=f"load {product}/{version}", daemon=True).start()
+        threading.Thread(target=load, name=f"load {pinned}", daemon=True).start()
 
     def keep(self, bundle: LoadedBundle) -> None:
         """Take a bundle that was loaded beside; the least recently used one may have to leave."""
         self._loaded.get(bundle.hash, lambda: bundle)
 
-    def _open(self, product: str, version: str, bundle_hash: str) -> LoadedBundle:
-        named, began = f"bundle {product}/{version} ({bundle_hash[:12]})", time.perf_counter()
+    def _open(self, pinned: PinnedBundle) -> LoadedBundle:
+        product, version, began = pinned.product, pinned.version, time.perf_counter()
+        bundle = self._read(pinned)
         try:
-            reference = self._store.resolve(product, version)
-            if reference.hash != bundle_hash:
-                raise BundleUnavailable(f"{named}: the store has another bundle of that version, {reference.hash[:12]}")
-            bundle = reference.open()
             loaded = self._load(bundle, self._device)
             models = self._shared(loaded)
         except _UNUSABLE as error:
-            raise BundleUnavailable(f"{named}: {error}") from error
-        fields = {"product": product, "version": version, "hash": bundle_hash[:12]}
+            self._check_store(pinned)
+            raise BundleUnavailable(f"{_named(pinned)}: {error}") from error
+        fields = {"product": product, "version": version, "hash": pinned.hash[:12]}
         took_s = time.perf_counter() - began
         ms = round(took_s * 1e3)
         log.info("bundle loaded", **fields, engine=loaded.engine, passed_over=loaded.passed_over, ms=ms)
@@ -224,6 +252,32 @@ class BundleCache:
             group=_group(bundle, loaded),
         )
 
+    def _read(self, pinned: PinnedBundle) -> Bundle:
+        """Return the bundle of exactly this hash, every file of it verified.
+
+        Raises:
+            StoreAway: if the store cannot be read.
+            BundleUnavailable: if the store does not have it, or has it broken.
+        """
+        try:
+            reference = self._store.resolve(pinned.product, pinned.version)
+            if reference.hash == pinned.hash:
+                return reference.open()
+        except _UNUSABLE as error:
+            self._check_store(pinned)
+            kind = StoreAway if _could_not_read(error) else BundleUnavailable
+            raise kind(f"{_named(pinned)}: {error}") from error
+        self._check_store(pinned)
+        raise BundleUnavailable(
+            f"{_named(pinned)}: the store has another bundle of that version, {reference.hash[:12]}"
+        )
+
+    def _check_store(self, pinned: PinnedBundle) -> None:
+        try:
+            self._store.check_readable()
+        except OSError as error:
+            raise StoreAway(f"{_named(pinned)}: the store {self._store.root} cannot be read: {error}") from error
+
     def _unloaded(self, bundle: LoadedBundle) -> None:
         if self._metrics is not None:
             self._metrics.bundle_unloaded(bundle.manifest.product, bundle.manifest.version, bundle.engine)
@@ -233,6 +287,19 @@ class BundleCache:
         parts, share = loaded.parts, self._components.setdefault
         shared = {name: share(f"{name} {loaded.identities[name]}", model) for name, model in parts.components.items()}
         return parts.with_components(shared).assemble()
+
+
+def _named(pinned: PinnedBundle) -> str:
+    return f"bundle {pinned} ({pinned.hash[:12]})"
+
+
+def _could_not_read(error: BaseException | None) -> bool:
+    """Return whether the system refused a read, in an error or in what caused it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
+            return True
+        error = error.__cause__
+    return False
 
 
 def first_to_warm(served: Sequence[str], known: Sequence[str], most: int) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from service.worker.runner import DeviceResult
 T = TypeVar("T")
 
 RETRY_ELSEWHERE_MS = 60_000
-"""How long what may be this worker's fault (a broken bundle, a share that is not mounted) is tried again."""
+"""How long what may be this worker's fault (a small device, a share that is not mounted) is tried again."""
 RETRY_DELAY_MS = 2_000
 
 log = structlog.get_logger(__name__)
@@ -260,7 +260,7 @@ class CodecThreads:
     def _is_lost(self, image_ref: str) -> bool:
         """Return whether the store as a whole answers and this image still cannot be fetched."""
         try:
-            self._artifacts.probe()
+            self._artifacts.probe(make=False)
         except OSError as error:
             log.warning("the artifact store does not answer", error=str(error))
             return False

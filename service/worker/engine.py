@@ -40,7 +40,8 @@ from service.host.shutdown import Shutdown
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.telemetry.metrics.worker import WorkerMetrics
-from service.worker.bundle_cache import BundleCache, BundleLoaded, BundleUnavailable
+from service.worker.bundle_cache import BundleCache, BundleLoaded, BundleUnavailable, PinnedBundle
+from service.worker.bundle_loads import BundleLoads
 from service.worker.codec_threads import CodecThreads, Decoded, Finished, failure_from_error
 from service.worker.heartbeat import Heartbeat
 from service.worker.lease_keeper import LeaseKeeper
@@ -89,17 +90,6 @@ class InFlight:
         return Failure(code="deadline_passed", detail=detail)
 
 
-@dataclass(frozen=True, eq=False)
-class BundleLoad:
-    """A bundle that is being loaded."""
-
-    named: str
-    since: float
-    """The engine's clock, in seconds."""
-    jobs: list[str]
-    """Those that wait for it."""
-
-
 class Engine:
     """Inspects images until the process is asked to stop.
 
@@ -113,27 +103,24 @@ class Engine:
         scheduler: Scheduler,
         runner: Runner,
         bundles: BundleCache,
+        loads: BundleLoads,
         codecs: CodecThreads,
         leases: LeaseKeeper,
         metrics: WorkerMetrics,
         heartbeat: Heartbeat,
         shutdown: Shutdown,
-        load_limit_s: float,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Connect the parts; nothing is claimed yet.
 
         Args:
-            load_limit_s: a bundle that loads for longer ends the loop.
             clock: monotonic seconds, the same clock as that of the codec threads.
         """
-        self._clock, self._load_limit_s = clock, load_limit_s
-        self._jobs, self._scheduler, self._runner, self._bundles = jobs, scheduler, runner, bundles
+        self._clock, self._jobs, self._scheduler, self._runner = clock, jobs, scheduler, runner
+        self._bundles, self._loads = bundles, loads
         self._codecs, self._leases, self._metrics = codecs, leases, metrics
         self._heartbeat, self._shutdown = heartbeat, shutdown
         self._in_flight: dict[str, InFlight] = {}
-        self._loading: dict[str, BundleLoad] = {}
-        """By the bundle's hash."""
         self._drains = False
         """As of the round's beginning: a request that comes later counts from the next round on."""
         self._next_claim_at = 0.0
@@ -171,7 +158,7 @@ class Engine:
         room = 0 if self._drains else self._scheduler.claimable()
         if room == 0:
             # It waits for disk or Redis to take results, or for a bundle: a restarted process could not do better.
-            if not at_work or self._loading:
+            if not at_work or self._loads.busy:
                 self._heartbeat.claim_answered()
             return
         began = self._clock()
@@ -180,7 +167,9 @@ class Engine:
         idle = not self._in_flight
         block_ms = 0 if at_work else IDLE_CLAIM_MS if idle else INBOX_WAIT_MS
         try:
-            claims = self._jobs.claim(room, block_ms, idle=idle, should_stop=self._shutdown.draining)
+            claims = self._jobs.claim(
+                room, block_ms, idle=idle, unusable=self._loads.unusable, should_stop=self._shutdown.draining
+            )
         except (RedisError, OSError) as error:
             log.warning("no jobs claimed: Redis does not answer", error=str(error))
             if not at_work:
@@ -206,24 +195,25 @@ class Engine:
         if expired is not None:
             self._codecs.fail(claimed, expired, State.EXPIRED)
             return
+        bundle = PinnedBundle.from_job(pinned)
         if loaded:
+            self._heartbeat.bundle_found()
             self._decode(in_flight)
-            return
-        if pinned.bundle_hash not in self._loading:
-            named = f"{pinned.product}/{pinned.bundle_version}"
-            self._loading[pinned.bundle_hash] = BundleLoad(named, self._clock(), [])
-            answer = self._codecs.messages.put
-            self._bundles.load_beside(pinned.product, pinned.bundle_version, pinned.bundle_hash, answer)
-        self._loading[pinned.bundle_hash].jobs.append(job)
+        elif (error := self._loads.why_unusable(bundle)) is not None:
+            self._leave(in_flight, error)
+        else:
+            self._loads.add(job, bundle, self._clock())
 
-    def _end_if_a_load_hangs(self) -> None:
-        """Raise if a bundle takes too long to load: a new process may find its store answering."""
-        for load in self._loading.values():
-            if (took_s := self._clock() - load.since) > self._load_limit_s:
-                raise TimeoutError(
-                    f"bundle {load.named} has been loading for {took_s:.0f} s: look at the store, or raise "
-                    "GLAD_LOAD_LIMIT_S"
-                )
+    def _leave(self, in_flight: InFlight, error: BundleUnavailable) -> None:
+        """Leave a job to workers that can use its bundle; end it, if for some time none has had it.
+
+        A request for a picture is answered, for it may be made again at any time.
+        """
+        claimed = in_flight.claimed
+        if claimed.unserved or claimed.picture_only:
+            self._codecs.fail(claimed, failure_from_error("bundle_unavailable", error))
+        else:
+            self._codecs.hand_back(claimed)
 
     def _decode(self, in_flight: InFlight) -> None:
         pinned = in_flight.claimed.job
@@ -231,17 +221,14 @@ class Engine:
         self._codecs.decode(in_flight.claimed, bundle, in_flight.claimed_at)
 
     def _bundle_loaded(self, message: BundleLoaded) -> None:
-        """Have the images decoded that waited for a bundle; those whose job was lost meanwhile are not there."""
-        waiting = self._loading.pop(message.hash).jobs
-        jobs = [job for job in waiting if self._scheduler.stage(job) is JobStage.DECODING]
-        if isinstance(message.outcome, BundleUnavailable):
-            failure = failure_from_error("bundle_unavailable", message.outcome)
-            for job in jobs:
-                self._codecs.retry_or_fail(self._in_flight[job].claimed, failure)
-            return
-        self._bundles.keep(message.outcome)
-        for job in jobs:
-            self._decode(self._in_flight[job])
+        """Have the images decoded that waited for a bundle, or leave their jobs, but for those lost meanwhile."""
+        for job in self._loads.ended(message, self._clock()):
+            if self._scheduler.stage(job) is not JobStage.DECODING:
+                continue
+            if isinstance(message.outcome, BundleUnavailable):
+                self._leave(self._in_flight[job], message.outcome)
+            else:
+                self._decode(self._in_flight[job])
 
     def _admit(self, *, lanes_wanted: bool) -> None:
         """Read what codec threads and leases report, and put decoded images into free lanes.
@@ -251,7 +238,7 @@ class Engine:
         """
         # Jobs in flight without any that could take a step: a moment's wait for the codec threads costs nothing.
         self._drain_inbox(0 if lanes_wanted or not self._in_flight else INBOX_WAIT_MS / 1000)
-        self._end_if_a_load_hangs()
+        self._loads.look_again(self._clock())
         if self._leases.has_news.is_set():
             for job in self._leases.take_lost():
                 self._forget(job)

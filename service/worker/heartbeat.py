@@ -36,6 +36,7 @@ class Heartbeat:
         self._last = clock()
         self._lanes = 0
         self._ready = False
+        self._bundle_found = self._bundle_missed = False
 
     def warm_up_finished(self) -> None:
         """Record that all models were called once: the worker is ready for jobs."""
@@ -65,10 +66,30 @@ class Heartbeat:
             if self._lanes:
                 self._last, self._lanes = self._clock(), 0
 
-    def ready(self) -> bool:
-        """Return whether jobs are claimed: the warm-up is over, and no stop was requested."""
+    def bundle_found(self) -> None:
+        """Record that a bundle which a job needs is loaded."""
         with self._lock:
-            return self._ready and not self._draining()
+            self._bundle_found = True
+
+    def bundle_missed(self, missed: bool = True) -> None:
+        """Record that a bundle which the pool needs cannot be used, or is not there; False: one is there again."""
+        with self._lock:
+            self._bundle_missed = missed
+
+    @property
+    def has_bundle(self) -> bool:
+        """Whether the worker can use a bundle: a job's, or none was missed so far.
+
+        What it has loaded does not count by itself: it may be a bundle that no job needs.
+        """
+        with self._lock:
+            return self._bundle_found or not self._bundle_missed
+
+    def ready(self) -> bool:
+        """Return whether jobs can be done: the warm-up is over, a bundle can be used, and no stop was requested."""
+        usable = self.has_bundle
+        with self._lock:
+            return self._ready and usable and not self._draining()
 
     @property
     def lanes(self) -> int:
@@ -135,7 +156,7 @@ class WorkerGaugesCollector(Collector):
         yield GaugeMetricFamily("glad_worker_silence_seconds", silence, value=self._heartbeat.age_s)
         limit = "Silence beyond which the worker is not alive: GLAD_STUCK_AFTER_S"
         yield GaugeMetricFamily("glad_worker_stuck_after_seconds", limit, value=self._heartbeat.stuck_after_s)
-        ready = "1: takes jobs; 0: its models are not all warm yet, or it was asked to stop"
+        ready = "1: takes jobs; 0: its models are not all warm yet, it has no usable bundle, or it was asked to stop"
         yield GaugeMetricFamily("glad_worker_ready", ready, value=float(self._heartbeat.ready()))
         used = GaugeMetricFamily("glad_device_memory_used_bytes", "Memory in use on the device", labels=["device"])
         size = GaugeMetricFamily("glad_device_memory_size_bytes", "Memory of the device", labels=["device"])

@@ -43,8 +43,10 @@ from service.worker.bundle_cache import (
     BundleUnavailable,
     Load,
     LoadedBundle,
+    PinnedBundle,
     first_to_warm,
 )
+from service.worker.bundle_loads import BundleLoads
 from service.worker.codec_threads import CodecThreads
 from service.worker.engine import Engine
 from service.worker.heartbeat import Heartbeat, WorkerGaugesCollector
@@ -59,6 +61,8 @@ DEATH_S = 10.0
 
 PULSE_S = 1.0
 """How often a worker that waits for its first bundles shows that it lives."""
+SEARCH_EVERY_S = 5.0
+"""How often a worker without a usable bundle looks into the store for one."""
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +93,7 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
         if not shutdown.draining():
             report({"warm": True})
             log.info(
-                "worker ready",
+                "worker ready" if heartbeat.ready() else "worker waits for a bundle that it can use",
                 port=health_server.port,
                 pool=settings.pool,
                 device=worker.device,
@@ -131,17 +135,24 @@ class WorkerProcess:
             threads=settings.codec_threads,
             max_pixels=settings.max_pixels,
         )
+        self._loads = BundleLoads(
+            self._bundles,
+            self._codecs.messages.put,
+            limit_s=settings.load_limit_s,
+            metrics=metrics,
+            heartbeat=heartbeat,
+        )
         self._engine = Engine(
             jobs=self._jobs,
             scheduler=Scheduler(self.lanes, settings.decode_buffer, storing=self.lanes + settings.decode_buffer),
             runner=self._runner,
             bundles=self._bundles,
+            loads=self._loads,
             codecs=self._codecs,
             leases=self._leases,
             metrics=metrics,
             heartbeat=heartbeat,
             shutdown=shutdown,
-            load_limit_s=settings.load_limit_s,
         )
 
     def refuse_newer_schema(self) -> None:
@@ -156,18 +167,50 @@ class WorkerProcess:
     def warm(self) -> None:
         """Load the active bundles of the first products, as many as are kept, and call their models in every size once.
 
-        A bundle that cannot be used is passed over: other products' images do not wait for it.
+        A bundle that cannot be used is passed over: other products' images do not wait for it. Without any bundle of
+        those that the pool needs the worker is not ready.
         """
-        for product in first_to_warm(self._served(), self._products(), self._settings.max_bundles):
+        served, known = self._served(), self._products()
+        to_warm, warmed = first_to_warm(served, known, self._settings.max_bundles), set()
+        for product in to_warm:
             if self._shutdown.draining():
                 return
             try:
                 self._warm(product)
+                warmed.add(product)
             except Exception as error:
                 self._runner.check_device()
                 log.warning("bundle not warmed", product=product, error=str(error))
+        needed, untried = set(served or known), set(known) - set(to_warm)
+        if not needed & (warmed | untried):
+            self._heartbeat.bundle_missed()
         if not self._shutdown.draining():
             self._heartbeat.warm_up_finished()
+
+    def _search_bundle(self) -> None:
+        """Look for a bundle that the pool needs, until the worker has one. The engine is told as of any other load."""
+        tried: set[str] = set()
+        while not self._heartbeat.has_bundle and not self._shutdown.draining():
+            served = self._served()
+            for product in first_to_warm(served, self._products(), self._settings.max_bundles):
+                if product in served or not served:
+                    self._try_bundle(product, tried)
+            time.sleep(SEARCH_EVERY_S)
+
+    def _try_bundle(self, product: str, tried: set[str]) -> None:
+        """Load the product's active bundle beside the engine, once; one that is unusable the engine tries again."""
+        with suppress(StoreError, OSError):  # published half, or gone again
+            reference = self._store.resolve(product)
+            if reference.hash not in tried:
+                tried.add(reference.hash)
+                self._bundles.load_beside(PinnedBundle.from_reference(reference), self._offer)
+
+    def _offer(self, message: BundleLoaded | BaseException) -> None:
+        """Give the engine a bundle that no job asked for: unlike of one that a job did, a bug in it ends nothing."""
+        if isinstance(message, BaseException):
+            log.error("bundle not loaded", exc_info=message)
+        else:
+            self._codecs.messages.put(message)
 
     def _products(self) -> list[str]:
         """Return the store's products that GLAD_POOLS gives to this worker's pool."""
@@ -200,7 +243,8 @@ class WorkerProcess:
             BundleUnavailable: if it cannot be used.
         """
         arrived: queue.SimpleQueue[BundleLoaded | BaseException] = queue.SimpleQueue()
-        self._bundles.load_beside(reference.product, reference.version, reference.hash, arrived.put)
+        pinned = PinnedBundle.from_reference(reference)
+        self._bundles.load_beside(pinned, arrived.put)
         began = time.monotonic()
         while True:
             try:
@@ -212,6 +256,7 @@ class WorkerProcess:
             if isinstance(message, BaseException):
                 raise message
             if isinstance(message.outcome, BundleUnavailable):
+                self._loads.note_unusable(pinned, message.outcome, time.perf_counter())
                 raise message.outcome
             self._bundles.keep(message.outcome)
             return message.outcome
@@ -219,6 +264,7 @@ class WorkerProcess:
     def work(self) -> None:
         """Run the engine; afterwards no job is held and no thread is left."""
         self._leases.start()
+        threading.Thread(target=self._search_bundle, name="search", daemon=True).start()
         try:
             self._engine.run()
         except BaseException:

@@ -36,10 +36,17 @@ class WorkerFleet:
         self._ended: set[str] = set()
         self._last_event = "0"
 
-    def accept(self, images: Sequence[bytes], product: str = "toy", **fields: Any) -> list[str]:
-        """Store the images and submit their jobs; return the inspections' ids."""
-        reference = Store(self.store).resolve(product)
-        limits = Store(self.store).thresholds(reference)
+    def accept(
+        self, images: Sequence[bytes], product: str = "toy", *, store: Path | None = None, **fields: Any
+    ) -> list[str]:
+        """Store the images and submit their jobs; return the inspections' ids.
+
+        Args:
+            store: the one that they are pinned by; None: the fleet's.
+        """
+        bundles = Store(store or self.store)
+        reference = bundles.resolve(product)
+        limits = bundles.thresholds(reference)
         jobs = []
         for image in images:
             name = new_inspection_id()
@@ -49,7 +56,7 @@ class WorkerFleet:
                 "bundle_version": reference.version,
                 "bundle_hash": reference.hash,
                 "thresholds": Thresholds(**limits.model_dump()),
-                "gate": Store(self.store).gated(reference),
+                "gate": bundles.gated(reference),
                 "image_ref": self.artifacts.put(name, "image", image),
                 "image_sha256": hashlib.sha256(image).hexdigest(),
                 "image_format": "PNG",

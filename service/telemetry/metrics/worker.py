@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from model_store.manifest import Calibration
@@ -22,6 +25,7 @@ from service.telemetry.metrics.common import (
     stage_durations,
 )
 
+UnusableReason = Literal["missing", "away"]
 STAGES = ("decode", "encode", "denoise", "score")
 VERSION = ["product", "version"]
 
@@ -157,6 +161,13 @@ class WorkerMetrics:
         self._engine = Gauge(
             "glad_engine_info", "1; what runs a loaded bundle's models", [*VERSION, "engine"], registry=registry
         )
+        self._unusable = Gauge(
+            "glad_bundle_unusable",
+            "1: this worker cannot use a bundle that it was asked for, and leaves its images to others; `missing`: not "
+            "in its store, or broken; `away`: its store cannot be read",
+            [*VERSION, "reason"],
+            registry=registry,
+        )
         self._load = Histogram(
             "glad_bundle_load_seconds",
             "From the store to models that are ready on the device, hashes and choice of engine included",
@@ -184,6 +195,12 @@ class WorkerMetrics:
     def bundle_unloaded(self, product: str, version: str, engine: str) -> None:
         """Record that a bundle has left the memory."""
         self._engine.remove(product, version, engine)
+
+    def set_unusable(self, bundles: Iterable[tuple[str, str, UnusableReason]]) -> None:
+        """Show the bundles that this worker cannot use: product, version and reason of each."""
+        self._unusable.clear()
+        for product, version, reason in bundles:
+            self._unusable.labels(product, version, reason).set(1)
 
     def bundle_switched(self, product: str, version: str, seconds: float) -> None:
         """Record the seconds from a job's claim to the end of its first step, where it had to wait for its bundle."""

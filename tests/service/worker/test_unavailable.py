@@ -1,11 +1,9 @@
-"""What a job was accepted for is gone from every worker: it is tried elsewhere for a minute, and then ends."""
+"""An image is gone from every worker: it is tried elsewhere for a minute, and then ends. (Of bundles:
+test_unusable_bundles.py.)"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from service.contract import IMAGE, State
 from service.queue import keys
@@ -16,12 +14,29 @@ from tests.support.processes import eventually
 from tests.support.worker_fleet import WorkerFleet
 
 
-@pytest.mark.parametrize("gone", ["bundle_unavailable", "image_unavailable"])
-def test_what_no_worker_has_fails_once_it_was_tried_for_a_minute(fleet: WorkerFleet, tmp_path: Path, gone: str) -> None:
+def test_images_wait_for_a_folder_that_is_away(fleet: WorkerFleet) -> None:
+    ids = fleet.accept([png(seed) for seed in range(4)])
+    folder = fleet.folder / "artifacts"
+    away = folder.rename(fleet.folder / "away")
+    worker = fleet.worker()
+
+    def handed_back() -> int:
+        return worker.log.read_text().count("inspection handed back") if worker.log.exists() else 0
+
+    eventually(lambda: handed_back() >= len(ids))
+    for name in ids:
+        fleet.client.hincrby(keys.inspection(name), "started_ms", -RETRY_ELSEWHERE_MS)
+    before = handed_back()
+    eventually(lambda: handed_back() > before + len(ids) or fleet.count_ended(ids) > 0)
+    assert (fleet.count_ended(ids), folder.exists()) == (0, False), "nothing fails, and no empty folder takes its place"
+    away.rename(folder)
+    assert {result.state for result in fleet.ended(ids)} == {State.DONE}
+
+
+def test_an_image_that_no_worker_has_fails_once_it_was_tried_for_a_minute(fleet: WorkerFleet) -> None:
     [waiting] = fleet.accept([png(1)])
-    if gone == "image_unavailable":
-        fleet.artifacts.remove(ArtifactStore.ref(waiting, IMAGE))
-    fleet.worker(GLAD_STORE=str(tmp_path / "empty" if gone == "bundle_unavailable" else fleet.store))
+    fleet.artifacts.remove(ArtifactStore.ref(waiting, IMAGE))
+    fleet.worker()
     eventually(lambda: fleet.results([waiting])[0].attempts >= 1)
     assert fleet.count_ended([waiting]) == 0, "it is handed back first"
     record = keys.inspection(waiting)
@@ -30,5 +45,5 @@ def test_what_no_worker_has_fails_once_it_was_tried_for_a_minute(fleet: WorkerFl
     [result] = fleet.ended([waiting])
     assert (result.state, result.verdict) == (State.FAILED, None)
     assert result.error is not None
-    assert result.error.code == gone
+    assert result.error.code == "image_unavailable"
     assert result.attempts > 1
