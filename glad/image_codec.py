@@ -20,17 +20,14 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -38,8 +35,20 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from glad.foreign_content import describe_foreign
+from glad.image_headers import find_jpeg_excess, find_tile_excess, read_webp_canvas
 from glad.image_integrity import check_integrity
-from glad.tiff_files import BITS, PHOTOMETRIC, SAMPLE_FORMAT, first_of, open_tiff, refuse_unclear_sample
+from glad.image_orientation import SIDEWAYS, allocate_upright, read_orientation
+from glad.pillow_switches import QuietPillow
+from glad.tiff_files import (
+    BITS,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    TILE_LENGTH,
+    TILE_WIDTH,
+    first_of,
+    open_tiff,
+    refuse_unclear_sample,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -56,26 +65,16 @@ FORMATS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 }
 """Opened by class, not by `Image.open`: no other format is ever tried, and the pixel cap is ours alone."""
 
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what turns the image upright."""
-SIDEWAYS = frozenset({5, 6, 7, 8})
-"""EXIF orientations that swap width and height."""
-
 SURE = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B"})
 """Modes of a loaded image that always become 8-bit RGB, unless something says which of its levels is transparent."""
+
+_quiet = QuietPillow()
 
 WHITE_IS_ZERO = 0
 UNSIGNED, UNDEFINED = 1, 4
 
-_quiet_lock = threading.Lock()
+STRIP_PIXELS = 1 << 20
+"""So many pixels at a time are converted to RGB."""
 
 
 class ImageError(ValueError):
@@ -86,7 +85,8 @@ class ImageError(ValueError):
     ├── UnknownImageFormat      no signature of an allowed format
     ├── ImageNotDecodable   a known signature that does not decode: truncated, or of undefined range
     │   └── ImageDamaged    it decodes, but shows that a part of it was lost or changed
-    └── ImageTooLarge      larger than the cap, found before anything is decoded
+    ├── ImageTooLarge      larger than the cap, found before anything is decoded
+    └── ImageTooCostly      takes more time or memory to decode than its pixels explain
     """
 
 
@@ -108,6 +108,10 @@ class ImageDamaged(ImageNotDecodable):
 
 class ImageTooLarge(ImageError):
     """The image has more pixels than the limit."""
+
+
+class ImageTooCostly(ImageError):
+    """The image takes more time or memory to decode than its pixels explain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +145,18 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tr
     """
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels, intact)
-        return DecodedImage(_pixels(image, turn=UPRIGHT.get(_orientation(image))), name)
+        return DecodedImage(_pixels(image), name)
+
+
+def count_pixels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """Return the pixels that an image file declares. Its header alone is read.
+
+    Raises:
+        ImageError: if the header cannot be read, or already says that the image is too large or too costly.
+    """
+    with _refusals(data, max_pixels) as name:
+        width, height = _opened(name, data, max_pixels).size
+        return width * height
 
 
 def refuses_damage() -> bool:
@@ -162,8 +177,9 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
         if image.mode in SURE and "transparency" not in image.info:
             _refuse_undefined_samples(image)
         else:
-            _pixels(image, turn=None)
-        width, height = image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
+            for _ in _rgb_strips(image):
+                pass
+        width, height = image.size[::-1] if read_orientation(image) in SIDEWAYS else image.size
         return ImageInfo(name, width, height)
 
 
@@ -184,11 +200,16 @@ def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
         raise EmptyImageFile("the image has 0 bytes: send the file's content")
     name = sniff_format(data)
     try:
-        yield name
+        with _quiet:
+            yield name
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{name} image: {error}; the limit is {max_pixels} pixels: crop or downscale it") from error
+    except MemoryError as error:
+        raise ImageTooCostly(
+            f"{name} image of {len(data)} bytes takes more memory to decode than there is: store it in another form"
+        ) from error
     except Exception as error:  # hostile bytes raise all kinds: each means that this file does not decode
         reason = str(error) or type(error).__name__
         given = f"{name} image of {len(data)} bytes"
@@ -220,27 +241,55 @@ def sniff_format(data: bytes) -> str:
 
 def _loaded(name: str, data: bytes, max_pixels: int, intact: bool) -> Image.Image:
     """Return the image as it is stored, all of its bytes decoded."""
-    with _quiet():
-        image = FORMATS[name](io.BytesIO(data))
-    _check_size(image.size, max_pixels)
-    with _quiet() if name == "TIFF" else nullcontext():  # turns itself upright while it loads, and may warn of its tags
-        image.load()
+    image = _opened(name, data, max_pixels)
+    image.load()
     if intact:
         _check_integrity(image, data)
+    return image
+
+
+def _opened(name: str, data: bytes, max_pixels: int) -> ImageFile:
+    """Return the image with its header read, after what its header tells was checked."""
+    if name == "WEBP" and (canvas := read_webp_canvas(data)) is not None:  # made when the file is opened
+        _check_size(canvas, max_pixels)
+    if name == "JPEG" and (excess := find_jpeg_excess(data)) is not None:
+        raise ImageTooCostly(f"JPEG image of {len(data)} bytes has {excess}")
+    image = FORMATS[name](io.BytesIO(data))
+    _check_size(image.size, max_pixels)
+    tile = tuple(_tiff_tag(image, tag) or 0 for tag in (TILE_WIDTH, TILE_LENGTH))
+    if (excess := find_tile_excess(tile, image.size)) is not None:
+        raise ImageTooCostly(f"TIFF image of {len(data)} bytes has {excess}")
     return image
 
 
 def _check_integrity(image: ImageFile, data: bytes) -> None:
     try:
         check_integrity(image, data)
+    except MemoryError:
+        raise
     except Exception as error:  # as in _refusals
         given = f"{image.format} image of {len(data)} bytes"
         raise ImageDamaged(f"{given} is damaged ({error}): check the file and send it again") from error
 
 
-def _pixels(image: Image.Image, turn: Image.Transpose | None) -> Pixels:
-    levels = _eight_bit(image)
-    return _to_rgb(levels if turn is None else levels.transpose(turn))
+def _pixels(image: Image.Image) -> Pixels:
+    upright, stored = allocate_upright(image.size, read_orientation(image))
+    for top, strip in _rgb_strips(image):
+        stored[top : top + len(strip)] = strip
+    return upright
+
+
+def _rgb_strips(image: Image.Image) -> Iterator[tuple[int, Pixels]]:
+    """Yield a loaded image as RGB, some rows (h, W, 3) at a time, each with the number of its first row.
+
+    Conversions make copies of four bytes and more for a pixel: of a strip, not of the image.
+    """
+    _refuse_undefined_samples(image)
+    width, height = image.size
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        strip = image if rows >= height else image.crop((0, top, width, min(height, top + rows)))
+        yield top, _to_rgb(_eight_bit(strip, image))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -251,30 +300,17 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1, which is "as stored", where there is none or it cannot be read."""
-    with _quiet():
-        try:
-            return int(image.getexif().get(Base.Orientation, 1))
-        except Exception:  # a damaged EXIF block does not spoil the pixels
-            return 1
+def _eight_bit(strip: Image.Image, image: Image.Image) -> Image.Image:
+    """Return rows of a loaded image with 8 bits per sample, by the rules of the module's docstring; others as they are.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Pillow's warnings. Locked, because Python's warning filters belong to the whole process."""
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return a loaded image with 8 bits per sample, by the rules of the module's docstring; others as they are."""
-    _refuse_undefined_samples(image)
-    if not image.mode.startswith("I;16"):
-        return image
+    Args:
+        strip: the rows.
+        image: of which they are, with its tags.
+    """
+    if not strip.mode.startswith("I;16"):
+        return strip
     highest = 4095 if _tiff_tag(image, BITS) == 12 else 65535
-    levels = np.asarray(image).astype(np.uint32)
+    levels = np.asarray(strip).astype(np.uint32)
     clear = image.info.get("transparency")  # the one level that a PNG declares transparent
     alpha = np.where(levels == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
     if _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
@@ -307,6 +343,16 @@ def _to_rgb(image: Image.Image) -> Pixels:
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
         return np.array(Image.alpha_composite(ground, coloured).convert("RGB"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies even what is RGB
+
+
+def downscale(pixels: Pixels, longest_px: int) -> Pixels:
+    """Return pixels (H, W, 3), made smaller if a side is longer than this."""
+    height, width = pixels.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
 def to_model(pixels: Pixels) -> NDArray[np.float32]:

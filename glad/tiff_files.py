@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, ImageChops, ImagePalette, TiffImagePlugin
+from PIL import Image, ImageChops, ImagePalette
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+from glad.pillow_switches import tiffs_through_libtiff
 
 IMAGE_WIDTH, IMAGE_LENGTH, ORIENTATION = 256, 257, 274
 BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANAR = 258, 259, 262, 266, 277, 284
@@ -44,7 +45,6 @@ BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 
 WHITE_IS_ZERO, RGB = 0, 2
 
-
 TURN_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -69,7 +69,7 @@ class PackedStrip:
 
 
 def open_tiff(file: io.BytesIO) -> TiffImageFile:
-    """Return the file's first image, nothing decoded. Not for two threads at a time: it sets a switch of Pillow.
+    """Return the file's first image, nothing decoded.
 
     Raises:
         ValueError: if it has properties that cannot be read; the error names them.
@@ -77,7 +77,7 @@ def open_tiff(file: io.BytesIO) -> TiffImageFile:
     if file.getvalue().startswith(BIG_ENDIAN_BIG_TIFF):
         raise ValueError("a BigTIFF in big-endian order cannot be read: store it little-endian, or as TIFF")
     try:
-        with _all_through_libtiff():
+        with tiffs_through_libtiff():
             image = TiffImageFile(file)
     except (SyntaxError, KeyError) as error:  # Pillow's words for a combination that it does not know
         raise ValueError(f"{error}; it has {_properties(file)}") from error
@@ -87,16 +87,6 @@ def open_tiff(file: io.BytesIO) -> TiffImageFile:
         raise ValueError(f"separate planes of this kind cannot be read: store it chunky; it has {_properties(file)}")
     _read_colour_map(image)
     return image
-
-
-@contextmanager
-def _all_through_libtiff() -> Iterator[None]:
-    before = TiffImagePlugin.READ_LIBTIFF
-    TiffImagePlugin.READ_LIBTIFF = True
-    try:
-        yield
-    finally:
-        TiffImagePlugin.READ_LIBTIFF = before
 
 
 def _properties(file: io.BytesIO) -> str:
