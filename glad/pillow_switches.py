@@ -1,7 +1,7 @@
 """What Pillow and Python keep for the whole process, and decoding changes for a moment; safe with several threads.
 
-Neither holds a lock while an image is decoded: one slow image would make all others wait. The service decodes each image
-in a process of its own (`service.host.decoder_pool`); commands and training decode in threads.
+Neither holds a lock while an image is decoded: one slow image would make all others wait. The service decodes
+images in processes of their own; commands and training decode in threads.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ ServiceError
  ├── 412 PreconditionFailed
  ├── 413 BodyTooLarge
  ├── 415 UnknownFormat
- ├── 422 InvalidFields, TooManyPixels
+ ├── 422 InvalidFields, TooManyPixels, DecodingTooCostly
  ├── 429 BacklogFull, WaitTooLong, DeadlineUnreachable, TooManyUploads, TooManyStreams, RateExceeded
  ├── 500 InspectionFailed
- ├── 503 QueueUnavailable, StorageUnavailable
+ ├── 503 QueueUnavailable, StorageUnavailable, DecodingUnavailable
  └── 504 InspectionUnfinished
 """
 
@@ -326,6 +326,13 @@ class TooManyPixels(ServiceError):
     example = "image is 20000x20000 = 400000000 pixels; the limit is 64000000: crop or downscale it"
 
 
+class DecodingTooCostly(ServiceError):
+    """The image takes more time or memory to decode than its pixels explain."""
+
+    status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "decoding-too-costly", "Image too costly to decode"
+    example = "JPEG image of 124829 bytes has more than 64 scans: store it as a baseline JPEG"
+
+
 class BacklogFull(ServiceError):
     """The pool's backlog has reached its limit."""
 
@@ -393,6 +400,14 @@ class StorageUnavailable(ServiceError):
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
     example = "the image could not be stored; it was not accepted: send it again later"
+    example_retry_after_s = 2
+
+
+class DecodingUnavailable(ServiceError):
+    """No image can be decoded now: the machine starts no process, or gives it no time."""
+
+    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "decoding-unavailable", "Decoding unavailable"
+    example = "no decoder can be started (Cannot allocate memory): try again later"
     example_retry_after_s = 2
 
 

@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
     min_free_bytes: int = Field(512 << 20, ge=0, description="with less free for artifacts, images are answered 503")
     decode_threads: int = Field(2, ge=1, le=64, description="images that the API decodes at the same time")
+    decode_limit_s: float = Field(
+        20, gt=0, description="processor time to decode an image of GLAD_MAX_PIXELS; a smaller one gets its share"
+    )
+    decode_memory_bytes: int = Field(1536 << 20, ge=64 << 20, description="memory that decoding one image may take")
     retry_after_s: int = Field(2, ge=1, description="Retry-After of 503, and of 429 before any pace is known, in s")
 
     lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")

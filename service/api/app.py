@@ -36,6 +36,7 @@ from service.api.uploads.decoding import Decoder, UploadBudget
 from service.auth.api_keys import KeyCache
 from service.auth.authenticator import Authenticator, AuthPolicy, RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
+from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
 from service.queue.connection import connect_async
 from service.queue.events import EventFeed
@@ -137,9 +138,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
     tracing = open_tracing("glad-api")
-    decoder = Decoder(
-        settings.decode_threads, settings.max_pixels, settings.max_image_bytes, settings.damaged_images == "refuse"
-    )
+    metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
+    decoder = _make_decoder(settings, metrics)
     try:
         async with (
             Results(client) as results,
@@ -166,7 +166,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 artifacts=artifacts,
                 decoder=decoder,
                 upload_budget=UploadBudget(settings.held_bytes, retry_after_s=settings.retry_after_s),
-                metrics=ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings)),
+                metrics=metrics,
                 tracing=tracing,
                 authenticator=Authenticator(AuthPolicy.from_settings(settings), KeyCache(client), RateLimiter(client)),
             )
@@ -174,3 +174,16 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
         decoder.close()
         await asyncio.to_thread(tracing.close)
         await client.aclose()
+
+
+def _make_decoder(settings: Settings, metrics: ApiMetrics) -> Decoder:
+    limits = DecodeLimits(settings.decode_limit_s, settings.decode_memory_bytes)
+    images = DecoderPool(settings.decode_threads, limits, on_end=lambda why: metrics.count_decoder_end(why.value))
+    return Decoder(
+        images,
+        threads=settings.decode_threads,
+        max_pixels=settings.max_pixels,
+        max_bytes=settings.max_image_bytes,
+        intact=settings.damaged_images == "refuse",
+        retry_after_s=settings.retry_after_s,
+    )

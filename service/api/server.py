@@ -90,14 +90,20 @@ class ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and listen."""
         await super().startup(sockets)
+        if self.started:
+            self._app.state.services.decoder.start()
         freeze_startup_objects()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the event streams, then drain."""
+        self._app.state.services.feed.close()
+        await super().shutdown(sockets)
+
+    @property
+    def _app(self) -> FastAPI:
         app = self.config.app
         assert isinstance(app, FastAPI)
-        app.state.services.feed.close()
-        await super().shutdown(sockets)
+        return app
 
 
 def make_server(settings: Settings) -> ApiServer:

@@ -15,9 +15,8 @@ from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from glad.image_codec import Pixels, decode_image, to_png
+from glad.image_codec import Pixels, downscale, to_png
 from glad.images.rendering import heatmap, mask, overlay, reduced
 
 PREVIEW_SIDE_PX = 1024
@@ -100,31 +99,9 @@ class Drawing:
                 return to_png(overlay(preview(original), self.shown, self.top, threshold=self.threshold))
 
 
-def draw_stored(drawing: bytes, name: DrawnName, image: bytes | None, *, max_pixels: int) -> bytes:
-    """Return one artifact's file, drawn from stored files.
-
-    Args:
-        drawing: the bytes of a `Drawing`.
-        name: of the artifact.
-        image: the original's bytes; only the overlay needs them.
-        max_pixels: a larger image is not decoded.
-
-    Raises:
-        ValueError: if the drawing is none, or the overlay's image is missing.
-        ImageError: if the image does not decode.
-    """
-    original = None if image is None else decode_image(image, max_pixels=max_pixels, intact=False).pixels
-    return Drawing.from_bytes(drawing).draw(name, original)
-
-
 def preview(original: Pixels) -> Pixels:
     """Return the image (H, W, 3), made smaller if it is longer than `PREVIEW_SIDE_PX`."""
-    height, width = original.shape[:2]
-    scale = PREVIEW_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return original
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(original).resize(size, Image.Resampling.BOX))
+    return downscale(original, PREVIEW_SIDE_PX)
 
 
 def to_npy(values: NDArray[np.float32]) -> bytes:

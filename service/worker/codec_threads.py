@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from glad.image_codec import ImageError
 from glad.images.tiling import NothingCounts, PlaneTooLarge
 from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, StoredName, Timings
+from service.host.decoder_pool import DecoderPool, DecoderUnavailable
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.storage.artifacts import ArtifactStore
@@ -78,15 +79,17 @@ class CodecThreads:
         *,
         threads: int,
         max_pixels: int,
+        decoders: DecoderPool,
     ) -> None:
         """Prepare the threads.
 
         Args:
             threads: how many there are.
+            decoders: the processes in which images are decoded. They are closed with the threads.
             max_pixels: an image with more pixels fails before it is decoded.
         """
         self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
-        self._metrics, self._tracing = metrics, tracing
+        self._metrics, self._tracing, self._decoders = metrics, tracing, decoders
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
         self.messages: queue.SimpleQueue[Decoded | Finished | BundleLoaded | BaseException] = queue.SimpleQueue()
         """For the engine: how each task ended, or the exception that ended it unexpectedly; and bundles that arrive."""
@@ -130,6 +133,7 @@ class CodecThreads:
     def close(self) -> None:
         """Wait for the tasks under way."""
         self._pool.shutdown()
+        self._decoders.close()
 
     def _submit(self, claimed: ClaimedJob, task: Callable[[], Decoded | Finished]) -> None:
         def run() -> None:
@@ -150,7 +154,9 @@ class CodecThreads:
             return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
         gate = bundle.manifest.gate if claimed.job.gate else None
         try:
-            image = prepare_inspection(data, bundle, self._max_pixels, gate)
+            image = prepare_inspection(data, bundle, self._max_pixels, gate, decode=self._decoders.decode_image)
+        except DecoderUnavailable as error:
+            return self._retry_or_fail(claimed, failure_from_error("decoder_unavailable", error))
         except ImageError as error:
             return self._fail(claimed, failure_from_error("image_undecodable", error))
         except (NothingCounts, PlaneTooLarge) as error:

@@ -26,6 +26,7 @@ from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
+from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects, keep_freed_memory
 from service.host.shutdown import Shutdown
@@ -127,6 +128,11 @@ class WorkerProcess:
         self._jobs, self._redis_url = job_queue(settings), settings.redis_url
         self._tracing = open_tracing("glad-worker")
         self._leases = LeaseKeeper(self._jobs, metrics)
+        self._decoders = DecoderPool(
+            settings.codec_threads,
+            DecodeLimits(settings.decode_limit_s, settings.decode_memory_bytes),
+            on_end=lambda why: metrics.count_decoder_end(why.value),
+        )
         self._codecs = CodecThreads(
             self._jobs,
             ArtifactStore(settings.artifacts),
@@ -134,6 +140,7 @@ class WorkerProcess:
             self._tracing,
             threads=settings.codec_threads,
             max_pixels=settings.max_pixels,
+            decoders=self._decoders,
         )
         self._loads = BundleLoads(
             self._bundles,
@@ -170,6 +177,7 @@ class WorkerProcess:
         A bundle that cannot be used is passed over: other products' images do not wait for it. Without any bundle of
         those that the pool needs the worker is not ready.
         """
+        self._decoders.start()  # it imports what it needs while the first bundle is loaded
         served, known = self._served(), self._products()
         to_warm, warmed = first_to_warm(served, known, self._settings.max_bundles), set()
         for product in to_warm:

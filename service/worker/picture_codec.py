@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glad.image_codec import Pixels, decode_image, to_png
+from glad.image_codec import DecodedImage, Pixels, decode_image, to_png
 from glad.images.rendering import DefectRegion, defect_regions
 from glad.images.tiling import FramedImage, ModelInput, frame
 from glad.quality_gate.limits import QualityGate, Unfit
@@ -19,6 +20,13 @@ from glad.quality_gate.measure import find_unfit, measure_quality
 from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
 from service.storage.pictures import DRAWN_NAMES, Drawing, preview
 from service.worker.bundle_cache import LoadedBundle
+
+
+class Decode(Protocol):
+    """What `decode_image` does, wherever it is done."""
+
+    def __call__(self, data: bytes, *, max_pixels: int, intact: bool) -> DecodedImage:
+        """Return the decoded file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +56,19 @@ class RenderedPictures:
 
 
 def prepare_inspection(
-    data: bytes, bundle: LoadedBundle, max_pixels: int, gate: QualityGate | None = None
+    data: bytes,
+    bundle: LoadedBundle,
+    max_pixels: int,
+    gate: QualityGate | None = None,
+    *,
+    decode: Decode = decode_image,
 ) -> PreparedInspection:
     """Decode and frame an image file, and measure it for the quality gate.
 
     Args:
         max_pixels: a larger image is refused before it is decoded.
         gate: limits that the image must keep to be inspected; None: it is not measured.
+        decode: decodes the file, here or in another process.
 
     Raises:
         ImageError: if the file does not decode.
@@ -62,7 +76,7 @@ def prepare_inspection(
         PlaneTooLarge: if the image has too many tiles.
     """
     began = time.perf_counter()
-    original = decode_image(data, max_pixels=max_pixels, intact=False).pixels  # the API has said what it takes
+    original = decode(data, max_pixels=max_pixels, intact=False).pixels  # the API has said what it takes
     framed = frame(original, bundle.settings, bundle.latent_shape)
     unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
     tiles = framed.tiles

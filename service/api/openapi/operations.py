@@ -33,11 +33,19 @@ IMAGE_ERRORS: tuple[type[ServiceError], ...] = (
     errors.UnknownFormat,
     errors.InvalidFields,
     errors.TooManyPixels,
+    errors.DecodingTooCostly,
 )
 PRODUCT_ERRORS: tuple[type[ServiceError], ...] = (errors.UnknownProduct, errors.ProductUnusable)
 CAPACITY_ERRORS: tuple[type[ServiceError], ...] = (errors.BacklogFull, errors.WaitTooLong, errors.DeadlineUnreachable)
 OUTAGES: tuple[type[ServiceError], ...] = (errors.QueueUnavailable, errors.StorageUnavailable)
-SUBMIT_ERRORS = (*IMAGE_ERRORS, errors.MalformedForm, *PRODUCT_ERRORS, *CAPACITY_ERRORS, *OUTAGES)
+SUBMIT_ERRORS = (
+    *IMAGE_ERRORS,
+    errors.MalformedForm,
+    *PRODUCT_ERRORS,
+    *CAPACITY_ERRORS,
+    *OUTAGES,
+    errors.DecodingUnavailable,
+)
 CHANGE_ERRORS: tuple[type[ServiceError], ...] = (
     *PRODUCT_ERRORS,
     errors.VersionUnusable,

@@ -19,7 +19,7 @@ from service.api.routes.inspections import POLL_AGAIN_S, get_or_404
 from service.contract import ARTIFACT_NAMES, DRAWING, IMAGE, RECONSTRUCTION, ArtifactName, Result
 from service.errors import StorageUnavailable, UnknownArtifact
 from service.storage.artifacts import FIRST_ATTEMPT, ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
-from service.storage.pictures import draw_stored, is_drawn
+from service.storage.pictures import PREVIEW_SIDE_PX, Drawing, is_drawn
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
 
@@ -113,7 +113,8 @@ def _find(services: Services, result: Result, name: ArtifactName) -> bytes | Non
         ) from error
     if not is_drawn(name):
         return None
-    content = draw_stored(stored.content, name, image, max_pixels=services.settings.max_pixels)
+    original = None if image is None else services.decoder.decode_preview(image, PREVIEW_SIDE_PX)
+    content = Drawing.from_bytes(stored.content).draw(name, original)
     try:
         store.put(result.id, name, content, stored.attempt)
     except ArtifactsUnavailable as error:  # a full disk: it is drawn again next time

@@ -14,10 +14,13 @@ from typing import Any
 from fastapi import Request
 
 from glad import image_codec
+from glad.image_codec import Pixels
 from service.api.uploads.digests import read_body
 from service.api.uploads.forms import IMAGE_FIELD, read_form
 from service.errors import (
     BodyTooLarge,
+    DecodingTooCostly,
+    DecodingUnavailable,
     EmptyImage,
     InvalidFields,
     ServiceError,
@@ -26,6 +29,7 @@ from service.errors import (
     UndecodableImage,
     UnknownFormat,
 )
+from service.host.decoder_pool import DecoderPool, DecoderUnavailable
 
 MAX_PARTS = 32
 """Of a form with one image; a batch may have one more for each further image."""
@@ -102,11 +106,19 @@ class UploadBudget:
 
 
 class Decoder:
-    """Reads uploads and decodes every byte of their images, in a few threads: Pillow lets others run meanwhile."""
+    """Reads uploads, and has every byte of their images decoded in other processes; a few threads wait for these."""
 
-    def __init__(self, threads: int, max_pixels: int, max_bytes: int, intact: bool = True) -> None:
+    def __init__(
+        self, images: DecoderPool, *, threads: int, max_pixels: int, max_bytes: int, intact: bool, retry_after_s: int
+    ) -> None:
+        self._images = images
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels, self._max_bytes, self._intact = max_pixels, max_bytes, intact
+        self._retry_after_s = retry_after_s
+
+    def start(self) -> None:
+        """Start a decoder process, so that the first image need not wait for it."""
+        self._images.start()
 
     async def read_upload(self, request: Request) -> Upload:
         """Return the image and fields of a request: a raw body with query parameters, or a multipart form.
@@ -162,27 +174,45 @@ class Decoder:
             UnknownFormat: if they begin with no signature of an allowed format.
             TooManyPixels: if the image has more pixels than allowed.
             UndecodableImage: if it does not decode, or shows damage.
+            DecodingTooCostly: if it takes more time or memory than is allowed.
+            DecodingUnavailable: if it could not be tried.
         """
         if len(content) > self._max_bytes:
             raise BodyTooLarge(
                 f"the image has {len(content)} bytes; at most {self._max_bytes} are allowed: send a smaller one, or "
                 "raise GLAD_MAX_IMAGE_BYTES"
             )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, _check_image, content, self._max_pixels, self._intact
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._check_image, content)
+
+    def decode_preview(self, content: bytes, longest_px: int) -> Pixels:
+        """Return a stored image, made smaller if a side is longer than `longest_px`. Blocks.
+
+        Raises:
+            UndecodableImage, TooManyPixels, DecodingTooCostly: if it does not decode, or no longer within the limits.
+            DecodingUnavailable: if it could not be tried.
+        """
+        with self._service_errors():
+            image = self._images.decode_image(content, max_pixels=self._max_pixels, intact=False, longest_px=longest_px)
+        return image.pixels
 
     def close(self) -> None:
-        """End the threads after what they are working on."""
+        """End threads and processes after what they are working on."""
         self._pool.shutdown()
+        self._images.close()
 
+    def _check_image(self, content: bytes) -> CheckedImage:
+        with self._service_errors():
+            image = self._images.check_image(content, max_pixels=self._max_pixels, intact=self._intact)
+        return CheckedImage(image.format, image.width, image.height, hashlib.sha256(content).hexdigest())
 
-def _check_image(content: bytes, max_pixels: int, intact: bool) -> CheckedImage:
-    try:
-        image = image_codec.check_image(content, max_pixels=max_pixels, intact=intact)
-    except image_codec.ImageError as error:
-        raise _as_service_error(error) from error
-    return CheckedImage(image.format, image.width, image.height, hashlib.sha256(content).hexdigest())
+    @contextmanager
+    def _service_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except image_codec.ImageError as error:
+            raise _as_service_error(error) from error
+        except DecoderUnavailable as error:
+            raise DecodingUnavailable(str(error), retry_after_s=self._retry_after_s) from error
 
 
 def _as_service_error(error: image_codec.ImageError) -> ServiceError:
@@ -195,6 +225,8 @@ def _as_service_error(error: image_codec.ImageError) -> ServiceError:
             return TooManyPixels(f"{error}, or raise GLAD_MAX_PIXELS")
         case image_codec.ImageDamaged():
             return UndecodableImage(f"{error}, or set GLAD_DAMAGED_IMAGES=inspect")
+        case image_codec.ImageTooCostly():
+            return DecodingTooCostly(str(error))
         case _:
             return UndecodableImage(str(error))
 

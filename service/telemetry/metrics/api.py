@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from service.telemetry.metrics.common import SECONDS, BoundedLabel, build_info, stage_durations
+from service.telemetry.metrics.common import SECONDS, BoundedLabel, build_info, decoder_ends, stage_durations
 from service.telemetry.metrics.fleet import FleetCollector, FleetLimits, FleetState
 
 
@@ -37,6 +37,7 @@ class ApiMetrics:
             "glad_event_streams", "Clients that follow the events of this process", registry=registry
         )
         self._stages = stage_durations(registry)
+        self._decoder_ends = decoder_ends(registry)
         self._fleet = FleetCollector(limits)
         registry.register(self._fleet)
         ProcessCollector(registry=registry)
@@ -49,6 +50,10 @@ class ApiMetrics:
     def count_rejection(self, reason: str) -> None:
         """Count a refused submission; `reason` is the slug of its error."""
         self._rejected.labels(reason).inc()
+
+    def count_decoder_end(self, reason: str) -> None:
+        """Count a decoder process that was replaced."""
+        self._decoder_ends.labels(reason).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request. `route` is the template of its path, never the path itself."""

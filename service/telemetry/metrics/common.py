@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from model_store.manifest import Calibration
 from service.telemetry.logs import package_version
@@ -87,6 +87,16 @@ def stage_durations(registry: CollectorRegistry) -> Histogram:
     """Register `glad_stage_duration_seconds`."""
     return Histogram(
         "glad_stage_duration_seconds", "Duration of one stage", ["stage"], buckets=SECONDS, registry=registry
+    )
+
+
+def decoder_ends(registry: CollectorRegistry) -> Counter:
+    """Register `glad_decoders_ended_total`."""
+    return Counter(
+        "glad_decoders_ended_total",
+        "Decoder processes that an image ended, by what it had too much of, and that were replaced",
+        ["reason"],
+        registry=registry,
     )
 
 

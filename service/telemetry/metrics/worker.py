@@ -22,6 +22,7 @@ from service.telemetry.metrics.common import (
     BoundedLabel,
     ScoreBands,
     build_info,
+    decoder_ends,
     stage_durations,
 )
 
@@ -156,6 +157,7 @@ class WorkerMetrics:
         self._step = Histogram(
             "glad_step_duration_seconds", "Duration of one step of a batch", buckets=SECONDS, registry=registry
         )
+        self._decoder_ends = decoder_ends(registry)
         self._lanes_used = Gauge("glad_lane_used", "Lanes occupied", registry=registry)
         self._lanes_total = Gauge("glad_lane_total", "Lanes there are", registry=registry)
         self._engine = Gauge(
@@ -205,6 +207,10 @@ class WorkerMetrics:
     def bundle_switched(self, product: str, version: str, seconds: float) -> None:
         """Record the seconds from a job's claim to the end of its first step, where it had to wait for its bundle."""
         self._switch.labels(product, version).observe(seconds)
+
+    def count_decoder_end(self, reason: str) -> None:
+        """Count a decoder process that was replaced."""
+        self._decoder_ends.labels(reason).inc()
 
     def set_lanes(self, used: int, total: int) -> None:
         """Set the lanes that are occupied, and those that there are."""

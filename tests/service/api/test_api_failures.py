@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,14 +12,12 @@ import pytest
 import redis
 
 from service.contract import Priority
-from service.host.child_process import Child
-from service.host.liveness import is_alive
-from service.host.supervisor import listen
 from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
+from tests.support.api_process import Api, running_api
 from tests.support.line import make_job, picture, result_of
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
@@ -31,36 +26,11 @@ from tests.support.wire import Wire
 STREAM = keys.PoolKeys("default").jobs(Priority.NORMAL)
 
 
-@dataclass(frozen=True)
-class Api:
-    """An API process behind a socket that outlives it."""
-
-    child: Child
-    fd: int
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Where images are posted."""
-        return f"http://127.0.0.1:{self.port}/v1/products/toy/inspections"
-
-    def start(self) -> None:
-        """Starts it, again too."""
-        self.child.start("--fd", str(self.fd), pass_fds=(self.fd,))
-        eventually(lambda: is_alive("127.0.0.1", self.port, 1.0), 120)
-
-
 @pytest.fixture
 def api_process(client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path) -> Iterator[Api]:
     """The API as a process of its own."""
-    settings = {"GLAD_REDIS_URL": shared_redis.url, "GLAD_STORE": str(toy_store), "GLAD_DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "service.api.server"]
-    child = Child("API", command, env={**os.environ, **settings}, log=tmp_path / "api.log")
-    with listen("127.0.0.1", 0) as server:
-        api = Api(child, server.fileno(), int(server.getsockname()[1]))
-        api.start()
+    with running_api({"GLAD_REDIS_URL": shared_redis.url, "GLAD_STORE": str(toy_store)}, tmp_path) as api:
         yield api
-        child.kill()
 
 
 def test_an_api_that_is_killed_between_acceptance_and_reply_has_accepted_once(

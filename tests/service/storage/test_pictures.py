@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from glad.image_codec import MAX_PIXELS, decode_image
-from service.storage.pictures import DRAWN_NAMES, Drawing, draw_stored, preview
+from glad.image_codec import decode_image
+from service.storage.pictures import DRAWN_NAMES, Drawing, preview
 from tests.support.line import picture
 
 IMAGE = picture(96, 48)
@@ -27,7 +27,7 @@ def test_what_is_drawn_later_is_what_would_have_been_drawn_at_once(name: str) ->
     drawing = a_drawing()
     at_once = {one: drawing.draw(one, preview(ORIGINAL)) for one in DRAWN_NAMES}
     (drawn,) = [one for one in DRAWN_NAMES if one == name]
-    assert draw_stored(drawing.to_bytes(), drawn, IMAGE, max_pixels=MAX_PIXELS) == at_once[drawn]
+    assert Drawing.from_bytes(drawing.to_bytes()).draw(drawn, ORIGINAL) == at_once[drawn]
     assert len(set(at_once.values())) == len(DRAWN_NAMES)
 
 
@@ -35,7 +35,7 @@ def test_a_drawing_is_half_a_map_and_a_map_is_float32_all_the_same() -> None:
     rng = np.random.default_rng(3)
     values = rng.gamma(2.0, 0.5, (64, 64)).astype(np.float32)
     stored = Drawing(values, 2.0, 1.0).to_bytes()
-    found = np.load(io.BytesIO(draw_stored(stored, "map.npy", None, max_pixels=1)))
+    found = np.load(io.BytesIO(Drawing.from_bytes(stored).draw("map.npy")))
     assert len(stored) < 0.6 * values.nbytes
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, values, rtol=2**-11)

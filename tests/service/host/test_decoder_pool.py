@@ -1,0 +1,226 @@
+"""Decoder processes: the same answers, within limits; one that ends is one refused image."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glad import image_codec
+from glad.image_codec import MAX_PIXELS, ImageError, ImageTooCostly
+from service.host.decoder_pool import DecodeLimits, DecoderEnd, DecoderPool, DecoderUnavailable
+from tests.support import costly_images as costly
+from tests.support import hostile
+from tests.support.processes import children_of, eventually, is_running
+
+GOOD = costly.saved(costly.noise(64, 48, "RGB"), "PNG")
+SLOW = costly.run_lengths(3000)
+"""Nine million pixels, each a run of its own: by far more than its share of a second."""
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux alone")
+MakePool = Callable[..., DecoderPool]
+
+
+@pytest.fixture
+def ends() -> list[DecoderEnd]:
+    """Why decoders were replaced."""
+    return []
+
+
+@pytest.fixture
+def make_pool(ends: list[DecoderEnd]) -> Iterator[MakePool]:
+    """Makes pools that are closed at the end."""
+    pools = []
+
+    def make(size: int = 1, **limits: float) -> DecoderPool:
+        pools.append(DecoderPool(size, DecodeLimits(**limits), on_end=ends.append))  # type: ignore[arg-type]
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def decoders() -> set[int]:
+    """The decoder processes of this process, by their ids."""
+    return {pid for pid in children_of(os.getpid()) if b"decoder_process" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def outcome(read: Callable[[bytes], object], data: bytes) -> object:
+    """What is found, or which error with which words."""
+    try:
+        return read(data)
+    except ImageError as error:
+        return type(error), str(error)
+
+
+def test_a_decoder_answers_as_the_codec_does_in_the_same_words(make_pool: MakePool, ends: list[DecoderEnd]) -> None:
+    pool = make_pool()
+    files = {"good": GOOD, "empty": b""} | hostile.wrong_types() | dict(list(hostile.truncated().items())[::3])
+    for name, data in files.items():
+        checked = outcome(lambda data: pool.check_image(data, max_pixels=1000_000), data)
+        assert checked == outcome(lambda data: image_codec.check_image(data, max_pixels=1000_000), data), name
+    decoded = pool.decode_image(GOOD, max_pixels=MAX_PIXELS)
+    np.testing.assert_array_equal(decoded.pixels, image_codec.decode_image(GOOD).pixels)
+    assert decoded.format == "PNG"
+    assert pool.decode_image(GOOD, max_pixels=MAX_PIXELS, longest_px=32).pixels.shape == (24, 32, 3)
+    with pytest.raises(image_codec.ImageTooLarge, match="64×48 = 3072 pixels; the limit is 3071"):
+        pool.decode_image(GOOD, max_pixels=64 * 48 - 1)
+    assert ends == []
+
+
+def test_an_image_that_takes_too_long_is_refused_and_the_next_is_decoded(
+    make_pool: MakePool, ends: list[DecoderEnd]
+) -> None:
+    pool = make_pool(seconds=1.0)
+    with pytest.raises(ImageTooCostly, match=r"the limit is 1 s of processor time .* or raise GLAD_DECODE_LIMIT_S"):
+        pool.check_image(SLOW, max_pixels=MAX_PIXELS)
+    assert pool.check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
+    assert ends == [DecoderEnd.TIME]
+
+
+def test_a_larger_image_has_more_time() -> None:
+    pool = DecoderPool(1, DecodeLimits(seconds=60.0))
+    try:
+        with pytest.raises(image_codec.ImageNotDecodable, match="not enough image data"):
+            pool.check_image(SLOW, max_pixels=9_000_000)  # all of the 60 s; it ends by itself long before
+    finally:
+        pool.close()
+
+
+def test_an_image_that_takes_too_much_memory_is_refused_and_the_next_is_decoded(
+    make_pool: MakePool, ends: list[DecoderEnd]
+) -> None:
+    pool = make_pool(memory_bytes=64 << 20)
+    with pytest.raises(ImageTooCostly, match=r"more than 67108864 bytes .* or raise GLAD_DECODE_MEMORY_BYTES"):
+        pool.decode_image(costly.clear_level(6000), max_pixels=MAX_PIXELS)
+    assert pool.check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
+    assert ends == [DecoderEnd.MEMORY]
+
+
+def test_an_image_whose_decoder_somebody_kills_is_decoded_by_another(
+    make_pool: MakePool, ends: list[DecoderEnd]
+) -> None:
+    pool = make_pool()
+    pool.check_image(GOOD, max_pixels=MAX_PIXELS)
+    [decoder] = decoders()
+    os.kill(decoder, signal.SIGKILL)
+    assert pool.check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
+    assert ends == [DecoderEnd.CRASH]
+    assert decoders().isdisjoint({decoder})
+
+
+def test_an_image_that_ends_two_decoders_is_refused(make_pool: MakePool, ends: list[DecoderEnd]) -> None:
+    pool = make_pool()
+    pool.start()
+    refused: list[object] = []
+    large = costly.clear_level(7900)
+    asking = threading.Thread(
+        target=lambda: refused.append(outcome(lambda data: pool.check_image(data, max_pixels=MAX_PIXELS), large))
+    )
+    asking.start()
+    for number in range(2):  # as a fault in a decoder would end them
+        eventually(lambda: any(_cpu_ticks(pid) > 30 for pid in decoders()), every_s=0.01)
+        for pid in decoders():
+            os.kill(pid, signal.SIGSEGV)
+        eventually(partial(_has_ended, ends, number + 1))
+    asking.join()
+    assert refused == [
+        (
+            image_codec.ImageNotDecodable,
+            f"image of {len(large)} bytes ends the decoder (by SIGSEGV): check the file and send it again",
+        )
+    ]
+    assert ends == [DecoderEnd.CRASH, DecoderEnd.CRASH]
+    assert pool.check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
+
+
+def _has_ended(ends: list[DecoderEnd], count: int) -> bool:
+    return len(ends) == count
+
+
+def _cpu_ticks(pid: int) -> int:
+    """User time of a process, in ticks of 10 ms; 0 if it has gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+    except (OSError, IndexError):
+        return 0
+
+
+def test_a_decoder_that_is_stuck_is_replaced_and_the_image_not_blamed(
+    make_pool: MakePool, ends: list[DecoderEnd]
+) -> None:
+    pool = make_pool(seconds=0.5)
+    pool.check_image(GOOD, max_pixels=MAX_PIXELS)
+    [decoder] = decoders()
+    os.kill(decoder, signal.SIGSTOP)
+    with pytest.raises(DecoderUnavailable, match=r"no answer after 2 s.*try again later"):
+        pool.check_image(GOOD, max_pixels=MAX_PIXELS)
+    assert ends == [DecoderEnd.STUCK]
+    assert make_pool().check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
+
+
+def test_costly_images_in_all_decoders_delay_a_good_one_by_no_more_than_their_limit(
+    make_pool: MakePool, ends: list[DecoderEnd]
+) -> None:
+    pool = make_pool(2, seconds=1.0)
+    ended: list[str] = []
+
+    def check(name: str, data: bytes) -> None:
+        outcome(lambda data: pool.check_image(data, max_pixels=MAX_PIXELS), data)
+        ended.append(name)
+
+    threads = [threading.Thread(target=check, args=one) for one in (("slow", SLOW), ("slow", SLOW), ("good", GOOD))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == ["good", "slow", "slow"]
+    assert ends == [DecoderEnd.TIME] * 2
+
+
+def test_no_more_decoders_start_than_are_needed(make_pool: MakePool) -> None:
+    pool = make_pool(4)
+    for _ in range(5):
+        pool.check_image(GOOD, max_pixels=MAX_PIXELS)
+    assert len(decoders()) == 1
+    pool.close()
+    assert decoders() == set()
+
+
+def test_a_decoder_knows_no_secret_of_its_parent(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAD_REDIS_URL", "redis://:secret-word@redis:6379/0")
+    make_pool().check_image(GOOD, max_pixels=MAX_PIXELS)
+    [decoder] = decoders()
+    assert b"secret-word" not in Path(f"/proc/{decoder}/environ").read_bytes()
+
+
+PARENT = """
+import sys, time
+from service.host.decoder_pool import DecodeLimits, DecoderPool
+pool = DecoderPool(1, DecodeLimits())
+pool.check_image(sys.stdin.buffer.read(), max_pixels=10_000)
+print("decoded", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_decoder_ends_with_its_parent_even_by_sigkill() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        parent.stdin.write(GOOD)
+        parent.stdin.close()
+        assert parent.stdout.readline() == b"decoded\n"
+        [decoder] = children_of(parent.pid)
+        parent.kill()
+    eventually(lambda: not is_running(decoder))
