@@ -45,5 +45,6 @@ for command in (
     endurance.load,
     endurance.history,
     endurance.memory,
+    endurance.hostile,
 ):
     app.command()(command)

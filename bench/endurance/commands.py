@@ -1,4 +1,4 @@
-"""The commands of `glad bench` about endurance: reliability, rolling, soak, calls, load, history, memory."""
+"""The commands of `glad bench` about endurance: reliability, rolling, soak, calls, load, history, memory, hostile."""
 
 from __future__ import annotations
 
@@ -326,3 +326,21 @@ def memory(
     }
     print_table(("what", "bytes"), [(name, f"{size:.0f}") for name, size in names.items()])
     write_figures(json_file, asdict(found))
+
+
+def hostile(
+    *,
+    count: Annotated[int, typer.Option(min=1, help="Files.")] = 5000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Decode thousands of hostile image files within the service's limits: what do they cost at worst? Linux."""
+    from bench.endurance.hostile_images import FORMAT_NAMES, measure_hostile_images
+    from service.host.decoder_pool import DecodeLimits
+
+    with progress_shown("decode") as progress:
+        report = measure_hostile_images(count, seed, DecodeLimits(), progress)
+    print_table(("format", "files", "longest, s", "most memory, MiB", "outcomes"), map(report.row, FORMAT_NAMES))
+    worst = sorted(report.costs, key=lambda cost: cost.seconds)[-20:]
+    figures = {kind: report.outcomes(kind) for kind in FORMAT_NAMES}
+    write_figures(json_file, {"seed": seed, "outcomes": figures, "slowest": [asdict(cost) for cost in worst]})

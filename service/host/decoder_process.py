@@ -36,6 +36,7 @@ def main(memory_bytes: int, requests: BinaryIO, replies: BinaryIO) -> None:
     _limit_memory(memory_bytes)
     replies.write(READY)
     replies.flush()
+    _be_silent()
     while line := requests.readline():
         request = json.loads(line)
         reply, pixels = _answer(request, requests.read(request["bytes"]))
@@ -96,6 +97,12 @@ def _limit_memory(extra_bytes: int) -> None:
     limit = int(size.read_text().split()[0]) * resource.getpagesize() + extra_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _be_silent() -> None:
+    """Write nothing to standard error: libtiff complains there of each line of a damaged file."""
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
 
 
 def _be_killed_first() -> None:

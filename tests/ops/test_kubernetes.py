@@ -364,3 +364,19 @@ def test_the_second_pool_of_the_deployment_page_can_be_applied(tmp_path: Path) -
         == "slow"
     )
     assert named(found, "Deployment", "glad-worker-slow")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_memory_for_as_many_images_at_the_limit_as_it_decodes_at_a_time(overlay: str) -> None:
+    settings, decoder_mib = Settings(redis_url="redis://redis:6379/0"), 100
+    image_mib = (settings.decode_memory_bytes >> 20) + decoder_mib
+    api = settings.decode_threads * image_mib + (settings.held_bytes >> 20) + 512
+    found = documents(overlay)
+    assert memory_mib(named(found, "Deployment", "glad-api")) >= api
+    assert memory_mib(named(found, "Deployment", "glad-worker")) >= settings.codec_threads * image_mib + 8192
+
+
+def memory_mib(workload: Any) -> int:
+    """The memory that the first container of a workload may take."""
+    limit = workload["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    return int(limit.removesuffix("Gi")) * 1024 if limit.endswith("Gi") else int(limit.removesuffix("Mi"))
