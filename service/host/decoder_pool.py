@@ -352,5 +352,8 @@ class _DecoderProcess:
 
 
 def _image_error(name: str, detail: str) -> ImageError:
-    kinds = {kind.__name__: kind for kind in ImageError.__subclasses__()}
-    return kinds.get(name, ImageNotDecodable)(detail)
+    """Return the codec's error of this name; a name that nobody knows is an image that does not decode."""
+    kinds = [ImageError]
+    for kind in kinds:  # grows meanwhile, by the errors of an error
+        kinds += kind.__subclasses__()
+    return next((kind for kind in kinds if kind.__name__ == name), ImageNotDecodable)(detail)
