@@ -19,6 +19,8 @@ class QuietPillow:
 
     The first thread that enters installs the filter, and the last one that leaves takes it away. Warnings of other code
     are silent meanwhile too.
+
+    Use one object for all threads: two of them would take each other's filters away.
     """
 
     def __init__(self) -> None:

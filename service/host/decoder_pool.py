@@ -1,7 +1,7 @@
 """A few decoder processes: images are decoded beside the process that needs them, within limits of time and memory.
 
 A decoder that exceeds a limit, or that its image crashes, is one refused image: the process that asked lives on, and
-another decoder takes the place. Why: docs/decisions/0018-decoder-processes.md.
+another decoder takes the place. Why: docs/decisions/0020-decoder-processes.md.
 """
 
 from __future__ import annotations
