@@ -243,6 +243,8 @@ def _loaded(name: str, data: bytes, max_pixels: int, intact: bool) -> Image.Imag
     """Return the image as it is stored, all of its bytes decoded."""
     image = _opened(name, data, max_pixels)
     image.load()
+    if isinstance(image, WebPImageFile):
+        image._decoder = None  # it keeps two canvases of four bytes a pixel, and all is in the image now
     if intact:
         _check_integrity(image, data)
     return image

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glad import image_codec
 from glad.image_codec import MAX_PIXELS, ImageError, ImageTooCostly
@@ -104,6 +105,14 @@ def test_an_image_that_takes_too_much_memory_is_refused_and_the_next_is_decoded(
         pool.decode_image(costly.clear_level(6000), max_pixels=MAX_PIXELS)
     assert pool.check_image(GOOD, max_pixels=MAX_PIXELS).width == 64
     assert ends == [DecoderEnd.MEMORY]
+
+
+def test_a_webp_fits_into_its_share_of_the_memory(make_pool: MakePool, ends: list[DecoderEnd]) -> None:
+    texture = np.random.default_rng(1).integers(100, 106, (4000, 4000, 3), dtype=np.uint8)
+    quarter = costly.saved(Image.fromarray(texture), "WEBP", lossless=True, method=0, quality=0)
+    pool = make_pool(memory_bytes=DecodeLimits().memory_bytes // 4)  # of the most pixels it has a quarter
+    assert pool.check_image(quarter, max_pixels=MAX_PIXELS).height == 4000
+    assert ends == []
 
 
 def test_an_image_whose_decoder_somebody_kills_is_decoded_by_another(
