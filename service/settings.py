@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     metrics_open: bool = Field(True, description="/metrics needs no key")
     cors_origins: Origins = Field((), description="web pages that may call from a browser: https://mes.example,...")
     body_timeout_s: float = Field(20, gt=0, description="a body may keep us waiting so long, and longer if it is large")
+    max_connections: int = Field(1000, ge=1, description="to one API process; at it, one that sends nothing makes room")
+    max_connections_per_address: int = Field(
+        100, ge=1, description="of one address; proxies of FORWARDED_ALLOW_IPS are not counted"
+    )
 
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
     max_held_bytes: int = Field(

@@ -3,82 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
 import socket
 import sys
-from asyncio.events import TimerHandle
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from service.api.connections import ConnectionLimits, ConnectionRegistry, LimitedHttpProtocol
 from service.host.child_process import API_DRAIN_S, EXIT_CONFIG
 from service.host.memory import freeze_startup_objects, return_freed_memory
 from service.settings import Settings
-
-HEAD_TIMEOUT_S = 15.0
-"""Longest wait for a request line and its headers."""
-MAX_HEAD_BYTES = 64 << 10
-
-
-class HeaderTimeoutProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers are not complete in time, or are too long.
-
-    uvicorn itself waits for them forever, so that a few clients could occupy all connections.
-    """
-
-    head_timeout_s = HEAD_TIMEOUT_S
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._head_bytes = 0
-        self._head_timer: TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout of the first head."""
-        super().connection_made(transport)
-        self._start_timer()
-
-    def on_message_begin(self) -> None:
-        """Start the timeout of a further head. Between two requests uvicorn's own keep-alive timeout counts."""
-        super().on_message_begin()
-        if self._head_timer is None:
-            self._start_timer()
-
-    def on_headers_complete(self) -> None:
-        """End the timeout: the head is complete."""
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser, and close the connection if the head has become too long."""
-        super().data_received(data)
-        self._head_bytes += len(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the timeout: no more data comes."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _start_timer(self) -> None:
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.head_timeout_s, self._close)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _close(self) -> None:
-        self._stop_timer()
-        self.transport.close()
 
 
 class ApiServer(uvicorn.Server):
@@ -122,14 +63,13 @@ def make_server(settings: Settings) -> ApiServer:
         print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - read at the terminal
         raise SystemExit(EXIT_CONFIG) from error
 
-    return ApiServer(server_config(create_app(settings)))
+    return ApiServer(server_config(create_app(settings), ConnectionLimits.from_settings(settings)))
 
 
-def server_config(app: ASGIApp) -> uvicorn.Config:
-    """Return uvicorn's configuration: our logs, no server name, no WebSockets, a timeout for request heads."""
-    return uvicorn.Config(
+def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
+    """Return uvicorn's configuration: our logs, no server name, no WebSockets, limits for every connection."""
+    config = uvicorn.Config(
         app,
-        http=HeaderTimeoutProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -137,6 +77,9 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         date_header=True,
     )
+    proxies = ProxyHeadersMiddleware(cast("Any", app), config.forwarded_allow_ips).trusted_hosts
+    config.http = cast("Any", partial(LimitedHttpProtocol, registry=ConnectionRegistry(limits, proxies.__contains__)))
+    return config
 
 
 def serve_on(server: socket.socket, settings: Settings) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from service.api.server import MAX_HEAD_BYTES, HeaderTimeoutProtocol
+from service.api.connections import MAX_HEAD_BYTES, LimitedHttpProtocol
 from service.settings import Settings
 from tests.support.http_server import server_on
 from tests.support.line import picture
@@ -25,7 +25,7 @@ def address(
     client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, int]]:
     """A service that waits half a second for a body, and as long for a head."""
-    monkeypatch.setattr(HeaderTimeoutProtocol, "head_timeout_s", 0.5)
+    monkeypatch.setattr(LimitedHttpProtocol, "head_timeout_s", 0.5)
     settings = Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path, body_timeout_s=0.5)
     with server_on(settings) as url:
         host, _, port = url.removeprefix("http://").partition(":")
