@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
     bundle_keys: BundleKeys = Field((), description="public keys: of bundles, only what one of them signed is used")
     engine: EngineChoice = Field("auto", description="auto, torch, onnx or tensorrt; exceptions: torch,unet=onnx")
+    worker_host: str | None = Field(
+        None,
+        description="of worker's and outbox's metrics, health; default: GLAD_HOST, or 127.0.0.1 by `glad serve`",
+    )
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
     redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
     redis_wait_replicas: int = Field(0, ge=0, description="replicas that must have a job before it is accepted")
@@ -185,6 +189,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Folder or URL of bundles and product states."""
         return self.store or str(self.data_dir / "store")
+
+    @property
+    def health_host(self) -> str:
+        """Address at which a worker or an outbox serves its metrics and health."""
+        return self.worker_host or self.host
 
     @property
     def trusted_keys(self) -> TrustedKeys:

@@ -117,6 +117,11 @@ class KeyStore:
         """Return all keys, revoked ones included, the oldest first."""
         return sorted(self._read(self._redis).values(), key=lambda key: (key.created_at, key.id))
 
+    def ring(self) -> KeyRing:
+        """Return all keys as they are now, to look up those that callers present."""
+        stored = cast("dict[str, str]", self._redis.hgetall(keys.API_KEYS))
+        return KeyRing(parse_keys(stored), any_created=bool(stored))
+
     def revoke(self, name_or_id: str) -> ApiKey:
         """Revoke a key for good and return its record.
 

@@ -75,7 +75,7 @@ def _serve_api(settings: Settings) -> None:
 def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
 
-    from service.host.supervisor import Supervisor, SupervisorPlan, SupervisorTimeouts
+    from service.host.supervisor import LOOPBACK, Supervisor, SupervisorPlan, SupervisorTimeouts
     from service.outbox.settings import OutboxSettings
 
     for_outbox = OutboxSettings.outbox_variables(os.environ)
@@ -86,6 +86,7 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         redis_bin=redis_bin,
         auth=settings.auth,
         pools=settings.pool_names,
+        worker_host=settings.worker_host or LOOPBACK,
         worker_port=settings.worker_port,
         delivers=_delivers(),
         timeouts=SupervisorTimeouts(worker_drain_s=settings.drain_s),

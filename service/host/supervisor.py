@@ -47,6 +47,7 @@ from service.host.shutdown import Shutdown
 from service.queue.connection import connect
 
 POLL_S = 0.1
+LOOPBACK = "127.0.0.1"
 log = structlog.get_logger(__name__)
 
 
@@ -82,6 +83,8 @@ class SupervisorPlan:
     auth: Auth = "auto"
     pools: tuple[str, ...] = (DEFAULT_POOL,)
     """Each pool gets one worker on this machine."""
+    worker_host: str = LOOPBACK
+    """Address of the health ports: no other machine reaches them unless it is asked for."""
     worker_port: int = 0
     """Health port of the first worker; further workers get the numbers that follow. 0: any free ports."""
     delivers: bool = False
@@ -122,9 +125,8 @@ class Supervisor:
         self._children: dict[str, RestartingChild] = {}
         self._workers = dict(_workers(plan))
         self._ready_pipes = {name: ReadyPipe() for name in (*self._workers, "outbox")}
-        self._probes = {
-            name: LivenessProbe(plan.host, pipe, plan.timeouts.probing) for name, pipe in self._ready_pipes.items()
-        }
+        host, probing = plan.worker_host, plan.timeouts.probing
+        self._probes = {name: LivenessProbe(host, pipe, probing) for name, pipe in self._ready_pipes.items()}
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP; all children have ended when it returns or raises.
@@ -170,6 +172,7 @@ class Supervisor:
             "GLAD_REDIS_URL": redis_url(socket_path(self._plan.data_dir)),
             "GLAD_HOST": address.host,
             "GLAD_PORT": str(address.port),
+            "GLAD_WORKER_HOST": self._plan.worker_host,
         }
 
     def _start_redis(self, binary: Path) -> None:

@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from service.auth.metrics_access import MetricsAccess
 from service.host.child_process import EXIT_CONFIG
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects
@@ -50,7 +51,7 @@ def run(settings: OutboxSettings, *, ready_fd: int | None = None) -> int:
     configure_logging(settings)
     try:
         outbox = Outbox(settings)
-        health_server = HealthServer(settings.host, settings.outbox_port, outbox)
+        health_server = HealthServer(settings.health_host, settings.outbox_port, outbox, MetricsAccess(settings).check)
         outbox.refuse_newer_schema()
     except (ValueError, OSError, SchemaTooNew) as error:
         print(f"glad outbox: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it

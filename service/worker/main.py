@@ -26,6 +26,7 @@ from model_store.engines.loading import load as load_engine
 from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
+from service.auth.metrics_access import MetricsAccess
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects, keep_freed_memory
@@ -81,7 +82,8 @@ def run(settings: Settings, *, ready_fd: int | None = None, load: Load | None = 
     heartbeat = Heartbeat(settings.stuck_after_s, draining=shutdown.draining)
     try:
         worker = WorkerProcess(settings, shutdown=shutdown, heartbeat=heartbeat, load=load)
-        health_server = HealthServer(settings.host, settings.worker_port, heartbeat)
+        access = MetricsAccess(settings)
+        health_server = HealthServer(settings.health_host, settings.worker_port, heartbeat, access.check)
         worker.refuse_newer_schema()
     except (ValueError, OSError, StoreError, SchemaTooNew) as error:
         print(f"glad worker: {error}", file=sys.stderr)  # noqa: T201 - for the person who set it
