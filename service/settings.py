@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     docs: bool = Field(True, description="serve /docs and /openapi.json")
     metrics_open: bool = Field(True, description="/metrics needs no key")
     cors_origins: Origins = Field((), description="web pages that may call from a browser: https://mes.example,...")
-    body_timeout_s: float = Field(20, gt=0, description="a body may keep us waiting so long, and longer if it is large")
+    body_timeout_s: float = Field(20, gt=0, description="longest silence while a body comes; waits add up")
     max_connections: int = Field(1000, ge=1, description="to one API process; at it, one that sends nothing makes room")
     max_connections_per_address: int = Field(
         100, ge=1, description="of one address; proxies of FORWARDED_ALLOW_IPS are not counted"
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
 
     max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
     max_held_bytes: int = Field(
-        512 << 20, ge=1, description="of all bodies at a time in one API process; beyond it 429"
+        512 << 20, ge=1, description="of all bodies at a time in one API process, half of it for one key; beyond it 429"
     )
     max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
     damaged_images: Literal["refuse", "inspect"] = Field(
@@ -223,6 +223,11 @@ class Settings(BaseSettings):
     def held_bytes(self) -> int:
         """Bytes that bodies may take together: at least one fits, with what it is unpacked to."""
         return max(self.max_held_bytes, 2 * self.max_body_bytes)
+
+    @property
+    def held_bytes_of_key(self) -> int:
+        """Bytes that bodies of one API key may take together: the largest always fits, with what it is unpacked to."""
+        return max(self.held_bytes // 2, 2 * self.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute
 
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
+from service.api.addresses import HeadMiddleware
 from service.api.dependencies import Services, authorize
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
@@ -32,7 +34,9 @@ from service.api.routes import (
     quality_gate,
     stations,
 )
-from service.api.uploads.decoding import Decoder, UploadBudget
+from service.api.threads import ThreadPools
+from service.api.uploads.budget import UploadBudget
+from service.api.uploads.decoding import Decoder
 from service.auth.api_keys import KeyCache
 from service.auth.authenticator import Authenticator, AuthPolicy, RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
@@ -110,25 +114,28 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # problems.http_error says it with a body
         openapi_url="/openapi.json" if settings.docs else None,
         dependencies=[Depends(authorize)],
     )
-    _add_middleware(app, settings)
-    problems.add_handlers(app, retry_after_s=settings.retry_after_s)
-    documents = (docs_page,) if settings.docs else ()
-    for module in (*ROUTE_MODULES, *documents):
+    modules = (*ROUTE_MODULES, docs_page) if settings.docs else ROUTE_MODULES
+    routes = [route for module in modules for route in module.router.routes]
+    _add_middleware(app, settings, routes)
+    problems.add_handlers(app, routes, retry_after_s=settings.retry_after_s)
+    for module in modules:
         app.include_router(module.router)
     app.openapi = lambda: build_document(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute]) -> None:
     # Starlette wraps the application in each middleware anew: the last one that is added meets a request first.
     app.add_middleware(BodyLimitMiddleware, limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s))
     public_paths = PUBLIC_PATHS | ({"/metrics"} if settings.metrics_open else set())
-    app.add_middleware(AuthenticationMiddleware, public_paths=public_paths)
+    app.add_middleware(AuthenticationMiddleware, public_paths=public_paths, routes=routes)
     if settings.cors_origins:
         add_cors(app, settings.cors_origins)
+    app.add_middleware(HeadMiddleware, routes=routes)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(TracingMiddleware)
     app.add_middleware(RequestMetricsMiddleware)
@@ -140,6 +147,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
     tracing = open_tracing("glad-api")
     metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
     decoder = _make_decoder(settings, metrics)
+    threads = ThreadPools(settings)
     try:
         async with (
             Results(client) as results,
@@ -165,13 +173,18 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
                 decoder=decoder,
-                upload_budget=UploadBudget(settings.held_bytes, retry_after_s=settings.retry_after_s),
+                upload_budget=UploadBudget(
+                    settings.held_bytes, settings.held_bytes_of_key, retry_after_s=settings.retry_after_s
+                ),
+                threads=threads,
+                checks=health.make_outcomes(),
                 metrics=metrics,
                 tracing=tracing,
                 authenticator=Authenticator(AuthPolicy.from_settings(settings), KeyCache(client), RateLimiter(client)),
             )
     finally:
         decoder.close()
+        threads.close()
         await asyncio.to_thread(tracing.close)
         await client.aclose()
 

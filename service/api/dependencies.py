@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +11,9 @@ from fastapi import Depends, Header, Path, Request
 from pydantic import StringConstraints
 
 from model_store.store import Store
-from service.api.uploads.decoding import Decoder, UploadBudget
+from service.api.threads import RememberedOutcome, ThreadPools
+from service.api.uploads.budget import HeldBytes, UploadBudget
+from service.api.uploads.decoding import Decoder
 from service.auth.authenticator import Authenticator
 from service.auth.scopes import Caller, required_scope
 from service.contract import LONGEST_WAIT_S
@@ -44,6 +47,9 @@ class Services:
     artifacts: ArtifactStore
     decoder: Decoder
     upload_budget: UploadBudget
+    threads: ThreadPools
+    checks: Mapping[str, RememberedOutcome[str]]
+    """What readiness found lately, by the names of its checks."""
     metrics: ApiMetrics
     tracing: Tracing
     authenticator: Authenticator
@@ -69,17 +75,44 @@ CallerDep = Annotated[Caller, Depends(_caller)]
 """The `caller` argument of a path function."""
 
 
+async def _held(request: Request) -> HeldBytes:
+    """Return what is held for the request: `BodyLimitMiddleware` has opened it and closes it."""
+    held: HeldBytes = request.state.held
+    return held
+
+
+HeldDep = Annotated[HeldBytes, Depends(_held)]
+"""The `held` argument of a path function that makes more of a body than was sent."""
+
+
 async def authorize(request: Request, caller: CallerDep) -> None:
     """Check that the caller may make this call. It is a dependency of the whole application.
+
+    `AuthenticationMiddleware` has checked it before the body was read; here no route can be forgotten.
 
     Raises:
         Forbidden: if the call takes a scope that the caller's key lacks.
     """
-    scope = required_scope(request.method, request.scope["route"].path_format)
+    check_scope(caller, request.method, request.scope["route"].path_format, request.url.path)
+
+
+def check_scope(caller: Caller, method: str, template: str, path: str) -> None:
+    """Check that the caller may make a call.
+
+    Args:
+        caller: of the request.
+        method: of the request.
+        template: of the path, as in the OpenAPI document.
+        path: as it came.
+
+    Raises:
+        Forbidden: if the call takes a scope that the caller's key lacks.
+    """
+    scope = required_scope(method, template)
     if not caller.has_scope(scope):
         scopes = ", ".join(sorted(caller.scopes))
         raise Forbidden(
-            f"key {caller.name!r} has the scope {scopes}; {request.method} {request.url.path[:200]} takes "
+            f"key {caller.name!r} has the scope {scopes}; {method} {path[:200]} takes "
             f"{scope.value!r}: use another key, or make one with that scope",
             scope=scope.value,
         )

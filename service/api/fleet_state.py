@@ -34,8 +34,8 @@ async def collect_fleet_state(services: Services) -> FleetState:
         _read("queues", services.jobs.stats(settings.pool_names, worker_seen_s=worker_seen_s)),
         _read("redis", read_redis_state(services.redis, settings.pool_names, settings.redis_wait_replicas)),
         _read("clock", read_clock(services.redis)),
-        _read("disk", asyncio.to_thread(services.artifacts.disk)),
-        _read("products", asyncio.to_thread(active_bundles, services.store)),
+        _read("disk", services.threads.probes.run(services.artifacts.disk)),
+        _read("products", services.threads.bundles.run(active_bundles, services.store)),
     )
     return FleetState(queues or {}, redis, disk, bundles or (), clock)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
@@ -10,9 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from model_store.errors import ProductNotInStore, StoreError
 from model_store.store import Store
+from service.api.addresses import without_slash
 from service.api.dependencies import Services
 from service.auth.scopes import is_submission
 from service.errors import (
@@ -48,7 +51,7 @@ class InferenceError(BaseModel):
     error: str = Field(examples=["no product 'brackt'; known: bracket"])
 
 
-def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
+def add_handlers(app: FastAPI, routes: Sequence[BaseRoute], *, retry_after_s: int) -> None:
     """Answer with a problem to this service's errors, FastAPI's, Starlette's, Redis's, and to unexpected ones."""
 
     async def service_error(request: Request, error: Exception) -> Response:
@@ -73,6 +76,10 @@ def add_handlers(app: FastAPI, *, retry_after_s: int) -> None:
         if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__ is not None:
             unreadable = InvalidFields("the body cannot be read: send JSON, in UTF-8, not too deeply nested")
             return await refused_by_fastapi(request, unreadable)
+        address = without_slash(routes, request.scope) if error.status_code == HTTPStatus.NOT_FOUND else None
+        if address is not None:
+            detail = f"{_shown(request.url.path)} has a slash too many: call {_shown(address)}"
+            return _plain_answer(request, HTTPStatus.TEMPORARY_REDIRECT, detail, {"Location": address})
         status = HTTPStatus(error.status_code)
         detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; /docs lists the calls that exist"
         return _plain_answer(request, status, detail, dict(error.headers or {}))

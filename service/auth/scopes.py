@@ -85,6 +85,11 @@ def required_scope(method: str, path: str) -> Scope:
     return REQUIRED_SCOPES.get((method, path), Scope.ADMIN)
 
 
+def takes_images(method: str, path: str) -> bool:
+    """Return whether the body of a call holds images, by its method and its path template."""
+    return REQUIRED_SCOPES.get((method, path)) is Scope.SUBMIT
+
+
 _SUBMISSIONS = tuple(
     re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
     for (_, path), scope in REQUIRED_SCOPES.items()

@@ -25,6 +25,8 @@ from service.queue.keys import SCHEMA, SCHEMA_VERSION
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 3
+MOST_CONNECTIONS = 100
+"""Of one asynchronous client."""
 LONGEST_BLOCK_MS = 2000
 """For blocking reads: well below the socket's timeout, else a quiet stream would look like a lost connection."""
 
@@ -41,10 +43,18 @@ def connect(url: str) -> redis.Redis:
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """Return a client for one event loop. Connects at the first command."""
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-        url, retry=AsyncRetry(_backoff(), RETRIES, supported_errors=_TRANSIENT), **_options(url)
+    """Return a client for one event loop. Connects at the first command.
+
+    A call that finds all connections in use waits for one; to redis-py's usual pool it would be a Redis that is away.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=MOST_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_S,
+        retry=AsyncRetry(_backoff(), RETRIES, supported_errors=_TRANSIENT),
+        **_options(url),
     )
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
     return client
 
 

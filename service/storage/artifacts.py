@@ -17,18 +17,20 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
 from service.contract import IMAGE, STORED_NAMES, StoredName, parse_inspection_id
 from service.storage.remote import RemoteStore
+
+T = TypeVar("T")
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _LATER_ATTEMPT = re.compile(r"([1-9]\d{0,8})\.(.+)")
@@ -75,6 +77,8 @@ class StorageBackend(Protocol):
     def names(self, folder: str) -> list[str]: ...
     def write(self, ref: str, content: bytes) -> None: ...
     def read(self, ref: str) -> bytes: ...
+    def read_piece(self, ref: str, start: int, count: int) -> bytes: ...
+    def size(self, ref: str) -> int: ...
     def remove(self, ref: str) -> None: ...
     def folders(self) -> list[str]: ...
     def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]: ...
@@ -130,10 +134,21 @@ class ArtifactStore:
             ArtifactNotFound: if no file is stored under this reference.
             ArtifactsUnavailable: if it cannot be read now.
         """
+        return self._read(ref, self._backend.read)
+
+    def get_piece(self, ref: str, start: int, count: int) -> bytes:
+        """Return `count` of the stored bytes from `start` on; fewer at the end of the file. Raise as `get` does."""
+        return self._read(ref, lambda checked: self._backend.read_piece(checked, start, count))
+
+    def size(self, ref: str) -> int:
+        """Return the number of the stored bytes. Raise as `get` does."""
+        return self._read(ref, self._backend.size)
+
+    def _read(self, ref: str, read: Callable[[str], T]) -> T:
         checked = _check_ref(ref)
         with _as_unavailable(f"{ref} could not be read from {self.root}"):
             try:
-                return self._backend.read(checked)
+                return read(checked)
             except FileNotFoundError as error:
                 raise ArtifactNotFound(f"nothing is stored under {ref} in {self.root}") from error
 
@@ -323,6 +338,14 @@ class LocalFolder:
             raise OSError(
                 "there is no such folder: mount it, or set GLAD_ARTIFACTS_URL to the one that holds the images"
             )
+
+    def read_piece(self, ref: str, start: int, count: int) -> bytes:
+        with (self._root / ref).open("rb") as file:
+            file.seek(start)
+            return file.read(count)
+
+    def size(self, ref: str) -> int:
+        return (self._root / ref).stat().st_size
 
     def remove(self, ref: str) -> None:
         path = self._root / ref

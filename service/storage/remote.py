@@ -132,6 +132,16 @@ class RemoteStore:
         with self._breaker.guard():
             return bytes(_call_in_time(system, "cat_file", None, path))
 
+    def read_piece(self, ref: str, start: int, count: int) -> bytes:
+        system, path = self._place(ref)
+        with self._breaker.guard():
+            return bytes(_call_in_time(system, "cat_file", None, path, start=start, end=start + count))
+
+    def size(self, ref: str) -> int:
+        system, path = self._place(ref)
+        with self._breaker.guard():
+            return int(_call_in_time(system, "info", None, path)["size"])
+
     def remove(self, ref: str) -> None:
         system, path = self._place(ref)
         with self._breaker.guard():
@@ -179,7 +189,7 @@ class RemoteStore:
         self.remove(name)
 
 
-def _call_in_time(system: AbstractFileSystem, name: str, limit_s: float | None, *given: Any) -> Any:
+def _call_in_time(system: AbstractFileSystem, name: str, limit_s: float | None, *given: Any, **named: Any) -> Any:
     """Return the answer to a call of the file system.
 
     Args:
@@ -191,8 +201,8 @@ def _call_in_time(system: AbstractFileSystem, name: str, limit_s: float | None, 
     """
     try:
         if limit_s is None or not system.async_impl:
-            return getattr(system, name)(*given)
-        return sync(system.loop, _within, getattr(system, f"_{name}"), limit_s, *given)
+            return getattr(system, name)(*given, **named)
+        return sync(system.loop, _within, getattr(system, f"_{name}"), limit_s, *given, **named)
     except Exception as error:
         if isinstance(error, TimeoutError) or type(error).__name__ in SILENT:
             raise TimeoutError(f"it did not answer in time ({type(error).__name__})") from error
@@ -207,8 +217,8 @@ def _code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-async def _within(call: Callable[..., Any], limit_s: float, *given: Any) -> Any:
-    return await asyncio.wait_for(call(*given), limit_s)
+async def _within(call: Callable[..., Any], limit_s: float, *given: Any, **named: Any) -> Any:
+    return await asyncio.wait_for(call(*given, **named), limit_s)
 
 
 def _short_timeouts(protocol: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ What cannot be kept is not accepted: the bytes are durable before the job is, an
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -95,7 +94,7 @@ async def accept_image(
     Raises:
         ServiceError: if the image is refused. Only after a QueueUnavailable may it have been accepted all the same.
     """
-    pinned = await asyncio.to_thread(pin_product, services.store, product)
+    pinned = await services.threads.bundles.run(pin_product, services.store, product)
     given = _read_fields(upload.fields)
     fields = given if origin is None else _with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)
@@ -220,7 +219,7 @@ def _fingerprint(job: Job, given: InspectionFields) -> str:
 
 async def _store_image(services: Services, job: Job, content: bytes) -> None:
     try:
-        await asyncio.to_thread(services.artifacts.put, job.id, IMAGE, content)
+        await services.threads.images.run(services.artifacts.put, job.id, IMAGE, content)
     except ArtifactsUnavailable as error:
         log.error("image not stored", inspection_id=job.id, error=str(error))
         raise StorageUnavailable(
@@ -284,7 +283,7 @@ async def _clean_up_after_failed_submit(services: Services, job: Job, error: Red
 
 async def _remove_image(services: Services, job: Job) -> None:
     try:
-        await asyncio.to_thread(services.artifacts.remove, job.image_ref)
+        await services.threads.images.run(services.artifacts.remove, job.image_ref)
     except ArtifactsUnavailable as error:
         log.warning("image of a refused submission stays", inspection_id=job.id, error=str(error))
 

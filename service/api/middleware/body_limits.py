@@ -1,4 +1,4 @@
-"""Limits of request bodies, whatever their headers say: bytes of one body, bytes of all bodies together, and speed."""
+"""Limits of bodies, whatever headers say: bytes of one body, bytes of all requests and answers together, and speed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.dependencies import Services
 from service.api.middleware.observability import count_refusal
 from service.api.problems import problem_answer
-from service.api.uploads.decoding import UploadBudget
+from service.api.uploads.budget import HeldBytes
+from service.auth.scopes import takes_images
 from service.errors import BodyTooLarge, BodyTooSlow, ServiceError, TooManyUploads
 
 SLOWEST_BYTES_PER_S = 16 << 10
 """A body that comes at least this fast may take as long as its allowed size needs."""
 MAX_JSON_BYTES = 256 << 10
 """Limit of a call that takes no image: a station of 32 expected views with every letter escaped has 50 KB."""
-_IMAGE_PATHS = ("/inspections", "/inspections:batch", "/infer")
-"""Ends of the paths whose bodies hold images."""
+PIECE_BYTES = 64 << 10
+"""What is sent of an answer at a time: only so much waits in the socket for a client that does not read."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class BodyLimits:
     max_bytes: int
     """Of a body that holds images; other bodies may have `MAX_JSON_BYTES`."""
     timeout_s: float
-    """Longest wait for a body, all waits added up; it grows by the bytes received / `SLOWEST_BYTES_PER_S`."""
+    """Longest silence. Waits add up; each byte that comes takes 1 / `SLOWEST_BYTES_PER_S` seconds off the sum."""
 
-    def max_bytes_of(self, path: str) -> int:
-        """Return the most bytes that a body sent to this path may have."""
-        return self.max_bytes if path.endswith(_IMAGE_PATHS) else min(self.max_bytes, MAX_JSON_BYTES)
+    def max_bytes_of(self, scope: Scope) -> int:
+        """Return the most bytes that the body of this request may have."""
+        route = scope.get("route")
+        if route is not None and takes_images(scope["method"], route.path_format):
+            return self.max_bytes
+        return min(self.max_bytes, MAX_JSON_BYTES)
 
 
 class _BodyRefused(Exception):
@@ -43,7 +48,7 @@ class _BodyRefused(Exception):
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware: counts the bytes that really arrive, and the time that the service waits for them."""
+    """ASGI middleware: counts the bytes that really arrive and leave, and the time that the service waits for them."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app, self._limits = app, limits
@@ -54,33 +59,24 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         services: Services = scope["app"].state.services
-        budget = services.upload_budget
-        body = _Body(receive, self._limits, budget, self._limits.max_bytes_of(scope["path"]))
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > body.max_bytes:
-            await self._refuse(scope, receive, send, body.too_large(f"{announced} bytes"))
-            return
+        with services.upload_budget.open(scope["state"]["caller"].id) as held:
+            scope["state"]["held"] = held
+            body = _Body(receive, self._limits, held, self._limits.max_bytes_of(scope))
+            announced = Headers(scope=scope).get("content-length", "")
+            # An address that does not exist takes no body: that it does not exist is what its caller must know.
+            if scope.get("route") and announced.isdecimal() and int(announced) > body.max_bytes:
+                await self._refuse(scope, receive, send, body.too_large(f"{announced} bytes"))
+                return
+            await self._answer(scope, body, _Answer(send, held, body))
+
+    async def _answer(self, scope: Scope, body: _Body, answer: _Answer) -> None:
         try:
-            await self._read(scope, body, send)
-        finally:
-            budget.release(body.received)
-
-    async def _read(self, scope: Scope, body: _Body, send: Send) -> None:
-        answering = False
-
-        async def send_unless_refused(message: Message) -> None:
-            nonlocal answering
-            # FastAPI turns an exception while it reads a body into an answer of its own: ours goes instead.
-            if body.refusal is not None and not answering:
-                raise _BodyRefused
-            answering = True
-            await send(message)
-
-        try:
-            await self._app(scope, body.receive, send_unless_refused)
+            await self._app(scope, body.receive, answer.send)
         except _BodyRefused:
-            if not answering and body.refusal is not None:
-                await self._refuse(scope, body.receive, send, body.refusal)
+            if not answer.begun and body.refusal is not None:
+                await self._refuse(scope, body.receive, answer.send_as_it_is, body.refusal)
+        except ClientDisconnect:
+            scope["state"]["client_left"] = True  # nobody is there to be answered
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
         count_refusal(scope, error)
@@ -92,11 +88,10 @@ class BodyLimitMiddleware:
 class _Body:
     """The body of one request, while it is being received."""
 
-    def __init__(self, receive: Receive, limits: BodyLimits, budget: UploadBudget, max_bytes: int) -> None:
-        self._receive, self._limits, self._budget, self.max_bytes = receive, limits, budget, max_bytes
+    def __init__(self, receive: Receive, limits: BodyLimits, held: HeldBytes, max_bytes: int) -> None:
+        self._receive, self._limits, self._held, self.max_bytes = receive, limits, held, max_bytes
         self._waited_s, self._complete = 0.0, False
-        self.received = 0
-        """Bytes so far, all of them reserved in the budget."""
+        self._received = 0
         self.refusal: ServiceError | None = None
 
     async def receive(self) -> Message:
@@ -113,25 +108,26 @@ class _Body:
         return message
 
     def _count(self, count: int) -> None:
-        if self.received + count > self.max_bytes:
-            self._refuse(self.too_large("more"))
+        if self._received + count > self.max_bytes:
+            self.refuse(self.too_large("more"))
         try:
-            self._budget.reserve(count)
+            self._held.reserve(count)
         except TooManyUploads as error:
-            self._refuse(error)
-        self.received += count
+            self.refuse(error)
+        self._received += count
+        self._waited_s = max(0.0, self._waited_s - count / SLOWEST_BYTES_PER_S)
 
     async def _receive_in_time(self) -> Message:
         began = time.monotonic()
-        left_s = self._limits.timeout_s + self.received / SLOWEST_BYTES_PER_S - self._waited_s
         try:
-            return await asyncio.wait_for(self._receive(), max(0.0, left_s))
+            return await asyncio.wait_for(self._receive(), max(0.0, self._limits.timeout_s - self._waited_s))
         except TimeoutError:
-            self._refuse(self._too_slow())
+            self.refuse(self._too_slow())
         finally:
             self._waited_s += time.monotonic() - began
 
-    def _refuse(self, error: ServiceError) -> NoReturn:
+    def refuse(self, error: ServiceError) -> NoReturn:
+        """End the application; it is answered with this error, unless its own answer has begun."""
         self.refusal = error
         raise _BodyRefused from None
 
@@ -149,3 +145,49 @@ class _Body:
             f"the body kept the service waiting for more than {self._limits.timeout_s:g} s and came with less than "
             f"{SLOWEST_BYTES_PER_S >> 10} KiB a second: send it faster, or raise GLAD_BODY_TIMEOUT_S"
         )
+
+
+class _Answer:
+    """The answer to one request, while it is being sent: in small pieces, and counted as long as it is held."""
+
+    def __init__(self, send: Send, held: HeldBytes, body: _Body) -> None:
+        self.send_as_it_is, self._held, self._body = send, held, body
+        self._head: Message | None = None
+        self.begun = False
+        """Its head is on its way: no other answer can be given any more."""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on.
+
+        Raises:
+            _BodyRefused: if the request's body was refused, or the answer exceeds what the process may hold.
+        """
+        # FastAPI turns an exception while it reads a body into an answer of its own: ours goes instead.
+        if self._body.refusal is not None and not self.begun:
+            raise _BodyRefused
+        if message["type"] == "http.response.start":
+            self._head = message  # until it is certain that there is room for what follows
+        elif len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_in_pieces(message)
+        else:
+            await self._begin()
+            await self.send_as_it_is(message)
+
+    async def _begin(self) -> None:
+        if self._head is not None:
+            head, self._head, self.begun = self._head, None, True
+            await self.send_as_it_is(head)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        content = memoryview(message["body"])
+        held = 0 if self.begun else len(content)  # what comes later is a piece of a stream: few are there at a time
+        try:
+            self._held.reserve(held)
+        except TooManyUploads as error:
+            self._body.refuse(error)
+        await self._begin()
+        for start in range(0, len(content), PIECE_BYTES):
+            more = start + PIECE_BYTES < len(content) or message.get("more_body", False)
+            piece = bytes(content[start : start + PIECE_BYTES])
+            await self.send_as_it_is({"type": "http.response.body", "body": piece, "more_body": more})
+        self._held.release(held)

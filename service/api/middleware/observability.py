@@ -24,6 +24,8 @@ NO_ROUTE = "none"
 """No path of the service matched, or the request was refused before its path was looked up."""
 UNANSWERED = 500
 """The status that is counted if the application raised before it answered."""
+CLIENT_LEFT = 499
+"""The status that is counted if the client went away before it had sent its body: no error of the service."""
 
 
 class RequestMetricsMiddleware:
@@ -58,6 +60,8 @@ class RequestMetricsMiddleware:
             if not counted:
                 count(UNANSWERED)
             raise
+        if not counted and scope.get("state", {}).get("client_left"):
+            count(CLIENT_LEFT)
 
 
 class TracingMiddleware:

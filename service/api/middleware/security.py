@@ -1,4 +1,4 @@
-"""Authentication before a byte of the body is read, and the headers that protect browsers."""
+"""Authentication and scope before a byte of the body is read, and the headers that protect browsers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.dependencies import Services
+from service.api.addresses import find_route
+from service.api.dependencies import Services, check_scope
 from service.api.middleware.observability import count_refusal
 from service.api.oip.wire import HEADER_LENGTH
 from service.api.problems import SECURITY_HEADERS, problem_answer
 from service.auth.authenticator import client_address
-from service.auth.scopes import ANONYMOUS
+from service.auth.scopes import ANONYMOUS, Caller
 from service.errors import RateExceeded, ServiceError
 
 log = structlog.get_logger(__name__)
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware: a request passes with its caller in `request.state.caller`, or is answered here."""
+    """ASGI middleware: a request passes with its caller in `request.state.caller`, or is answered here.
 
-    def __init__(self, app: ASGIApp, public_paths: frozenset[str]) -> None:
-        """Wrap `app`; requests to `public_paths` need no key."""
-        self._app, self._public_paths = app, public_paths
+    What it passes on has its route in the scope, if there is one for its method and path.
+    """
+
+    def __init__(self, app: ASGIApp, public_paths: frozenset[str], routes: Sequence[BaseRoute]) -> None:
+        """Wrap `app`; requests to `public_paths` need no key. `routes`: all of the application, in its order."""
+        self._app, self._public_paths, self._routes = app, public_paths, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401, 403, 429 or 503."""
@@ -34,17 +39,24 @@ class AuthenticationMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            if scope["path"] in self._public_paths:
-                caller = ANONYMOUS
-            else:
-                services: Services = scope["app"].state.services
-                caller = await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"))
+            caller = await self._caller(scope)
+            route = find_route(self._routes, scope)
+            if route is not None:
+                scope["route"] = route
+                if scope["path"] not in self._public_paths:
+                    check_scope(caller, scope["method"], route.path_format, scope["path"])
         except ServiceError as error:
             _record(error, scope)
             await problem_answer(error, scope["path"])(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        if scope["path"] in self._public_paths:
+            return ANONYMOUS
+        services: Services = scope["app"].state.services
+        return await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"))
 
 
 class SecurityHeadersMiddleware:

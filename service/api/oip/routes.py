@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,7 +15,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from numpy.typing import NDArray
 
-from service.api.dependencies import CallerDep, Services, ServicesDep
+from service.api.dependencies import CallerDep, HeldDep, Services, ServicesDep
 from service.api.intake.acceptance import Accepted, accept_image, count_rejections, pin_product
 from service.api.oip import openapi as documents
 from service.api.oip.openapi import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
@@ -34,6 +33,7 @@ from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompr
 from service.api.routes import health
 from service.api.routes.artifacts import load_artifact
 from service.api.routes.inspections import current_result
+from service.api.uploads.budget import HeldBytes
 from service.api.uploads.decoding import Upload
 from service.api.uploads.digests import read_body
 from service.auth.scopes import Caller
@@ -49,6 +49,7 @@ from service.errors import (
 from service.telemetry.logs import package_version
 
 RETRY_AFTER_S = 1
+SHORT_JSON_BYTES = 100_000
 
 router = APIRouter(tags=["open inference protocol"])
 
@@ -65,17 +66,26 @@ class RawRequest:
     """The header `Inference-Header-Content-Length`."""
     encoding: str
     """The header `Content-Encoding`; "" if it was not sent."""
+    held: HeldBytes
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether its size does not bound the memory and the time that it takes to read."""
+        stated = self.header_length or ""
+        json_bytes = int(stated) if stated.isdecimal() and len(stated) < 12 else len(self.body)
+        return bool(self.encoding) or json_bytes > SHORT_JSON_BYTES
 
 
 async def _raw_request(
     request: Request,
+    held: HeldDep,
     header_length: Annotated[
         str | None,
         Header(alias=HEADER_LENGTH, description="bytes of JSON before the raw tensors of the binary extension"),
     ] = None,
     content_encoding: Annotated[str, Header(alias="Content-Encoding", description="gzip or deflate")] = "",
 ) -> RawRequest:
-    return RawRequest(await read_body(request), header_length, content_encoding)
+    return RawRequest(await read_body(request), header_length, content_encoding, held)
 
 
 RawRequestDep = Annotated[RawRequest, Depends(_raw_request)]
@@ -163,27 +173,34 @@ async def version_infer(
 
 
 async def _infer(services: Services, caller: Caller, raw: RawRequest, model: str, version: str | None) -> Response:
-    with ExitStack() as budget:
-        with count_rejections(services):
-            request, order = await asyncio.to_thread(_read, services, raw)
-            # The body was counted as it was sent; unpacked, a small one may hold much.
-            budget.enter_context(services.upload_budget.reserved(sum(map(len, order.images))))
-            accepted = await _accept_all(services, caller, model, version, order)
-        results = await _wait_for_verdicts(services, accepted, order)
-        return await asyncio.to_thread(_write_response, services, request, order, results)
+    threads = services.threads.heavy_inference if raw.is_heavy else services.threads.inference
+    with count_rejections(services):
+        request, order = await threads.run(_read, services, raw)
+        accepted = await _accept_all(services, caller, model, version, order)
+    results = await _wait_for_verdicts(services, accepted, order)
+    return await services.threads.inference.run(_write_response, services, request, order, results)
 
 
 def _read(services: Services, raw: RawRequest) -> tuple[InferRequest, InferenceOrder]:
-    """Return the request, and the inspections that it orders.
+    """Return the request without its tensors, and the inspections that it orders.
+
+    The body was counted as it was sent. What it is unpacked to is counted piece by piece, and then its images.
 
     Raises:
         MalformedInference: if the request cannot be read.
+        TooManyUploads: if the process holds too much for what the body is unpacked to.
     """
+    settings = services.settings
     try:
-        request = read_request(decompress(raw.body, raw.encoding, services.settings.max_body_bytes), raw.header_length)
-        return request, read_order(request, services.settings.max_pixels)
+        body = decompress(raw.body, raw.encoding, settings.max_body_bytes, raw.held.reserve)
+        request = read_request(body, raw.header_length)
+        order = read_order(request, settings.max_pixels)
     except WireError as error:
         raise MalformedInference(str(error)) from error
+    if body is not raw.body:
+        raw.held.release(len(body))
+    raw.held.reserve(sum(map(len, order.images)))
+    return request.without_tensors(), order
 
 
 async def _accept_all(
@@ -278,7 +295,7 @@ async def _active(services: Services, model: str) -> str:
         UnknownProduct: if there is no such product.
         ProductUnusable: if it has no usable bundle.
     """
-    pinned = await asyncio.to_thread(pin_product, services.store, model)
+    pinned = await services.threads.bundles.run(pin_product, services.store, model)
     return pinned.bundle.version
 
 

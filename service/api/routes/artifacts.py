@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Response
+from fastapi.responses import StreamingResponse
 from redis.exceptions import RedisError
 
 from glad import image_codec
@@ -22,6 +23,9 @@ from service.storage.artifacts import FIRST_ATTEMPT, ArtifactNotFound, ArtifactS
 from service.storage.pictures import PREVIEW_SIDE_PX, Drawing, is_drawn
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
+
+PIECE_BYTES = 256 << 10
+"""What is read of a file at a time."""
 
 router = APIRouter(tags=["inspections"])
 log = structlog.get_logger(__name__)
@@ -53,15 +57,50 @@ async def artifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    content = await asyncio.to_thread(_find, services, result, name)
-    if content is None:
+    opened = await services.threads.images.run(_open, services, result, name)
+    if opened is None:
         return await _request_reconstruction(services, result)
     headers = {
         "Content-Disposition": f'inline; filename="{result.id}-{name}"',
+        "Content-Length": str(opened.size),
         "Cache-Control": "private, max-age=86400, immutable",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(content, media_type=_media_type(name, content), headers=headers)
+    pieces = _pieces(services, opened)
+    return StreamingResponse(pieces, media_type=_media_type(name, opened.first), headers=headers)
+
+
+@dataclass(frozen=True)
+class OpenedArtifact:
+    """The beginning of a stored file: the rest is read as fast as the client takes it."""
+
+    first: bytes
+    size: int
+    """Bytes of the whole file."""
+    ref: str
+
+
+def _open(services: Services, result: Result, name: ArtifactName) -> OpenedArtifact | None:
+    """Return the beginning of an artifact, or all of it if it has to be drawn; None: only a worker can draw it.
+
+    Raises:
+        UnknownArtifact: if it is no longer kept.
+        StorageUnavailable: if the store cannot be read.
+    """
+    store = services.artifacts
+    with _answered(services, result, name):
+        stored = _read_stored(store, result, name)
+        if stored.drawn:
+            size = store.size(stored.ref) if len(stored.first) == PIECE_BYTES else len(stored.first)
+            return OpenedArtifact(stored.first, size, stored.ref)
+        content = _draw(services, result, name, stored)
+    return None if content is None else OpenedArtifact(content, len(content), stored.ref)
+
+
+async def _pieces(services: Services, opened: OpenedArtifact) -> AsyncIterator[bytes]:
+    yield opened.first
+    for start in range(len(opened.first), opened.size, PIECE_BYTES):
+        yield await services.threads.images.run(services.artifacts.get_piece, opened.ref, start, PIECE_BYTES)
 
 
 def _artifact_name(text: str) -> ArtifactName:
@@ -78,7 +117,10 @@ def load_artifact(services: Services, result: Result, name: ArtifactName) -> byt
         UnknownArtifact: if they are no longer kept.
         StorageUnavailable: if the store cannot be read.
     """
-    content = _find(services, result, name)
+    store = services.artifacts
+    with _answered(services, result, name):
+        stored = _read_stored(store, result, name)
+        content = store.get(stored.ref) if stored.drawn else _draw(services, result, name, stored)
     if content is None:
         raise UnknownArtifact(f"{name} of inspection {result.id} is not drawn yet")
     return content
@@ -90,19 +132,18 @@ class StoredArtifact:
 
     attempt: int
     """Under whose names it was found."""
-    content: bytes
+    ref: str
+    first: bytes
+    """The beginning of the file."""
     drawn: bool
-    """False: `content` is the drawing."""
+    """False: the file is the drawing."""
 
 
-def _find(services: Services, result: Result, name: ArtifactName) -> bytes | None:
-    """Return an artifact's bytes, as `load_artifact`; None: only a worker can draw it."""
-    store = services.artifacts
+@contextmanager
+def _answered(services: Services, result: Result, name: ArtifactName) -> Iterator[None]:
+    """Turn the store's errors into answers."""
     try:
-        stored = _read_stored(store, result, name)
-        if stored.drawn:
-            return stored.content
-        image = store.get(store.ref(result.id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
+        yield
     except ArtifactNotFound as error:
         raise UnknownArtifact(f"{name} of inspection {result.id} is no longer kept") from error
     except ArtifactsUnavailable as error:
@@ -111,10 +152,17 @@ def _find(services: Services, result: Result, name: ArtifactName) -> bytes | Non
             f"{name} of inspection {result.id} cannot be read now: try again later",
             retry_after_s=services.settings.retry_after_s,
         ) from error
+
+
+def _draw(services: Services, result: Result, name: ArtifactName, stored: StoredArtifact) -> bytes | None:
+    """Return an artifact that nobody has drawn yet, and store it; None: only a worker can draw it."""
+    store = services.artifacts
+    drawing = store.get(stored.ref)
+    image = store.get(store.ref(result.id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
     if not is_drawn(name):
         return None
     original = None if image is None else services.decoder.decode_preview(image, PREVIEW_SIDE_PX)
-    content = Drawing.from_bytes(stored.content).draw(name, original)
+    content = Drawing.from_bytes(drawing).draw(name, original)
     try:
         store.put(result.id, name, content, stored.attempt)
     except ArtifactsUnavailable as error:  # a full disk: it is drawn again next time
@@ -136,8 +184,8 @@ def _read_stored(store: ArtifactStore, result: Result, name: ArtifactName) -> St
     for attempt in attempts:
         for stored_name in (name, DRAWING):
             with suppress(ArtifactNotFound):
-                content = store.get(store.ref(result.id, stored_name, attempt))
-                return StoredArtifact(attempt, content, drawn=stored_name == name)
+                ref = store.ref(result.id, stored_name, attempt)
+                return StoredArtifact(attempt, ref, store.get_piece(ref, 0, PIECE_BYTES), drawn=stored_name == name)
     raise ArtifactNotFound(f"nothing is stored of {name} of inspection {result.id}")
 
 

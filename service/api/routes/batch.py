@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -71,7 +70,7 @@ async def batch(
     item names an `idempotency_key` of its own.
     """
     with count_rejections(services):
-        await asyncio.to_thread(pin_product, services.store, product)
+        await services.threads.bundles.run(pin_product, services.store, product)
         images = _split(await services.decoder.read_batch(request, MAX_IMAGES), idempotency_key)
     answer = BatchAnswer(items=await _submit_all(services, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")

@@ -14,9 +14,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
+from starlette.types import Receive, Scope, Send
 
 from model_store.manifest import Name
-from service.api.dependencies import CallerDep, ServicesDep
+from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
@@ -79,14 +80,10 @@ async def events(
     An event may come more than once: its `inspection_id` and `type` identify it. Once its API key is revoked, a reader
     gets no further event, and the stream ends with a comment that says so.
     """
-    if services.feed.readers >= services.settings.max_event_streams:
-        raise TooManyStreams(
-            f"{services.feed.readers} clients follow the events; the limit is "
-            f"{services.settings.max_event_streams}: close one, or raise GLAD_MAX_EVENT_STREAMS",
-            retry_after_s=services.settings.retry_after_s,
-        )
+    _check_room(services)  # the stream checks again, and finally
     start = await _find_start(services.feed, last_event_id or query.after)
-    return StreamingResponse(
+    return _EventStream(
+        services,
         _stream(
             services.feed,
             query,
@@ -94,9 +91,32 @@ async def events(
             services.settings.heartbeat_s,
             lambda: services.authenticator.is_still_valid(caller),
         ),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+class _EventStream(StreamingResponse):
+    """An answer that counts as a reader of the events from its first byte to its last."""
+
+    def __init__(self, services: Services, content: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Nothing is awaited between the check and the count, so that no other reader can come between them.
+        _check_room(self._services)
+        with self._services.feed.reading():
+            await super().__call__(scope, receive, send)
+
+
+def _check_room(services: Services) -> None:
+    limit = services.settings.max_event_streams
+    if services.feed.readers >= limit:
+        raise TooManyStreams(
+            f"{services.feed.readers} clients follow the events; the limit is {limit}: close one, or raise "
+            "GLAD_MAX_EVENT_STREAMS",
+            retry_after_s=services.settings.retry_after_s,
+        )
 
 
 class StreamStart(BaseModel):
@@ -140,28 +160,27 @@ async def _stream(
         is_valid: whether the reader's API key is still in use; called before anything is sent, heartbeats included.
     """
     last = start.after
-    with feed.reading():
-        if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
-            yield f"retry: {RECONNECT_MS}\nid: {last}\n\n"
-        else:
-            yield f"retry: {RECONNECT_MS}\nevent: reset\ndata: {start.reset}\n\n"
-        sent_at = time.monotonic()
-        while not feed.closed:
-            generation = feed.generation
-            events = await _read(feed, last)
-            if not await is_valid():
-                yield KEY_REVOKED
-                return
-            if text := "".join(_frame(event) for event in events if query.matches(event)):
-                yield text
-                sent_at = time.monotonic()
-            last = events[-1].id if events else last
-            if time.monotonic() - sent_at >= heartbeat_s:
-                # The id alone moves Last-Event-ID past events that the filters left out.
-                yield f"id: {last}\n: heartbeat\n\n"
-                sent_at = time.monotonic()
-            if not events:
-                await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
+    if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
+        yield f"retry: {RECONNECT_MS}\nid: {last}\n\n"
+    else:
+        yield f"retry: {RECONNECT_MS}\nevent: reset\ndata: {start.reset}\n\n"
+    sent_at = time.monotonic()
+    while not feed.closed:
+        generation = feed.generation
+        events = await _read(feed, last)
+        if not await is_valid():
+            yield KEY_REVOKED
+            return
+        if text := "".join(_frame(event) for event in events if query.matches(event)):
+            yield text
+            sent_at = time.monotonic()
+        last = events[-1].id if events else last
+        if time.monotonic() - sent_at >= heartbeat_s:
+            # The id alone moves Last-Event-ID past events that the filters left out.
+            yield f"id: {last}\n: heartbeat\n\n"
+            sent_at = time.monotonic()
+        if not events:
+            await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
 
 
 async def _read(feed: EventFeed, last: str) -> list[StoredEvent]:

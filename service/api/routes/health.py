@@ -10,8 +10,8 @@ and a clock that is not Redis's. Alarms watch all three.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Literal, get_args
 
 import structlog
 from fastapi import APIRouter, Response
@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from service.api.dependencies import Services, ServicesDep
 from service.api.fleet_state import collect_fleet_state
 from service.api.openapi import operations as documents
+from service.api.threads import RememberedOutcome
 from service.contract import DEFAULT_POOL
 from service.queue.clock import read_clock
 from service.queue.redis_health import read_durability
@@ -29,6 +30,9 @@ from service.queue.redis_health import read_durability
 PROBE_TIMEOUT_S = 3.0
 
 CheckName = Literal["redis", "durability", "clock", "artifacts", "products", "worker"]
+STORES: tuple[CheckName, ...] = ("artifacts", "products")
+REMEMBERED_S = 1.0
+"""Seconds for which the outcome of a store's check counts; the others' are shared while they are being made."""
 SYSTEM_ERRORS: dict[CheckName, str] = {
     "redis": "Redis does not answer, or refuses",
     "durability": "Redis, which was asked how it keeps its data, does not answer, or refuses",
@@ -81,12 +85,12 @@ async def ready(services: ServicesDep, response: Response) -> Readiness:
     Without a worker, or with a clock that is off, the status is `degraded`, with 200.
     """
     redis, durability, clock, artifacts, products, worker = await asyncio.gather(
-        _checked("redis", _check_redis(services)),
-        _checked("durability", _check_durability(services), required=False),
-        _checked("clock", _check_clock(services), required=False),
-        _checked("artifacts", asyncio.to_thread(_check_artifacts, services)),
-        _checked("products", asyncio.to_thread(_check_products, services)),
-        _checked("worker", _check_worker(services), required=False),
+        _checked(services, "redis", lambda: _check_redis(services)),
+        _checked(services, "durability", lambda: _check_durability(services), required=False),
+        _checked(services, "clock", lambda: _check_clock(services), required=False),
+        _checked(services, "artifacts", lambda: services.threads.probes.run(_check_artifacts, services)),
+        _checked(services, "products", lambda: services.threads.probes.run(_check_products, services)),
+        _checked(services, "worker", lambda: _check_worker(services), required=False),
     )
     checks = {
         "redis": redis,
@@ -115,13 +119,21 @@ async def metrics(services: ServicesDep) -> Response:
     return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _checked(name: CheckName, check: Awaitable[str], *, required: bool = True) -> HealthCheck:
+def make_outcomes() -> dict[str, RememberedOutcome[str]]:
+    """Return the memory of each check, for one process. Nobody needs a key to have them made, at any rate."""
+    return {name: RememberedOutcome(REMEMBERED_S if name in STORES else 0.0) for name in get_args(CheckName)}
+
+
+async def _checked(
+    services: Services, name: CheckName, check: Callable[[], Awaitable[str]], *, required: bool = True
+) -> HealthCheck:
     """Return the outcome of a check: the text that it returns, or that of the LookupError by which it fails.
 
     Errors of the system may name addresses and folders, and the probe needs no API key: their text is logged only.
     """
     try:
-        return HealthCheck(ok=True, required=required, detail=await asyncio.wait_for(check, PROBE_TIMEOUT_S))
+        detail = await asyncio.wait_for(services.checks[name].get(check), PROBE_TIMEOUT_S)
+        return HealthCheck(ok=True, required=required, detail=detail)
     except TimeoutError:
         return HealthCheck(ok=False, required=required, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
     except LookupError as error:

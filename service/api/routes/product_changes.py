@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -77,7 +76,7 @@ async def use_store(services: Services, product: str, action: Callable[[Store], 
         StorageUnavailable: if the product's state cannot be written.
     """
     try:
-        return await asyncio.to_thread(action, services.store)
+        return await services.threads.bundles.run(action, services.store)
     except store_errors.VersionNotInStore as error:
         raise UnknownVersion(str(error)) from error
     except store_errors.StateConflict as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -55,7 +54,7 @@ class ProductList(BaseModel):
 @router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
 async def products(services: ServicesDep) -> ProductList:
     """Return every product that has a usable bundle."""
-    return await asyncio.to_thread(_list, services.store)
+    return await services.threads.bundles.run(_list, services.store)
 
 
 @router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
@@ -69,7 +68,7 @@ async def product(
     The `ETag` is the product's revision: sent as `If-Match` with a change, it keeps that change from overwriting
     another one.
     """
-    view = await asyncio.to_thread(_describe, services.store, product)
+    view = await services.threads.bundles.run(_describe, services.store, product)
     set_etag(response, view.revision)
     return view
 

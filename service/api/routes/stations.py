@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import structlog
@@ -78,7 +77,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationName, fi
     Images that were accepted before stay as they are. All settings are replaced, but for a hold that the call does not
     name: a changeover does not lift it. Every change is kept, with its time and its author.
     """
-    await asyncio.to_thread(pin_product, services.store, fields.product)
+    await services.threads.bundles.run(pin_product, services.store, fields.product)
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     if "hold" not in fields.model_fields_set:
         settings = settings.model_copy(update={"hold": await services.stations.hold(station)})

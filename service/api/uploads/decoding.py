@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,6 @@ from service.errors import (
     InvalidFields,
     ServiceError,
     TooManyPixels,
-    TooManyUploads,
     UndecodableImage,
     UnknownFormat,
 )
@@ -61,48 +59,6 @@ class CheckedImage:
     height: int
     sha256: str
     """Of the bytes as they came."""
-
-
-class UploadBudget:
-    """Limits how many bytes of images the process holds at a time, of all requests together.
-
-    Bodies count from their first byte until their request is answered. For one event loop.
-    """
-
-    def __init__(self, max_bytes: int, *, retry_after_s: int) -> None:
-        self._max_bytes, self._retry_after_s = max_bytes, retry_after_s
-        self._bytes = 0
-
-    def reserve(self, count: int) -> None:
-        """Count so many bytes more.
-
-        Raises:
-            TooManyUploads: if they would exceed the limit; then they are not counted.
-        """
-        if self._bytes + count > self._max_bytes:
-            raise TooManyUploads(
-                f"the service holds {self._bytes} bytes of images now; the limit is {self._max_bytes}: send it again "
-                "later, or raise GLAD_MAX_HELD_BYTES",
-                retry_after_s=self._retry_after_s,
-            )
-        self._bytes += count
-
-    def release(self, count: int) -> None:
-        """Count so many bytes less."""
-        self._bytes -= count
-
-    @contextmanager
-    def reserved(self, count: int) -> Iterator[None]:
-        """Reserve so many bytes for the block.
-
-        Raises:
-            TooManyUploads: if they would exceed the limit.
-        """
-        self.reserve(count)
-        try:
-            yield
-        finally:
-            self.release(count)
 
 
 class Decoder:

@@ -98,6 +98,14 @@ def test_a_second_request_on_a_connection_has_its_own_time(address: tuple[str, i
     assert answers.count(b"HTTP/1.1 200 OK") == 2
 
 
+def test_a_body_that_came_fast_is_not_waited_for_longer_than_another(address: tuple[str, int]) -> None:
+    # At 16 KiB a second these bytes would have taken minutes: what came quickly buys no long silence.
+    body = bytes(3_000_000)
+    answer = said(address, HEAD + f"Content-Length: {len(body) + 1}\r\n\r\n".encode(), body)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert post_still_works(address)
+
+
 def test_a_client_that_waits_for_its_result_is_not_taken_for_a_slow_one(address: tuple[str, int]) -> None:
     # Prefer: wait=1 holds the answer twice as long as a body may take
     url = f"http://{address[0]}:{address[1]}{URL}"

@@ -44,6 +44,18 @@ def test_each_attempt_has_names_of_its_own_and_the_image_one_for_all(store: Arti
     assert store.ref(ID, "image", 2) == f"{DAY}/{ID}/image"
 
 
+def test_a_file_is_read_in_pieces(store: ArtifactStore) -> None:
+    ref = store.put(ID, "image", bytes(range(100)))
+    assert store.size(ref) == 100
+    assert b"".join(store.get_piece(ref, start, 30) for start in range(0, 100, 30)) == bytes(range(100))
+    assert store.get_piece(ref, 0, 1000) == bytes(range(100))
+    store.remove(ref)
+    with pytest.raises(ArtifactNotFound):
+        store.get_piece(ref, 0, 30)
+    with pytest.raises(ArtifactNotFound):
+        store.size(ref)
+
+
 def test_a_probe_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     store.probe()
     assert list(tmp_path.iterdir()) == []

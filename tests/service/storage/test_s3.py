@@ -45,6 +45,18 @@ def test_files_are_put_got_listed_replaced_and_removed(bucket: ArtifactStore) ->
     bucket.probe()
 
 
+async def test_a_large_image_is_sent_in_pieces(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, bucket: ArtifactStore
+) -> None:
+    running: Running = await start_app(shared_redis.url, artifacts_url=bucket.root)
+    image = picture(600, 600, "BMP")
+    accepted = (await running.http.post(URL, content=image)).json()["id"]
+    answer = await running.http.get(f"/v1/inspections/{accepted}/image")
+    assert (answer.content, answer.headers["content-length"]) == (image, str(len(image)))
+    ref = ArtifactStore.ref(accepted, "image")
+    assert bucket.get_piece(ref, 1000, 50) == image[1000:1050]
+
+
 def test_the_archive_folder_is_listed_and_kept_apart(bucket: ArtifactStore) -> None:
     archive = bucket.folder("archive")
     assert archive.names() == []
