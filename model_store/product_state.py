@@ -24,6 +24,9 @@ from model_store.manifest import Calibration, Name, VerdictThresholds
 STATE_NAME = "_product.json"
 """The underscore keeps it apart from versions: no version's name may start with one."""
 
+NOBODY = "glad"
+"""Who a default is recorded by."""
+
 _LOCK_NAME = "._product.lock"
 _HISTORY_KEPT = 200
 
@@ -54,7 +57,7 @@ class ActivationKind(StrEnum):
     """The way in which a version came to be active."""
 
     DEFAULT = "default"
-    """It was the newest, and so active, when another was first chosen."""
+    """Nobody chose it: it was the product's first version, or the newest before there were records."""
     ACTIVATE = "activate"
     ROLLBACK = "rollback"
 
@@ -97,7 +100,7 @@ class ProductState(Frozen):
     format: Literal[1] = 1
     product: Name
     revision: int = Field(0, ge=0)
-    active: Name | None = Field(None, description="None: the newest version")
+    active: Name | None = Field(None, description="None: not recorded yet, so the newest version")
     overrides: dict[Name, ThresholdOverrides] = Field(default_factory=dict)
     gate: GateSwitch | None = Field(None, description="None: on, where the bundle has one")
     pictures: PicturesChoice | None = Field(None, description="of parts that pass; None: on demand")
@@ -109,16 +112,14 @@ class ProductState(Frozen):
         """Return the thresholds in force for a version: calibrated, unless overridden."""
         return self.overrides.get(version, ThresholdOverrides()).over(calibration)
 
-    def activate(
-        self, version: str, *, by: str, at: AwareDatetime, note: str = "", instead_of: str | None = None
-    ) -> ProductState:
-        """Return the state with this version active. `instead_of`: the version that was active by default so far."""
-        earlier = self.history
-        if not earlier and instead_of is not None and instead_of != version:
-            earlier = (Activation(version=instead_of, kind=ActivationKind.DEFAULT, by=by, at=at),)
-        return self._activated(
-            earlier, Activation(version=version, kind=ActivationKind.ACTIVATE, by=by, at=at, note=note)
-        )
+    def settle(self, version: str, *, at: AwareDatetime) -> ProductState:
+        """Return the state with this version recorded as active by default. Nobody changed anything: same revision."""
+        entry = Activation(version=version, kind=ActivationKind.DEFAULT, by=NOBODY, at=at)
+        return self.model_copy(update={"active": version, "history": (*self.history, entry)})
+
+    def activate(self, version: str, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
+        """Return the state with this version active."""
+        return self._activated(Activation(version=version, kind=ActivationKind.ACTIVATE, by=by, at=at, note=note))
 
     def roll_back(self, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
         """Return the state with the version before the active one active; a second call goes one further back.
@@ -132,9 +133,7 @@ class ProductState(Frozen):
                 f"product {self.product}: no version was active before {self.active or 'the newest'}; "
                 f"activate one by name: glad bundle activate {self.product} VERSION"
             )
-        return self._activated(
-            self.history, Activation(version=path[-2], kind=ActivationKind.ROLLBACK, by=by, at=at, note=note)
-        )
+        return self._activated(Activation(version=path[-2], kind=ActivationKind.ROLLBACK, by=by, at=at, note=note))
 
     def override(self, version: str, overrides: ThresholdOverrides, *, by: str, at: AwareDatetime) -> ProductState:
         """Return the state with these overrides in place of the version's earlier ones; empty: the calibration's."""
@@ -190,8 +189,8 @@ class ProductState(Frozen):
                 path.append(activation.version)
         return path
 
-    def _activated(self, earlier: tuple[Activation, ...], activation: Activation) -> ProductState:
-        history = (*earlier, activation)[-_HISTORY_KEPT:]
+    def _activated(self, activation: Activation) -> ProductState:
+        history = (*self.history, activation)[-_HISTORY_KEPT:]
         return self._changed(activation.by, activation.at, active=activation.version, history=history)
 
     def _changed(self, by: str, at: AwareDatetime, **changes: object) -> ProductState:
@@ -229,6 +228,17 @@ def write_state(folder: Path, state: ProductState) -> None:
     with _locked(folder):
         read_state(folder, state.product).refuse_other_than(state.revision - 1)
         replace_file(folder / STATE_NAME, state.to_bytes())
+
+
+def write_default(folder: Path, product: str, version: str, *, at: AwareDatetime) -> ProductState:
+    """Record a version as active, durably, unless one is already; return the state on disk."""
+    make_folder(folder)
+    with _locked(folder):
+        state = read_state(folder, product)
+        if state.active is None:
+            state = state.settle(version, at=at)
+            replace_file(folder / STATE_NAME, state.to_bytes())
+        return state
 
 
 @contextmanager

@@ -7,9 +7,12 @@ A broken bundle is left out of every listing and named by `problems()`: see `mod
 from __future__ import annotations
 
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import structlog
 
 from model_store.bundle import copy_bundle, read_manifest
 from model_store.errors import (
@@ -25,7 +28,14 @@ from model_store.errors import (
     VersionNotInStore,
 )
 from model_store.manifest import VerdictThresholds, check_name
-from model_store.product_state import PicturesWhen, ProductState, ThresholdOverrides, read_state, write_state
+from model_store.product_state import (
+    PicturesWhen,
+    ProductState,
+    ThresholdOverrides,
+    read_state,
+    write_default,
+    write_state,
+)
 from model_store.signing import NO_KEYS, TrustedKeys
 from model_store.store_layers import BundleRef, Layers, StoreProblem
 
@@ -34,17 +44,23 @@ __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Store", "StoreProblem"]
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that come with the package; the folder may be absent."""
 
+log = structlog.get_logger(__name__)
+
 
 class Store:
     """The bundles and product states of one root, over the shipped ones."""
 
-    def __init__(self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NO_KEYS) -> None:
+    def __init__(
+        self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NO_KEYS, records: bool = True
+    ) -> None:
         """Open the store of a root.
 
         Args:
             root: a folder, or its file:// URL.
             shipped: the folder of bundles that come with the package.
             keys: every bundle, shipped or not, must be signed by one of them; without keys none needs a signature.
+            records: `resolve` records what is active where nobody has chosen. False for who only reads: a command may
+                run as another user than the service, or without its keys.
 
         Raises:
             UnsupportedStore: if the root is not a local folder.
@@ -52,6 +68,9 @@ class Store:
         self.root = _local_folder(root)
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
+        self._records, self._recording = records, threading.Lock()
+        self._unrecorded: set[str] = set()
+        """Products whose active version could not be recorded: it is said once, not at each image."""
 
     def check_readable(self) -> None:
         """Read the root's own listing: a share that is not mounted, or a server that is away, is no empty store.
@@ -88,7 +107,11 @@ class Store:
         return tuple(problems)
 
     def resolve(self, product: str, version: str | None = None) -> BundleRef:
-        """Return one bundle: of this version, or the active one, which is the newest unless another was activated.
+        """Return one bundle: of this version, or the active one.
+
+        Nothing becomes active unasked after a product's first version. What is active where nobody has chosen is
+        recorded, with a copy of its bundle if it is a shipped one: neither a version that is added later nor an upgrade
+        of the package changes it. Before there is a record the newest is active, as it was in versions that kept none.
 
         A chosen version that broke is never replaced by another one silently; a version that is asked for by name may
         be one that is not calibrated yet.
@@ -100,12 +123,36 @@ class Store:
             BadProductState: if the product's state cannot be read.
             NotCalibrated: if the product has nothing but bundles without thresholds.
         """
-        chosen = version if version is not None else self.state(_checked(product, ProductNotInStore)).active
-        if chosen is not None:
-            return self._find(_checked(product, ProductNotInStore), _checked(chosen, VersionNotInStore))
-        if refs := self.versions(product):
-            return refs[0]
-        raise self._unknown(product)
+        if version is not None:
+            return self._find(_checked(product, ProductNotInStore), _checked(version, VersionNotInStore))
+        state = self.state(product)
+        ref = self._active(state)
+        if not self._records or product in self._unrecorded or (state.active is not None and not self._is_shipped(ref)):
+            return ref
+        with self._recording:
+            try:
+                return self._active(self.settle(product))
+            except (BundleError, OSError) as error:
+                self._unrecorded.add(product)
+                log.warning("active_version_not_recorded", product=product, version=ref.version, reason=str(error))
+        return ref
+
+    def settle(self, product: str) -> ProductState:
+        """Record which version is active, if nobody has chosen one, and keep its bundle in the root; return the state.
+
+        Raises:
+            BadProductState: if the state cannot be read.
+            BundleError: if the bundle is broken.
+            OSError: if the root cannot be written.
+        """
+        state = self.state(product)
+        if state.active is None and not self.versions(product):
+            return state
+        ref = self._active(state)
+        self._keep(ref)
+        if state.active is not None:
+            return state
+        return write_default(self._folder(product), product, ref.version, at=datetime.now(UTC))
 
     def thresholds(self, ref: BundleRef) -> VerdictThresholds:
         """Return the thresholds in force for a bundle: its calibration's, unless overridden.
@@ -123,6 +170,8 @@ class Store:
     def publish(self, folder: Path) -> BundleRef:
         """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
 
+        The first version of a product becomes active; a later one does not.
+
         Raises:
             BundleExists: if its version is taken by another bundle.
             BundleError: if it is broken, or not signed where signatures are needed.
@@ -137,7 +186,9 @@ class Store:
                     found=f"version {manifest.version} with other content",
                     fix="publish yours under a new version",
                 )
+        self._settle_if_used(manifest.product)
         bundle = copy_bundle(folder, self._folder(manifest.product) / manifest.version, self.keys)
+        self._settle_if_used(manifest.product)
         return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest, self.keys)
 
     def state(self, product: str) -> ProductState:
@@ -177,8 +228,8 @@ class Store:
         self.thresholds(ref)
         self._verified(ref)
         state = self._state_at(product, revision)
-        newest = next((newest.version for newest in self.versions(product)), None)
-        return self._written(state.activate(version, by=by, at=at or datetime.now(UTC), note=note, instead_of=newest))
+        self._keep(ref)
+        return self._written(state.activate(version, by=by, at=at or datetime.now(UTC), note=note))
 
     def roll_back(
         self, product: str, *, by: str, note: str = "", at: datetime | None = None, revision: int | None = None
@@ -194,7 +245,9 @@ class Store:
         state = self._state_at(product, revision).roll_back(by=by, at=at or datetime.now(UTC), note=note)
         if state.active is None:
             raise NothingToRollBack(f"product {product}: no version was active before")
-        self._verified(self.resolve(product, state.active))
+        ref = self.resolve(product, state.active)
+        self._verified(ref)
+        self._keep(ref)
         return self._written(state)
 
     def override(
@@ -222,7 +275,7 @@ class Store:
         return self._written(state.override(version, overrides, by=by, at=at or datetime.now(UTC)))
 
     def _state_at(self, product: str, revision: int | None) -> ProductState:
-        state = self.state(product)
+        state = self._settle_if_used(product)  # before the change, whose record would leave open what was active
         if revision is not None:
             state.refuse_other_than(revision)
         return state
@@ -261,8 +314,30 @@ class Store:
         """
         if not self.versions(product):
             raise self._unknown(product)
-        state = self.state(product)
+        state = self._state_at(product, None)
         return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note))
+
+    def _active(self, state: ProductState) -> BundleRef:
+        if state.active is not None:
+            return self._find(state.product, state.active)
+        if refs := self.versions(state.product):
+            return refs[0]
+        raise self._unknown(state.product)
+
+    def _settle_if_used(self, product: str) -> ProductState:
+        """Settle, unless what is active cannot be used: another can be activated then all the same."""
+        try:
+            return self.settle(product)
+        except (StoreError, BundleError):
+            return self.state(product)
+
+    def _is_shipped(self, ref: BundleRef) -> bool:
+        return self._shipped is not None and ref.path.is_relative_to(self._shipped)
+
+    def _keep(self, ref: BundleRef) -> None:
+        """Copy a shipped bundle into the root: an upgrade of the package replaces the shipped ones."""
+        if self._is_shipped(ref):
+            copy_bundle(ref.path, self._folder(ref.product) / ref.version, self.keys)
 
     def _written(self, state: ProductState) -> ProductState:
         write_state(self._folder(state.product), state)

@@ -89,7 +89,8 @@ DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")
 
 def chosen_store(store: Path | None, data_dir: Path) -> Store:
     """Return the store of these options, over the shipped bundles; signed ones alone if GLAD_BUNDLE_KEYS is set."""
-    return Store((store or data_dir / "store").expanduser(), shipped=SHIPPED_BUNDLES, keys=keys_of_environment())
+    root = (store or data_dir / "store").expanduser()
+    return Store(root, shipped=SHIPPED_BUNDLES, keys=keys_of_environment(), records=False)
 
 
 def keys_of_environment() -> TrustedKeys:

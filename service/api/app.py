@@ -15,6 +15,7 @@ from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import problems
 from service.api.addresses import HeadMiddleware
 from service.api.dependencies import Services, authorize
+from service.api.fleet_state import active_bundles
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.middleware.security import AuthenticationMiddleware, SecurityHeadersMiddleware, add_cors
@@ -103,7 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
         async with _open_services(settings, redis_url) as services:
             app.state.services = services
             log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
+            recording = asyncio.create_task(_record_active(services.store))  # beside: a store may hang
             yield
+            recording.cancel()
         log.info("api stopped")
 
     app = FastAPI(
@@ -139,6 +142,14 @@ def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(TracingMiddleware)
     app.add_middleware(RequestMetricsMiddleware)
+
+
+async def _record_active(store: Store) -> None:
+    """Have it recorded which version of each product is active now: see `Store.resolve`."""
+    try:
+        await asyncio.to_thread(active_bundles, store)
+    except OSError as error:
+        log.warning("active_versions_not_recorded", reason=str(error))
 
 
 @asynccontextmanager

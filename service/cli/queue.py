@@ -99,7 +99,7 @@ async def _open_replayer(settings: Settings) -> AsyncIterator[Replayer]:
                     wait_ms=settings.redis_wait_ms,
                 ),
                 letters=DeadLetters(client, settings.pool_names),
-                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
+                store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys, records=False),
                 artifacts=ArtifactStore(settings.artifacts),
                 pool_of=settings.pool_of,
                 retry_after_s=settings.retry_after_s,

@@ -121,7 +121,7 @@ class WorkerProcess:
         self.lanes = settings.lanes or default_lanes(device)
         self._shutdown, self._heartbeat, metrics = shutdown, heartbeat, WorkerMetrics()
         metrics.registry.register(WorkerGaugesCollector(heartbeat, device))
-        self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys)
+        self._store = Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys, records=False)
         loader = load or fastest(EngineSpec.parse(settings.engine), self.lanes)
         self._bundles = BundleCache(
             self._store, device, settings.max_bundles, loader, metrics, small_bytes=settings.small_bundles_bytes

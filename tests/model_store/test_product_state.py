@@ -63,7 +63,7 @@ def test_there_is_no_way_back_from_the_first_version() -> None:
 
 
 def test_the_version_in_use_before_anybody_chose_is_where_a_rollback_leads() -> None:
-    state = ProductState(product="toy").activate("old", by="ann", at=NOON, instead_of="newest")
+    state = ProductState(product="toy").settle("newest", at=NOON).activate("old", by="ann", at=NOON)
     assert state.roll_back(by="ann", at=NOON).active == "newest"
 
 

@@ -24,7 +24,7 @@ from model_store.errors import (
     VersionNotInStore,
 )
 from model_store.manifest import MANIFEST_NAME, VerdictThresholds
-from model_store.product_state import STATE_NAME, ThresholdOverrides
+from model_store.product_state import STATE_NAME, ActivationKind, ProductState, ThresholdOverrides, write_state
 from model_store.store import SHIPPED_BUNDLES, Store
 from tests.support.bundles import new_version
 
@@ -54,7 +54,65 @@ def test_versions_are_listed_newest_first(store: Store) -> None:
 
 
 def test_the_newest_is_active_where_nobody_has_chosen(store: Store) -> None:
+    """As it was before there were records: an upgrade keeps what was active."""
     assert store.resolve("toy").version == "2"
+
+
+def test_no_later_version_becomes_active_unasked(sound_bundle: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "root")
+    store.publish(sound_bundle)
+    store.publish(new_version(sound_bundle, tmp_path / "toy" / "2", created_at=NEW).path)
+    assert (store.resolve("toy").version, store.state("toy").revision) == ("1", 0)
+    assert [(one.version, one.kind) for one in store.state("toy").history] == [("1", ActivationKind.DEFAULT)]
+    store.activate("toy", "2", by="ann")
+    assert store.roll_back("toy", by="ann").active == "1"
+
+
+def test_a_version_written_past_publishing_does_not_become_active_unasked(store: Store, sound_bundle: Path) -> None:
+    assert store.resolve("toy").version == "2"
+    new_version(sound_bundle, store.root / "toy" / "3", created_at=datetime(2028, 1, 1, tzinfo=UTC))
+    assert [Store(store.root, records=records).resolve("toy").version for records in (True, False)] == ["2", "2"]
+
+
+def test_an_upgrade_of_the_package_keeps_what_was_active(sound_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound_bundle, tmp_path / "old" / "toy" / "1")
+    new_version(sound_bundle, tmp_path / "new" / "toy" / "2", created_at=NEW)
+    before = Store(tmp_path / "root", shipped=tmp_path / "old").resolve("toy")
+    shutil.rmtree(tmp_path / "old")
+    after = Store(tmp_path / "root", shipped=tmp_path / "new")
+    assert (after.resolve("toy").hash, after.resolve("toy").open().manifest) == (before.hash, before.manifest)
+    assert [ref.version for ref in after.versions("toy")] == ["2", "1"]
+
+
+def test_an_upgrade_keeps_a_shipped_version_that_was_activated_before_there_were_records(
+    sound_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sound_bundle, tmp_path / "old" / "toy" / "1")
+    write_state(tmp_path / "root" / "toy", ProductState(product="toy").activate("1", by="ann", at=OLD))
+    Store(tmp_path / "root", shipped=tmp_path / "old").resolve("toy")
+    assert Store(tmp_path / "root", shipped=tmp_path / "new").resolve("toy").version == "1"
+
+
+def test_what_was_active_stays_active_when_the_first_change_is_another(store: Store, sound_bundle: Path) -> None:
+    store.override("toy", "2", ThresholdOverrides(fail=9), by="ann")
+    new_version(sound_bundle, store.root / "toy" / "3", created_at=datetime(2028, 1, 1, tzinfo=UTC))
+    assert Store(store.root, records=False).resolve("toy").version == "2"
+
+
+def test_who_only_reads_records_nothing(store: Store) -> None:
+    assert Store(store.root, records=False).resolve("toy").version == "2"
+    assert not (store.root / "toy" / STATE_NAME).exists()
+
+
+def test_a_store_that_cannot_be_written_still_says_what_is_active_and_says_once_that_nothing_is_recorded(
+    sound_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "root").symlink_to(tmp_path / "not mounted")
+    shutil.copytree(sound_bundle, tmp_path / "shipped" / "toy" / "1")
+    store = Store(tmp_path / "root", shipped=tmp_path / "shipped")
+    with capture_logs() as logs:
+        assert [store.resolve("toy").version for _ in range(2)] == ["1", "1"]
+    assert [entry["event"] for entry in logs] == ["active_version_not_recorded"]
 
 
 def test_a_resolved_bundle_carries_hash_manifest_and_path(store: Store) -> None:
@@ -198,7 +256,7 @@ def test_shipped_bundles_lie_beneath_the_root_and_are_never_written(sound_bundle
     store.publish(new_version(sound_bundle, tmp_path / "toy" / "2", created_at=NEW).path)
     assert [ref.version for ref in store.versions("toy")] == ["2", "1"]
     store.activate("toy", "1", by="ann")
-    assert store.resolve("toy").path == shipped / "toy" / "1"
+    assert store.resolve("toy").version == "1"
     assert sorted(shipped.rglob("*")) == before
 
 
@@ -265,7 +323,7 @@ def test_a_remote_address_is_refused_with_the_way_out() -> None:
 
 
 def test_every_shipped_bundle_is_sound() -> None:
-    store = Store(SHIPPED_BUNDLES)
+    store = Store(SHIPPED_BUNDLES, records=False)
     assert store.problems() == ()
     for product in store.products():
         for ref in store.versions(product):

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.manifests import EVERYTHING, ROOT, Document, documents, image_stages, named, pods
+from model_store.store import SHIPPED_BUNDLES, Store
+from tests.support.manifests import (
+    EVERYTHING,
+    OVERLAYS,
+    ROOT,
+    TRAININGS,
+    Document,
+    documents,
+    image_stages,
+    named,
+    pods,
+)
 
 WORKLOADS = {"glad-api": "api", "glad-worker": "worker", "glad-outbox": "api"}
 """Deployment -> its image."""
@@ -49,6 +60,29 @@ def test_a_pod_runs_as_its_images_user_and_writes_where_that_says(name: str) -> 
     assert {
         one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "persistentVolumeClaim" in one
     } <= claims
+
+
+def gpus(kustomization: str) -> set[str]:
+    """What pods ask for: "1" of a GPU, "0" without one."""
+    containers = [one for _, spec in pods(documents(kustomization)) for one in spec["containers"]]
+    return {one["resources"]["limits"].get("nvidia.com/gpu", "0") for one in containers}
+
+
+def test_a_training_asks_for_no_gpu_where_workers_have_none_and_for_one_where_they_do() -> None:
+    assert [gpus(training) for training in TRAININGS] == [{"0"}, {"1"}]
+    assert {overlay: "1" in gpus(overlay) for overlay in OVERLAYS} == {
+        overlay: "cpu-only" not in overlay for overlay in OVERLAYS
+    }
+
+
+def test_a_training_writes_no_version_that_ships() -> None:
+    shipped = Store(SHIPPED_BUNDLES, records=False)
+    for training in TRAININGS:
+        ((_, spec),) = pods(documents(training))
+        options = dict(word[2:].partition("=")[::2] for word in spec["containers"][0]["args"] if word.startswith("--"))
+        # Those that ship are numbered: a name that is no number is none that any release will have.
+        assert not options["version"].isdigit()
+        assert options["version"] not in [ref.version for ref in shipped.versions(options["product"])]
 
 
 def labels(name: str) -> dict[str, str]:

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 OVERLAYS = ("k8s/overlays/single-gpu-node", "k8s/overlays/multi-node", "k8s/overlays/cpu-only")
 EVERYTHING = "tests/ops/everything"
 """All components at once, also those that no overlay uses."""
-KUSTOMIZATIONS = (*OVERLAYS, "k8s/training", EVERYTHING)
+TRAININGS = ("k8s/training", "k8s/training-gpu")
+KUSTOMIZATIONS = (*OVERLAYS, *TRAININGS, EVERYTHING)
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 Document = Mapping[str, Any]
 

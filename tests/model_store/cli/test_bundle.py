@@ -43,6 +43,16 @@ def test_publish_activate_and_roll_back(glad: Glad, root: Path, sound_bundle: Pa
     assert Store(root).resolve("toy").version == "1"
 
 
+def test_a_second_version_is_not_active_when_it_is_published(glad: Glad, sound_bundle: Path, tmp_path: Path) -> None:
+    newer = new_version(sound_bundle, tmp_path / "toy" / "2", created_at=datetime(2027, 1, 1, tzinfo=UTC))
+    assert "active: 1" in glad("publish", sound_bundle).output
+    published = glad("publish", newer.path).output
+    assert "active: 1" in published
+    assert "to use it: glad bundle activate toy 2" in published
+    rows = json.loads(glad("list", "--json").stdout)["bundles"]
+    assert [row["version"] for row in rows if row["product"] == "toy" and row["active"]] == ["1"]
+
+
 def test_list_as_json_names_versions_and_problems(glad: Glad, root: Path, sound_bundle: Path) -> None:
     glad("publish", sound_bundle)
     (root / "broken" / "1").mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from model_store.product_state import STATE_NAME
 from model_store.store import SHIPPED_BUNDLES
 from service.api.routes.threshold_effect import preview_effect
 from service.contract import Thresholds
@@ -35,6 +37,20 @@ async def changing(start_app: StartApp, shared_redis: RedisServer, client: redis
     new_version(SHIPPED_BUNDLES / "bracket" / "7", store / "bracket" / "8")
     running: Running = await start_app(shared_redis.url, store=str(store))
     return running
+
+
+async def test_what_is_active_when_the_api_starts_stays_active_though_nothing_was_inspected(
+    changing: Running, tmp_path: Path
+) -> None:
+    store = tmp_path / "store" / "bracket"
+    async with asyncio.timeout(30):
+        while not (store / STATE_NAME).exists():
+            await asyncio.sleep(0.02)
+    new_version(store / "8", store / "9", created_at=datetime(2100, 1, 1, tzinfo=UTC))
+    shown = (await changing.http.get("/v1/products/bracket")).json()
+    assert (shown["active"]["version"], [one["version"] for one in shown["versions"]]) == ("8", ["9", "8", "7"])
+    accepted = await changing.http.post("/v1/products/bracket/inspections", content=picture())
+    assert accepted.json()["bundle"]["version"] == "8"
 
 
 async def test_an_activated_version_inspects_what_comes_after(changing: Running) -> None:
