@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from model_store.manifest import (
     Component,
     ComponentName,
     Dtype,
+    FileEntry,
     Kind,
     Manifest,
     Provenance,
     bundle_hash,
 )
+from model_store.private_copy import verified_copies
 from model_store.signing import NO_KEYS, TrustedKeys, bring_signature
 from model_store.verification import (
     REPUBLISH,
@@ -60,6 +63,8 @@ class ComponentSource:
     kind: Kind
     dtype: Dtype
     licence: str
+    files: Mapping[str, FileEntry] | None = None
+    """What its files must be, by their paths in a bundle; None: whatever they are when the bundle is written."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +92,26 @@ class Bundle:
     """The keys one of which has signed it; its exports need such a signature too. `NO_KEYS`: none was needed."""
 
     def component(self, name: ComponentName) -> Path:
-        """Return the component's folder."""
+        """Return the component's folder. What is loaded is read by `verified`: these files may be others by now."""
         return self.path / name
+
+    @contextmanager
+    def verified(self, name: ComponentName) -> Iterator[Path]:
+        """Yield a private copy of the component's folder, to load from: the bytes that the manifest names, no others.
+
+        Raises:
+            HashMismatch: if a file is not what the manifest says any more.
+            OSError: if a file cannot be read, or there is no room for the copy.
+        """
+        files = {self.path / file: entry for file, entry in self.manifest.components[name].files.items()}
+        with verified_copies(files) as folder:
+            yield folder
 
     def sources(self) -> dict[ComponentName, ComponentSource]:
         """Return its components as sources of another bundle, such as the same weights with a new calibration."""
         return {
-            name: ComponentSource(self.path / name, component.kind, component.dtype, component.licence)
-            for name, component in self.manifest.components.items()
+            name: ComponentSource(self.path / name, part.kind, part.dtype, part.licence, part.files)
+            for name, part in self.manifest.components.items()
         }
 
 
@@ -285,9 +302,15 @@ def _describe(name: ComponentName, source: ComponentSource) -> Component:
     return Component(
         kind=source.kind,
         dtype=source.dtype,
-        files={f"{name}/{file}": hash_file(source.folder / file) for file in sorted(expected)},
+        files=_named_files(name, source)
+        or {f"{name}/{file}": hash_file(source.folder / file) for file in sorted(expected)},
         licence=source.licence,
     )
+
+
+def _named_files(name: ComponentName, source: ComponentSource) -> dict[str, FileEntry]:
+    """Return what the source says of its files, which are compared with it as they are copied."""
+    return {f"{name}/{Path(path).name}": entry for path, entry in sorted((source.files or {}).items())}
 
 
 def _first_problems(error: ValueError) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 from model_store.bundle import open_bundle
 from model_store.engines.export_manifest import EXPORT_NAME
+from model_store.errors import HashMismatch
 from model_store.files import replace_file, sync_folder
-from model_store.manifest import EXPORTS, MANIFEST_NAME
+from model_store.manifest import EXPORTS, MANIFEST_NAME, bundle_hash
 from model_store.signing import minisign_library, signature_of
+from model_store.verification import REPUBLISH
 
 
 def make_key(path: Path, password: str) -> str:
@@ -58,7 +60,10 @@ def sign_bundle(folder: Path, key: Path, read_password: Callable[[], str]) -> tu
     comment = f"glad bundle {bundle.manifest.product} {bundle.manifest.version}"
     signed = []
     for file in (bundle.path / MANIFEST_NAME, *sorted((bundle.path / EXPORTS).glob(f"[!.]*/{EXPORT_NAME}"))):
-        signature = secret.sign(file.read_bytes(), trusted_comment=f"{comment} {file.relative_to(bundle.path)}")
+        content = file.read_bytes()
+        if file.name == MANIFEST_NAME and bundle_hash(content) != bundle.hash:  # while the password was asked for
+            raise HashMismatch(file, expected=bundle.hash, found=bundle_hash(content), fix=REPUBLISH)
+        signature = secret.sign(content, trusted_comment=f"{comment} {file.relative_to(bundle.path)}")
         replace_file(signature_of(file), bytes(signature) + b"\n")
         signed.append(signature_of(file))
     return signed, secret.get_public_key().to_base64().decode()

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -45,14 +46,24 @@ def hash_file(path: Path) -> FileEntry:
 
 def copy_file(source: Path, target: Path) -> FileEntry:
     """Copy a file, fsync it, and return the hash of the bytes that were really written."""
-    digest, size = hashlib.sha256(), 0
     with target.open("xb") as stream:
-        for chunk in _chunks(source):
-            digest.update(chunk)
-            size += len(chunk)
-            stream.write(chunk)
+        written = copy_content(source, stream)
         stream.flush()
         os.fsync(stream.fileno())
+    return written
+
+
+def copy_content(source: Path, stream: BinaryIO) -> FileEntry:
+    """Write a file's bytes to `stream`, and return the hash of the bytes that were written.
+
+    Raises:
+        OSError: if the file is absent, unreadable or a symlink.
+    """
+    digest, size = hashlib.sha256(), 0
+    for chunk in _chunks(source):
+        digest.update(chunk)
+        size += len(chunk)
+        stream.write(chunk)
     return FileEntry(sha256=digest.hexdigest(), bytes=size)
 
 

@@ -109,7 +109,8 @@ def load_backbone_component(
             f"{bundle.path} has no component backbone; it has {has}: use a bundle that was made with one"
         )
     try:
-        backbone = read_folder(bundle.component("backbone"), dtype)
+        with bundle.verified("backbone") as folder:
+            backbone = read_folder(folder, dtype)
     except ImportRefused as error:
         raise ModelLoadError(str(error)) from error
     if backbone.kind != component.kind:

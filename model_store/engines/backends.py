@@ -23,7 +23,7 @@ from model_store.engines.export_manifest import (
     needed_parts,
 )
 from model_store.engines.exported_models import exported_networks
-from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx_parts
+from model_store.engines.onnx import Provider, RuntimeOptions, load_onnx_parts, reads_external_memory
 from model_store.engines.openvino import load_openvino_parts
 from model_store.engines.tensorrt import GpuIdentity, check_built_for, gpu_identity, load_tensorrt_parts
 
@@ -105,6 +105,11 @@ def open_files(
         return exported_networks(load_openvino_parts(needed), shapes)
     options = RuntimeOptions(device, provider, cuda_graphs=provider == "cuda")
     return exported_networks(load_onnx_parts(needed, options), shapes)
+
+
+def reads_copies(backend: Backend) -> bool:
+    """Return whether it reads the external data of a file from memory; otherwise from real files beside that alone."""
+    return backend.provider != "openvino" and (backend.engine != "onnx" or reads_external_memory())
 
 
 def check_proven(export: OpenExport, backend: Backend, device: str, find_gpu: FindGpu = gpu_identity) -> None:

@@ -9,6 +9,7 @@ after the export has proved equal (parity.json); an engine that does not verify 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,9 +26,10 @@ from pydantic import (
 )
 
 from glad.settings import Frozen
-from model_store.errors import NotSigned
+from model_store.errors import HashMismatch, NotSigned
 from model_store.files import hash_file
 from model_store.manifest import EXPORTS, ComponentName, FileEntry, Form, Sha256
+from model_store.private_copy import verified_copies
 from model_store.signing import NO_KEYS, TrustedKeys
 
 ExportEngine = Literal["onnx", "tensorrt"]
@@ -203,6 +205,30 @@ class OpenExport:
         if missing := sorted(set(promised) - set(parts)):
             raise EngineUnusable(f"{self.folder}: the export has no {', '.join(missing)}: {remake(self.manifest)}")
         return {part: self.folder / one.file for part, one in parts.items()}
+
+    @contextmanager
+    def verified(self, precision: Precision, *, on_disk: bool = False) -> Iterator[dict[Part, Path]]:
+        """Yield private copies of the parts of a precision, to load from: the bytes that were verified, no others.
+
+        Args:
+            precision: of the parts.
+            on_disk: copy the files of a part that has several to disk, for a reader that resolves links itself.
+
+        Raises:
+            EngineUnusable: as `files`; or if a file is not what it was any more, or cannot be copied.
+        """
+        named = self.files(precision)
+        with ExitStack() as copies:
+            try:
+                copied = {part: copies.enter_context(self._copies(part, precision, on_disk)) for part in named}
+            except (HashMismatch, OSError) as error:
+                raise EngineUnusable(f"{self.folder}: {error}: {remake(self.manifest)}") from error
+            yield {part: folder / named[part].name for part, folder in copied.items()}
+
+    def _copies(self, part: Part, precision: Precision, on_disk: bool) -> AbstractContextManager[Path]:
+        files = self.manifest.at(precision)[part].files
+        entries = {self.folder / name: entry for name, entry in files.items()}
+        return verified_copies(entries, on_disk=on_disk and len(files) > 1)
 
 
 def export_folder(bundle: Path, engine: ExportEngine) -> Path:

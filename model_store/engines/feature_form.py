@@ -256,8 +256,8 @@ def load_feature_models(
     for module in (unet, decoder):
         nn.Module.to(module, device=device)
         module.requires_grad_(False)
-    space = _load_space(bundle.component("embedding"), device)
-    witnesses = _load_witnesses(bundle.component("memory"), device)
+    space = _load_space(bundle, device)
+    witnesses = _load_witnesses(bundle, device)
     modules = FeatureModules(backbone, unet, decoder, space, witnesses)
     return modules.models(bundle.manifest.settings)
 
@@ -278,16 +278,18 @@ def feature_models_around(
         networks["backbone"],
         networks["unet"],
         networks["decoder"],
-        _load_space(bundle.component("embedding"), device),
-        _load_witnesses(bundle.component("memory"), device),
+        _load_space(bundle, device),
+        _load_witnesses(bundle, device),
         bundle.manifest.settings.schedule,
         fold,
     )
 
 
-def _load_space(folder: Path, device: str | torch.device) -> LatentSpace:
-    config = _config(folder, LatentSpaceConfig)
-    tensors = _tensors(folder, "latent_space", {"mean": 1, "directions": 2, "variances": 1}, device)
+def _load_space(bundle: Bundle, device: str | torch.device) -> LatentSpace:
+    folder = bundle.component("embedding")
+    with bundle.verified("embedding") as copied:
+        config = _config(copied, LatentSpaceConfig)
+        tensors = _tensors(copied, "latent_space", {"mean": 1, "directions": 2, "variances": 1}, device)
     mean, directions, variances = (tensors[name].float() for name in ("mean", "directions", "variances"))
     if directions.shape != (len(mean), len(variances)):
         raise ModelLoadError(
@@ -300,12 +302,14 @@ def _load_space(folder: Path, device: str | torch.device) -> LatentSpace:
         raise ModelLoadError(f"{folder}: {error}") from error
 
 
-def _load_witnesses(folder: Path, device: str | torch.device) -> Witnesses:
-    config = _config(folder, PatchMemoryConfig)
-    needed = {"patches": 2, "memory_weights": 2, "reconstruction_weights": 2}
-    if config.one_call_window is not None:
-        needed["one_call_weights"] = 2
-    tensors = _tensors(folder, "patch_memory", needed, device)
+def _load_witnesses(bundle: Bundle, device: str | torch.device) -> Witnesses:
+    folder = bundle.component("memory")
+    with bundle.verified("memory") as copied:
+        config = _config(copied, PatchMemoryConfig)
+        needed = {"patches": 2, "memory_weights": 2, "reconstruction_weights": 2}
+        if config.one_call_window is not None:
+            needed["one_call_weights"] = 2
+        tensors = _tensors(copied, "patch_memory", needed, device)
     try:
         memory = MemoryBank(tensors["patches"], searched=config.searched)
     except ValueError as error:

@@ -18,7 +18,7 @@ import torch
 
 from glad.models import ComponentModels, Models
 from model_store.bundle import Bundle
-from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, check_proven, open_files
+from model_store.engines.backends import BACKEND_ORDER, Backend, FindGpu, check_proven, open_files, reads_copies
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.export_manifest import (
     EngineUnusable,
@@ -195,7 +195,8 @@ def load_backend(
     export = exported(backend.engine)
     check_proven(export, backend, device, find_gpu)
     shapes = export.manifest.shapes
-    networks = open_files(backend, export.files(backend.precision), shapes, device, find_gpu=find_gpu)
+    with export.verified(backend.precision, on_disk=not reads_copies(backend)) as files:
+        networks = open_files(backend, files, shapes, device, find_gpu=find_gpu)
     beside = [name for name in FORM_COMPONENTS[bundle.manifest.form] if name not in networks]
     identities = {**_own_identities(bundle, beside), **_exported_identities(export, backend)}
     left = [name for name in shapes.component_parts if name not in networks]

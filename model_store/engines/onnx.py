@@ -6,7 +6,9 @@ addresses that it is given. The files take and give float32, whatever they compu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,9 +64,7 @@ class Session:
             )
         self._runtime, self._options, self.file = runtime, options, file
         try:
-            self._session = runtime.InferenceSession(
-                str(file), _session_options(runtime), providers=_providers(options)
-            )
+            self._session = _open_session(runtime, file, options)
         except Exception as error:  # onnxruntime's errors share no base but Exception
             raise EngineUnusable(f"{file} does not load in ONNX Runtime ({str(error).splitlines()[0]})") from error
         if self._session.get_providers()[0] != provider:  # it falls back to the CPU silently
@@ -110,7 +110,7 @@ class Session:
         try:
             self._session.run_with_iobinding(bound, options)
         except Exception as error:  # onnxruntime's errors share no base but Exception
-            message = f"{self.file} failed in ONNX Runtime ({str(error).splitlines()[0]})"
+            message = f"{self.file.name} failed in ONNX Runtime ({str(error).splitlines()[0]})"
             # Its arena says "Failed to allocate memory for requested buffer", CUDA itself "out of memory".
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 raise torch.OutOfMemoryError(message) from error
@@ -150,6 +150,39 @@ def _runtime() -> Any:
             f"onnxruntime is not installed ({error}): install the extra [cpu] or [gpu] of glad-inspect"
         ) from error
     return onnxruntime
+
+
+def reads_external_memory() -> bool:
+    """Return whether the installed onnxruntime takes external data from memory: 1.23 and later do."""
+    try:
+        return hasattr(_runtime().SessionOptions, "add_external_initializers_from_files_in_memory")
+    except EngineUnusable:
+        return False
+
+
+def _open_session(runtime: Any, file: Path, options: RuntimeOptions) -> Any:
+    """Return a session over a file, and over its external data, if there is any.
+
+    ONNX Runtime refuses external data behind a link, which a private copy is (`model_store.private_copy`): it is given
+    the memory.
+    """
+    made = _session_options(runtime)
+    with ExitStack() as maps:
+        external = {path.name: maps.enter_context(_mapped(path)) for path in _external(file) if path.is_symlink()}
+        if external:
+            contents = list(external.values())
+            made.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
+        return runtime.InferenceSession(str(file), made, providers=_providers(options))
+
+
+def _external(file: Path) -> list[Path]:
+    return [path for path in sorted(file.parent.iterdir()) if path.name.startswith(f"{file.name}.")]
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE) as found:
+        yield found
 
 
 def _session_options(runtime: Any) -> Any:

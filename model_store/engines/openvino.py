@@ -58,7 +58,7 @@ class CompiledFile:
             found = self._request.infer(given, share_inputs=True, share_outputs=True)
             return [torch.from_numpy(np.array(found[name], dtype=np.float32)) for name in outputs]
         except Exception as error:  # as above
-            raise EngineFailed(f"{self.file} failed in OpenVINO ({str(error).splitlines()[0]})") from error
+            raise EngineFailed(f"{self.file.name} failed in OpenVINO ({str(error).splitlines()[0]})") from error
 
 
 def load_openvino_parts(files: Mapping[Part, Path]) -> dict[Part, CompiledFile]:

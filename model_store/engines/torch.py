@@ -79,8 +79,10 @@ def pixel_models_around(networks: Mapping[str, Any], bundle: Bundle, device: str
 
 
 def _condition(bundle: Bundle, device: str | torch.device) -> Condition | None:
-    conditioned = "condition" in bundle.manifest.components
-    return load_condition(bundle.component("condition"), device) if conditioned else None
+    if "condition" not in bundle.manifest.components:
+        return None
+    with bundle.verified("condition") as folder:
+        return load_condition(folder, device)
 
 
 def models_from_modules(

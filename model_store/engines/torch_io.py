@@ -23,11 +23,13 @@ def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
     """Return a component's module, in evaluation mode. Reads only the bundle's folder.
 
     Raises:
+        HashMismatch: if a file is not what the manifest says any more.
         ModelLoadError: as `load_pretrained`.
     """
-    kind, folder = bundle.manifest.components[name].kind, bundle.component(name)
-    network = load_network(kind, folder, dtype)
-    return load_pretrained(kind, folder, dtype) if network is None else network
+    kind = bundle.manifest.components[name].kind
+    with bundle.verified(name) as folder:
+        network = load_network(kind, folder, dtype)
+        return load_pretrained(kind, folder, dtype) if network is None else network
 
 
 def load_condition(folder: Path, device: str | torch.device = "cpu") -> Condition:

@@ -17,7 +17,7 @@ from model_store.bundle import open_bundle
 from model_store.bundle_signer import make_key, sign_bundle
 from model_store.cli.bundle import app
 from model_store.engines.export_manifest import EngineUnusable, open_export
-from model_store.errors import BrokenBundle, NotSigned, ProductNotInStore
+from model_store.errors import BrokenBundle, HashMismatch, NotSigned, ProductNotInStore
 from model_store.manifest import MANIFEST_NAME
 from model_store.signing import TrustedKeys, minisign_library, signature_of
 from model_store.store import Store
@@ -85,6 +85,21 @@ def test_a_signed_bundle_is_used_and_an_unsigned_one_is_named_with_the_way_out(
     assert store.resolve("toy").open().keys == trusted
     signature_of(bundle_folder / MANIFEST_NAME).unlink()
     assert store.products() == (), "and one that goes"
+
+
+def test_a_manifest_that_was_swapped_while_the_password_was_asked_for_is_not_signed(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    make_key(tmp_path / "guarded.key", "secret")
+    manifest = bundle_folder / MANIFEST_NAME
+
+    def swap_and_answer() -> str:
+        manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+        return "secret"
+
+    with pytest.raises(HashMismatch, match=MANIFEST_NAME):
+        sign_bundle(bundle_folder, tmp_path / "guarded.key", swap_and_answer)
+    assert not signature_of(manifest).exists()
 
 
 def test_where_no_key_is_named_nobody_looks(bundle_folder: Path, key: Path) -> None:
