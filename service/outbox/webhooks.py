@@ -34,6 +34,10 @@ TIMEOUTS_PER_ATTEMPT = 3
 """An attempt may take so many times `webhook_timeout_s`: one each for connecting, sending and the answer. httpx limits
 only the wait for the next byte, so a receiver that sends a byte at a time would never time out."""
 _NAT64 = ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ip_network("2000::/3")
+"""All of IPv6 that is handed out; Python calls some of the rest global, site-local fec0::/10 among it."""
+_DOCUMENTATION = ip_network("3fff::/20")
+"""Of RFC 9637, which Python 3.11 does not know."""
 
 IpAddress = IPv4Address | IPv6Address
 
@@ -181,7 +185,13 @@ def is_allowed(address: IpAddress, allowed: Sequence[Network]) -> bool:
     inner = _inner_ipv4(address)
     if any(one.version == network.version and one in network for one in (address, inner) for network in allowed):
         return True
-    return inner.is_global and not inner.is_multicast
+    return _is_public(inner)
+
+
+def _is_public(address: IpAddress) -> bool:
+    if isinstance(address, IPv6Address) and (address not in _GLOBAL_UNICAST or address in _DOCUMENTATION):
+        return False  # among it all other forms that hold an IPv4 address: ::a.b.c.d, ::ffff:0:a.b.c.d, 64:ff9b:1::/48
+    return address.is_global and not address.is_multicast
 
 
 def _inner_ipv4(address: IpAddress) -> IpAddress:

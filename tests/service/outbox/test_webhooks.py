@@ -178,10 +178,26 @@ def test_this_machine_is_refused_unless_it_is_allowed(receiver: Receiver, webhoo
         "10.1.2.3", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
         "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
         "::ffff:10.1.2.3", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::ffff:127.0.0.1",
+        "fec0::1", "feff::1", "::10.1.2.3", "::93.184.215.14", "::ffff:0:169.254.169.254", "::ffff:0:93.184.215.14",
+        "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:ffff::1", "2001:0:5ef5:79fb::1", "2001:db8::1", "3fff::1", "5f00::1",
+        "100::1", "4000::1", "ff0e::1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(text: str) -> None:
     assert not is_allowed(ip_address(text), ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["93.184.215.14", "2606:2800:21f:cb07::1", "::ffff:93.184.215.14", "64:ff9b::93.184.215.14", "2002:5db8:d70e::1"],
+)
+def test_public_addresses_are_called(text: str) -> None:
+    assert is_allowed(ip_address(text), ())
+
+
+def test_a_network_of_ipv6_that_is_not_public_can_be_allowed() -> None:
+    assert is_allowed(ip_address("fec0::1"), (ip_network("fec0::/10"),))
+    assert not is_allowed(ip_address("fec0::1"), (ip_network("fc00::/7"),))
 
 
 @given(st.ip_addresses(network="10.20.0.0/16"), st.ip_addresses(network="192.168.0.0/16"))
