@@ -15,6 +15,7 @@ from service.cli.common import AsJson, DataDir, service_redis
 if TYPE_CHECKING:
     import redis
 
+    from service.outbox.relay import Sink
     from service.outbox.settings import OutboxSettings
     from service.queue.outbox import DeadEvent
 
@@ -93,27 +94,27 @@ def dead(
 def replay(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
-    """Deliver dead letters now, from this process; those that arrive are removed. Needs the webhooks' settings."""
-    from service.outbox.webhooks import WebhookSink
+    """Deliver dead letters now, from this process; those that arrive are removed. Needs the outbox's settings."""
     from service.queue.outbox import DeadEvents
 
     settings = _settings(data_dir)
-    webhooks = {webhook.name: webhook for webhook in (WebhookSink(url, settings) for url in settings.webhook_urls)}
+    sinks = _sinks(settings)
     failed = 0
     with service_redis(settings) as client:
         for letter in _select(client, entries, every, sink):
-            webhook = webhooks.get(letter.sink)
-            undelivered = webhook.deliver([letter.event]) if webhook else []
-            if webhook is None:
-                print(f"{letter.entry}  {letter.sink} is not among the GLAD_WEBHOOK_URLS of this environment")
+            destination = sinks.get(letter.sink)
+            undelivered = destination.deliver([letter.event]) if destination else []
+            if destination is None:
+                setting = "GLAD_MQTT_URL" if letter.sink == "mqtt" else "GLAD_WEBHOOK_URLS"
+                print(f"{letter.entry}  {letter.sink} is not among the {setting} of this environment")
             elif undelivered:
                 print(f"{letter.entry}  {undelivered[0].reason}")
             else:
                 DeadEvents(client).remove(letter)
                 print(f"{letter.entry}  delivered")
-            failed += webhook is None or bool(undelivered)
-    for webhook in webhooks.values():
-        webhook.close()
+            failed += destination is None or bool(undelivered)
+    for each in sinks.values():
+        each.close()
     if failed:
         raise SystemExit(1)
 
@@ -130,6 +131,17 @@ def discard(
         for letter in letters:
             DeadEvents(client).remove(letter)
     print(f"discarded {len(letters)}")
+
+
+def _sinks(settings: OutboxSettings) -> dict[str, Sink]:
+    """Return the destinations that give events up, by their names: webhooks and the MQTT broker."""
+    from service.outbox.mqtt import MqttSink
+    from service.outbox.webhooks import WebhookSink
+
+    made: list[Sink] = [WebhookSink(url, settings) for url in settings.webhook_urls]
+    if settings.mqtt_url is not None:
+        made.append(MqttSink(settings))
+    return {sink.name: sink for sink in made}
 
 
 def _select(client: redis.Redis, entries: list[str] | None, every: bool, sink: str | None) -> list[DeadEvent]:

@@ -2,16 +2,23 @@
 
 A connection that failed is closed together with the messages that it still held, so that the library sends nothing
 later by itself. Events that the broker did not acknowledge are published again on a new connection.
+
+A broker that dislikes one message may end the connection, and with it the whole batch. So what was not acknowledged by
+then is published one by one: the event at which the broker hangs up again is the one that it refuses, and the others
+wait behind it. An event that is refused too often, there or by the broker's answer, is given up: it must not hold up
+all others for ever. A broker that is away, or does not answer, refuses nothing.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +36,15 @@ ANSWER_S = 10.0
 """How long the broker may take to accept a connection, and to acknowledge a batch, in seconds."""
 KEEPALIVE_S = 30
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-_ESCAPED = {ord(letter): f"%{ord(letter):02X}" for letter in "%/+#"}
+MOST_REFUSALS = 8
+"""With the delays between the attempts, about two minutes."""
+_TEMPORARY = {0x91, 0x97}
+"""Reason codes that blame no message: packet identifier in use, quota exceeded."""
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
+    chr((plane << 16) + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+)
+_ESCAPED = re.compile(f"[%/+#\0-\x1f\x7f-\x9f\ud800-\udfff{_NONCHARACTERS}]")
+"""MQTT's own characters, and those at which a broker may end the connection (MQTT 5, 1.5.4)."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +54,12 @@ class BrokerRefused(Exception):
 
 
 def station_topic(prefix: str, station: str | None) -> str:
-    """Return the topic of a station. Characters of MQTT's own in its name are written as %2F, %2B and %23."""
-    return prefix if station is None else f"{prefix}/{station.translate(_ESCAPED)}"
+    """Return the topic of a station. What a topic must not hold is written as in URLs, such as `/` as %2F."""
+    return prefix if station is None else f"{prefix}/{_ESCAPED.sub(_percent_encoded, station)}"
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 class MqttSink:
@@ -54,21 +73,42 @@ class MqttSink:
             OSError: if they cannot be read.
         """
         self.name = "mqtt"
-        self.policy = DeliveryPolicy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0))
+        self.policy = DeliveryPolicy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0), most_refusals=MOST_REFUSALS)
         self._settings, self._tls = settings, _tls(settings)
         self._connection: _Connection | None = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Publish these events; return those that the broker did not acknowledge."""
+        outcome = self._publish(events)
+        if not outcome.hung_up:
+            return outcome.failed
+        unheard = {one.event_id for one in outcome.failed if not one.refused}
+        refused = [one for one in outcome.failed if one.refused]
+        return [*refused, *self._publish_one_by_one([event for event in events if event.id in unheard])]
+
+    def _publish_one_by_one(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
+        """Publish events until the first failure, which is the event's own if the broker hangs up at it."""
+        for number, event in enumerate(events):
+            outcome = self._publish([event])
+            if not outcome.failed:
+                continue
+            (failed,) = outcome.failed
+            if outcome.hung_up:
+                failed = Undelivered(event.id, "the broker ends the connection at it", refused=True)
+            waiting = f"waits for {event.id}: {failed.reason}"[:300]
+            return [failed, *(Undelivered(one.id, waiting) for one in events[number + 1 :])]
+        return []
+
+    def _publish(self, events: Sequence[StoredEvent]) -> _Outcome:
         try:
             connection = self._connected()
         except (BrokerRefused, OSError) as error:
             reason = f"no connection to the broker: {error}"[:300]
-            return [Undelivered(event.id, reason) for event in events]
-        failed = connection.publish(events, self._settings.mqtt_topic)
-        if failed:
+            return _Outcome([Undelivered(event.id, reason) for event in events], hung_up=False)
+        outcome = connection.publish(events, self._settings.mqtt_topic)
+        if outcome.failed:
             self.close()
-        return failed
+        return outcome
 
     def idle(self, now_ms: int) -> None:
         """Do nothing: no work is postponed."""
@@ -84,6 +124,15 @@ class MqttSink:
             self.close()
             self._connection = _Connection(self._settings, self._tls)
         return self._connection
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of some events on one connection."""
+
+    failed: list[Undelivered]
+    hung_up: bool
+    """The broker had accepted the connection, and ended it before it had acknowledged all of them."""
 
 
 def _tls(settings: OutboxSettings) -> ssl.SSLContext | None:
@@ -125,14 +174,15 @@ class _Connection:
         with self._changed:
             return not self._ended
 
-    def publish(self, events: Sequence[StoredEvent], topic: str) -> list[Undelivered]:
-        """Publish these events and wait for the acknowledgements; return the events without one."""
-        sent = {
-            event.id: self._client.publish(
-                station_topic(topic, event.fields.get("station")), event_message(event).encode(), qos=1
-            ).mid
-            for event in events
-        }
+    def publish(self, events: Sequence[StoredEvent], topic: str) -> _Outcome:
+        """Publish these events and wait for the acknowledgements; tell the events without one."""
+        sent: dict[str, int] = {}
+        impossible: list[Undelivered] = []
+        for event in events:
+            try:
+                sent[event.id] = self._send(event, topic)
+            except ValueError as error:  # no broker could get it, such as one that is longer than MQTT allows
+                impossible.append(Undelivered(event.id, f"cannot be sent by MQTT: {error}"[:300], refused=True))
         deadline = time.monotonic() + ANSWER_S
         with self._changed:
             self._changed.wait_for(
@@ -140,7 +190,13 @@ class _Connection:
             )
             answers = {event_id: self._acknowledged.get(mid) for event_id, mid in sent.items()}
             self._acknowledged = {}  # message ids are used again after 65,535 messages
-        return [Undelivered(name, _why_not(answer)) for name, answer in answers.items() if _is_refusal(answer)]
+            hung_up = self._ended and None in answers.values()
+        failed = [_undelivered(name, answer) for name, answer in answers.items() if answer is None or answer.is_failure]
+        return _Outcome([*impossible, *failed], hung_up)
+
+    def _send(self, event: StoredEvent, topic: str) -> int:
+        message = event_message(event).encode()
+        return self._client.publish(station_topic(topic, event.fields.get("station")), message, qos=1).mid
 
     def close(self) -> None:
         """Disconnect, and wait at most a second for the broker."""
@@ -192,9 +248,7 @@ class _Connection:
             self._changed.notify_all()
 
 
-def _is_refusal(answer: ReasonCode | None) -> bool:
-    return answer is None or answer.is_failure
-
-
-def _why_not(answer: ReasonCode | None) -> str:
-    return "the broker did not acknowledge it" if answer is None else f"the broker refused it: {answer}"
+def _undelivered(event_id: str, answer: ReasonCode | None) -> Undelivered:
+    if answer is None:
+        return Undelivered(event_id, "the broker did not acknowledge it")
+    return Undelivered(event_id, f"the broker refused it: {answer}", refused=answer.value not in _TEMPORARY)

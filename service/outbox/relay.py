@@ -2,6 +2,7 @@
 
     taken ──deliver──> delivered: acknowledged
                  └───> failed: tried again after a delay that grows ──given up──> dead letter
+                       (given up: for too long, or refused by itself too often)
 
 Each turn reads the sink's state from Redis, so a turn that is interrupted anywhere is repeated by the next one, in this
 process or another. An event that was delivered but not yet acknowledged is then delivered twice: delivery is at least
@@ -47,6 +48,8 @@ class DeliveryPolicy:
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, most_s=60.0))
     give_up_after_s: float | None = None
     """Seconds from the first failure to the dead letter; None: never."""
+    most_refusals: int | None = None
+    """So many refusals of an event by itself make it a dead letter; None: they count as any other failure."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Undelivered:
     reason: str
     wait_s: float = 0.0
     """How long the receiver asks not to be called, in seconds."""
+    refused: bool = False
+    """The receiver is there, and refused this very event, or would not hear of it alone."""
 
 
 class Sink(Protocol):
@@ -195,8 +200,9 @@ class Relay:
         return failed
 
     def _gives_up(self, retry: Retry, now_ms: int) -> bool:
-        limit = self.sink.policy.give_up_after_s
-        return limit is not None and now_ms - retry.since_ms >= limit * 1000
+        limit_s, most = self.sink.policy.give_up_after_s, self.sink.policy.most_refusals
+        too_long = limit_s is not None and now_ms - retry.since_ms >= limit_s * 1000
+        return too_long or (most is not None and retry.refusals >= most)
 
     def _give_up(self, event: StoredEvent, retry: Retry) -> None:
         if self._subscription.dead_letter(event, retry):
@@ -264,4 +270,5 @@ def next_retry(
         since_ms=earlier.since_ms if earlier else now_ms,
         due_ms=now_ms + int(wait_s * 1000),
         reason=failed.reason,
+        refusals=int(failed.refused) + (earlier.refusals if earlier else 0),
     )

@@ -35,6 +35,8 @@ class Retry(Message):
     """Time of the next attempt."""
     reason: str
     """Reason of the last failure."""
+    refusals: int = 0
+    """Those attempts at which the receiver refused this very event."""
 
 
 @dataclass(frozen=True)

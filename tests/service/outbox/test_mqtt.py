@@ -15,16 +15,20 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from typer.testing import CliRunner
 
+from service.cli.outbox import app
 from service.outbox import mqtt
-from service.outbox.mqtt import MqttSink, station_topic
+from service.outbox.mqtt import MOST_REFUSALS, MqttSink, station_topic
 from service.outbox.settings import OutboxSettings
+from service.queue import keys
 from service.queue.events import StoredEvent
-from service.queue.outbox import Subscription
+from service.queue.outbox import DeadEvents, Subscription
 from tests.service.outbox.conftest import MakeRelay, MakeSettings, turns
 from tests.support.broker import Broker, broker, subscribed
 from tests.support.ended import end
 from tests.support.processes import eventually
+from tests.support.redis_server import RedisServer
 
 MakeMqtt = Callable[..., MqttSink]
 
@@ -150,6 +154,109 @@ def test_what_the_broker_refuses_is_not_taken_for_delivered(tmp_path: Path, make
         [failed] = sink.deliver([event(1, "open"), event(2, "closed")])
         assert failed.event_id == "2-0"
         assert "refused it: Not authorized" in failed.reason
+
+
+NONCHARACTERS = "\ufdd0\ufdef\ufffe\uffff\U0001fffe\U0010ffff"
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_station_of_characters_that_no_topic_may_hold_is_delivered(
+    plain: Broker, make_mqtt: MakeMqtt, version: str
+) -> None:
+    sink = make_mqtt(f"mqtt://127.0.0.1:{plain.port}", mqtt_version=version)
+    stations = [*NONCHARACTERS, "\x01", "\x7f", "line-3"]
+    with subscribed(plain.port, "glad/#") as subscriber:
+        assert sink.deliver([event(number, station) for number, station in enumerate(stations, start=1)]) == []
+        eventually(lambda: len(subscriber.got) == len(stations))
+    topics = [one.topic for one in subscriber.got]
+    assert topics[3] == "glad/%EF%BF%BF"
+    assert topics[-3:] == ["glad/%01", "glad/%7F", "glad/line-3"]
+    assert [json.loads(one.payload)["station"] for one in subscriber.got] == stations
+
+
+def patience_ends(place: Subscription) -> None:
+    """What failed is due now."""
+    waiting = {one.id: one.retry.model_copy(update={"due_ms": 0}) for one in place.progress().pending if one.retry}
+    place.settle([], waiting)
+
+
+def long_event(client: redis.Redis, characters: int) -> str:
+    """The id of an event that is longer than what a test's broker takes."""
+    fields = {"type": "inspection.done", "inspection_id": "long", "note": "x" * characters}
+    return str(client.xadd(keys.EVENTS, {"event": json.dumps(fields)}))
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_one_event_at_which_the_broker_hangs_up_becomes_a_dead_letter_and_holds_up_no_other_for_ever(
+    client: redis.Redis, make_mqtt: MakeMqtt, make_relay: MakeRelay, tmp_path: Path, version: str
+) -> None:
+    with broker(tmp_path / "broker", "allow_anonymous true", "max_packet_size 4000") as found:
+        relay = make_relay(make_mqtt(f"mqtt://127.0.0.1:{found.port}", mqtt_version=version))
+        place = Subscription(client, "mqtt")
+        with subscribed(found.port, "glad/#") as subscriber:
+            ended = end(client, 2, station="line-3")
+            poison = long_event(client, 5000)
+            ended += end(client, 2, station="line-3")
+            turns(relay, 2)
+            assert [one.retry.refusals for one in place.progress().pending if one.retry] == [1, 0, 0]
+            for _ in range(MOST_REFUSALS):
+                patience_ends(place)
+                relay.turn()
+            eventually(lambda: len(subscriber.got) == 4)
+            got = [json.loads(one.payload)["inspection_id"] for one in subscriber.got]
+    assert got == ended
+    assert place.progress().pending == ()
+    (letter,) = DeadEvents(client).all()
+    assert (letter.sink, letter.event.id, letter.attempts) == ("mqtt", poison, MOST_REFUSALS)
+    assert letter.reason == "the broker ends the connection at it"
+
+
+def test_an_event_that_the_brokers_rules_forbid_becomes_a_dead_letter_that_can_be_replayed(
+    client: redis.Redis,
+    make_mqtt: MakeMqtt,
+    make_relay: MakeRelay,
+    tmp_path: Path,
+    shared_redis: RedisServer,
+) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic write glad/open\n")
+    with broker(tmp_path / "broker", "allow_anonymous true", f"acl_file {rules}") as found:
+        url = f"mqtt://127.0.0.1:{found.port}"
+        relay, place = make_relay(make_mqtt(url)), Subscription(client, "mqtt")
+        end(client, 1, station="closed")
+        end(client, 1, station="open")
+        turns(relay, 2)
+        for _ in range(MOST_REFUSALS):
+            patience_ends(place)
+            relay.turn()
+        (letter,) = DeadEvents(client).all()
+        assert letter.event.fields["station"] == "closed"
+        assert "Not authorized" in letter.reason
+        assert place.progress().pending == ()
+        end(client, 1, station="open")
+        turns(relay, 2)
+        assert place.progress().pending == ()
+    with broker(tmp_path / "lenient", "allow_anonymous true") as lenient:
+        environment = {"GLAD_REDIS_URL": shared_redis.url, "GLAD_MQTT_URL": f"mqtt://127.0.0.1:{lenient.port}"}
+        with subscribed(lenient.port, "glad/#") as subscriber:
+            replayed = CliRunner().invoke(app, ["replay", "--all"], env=environment)
+            assert replayed.exit_code == 0, replayed.output
+            eventually(lambda: [one.topic for one in subscriber.got] == ["glad/closed"])
+    assert DeadEvents(client).all() == []
+
+
+def test_a_broker_that_is_away_refuses_nothing(
+    client: redis.Redis, make_mqtt: MakeMqtt, make_relay: MakeRelay, tmp_path: Path
+) -> None:
+    with broker(tmp_path / "broker", "allow_anonymous true") as found:
+        relay, place = make_relay(make_mqtt(f"mqtt://127.0.0.1:{found.port}")), Subscription(client, "mqtt")
+        end(client, 2, station="line-3")
+    turns(relay, 2)
+    for _ in range(MOST_REFUSALS):
+        patience_ends(place)
+        relay.turn()
+    assert [one.retry.refusals for one in place.progress().pending if one.retry] == [0, 0]
+    assert DeadEvents(client).all() == []
 
 
 def test_a_broker_that_is_away_loses_nothing(
