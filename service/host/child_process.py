@@ -142,7 +142,7 @@ class RestartingChild:
         """
         self.child = child
         self.succeeded = False
-        """Set by the owner once the child was ready: from then on it is restarted without limit."""
+        """Set by the owner once the child was ready: from then on it is restarted without limit, whatever ended it."""
         self._start, self._backoff, self._most_failures = start, backoff, most_failures
         self._failures = 0
         self._started_at = self._due_at = 0.0
@@ -152,29 +152,40 @@ class RestartingChild:
         """Start the child if it is due, and notice if it has ended. Call it often.
 
         Raises:
-            StartError: if no restart can help: wrong settings, or too many failures before it was ready once.
+            StartError: if no restart can help a child that was never ready: wrong settings, or too many failures.
         """
         if self._ended:
             if now >= self._due_at:
-                self._start()
-                self._started_at, self._ended = now, False
+                self._try_to_start(now)
             return
         status = self.child.exit_status
         if status is None:
             return
         self._ended = True
-        if status == EXIT_CONFIG:
+        # Settings that it ran with before are right: what is wrong passes, such as a port that is in use for a while.
+        if status == EXIT_CONFIG and not self.succeeded:
             raise StartError(f"the {self.child.name} cannot run with these settings: see its message above")
+        self._failed(now, describe_exit(status))
+
+    def _try_to_start(self, now: float) -> None:
+        self._started_at, self._ended = now, False
+        try:
+            self._start()
+        except OSError as error:  # no process or no memory to be had: it may pass, and the others go on
+            self._ended = True
+            self._failed(now, f"at its start: {error}")
+
+    def _failed(self, now: float, how: str) -> None:
         self._failures = self._backoff.count_failures(self._failures, now - self._started_at)
         if not self.succeeded and self._failures >= self._most_failures:
             raise StartError(
                 f"the {self.child.name} ended {self._failures} times before it was ready, "
-                f"the last time {describe_exit(status)}: see its message above"
+                f"the last time {how}: see its message above"
             )
         # The delay is not slept here: the supervisor goes on watching its other children.
         delay_s = self._backoff.delay_s(self._failures)
         self._due_at = now + delay_s
-        log.warning("child ended", child=self.child.name, how=describe_exit(status), restart_in_s=delay_s)
+        log.warning("child ended", child=self.child.name, how=how, restart_in_s=delay_s)
 
 
 def describe_exit(status: int) -> str:

@@ -125,6 +125,19 @@ def redis_answers(socket: Path) -> bool:
         return False
 
 
+def redis_lives(socket: Path, timeout_s: float) -> bool:
+    """Return whether a server answers on the socket: also that it still reads its data, or cannot serve now."""
+    try:
+        with redis.Redis(
+            unix_socket_path=str(socket), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=_ONCE
+        ) as client:
+            return bool(client.ping())
+    except (redis.ResponseError, redis.BusyLoadingError):
+        return True
+    except (redis.RedisError, OSError):
+        return False
+
+
 def stop_orphan(socket: Path, patience_s: float = 10.0) -> None:
     """Stop a server that a killed supervisor left on this socket. Call it only while holding the data folder's lock.
 

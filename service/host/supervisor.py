@@ -39,6 +39,7 @@ from service.host.private_redis import (
     find_redis,
     redis_answers,
     redis_command,
+    redis_lives,
     redis_url,
     socket_path,
     stop_orphan,
@@ -125,8 +126,7 @@ class Supervisor:
         self._children: dict[str, RestartingChild] = {}
         self._workers = dict(_workers(plan))
         self._ready_pipes = {name: ReadyPipe() for name in (*self._workers, "outbox")}
-        host, probing = plan.worker_host, plan.timeouts.probing
-        self._probes = {name: LivenessProbe(host, pipe, probing) for name, pipe in self._ready_pipes.items()}
+        self._probes: dict[str, LivenessProbe] = {}
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP; all children have ended when it returns or raises.
@@ -181,7 +181,9 @@ class Supervisor:
         log_file = self._plan.data_dir / "redis" / "redis.log"
         command = redis_command(binary, self._plan.data_dir, path)
         child = Child("Redis", command, env=self._plan.environment, log=log_file)
-        restarting = self._add_child("redis", child, child.start)
+        probing = self._plan.timeouts.probing
+        probe = LivenessProbe(lambda: redis_lives(path, probing.timeout_s), probing, from_first_answer=True)
+        restarting = self._add_child("redis", child, child.start, probe)
         self._say(f"starting Redis ({binary})")
         deadline = time.monotonic() + self._plan.timeouts.redis_start_s
         while not redis_answers(path):
@@ -196,8 +198,11 @@ class Supervisor:
 
     def _start_api(self, server: socket.socket, address: ApiAddress, environment: Mapping[str, str]) -> RestartingChild:
         child = Child("API", [sys.executable, "-m", "service.api.server"], env=environment)
-        fd = server.fileno()
-        restarting = self._add_child("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)))
+        fd, probing = server.fileno(), self._plan.timeouts.probing
+        probe = LivenessProbe(
+            lambda: is_alive(address.host, address.port, timeout_s=probing.timeout_s), probing, from_first_answer=True
+        )
+        restarting = self._add_child("api", child, lambda: child.start("--fd", str(fd), pass_fds=(fd,)), probe)
         self._say(f"starting the API at {address.url}")
         return restarting
 
@@ -211,18 +216,25 @@ class Supervisor:
         child, pipe = Child(name, [sys.executable, "-m", module], env=environment), self._ready_pipes[name]
 
         def start() -> None:
-            self._probes[name].started(time.monotonic())
             with pipe.writer() as fd:
                 child.start("--ready-fd", str(fd), pass_fds=(fd,))
 
-        restarting = self._add_child(name, child, start)
+        restarting = self._add_child(
+            name, child, start, LivenessProbe.of_port(self._plan.worker_host, pipe, self._plan.timeouts.probing)
+        )
         while not pipe.poll():
             self._poll_children()
         restarting.succeeded = True
 
-    def _add_child(self, name: str, child: Child, start: Callable[[], None]) -> RestartingChild:
-        restarting = RestartingChild(child, start, self._plan.backoff, self._plan.timeouts.starts_without_success)
-        self._children[name] = restarting
+    def _add_child(self, name: str, child: Child, start: Callable[[], None], probe: LivenessProbe) -> RestartingChild:
+        def start_probed() -> None:
+            probe.started(time.monotonic())
+            start()
+
+        restarting = RestartingChild(
+            child, start_probed, self._plan.backoff, self._plan.timeouts.starts_without_success
+        )
+        self._children[name], self._probes[name] = restarting, probe
         restarting.poll(time.monotonic())
         return restarting
 
@@ -233,8 +245,7 @@ class Supervisor:
         for restarting in self._children.values():
             restarting.poll(time.monotonic())
         for name, probe in self._probes.items():
-            if name in self._children:
-                self._kill_if_stuck(self._children[name].child, probe)
+            self._kill_if_stuck(self._children[name].child, probe)
 
     def _kill_if_stuck(self, child: Child, probe: LivenessProbe) -> None:
         """Kill a child that no longer answers, answers that it is stuck, or never opens its port.

@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 import structlog
 import torch
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.contract import Failure, State
 from service.host.shutdown import Shutdown
@@ -172,6 +173,8 @@ class Engine:
             )
         except (RedisError, OSError) as error:
             log.warning("no jobs claimed: Redis does not answer", error=str(error))
+            if not isinstance(error, RedisTimeoutError | TimeoutError):  # refused: a new process would fare no better
+                self._heartbeat.claim_answered()
             if not at_work:
                 self._shutdown.wait(REDIS_RETRY_S)
             return

@@ -49,7 +49,7 @@ class Heartbeat:
             self._last = self._clock()
 
     def claim_answered(self) -> None:
-        """Record that Redis answered a claim, with jobs or without."""
+        """Record that a claim came back: with jobs, without, or refused; not that it took too long."""
         with self._lock:
             # With lanes occupied only steps count: a stuck device must not hide behind claims that still work.
             if not self._lanes:

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ import pytest
 
 from service.client.client import Client
 from service.contract import State
+from service.host.liveness import is_alive
 from tests.service.worker.conftest import png
-from tests.support.processes import children_of, eventually, is_running
+from tests.support.processes import children_of, eventually, free_port, is_running
 from tests.support.tiny_bundle import make_tiny_bundle
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
@@ -158,6 +160,107 @@ def test_a_dead_worker_is_replaced_and_its_images_end(served: Served) -> None:
         assert client.wait(result.id, 120).state is State.DONE
     served.known |= set(children_of(served.process.pid))
     assert not is_running(worker)
+
+
+IMPATIENT = """
+import sys
+from pathlib import Path
+from service.host.child_process import Backoff
+from service.host.liveness import Probing
+from service.host.supervisor import Supervisor, SupervisorPlan, SupervisorTimeouts
+timeouts = SupervisorTimeouts(probing=Probing(every_s=0.5, timeout_s=5, missed=3))
+place = {"data_dir": Path(sys.argv[1]), "host": "127.0.0.1", "port": 0, "worker_port": int(sys.argv[2])}
+plan = SupervisorPlan(**place, backoff=Backoff(0.5, 1), timeouts=timeouts)
+Supervisor(plan, lambda line: print(line, flush=True), lambda address: f"glad serves at {address.url}\\n Ctrl-C").run()
+"""
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[tuple[Served, int]]:
+    """A supervisor that probes each half second, and the health port of its worker."""
+    make_tiny_bundle(tmp_path / "data" / "store")
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GLAD_")}
+    with (tmp_path / "output.txt").open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", IMPATIENT, str(tmp_path / "data"), str(port)],
+            stdout=file,
+            stderr=file,
+            text=True,
+            env={**clean, "GLAD_TORCH_THREADS": "1", "GLAD_DEVICE": "cpu", "GLAD_LANES": "2"},
+        )
+    served = Served(process, tmp_path / "output.txt")
+    try:
+        served.wait_for_banner()
+        yield served, port
+    finally:
+        served.known |= set(children_of(process.pid))
+        process.kill()
+        process.wait()
+        eventually(lambda: not any(map(is_running, served.known)))
+
+
+def child_of(served: Served, program: str) -> int | None:
+    """The child that runs this program now."""
+    running = [pid for pid in children_of(served.process.pid) if program in Path(f"/proc/{pid}/cmdline").read_text()]
+    return running[0] if running else None
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def occupied(port: int) -> socket.socket:
+    """A port that is ours as soon as the process that has it has gone."""
+    taken: list[socket.socket] = []
+
+    def take() -> bool:
+        try:
+            taken.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            return False
+        return True
+
+    eventually(take)
+    return taken[0]
+
+
+def replace_stopped(served: Served, program: str) -> None:
+    """Stops the child that runs this program, and waits until another one serves in its place."""
+    stopped = child_of(served, program)
+    assert stopped is not None
+    os.kill(stopped, signal.SIGSTOP)
+    eventually(lambda: not is_running(stopped), patience_s=120)
+    eventually(lambda: ready(served.url), patience_s=120)
+    assert child_of(served, program) not in {None, stopped}
+
+
+def test_a_stopped_api_and_a_stopped_redis_are_replaced(impatient: tuple[Served, int]) -> None:
+    served, _ = impatient
+    for program in ("service.api.server", "redis-server"):
+        replace_stopped(served, program)
+        with Client(served.url) as client:
+            assert client.wait(client.submit("toy", png(3)).id, 120).state is State.DONE
+    assert served.process.poll() is None, served.text
+
+
+def test_a_port_that_is_in_use_when_a_worker_restarts_delays_that_worker_and_ends_nothing(
+    impatient: tuple[Served, int],
+) -> None:
+    served, port = impatient
+    worker = child_of(served, "service.worker.main")
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    with occupied(port):
+        eventually(lambda: served.text.count("with status 78") >= 2, patience_s=120)
+        assert served.process.poll() is None, served.text
+    eventually(lambda: is_alive("127.0.0.1", port, 1.0), patience_s=120)
+    with Client(served.url) as client:
+        assert client.wait(client.submit("toy", png(4)).id, 120).state is State.DONE
+    assert served.stop() == 0, served.text
 
 
 def test_what_was_accepted_outlives_a_stop_and_no_process_does(tmp_path: Path) -> None:

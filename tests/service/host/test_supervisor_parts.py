@@ -27,7 +27,15 @@ from service.host.child_process import (
     describe_exit,
 )
 from service.host.liveness import LivenessProbe, Probing, ReadyPipe, is_alive
-from service.host.private_redis import DataDirLock, find_redis, redis_answers, redis_command, socket_path, stop_orphan
+from service.host.private_redis import (
+    DataDirLock,
+    find_redis,
+    redis_answers,
+    redis_command,
+    redis_lives,
+    socket_path,
+    stop_orphan,
+)
 from service.host.supervisor import SupervisorTimeouts, listen
 from service.queue.jobs import JobQueue
 from tests.support.line import picture, result_of
@@ -123,7 +131,13 @@ class TestPrivateRedis:
         eventually(lambda: redis_answers(path))
         with redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
             assert client.get("accepted") == "yes"
+        assert redis_lives(path, 1.0)
+        child.signal(signal.SIGSTOP)
+        assert not redis_lives(path, 0.2)
+        child.signal(signal.SIGCONT)
+        assert redis_lives(path, 10.0)
         stop_orphan(path)
+        assert not redis_lives(path, 1.0)
         assert child.wait(10)
         assert child.exit_status == 0
         stop_orphan(path)  # nobody there: nothing to do
@@ -220,6 +234,24 @@ class TestRestart:
         with pytest.raises(StartError, match="cannot run with these settings"):
             self.tended(kept, child, now=0)
 
+    def test_settings_that_it_has_run_with_are_tried_again_and_again(self) -> None:
+        kept, child = self.kept(f"raise SystemExit({EXIT_CONFIG})", Backoff(first_s=1, most_s=1, healthy_s=1000))
+        kept.succeeded = True
+        assert len({self.tended(kept, child, now=float(second)) for second in range(6)}) == 6
+
+    def test_a_process_that_the_system_does_not_start_is_tried_again_if_it_ran_before(self, tmp_path: Path) -> None:
+        program = tmp_path / "program"
+        child = Child("thing", [str(program)])
+        kept = RestartingChild(child, child.start, Backoff(first_s=1), most_failures=2)
+        kept.succeeded = True
+        kept.poll(0)
+        assert child.pid is None
+        program.write_text("#!/bin/sh\nexit 0\n")
+        program.chmod(0o700)
+        kept.poll(1)
+        assert child.wait(20)
+        assert child.exit_status == 0
+
     @staticmethod
     def kept(code: str, backoff: Backoff) -> tuple[RestartingChild, Child]:
         child = Child("thing", [sys.executable, "-c", code])
@@ -276,7 +308,7 @@ class TestLivenessProbe:
 
     @pytest.fixture
     def watch(self, pipe: ReadyPipe) -> LivenessProbe:
-        watch = LivenessProbe("127.0.0.1", pipe, Probing(open_port_s=10, every_s=2, timeout_s=1, missed=3))
+        watch = LivenessProbe.of_port("127.0.0.1", pipe, Probing(open_port_s=10, every_s=2, timeout_s=1, missed=3))
         watch.started(100)
         return watch
 
@@ -304,6 +336,17 @@ class TestLivenessProbe:
                 with pipe.writer() as fd:
                     os.write(fd, b'{"port": %d}\n' % silent.getsockname()[1])
                     assert [watch.check(start + second) for second in (2, 4)] == [None, None]
+
+    def test_one_whose_socket_is_open_before_it_serves_is_probed_from_its_first_answer_on(self) -> None:
+        answers = iter([False, False, True, False, False, False, False])
+        watch = LivenessProbe(
+            lambda: next(answers), Probing(open_port_s=10, every_s=2, missed=3), from_first_answer=True
+        )
+        watch.started(100)
+        assert [watch.check(now) for now in (102, 104, 106, 108, 110)] == [None] * 5
+        assert watch.check(112) == "3 probes missed"
+        watch.started(200)
+        assert watch.check(210) == "no answer 10 s after its start"
 
     def test_a_worker_that_hangs_at_every_start_is_killed_and_given_up(self, tmp_path: Path) -> None:
         (tmp_path / "sitecustomize.py").write_text(HANGS)

@@ -11,6 +11,7 @@ import pytest
 from service.contract import State
 from service.queue import keys
 from tests.service.worker.conftest import RedisServer, png
+from tests.service.worker.test_worker import get, ready_port
 from tests.support.nursery import Worker
 from tests.support.processes import eventually
 from tests.support.wire import Wire
@@ -96,4 +97,22 @@ def test_results_wait_for_a_redis_without_memory(fleet: WorkerFleet) -> None:
     finally:
         fleet.client.config_set("maxmemory", "0")
     assert_all_ended_once(fleet, ids)
+    assert worker.running
+
+
+def test_an_idle_worker_lives_while_redis_refuses_it_and_does_not_when_redis_leaves_it_waiting(
+    fleet: WorkerFleet, wire: Wire
+) -> None:
+    worker = fleet.worker(GLAD_REDIS_URL=wire.url, GLAD_STUCK_AFTER_S="4", GLAD_LOG_LEVEL="info")
+    eventually(lambda: worker.log.exists() and ready_port(worker) is not None)
+    port = ready_port(worker)
+    assert port is not None
+    wire.cut()
+    time.sleep(8)  # what lasts too long is the absence itself
+    assert get(port, "/health/live")[0] == 200
+    wire.mend()
+    (result,) = fleet.ended(fleet.accept(IMAGES[:1]))
+    assert result.state is State.DONE
+    wire.silence()
+    eventually(lambda: get(port, "/health/live")[0] == 503)
     assert worker.running
