@@ -1,6 +1,6 @@
 """Many independent pieces of work on all cores: a process per core, results in order, and no process left behind.
 
-Ctrl-C reaches only the parent: it drops what has not begun, waits for what has, and the processes end. If the parent is
+Ctrl-C reaches only the parent, once: it drops what is not finished, and the processes end at once. If the parent is
 killed, they end by themselves.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -57,13 +58,34 @@ def parallel_map(
             prepare(*given)
         yield from map(call, items)
         return
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare, given))
+    context = get_context("spawn")
+    watched, held = context.Pipe(duplex=False)  # `held` is this process's alone: when it is closed, the others end
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(watched, prepare, given))
     try:
         with _interrupts_blocked():
             results = pool.map(call, items, chunksize=chunk)  # starts the processes, which inherit the block
         yield from results
+    except BaseException:
+        held.close()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _interrupts_ignored():  # one that interrupts the shutdown leaves it half done: the program never ends
+            pool.shutdown(cancel_futures=True)
+            held.close()
+            watched.close()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C until the end of the block, where this is the main thread, which alone may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -76,14 +98,14 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(prepare: Callable[..., object] | None, given: Iterable[Any]) -> None:
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+def _begin(watched: Connection, prepare: Callable[..., object] | None, given: Iterable[Any]) -> None:
+    threading.Thread(target=_end_with_parent, args=(watched,), name="end-with-parent", daemon=True).start()
     if prepare is not None:
         prepare(*given)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(watched: Connection) -> None:
+    """End this process when its parent has ended, or has closed its end of the pipe."""
     parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    wait([watched] if parent is None else [watched, parent.sentinel])
+    os._exit(1)

@@ -20,7 +20,7 @@ SLOW_WORK = """
 import sys, time
 from training.process_pool import parallel_map
 if __name__ == "__main__":
-    for _ in parallel_map(time.sleep, [0.05] * 2000, workers=2):
+    for _ in parallel_map(time.sleep, [0.05] * 2000, workers=2, chunk=16):
         print("one", flush=True)
 """
 
@@ -78,6 +78,21 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_the_workers(at_work: subp
     assert told.count("Traceback") == 1  # the program's own KeyboardInterrupt
     assert "SpawnProcess" not in told
     _assert_group_is_gone(at_work.pid)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+def test_a_second_ctrl_c_ends_all_processes_too(at_work: subprocess.Popen[str], pause_s: float) -> None:
+    os.killpg(at_work.pid, signal.SIGINT)
+    time.sleep(pause_s)
+    os.killpg(at_work.pid, signal.SIGINT)
+    at_work.communicate(timeout=60)
+    assert at_work.returncode == -signal.SIGINT
+    _assert_group_is_gone(at_work.pid)
+
+
+def test_what_a_worker_raises_ends_the_others_and_is_told() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(parallel_map(int, ["1", "x"] * 8, workers=2, chunk=2))
 
 
 def test_workers_end_when_their_parent_is_killed(at_work: subprocess.Popen[str]) -> None:
