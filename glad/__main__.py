@@ -19,6 +19,8 @@ from typing import Any
 
 DISTRIBUTION = "glad-inspect"
 GROUP = "glad.commands"
+DISTRIBUTIONS = {"minisign": "py-minisign", "opentelemetry": "opentelemetry-sdk", "sklearn": "scikit-learn"}
+"""Module -> the distribution that brings it, where their names differ."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +131,8 @@ def call(command: Any, name: str, arguments: Sequence[str]) -> int:
 
 def extra_that_brings(module: str) -> str | None:
     """Return the smallest extra of this distribution that brings the package of a missing module; None if none does."""
-    package = module.partition(".")[0].replace("_", "-").lower()
+    root = module.partition(".")[0]
+    package = DISTRIBUTIONS.get(root, root).replace("_", "-").lower()
     brings: dict[str, set[str]] = {}
     for requirement in metadata.requires(DISTRIBUTION) or []:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)

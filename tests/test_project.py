@@ -138,6 +138,48 @@ def test_only_packages_of_an_extra_are_named_as_missing() -> None:
     assert extra_that_brings("no_such_package") is None
 
 
+def imported_modules() -> set[str]:
+    """Every package of others that a command imports anywhere, inside functions too."""
+    found: set[str] = set()
+    for file in (file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    found.update(name.name.partition(".")[0] for name in names)
+                case ast.ImportFrom(module=str(module), level=0):
+                    found.add(module.partition(".")[0])
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    return {name for name in found if name not in sys.stdlib_module_names} - ours
+
+
+def test_whatever_a_command_imports_is_always_there_or_named_with_the_extra_that_brings_it() -> None:
+    lines = metadata.requires("glad-inspect") or []
+    always = {re.split(r"[^A-Za-z0-9._-]", line)[0].replace("_", "-").lower() for line in lines if "extra" not in line}
+    installed = metadata.packages_distributions()
+    modules = imported_modules()
+    assert {"torch", "sklearn", "typer"} <= modules
+    unknown = [
+        module
+        for module in sorted(modules)
+        if not always & {name.replace("_", "-").lower() for name in installed.get(module, [module])}
+        and extra_that_brings(module) is None
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_a_training_command_in_the_demos_environment_names_the_extra(command: str, tmp_path: Path) -> None:
+    (tmp_path / "train" / "good").mkdir(parents=True)
+    code = "import sys; sys.modules['sklearn'] = None; from glad.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    words = [command, str(ROOT / "model_store" / "bundles" / "bracket" / "7"), "--data", str(tmp_path)]
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert outcome.returncode == 1
+    (line,) = outcome.stderr.splitlines()
+    assert f"glad {command}: needs the [train] extra" in line
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
     assert [line for page in pages(ROOT) for line in broken_links(page)] == []
 
