@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -76,6 +77,28 @@ def check_engine(text: str) -> str:
     return text
 
 
+def check_redis_url(text: str) -> str:
+    """Return the text of GLAD_REDIS_URL unchanged.
+
+    Raises:
+        ValueError: if it is no address of a Redis; the message does not show it, for it may hold a password.
+    """
+    from redis.connection import parse_url
+
+    try:
+        parse_url(text)  # type: ignore[no-untyped-call]
+        # It takes a database that is no number for number 0, and no path for the address "".
+        sound = re.fullmatch(r"/.+" if text.startswith("unix://") else r"/?\d*", urlsplit(text).path) is not None
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(
+            "it is no address of a Redis (not shown: it may hold a password): give redis://HOST:6379/0, rediss:// for "
+            "TLS, or unix:///PATH, with / # ? @ of a password as %2F %23 %3F %40"
+        )
+    return text
+
+
 def split_origins(given: object) -> object:
     """Return the origins from the text of GLAD_CORS_ORIGINS."""
     return tuple(word.strip() for word in given.split(",") if word.strip()) if isinstance(given, str) else given
@@ -96,6 +119,7 @@ def check_origins(given: tuple[str, ...]) -> tuple[str, ...]:
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins), AfterValidator(check_origins)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 BundleKeys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_keys), AfterValidator(check_keys)]
+RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
 
@@ -117,7 +141,7 @@ class Settings(BaseSettings):
         description="of worker's and outbox's metrics, health; default: GLAD_HOST, or 127.0.0.1 by `glad serve`",
     )
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
-    redis_url: str | None = Field(None, description="default: `glad serve` runs a private Redis")
+    redis_url: RedisUrl | None = Field(None, description="default: `glad serve` runs a private Redis")
     redis_wait_replicas: int = Field(0, ge=0, description="replicas that must have a job before it is accepted")
     redis_wait_ms: int = Field(1000, ge=1, le=4000, description="they have so long to confirm it; then 503")
     artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")

@@ -25,6 +25,9 @@ DataDir = Annotated[
 RedisBin = Annotated[Path | None, typer.Option(help="The redis-server to start while `glad serve` does not run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+_SECRET = {"redis_url"}
+"""Settings whose values may hold a password."""
+
 
 def load_settings(**options: Any) -> Settings:
     """Return the service's settings: the options that were given, else the environment, else the defaults.
@@ -45,7 +48,9 @@ def load_settings(**options: Any) -> Settings:
 def _problem(location: tuple[int | str, ...], value: object, message: str, given: dict[str, Any]) -> str:
     name = str(location[0]) if location else ""
     option = f" (--{name.replace('_', '-')})" if name in given else ""
-    subject = f"GLAD_{name.upper()}{option} is {value!r}: " if name else ""
+    shown = "" if name in _SECRET else f" is {value!r}"
+    subject = f"GLAD_{name.upper()}{option}{shown}: " if name else ""
+    message = message.removeprefix("Value error, ")
     return subject + message[:1].lower() + message[1:]
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -113,7 +114,7 @@ def redis_command(binary: Path, data_dir: Path, socket: Path) -> list[str]:
 
 def redis_url(socket: Path) -> str:
     """Return the URL of the server on this socket."""
-    return f"unix://{socket}?db=0"
+    return f"unix://{quote(str(socket))}?db=0"
 
 
 def redis_answers(socket: Path) -> bool:
