@@ -12,9 +12,11 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     StringConstraints,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -66,6 +68,16 @@ def artifact_links(inspection_id: str, names: tuple[ArtifactName, ...]) -> dict[
     return {name: f"/v1/inspections/{inspection_id}/{name}" for name in ARTIFACT_NAMES if name in names}
 
 
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("is true or false, and must be a number")
+    return value
+
+
+NotBool = BeforeValidator(_refuse_bool)
+"""For numbers of requests: Pydantic would read true as 1."""
+
+
 def new_inspection_id(at: datetime | None = None) -> str:
     """Return a new UUIDv7: ids sort by the time they were made.
 
@@ -113,9 +125,15 @@ def _parse_timestamp(value: object, parse: ValidatorFunctionWrapHandler) -> date
 
     Numbers are refused, also as text: Pydantic would read them as seconds since 1970, and 20261123 means a day.
     """
-    if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-", value)):
-        return _to_utc_ms(parse(value))
-    raise ValueError("is no time of RFC 3339: send such as 2026-11-23T08:15:30Z")
+    try:
+        if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-", value)):
+            return _to_utc_ms(parse(value))
+    except ValidationError:
+        pass  # its words are of Pydantic, not of what to send
+    raise ValueError(
+        "is no time of RFC 3339 with its zone: send such as 2026-11-23T08:15:30Z or 2026-11-23T09:15:30+01:00; in a "
+        "URL the + is written as %2B"
+    )
 
 
 def rfc3339(value: datetime) -> str:

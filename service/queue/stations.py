@@ -8,13 +8,13 @@ inspected before a changeover is judged by what was expected then.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import redis.asyncio
 from pydantic import Field
 
 from model_store.manifest import Name
-from service.contract import Message, Priority, Text, Timestamp
+from service.contract import Message, NotBool, Priority, Text, Timestamp
 from service.queue import keys
 
 MOST_CHANGES = 1000
@@ -28,7 +28,9 @@ class StationSettings(Message):
     lot: Text | None = Field(None, description="of images that name none", examples=["L-42"])
     view: Text | None = Field(None, description="of images that name none", examples=["top"])
     priority: Priority = Field(Priority.NORMAL, description="of images that name none")
-    deadline_ms: int | None = Field(None, ge=1, le=86_400_000, description="of images that name none")
+    deadline_ms: Annotated[int | None, NotBool] = Field(
+        None, ge=1, le=86_400_000, description="of images that name none"
+    )
     expected_views: tuple[Text, ...] = Field(
         (), max_length=32, description="a part without one of them is `review`", examples=[["top", "bottom"]]
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import structlog
 from pydantic import ConfigDict, Field, ValidationError
@@ -28,7 +28,7 @@ from service.api.intake.capacity import capacity_error, check_capacity
 from service.api.problems import product_error, queue_unavailable
 from service.api.uploads.decoding import CheckedImage, Upload
 from service.auth.scopes import Caller
-from service.contract import IMAGE, Job, JobTooLarge, Priority, Traceability, new_inspection_id
+from service.contract import IMAGE, Job, JobTooLarge, NotBool, Priority, Traceability, new_inspection_id
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
 from service.queue.submitter import Pinned, pin_now
@@ -44,7 +44,7 @@ class InspectionFields(Traceability):
     model_config = ConfigDict(extra="forbid")
 
     priority: Literal["normal", "high"] = Field("normal", description="claims look at `high` first")
-    deadline_ms: int | None = Field(
+    deadline_ms: Annotated[int | None, NotBool] = Field(
         None, ge=1, le=86_400_000, description="milliseconds after acceptance; after it nobody waits for the result"
     )
 

@@ -15,7 +15,7 @@ from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.api.routes.threshold_effect import MAX_COMPARED, Effect, preview_effect
-from service.contract import Note, Text, Thresholds
+from service.contract import NotBool, Note, Text, Thresholds
 from service.errors import InvalidFields
 
 router = APIRouter(tags=["products"])
@@ -53,9 +53,9 @@ class ThresholdFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    review: float | None = Field(None, examples=[0.3])
-    fail: float | None = Field(None, gt=0, examples=[0.4])
-    pixel: float | None = Field(None, gt=0, examples=[0.42])
+    review: Annotated[float | None, NotBool] = Field(None, examples=[0.3])
+    fail: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.4])
+    pixel: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.42])
     version: Name | None = Field(None, description="default: the active version")
     by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
 

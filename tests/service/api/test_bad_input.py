@@ -140,6 +140,31 @@ async def test_bad_input_is_refused_with_its_own_problem(api: Running, client: r
     assert good.status_code == 202
 
 
+@pytest.mark.parametrize("time", ["2026-11-23T08:15:30+01:00", "2026-11-23T08:15:30", "2026-11-23T25:00:00Z", "today"])
+async def test_a_time_that_is_none_says_what_to_send(api: Running, time: str) -> None:
+    """A + in a URL means a space."""
+    answer = await api.http.post(f"{URL}?captured_at={time}", content=picture())
+    ((field, said),) = [(one["field"], one["message"]) for one in answer.json()["errors"]]
+    assert field == "captured_at"
+    assert "send such as 2026-11-23T08:15:30Z" in said
+    assert "%2B" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/v1/products/toy/thresholds", {"fail": True}),
+        ("PATCH", "/v1/products/toy/thresholds?preview=true", {"review": False}),
+        ("PATCH", "/v1/products/toy/thresholds", {"pixel": True}),
+        ("PUT", "/v1/stations/line-3", {"deadline_ms": True}),
+    ],
+)
+async def test_true_is_no_number(api: Running, method: str, path: str, body: dict[str, bool]) -> None:
+    answer = await api.http.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:glad:problem:invalid-fields")
+    assert "must be a number" in answer.text
+
+
 async def test_refused_fields_are_named(api: Running) -> None:
     answer = await api.http.post(URL, params={"seriel": "1", "priority": "urgent"}, content=picture())
     assert [error["field"] for error in answer.json()["errors"]] == ["priority", "seriel"]
