@@ -57,6 +57,8 @@ from training.recipe_file import recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
 
 Say = Callable[[str], None]
+PAIRS = "pairs"
+"""The folder in a run's that keeps its pairs, until the training is done."""
 LAST_STAGES = ("delta", "thresholds", "quality gate")
 STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
 FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
@@ -129,8 +131,8 @@ def _as_written_now(recorded: Any) -> Any:
         return recorded
 
 
-def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None) -> PairSet:
-    """Return the run's pairs: made anew at every start, always the same ones."""
+def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, run: Path | None = None) -> PairSet:
+    """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
     with progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
@@ -140,6 +142,7 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None)
             recipe.seed,
             progress=lambda done, total: bar.update(task, completed=done),
             workers=workers,
+            keep=None if run is None else run / PAIRS,
         )
 
 
@@ -164,7 +167,7 @@ def train_components(
 def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
     """Train autoencoder, denoiser and features, each from scratch."""
     settings, seed = recipe.settings, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers)
+    pairs = make_run_pairs(recipe, split, workers, run)
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed)
     latents = encode_pairs(autoencoder, pairs)
     unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
@@ -196,7 +199,7 @@ def train_feature_modules(
     backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
     round_to_stored_precision(backbone)
     settings, seed = recipe.settings.where_all_walk, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers)
+    pairs = make_run_pairs(recipe, split, workers, run)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
     encoded = cached_pairs(
@@ -292,7 +295,7 @@ def train(
     with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
-    return write_calibrated_bundle(
+    made_bundle = write_calibrated_bundle(
         target,
         naming,
         draft,
@@ -302,6 +305,8 @@ def train(
         learned=learned,
         origin=origin,
     )
+    shutil.rmtree(run / PAIRS, ignore_errors=True)
+    return made_bundle
 
 
 def _promise_of(recipe: RecipeBase, split: Split) -> str:

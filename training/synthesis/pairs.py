@@ -1,6 +1,7 @@
 """The training data of the models: square images cut from good photographs, and pairs (x, x^a) of them.
 
-Pairs are made once and kept in memory: all three trainings see the same anomalies, and none waits for them.
+Pairs are made once and kept in memory: all three trainings see the same anomalies, and none waits for them. They lie on
+disk too, for a run that is interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from training.process_pool import parallel_map, process_count
 from training.progress import Count
 from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
+from training.synthesis.kept_pairs import Arrays, KeptPairs
 
 
 @dataclass(frozen=True)
@@ -178,27 +180,35 @@ def make_pairs(
     *,
     progress: Count | None = None,
     workers: int | None = None,
+    keep: Path | None = None,
 ) -> PairSet:
     """Read the good images and make `recipe.pairs` pairs; each depends only on the seed, its index and its square.
 
     Args:
         workers: processes; None: one per core; 1: all in this one. The pairs are the same.
+        keep: a folder of this very call, which goes on from the pairs that lie there.
     """
-    arrays: list[tuple[np.ndarray, ...]] = []
-    for done, result in enumerate(_all_pairs(paths, settings, recipe, seed, workers=process_count(workers)), start=1):
+    kept = None if keep is None else KeptPairs(keep, recipe.pairs)
+    arrays = [] if kept is None else list(kept.read())
+    made = _pairs_from(len(arrays), paths, settings, recipe, seed, workers=process_count(workers))
+    for done, result in enumerate(made, start=len(arrays) + 1):
         arrays.append(result)
+        if kept is not None:
+            kept.add(result)
         if progress is not None:
             progress(done, recipe.pairs)
     normal, anomalous, mask, valid = (torch.from_numpy(np.stack(column)) for column in zip(*arrays, strict=True))
     return PairSet(normal, anomalous, mask, valid)
 
 
-def _all_pairs(
-    paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, seed: int, *, workers: int
-) -> Iterator[tuple[np.ndarray, ...]]:
+def _pairs_from(
+    first: int, paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, seed: int, *, workers: int
+) -> Iterator[Arrays]:
+    if first == recipe.pairs:
+        return iter(())
     camera = recipe.camera if recipe.noisy else None
     images = read_squares(paths, settings, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
     if workers == 1:
-        return map(partial(_one, images=images, recipe=recipe, seed=seed), range(recipe.pairs))
+        return map(partial(_one, images=images, recipe=recipe, seed=seed), range(first, recipe.pairs))
     make = partial(_one_of_worker, recipe=recipe, seed=seed)
-    return parallel_map(make, range(recipe.pairs), workers=workers, chunk=16, prepare=_remember, given=(images,))
+    return parallel_map(make, range(first, recipe.pairs), workers=workers, chunk=16, prepare=_remember, given=(images,))

@@ -12,6 +12,7 @@ from PIL import Image
 from glad.settings.method import MethodSettings
 from training.data.camera_noise import CameraNoise
 from training.recipe import SynthesisRecipe
+from training.synthesis.kept_pairs import PER_FILE
 from training.synthesis.pairs import PairSet, make_pairs, read_squares, to_unit
 
 RECIPE = SynthesisRecipe(pairs=20)
@@ -46,6 +47,51 @@ def test_pairs_depend_on_the_seed_and_more_of_them_begin_with_the_same_ones(imag
     assert not _equal(pairs, other)
     more = make_pairs(images, SETTINGS, RECIPE.model_copy(update={"pairs": 24}), 1, workers=1)
     assert torch.equal(more.anomalous[:20], pairs.anomalous)
+
+
+class Stopped(Exception):
+    """As Ctrl-C would."""
+
+
+def interrupted_after(images: list[Path], count: int, folder: Path) -> None:
+    """Makes pairs, and stops when so many are made."""
+
+    def stop(done: int, total: int) -> None:
+        if done == count:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        make_pairs(images, SETTINGS, MANY, 1, progress=stop, workers=1, keep=folder)
+
+
+MANY = RECIPE.model_copy(update={"pairs": 2 * PER_FILE + 5})
+
+
+def test_pairs_that_were_interrupted_go_on_from_those_that_are_there(images: list[Path], tmp_path: Path) -> None:
+    interrupted_after(images, PER_FILE + 3, tmp_path / "pairs")
+    seen: list[int] = []
+    resumed = make_pairs(
+        images, SETTINGS, MANY, 1, progress=lambda done, total: seen.append(done), workers=1, keep=tmp_path / "pairs"
+    )
+    assert seen == list(range(PER_FILE + 1, len(resumed) + 1))
+    unbroken = make_pairs(images, SETTINGS, MANY, 1, workers=1)
+    assert _equal(resumed, unbroken)
+    assert resumed.normal.stride() == unbroken.normal.stride()  # else a training sums in another order
+    seen.clear()
+    again = make_pairs(
+        images, SETTINGS, MANY, 1, progress=lambda done, total: seen.append(done), workers=2, keep=tmp_path / "pairs"
+    )
+    assert seen == []
+    assert _equal(again, resumed)
+
+
+def test_a_file_of_pairs_that_cannot_be_read_is_made_again(images: list[Path], tmp_path: Path) -> None:
+    whole = make_pairs(images, SETTINGS, MANY, 1, workers=1, keep=tmp_path / "pairs")
+    first, second, last = sorted((tmp_path / "pairs").iterdir())
+    second.write_bytes(second.read_bytes()[:1000])
+    last.write_bytes(b"")
+    assert _equal(make_pairs(images, SETTINGS, MANY, 1, workers=1, keep=tmp_path / "pairs"), whole)
+    assert [file.stat().st_size > 1000 for file in (first, second, last)] == [True, True, True]
 
 
 def test_pairs_have_the_stated_shapes_and_change_only_the_part(images: list[Path]) -> None:
