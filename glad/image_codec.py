@@ -145,6 +145,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tr
     """
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels, intact)
+        _refuse_invisible(image)
         return DecodedImage(_pixels(image), name)
 
 
@@ -174,6 +175,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
     """
     with _refusals(data, max_pixels) as name:
         image = _loaded(name, data, max_pixels, intact)
+        _refuse_invisible(image)
         if image.mode in SURE and "transparency" not in image.info:
             _refuse_undefined_samples(image)
         else:
@@ -181,6 +183,15 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
                 pass
         width, height = image.size[::-1] if read_orientation(image) in SIDEWAYS else image.size
         return ImageInfo(name, width, height)
+
+
+def _refuse_invisible(image: Image.Image) -> None:
+    """Refuse an image of which nothing would be seen: an alpha of 0 that a camera never filled, most of the time."""
+    if "A" in image.getbands() and image.getchannel("A").getextrema() == (0, 0):
+        raise ImageNotDecodable(
+            "every pixel is transparent (an alpha of 0), so that the image shows nothing: store it without alpha, or "
+            "with an alpha of 255"
+        )
 
 
 def load_stored(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = True) -> Image.Image:

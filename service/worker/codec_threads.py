@@ -153,8 +153,10 @@ class CodecThreads:
             failure = failure_from_error("image_unavailable", error)
             return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
         gate = bundle.manifest.gate if claimed.job.gate else None
+        # What the API has accepted is inspected, also where its GLAD_MAX_PIXELS is the larger one.
+        max_pixels = max(self._max_pixels, claimed.job.width * claimed.job.height)
         try:
-            image = prepare_inspection(data, bundle, self._max_pixels, gate, decode=self._decoders.decode_image)
+            image = prepare_inspection(data, bundle, max_pixels, gate, decode=self._decoders.decode_image)
         except DecoderUnavailable as error:
             return self._retry_or_fail(claimed, failure_from_error("decoder_unavailable", error))
         except ImageError as error:

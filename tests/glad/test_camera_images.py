@@ -6,13 +6,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from glad.image_codec import ImageNotDecodable, decode_image
+from glad.image_codec import ImageNotDecodable, check_image, decode_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 """Colour types of the PNG standard."""
@@ -212,7 +212,20 @@ def test_bmps_of_every_kind_are_read() -> None:
     ]
     assert decoded(bmp(8, bytes([1, 0, 0, 0]), 2, more=bytes([0, 0, 0, 0, 200, 200, 200, 0]))) == [[200] * 3, [0] * 3]
     with_alpha = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(68)
-    assert decoded(bmp(32, bytes([3, 2, 1, 0]), 1, compression=3, more=with_alpha)) == [[255] * 3]
+    half = [[round((value * 128 + 255 * 127) / 255) for value in (1, 2, 3)]]
+    assert decoded(bmp(32, bytes([3, 2, 1, 128]), 1, compression=3, more=with_alpha)) == half
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("check", [decode_image, check_image])
+def test_an_image_that_shows_nothing_is_refused_and_is_not_white(mode: str, check: Callable[[bytes], object]) -> None:
+    """A camera that writes an alpha and never fills it; one pixel that shows is an image."""
+    image = Image.effect_noise((8, 8), 40).convert(mode)
+    image.putalpha(0)
+    with pytest.raises(ImageNotDecodable, match=r"every pixel is transparent .* store it without alpha"):
+        check(saved(image, "PNG"))
+    image.putpixel((3, 3), (9,) * (len(mode) - 1) + (255,))
+    check(saved(image, "PNG"))
 
 
 def test_cmyk_of_print_software_is_no_negative() -> None:

@@ -33,6 +33,13 @@ def test_images_wait_for_a_folder_that_is_away(fleet: WorkerFleet) -> None:
     assert {result.state for result in fleet.ended(ids)} == {State.DONE}
 
 
+def test_what_an_api_with_a_larger_limit_has_accepted_is_inspected(fleet: WorkerFleet) -> None:
+    """96 × 64 pixels, where the worker's own limit is a hundred."""
+    ids = fleet.accept([png(1)], width=96, height=64)
+    fleet.worker(GLAD_MAX_PIXELS="100")
+    assert {result.state for result in fleet.ended(ids)} == {State.DONE}
+
+
 def test_an_image_that_no_worker_has_fails_once_it_was_tried_for_a_minute(fleet: WorkerFleet) -> None:
     [waiting] = fleet.accept([png(1)])
     fleet.artifacts.remove(ArtifactStore.ref(waiting, IMAGE))
