@@ -131,12 +131,10 @@ def test_the_warm_up_calls_every_model_of_the_form(toy: LoadedBundle) -> None:
     assert list(runner.warm(bundle_of(toy, toys, LETTERBOX))) == [
         "images x 1",
         "denoiser x 1",
-        "denoiser x 2",
-        "denoiser x 4",
     ]
     assert (toys.decoder.rows, toys.comparator.buckets) == ([1], [(1,)])
     assert [result.picture for result in toys.scorer.shown] == [None]
-    assert toys.denoiser.batches == [1, 2, 4]
+    assert toys.denoiser.batches == [1]
 
 
 def test_a_score_of_pictures_refuses_a_result_without_one() -> None:
