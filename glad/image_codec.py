@@ -64,6 +64,8 @@ FORMATS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "WEBP": WebPImageFile,
 }
 """Opened by class, not by `Image.open`: no other format is ever tried, and the pixel cap is ours alone."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""How the names of such files end, in a folder of images."""
 
 SURE = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B"})
 """Modes of a loaded image that always become 8-bit RGB, unless something says which of its levels is transparent."""

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +18,8 @@ from model_store.manifest import Verdict
 if TYPE_CHECKING:
     from glad_inspect.result import InspectionResult, Pixels
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-"""Of the images in a folder."""
-TITLES = ("input", "reconstruction", "heatmap", "overlay")
-LARGEST_CELL_PX = 2048
+LARGEST_CELL_PX, OVERVIEW_CELL_PX = 2048, 256
+"""Of one of the four pictures of an image."""
 LONGEST_NAME_BYTES = 200
 """Of a picture's name: file systems take 255, and a number and an ending are added."""
 STDOUT = Path("-")
@@ -46,7 +45,7 @@ def inspect(
 
     For example: glad inspect bracket part.png, or: glad inspect bracket photos/ --json results.json
     """
-    from glad.image_codec import ImageError, to_png
+    from glad.image_codec import ImageError, downscale, to_png
     from glad_inspect.inspector import load_inspector
     from model_store.compatibility import ModelsDoNotFit
     from model_store.engines.engine_spec import offline_engine_spec
@@ -82,19 +81,20 @@ def inspect(
             continue
         results.append({"file": _text(path), **result.to_dict()})
         if overview is not None and result.measured is not None:
-            rows.append(_row(result))
+            rows.append([downscale(picture, OVERVIEW_CELL_PX) for picture in _row(result)])
         drawn = pictures and result.measured is not None
         picture = out / f"{number:03d}_{_short(path.stem)}.png" if drawn else None
         _print_result(result, path, picture, err=quiet)
         try:  # after the verdict: a picture that cannot be written does not cost it
             if picture is not None:
-                picture.write_bytes(to_png(_sheet([_row(result)])))
+                cell = min(LARGEST_CELL_PX, max(result.original.shape[:2]))
+                picture.write_bytes(to_png(_sheet([_row(result)], cell)))
         except OSError as error:
             results[-1]["error"] = _text(f"inspected, but without its picture: {error}")
             typer.secho(f"{'error':<7} {_text(path)}: {results[-1]['error']}", fg=typer.colors.RED, err=True)
     with explained():
         if overview is not None and rows:
-            overview.write_bytes(to_png(_sheet([[*pair] for pair in _abreast(rows)])))
+            overview.write_bytes(to_png(_sheet(_abreast(rows), OVERVIEW_CELL_PX)))
         if json_file is not None:
             _write_json(json_file, results)
     if any("error" in one for one in results):
@@ -107,6 +107,8 @@ def _files(given: Sequence[str]) -> Iterator[Path]:
     Raises:
         ValueError: for a folder without images, or a pattern that nothing matches.
     """
+    from glad.image_codec import SUFFIXES
+
     for name in given:
         path = Path(name)
         if path.is_dir():
@@ -141,17 +143,15 @@ def _row(result: InspectionResult) -> list[Pixels]:
     return [result.original, *(np.asarray(picture) for picture in drawn if picture is not None)]
 
 
-def _abreast(rows: Sequence[list[Pixels]]) -> Iterator[list[Pixels]]:
-    for start in range(0, len(rows), 2):
-        yield [picture for row in rows[start : start + 2] for picture in row]
+def _abreast(rows: Sequence[list[Pixels]]) -> list[list[Pixels]]:
+    return [[*chain(*rows[start : start + 2])] for start in range(0, len(rows), 2)]
 
 
-def _sheet(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+def _sheet(rows: Sequence[Sequence[Pixels]], cell: int) -> Pixels:
     from glad.images.rendering import contact_sheet
+    from model_store.inspection import TITLES
 
-    largest = max(max(picture.shape[:2]) for row in rows for picture in row)
-    cell = min(LARGEST_CELL_PX // max(1, len(rows)) if len(rows) > 1 else LARGEST_CELL_PX, largest)
-    return contact_sheet(rows, cell=max(64, cell), titles=TITLES * (len(rows[0]) // len(TITLES)))
+    return contact_sheet(rows, cell=cell, titles=TITLES * (len(rows[0]) // len(TITLES)))
 
 
 def _print_result(result: InspectionResult, path: Path, picture: Path | None, *, err: bool) -> None:

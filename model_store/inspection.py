@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from glad.batching import BatchSizes, batch_sizes_for_device
 from glad.image_codec import from_model
 from glad.images.placement import Placement
-from glad.images.rendering import Mosaic, contact_sheet, heatmap, overlay, reduced
+from glad.images.rendering import Mosaic
 from glad.images.tiling import FramedImage, ModelInput, Tile, frame
 from glad.lane import Lane, merge_lanes
 from glad.models import Models
@@ -25,11 +25,9 @@ from glad.reconstruct import reconstruct
 from glad.scoring import Evidence, LaneResult, score_image
 from glad.settings.method import MethodSettings
 from glad.stitching import Stitching
-from model_store.manifest import VerdictThresholds
 
 TITLES = ("input", "reconstruction", "heatmap", "overlay")
 TILES_AT_ONCE = 8
-LARGEST_CELL_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -185,29 +183,3 @@ def _inspect_tiles(
     ]
     evidence = models.scorer(lane_results, settings.score, (1,))
     return [TileResult(*parts) for parts in zip(rebuilt.images, evidence, rebuilt.lanes, strict=True)]
-
-
-def sheet(inspected: InspectedImage, limits: VerdictThresholds) -> NDArray[np.uint8]:
-    """Return input, reconstruction, heatmap and overlay side by side, without padding: (H, W, 3)."""
-    row = _row(inspected, limits)
-    cell = min(LARGEST_CELL_PX, 2 * max(row[0].shape[:2]))
-    return contact_sheet([row], cell=cell, titles=TITLES)
-
-
-def overview(inspected: Sequence[InspectedImage], limits: VerdictThresholds, *, abreast: int = 2) -> NDArray[np.uint8]:
-    """Return many images' sheets in one picture (H, W, 3), `abreast` side by side.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    rows = [_row(one, limits) for one in inspected]
-    lines = [list(chain(*rows[start : start + abreast])) for start in range(0, len(rows), abreast)]
-    cell = max(max(picture.shape[:2]) for row in rows for picture in row)
-    return contact_sheet(lines, cell=cell, titles=TITLES * min(abreast, len(rows)))
-
-
-def _row(inspected: InspectedImage, limits: VerdictThresholds) -> list[NDArray[np.uint8]]:
-    placement, top = inspected.placement, limits.heatmap_top
-    pictures = inspected.input, inspected.reconstruction, reduced(inspected.map)
-    original, rebuilt, values = (np.ascontiguousarray(placement.restore(picture)) for picture in pictures)
-    return [original, rebuilt, heatmap(values, top), overlay(original, values, top, threshold=limits.pixel)]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from glad.image_codec import SUFFIXES
 from training.data import layouts, visa
 from training.data.csv_files import read_csv
 from training.data.image_files import (
-    SUFFIXES,
     DataError,
     check_image,
     images_in,

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
 
-from glad.image_codec import MAX_PIXELS, ImageError, decode_image, refuses_damage, sniff_format
+from glad.image_codec import MAX_PIXELS, SUFFIXES, ImageError, decode_image, refuses_damage, sniff_format
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 UNSUPPORTED = {
     ".apng", ".avif", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfi", ".jfif", ".jif", ".jp2", ".jpe", ".jxl", ".pam",
     ".pbm", ".pgm", ".pnm", ".ppm", ".tga",

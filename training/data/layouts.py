@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from training.data.image_files import SUFFIXES, DataError, images_in, refuse_unsupported, subfolders
+from glad.image_codec import SUFFIXES
+from training.data.image_files import DataError, images_in, refuse_unsupported, subfolders
 from training.data.masks import MASK_SUFFIXES
 
 SHOWN = 8

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glad.image_codec import SUFFIXES
 from training.data import layouts, visa
-from training.data.image_files import SUFFIXES, UNSUPPORTED, images_in, subfolders
+from training.data.image_files import UNSUPPORTED, images_in, subfolders
 from training.data.layouts import FolderLayout, detect_layout
 
 OTHER_IMAGES = frozenset(
