@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle rules dashboards sbom checkov weights audit sizes clean python
+.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov weights audit sizes clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -49,6 +49,9 @@ bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$
 		--version $(VERSION) --run runs/bracket-$(VERSION) --out model_store/bundles --no-export
 	@$(VENV)/bin/glad export model_store/bundles/bracket/$(VERSION) --to onnx --components backbone --provider cpu,openvino \
 		--data $(DATA) --report runs/bracket-$(VERSION)/parity
+
+reference: setup ## write docs/reference and the JSON Schemas again, from the code
+	@$(VENV)/bin/python -m scripts.reference
 
 rules: ## write the alert rules again as PrometheusRule objects, into k8s/components/monitoring
 	@$(PYTHON) scripts/prometheus_rules.py

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
 
 from glad.quality_gate.limits import QualityGate
-from glad.settings import Frozen
+from glad.settings import Frozen, json_schema
 from glad.settings.method import MethodSettings, near_tie
 from model_store.errors import NotCalibrated
 
@@ -352,6 +352,11 @@ def _at_default(given: Any, path: Sequence[str]) -> bool:
             return True
         given = given[name]
     return False
+
+
+def manifest_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `manifest.json`. That the parts fit together, only `Manifest` itself can tell."""
+    return json_schema(Manifest.model_json_schema(), "manifest")
 
 
 def bundle_hash(manifest_bytes: bytes) -> str:

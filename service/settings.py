@@ -130,67 +130,121 @@ class Settings(BaseSettings):
         env_prefix="GLAD_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
     )
 
-    host: str = Field("127.0.0.1", description="address that the API listens on")
-    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
-    data_dir: Folder = Field(default_factory=default_data_dir, description="everything that one machine keeps")
-    store: str | None = Field(None, description="bundles and product states; default: store/ in the data folder")
-    bundle_keys: BundleKeys = Field((), description="public keys: of bundles, only what one of them signed is used")
-    engine: EngineChoice = Field("auto", description="auto, torch, onnx or tensorrt; exceptions: torch,unet=onnx")
+    host: str = Field("127.0.0.1", description="address that the API listens on; 0.0.0.0: every one of this machine")
+    port: int = Field(8000, ge=0, le=65535, description="port of the API; 0: any free one")
+    data_dir: Folder = Field(
+        default_factory=default_data_dir, description="folder of everything that one machine keeps"
+    )
+    store: str | None = Field(
+        None, description="folder or URL of bundles and product states; default: `store/` in the data folder"
+    )
+    bundle_keys: BundleKeys = Field(
+        (),
+        description="public keys, with commas between: only bundles that one of them has signed are used; default: all "
+        "bundles are used",
+    )
+    engine: EngineChoice = Field(
+        "auto",
+        description="what runs the models: auto, torch, onnx, openvino or tensorrt; exceptions: `torch,unet=onnx`. "
+        "auto: the first that the bundle has an export for",
+    )
     worker_host: str | None = Field(
         None,
-        description="of worker's and outbox's metrics, health; default: GLAD_HOST, or 127.0.0.1 by `glad serve`",
+        description="address at which workers and outbox serve metrics and health; default: GLAD_HOST, or 127.0.0.1 by "
+        "`glad serve`",
     )
-    worker_port: int = Field(0, ge=0, le=65535, description="the worker's metrics and health; 0: any free one")
-    redis_url: RedisUrl | None = Field(None, description="default: `glad serve` runs a private Redis")
-    redis_wait_replicas: int = Field(0, ge=0, description="replicas that must have a job before it is accepted")
-    redis_wait_ms: int = Field(1000, ge=1, le=4000, description="they have so long to confirm it; then 503")
-    artifacts_url: str | None = Field(None, description="folder or fsspec URL; default: artifacts/ in the data folder")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
-    pool: Name = Field(DEFAULT_POOL, description="a worker's pool; for the API, the pool of what GLAD_POOLS leaves out")
-    pools: Pools = Field({}, description=f"pools of some products: {FORM}")
+    worker_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port of a worker's metrics and health; 0: any free one. Further workers of `glad serve` have "
+        "the next ones",
+    )
+    redis_url: RedisUrl | None = Field(
+        None,
+        description="`redis://HOST:6379/0`, `rediss://` with TLS, or `unix:///PATH`; default: `glad serve` runs a "
+        "private Redis",
+    )
+    redis_wait_replicas: int = Field(
+        0, ge=0, description="replicas of Redis that must have a job before its image is accepted"
+    )
+    redis_wait_ms: int = Field(1000, ge=1, le=4000, description="how long replicas may take to confirm it; then 503")
+    artifacts_url: str | None = Field(
+        None,
+        description="folder or URL (fsspec, such as `s3://bucket/glad`) of images and pictures; default: `artifacts/` "
+        "in the data folder",
+    )
+    device: str = Field("auto", description="where models run: auto, cpu, cuda, cuda:1 …; auto: a GPU if there is one")
+    pool: Name = Field(
+        DEFAULT_POOL, description="a worker's pool; for the API, the pool of the products that GLAD_POOLS leaves out"
+    )
+    pools: Pools = Field({}, description=f"which pool has which products: `{FORM}`")
 
-    auth: Literal["auto", "keys", "off"] = Field("auto", description="who needs an API key: see docs/security.md")
-    rate_per_s: float | None = Field(None, gt=0, description="calls a second of one key or address; default: no limit")
-    rate_burst: int = Field(20, ge=1, description="calls at once, where GLAD_RATE_PER_S is set")
-    failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address")
+    auth: Literal["auto", "keys", "off"] = Field(
+        "auto",
+        description="who needs an API key. auto: nobody on the loopback address until the first key is made, else all; "
+        "off: somebody else keeps the door",
+    )
+    rate_per_s: float | None = Field(
+        None, gt=0, description="calls a second of one key, or of one address where no key is needed; default: no limit"
+    )
+    rate_burst: int = Field(20, ge=1, description="calls at once under GLAD_RATE_PER_S")
+    failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address; beyond it 429")
     docs: bool = Field(True, description="serve /docs and /openapi.json")
-    metrics_open: bool = Field(True, description="/metrics needs no key")
-    cors_origins: Origins = Field((), description="web pages that may call from a browser: https://mes.example,...")
-    body_timeout_s: float = Field(20, gt=0, description="longest silence while a body comes; waits add up")
-    max_connections: int = Field(1000, ge=1, description="to one API process; at it, one that sends nothing makes room")
+    metrics_open: bool = Field(True, description="/metrics needs no key; off: one with the scope read")
+    cors_origins: Origins = Field(
+        (), description="web pages that may call from a browser, with commas between: `https://mes.example`"
+    )
+    body_timeout_s: float = Field(
+        20, gt=0, description="longest silence while a body comes, in s; waits add up; beyond it 408"
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="connections to one API process; at the limit, one that sends nothing makes room"
+    )
     max_connections_per_address: int = Field(
-        100, ge=1, description="of one address; proxies of FORWARDED_ALLOW_IPS are not counted"
+        100, ge=1, description="connections of one address; proxies of FORWARDED_ALLOW_IPS are not counted"
     )
 
-    max_image_bytes: int = Field(64 << 20, ge=1, description="a larger image is answered 413")
+    max_image_bytes: int = Field(64 << 20, ge=1, description="size of an image's file; a larger one is answered 413")
     max_held_bytes: int = Field(
-        512 << 20, ge=1, description="of all bodies at a time in one API process, half of it for one key; beyond it 429"
+        512 << 20,
+        ge=1,
+        description="all bodies at a time in one API process, half of it for one key; beyond it 429. Two of the "
+        "largest bodies always fit",
     )
-    max_pixels: int = Field(64_000_000, ge=1, description="an image with more pixels is answered 422")
+    max_pixels: int = Field(64_000_000, ge=1, description="width times height; an image with more is answered 422")
     damaged_images: Literal["refuse", "inspect"] = Field(
         "refuse", description="a file that shows damage is answered 400; inspect: taken, if it decodes at all"
     )
-    max_backlog: int = Field(1000, ge=1, description="queued and running together, in one pool; beyond it 429")
-    max_wait_s: float = Field(3600, gt=0, description="expected wait, by the measured pace; beyond it 429")
-    min_free_bytes: int = Field(512 << 20, ge=0, description="with less free for artifacts, images are answered 503")
-    decode_threads: int = Field(2, ge=1, le=64, description="images that the API decodes at the same time")
+    max_backlog: int = Field(1000, ge=1, description="images that are queued or running in one pool; beyond it 429")
+    max_wait_s: float = Field(
+        3600, gt=0, description="expected wait of a new image, by the measured pace; beyond it 429"
+    )
+    min_free_bytes: int = Field(
+        512 << 20, ge=0, description="free space where artifacts are kept; with less, images are answered 503"
+    )
+    decode_threads: int = Field(2, ge=1, le=64, description="images that one API process decodes at the same time")
     decode_limit_s: float = Field(
         20, gt=0, description="processor time to decode an image of GLAD_MAX_PIXELS; a smaller one gets its share"
     )
     decode_memory_bytes: int = Field(1536 << 20, ge=64 << 20, description="memory that decoding one image may take")
     retry_after_s: int = Field(2, ge=1, description="Retry-After of 503, and of 429 before any pace is known, in s")
 
-    lease_ms: int = Field(30_000, ge=100, description="a worker silent for this long loses its jobs")
-    max_deaths: int = Field(3, ge=1, description="deaths of a worker that held this job alone, before it is given up")
-    artifacts_max_age_s: int = Field(7 * 86_400, ge=3600, description="images and pictures are kept for so long")
-    artifacts_max_bytes: int | None = Field(None, ge=1, description="beyond it the oldest go; default: no limit")
-    sweep_every_s: float = Field(600, gt=0, description="how often artifacts are swept")
+    lease_ms: int = Field(30_000, ge=100, description="a worker or outbox that is silent for so long loses its jobs")
+    max_deaths: int = Field(3, ge=1, description="workers that died with this job alone, before it is given up")
+    artifacts_max_age_s: int = Field(7 * 86_400, ge=3600, description="how long images and pictures are kept")
+    artifacts_max_bytes: int | None = Field(
+        None, ge=1, description="size of all images and pictures; beyond it the oldest go; default: no limit"
+    )
+    sweep_every_s: float = Field(600, gt=0, description="how often old images and pictures are removed")
     result_ttl_s: int = Field(7 * 86_400, ge=1, description="how long a finished inspection is kept")
-    max_results: int = Field(1_000_000, ge=1, description="finished inspections kept; beyond it the oldest go")
-    max_events: int = Field(1_000_000, ge=1, description="events kept; twice as many while a reader lags")
-    max_event_streams: int = Field(100, ge=1, description="clients that follow the events at a time; beyond it 429")
+    max_results: int = Field(1_000_000, ge=1, description="finished inspections that are kept; beyond it the oldest go")
+    max_events: int = Field(1_000_000, ge=1, description="events that are kept; twice as many while a reader lags")
+    max_event_streams: int = Field(
+        100, ge=1, description="clients that follow the events of one API process; beyond it 429"
+    )
     oip_wait_s: float = Field(
-        50, gt=0, le=LONGEST_INFER_WAIT_S, description="an inference request under /v2 waits so long; then 504"
+        50, gt=0, le=LONGEST_INFER_WAIT_S, description="how long an inference request under /v2 waits; then 504"
     )
     heartbeat_s: float = Field(15, gt=0, description="how often a silent event stream shows that it lives")
 
@@ -198,16 +252,28 @@ class Settings(BaseSettings):
     decode_buffer: int = Field(2, ge=0, le=64, description="images that a worker decodes ahead of a free lane")
     codec_threads: int = Field(2, ge=1, le=64, description="threads of a worker that decode images and draw pictures")
     torch_threads: int | None = Field(None, ge=1, description="threads of a model call; default: all cores but one")
-    max_bundles: int = Field(4, ge=1, description="bundles kept loaded; at start, of what the pool served last")
-    small_bundles_bytes: int = Field(
-        256 << 20, ge=0, description="more are kept loaded while the weights' files of all together are no larger"
+    max_bundles: int = Field(
+        4, ge=1, description="bundles that a worker keeps loaded; at its start, those that the pool served last"
     )
-    drain_s: float = Field(240, ge=0, description="a worker asked to stop finishes for so long, then hands back")
+    small_bundles_bytes: int = Field(
+        256 << 20,
+        ge=0,
+        description="more bundles are kept loaded while the files of their weights together are no larger",
+    )
+    drain_s: float = Field(
+        240, ge=0, description="how long a worker that is asked to stop finishes; then it hands its images back"
+    )
     load_limit_s: float = Field(900, gt=0, description="a bundle that loads for longer ends its worker")
-    stuck_after_s: float = Field(300, gt=0, description="without a completed step for so long, a worker is not alive")
+    stuck_after_s: float = Field(
+        300, gt=0, description="without a completed step or turn for so long, a worker or an outbox is not alive"
+    )
 
-    takt_s: float = Field(10.0, gt=0, description="time per part of the fastest line: what alerts compare with")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    takt_s: float = Field(
+        10.0, gt=0, description="time per part of the fastest line: what dashboards and alerts compare with"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe log that is written"
+    )
 
     @property
     def store_url(self) -> str:

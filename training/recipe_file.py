@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from glad.settings import json_schema
 from training.recipe import FeatureRecipe, Recipe
 
 SHIPPED = Path(__file__).parent / "recipes"
+SCHEMA = SHIPPED / "recipe.schema.json"
+"""The JSON Schema of recipes, for editors: beside the shipped ones, which name it in their first line."""
 
 
 class RecipeError(ValueError):
@@ -82,6 +85,25 @@ def recipe_from(content: Mapping[str, Any], source: str) -> Recipe | FeatureReci
         return kind.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"recipe {source} is not usable: {problems_in_words(error, kind)}") from error
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, which is of one form or the other.
+
+    It knows every key and its range. What does not fit together, `load_recipe` alone can tell.
+    """
+    described = {
+        "title": "Recipe",
+        "description": "A recipe of `glad train`: one that names a backbone is of the feature form, as `light` is; "
+        "else of the pixel form, as `nano` is.",
+    }
+    definitions = TypeAdapter(FeatureRecipe | Recipe).json_schema()["$defs"]
+    by_form = {  # an anyOf would leave an editor with "fits none of them" for every misspelt key
+        "if": {"required": ["backbone"]},
+        "then": {"$ref": "#/$defs/FeatureRecipe"},
+        "else": {"$ref": "#/$defs/Recipe"},
+    }
+    return json_schema({**described, **by_form, "$defs": definitions}, "recipe")
 
 
 def recipe_class(content: Mapping[str, Any]) -> type[Recipe] | type[FeatureRecipe]:

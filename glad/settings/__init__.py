@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +12,8 @@ class Frozen(BaseModel):
     """The base of every settings and contract object that is stored: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def json_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a JSON Schema that says by which rules it is read, and under a name of its own."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:glad:schema:{name}", **content}

@@ -19,7 +19,7 @@ from model_store.bundle_signer import make_key, sign_bundle
 from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
 from model_store.cli.import_ import import_command
 from model_store.errors import NotCalibrated
-from model_store.manifest import MANIFEST_NAME, VerdictThresholds
+from model_store.manifest import MANIFEST_NAME, VerdictThresholds, manifest_schema
 from model_store.product_state import PicturesWhen, ProductState
 from model_store.signing import signature_of
 from model_store.store import BundleRef, Store
@@ -93,6 +93,15 @@ def show(
         return
     _print_summary(ref, thresholds, state)
     _print_history(state)
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of a bundle's manifest.json.
+
+    For example: glad bundle schema > manifest.schema.json
+    """
+    _print_json(manifest_schema())
 
 
 @app.command()

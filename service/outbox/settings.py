@@ -102,36 +102,48 @@ class OutboxSettings(Settings):
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     webhook_urls: Annotated[WebhookUrls, BeforeValidator(split_words)] = Field(
-        (), repr=False, description="https URLs, with commas between; each gets every event"
+        (), repr=False, description="https URLs, with commas between; each gets every event; default: no webhooks"
     )
     webhook_secret: SecretStr | None = Field(
-        None, description="whsec_…; several, with commas between, while receivers change over: each signs"
+        None,
+        description="`whsec_…`, the same for all URLs; the old and the new one, with a comma between, while receivers "
+        "change over: each signs",
     )
     webhook_allow: Annotated[Networks, BeforeValidator(split_words)] = Field(
-        (), description="networks that are not public and may be delivered to: 10.20.0.0/16,..."
+        (), description="networks that are not public and may be delivered to, with commas between: `10.20.0.0/16`"
     )
-    webhook_ca_file: Folder | None = Field(None, description="certificates to trust instead of the public ones")
-    webhook_timeout_s: float = Field(10, gt=0, le=60, description="for each part of an attempt; all of it: 3 times")
-    webhook_give_up_after_s: float = Field(86_400, ge=0, description="from the first failure to the dead letter")
+    webhook_ca_file: Folder | None = Field(
+        None, description="PEM file of certificates to trust instead of the public ones"
+    )
+    webhook_timeout_s: float = Field(
+        10, gt=0, le=60, description="for each part of an attempt (connecting, sending, the answer); all of it: 3 times"
+    )
+    webhook_give_up_after_s: float = Field(86_400, ge=0, description="from the first failure to the dead letter, in s")
 
     mqtt_url: Annotated[str, AfterValidator(_check_mqtt_url)] | None = Field(
-        None, description="mqtts://host[:8883], or mqtt://host[:1883] without TLS"
+        None, description="`mqtts://host[:8883]`, or `mqtt://host[:1883]` without TLS; default: no MQTT"
     )
     mqtt_topic: Annotated[str, AfterValidator(_check_topic)] = Field(
-        "glad", description="events go to {topic}/{station}; those without a station to {topic}"
+        "glad", description="events go to `{topic}/{station}`; those without a station to `{topic}`"
     )
-    mqtt_username: str | None = None
-    mqtt_password: SecretStr | None = None
-    mqtt_client_id: str = Field("", description="default: the broker chooses one")
-    mqtt_version: Literal["5", "3.1.1"] = Field("5", description="of the protocol")
-    mqtt_ca_file: Folder | None = Field(None, description="certificates to trust instead of the public ones")
-    mqtt_cert_file: Folder | None = Field(None, description="this client's certificate, where the broker asks for one")
-    mqtt_key_file: Folder | None = Field(None, description="its key")
+    mqtt_username: str | None = Field(None, description="user at the broker")
+    mqtt_password: SecretStr | None = Field(None, description="its password")
+    mqtt_client_id: str = Field("", description="name of this client at the broker; default: the broker chooses one")
+    mqtt_version: Literal["5", "3.1.1"] = Field(
+        "5", description="of the protocol; with 3.1.1 a broker cannot report that it refused a message"
+    )
+    mqtt_ca_file: Folder | None = Field(
+        None, description="PEM file of certificates to trust instead of the public ones"
+    )
+    mqtt_cert_file: Folder | None = Field(
+        None, description="PEM file of this client's certificate, where the broker asks for one"
+    )
+    mqtt_key_file: Folder | None = Field(None, description="PEM file of its key")
 
     archive: bool = Field(False, description="keep every event, with its result, in the artifact store")
     archive_every_s: float = Field(60, gt=0, description="how long events wait for others, to be written together")
 
-    outbox_port: int = Field(0, ge=0, le=65535, description="the outbox's metrics and health; 0: any free one")
+    outbox_port: int = Field(0, ge=0, le=65535, description="port of the outbox's metrics and health; 0: any free one")
 
     @classmethod
     def outbox_variables(cls, environment: Mapping[str, str]) -> frozenset[str]:

@@ -79,6 +79,14 @@ def preview(
     typer.echo(f"{', '.join(chosen)}: {columns} of each in {out}; the red line goes around what counts as anomalous")
 
 
+def _print_recipe_schema(wanted: bool) -> None:
+    from training.recipe_file import recipe_schema
+
+    if wanted:
+        typer.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+        raise typer.Exit
+
+
 Confidence: TypeAlias = Annotated[
     float | None,
     typer.Option(min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: the recipe's."),
@@ -111,6 +119,15 @@ def train(
             "--export/--no-export", help="Also for ONNX Runtime, as `glad export` does. Default: recipes like light."
         ),
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            callback=_print_recipe_schema,
+            is_eager=True,
+            help="Print the JSON Schema of recipes, for editors, and end.",
+        ),
+    ] = False,
 ) -> None:
     """Train a product's models on good images, calibrate them and publish a bundle."""
     from training.cli.export import export_new_bundle

@@ -63,7 +63,7 @@ class InspectionMetrics:
         self._stages = stage_durations(registry)
         self._step = Histogram(
             "glad_denoising_step",
-            "Step at which the trigger fired",
+            "Step at which the trigger fired, of images that walked",
             ["product"],
             buckets=STEPS,
             registry=registry,
