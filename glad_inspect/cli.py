@@ -6,6 +6,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder,
 from model_store.manifest import Verdict
 
 if TYPE_CHECKING:
+    from glad_inspect.annotations import CocoExport
     from glad_inspect.result import InspectionResult, Pixels
 
 LARGEST_CELL_PX, OVERVIEW_CELL_PX = 2048, 256
@@ -38,6 +40,18 @@ def inspect(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the results as a JSON list; `-`: to the output, alone.")
     ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(help="Write boxes, masks and scores as a COCO file; needs the extra [formats].")
+    ] = None,
+    label_studio: Annotated[
+        Path | None, typer.Option(help="Write tasks with predictions (masks, verdicts) for Label Studio.")
+    ] = None,
+    address_prefix: Annotated[
+        str,
+        typer.Option(
+            help="What stands before each image's path for Label Studio, such as '/data/local-files/?d=photos/'."
+        ),
+    ] = "",
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
@@ -52,6 +66,7 @@ def inspect(
     from model_store.engines.loading import device_of_environment
     from model_store.errors import ModelLoadError
 
+    exports = AnnotationExports(coco, label_studio, address_prefix)
     quiet = json_file == STDOUT
     with explained(ModelLoadError, ModelsDoNotFit, ValueError):
         files = list(_files(images))
@@ -80,6 +95,7 @@ def inspect(
             typer.secho(f"{'error':<7} {_text(path)}: {_text(error)}", fg=typer.colors.RED, err=True)
             continue
         results.append({"file": _text(path), **result.to_dict()})
+        exports.add(path, result)
         if overview is not None and result.measured is not None:
             rows.append([downscale(picture, OVERVIEW_CELL_PX) for picture in _row(result)])
         drawn = pictures and result.measured is not None
@@ -97,8 +113,44 @@ def inspect(
             overview.write_bytes(to_png(_sheet(_abreast(rows), OVERVIEW_CELL_PX)))
         if json_file is not None:
             _write_json(json_file, results)
+        exports.write()
     if any("error" in one for one in results):
         raise typer.Exit(1)
+
+
+@dataclass
+class AnnotationExports:
+    """The files for annotation tools that were asked for."""
+
+    coco_file: Path | None
+    label_studio_file: Path | None
+    address_prefix: str
+    _coco: CocoExport | None = field(init=False, default=None)
+    _tasks: list[dict[str, Any]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.coco_file is not None:
+            import pycocotools.mask  # noqa: F401 - a missing extra is told before anything is inspected
+
+            from glad_inspect.annotations import CocoExport
+
+            self._coco = CocoExport()
+
+    def add(self, path: Path, result: InspectionResult) -> None:
+        """Add an image to each file."""
+        from glad_inspect.annotations import label_studio_task
+
+        if self._coco is not None:
+            self._coco.add(_text(path.as_posix()), result)
+        if self.label_studio_file is not None:
+            self._tasks.append(label_studio_task(self.address_prefix + _text(path.as_posix()), result))
+
+    def write(self) -> None:
+        """Write the files."""
+        if self.coco_file is not None and self._coco is not None:
+            _write_json(self.coco_file, self._coco.to_dict())
+        if self.label_studio_file is not None:
+            _write_json(self.label_studio_file, self._tasks)
 
 
 def _files(given: Sequence[str]) -> Iterator[Path]:
@@ -166,7 +218,7 @@ def _print_result(result: InspectionResult, path: Path, picture: Path | None, *,
     typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {_text(path)}{drawn}", err=err)
 
 
-def _write_json(target: Path, results: Sequence[dict[str, Any]]) -> None:
+def _write_json(target: Path, results: Sequence[dict[str, Any]] | dict[str, Any]) -> None:
     text = json.dumps(results, indent=2, ensure_ascii=False)
     if target == STDOUT:
         typer.echo(text)

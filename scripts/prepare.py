@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints" / "cpu.txt"
 LEAST_REDIS = (6, 2)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-EXTRAS = {"demo": ("cpu",), "develop": ("cpu", "train", "otel", "signing", "dev")}
+EXTRAS = {"demo": ("cpu",), "develop": ("cpu", "train", "formats", "otel", "signing", "dev")}
 COVERED_BY = {"demo": ("demo", "develop"), "develop": ("develop",)}
 
 

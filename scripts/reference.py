@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from annotated_types import Ge, Gt, Le, Lt
 from prometheus_client import CollectorRegistry, Metric
 from pydantic.fields import FieldInfo
 
@@ -170,22 +169,14 @@ def _allowed(field: FieldInfo) -> str:
     if kinds and all(isinstance(kind, str) for kind in kinds):
         return ", ".join(f"`{kind}`" for kind in kinds)
     kind = kinds[0] if kinds and type(None) in get_args(field.annotation) else field.annotation
-    words = {bool: "`true`, `false`", int: "a whole number", float: "a number", Path: "a path"}
-    limits = [_limit(one) for one in field.metadata]
-    return " ".join(word for word in (words.get(kind, "") if isinstance(kind, type) else "", *limits) if word)
-
-
-def _limit(constraint: object) -> str:
-    match constraint:
-        case Ge(ge=least):
-            return f"from {least}"
-        case Gt(gt=least):
-            return f"above {least}"
-        case Le(le=most):
-            return f"to {most}"
-        case Lt(lt=most):
-            return f"below {most}"
-    return ""
+    types = {bool: "`true`, `false`", int: "a whole number", float: "a number", Path: "a path"}
+    limits = [
+        f"{words} {limit}"
+        for one in field.metadata
+        for name, words in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
+        if (limit := getattr(one, name, None)) is not None
+    ]
+    return " ".join(word for word in (types.get(kind, "") if isinstance(kind, type) else "", *limits) if word)
 
 
 def errors_page() -> str:

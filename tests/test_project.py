@@ -220,8 +220,9 @@ def test_no_merge_was_left_undecided(tmp_path: Path) -> None:
 def test_every_import_is_a_declared_requirement() -> None:
     missing = {}
     for package in (*PACKAGES, "tests", "scripts"):
-        trained = ("worker", "train")
-        extras = {"training": trained, "bench": trained, "tests": ("worker", "train", "dev")}.get(package, ("worker",))
+        trained = ("worker", "train", "formats")
+        all_of_them = {"training": trained, "bench": trained, "tests": (*trained, "dev")}
+        extras = all_of_them.get(package, ("worker", "formats"))
         undeclared = third_party_imports(ROOT / package) - provided_by(requirements(extras))
         missing[package] = sorted(undeclared)
     assert missing == {package: [] for package in missing}
@@ -275,7 +276,7 @@ def test_the_constraints_pin_every_installed_requirement_to_the_tested_version()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pins["torch"].partition("+")[2] == "", "a local suffix would refuse the registry's build"
     named = {name.replace("_", "-").lower() for name in pins}
-    assert requirements(("worker", "train", "dev")) - {"glad-inspect", "uvicorn"} <= named
+    assert requirements(("worker", "train", "formats", "dev")) - {"glad-inspect", "uvicorn"} <= named
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the set-up script is for POSIX")

@@ -190,6 +190,29 @@ class DefectRegion:
     peak: float
 
 
+@dataclass(frozen=True, eq=False)
+class RegionMask:
+    """A defect region in pixels of its map, with the pixels that belong to it."""
+
+    region: DefectRegion
+    inside: NDArray[np.bool_]
+    """Of the region's box: (height, width)."""
+
+
+def region_masks(anomaly_map: NDArray[np.float32], threshold: float) -> list[RegionMask]:
+    """Return the connected areas (diagonals too) of a map (H, W) at or above the threshold, the highest peak first."""
+    from scipy import ndimage  # here: the API draws heatmaps too, and its installation has no SciPy
+
+    labels, _ = ndimage.label(anomaly_map >= threshold, structure=np.ones((3, 3), dtype=np.int8))
+    found = []
+    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == index
+        box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+        peak = float(anomaly_map[rows, columns][inside].max())
+        found.append(RegionMask(DefectRegion(box, int(inside.sum()), peak), inside))
+    return sorted(found, key=lambda one: (-one.region.peak, one.region.box))
+
+
 def defect_regions(
     anomaly_map: NDArray[np.float32], threshold: float, placement: Placement | None = None
 ) -> list[DefectRegion]:
@@ -201,18 +224,15 @@ def defect_regions(
         placement: the one whose `restore` made the map; boxes and areas are then in pixels of the upright original.
             None: they are in pixels of the map.
     """
-    from scipy import ndimage  # here: the API draws heatmaps too, and its installation has no SciPy
-
-    labels, _ = ndimage.label(anomaly_map >= threshold, structure=np.ones((3, 3), dtype=np.int8))
-    regions = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[rows, columns] == index
-        box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        area, peak = int(inside.sum()), float(anomaly_map[rows, columns][inside].max())
-        if placement is not None:
-            box, area = placement.to_original(box), placement.area_in_original(area)
-        regions.append(DefectRegion(box, area, peak))
+    regions = [one.region for one in region_masks(anomaly_map, threshold)]
+    if placement is not None:
+        regions = [_in_original(region, placement) for region in regions]
     return sorted(regions, key=lambda region: (-region.peak, region.box))
+
+
+def _in_original(region: DefectRegion, placement: Placement) -> DefectRegion:
+    area = placement.area_in_original(region.area_px)
+    return DefectRegion(placement.to_original(region.box), area, region.peak)
 
 
 def reduction(rows: int, columns: int) -> int:
