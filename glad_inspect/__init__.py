@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from glad_inspect.annotations import CocoExport, label_studio_task
     from glad_inspect.inspector import Inspector
     from glad_inspect.result import ImageQuality, InspectionResult
 
-__all__ = ["ImageQuality", "InspectionResult", "Inspector", "load"]
+__all__ = ["CocoExport", "ImageQuality", "InspectionResult", "Inspector", "label_studio_task", "load"]
 
 
 def load(
@@ -65,7 +66,9 @@ def load(
     )
 
 
-_CLASSES = {
+_LATE = {
+    "CocoExport": "glad_inspect.annotations",
+    "label_studio_task": "glad_inspect.annotations",
     "ImageQuality": "glad_inspect.result",
     "InspectionResult": "glad_inspect.result",
     "Inspector": "glad_inspect.inspector",
@@ -73,7 +76,7 @@ _CLASSES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a class when it is asked for: an inspector needs torch, a result NumPy and Pillow."""
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name]), name)
+    """Import a name when it is asked for: an inspector needs torch, a result NumPy and Pillow."""
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}")

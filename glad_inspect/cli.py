@@ -148,9 +148,9 @@ class AnnotationExports:
     def write(self) -> None:
         """Write the files."""
         if self.coco_file is not None and self._coco is not None:
-            _write_json(self.coco_file, self._coco.to_dict())
+            _write_json(self.coco_file, self._coco.to_dict(), indent=None)
         if self.label_studio_file is not None:
-            _write_json(self.label_studio_file, self._tasks)
+            _write_json(self.label_studio_file, self._tasks, indent=None)
 
 
 def _files(given: Sequence[str]) -> Iterator[Path]:
@@ -218,8 +218,8 @@ def _print_result(result: InspectionResult, path: Path, picture: Path | None, *,
     typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {_text(path)}{drawn}", err=err)
 
 
-def _write_json(target: Path, results: Sequence[dict[str, Any]] | dict[str, Any]) -> None:
-    text = json.dumps(results, indent=2, ensure_ascii=False)
+def _write_json(target: Path, results: Sequence[dict[str, Any]] | dict[str, Any], *, indent: int | None = 2) -> None:
+    text = json.dumps(results, indent=indent, ensure_ascii=False)
     if target == STDOUT:
         typer.echo(text)
         return

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import glad_inspect as glad
 from glad.brush_masks import decode_brush, encode_brush
-from glad_inspect.annotations import LABELLING, CocoExport, label_studio_task
+from glad_inspect import CocoExport, label_studio_task
+from glad_inspect.annotations import LABELLING
 from glad_inspect.cli import inspect
 from tests.support.gates import a_gate
 from tests.support.label_studio import label_studio_python
@@ -127,7 +128,7 @@ def test_label_studios_own_package_takes_a_task_and_finds_the_pixels_of_the_mask
     tasks, labelling, masks = tmp_path / "tasks.json", tmp_path / "labelling.xml", tmp_path / "masks.npy"
     tasks.write_text(json.dumps([label_studio_task("photos/0.png", result)]), encoding="utf-8")
     labelling.write_text(LABELLING, encoding="utf-8")
-    command = [python, "-c", OPENED_BY_LABEL_STUDIO, tasks, labelling, masks]
+    command: list[str | Path] = [python, "-c", OPENED_BY_LABEL_STUDIO, tasks, labelling, masks]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     opened = np.load(masks)

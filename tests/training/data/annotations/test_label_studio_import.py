@@ -97,7 +97,13 @@ def mask_of(tmp_path: Path, kind: str = "scratch") -> Any:
 
 def test_an_export_that_label_studios_own_package_writes_is_read_to_the_pixel(photos: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", TRUTH)
-    command = [label_studio_python(), "-c", EXPORTED_BY_LABEL_STUDIO, tmp_path / "truth.npy", tmp_path]
+    command: list[str | Path] = [
+        label_studio_python(),
+        "-c",
+        EXPORTED_BY_LABEL_STUDIO,
+        tmp_path / "truth.npy",
+        tmp_path,
+    ]
     made = subprocess.run(command, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     done = import_truth(read_label_studio(tmp_path / "export" / "result.json"), photos, tmp_path / "out")
