@@ -41,10 +41,12 @@ def inspect(
         Path | None, typer.Option("--json", help="Write the results as a JSON list; `-`: to the output, alone.")
     ] = None,
     coco: Annotated[
-        Path | None, typer.Option(help="Write boxes, masks and scores as a COCO file; needs the extra [formats].")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write boxes, masks and scores as a COCO file; needs the extra [formats]."),
     ] = None,
     label_studio: Annotated[
-        Path | None, typer.Option(help="Write tasks with predictions (masks, verdicts) for Label Studio.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write tasks with predictions (masks, verdicts) for Label Studio."),
     ] = None,
     address_prefix: Annotated[
         str,

@@ -99,7 +99,7 @@ def show(
 def print_schema() -> None:
     """Print the JSON Schema of a bundle's manifest.json.
 
-    For example: glad bundle schema > manifest.schema.json
+    Example: glad bundle schema
     """
     _print_json(manifest_schema())
 

@@ -15,19 +15,34 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="data",
-    help="Bring labelled images from annotation tools into the folders that training and evaluation read.",
+    help="Bring labelled images from annotation tools into the folders that training and evaluation read.\n\n"
+    "Example: glad data import label-studio export.json --images photos --out my-product",
     no_args_is_help=True,
     add_completion=False,
 )
-importing = typer.Typer(help="Import labelled images: COCO, Label Studio.", no_args_is_help=True, add_completion=False)
+importing = typer.Typer(
+    help="Import images that were labelled in Label Studio, or in another tool that writes COCO.\n\n"
+    "Example: glad data import coco instances.json --images photos --out my-product",
+    no_args_is_help=True,
+    add_completion=False,
+)
 app.add_typer(importing, name="import")
 
 ImageFolder = Annotated[
-    Path, typer.Option("--images", metavar="DIR", help="The folder with the images, also in subfolders.")
+    Path,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="The folder with the images, also in subfolders.",
+    ),
 ]
 Out = Annotated[
     Path,
-    typer.Option(help="The data folder: gets test/DEFECT and ground_truth/DEFECT; may have images already."),
+    typer.Option(
+        file_okay=False, help="The data folder: gets test/DEFECT and ground_truth/DEFECT; may have images already."
+    ),
 ]
 Boxes = Annotated[
     str,
@@ -40,7 +55,12 @@ Boxes = Annotated[
 
 @importing.command("coco")
 def import_coco(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A COCO file with images, annotations, categories.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="A COCO file with images, annotations, categories."
+        ),
+    ],
     *,
     images: ImageFolder,
     out: Out,
@@ -48,7 +68,7 @@ def import_coco(
 ) -> None:
     """Import a COCO file: images without annotations are good, the others defects with a mask.
 
-    For example: glad data import coco instances.json --images photos/ --out my-product/
+    Example: glad data import coco instances.json --images photos --out my-product
     """
     from training.data.annotations.coco_files import read_coco
 
@@ -57,7 +77,12 @@ def import_coco(
 
 @importing.command("label-studio")
 def import_label_studio(
-    file: Annotated[Path, typer.Argument(metavar="EXPORT", help="An export of Label Studio in the format JSON.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPORT", exists=True, dir_okay=False, help="An export of Label Studio in the format JSON."
+        ),
+    ],
     *,
     images: ImageFolder,
     out: Out,
@@ -65,7 +90,7 @@ def import_label_studio(
 ) -> None:
     """Import an export of Label Studio: tasks submitted without a region are good, the others defects with a mask.
 
-    For example: glad data import label-studio export.json --images photos/ --out my-product/
+    Example: glad data import label-studio export.json --images photos --out my-product
     """
     from training.data.annotations.label_studio_files import read_label_studio
 
@@ -73,11 +98,12 @@ def import_label_studio(
 
 
 def _import(read: Callable[[], Annotations], images: Path, out: Path, boxes: str) -> None:
-    from training.data.annotations.import_truth import GOOD, BoxUse, import_truth
+    from training.data.annotations.import_truth import GOOD, BoxUse, check_has_images, import_truth
 
     with explained(ValueError):
         if boxes not in set(BoxUse):
             raise ValueError(f"--boxes is {boxes!r}: give {' or '.join(BoxUse)}")
+        check_has_images(images)  # before the file is read: its problems would hide a wrong folder
         done = import_truth(read(), images, out, BoxUse(boxes))
     for note in done.notes:
         typer.secho(f"note: {note}", fg=typer.colors.YELLOW, err=True)

@@ -113,8 +113,7 @@ def _files(annotated: Sequence[AnnotatedImage], folder: Path) -> list[Path]:
     Raises:
         DataError: if one is missing, is found twice, or is named twice.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder: give the one that holds the annotated images")
+    check_has_images(folder)
     by_path = {path.relative_to(folder).as_posix(): path for path in _image_files(folder)}
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in by_path.values():
@@ -133,6 +132,18 @@ def _files(annotated: Sequence[AnnotatedImage], folder: Path) -> list[Path]:
             raise DataError(f"{file} is named by {seen[file]} and by {image.where}: each image is named once")
         seen[file] = image.where
     return files
+
+
+def check_has_images(folder: Path) -> None:
+    """Check that a folder has images, in subfolders or not.
+
+    Raises:
+        DataError: if it has none.
+    """
+    if not _image_files(folder):
+        raise DataError(
+            f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): give the folder that holds the annotated ones"
+        )
 
 
 def _find(image: AnnotatedImage, by_path: Mapping[str, Path], by_name: Mapping[str, Sequence[Path]]) -> Path | None:

@@ -148,3 +148,9 @@ def test_an_import_adds_to_a_folder_and_writes_over_nothing(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"out/test/good/a\.png exists already"):
         imported(tmp_path, image("a.png", []))
     assert (out / "train/good/1.png").read_bytes() == kept
+
+
+def test_a_folder_without_images_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match=r"photos holds no images \(\.bmp, .*: give the folder that holds"):
+        imported(tmp_path, image("a.png"))
