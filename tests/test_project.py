@@ -261,7 +261,12 @@ def provided_by(distributions: set[str]) -> set[str]:
 
 
 def test_the_wheel_carries_what_is_not_python() -> None:
-    kinds = ("service/queue/scripts/*.lua", "training/recipes/*.toml", "training/evaluation/templates/*.j2")
+    kinds = (
+        "service/queue/scripts/*.lua",
+        "training/recipes/*.toml",
+        "training/recipes/*.json",
+        "training/evaluation/templates/*.j2",
+    )
     data = [file for kind in kinds for file in ROOT.glob(kind)]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert data
