@@ -66,7 +66,7 @@ def load(
     )
 
 
-_LATE = {
+_CLASSES = {
     "CocoExport": "glad_inspect.annotations",
     "label_studio_task": "glad_inspect.annotations",
     "ImageQuality": "glad_inspect.result",
@@ -77,6 +77,6 @@ _LATE = {
 
 def __getattr__(name: str) -> object:
     """Import a name when it is asked for: an inspector needs torch, a result NumPy and Pillow."""
-    if name in _LATE:
-        return getattr(import_module(_LATE[name]), name)
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}")

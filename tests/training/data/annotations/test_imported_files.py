@@ -57,7 +57,7 @@ def test_two_files_of_one_name_keep_their_folders_in_it(tmp_path: Path) -> None:
 
 def test_an_image_is_found_by_its_name_wherever_it_lies(tmp_path: Path) -> None:
     photo(tmp_path / "photos/line-3/a.png")
-    assert names(imported(tmp_path, image("/home/ann/work/a.png")) / "test") == ["scratch/a.png"]
+    assert names(imported(tmp_path, image("/home/ann/photos/a.png")) / "test") == ["scratch/a.png"]
 
 
 def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
