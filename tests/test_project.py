@@ -184,6 +184,13 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     assert [line for page in pages(ROOT) for line in broken_links(page)] == []
 
 
+def test_every_recorded_result_is_linked_from_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in pages(ROOT))
+    recorded = {file.name for file in (ROOT / "bench" / "results").glob("*.json")}
+    assert recorded
+    assert {name for name in recorded if f"/bench/results/{name})" not in text} == set()
+
+
 def test_a_broken_link_and_a_missing_heading_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.check_links.ROOT", tmp_path)
     page = tmp_path / "page.md"
