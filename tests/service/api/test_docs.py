@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -78,3 +79,14 @@ def test_the_example_of_the_open_inference_protocol(url: str, capsys: pytest.Cap
     (example,) = [one for one in examples("api.md") if "tritonclient" in one]
     run(example, url)
     assert capsys.readouterr().out == "pass 0.25\n"
+
+
+def test_the_mes_recipe_stores_every_result_once_however_often_it_runs(url: str) -> None:
+    (example,) = examples("mes.md")
+    with Client(url) as client:
+        for serial in ("SN-1", "SN-2", "SN-3"):
+            client.wait(client.submit("bracket", picture(), fields={"serial": serial}).id)
+            run(example, url)
+            run(example, url)
+    rows = sqlite3.connect("mes.db").execute("SELECT serial FROM results ORDER BY rowid").fetchall()
+    assert rows == [("SN-1",), ("SN-2",), ("SN-3",)]
