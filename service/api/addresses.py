@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +28,24 @@ def without_slash(routes: Sequence[BaseRoute], scope: Scope) -> str | None:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query = f"?{bytes(scope['query_string']).decode('latin-1')}" if scope["query_string"] else ""
     return "/" + raw.decode("latin-1").strip("/") + query  # one slash: //host would be another server
+
+
+class StationConvertor(Convertor[str]):
+    """The name of a station in a route, which may have slashes: `line/3`, sent as `line%2F3` or as it is.
+
+    Servers decode %2F before routing, so that the slashes of a name and of an address look alike. A part of a name that
+    follows a slash is therefore never `inspections`, and none is empty: see `check_station`.
+    """
+
+    regex = "[^/]+(?:/(?!inspections(?:/|$))[^/]+)*"
+
+    def convert(self, value: str) -> str:
+        """Return the name as it stands in the path."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the name as it stands in a path."""
+        return value
 
 
 class _HeadSent(Exception):

@@ -91,9 +91,7 @@ def takes_images(method: str, path: str) -> bool:
 
 
 _SUBMISSIONS = tuple(
-    re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
-    for (_, path), scope in REQUIRED_SCOPES.items()
-    if scope is Scope.SUBMIT
+    re.compile(re.sub(r"\{\w+\}", ".+", path)) for (_, path), scope in REQUIRED_SCOPES.items() if scope is Scope.SUBMIT
 )
 
 

@@ -230,7 +230,9 @@ class EventCursor:
 
 def _path(*words: str) -> str:
     """Return the path of these words, with all special characters quoted."""
-    return "/".join(("/v1", *(quote(word, safe="") for word in words)))
+    # A word of dots must stay one: `..` would lead to another call.
+    quoted = (quote(word, safe="").replace(".", "%2E" if word in {".", ".."} else ".") for word in words)
+    return "/".join(("/v1", *quoted))
 
 
 def problem_of(answer: httpx.Response) -> ApiError:

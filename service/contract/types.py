@@ -35,6 +35,8 @@ LONGEST_WAIT_S = 30
 """Longest N of `Prefer: wait=N`."""
 LONGEST_INFER_WAIT_S = 60
 """Longest wait of an inference request under /v2: its usual clients wait no longer for an answer."""
+DOT_SEGMENTS = frozenset({".", ".."})
+"""Parts of a path that clients and proxies resolve, however they are written (RFC 3986, 5.2.4)."""
 
 
 def check_text(text: str) -> str:
@@ -48,7 +50,39 @@ def check_text(text: str) -> str:
     return text
 
 
+def check_station(name: str) -> str:
+    """Return the name of a station unchanged.
+
+    Raises:
+        ValueError: if its address, `/v1/stations/{name}`, would be that of another call, or of another name.
+    """
+    parts = name.split("/")
+    if not {"", *DOT_SEGMENTS}.isdisjoint(parts) or "inspections" in parts[1:]:
+        raise ValueError(
+            "cannot be an address: between slashes a part of it is empty, '.', '..' or 'inspections'. Use a name such "
+            "as line-3 or line/3"
+        )
+    if "\ufffd" in name:
+        raise ValueError("holds U+FFFD, which stands for letters that were lost: send the name in UTF-8")
+    return name
+
+
+def check_serial(serial: str) -> str:
+    """Return the serial unchanged.
+
+    Raises:
+        ValueError: if clients and proxies would take it out of its address, `/v1/parts/{serial}`.
+    """
+    if serial in DOT_SEGMENTS:
+        raise ValueError(f"is {serial!r}, which cannot be an address: send the serial that stands on the part")
+    return serial
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(check_text)]
+StationName = Annotated[Text, AfterValidator(check_station)]
+"""The name of a station as a request gives it, as a field or as an address. What is stored may be older: `Text`."""
+SerialNumber = Annotated[Text, AfterValidator(check_serial)]
+"""The serial number of a part as a request gives it, as a field or as an address."""
 Note = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(check_text)]
 
 

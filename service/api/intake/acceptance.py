@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, NoReturn
 
 import structlog
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from redis.exceptions import RedisError, ResponseError
 
 from model_store.errors import StoreError
@@ -28,7 +28,17 @@ from service.api.intake.capacity import capacity_error, check_capacity
 from service.api.problems import product_error, queue_unavailable
 from service.api.uploads.decoding import CheckedImage, Upload
 from service.auth.scopes import Caller
-from service.contract import IMAGE, Job, JobTooLarge, NotBool, Priority, Traceability, new_inspection_id
+from service.contract import (
+    IMAGE,
+    Job,
+    JobTooLarge,
+    NotBool,
+    Priority,
+    Traceability,
+    check_serial,
+    check_station,
+    new_inspection_id,
+)
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
 from service.queue.submitter import Pinned, pin_now
@@ -47,6 +57,16 @@ class InspectionFields(Traceability):
     deadline_ms: Annotated[int | None, NotBool] = Field(
         None, ge=1, le=86_400_000, description="milliseconds after acceptance; after it nobody waits for the result"
     )
+
+    @field_validator("serial")
+    @classmethod
+    def _check_serial(cls, serial: str | None) -> str | None:
+        return None if serial is None else check_serial(serial)
+
+    @field_validator("station")
+    @classmethod
+    def _check_station(cls, station: str | None) -> str | None:
+        return None if station is None else check_station(station)
 
 
 @dataclass(frozen=True)

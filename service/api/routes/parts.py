@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import operations as documents
-from service.contract import Decision, InspectionId, Result, State, Text, Verdict
+from service.contract import Decision, InspectionId, Result, SerialNumber, State, Text, Verdict
 from service.errors import UnknownPart
 from service.queue.history import PartImage
 
@@ -56,7 +56,7 @@ class Part(BaseModel):
 @router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
 async def part(
     services: ServicesDep,
-    serial: Annotated[Text, Path(description="the part's serial number", examples=["SN-000123"])],
+    serial: Annotated[SerialNumber, Path(description="the part's serial number", examples=["SN-000123"])],
     expected_view: ExpectedViews = (),
 ) -> Part:
     """Return the part's verdict, which is the worst of all its views.

@@ -7,20 +7,23 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import register_url_convertor
 
+from service.api.addresses import StationConvertor
 from service.api.dependencies import CallerDep, IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
 from service.api.intake.acceptance import InspectionFields, StationOrigin, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
-from service.contract import Result, Text, Timestamp
+from service.contract import Result, StationName, Text, Timestamp
 from service.errors import UnknownStation
 from service.queue.stations import StationChange, StationSettings
 
+register_url_convertor("station", StationConvertor())
 router = APIRouter(tags=["stations"])
 log = structlog.get_logger(__name__)
 
-StationName = Annotated[Text, Path(description="the station's name", examples=["line-3"])]
+StationPath = Annotated[StationName, Path(description="the station's name", examples=["line-3"])]
 
 
 class StationFields(StationSettings):
@@ -60,8 +63,8 @@ async def stations(services: ServicesDep) -> StationList:
     return StationList(stations=[view for view in views if view is not None])
 
 
-@router.get("/v1/stations/{station}", summary="Describe a station", responses=documents.STATION_RESPONSES)
-async def station(services: ServicesDep, station: StationName) -> StationHistory:
+@router.get("/v1/stations/{station:station}", summary="Describe a station", responses=documents.STATION_RESPONSES)
+async def station(services: ServicesDep, station: StationPath) -> StationHistory:
     """Return the station with its present settings and all its changes."""
     changes = await services.stations.changes(station)
     view = _view(station, changes[0]) if changes else None
@@ -70,8 +73,8 @@ async def station(services: ServicesDep, station: StationName) -> StationHistory
     return StationHistory(**view.model_dump(), changes=list(changes))
 
 
-@router.put("/v1/stations/{station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
-async def put(services: ServicesDep, caller: CallerDep, station: StationName, fields: StationFields) -> StationView:
+@router.put("/v1/stations/{station:station}", summary="Set a station", responses=documents.STATION_PUT_RESPONSES)
+async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fields: StationFields) -> StationView:
     """Set which product the station's camera looks at from now on, and the defaults of its images' fields.
 
     Images that were accepted before stay as they are. All settings are replaced, but for a hold that the call does not
@@ -88,7 +91,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationName, fi
 
 
 @router.delete(
-    "/v1/stations/{station}",
+    "/v1/stations/{station:station}",
     summary="Remove a station",
     status_code=204,
     responses=documents.STATION_DELETE_RESPONSES,
@@ -96,7 +99,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationName, fi
 async def delete(
     services: ServicesDep,
     caller: CallerDep,
-    station: StationName,
+    station: StationPath,
     by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
     """Remove the station: from now on its address accepts no images. Its changes are kept."""
@@ -108,7 +111,7 @@ async def delete(
 
 
 @router.post(
-    "/v1/stations/{station}/inspections",
+    "/v1/stations/{station:station}/inspections",
     summary="Submit an image of a station",
     status_code=202,
     response_model=Result,
@@ -120,7 +123,7 @@ async def submit(
     services: ServicesDep,
     caller: CallerDep,
     *,
-    station: StationName,
+    station: StationPath,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
