@@ -14,6 +14,38 @@ HEAD = 512
 """Bytes that are looked at."""
 NOT_READ: Mapping[bytes, str] = {
     b"GIF8": "a GIF image",
+    b"\x8aMNG": "an MNG animation",
+    b"\x8bJNG": "a JNG image",
+    b"II\xbc\x01": "a JPEG XR image",
+    b"qoif": "a QOI image",
+    b"DDS ": "a DDS texture",
+    b"\x01\xda\x00\x01": "an SGI image",
+    b"\x01\xda\x01\x01": "an SGI image",
+    b"\x0a\x05\x01": "a PCX image",
+    b"\x0a\x02\x01": "a PCX image",
+    b"\x76\x2f\x31\x01": "an OpenEXR image",
+    b"#?RADIANCE": "a Radiance HDR image",
+    b"#?RGBE": "a Radiance HDR image",
+    b"SDPX": "a DPX image",
+    b"XPDS": "a DPX image",
+    b"BPG\xfb": "a BPG image",
+    b"FLIF": "a FLIF image",
+    b"icns": "an icon of macOS",
+    b"gimp xcf": "a GIMP project",
+    b"AT&TFORM": "a DjVu document",
+    b"%!PS": "a PostScript or EPS document",
+    b"\xc5\xd0\xd3\xc6": "an EPS document",
+    b"\xd7\xcd\xc6\x9a": "a WMF drawing",
+    b"FUJIFILMCCD-RAW": "a camera's raw file (RAF)",
+    b"IIRO": "a camera's raw file (ORF)",
+    b"IIRS": "a camera's raw file (ORF)",
+    b"IIU\0": "a camera's raw file (RW2)",
+    b"II\x1a\0\0\0HEAPCCDR": "a camera's raw file (CRW)",
+    b"FOVb": "a camera's raw file (X3F)",
+    b"\0MRM": "a camera's raw file (MRW)",
+    b"FFF\0": "a FLIR thermal file",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"CDF\x01": "a NetCDF file",
     b"\xff\x0a": "a JPEG XL image",
     b"\0\0\0\x0cJXL ": "a JPEG XL image",
     b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
@@ -68,12 +100,40 @@ def _damaged_on_the_way(head: bytes) -> str | None:
 
 def _not_read(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
-        return "is a HEIF or AVIF image: convert it to one of these formats"
+        return f"is {_of_brand(head[8:12])}: convert it to one of these formats"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "is an AVI video: send its pictures one by one, in one of these formats"
+    if head[40:44] == b" EMF":
+        return "is an EMF drawing: convert it to one of these formats"
     if head[128:132] == b"DICM":
         return "is a DICOM file: convert it to one of these formats"
+    if re.match(rb"P[Ff]\s", head):
+        return "is a portable float map (PFM): convert it to one of these formats"
+    if re.match(rb"#define \w+_width \d", head):
+        return "is an XBM image: convert it to one of these formats"
+    if _is_targa(head):
+        return "looks like a TGA image: convert it to one of these formats"
     if re.match(rb"P[1-7][\s#]", head):
         return "is a portable anymap (PBM, PGM, PPM): convert it to one of these formats"
     return _named(NOT_READ, head, "is {}: convert it to one of these formats")
+
+
+def _of_brand(brand: bytes) -> str:
+    """Return what a file of the ISO base format is, by its brand."""
+    if brand == b"crx ":
+        return "a camera's raw file (CR3)"
+    if brand.startswith((b"iso", b"mp4", b"avc", b"qt", b"M4V", b"3g")):
+        return "a video (MP4 or MOV)"
+    return "a HEIF or AVIF image"
+
+
+def _is_targa(head: bytes) -> bool:
+    """Return whether the first 18 bytes are a TGA's header: it has no signature."""
+    if len(head) < 18:
+        return False
+    colours, kind, depth = head[1], head[2], head[16]
+    size = head[12:14] != b"\0\0" and head[14:16] != b"\0\0"
+    return size and colours == (kind in (1, 9)) and kind in (1, 2, 3, 9, 10, 11) and depth in (8, 16, 24, 32)
 
 
 def _data_url(head: bytes) -> str | None:

@@ -7,6 +7,7 @@ ignored (an inspection camera's numbers are what the models were trained on).
 |---|---|
 | 8-bit grey, RGB, palette, 1 bit | as it is; grey in all three channels |
 | 16-bit grey | v / 257, rounded: the full range 0 ... 65535 becomes 0 ... 255, never stretched to the content |
+| 16-bit grey (TIFF) whose MaxSampleValue is that of a camera of 9 to 15 bits, such as 4095 | v / 4095 * 255, rounded |
 | 12-bit grey (TIFF) | v / 4095 * 255, rounded |
 | 16-bit RGB, 16-bit grey with alpha | the high byte (Pillow) |
 | TIFF whose 0 is white | inverted, so that light is light |
@@ -36,19 +37,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from glad.foreign_content import describe_foreign
 from glad.image_headers import find_jpeg_excess, find_tile_excess, read_webp_canvas
-from glad.image_integrity import check_integrity
+from glad.image_integrity import DamageNotShown, check_integrity
 from glad.image_orientation import SIDEWAYS, allocate_upright, read_orientation
 from glad.pillow_switches import QuietPillow
-from glad.tiff_files import (
-    BITS,
-    PHOTOMETRIC,
-    SAMPLE_FORMAT,
-    TILE_LENGTH,
-    TILE_WIDTH,
-    first_of,
-    open_tiff,
-    refuse_unclear_sample,
-)
+from glad.sample_range import eight_bit, refuse_undefined_samples, shows_nothing
+from glad.tiff_files import TILE_LENGTH, TILE_WIDTH, UnreadKind, first_of, open_tiff
+from glad.unread_kinds import find_unread_kind
 
 Pixels = NDArray[np.uint8]
 
@@ -72,9 +66,6 @@ SURE = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B"})
 
 _quiet = QuietPillow()
 
-WHITE_IS_ZERO = 0
-UNSIGNED, UNDEFINED = 1, 4
-
 STRIP_PIXELS = 1 << 20
 """So many pixels at a time are converted to RGB."""
 
@@ -85,7 +76,8 @@ class ImageError(ValueError):
     ImageError
     ├── EmptyImageFile         no bytes at all
     ├── UnknownImageFormat      no signature of an allowed format
-    ├── ImageNotDecodable   a known signature that does not decode: truncated, or of undefined range
+    ├── ImageNotDecodable   a known signature that does not decode, such as a truncated file
+    │   ├── ImageKindNotRead    a healthy file of a kind that is not read
     │   └── ImageDamaged    it decodes, but shows that a part of it was lost or changed
     ├── ImageTooLarge      larger than the cap, found before anything is decoded
     └── ImageTooCostly      takes more time or memory to decode than its pixels explain
@@ -102,6 +94,10 @@ class UnknownImageFormat(ImageError):
 
 class ImageNotDecodable(ImageError):
     """The signature is known, but the file does not decode."""
+
+
+class ImageKindNotRead(ImageNotDecodable):
+    """The file is healthy; its kind, such as a JPEG of 12 bits or float samples, is not read."""
 
 
 class ImageDamaged(ImageNotDecodable):
@@ -179,7 +175,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
         image = _loaded(name, data, max_pixels, intact)
         _refuse_invisible(image)
         if image.mode in SURE and "transparency" not in image.info:
-            _refuse_undefined_samples(image)
+            refuse_undefined_samples(image)
         else:
             for _ in _rgb_strips(image):
                 pass
@@ -189,7 +185,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, intact: bool = Tru
 
 def _refuse_invisible(image: Image.Image) -> None:
     """Refuse an image of which nothing would be seen: an alpha of 0 that a camera never filled, most of the time."""
-    if "A" in image.getbands() and image.getchannel("A").getextrema() == (0, 0):
+    if shows_nothing(image):
         raise ImageNotDecodable(
             "every pixel is transparent (an alpha of 0), so that the image shows nothing: store it without alpha, or "
             "with an alpha of 255"
@@ -224,8 +220,11 @@ def _refusals(data: bytes, max_pixels: int) -> Iterator[str]:
             f"{name} image of {len(data)} bytes takes more memory to decode than there is: store it in another form"
         ) from error
     except Exception as error:  # hostile bytes raise all kinds: each means that this file does not decode
-        reason = str(error) or type(error).__name__
         given = f"{name} image of {len(data)} bytes"
+        kind = find_unread_kind(name, data) or (error if isinstance(error, UnreadKind) else None)
+        if kind is not None:
+            raise ImageKindNotRead(f"{given} {kind}") from error
+        reason = str(error) or type(error).__name__
         raise ImageNotDecodable(f"{given} does not decode ({reason}): check the file and send it again") from error
 
 
@@ -282,6 +281,8 @@ def _check_integrity(image: ImageFile, data: bytes) -> None:
         check_integrity(image, data)
     except MemoryError:
         raise
+    except DamageNotShown as error:
+        raise ImageDamaged(f"{image.format} image of {len(data)} bytes {error}") from error
     except Exception as error:  # as in _refusals
         given = f"{image.format} image of {len(data)} bytes"
         raise ImageDamaged(f"{given} is damaged ({error}): check the file and send it again") from error
@@ -299,12 +300,12 @@ def _rgb_strips(image: Image.Image) -> Iterator[tuple[int, Pixels]]:
 
     Conversions make copies of four bytes and more for a pixel: of a strip, not of the image.
     """
-    _refuse_undefined_samples(image)
+    refuse_undefined_samples(image)
     width, height = image.size
     rows = max(1, STRIP_PIXELS // max(1, width))
     for top in range(0, height, rows):
         strip = image if rows >= height else image.crop((0, top, width, min(height, top + rows)))
-        yield top, _to_rgb(_eight_bit(strip, image))
+        yield top, _to_rgb(eight_bit(strip, image))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -313,35 +314,6 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageTooLarge(
             f"the image is {width}×{height} = {width * height} pixels; the limit is {max_pixels}: crop or downscale it"
         )
-
-
-def _eight_bit(strip: Image.Image, image: Image.Image) -> Image.Image:
-    """Return rows of a loaded image with 8 bits per sample, by the rules of the module's docstring; others as they are.
-
-    Args:
-        strip: the rows.
-        image: of which they are, with its tags.
-    """
-    if not strip.mode.startswith("I;16"):
-        return strip
-    highest = 4095 if _tiff_tag(image, BITS) == 12 else 65535
-    levels = np.asarray(strip).astype(np.uint32)
-    clear = image.info.get("transparency")  # the one level that a PNG declares transparent
-    alpha = np.where(levels == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-    if _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
-        levels = highest - levels
-    grey = Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))
-    return grey if alpha is None else Image.merge("LA", (grey, Image.fromarray(alpha)))
-
-
-def _refuse_undefined_samples(image: Image.Image) -> None:
-    if image.mode in ("I", "F") or _tiff_tag(image, SAMPLE_FORMAT) not in (None, UNSIGNED, UNDEFINED):
-        raise ImageNotDecodable(
-            f"image of signed, 32-bit or float samples (mode {image.mode}) has no defined range: store it with 8 or "
-            "16 bit, unsigned"
-        )
-    if isinstance(image, TiffImageFile):
-        refuse_unclear_sample(image)
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:

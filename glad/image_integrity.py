@@ -54,6 +54,10 @@ PIECE_BYTES = 1 << 20
 """How much of a strip is unpacked at a time."""
 
 
+class DamageNotShown(ValueError):
+    """The file may be damaged and not show it. The text follows what is given, such as "TIFF image of 4000 bytes"."""
+
+
 def check_integrity(image: ImageFile, data: bytes) -> None:
     """Refuse a loaded file that shows damage. Every bit of a JPEG or WebP is decoded once more for it.
 
@@ -94,7 +98,7 @@ def _check_scans(data: bytes) -> int:
     """Return how many components the frame has, all of them complete: no coefficient awaits a scan, or a finer one."""
     awaited: dict[int, list[int | None]] = {}
     progressive = False
-    for marker, body in _segments(data):
+    for marker, body in segments(data):
         if marker in START_OF_FRAME:
             progressive = marker in PROGRESSIVE
             awaited = {component: [None] * 64 for component in body[6::3]}
@@ -109,7 +113,7 @@ def _check_scans(data: bytes) -> int:
     return len(awaited)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the marker and the content of every segment of a JPEG, to the end of the image."""
     place = 0
     for _ in range(MOST_PARTS):
@@ -214,6 +218,7 @@ def check_tiff(image: TiffImageFile, data: bytes) -> None:
 
     Raises:
         ValueError: says what is wrong with the first.
+        DamageNotShown: if they are packed so.
     """
     match image.info["compression"]:
         case "raw" | "tiff_lzw" | "lzma" | "zstd":
@@ -231,7 +236,9 @@ def check_tiff(image: TiffImageFile, data: bytes) -> None:
             for strip in packed_strips(image, data):
                 _check_packbits(strip)
         case other:
-            raise ValueError(f"its compression, {other}, does not show damage: store it with LZW, deflate or none")
+            raise DamageNotShown(
+                f"is packed with {other}, which does not show whether it is damaged: store it with LZW, deflate or none"
+            )
 
 
 def _check_fax(strips: Sequence[PackedStrip], data: bytes, compression: str, options: int) -> None:

@@ -8,7 +8,7 @@ What the two together still cannot read is refused, and the error names the prop
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,17 @@ PLANES_READ = frozenset({"1", "L", "P", "I;16", "I;16B", "RGB", "RGBA", "CMYK", 
 
 BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 
+NEW_SUBFILE_TYPE, SUB_DIRECTORIES, DNG_VERSION = 254, 330, 50706
+PREVIEW = 1
+"""Bit of NewSubfileType: a smaller copy of another picture of the file."""
+UNKNOWN_LAYOUT = "unknown pixel mode"
+"""Pillow's words for samples that it cannot put into one of its modes."""
+
 WHITE_IS_ZERO, RGB = 0, 2
+PHOTOMETRICS = frozenset({*range(7), 8, 9, 10})
+SAMPLE_FORMATS = frozenset(range(1, 7))
+MOST_BITS = 64
+"""What the standard knows."""
 
 TURN_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,6 +65,19 @@ TURN_BACK = {
     8: Image.Transpose.ROTATE_270,
 }
 """EXIF orientation -> what turns the upright image to how it is stored."""
+
+
+class UnreadKind(ValueError):
+    """A healthy file of a kind that is not read. Its text follows what is given, such as "TIFF image of 4000 bytes"."""
+
+    def __init__(self, what: str, way_out: str) -> None:
+        """Say it in one sentence.
+
+        Args:
+            what: what the file is or has, with its verb.
+            way_out: what to store instead, as a request.
+        """
+        super().__init__(f"{what}. It is not damaged; this kind is not read: {way_out}")
 
 
 @dataclass(frozen=True)
@@ -72,29 +95,63 @@ def open_tiff(file: io.BytesIO) -> TiffImageFile:
     """Return the file's first image, nothing decoded.
 
     Raises:
-        ValueError: if it has properties that cannot be read; the error names them.
+        UnreadKind: if it has properties that cannot be read, or shows a preview of what it holds.
+        ValueError: if its properties contradict each other; the error names them.
     """
-    if file.getvalue().startswith(BIG_ENDIAN_BIG_TIFF):
-        raise ValueError("a BigTIFF in big-endian order cannot be read: store it little-endian, or as TIFF")
+    data = file.getvalue()
+    if data.startswith(BIG_ENDIAN_BIG_TIFF):
+        raise UnreadKind("is a BigTIFF in big-endian order", "store it little-endian, or as TIFF")
     try:
         with tiffs_through_libtiff():
             image = TiffImageFile(file)
     except (SyntaxError, KeyError) as error:  # Pillow's words for a combination that it does not know
-        raise ValueError(f"{error}; it has {_properties(file)}") from error
+        if str(error) == UNKNOWN_LAYOUT and _is_layout(read_tags(data)):
+            way_out = "store it as grey or RGB with 8 or 16 bit, unsigned"
+            raise UnreadKind(f"has samples of an unusual layout ({describe_layout(data)})", way_out) from error
+        raise ValueError(f"{error}; it has {describe_layout(data)}") from error
+    _refuse_preview(image)
     extra = image.tag_v2.get(EXTRA_SAMPLES, ())
     readable = image.mode in PLANES_READ and (len(extra) < 2 or not any(extra))
     if image.tag_v2.get(PLANAR, 1) == SEPARATE_PLANES and not readable:
-        raise ValueError(f"separate planes of this kind cannot be read: store it chunky; it has {_properties(file)}")
+        raise UnreadKind(f"has separate planes of an unusual layout ({describe_layout(data)})", "store it chunky")
     _read_colour_map(image)
     return image
 
 
-def _properties(file: io.BytesIO) -> str:
-    """Return the properties of the first image in words."""
-    data = file.getvalue()
+def _is_layout(tags: Mapping[int, Any]) -> bool:
+    """Return whether samples may be laid out so by the standard, though it is not read."""
+    bits = tags.get(BITS, (1,))
+    return (
+        tags.get(PHOTOMETRIC) in PHOTOMETRICS
+        and len(bits) == tags.get(SAMPLES, 1)
+        and max(bits) <= MOST_BITS
+        and set(tags.get(SAMPLE_FORMAT, (1,))) <= SAMPLE_FORMATS
+        and tags.get(PLANAR, 1) in (1, SEPARATE_PLANES)
+    )
+
+
+def _refuse_preview(image: TiffImageFile) -> None:
+    """Refuse a camera's raw file, whose first picture is a preview of a few pixels."""
+    preview = (first_of(image, NEW_SUBFILE_TYPE) or 0) & PREVIEW and SUB_DIRECTORIES in image.tag_v2
+    if preview or DNG_VERSION in image.tag_v2:
+        raise UnreadKind(
+            "is a camera's raw file, such as DNG or NEF: its first picture is a preview",
+            "develop it, and store the picture as TIFF or PNG",
+        )
+
+
+def read_tags(data: bytes) -> ImageFileDirectory_v2:
+    """Return the tags of a TIFF's first image. Raise as Pillow does if they cannot be read."""
     tags = ImageFileDirectory_v2(data[:16] if b"+" in data[2:4] else data[:8])  # BigTIFF has the longer header
+    file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
+    return tags
+
+
+def describe_layout(data: bytes) -> str:
+    """Return the properties of the first image in words."""
+    tags = read_tags(data)
     order = "little-endian" if data.startswith(b"II") else "big-endian"
     named = (f"{name} {tags.get(tag, default)}"[:60] for name, (tag, default) in PROPERTIES.items())
     return ", ".join([order, *named])
@@ -116,11 +173,13 @@ def refuse_unclear_sample(image: TiffImageFile) -> None:
     """Refuse a loaded RGB image whose fourth sample is not said to be anything, unless it is opaque as alpha too.
 
     Raises:
-        ValueError: if leaving that sample away and blending by it would give two pictures.
+        UnreadKind: if leaving that sample away and blending by it would give two pictures.
     """
     unclear = first_of(image, PHOTOMETRIC) == RGB and EXTRA_SAMPLES not in image.tag_v2 and image.mode == "RGBA"
     if unclear and image.getchannel("A").getextrema() != (255, 255):
-        raise ValueError("its fourth sample may be alpha or nothing: say which in ExtraSamples, or store 3 samples")
+        raise UnreadKind(
+            "has a fourth sample that may be alpha or nothing", "say which in ExtraSamples, or store 3 samples"
+        )
 
 
 def first_of(image: TiffImageFile, tag: int) -> int | None:

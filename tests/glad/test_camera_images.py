@@ -47,8 +47,10 @@ def tiff(
     planar: int = 1,
     alpha: int | None = None,
     order: str = "<",
+    compression: int = 1,
+    more: Sequence[tuple[int, list[int]]] = (),
 ) -> bytes:
-    """An uncompressed TIFF of one row."""
+    """An uncompressed TIFF of one row, or one that says something else; `more`: further tags, with their values."""
     data = b"".join(strips)
     data += b"\0" * (len(data) % 2)
     starts = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
@@ -57,7 +59,7 @@ def tiff(
         (256, short, [width]),
         (257, short, [1]),
         (258, short, [bits] * samples),
-        (259, short, [1]),
+        (259, short, [compression]),
         (262, short, [photometric]),
         (273, long, starts),
         (277, short, [samples]),
@@ -67,6 +69,7 @@ def tiff(
         *([] if alpha is None else [(338, short, [alpha])]),
         (339, short, [sample_format] * samples),
     ]
+    tags = sorted([*tags, *((tag, short, values) for tag, values in more)])
     directory = 8 + len(data)
     beyond = directory + 2 + 12 * len(tags) + 4
     entries, values = b"", b""

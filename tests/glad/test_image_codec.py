@@ -224,7 +224,7 @@ def test_no_warning_leaks_and_no_filter_stays_behind_when_many_decode_at_once() 
         bytes(tiff),
         file("PNG"),
         file("JPEG"),
-        saved(Image.new("P", (4, 4)), "PNG", transparency=b"\0"),
+        saved(Image.new("P", (4, 4), 1), "PNG", transparency=b"\0\xff"),
     ]
 
     def attempt(data: bytes) -> bool:

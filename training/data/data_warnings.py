@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from glad.sample_range import WHITE, read_white
 from training.data.dataset import list_good_images, read_groups
 from training.data.image_files import DataError, check_image, images_in, subfolders
 from training.data.left_out import describe, find_left_out
@@ -53,30 +55,49 @@ def _absent_from_groups(root: Path) -> str | None:
 def few_bits(images: Sequence[Path]) -> str | None:
     """Return a warning if 16-bit images hold the values of a camera of fewer bits; None if they do not.
 
-    16 bits are read as the full range, whatever a file declares as its largest value: 12 bits of a camera, stored as
-    they are, come out 16 times too dark, and a part looks black.
+    16 bits are read as the full range, unless a TIFF says in MaxSampleValue that it is a camera's smaller one: 12 bits,
+    stored as they are, come out 16 times too dark, and a part looks black. That some images of a camera say so and
+    others do not is warned of too: they are read with two brightnesses.
     """
     looked_at = images[:: max(1, len(images) // LOOKED_AT)]
-    levels = [(level, path) for path in looked_at if (level := _highest_of_16_bits(path)) is not None]
-    if not levels:
+    found = [levels for path in looked_at if (levels := _read_levels(path)) is not None]
+    whites = {levels.white: levels for levels in found}
+    if len(whites) > 1:
+        dark, bright = whites[max(whites)], whites[min(whites)]
+        return (
+            f"white is {bright.white} in {bright.path}, as its MaxSampleValue says, and {dark.white} in {dark.path}: "
+            "they are read with different brightness. Have the camera give every image the same MaxSampleValue, or none"
+        )
+    if not found or WHITE not in whites:
         return None
-    highest, path = max(levels)
+    highest, path = max((levels.highest, levels.path) for levels in found)
     bits = highest.bit_length()
     if bits > FEW_BITS:
         return None
     return (
-        f"the largest value in {len(levels)} of the 16-bit images is {highest} ({path}), where white is 65535: they "
+        f"the largest value in {len(found)} of the 16-bit images is {highest} ({path}), where white is 65535: they "
         f"are read as very dark. If the camera has {bits} bits, multiply by {1 << (SIXTEEN - bits)} before storing, "
         "here and on the line"
     )
 
 
-def _highest_of_16_bits(path: Path) -> int | None:
-    """Return the largest value of a 16-bit grey image; None if it is another image, or cannot be read."""
+@dataclass(frozen=True)
+class SixteenBitLevels:
+    """The levels of a 16-bit grey image."""
+
+    path: Path
+    highest: int
+    """Of those that occur in it."""
+    white: int
+    """The level that is read as white."""
+
+
+def _read_levels(path: Path) -> SixteenBitLevels | None:
+    """Return the levels of a 16-bit grey image; None if it is another image, or cannot be read."""
     try:
         if not check_image(path).mode.startswith("I;16"):
             return None
         with Image.open(path) as image:
-            return int(np.asarray(image).max())
+            return SixteenBitLevels(path, int(np.asarray(image).max()), read_white(image))
     except (DataError, OSError, ValueError, SyntaxError):  # told, with the file's name, when the image is read
         return None

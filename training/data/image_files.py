@@ -17,6 +17,8 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from glad.image_codec import MAX_PIXELS, SUFFIXES, ImageError, decode_image, refuses_damage, sniff_format
+from glad.tiff_files import UnreadKind
+from glad.unread_kinds import find_unread_kind
 
 UNSUPPORTED = {
     ".apng", ".avif", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfi", ".jfif", ".jif", ".jp2", ".jpe", ".jxl", ".pam",
@@ -111,8 +113,19 @@ def read_header(path: Path) -> Header:
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # damaged headers raise all kinds: each means that this file will not do
+        if (kind := _unread_kind(path)) is not None:
+            raise DataError(f"{path} {kind}") from error
         reason = str(error) or type(error).__name__
         raise DataError(f"{path}: the header cannot be read ({reason}): copy it again, or remove it") from error
+
+
+def _unread_kind(path: Path) -> UnreadKind | None:
+    """Return what kind a file is whose header cannot be read, if it is healthy and of a kind that is not read."""
+    try:
+        data = path.read_bytes()
+        return find_unread_kind(sniff_format(data), data)
+    except (OSError, ImageError):
+        return None
 
 
 def _check_name(path: Path) -> None:

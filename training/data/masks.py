@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from glad.image_codec import WHITE_IS_ZERO, load_stored, refuses_damage, sniff_format
+from glad.image_codec import load_stored, refuses_damage, sniff_format
 from glad.images.placement import Placement
-from glad.tiff_files import BITS, PHOTOMETRIC, first_of
+from glad.tiff_files import BITS, PHOTOMETRIC, WHITE_IS_ZERO, first_of
 from training.data.image_files import DataError, Header, read_header
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")

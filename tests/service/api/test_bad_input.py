@@ -291,6 +291,26 @@ async def test_half_a_jpeg_is_refused_however_it_ends(api: Running, client: redi
     assert [client.xlen(keys.PoolKeys("default").jobs(priority)) for priority in Priority] == [0, 0]
 
 
+async def test_a_healthy_file_that_is_not_read_says_what_to_store_and_a_wrapped_one_what_to_send(api: Running) -> None:
+    target = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(target, "TIFF")
+    refused = await api.http.post(URL, content=target.getvalue())
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:glad:problem:undecodable-image")
+    assert "has float samples of 32 bits" in refused.json()["detail"]
+    assert "It is not damaged; this kind is not read: store it as grey or RGB" in refused.json()["detail"]
+    text = base64.b64encode(picture())
+    wrapped = {
+        text: "is an image written in base64: decode it",
+        b"data:image/png;base64," + text: "is a data URL: decode what follows its comma",
+        json.dumps({"image": text.decode()}).encode(): "is JSON: send the image's bytes as the body",
+        gzip.compress(picture()): "is packed with gzip: send the image file itself",
+    }
+    for content, said in wrapped.items():
+        answer = await api.http.post(URL, content=content)
+        assert (answer.status_code, answer.json()["type"]) == (415, "urn:glad:problem:unknown-format")
+        assert said in answer.json()["detail"]
+
+
 async def test_a_line_may_have_damaged_files_inspected(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp
 ) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from training.cli.train import tell_data_warnings
 from training.data.data_warnings import data_warnings
 from training.data.dataset import DataError, good_split
+from training.data.image_files import read_pixels
 from training.data.left_out import find_left_out
 
 OTHER_CASE = "upper and lower case count:"
@@ -136,6 +137,28 @@ def test_labelled_images_alone_are_warned_of_too(tmp_path: Path) -> None:
 def test_values_that_use_the_16_bits_are_not_warned_of(root: Path) -> None:
     _sixteen_bit(root, 4095 * 16)
     assert data_warnings(root) == ()
+
+
+def _tiffs(root: Path, highest: dict[str, int | None]) -> None:
+    """16-bit TIFFs of few values, each with what it says of the largest one."""
+    for name, said in highest.items():
+        image = Image.fromarray(np.full((6, 8), 900, dtype=np.uint16))
+        image.save(root / "train" / "good" / f"{name}.tif", tiffinfo={} if said is None else {281: said})
+
+
+def test_a_camera_that_says_its_largest_value_is_not_warned_of_and_read_in_its_range(root: Path) -> None:
+    _tiffs(root, dict.fromkeys("abc", 4095))
+    assert data_warnings(root) == ()
+    levels = read_pixels(root / "train" / "good" / "a.tif")
+    assert np.unique(levels).tolist() == [56]  # 900 / 4095 * 255 = 56.04
+
+
+def test_images_that_say_it_beside_others_that_do_not_are_warned_of(root: Path) -> None:
+    """As of a program that writes the largest value of each image, which is 4095 where the image is overexposed."""
+    _tiffs(root, {"a": 3800, "b": 4095, "c": None})
+    (warning,) = data_warnings(root)
+    assert f"white is 4095 in {root}/train/good/b.tif, as its MaxSampleValue says, and 65535 in" in warning
+    assert "read with different brightness" in warning
 
 
 def test_groups_of_images_that_are_not_there_are_counted(root: Path) -> None:
