@@ -91,7 +91,7 @@ class JobQueue:
         self._takeover = Takeover(
             client, self._pool_keys, self._completer, self.owner, lease_ms=lease_ms, max_deaths=max_deaths
         )
-        self._pictures = PictureClaims(client, self._pool_keys, self.owner)
+        self._pictures = PictureClaims(client, self._pool_keys, self.owner, lease_ms=lease_ms)
         self._claim_script, self._renew_script, self._hand_back_script = (
             client.register_script(load(*names)) for names in (("unusable", "claim"), ("renew",), ("hand_back",))
         )
@@ -123,8 +123,8 @@ class JobQueue:
         worker that is `idle` where no job waits.
 
         Args:
-            unusable: jobs of these bundles are left to other workers, but for those to be ended: their deadline has
-                passed, or they are `unserved`.
+            unusable: jobs of these bundles, and requests for their pictures, are left to other workers, but for those
+                to be ended: their deadline has passed, or they are `unserved`.
             should_stop: asked after a wait; if it says True, nothing that came meanwhile is claimed.
 
         Raises:
@@ -140,7 +140,7 @@ class JobQueue:
                 reply = self._claim_now(count, unusable, idle=idle)
             if reply.dead_lettered and not reply.claimed:
                 continue
-            if idle and not reply.claimed and (request := self._pictures.take()) is not None:
+            if idle and not reply.claimed and (request := self._pictures.take(unusable)) is not None:
                 return [request]
             left_ms = int((deadline - time.monotonic()) * 1000)
             if reply.claimed or left_ms <= 0:

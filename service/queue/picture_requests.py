@@ -3,6 +3,7 @@
 The reconstruction of a part that passed is not kept: the worker that is asked for it inspects the stored image once
 more, by the bundle that inspected it, and the same bytes give the same reconstruction. Nothing depends on a request:
 one that is lost, with a worker or with Redis, is made again by the next question for the picture.
+A worker that cannot use the bundle leaves the request to one that can.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import redis.asyncio
 
 from service.contract import IMAGE, Job, Priority, Result
 from service.queue import keys
-from service.queue.claims import ClaimedJob
+from service.queue.claims import ClaimedJob, UnusableBundles
 from service.queue.clock import redis_now
 from service.queue.results import RESULT_FIELDS, read_result
 from service.storage.artifacts import ArtifactStore
@@ -51,21 +52,32 @@ class PictureRequests:
 class PictureClaims:
     """The worker's side: takes requests, and answers them."""
 
-    def __init__(self, client: redis.Redis, pool: keys.PoolKeys, owner: str) -> None:
-        self._redis, self._keys, self._owner = client, pool, owner
+    def __init__(self, client: redis.Redis, pool: keys.PoolKeys, owner: str, *, lease_ms: int) -> None:
+        """Take the pool's requests for `owner`; a worker that was silent for `lease_ms` is not alive."""
+        self._redis, self._keys, self._owner, self._lease_ms = client, pool, owner, lease_ms
 
-    def take(self) -> ClaimedJob | None:
-        """Return the longest waiting request as a job that ends in a picture alone; None: there is none.
+    def take(self, unusable: UnusableBundles) -> ClaimedJob | None:
+        """Return the longest waiting request as a job that ends in a picture alone; None: none is for this worker.
+
+        Args:
+            unusable: requests for pictures by these bundles are left to other workers. One whose bundle no living
+                worker of the pool has comes as `unserved`, to be answered so.
 
         Raises:
             RedisError: if Redis is away.
         """
-        while popped := cast("list[tuple[str, float]]", self._redis.zpopmin(self._keys.pictures)):
-            inspection_id = popped[0][0]
+        passed_over = 0
+        while waiting := cast("list[str]", self._redis.zrange(self._keys.pictures, passed_over, passed_over)):
+            inspection_id = waiting[0]
             result = read_result(
                 inspection_id, cast("Any", self._redis.hmget(keys.inspection(inspection_id), RESULT_FIELDS))
             )
-            if result is not None and (job := _job_of(result)) is not None:
+            job = None if result is None else _job_of(result)
+            lacks = job is not None and job.bundle_hash in unusable.missing | unusable.away
+            unserved = lacks and job is not None and self._is_lacked_by_all(job.bundle_hash)
+            if lacks and not unserved:
+                passed_over += 1
+            elif self._redis.zrem(self._keys.pictures, inspection_id) and job is not None and result is not None:
                 return ClaimedJob(
                     job=job,
                     owner=self._owner,
@@ -74,10 +86,18 @@ class PictureClaims:
                     waited_ms=0,
                     started_ms=0,
                     claimed_ms=0,
+                    unserved=unserved,
                     picture_only=True,
                     shown_attempt=result.attempts,
                 )
         return None
+
+    def _is_lacked_by_all(self, bundle_hash: str) -> bool:
+        """Return whether every living worker of the pool has said that its store does not have the bundle."""
+        seconds, microseconds = self._redis.time()
+        seen_from = seconds * 1000 + microseconds // 1000 - self._lease_ms
+        owners = cast("list[str]", self._redis.zrangebyscore(self._keys.workers, seen_from, "+inf"))
+        return all(self._redis.sismember(keys.lacking(owner), bundle_hash) for owner in owners)
 
     def drawn(self, claimed: ClaimedJob) -> None:
         """Note that the picture is stored."""
@@ -88,8 +108,11 @@ class PictureClaims:
         self._redis.set(keys.picture(claimed.id), why or "no reason is known", ex=ANSWER_TTL_S)
 
     def hand_back(self, claimed: ClaimedJob) -> None:
-        """Leave the request to another worker."""
-        self._redis.zadd(self._keys.pictures, {claimed.id: 0.0})
+        """Leave the request to another worker, which may be waiting for work."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.zadd(self._keys.pictures, {claimed.id: 0.0})
+            pipeline.xadd(self._keys.wake, {"id": claimed.id}, maxlen=1, approximate=False)
+            pipeline.execute()
 
 
 def _job_of(result: Result) -> Job | None:

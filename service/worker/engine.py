@@ -208,12 +208,9 @@ class Engine:
             self._loads.add(job, bundle, self._clock())
 
     def _leave(self, in_flight: InFlight, error: BundleUnavailable) -> None:
-        """Leave a job to workers that can use its bundle; end it, if for some time none has had it.
-
-        A request for a picture is answered, for it may be made again at any time.
-        """
+        """Leave a job to workers that can use its bundle; end it, if for some time none has had it."""
         claimed = in_flight.claimed
-        if claimed.unserved or claimed.picture_only:
+        if claimed.unserved:
             self._codecs.fail(claimed, failure_from_error("bundle_unavailable", error))
         else:
             self._codecs.hand_back(claimed)

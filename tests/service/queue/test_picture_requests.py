@@ -12,6 +12,7 @@ import redis
 
 from service.contract import Failure
 from service.queue import keys
+from service.queue.claims import UnusableBundles
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.picture_requests import ANSWER_TTL_S, PictureRequests
@@ -113,6 +114,42 @@ async def test_a_worker_that_stops_leaves_it_to_another(line: Line) -> None:
     assert line.queue.hand_back(claimed)
     [again] = JobQueue(line.client).claim(1)
     assert again.id == name
+
+
+async def test_a_worker_without_the_bundle_leaves_the_request_to_one_that_has_it(line: Line) -> None:
+    name = await line.ended()
+    line.queue.retire()
+    await line.requests.request(name, "default")
+    lacking, has = (JobQueue(line.client, worker_id=worker) for worker in ("lacking", "has"))
+    has.renew()
+    for unusable in (UnusableBundles(missing=frozenset({"ab" * 32})), UnusableBundles(away=frozenset({"ab" * 32}))):
+        assert lacking.claim(1, unusable=unusable) == []
+    [claimed] = has.claim(1)
+    assert (claimed.id, claimed.unserved) == (name, False)
+
+
+async def test_what_it_leaves_does_not_keep_it_from_what_comes_behind(line: Line) -> None:
+    left, drawn = await line.ended(), await line.ended()
+    row = line.client.hget(keys.inspection(drawn), "result")
+    assert row is not None
+    line.client.hset(keys.inspection(drawn), "result", str(row).replace("ab" * 32, "cd" * 32))
+    for name in (left, drawn):
+        await line.requests.request(name, "default")
+    [claimed] = JobQueue(line.client).claim(1, unusable=UnusableBundles(missing=frozenset({"ab" * 32})))
+    assert (claimed.id, claimed.job.bundle_hash) == (drawn, "cd" * 32)
+    assert line.client.zrange(POOL.pictures, 0, -1) == [left]
+
+
+async def test_a_picture_whose_bundle_no_living_worker_has_is_answered_by_one_of_them(line: Line) -> None:
+    name = await line.ended()
+    line.queue.retire()
+    await line.requests.request(name, "default")
+    first, second = (JobQueue(line.client, worker_id=worker) for worker in ("first", "second"))
+    missing = UnusableBundles(missing=frozenset({"ab" * 32}))
+    second.renew()  # it has not said yet what it lacks
+    assert first.claim(1, unusable=missing) == []
+    [claimed] = second.claim(1, unusable=missing)
+    assert (claimed.id, claimed.unserved) == (name, True)
 
 
 async def test_a_request_for_what_is_not_kept_any_more_is_passed_over(line: Line) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import urllib.request
 from collections.abc import Iterable, Sequence
@@ -95,6 +96,24 @@ def test_beside_a_healthy_worker_no_image_fails_for_one_that_lacks_the_bundle(
     assert len(owners(plant, results)) == 1
     assert [result.attempts for result in results] == [attempts[name] + 1 for name in ids], "it claimed none any more"
     assert (idle.running, says(port, "live"), says(port, "ready")) == (True, 200, 503)
+
+
+@pytest.mark.parametrize("what", ["empty", "stale", "absent"])
+def test_a_picture_is_drawn_by_the_worker_that_has_the_bundle(plant: WorkerFleet, tmp_path: Path, what: str) -> None:
+    patient = {"GLAD_LEASE_MS": "60000"}  # a stopped process counts as alive
+    has = plant.worker(odd=False, **patient)
+    limits = {"review": 100.0, "fail": 100.0, "pixel": 1.0}
+    ids = plant.accept([png(seed) for seed in range(3)], thresholds=limits, pictures="on_demand")
+    plant.ended(ids)
+    has.signal(signal.SIGSTOP)
+    lacking = plant.worker(odd=False, GLAD_STORE=str(store_that_is(what, tmp_path)), **patient)
+    eventually(lambda: plant.client.zcard(POOL.workers) == 2)
+    assert [plant.request_picture(name) for name in ids] == [None] * 3
+    eventually(lambda: "not usable" in lacking.log.read_text())
+    has.signal(signal.SIGCONT)
+    eventually(lambda: len(list(plant.folder.glob("artifacts/*/*/reconstruction.png"))) == 3)
+    assert "picture not drawn" not in lacking.log.read_text()
+    assert (has.running, lacking.running) == (True, True)
 
 
 def test_a_worker_that_lacks_one_bundle_inspects_the_images_of_another(plant: WorkerFleet, tmp_path: Path) -> None:
