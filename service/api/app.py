@@ -43,7 +43,8 @@ from service.auth.authenticator import Authenticator, AuthPolicy, RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
-from service.queue.connection import connect_async
+from service.queue.artifact_home import ArtifactHome
+from service.queue.connection import connect, connect_async
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
@@ -155,6 +156,7 @@ async def _record_active(store: Store) -> None:
 @asynccontextmanager
 async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
+    blocking = connect(redis_url)  # for threads
     tracing = open_tracing("glad-api")
     metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
     decoder = _make_decoder(settings, metrics)
@@ -183,6 +185,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
+                artifact_home=ArtifactHome(blocking, artifacts, makes=True),
                 decoder=decoder,
                 upload_budget=UploadBudget(
                     settings.held_bytes, settings.held_bytes_of_key, retry_after_s=settings.retry_after_s
@@ -198,6 +201,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
         threads.close()
         await asyncio.to_thread(tracing.close)
         await client.aclose()
+        blocking.close()
 
 
 def _make_decoder(settings: Settings, metrics: ApiMetrics) -> Decoder:

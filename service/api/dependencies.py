@@ -18,6 +18,7 @@ from service.auth.authenticator import Authenticator
 from service.auth.scopes import Caller, required_scope
 from service.contract import LONGEST_WAIT_S
 from service.errors import Forbidden
+from service.queue.artifact_home import ArtifactHome
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
@@ -45,6 +46,7 @@ class Services:
     stations: Stations
     store: Store
     artifacts: ArtifactStore
+    artifact_home: ArtifactHome
     decoder: Decoder
     upload_budget: UploadBudget
     threads: ThreadPools

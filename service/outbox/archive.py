@@ -53,16 +53,19 @@ class ArchiveSink:
         client: redis.Redis,
         every_s: float,
         report_days_left: Callable[[int], None] = lambda days: None,
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the sink; nothing is read or written yet.
 
         Args:
             every_s: how long an event waits for others, in seconds, so that there are few parts.
             report_days_left: called with the number of past days that could not be closed.
+            check_place: called before anything is read or written; raises OSError where the archive is not.
         """
         self.name = "archive"
         self.policy = DeliveryPolicy(batch=1000, linger_s=every_s, backoff=Backoff(first_s=1.0, most_s=60.0))
         self._folder, self._redis, self._report_days_left = folder, client, report_days_left
+        self._check_place = check_place
         self._written = WrittenParts(folder, client, self.name)
         self._close_at_ms = 0
         self._closed_before = ""
@@ -71,6 +74,7 @@ class ArchiveSink:
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Write one part per day; return all of these events if that fails, else none."""
         try:
+            self._check_place()
             missing = self._written.missing(events)
             for day, of_day in groupby(missing, lambda event: day_of(event.id)):
                 self._write_part(day, list(of_day))
@@ -112,6 +116,7 @@ class ArchiveSink:
             return
         self._close_at_ms = now_ms + RETRY_CLOSING_MS
         try:
+            self._check_place()
             past = [part for part in parts_in(self._folder) if part.day < day_at(now_ms)]
             swept = self._folder.sweep_unfinished()
         except OSError as error:

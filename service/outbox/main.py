@@ -30,6 +30,7 @@ from service.outbox.relay import Relay, Sink
 from service.outbox.settings import OutboxSettings, describe_errors
 from service.outbox.sink_lease import SinkLeaseKeeper
 from service.outbox.webhooks import WebhookSink
+from service.queue.artifact_home import ArtifactHome
 from service.queue.connection import SchemaTooNew, check_schema, connect, refuse_newer_schema
 from service.queue.outbox import SinkLeases, Subscribers, Subscription
 from service.storage.artifacts import ArtifactStore
@@ -182,8 +183,12 @@ def make_sinks(settings: OutboxSettings, client: redis.Redis, metrics: OutboxMet
     if settings.mqtt_url is not None:
         sinks.append(MqttSink(settings))
     if settings.archive:
-        folder = ArtifactStore(settings.artifacts).folder(FOLDER)
-        sinks.append(ArchiveSink(folder, client, settings.archive_every_s, partial(metrics.set_days_left, "archive")))
+        artifacts = ArtifactStore(settings.artifacts)
+        home = ArtifactHome(client, artifacts, makes=False)
+        report = partial(metrics.set_days_left, "archive")
+        sinks.append(
+            ArchiveSink(artifacts.folder(FOLDER), client, settings.archive_every_s, report, check_place=home.check)
+        )
     return tuple(sinks)
 
 

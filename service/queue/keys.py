@@ -36,6 +36,7 @@
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 | `glad:v1:sweeper` | string | the process that sweeps the artifacts, or did lately; expires |
 | `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
+| `glad:v1:artifacts` | string | what the marker of the folder of artifacts says, if they lie in a folder |
 | `glad:v1:backup` | string | when the last whole backup ended, s |
 | `glad:schema` | string | the schema version, which no version renames: see connection.py |
 
@@ -78,6 +79,7 @@ STATIONS = f"{PREFIX}stations"
 POOLS = f"{PREFIX}pools"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
+ARTIFACTS = f"{PREFIX}artifacts"
 
 
 def inspection(inspection_id: str) -> str:

@@ -13,10 +13,7 @@ cut. Object stores write in one step by themselves. Writing again replaces: an a
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +23,8 @@ from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
-from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
 from service.contract import IMAGE, STORED_NAMES, StoredName, parse_inspection_id
+from service.storage.local import Disk, LocalFolder
 from service.storage.remote import RemoteStore
 
 T = TypeVar("T")
@@ -36,8 +33,6 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _LATER_ATTEMPT = re.compile(r"([1-9]\d{0,8})\.(.+)")
 FIRST_ATTEMPT = 1
 """Its pictures have names without a number, as those of every attempt had in older versions."""
-UNFINISHED_AFTER_S = 3600.0
-"""No write takes this long: a hidden file that has not changed for it was left by a killed process."""
 
 
 class ArtifactsUnavailable(OSError):
@@ -61,14 +56,6 @@ class StoredInspection:
     def at_ms(self) -> int:
         """Time at which the inspection's id was made, ms since 1970."""
         return UUID(self.inspection_id).int >> 80
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The disk under a local folder, in bytes."""
-
-    free: int
-    size: int
 
 
 class StorageBackend(Protocol):
@@ -97,7 +84,31 @@ class ArtifactStore:
         """
         self.root = str(root)
         folder = local_folder(root)
-        self._backend: StorageBackend = RemoteStore(self.root) if folder is None else LocalFolder(folder)
+        self._local = None if folder is None else LocalFolder(folder)
+        self._backend: StorageBackend = self._local or RemoteStore(self.root)
+
+    @property
+    def marked(self) -> bool:
+        """Whether a marker tells the store from an empty place: a folder's does; a bucket that is gone says so."""
+        return self._local is not None
+
+    def marker(self, *, make: bool = False) -> str | None:
+        """Return what the marker of a local folder says; None: there is no marker.
+
+        Args:
+            make: write one where there is none.
+
+        Raises:
+            ArtifactsUnavailable: if that is not possible now.
+        """
+        assert self._local is not None, "only a folder is marked"
+        with _as_unavailable(f"the marker of {self.root} could not be read or made"):
+            return self._local.make_marker() if make else self._local.read_marker()
+
+    def require_marker(self, marker: str) -> None:
+        """From now on, nothing is written, and nothing counts as not found, unless the folder has this marker."""
+        assert self._local is not None, "only a folder is marked"
+        self._local.required_marker = marker
 
     @staticmethod
     def ref(inspection_id: str, name: StoredName, attempt: int = FIRST_ATTEMPT) -> str:
@@ -299,103 +310,6 @@ def _as_unavailable(failure: str) -> Iterator[None]:
     except Exception as error:  # each object store's library has errors of its own
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ArtifactsUnavailable(f"{failure}: {reason}") from error
-
-
-class LocalFolder:
-    """A folder of this machine as a backend."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._durable = ""
-
-    def names(self, folder: str) -> list[str]:
-        place = self._root / folder
-        # Hidden ones are half written: what a killed process left.
-        return sorted(path.name for path in place.iterdir() if path.name[0] != ".") if place.is_dir() else []
-
-    def write(self, ref: str, content: bytes) -> None:
-        path = self._root / ref
-        if not path.parent.is_dir():  # the first file of an inspection makes it
-            make_folder(path.parent)
-        replace_file(path, content)
-        self._sync_day(ref.partition("/")[0])
-
-    def _sync_day(self, day: str) -> None:
-        """Sync the root once a day: another process may have made the day's folder and not have it on disk yet."""
-        if day != self._durable:
-            sync_folder(self._root)
-            self._durable = day
-
-    def read(self, ref: str) -> bytes:
-        try:
-            return (self._root / ref).read_bytes()
-        except FileNotFoundError:
-            self._check_present()  # else a share that is not mounted would read as an image that is gone
-            raise
-
-    def _check_present(self) -> None:
-        if not self._root.is_dir():
-            raise OSError(
-                "there is no such folder: mount it, or set GLAD_ARTIFACTS_URL to the one that holds the images"
-            )
-
-    def read_piece(self, ref: str, start: int, count: int) -> bytes:
-        with (self._root / ref).open("rb") as file:
-            file.seek(start)
-            return file.read(count)
-
-    def size(self, ref: str) -> int:
-        return (self._root / ref).stat().st_size
-
-    def remove(self, ref: str) -> None:
-        path = self._root / ref
-        path.unlink()
-        with contextlib.suppress(OSError):  # not empty
-            path.parent.rmdir()
-
-    def folders(self) -> list[str]:
-        return [path.name for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
-
-    def inspections(self, day: str) -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield folders in their names' order, each with its files' sizes. Only names are in memory: a day has
-        thousands.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            for folder in sorted(os.listdir(self._root / day)):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile
-                    yield folder, {entry.name: entry.stat().st_size for entry in os.scandir(self._root / day / folder)}
-
-    def remove_folder(self, folder: str) -> None:
-        path = self._root / folder
-        shutil.rmtree(path)
-        with contextlib.suppress(OSError):  # other inspections of that day
-            path.parent.rmdir()
-
-    def sweep_unfinished(self, folder: str) -> int:
-        place, latest = self._root / folder, time.time() - UNFINISHED_AFTER_S
-        swept = 0
-        for path in place.glob(HALF_WRITTEN) if place.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError):  # finished, or swept by another, meanwhile
-                if path.stat().st_mtime < latest:
-                    path.unlink()
-                    swept += 1
-        return swept
-
-    def disk(self) -> Disk | None:
-        folder = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.exists())
-        usage = shutil.disk_usage(folder)
-        return Disk(usage.free, usage.total)
-
-    def probe(self, name: str, *, make: bool) -> None:
-        # No fsync: this runs every few seconds, and a full or read-only disk refuses the write itself.
-        if make:
-            self._root.mkdir(parents=True, exist_ok=True)
-        self._check_present()
-        path = self._root / name
-        try:
-            path.write_bytes(b"glad")
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def local_folder(root: str | Path) -> Path | None:

@@ -24,6 +24,7 @@ from glad.image_codec import ImageError
 from glad.images.tiling import NothingCounts, PlaneTooLarge
 from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, StoredName, Timings
 from service.host.decoder_pool import DecoderPool, DecoderUnavailable
+from service.queue.artifact_home import ArtifactHome
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.storage.artifacts import ArtifactStore
@@ -74,6 +75,7 @@ class CodecThreads:
         self,
         jobs: JobQueue,
         artifacts: ArtifactStore,
+        home: ArtifactHome,
         metrics: WorkerMetrics,
         tracing: Tracing,
         *,
@@ -88,7 +90,7 @@ class CodecThreads:
             decoders: the processes in which images are decoded. They are closed with the threads.
             max_pixels: an image with more pixels fails before it is decoded.
         """
-        self._jobs, self._artifacts, self._max_pixels = jobs, artifacts, max_pixels
+        self._jobs, self._artifacts, self._home, self._max_pixels = jobs, artifacts, home, max_pixels
         self._metrics, self._tracing, self._decoders = metrics, tracing, decoders
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
         self.messages: queue.SimpleQueue[Decoded | Finished | BundleLoaded | BaseException] = queue.SimpleQueue()
@@ -148,8 +150,9 @@ class CodecThreads:
 
     def _decode(self, claimed: ClaimedJob, bundle: LoadedBundle, claimed_at: float) -> Decoded | Finished:
         try:
+            self._home.check()
             data = self._artifacts.get(claimed.job.image_ref)
-        except OSError as error:
+        except (OSError, RedisError) as error:
             failure = failure_from_error("image_unavailable", error)
             return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
         gate = bundle.manifest.gate if claimed.job.gate else None
@@ -268,8 +271,9 @@ class CodecThreads:
     def _is_lost(self, image_ref: str) -> bool:
         """Return whether the store as a whole answers and this image still cannot be fetched."""
         try:
+            self._home.check()
             self._artifacts.probe(make=False)
-        except OSError as error:
+        except (OSError, RedisError) as error:
             log.warning("the artifact store does not answer", error=str(error))
             return False
         try:

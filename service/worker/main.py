@@ -31,6 +31,7 @@ from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects, keep_freed_memory
 from service.host.shutdown import Shutdown
+from service.queue.artifact_home import ArtifactHome
 from service.queue.connection import SchemaTooNew, connect, refuse_newer_schema
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
@@ -127,7 +128,8 @@ class WorkerProcess:
             self._store, device, settings.max_bundles, loader, metrics, small_bytes=settings.small_bundles_bytes
         )
         self._runner = Runner(device, self.lanes)
-        self._jobs, self._redis_url = job_queue(settings), settings.redis_url
+        self._redis_url = redis_url_of(settings)
+        self._jobs = job_queue(settings)
         self._tracing = open_tracing("glad-worker")
         self._leases = LeaseKeeper(self._jobs, metrics)
         self._decoders = DecoderPool(
@@ -135,9 +137,11 @@ class WorkerProcess:
             DecodeLimits(settings.decode_limit_s, settings.decode_memory_bytes),
             on_end=lambda why: metrics.count_decoder_end(why.value),
         )
+        artifacts = ArtifactStore(settings.artifacts)
         self._codecs = CodecThreads(
             self._jobs,
-            ArtifactStore(settings.artifacts),
+            artifacts,
+            ArtifactHome(connect(self._redis_url), artifacts, makes=False),
             metrics,
             self._tracing,
             threads=settings.codec_threads,
@@ -170,8 +174,7 @@ class WorkerProcess:
         Raises:
             SchemaTooNew: if only a newer version understands it.
         """
-        if self._redis_url is not None:
-            refuse_newer_schema(self._redis_url)
+        refuse_newer_schema(self._redis_url)
 
     def warm(self) -> None:
         """Load the active bundles of the first products, as many as are kept, and call their models in every size once.
@@ -291,16 +294,25 @@ class WorkerProcess:
             log.warning("worker not signed off: Redis does not answer", error=str(error))
 
 
+def redis_url_of(settings: Settings) -> str:
+    """Return the address of the worker's Redis.
+
+    Raises:
+        ValueError: if the settings name none.
+    """
+    if settings.redis_url is None:
+        raise ValueError("GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0")
+    return settings.redis_url
+
+
 def job_queue(settings: Settings) -> JobQueue:
     """Return the worker's side of the queue.
 
     Raises:
         ValueError: if the settings name no Redis.
     """
-    if settings.redis_url is None:
-        raise ValueError("GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0")
     return JobQueue(
-        connect(settings.redis_url),
+        connect(redis_url_of(settings)),
         settings.pool,
         lease_ms=settings.lease_ms,
         max_deaths=settings.max_deaths,

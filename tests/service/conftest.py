@@ -27,6 +27,7 @@ from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
+from service.storage.local import MARKER
 from tests.support.line import AT, THRESHOLDS
 from tests.support.object_store import ObjectStore, credentials
 from tests.support.redis_server import RedisServer
@@ -129,8 +130,8 @@ class Running:
     settings: Settings
 
     def stored(self) -> list[Path]:
-        """Every file in the artifact folder."""
-        return [path for path in Path(self.settings.artifacts).rglob("*") if path.is_file()]
+        """Every file in the artifact folder, but for its marker."""
+        return [path for path in Path(self.settings.artifacts).rglob("*") if path.is_file() and path.name != MARKER]
 
 
 StartApp = Callable[..., Any]

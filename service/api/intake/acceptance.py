@@ -238,8 +238,14 @@ def _fingerprint(job: Job, given: InspectionFields) -> str:
 
 
 async def _store_image(services: Services, job: Job, content: bytes) -> None:
+    def store() -> None:
+        services.artifact_home.check()
+        services.artifacts.put(job.id, IMAGE, content)
+
     try:
-        await services.threads.images.run(services.artifacts.put, job.id, IMAGE, content)
+        await services.threads.images.run(store)
+    except RedisError as error:
+        raise queue_unavailable(services, error) from error
     except ArtifactsUnavailable as error:
         log.error("image not stored", inspection_id=job.id, error=str(error))
         raise StorageUnavailable(

@@ -143,6 +143,7 @@ class StoredArtifact:
 def _answered(services: Services, result: Result, name: ArtifactName) -> Iterator[None]:
     """Turn the store's errors into answers."""
     try:
+        services.artifact_home.check()
         yield
     except ArtifactNotFound as error:
         raise UnknownArtifact(f"{name} of inspection {result.id} is no longer kept") from error

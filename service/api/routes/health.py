@@ -165,6 +165,7 @@ async def _check_clock(services: Services) -> str:
 
 
 def _check_artifacts(services: Services) -> str:
+    services.artifact_home.check()
     services.artifacts.probe()
     free, min_free = services.artifacts.free_bytes(), services.settings.min_free_bytes
     if free is not None and free < min_free:

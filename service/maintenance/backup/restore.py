@@ -90,3 +90,4 @@ def _as_restored(client: redis.Redis) -> None:
     now = cast("Any", client.time())
     client.set(keys.BORN, now[0] * 1000 + now[1] // 1000)
     client.delete(keys.SWEEPER)
+    client.delete(keys.ARTIFACTS)  # the folder may be another one

@@ -18,7 +18,7 @@ from service.queue.clock import ClockReading
 from service.queue.redis_health import RedisState
 from service.queue.stats import QueueStats
 from service.settings import Settings
-from service.storage.artifacts import Disk
+from service.storage.local import Disk
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a gauge's labels, and the value of the gauge."""

@@ -17,9 +17,11 @@ from model_store.files import hidden_sibling
 from service.contract import Result
 from service.outbox.archive import FOLDER, ArchiveSink
 from service.queue import keys
+from service.queue.artifact_home import ArtifactHome
 from service.queue.events import StoredEvent
 from service.queue.outbox import Subscription
 from service.storage.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
+from service.storage.local import MARKER
 from tests.service.outbox.conftest import MakeRelay, turns
 from tests.support.ended import end
 
@@ -154,6 +156,25 @@ def test_the_loop_closes_the_day_by_itself(
     relay = make_relay(archive())
     relay.turn()
     assert folder.names() == ["2026-11-23.jsonl.gz"]
+
+
+def test_an_empty_mount_point_gets_no_archive_and_the_events_wait(client: redis.Redis, tmp_path: Path) -> None:
+    ArtifactHome(client, ArtifactStore(tmp_path / "share"), makes=True).check()  # as the API does
+    mount_point, said = tmp_path / "mount", []
+    mount_point.mkdir()
+    store = ArtifactStore(mount_point)
+    home = ArtifactHome(client, store, makes=False)
+    sink = ArchiveSink(store.folder(FOLDER), client, 0.0, said.append, check_place=home.check)
+    [undelivered] = sink.deliver([event(MONDAY)])
+    sink.idle(MONDAY + DAY)
+    assert (list(mount_point.iterdir()), said) == ([], [])
+    mount_point.rmdir()
+    (tmp_path / "share").rename(mount_point)
+    assert sink.deliver([event(MONDAY)]) == []
+    assert MARKER in undelivered.reason
+    home.check()
+    (mount_point / MARKER).unlink()  # it goes again, under the process
+    assert len(sink.deliver([event(MONDAY + 1)])) == 1
 
 
 def test_only_what_a_writer_left_long_ago_is_swept(client: redis.Redis, tmp_path: Path) -> None:
