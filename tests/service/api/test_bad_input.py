@@ -165,6 +165,13 @@ async def test_true_is_no_number(api: Running, method: str, path: str, body: dic
     assert "must be a number" in answer.text
 
 
+async def test_true_is_no_number_in_a_batch_either(api: Running) -> None:
+    form_fields = {"items": '[{"deadline_ms": true}]'}
+    answer = await api.http.post(f"{URL}:batch", data=form_fields, files=[("image", ("a.png", picture()))])
+    (item,) = answer.json()["items"]
+    assert (item["status"], item["problem"]["errors"][0]["field"]) == (422, "deadline_ms")
+
+
 async def test_refused_fields_are_named(api: Running) -> None:
     answer = await api.http.post(URL, params={"seriel": "1", "priority": "urgent"}, content=picture())
     assert [error["field"] for error in answer.json()["errors"]] == ["priority", "seriel"]
