@@ -185,7 +185,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 stations=Stations(client),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
-                artifact_home=ArtifactHome(blocking, artifacts, makes=True),
+                artifact_home=ArtifactHome(blocking, artifacts),
                 decoder=decoder,
                 upload_budget=UploadBudget(
                     settings.held_bytes, settings.held_bytes_of_key, retry_after_s=settings.retry_after_s

@@ -184,7 +184,7 @@ def make_sinks(settings: OutboxSettings, client: redis.Redis, metrics: OutboxMet
         sinks.append(MqttSink(settings))
     if settings.archive:
         artifacts = ArtifactStore(settings.artifacts)
-        home = ArtifactHome(client, artifacts, makes=False)
+        home = ArtifactHome(client, artifacts)
         report = partial(metrics.set_days_left, "archive")
         sinks.append(
             ArchiveSink(artifacts.folder(FOLDER), client, settings.archive_every_s, report, check_place=home.check)

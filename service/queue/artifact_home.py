@@ -20,21 +20,22 @@ from service.storage.local import describe_wrong_marker
 class ArtifactHome:
     """Checks the folder once, and has the store check it at every write from then on. Blocks; safe with threads."""
 
-    def __init__(self, client: redis.Redis, artifacts: ArtifactStore, *, makes: bool) -> None:
+    def __init__(self, client: redis.Redis, artifacts: ArtifactStore) -> None:
         """Check nothing yet.
 
         Args:
             client: of the Redis that has the jobs.
             artifacts: the store that this process uses.
-            makes: whether this process may mark a folder, as the API does that takes images in.
         """
-        self._redis, self._artifacts, self._makes = client, artifacts, makes
+        self._redis, self._artifacts = client, artifacts
         self._checked = not artifacts.marked
 
-    def check(self) -> None:
+    def check(self, *, make: bool = False) -> None:
         """Make sure that the store is the one that holds the images.
 
-        Where Redis knows of none, only the API marks a folder, or takes over the marker that is there.
+        Args:
+            make: where Redis knows of no folder, mark this one, or take over its marker. The API does at the first
+                image. Without it nothing is asked of a folder that Redis does not know.
 
         Raises:
             ArtifactsUnavailable: if it is not, or cannot be read now.
@@ -43,8 +44,8 @@ class ArtifactHome:
         if self._checked:
             return
         known = cast("str | None", self._redis.get(keys.ARTIFACTS))
-        found = self._artifacts.marker(make=self._makes and known is None)
-        if known is None and found is not None and self._makes:
+        found = self._artifacts.marker(make=make and known is None)
+        if known is None and found is not None and make:
             self._redis.set(keys.ARTIFACTS, found, nx=True)
             known = cast("str | None", self._redis.get(keys.ARTIFACTS))
         if known is None:

@@ -141,7 +141,7 @@ class WorkerProcess:
         self._codecs = CodecThreads(
             self._jobs,
             artifacts,
-            ArtifactHome(connect(self._redis_url), artifacts, makes=False),
+            ArtifactHome(connect(self._redis_url), artifacts),
             metrics,
             self._tracing,
             threads=settings.codec_threads,

@@ -239,7 +239,7 @@ def _fingerprint(job: Job, given: InspectionFields) -> str:
 
 async def _store_image(services: Services, job: Job, content: bytes) -> None:
     def store() -> None:
-        services.artifact_home.check()
+        services.artifact_home.check(make=True)
         services.artifacts.put(job.id, IMAGE, content)
 
     try:

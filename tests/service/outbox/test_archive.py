@@ -159,12 +159,12 @@ def test_the_loop_closes_the_day_by_itself(
 
 
 def test_an_empty_mount_point_gets_no_archive_and_the_events_wait(client: redis.Redis, tmp_path: Path) -> None:
-    ArtifactHome(client, ArtifactStore(tmp_path / "share"), makes=True).check()  # as the API does
+    ArtifactHome(client, ArtifactStore(tmp_path / "share")).check(make=True)  # as the API does
     mount_point = tmp_path / "mount"
     said: list[int] = []
     mount_point.mkdir()
     store = ArtifactStore(mount_point)
-    home = ArtifactHome(client, store, makes=False)
+    home = ArtifactHome(client, store)
     sink = ArchiveSink(store.folder(FOLDER), client, 0.0, said.append, check_place=home.check)
     [undelivered] = sink.deliver([event(MONDAY)])
     sink.idle(MONDAY + DAY)

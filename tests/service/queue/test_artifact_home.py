@@ -18,17 +18,17 @@ from service.storage.local import MARKER
 
 def api(client: redis.Redis, folder: Path) -> ArtifactStore:
     """The store of an API that takes images in there."""
-    return checked(client, folder, makes=True)
+    return checked(client, folder, make=True)
 
 
 def worker(client: redis.Redis, folder: Path) -> ArtifactStore:
     """The store of a worker."""
-    return checked(client, folder, makes=False)
+    return checked(client, folder, make=False)
 
 
-def checked(client: redis.Redis, folder: Path, *, makes: bool) -> ArtifactStore:
+def checked(client: redis.Redis, folder: Path, *, make: bool) -> ArtifactStore:
     store = ArtifactStore(folder)
-    ArtifactHome(client, store, makes=makes).check()
+    ArtifactHome(client, store).check(make=make)
     return store
 
 
@@ -119,5 +119,5 @@ def test_a_worker_beside_an_older_api_goes_on_without_a_marker(client: redis.Red
 
 
 def test_a_bucket_needs_no_marker(client: redis.Redis) -> None:
-    ArtifactHome(client, ArtifactStore("memory://bucket/prefix"), makes=True).check()
+    ArtifactHome(client, ArtifactStore("memory://bucket/prefix")).check(make=True)
     assert client.exists(keys.ARTIFACTS) == 0

@@ -39,7 +39,7 @@ def test_images_wait_for_a_folder_that_is_away(fleet: WorkerFleet) -> None:
 def test_images_wait_while_an_empty_folder_is_where_the_share_was(fleet: WorkerFleet) -> None:
     """An NFS mount that was lost leaves its mount point. One worker starts then, another one was there before."""
     folder = fleet.folder / "artifacts"
-    ArtifactHome(fleet.client, fleet.artifacts, makes=True).check()  # as the API does
+    ArtifactHome(fleet.client, fleet.artifacts).check(make=True)  # as the API does
     before = fleet.worker()
     fleet.ended(fleet.accept([png(9)]))
     before.signal(signal.SIGSTOP)
