@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -63,8 +64,11 @@ def parallel_map(
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(watched, prepare, given))
     try:
         with _interrupts_blocked():
-            results = pool.map(call, items, chunksize=chunk)  # starts the processes, which inherit the block
-        yield from results
+            # Not pool.map, which cancels what it no longer awaits: the pool fails at that, with a traceback, if its
+            # processes have ended by then. The first of these start the processes, which inherit the block.
+            pending = deque(pool.submit(_call_each, call, items[at : at + chunk]) for at in range(0, len(items), chunk))
+        while pending:
+            yield from pending.popleft().result()
     except BaseException:
         held.close()
         raise
@@ -96,6 +100,10 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _call_each(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [call(item) for item in items]
 
 
 def _begin(watched: Connection, prepare: Callable[..., object] | None, given: Iterable[Any]) -> None:

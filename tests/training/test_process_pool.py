@@ -17,9 +17,11 @@ from training.process_pool import parallel_map, process_count
 
 ROOT = Path(__file__).parents[2]
 SLOW_WORK = """
-import sys, time
+import signal, time
 from training.process_pool import parallel_map
 if __name__ == "__main__":
+    # As at a terminal: the jobs that a shell starts with & ignore Ctrl-C, and so would what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in parallel_map(time.sleep, [0.05] * 2000, workers=2, chunk=16):
         print("one", flush=True)
 """
