@@ -154,7 +154,10 @@ def count_pixels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
         ImageError: if the header cannot be read, or already says that the image is too large or too costly.
     """
     with _refusals(data, max_pixels) as name:
-        width, height = _opened(name, data, max_pixels).size
+        canvas = read_webp_canvas(data) if name == "WEBP" else None  # to open it takes the memory of its pixels
+        if canvas is not None:
+            _check_size(canvas, max_pixels)
+        width, height = canvas or _opened(name, data, max_pixels).size
         return width * height
 
 

@@ -194,6 +194,8 @@ def _decodes(webp: bytes, largest: tuple[int, int]) -> bool:
         if image.width > largest[0] or image.height > largest[1]:
             return False
         image.load()
+    except MemoryError:
+        raise  # it says nothing of the file
     except Exception:  # Pillow raises all kinds
         return False
     return True

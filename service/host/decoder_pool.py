@@ -47,7 +47,9 @@ class DecoderEnd(Enum):
     TIME = "time"
     MEMORY = "memory"
     CRASH = "crash"
-    """It died by itself, or was killed by somebody else."""
+    """It died by itself, by a fault of its own."""
+    KILLED = "killed"
+    """The system killed it, for the machine has too little memory; or somebody did."""
     STUCK = "stuck"
     """It did not answer, and used no time either."""
 
@@ -144,13 +146,13 @@ class DecoderPool:
     def _ask(self, data: bytes, request: _Request) -> tuple[dict[str, Any], image_codec.Pixels | None]:
         """Return a decoder's answer.
 
-        A crash is tried again in a fresh decoder: somebody else may have killed the first one.
+        A crash, or a kill, is tried again in a fresh decoder: it may be no fault of the image.
         """
         with self._borrowed() as slot:
             try:
                 return slot.ask(request, data)
             except _DecoderEnded as first:
-                if first.why is not DecoderEnd.CRASH:
+                if first.why not in (DecoderEnd.CRASH, DecoderEnd.KILLED):
                     raise self._refusal(first, data) from first
             try:
                 return slot.ask(request, data)
@@ -173,7 +175,7 @@ class DecoderPool:
                 )
             case DecoderEnd.CRASH:
                 return ImageNotDecodable(f"{given} ends the decoder ({end}): check the file and send it again")
-            case DecoderEnd.STUCK:
+            case DecoderEnd.STUCK | DecoderEnd.KILLED:
                 return DecoderUnavailable(f"{given} could not be decoded now ({end}): try again later")
 
     @contextmanager
@@ -302,6 +304,8 @@ class _DecoderProcess:
             return _DecoderEnded(DecoderEnd.MEMORY, "out of memory")
         if hasattr(signal, "SIGPROF") and status == -signal.SIGPROF:
             return _DecoderEnded(DecoderEnd.TIME, "out of time")
+        if hasattr(signal, "SIGKILL") and status == -signal.SIGKILL:
+            return _DecoderEnded(DecoderEnd.KILLED, "its decoder was killed, as where memory runs out")
         return _DecoderEnded(DecoderEnd.CRASH, describe_exit(status))
 
     def _write(self, data: bytes) -> None:

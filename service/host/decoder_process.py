@@ -12,17 +12,28 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from glad.image_codec import ImageError, Pixels, check_image, count_pixels, decode_image, downscale
+from glad.image_codec import (
+    ImageError,
+    ImageNotDecodable,
+    ImageTooCostly,
+    Pixels,
+    check_image,
+    count_pixels,
+    decode_image,
+    downscale,
+)
 
 READY = b"ready\n"
 """What the process writes first, once all is imported and its limits are set."""
 EXIT_MEMORY = 71
 """Exit status of a process that needed more memory than it may take (EX_OSERR)."""
+MOST_BYTES_A_PIXEL = 24
+"""Memory that decoding an image of any format takes, beside its file twice; WebP takes most of it."""
 LEAST_SHARE = 1 / 20
 """The smallest image, and a header, may take this share of the time that the largest one may take."""
 
@@ -39,7 +50,7 @@ def main(memory_bytes: int, requests: BinaryIO, replies: BinaryIO) -> None:
     _be_silent()
     while line := requests.readline():
         request = json.loads(line)
-        reply, pixels = _answer(request, requests.read(request["bytes"]))
+        reply, pixels = _answer(request, requests.read(request["bytes"]), memory_bytes)
         replies.write(json.dumps(reply).encode() + b"\n")
         if pixels is not None:
             replies.write(pixels.data.cast("B"))
@@ -47,9 +58,10 @@ def main(memory_bytes: int, requests: BinaryIO, replies: BinaryIO) -> None:
         replies.flush()
 
 
-def _answer(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Pixels | None]:
+def _answer(request: Mapping[str, Any], data: bytes, memory_bytes: int) -> tuple[dict[str, Any], Pixels | None]:
     try:
-        return _decoded(request, data)
+        with _memory_named(data, memory_bytes):
+            return _decoded(request, data)
     except ImageError as error:
         if isinstance(error.__cause__, MemoryError):
             os._exit(EXIT_MEMORY)
@@ -58,6 +70,21 @@ def _answer(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Pi
         os._exit(EXIT_MEMORY)
     finally:
         _limit_time(0)
+
+
+@contextmanager
+def _memory_named(data: bytes, memory_bytes: int) -> Iterator[None]:
+    """Blame no file for what a lack of memory explains: most codecs then say that the file is broken."""
+    try:
+        yield
+    except ImageNotDecodable as error:
+        needed = MOST_BYTES_A_PIXEL * count_pixels(data, max_pixels=sys.maxsize) + 2 * len(data)
+        if needed <= memory_bytes:
+            raise
+        raise ImageTooCostly(
+            f"{error}; or raise GLAD_DECODE_MEMORY_BYTES, for it may take {needed} bytes of memory to decode, and the "
+            f"limit is {memory_bytes}"
+        ) from error
 
 
 def _decoded(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Pixels | None]:
