@@ -3,10 +3,11 @@
 A connection that failed is closed together with the messages that it still held, so that the library sends nothing
 later by itself. Events that the broker did not acknowledge are published again on a new connection.
 
-A broker that dislikes one message may end the connection, and with it the whole batch. So what was not acknowledged by
-then is published one by one: the event at which the broker hangs up again is the one that it refuses, and the others
-wait behind it. An event that is refused too often, there or by the broker's answer, is given up: it must not hold up
-all others for ever. A broker that is away, or does not answer, refuses nothing.
+A broker that dislikes one message may end the connection, and with it the whole batch, or say nothing. So what was not
+acknowledged is then published one by one: the event at which the broker hangs up again, or which alone it does not
+answer, is the one that it refuses, and the others wait behind it. An event that is refused too often, there or by the
+broker's answer, is given up: it must not hold up all others for ever. A broker that is away, or answers nothing,
+refuses nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from service.host.child_process import Backoff
-from service.outbox.relay import DeliveryPolicy, Undelivered, event_message
+from service.outbox.relay import FAULTS_OF_EVENTS, DeliveryPolicy, Undelivered, event_message
 from service.outbox.settings import OutboxSettings
 from service.queue.events import StoredEvent
 
@@ -36,8 +37,6 @@ ANSWER_S = 10.0
 """How long the broker may take to accept a connection, and to acknowledge a batch, in seconds."""
 KEEPALIVE_S = 30
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-MOST_REFUSALS = 8
-"""With the delays between the attempts, about two minutes."""
 _TEMPORARY = {0x91, 0x97}
 """Reason codes that blame no message: packet identifier in use, quota exceeded."""
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
@@ -73,28 +72,28 @@ class MqttSink:
             OSError: if they cannot be read.
         """
         self.name = "mqtt"
-        self.policy = DeliveryPolicy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0), most_refusals=MOST_REFUSALS)
+        self.policy = DeliveryPolicy(batch=100, backoff=Backoff(first_s=1.0, most_s=60.0))
         self._settings, self._tls = settings, _tls(settings)
         self._connection: _Connection | None = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
         """Publish these events; return those that the broker did not acknowledge."""
         outcome = self._publish(events)
-        if not outcome.hung_up:
+        if outcome.dislike is None:
             return outcome.failed
         unheard = {one.event_id for one in outcome.failed if not one.refused}
         refused = [one for one in outcome.failed if one.refused]
         return [*refused, *self._publish_one_by_one([event for event in events if event.id in unheard])]
 
     def _publish_one_by_one(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
-        """Publish events until the first failure, which is the event's own if the broker hangs up at it."""
+        """Publish events until the first failure, which is the event's own if the broker dislikes it."""
         for number, event in enumerate(events):
             outcome = self._publish([event])
             if not outcome.failed:
                 continue
             (failed,) = outcome.failed
-            if outcome.hung_up:
-                failed = Undelivered(event.id, "the broker ends the connection at it", refused=True)
+            if outcome.dislike is not None:
+                failed = Undelivered(event.id, outcome.dislike, refused=True)
             waiting = f"waits for {event.id}: {failed.reason}"[:300]
             return [failed, *(Undelivered(one.id, waiting) for one in events[number + 1 :])]
         return []
@@ -104,7 +103,7 @@ class MqttSink:
             connection = self._connected()
         except (BrokerRefused, OSError) as error:
             reason = f"no connection to the broker: {error}"[:300]
-            return _Outcome([Undelivered(event.id, reason) for event in events], hung_up=False)
+            return _Outcome([Undelivered(event.id, reason) for event in events], dislike=None)
         outcome = connection.publish(events, self._settings.mqtt_topic)
         if outcome.failed:
             self.close()
@@ -131,8 +130,8 @@ class _Outcome:
     """What became of some events on one connection."""
 
     failed: list[Undelivered]
-    hung_up: bool
-    """The broker had accepted the connection, and ended it before it had acknowledged all of them."""
+    dislike: str | None
+    """How a broker that lives shows that it dislikes one of them; None: it does not."""
 
 
 def _tls(settings: OutboxSettings) -> ssl.SSLContext | None:
@@ -158,6 +157,7 @@ class _Connection:
         self._accepted: ReasonCode | None = None
         self._ended = False
         self._acknowledged: dict[int, ReasonCode] = {}
+        self._unsubscribed: set[int | None] = set()
         self._client = self._make_client(settings, tls)
         try:
             url = urlsplit(settings.mqtt_url or "")
@@ -181,7 +181,7 @@ class _Connection:
         for event in events:
             try:
                 sent[event.id] = self._send(event, topic)
-            except ValueError as error:  # no broker could get it, such as one that is longer than MQTT allows
+            except FAULTS_OF_EVENTS as error:  # no broker could get it, such as one that is longer than MQTT allows
                 impossible.append(Undelivered(event.id, f"cannot be sent by MQTT: {error}"[:300], refused=True))
         deadline = time.monotonic() + ANSWER_S
         with self._changed:
@@ -190,9 +190,21 @@ class _Connection:
             )
             answers = {event_id: self._acknowledged.get(mid) for event_id, mid in sent.items()}
             self._acknowledged = {}  # message ids are used again after 65,535 messages
-            hung_up = self._ended and None in answers.values()
+            unheard, ended = None in answers.values(), self._ended
+        dislike = None
+        if unheard and ended:
+            dislike = "the broker ends the connection at it"
+        elif unheard and self._answers_else(topic):
+            dislike = "the broker does not acknowledge it, and answers all else"
         failed = [_undelivered(name, answer) for name, answer in answers.items() if answer is None or answer.is_failure]
-        return _Outcome([*impossible, *failed], hung_up)
+        return _Outcome([*impossible, *failed], dislike)
+
+    def _answers_else(self, topic: str) -> bool:
+        """Return whether the broker answers a request that changes nothing: to end a subscription that never was."""
+        _, asked = self._client.unsubscribe(topic)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or asked in self._unsubscribed, ANSWER_S)
+            return asked in self._unsubscribed
 
     def _send(self, event: StoredEvent, topic: str) -> int:
         message = event_message(event).encode()
@@ -223,6 +235,7 @@ class _Connection:
             password = settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
             client.username_pw_set(settings.mqtt_username, password)
         client.on_connect, client.on_disconnect, client.on_publish = self._on_connect, self._on_end, self._on_publish
+        client.on_unsubscribe = self._on_unsubscribe
         return client
 
     def _wait_for_acceptance(self) -> None:
@@ -245,6 +258,11 @@ class _Connection:
     def _on_publish(self, client: Client, data: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
         with self._changed:
             self._acknowledged[mid] = reason
+            self._changed.notify_all()
+
+    def _on_unsubscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        with self._changed:
+            self._unsubscribed.add(mid)
             self._changed.notify_all()
 
 

@@ -4,6 +4,9 @@
                  └───> failed: tried again after a delay that grows ──given up──> dead letter
                        (given up: for too long, or refused by itself too often)
 
+One event must not hold up all others for ever. An event that no attempt can deliver, for it cannot be read or written,
+is found alone, and counts as refused. Where the order does not matter, further events are tried beside many that fail.
+
 Each turn reads the sink's state from Redis, so a turn that is interrupted anywhere is repeated by the next one, in this
 process or another. An event that was delivered but not yet acknowledged is then delivered twice: delivery is at least
 once.
@@ -16,7 +19,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -32,6 +35,13 @@ from service.queue.outbox import Pending, Retry, SinkProgress, Subscription
 PAUSE_S = 1.0
 """Seconds to wait after an error of Redis, and while another process delivers to the sink."""
 
+MOST_REFUSALS = 8
+"""Of one event by itself: with the usual delays between the attempts, some minutes."""
+PROBE_S = 60.0
+"""While too many have failed, so often a further event is tried."""
+FAULTS_OF_EVENTS = (ValueError, LookupError, TypeError, AttributeError)
+"""What a sink raises at an event that is not as it should be; all else may pass by itself."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -43,13 +53,15 @@ class DeliveryPolicy:
     """The largest number of events in one delivery."""
     most_failed: int = 1
     """With so many failed events no further one is taken, until one of them is delivered. 1 keeps the order."""
+    most_failed_alone: int | None = None
+    """So many may fail while others are delivered: then it is not the receiver that fails. None: no more than that."""
     linger_s: float = 0.0
     """How long an event waits for others, in seconds, so that they are delivered together."""
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, most_s=60.0))
     give_up_after_s: float | None = None
     """Seconds from the first failure to the dead letter; None: never."""
-    most_refusals: int | None = None
-    """So many refusals of an event by itself make it a dead letter; None: they count as any other failure."""
+    most_refusals: int = MOST_REFUSALS
+    """So many refusals of an event by itself make it a dead letter."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,8 @@ class Relay:
         self.sink = sink
         self._subscription, self._metrics, self._stop, self._is_holder = subscription, metrics, stop, is_holder
         self.last_turn = time.monotonic()
+        self._probe_at = self.last_turn
+        """When a further event may be tried although too many have failed."""
 
     def run(self) -> None:
         """Deliver until a stop is requested. Errors of Redis and of the sink only delay; any other ends the loop."""
@@ -141,7 +155,8 @@ class Relay:
 
     def turn(self) -> None:
         """Deliver the events that are due; if there are none, take the next ones, or wait."""
-        policy, standing = self.sink.policy, self._subscription.progress()
+        standing = self._subscription.progress()
+        policy = self._policy(standing)
         self._metrics.set_standing(self.sink.name, standing)
         if due := due_now(standing, policy):
             self._deliver(standing, due)
@@ -156,11 +171,27 @@ class Relay:
         else:
             self._stop.wait(wait_ms / 1000)
 
+    def _policy(self, standing: SinkProgress) -> DeliveryPolicy:
+        """Return the sink's policy; where a further event is to show whether the receiver hears, one that allows it."""
+        policy, failed = self.sink.policy, count_failed(standing)
+        may_probe = policy.most_failed_alone is not None and time.monotonic() >= self._probe_at
+        if not may_probe or failed < policy.most_failed:
+            return policy
+        return replace(policy, most_failed=min(failed + 1, policy.most_failed_alone or 0))
+
+    def _note_receiver(self, fresh: set[str], failed: set[str]) -> None:
+        """Remember whether events that were tried for the first time arrived."""
+        if fresh & failed:
+            self._probe_at = time.monotonic() + PROBE_S
+        elif fresh:
+            self._probe_at = time.monotonic()
+
     def _deliver(self, standing: SinkProgress, due: Sequence[Pending]) -> None:
         began = time.monotonic()
         events = self._subscription.fetch([one.id for one in due])
         self._forget({one.id for one in due} - {event.id for event in events})
         failed = {one.event_id: one for one in self._try(events)} if events else {}
+        self._note_receiver({one.id for one in due if one.retry is None}, set(failed))
         now_ms = standing.now_ms + int((time.monotonic() - began) * 1000)
         earlier = {one.id: one.retry for one in due}
         # One factor for all of them: events that failed together are due together again, and so stay in order.
@@ -186,11 +217,7 @@ class Relay:
             self._stop.wait(PAUSE_S)
 
     def _try(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
-        try:
-            failed = self.sink.deliver(events)
-        except Exception as error:  # an error in a sink must neither lose its events nor stop the others
-            log.exception("sink failed", sink=self.sink.name)
-            failed = [Undelivered(event.id, f"{type(error).__name__} in the outbox") for event in events]
+        failed = self._attempt(events)
         if failed:
             self._metrics.failed(self.sink.name, len(failed))
             log.warning(
@@ -199,10 +226,31 @@ class Relay:
             )  # fmt: skip
         return failed
 
+    def _attempt(self, events: Sequence[StoredEvent]) -> Sequence[Undelivered]:
+        """Return the events that were not delivered. An error in a sink must neither lose them nor stop other sinks."""
+        try:
+            return self.sink.deliver(events)
+        except Exception as error:
+            log.exception("sink failed", sink=self.sink.name)
+            at_fault = isinstance(error, FAULTS_OF_EVENTS) and not isinstance(error, RedisError | OSError)
+            if at_fault and len(events) > 1:
+                return self._attempt_one_by_one(events)
+            reason = f"{type(error).__name__} in the outbox: {error}"[:300]
+            return [Undelivered(event.id, reason, refused=at_fault) for event in events]
+
+    def _attempt_one_by_one(self, events: Sequence[StoredEvent]) -> list[Undelivered]:
+        """Find the event that is at fault; where the order matters, those behind it wait."""
+        found: list[Undelivered] = []
+        for number, event in enumerate(events):
+            found += self._attempt([event])
+            if found and self.sink.policy.most_failed == 1:
+                return [*found, *(Undelivered(one.id, f"waits for {event.id}") for one in events[number + 1 :])]
+        return found
+
     def _gives_up(self, retry: Retry, now_ms: int) -> bool:
-        limit_s, most = self.sink.policy.give_up_after_s, self.sink.policy.most_refusals
+        limit_s = self.sink.policy.give_up_after_s
         too_long = limit_s is not None and now_ms - retry.since_ms >= limit_s * 1000
-        return too_long or (most is not None and retry.refusals >= most)
+        return too_long or retry.refusals >= self.sink.policy.most_refusals
 
     def _give_up(self, event: StoredEvent, retry: Retry) -> None:
         if self._subscription.dead_letter(event, retry):
@@ -219,9 +267,14 @@ class Relay:
             self._subscription.settle(lost, {})
 
 
+def count_failed(standing: SinkProgress) -> int:
+    """Return how many of the pending events have failed before."""
+    return sum(one.retry is not None for one in standing.pending)
+
+
 def is_held_up(standing: SinkProgress, policy: DeliveryPolicy) -> bool:
     """Return whether so many events have failed that no new one is tried."""
-    return sum(one.retry is not None for one in standing.pending) >= policy.most_failed
+    return count_failed(standing) >= policy.most_failed
 
 
 def due_now(standing: SinkProgress, policy: DeliveryPolicy) -> list[Pending]:
@@ -235,13 +288,22 @@ def due_now(standing: SinkProgress, policy: DeliveryPolicy) -> list[Pending]:
     # A failed event that is due does not wait for others: it has waited.
     waited_ms = max((one.idle_ms for one in ready), default=0)
     if len(ready) >= policy.batch or waited_ms >= policy.linger_s * 1000 or any(one.retry for one in ready):
-        return ready[: policy.batch]
+        return ready[: policy.batch] if policy.most_failed == 1 else mixed(ready, policy.batch)
     return []
+
+
+def mixed(ready: Sequence[Pending], count: int) -> list[Pending]:
+    """Return some of these events, in order: as many that failed before as others, unless one kind has fewer."""
+    again = [one for one in ready if one.retry]
+    fresh = [one for one in ready if not one.retry]
+    chosen = again[: max(count // 2, count - len(fresh))]
+    chosen += fresh[: count - len(chosen)]
+    return [one for one in ready if one in chosen]
 
 
 def free_capacity(standing: SinkProgress, policy: DeliveryPolicy) -> int:
     """Return how many further events may be taken."""
-    failed = sum(one.retry is not None for one in standing.pending)
+    failed = count_failed(standing)
     return max(0, policy.batch - (len(standing.pending) - failed)) if failed < policy.most_failed else 0
 
 

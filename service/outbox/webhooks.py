@@ -21,14 +21,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import httpx
 
 from service.host.child_process import Backoff
-from service.outbox.relay import DeliveryPolicy, Undelivered, event_message
+from service.outbox.relay import FAULTS_OF_EVENTS, DeliveryPolicy, Undelivered, event_message
 from service.outbox.settings import Network, OutboxSettings
 from service.queue.events import StoredEvent
 from service.telemetry.logs import package_version
 
 CONCURRENT_POSTS = 8
 MOST_FAILED = 100
-"""With so many failed events no further one is tried."""
+"""With so many failed events further ones are tried only as long as these arrive."""
+MOST_FAILED_ALONE = 1000
+"""With so many failed events no further one is tried, though others arrive."""
 MAX_ANSWER_BYTES = 64 << 10
 TIMEOUTS_PER_ATTEMPT = 3
 """An attempt may take so many times `webhook_timeout_s`: one each for connecting, sending and the answer. httpx limits
@@ -60,6 +62,7 @@ class WebhookSink:
         self.policy = DeliveryPolicy(
             batch=CONCURRENT_POSTS,
             most_failed=MOST_FAILED,
+            most_failed_alone=MOST_FAILED_ALONE,
             backoff=Backoff(first_s=5.0, most_s=300.0),
             give_up_after_s=settings.webhook_give_up_after_s,
         )
@@ -94,8 +97,12 @@ class WebhookSink:
     async def _post(self, event: StoredEvent) -> Undelivered | None:
         limit_s = TIMEOUTS_PER_ATTEMPT * self._timeout_s
         try:
+            body = event_message(event).encode()
+        except FAULTS_OF_EVENTS as error:
+            return Undelivered(event.id, f"cannot be read: {error}"[:300], refused=True)
+        try:
             async with asyncio.timeout(limit_s):
-                answer = await self._http.send(await self._request(event), stream=True)
+                answer = await self._http.send(await self._request(event.id, body), stream=True)
                 try:
                     await self._drain(answer)
                 finally:
@@ -112,7 +119,7 @@ class WebhookSink:
         reason = f"answered {answer.status_code} {answer.reason_phrase}"[:100]
         return Undelivered(event.id, reason + hint, _retry_after_s(answer))
 
-    async def _request(self, event: StoredEvent) -> httpx.Request:
+    async def _request(self, event_id: str, body: bytes) -> httpx.Request:
         """Return the request for one event, addressed to the IP address that was checked.
 
         If the URL's name were used, it would be looked up a second time, perhaps with another answer (DNS rebinding).
@@ -120,12 +127,11 @@ class WebhookSink:
         """
         host = self._url.raw_host.decode()
         address = await asyncio.to_thread(resolve, host, self._url.port or 443, self._allowed)
-        body = event_message(event).encode()
         return self._http.build_request(
             "POST",
             self._url.copy_with(host=str(address)),
             content=body,
-            headers={"Host": self._url.netloc.decode(), **signature_headers(event.id, _now_s(), body, self._keys)},
+            headers={"Host": self._url.netloc.decode(), **signature_headers(event_id, _now_s(), body, self._keys)},
             extensions={"sni_hostname": host},
         )
 

@@ -16,10 +16,11 @@ import redis
 from model_store.files import hidden_sibling
 from service.contract import Result
 from service.outbox.archive import FOLDER, ArchiveSink
+from service.outbox.relay import MOST_REFUSALS
 from service.queue import keys
 from service.queue.artifact_home import ArtifactHome
 from service.queue.events import StoredEvent
-from service.queue.outbox import Subscription
+from service.queue.outbox import DeadEvents, Subscription
 from service.storage.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
 from service.storage.local import MARKER
 from tests.service.outbox.conftest import MakeRelay, turns
@@ -349,3 +350,38 @@ def test_events_are_tried_again_while_the_disk_takes_nothing(
     relay.turn()
     [name] = store.folder(FOLDER).names()
     assert [line["inspection_id"] for line in lines(store.folder(FOLDER), name)] == ended
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", r'{"inspection_id":"\ud800"}'])
+def test_an_event_that_cannot_be_written_becomes_a_dead_letter_and_the_others_are_kept_in_order(
+    client: redis.Redis,
+    folder: ArtifactFolder,
+    archive: Callable[[], ArchiveSink],
+    make_relay: MakeRelay,
+    text: str,
+) -> None:
+    relay, place = make_relay(archive()), Subscription(client, "archive")
+    ended = end(client, 2)
+    client.xadd(keys.EVENTS, {"id": "x", "event": text})
+    ended += end(client, 2)
+    turns(relay, 2)
+    assert [line["inspection_id"] for name in folder.names() for line in lines(folder, name)] == ended[:2]
+    for _ in range(MOST_REFUSALS):
+        waiting = {one.id: one.retry.model_copy(update={"due_ms": 0}) for one in place.progress().pending if one.retry}
+        place.settle([], waiting)
+        relay.turn()
+    turns(relay, 1)
+    assert [letter.event.text for letter in DeadEvents(client).all()] == [text]
+    assert [line["inspection_id"] for name in folder.names() for line in lines(folder, name)] == ended
+    assert place.progress().pending == ()
+
+
+def test_a_dead_letter_of_the_archive_can_be_delivered_later(
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], ArchiveSink]
+) -> None:
+    """Its id lies between those of parts that were written, and in none of them."""
+    sink = archive()
+    sink.deliver([event(MONDAY), event(MONDAY + 1)])
+    sink.deliver([event(MONDAY + 3), event(MONDAY + 4)])
+    archive().deliver([event(MONDAY + 2)])
+    assert sorted(ids(folder)) == [f"{MONDAY + ms}-0" for ms in range(5)]

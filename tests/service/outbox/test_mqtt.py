@@ -6,9 +6,11 @@ import gc
 import json
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from typer.testing import CliRunner
 
 from service.cli.outbox import app
 from service.outbox import mqtt
-from service.outbox.mqtt import MOST_REFUSALS, MqttSink, station_topic
+from service.outbox.mqtt import MqttSink, station_topic
+from service.outbox.relay import MOST_REFUSALS
 from service.outbox.settings import OutboxSettings
 from service.queue import keys
 from service.queue.events import StoredEvent
@@ -321,3 +324,89 @@ def test_without_mqtts_no_certificate_is_looked_at(make_settings: MakeSettings) 
     settings: OutboxSettings = make_settings(mqtt_url="mqtt://127.0.0.1:1")
     [failed] = MqttSink(settings).deliver([event(1)])
     assert "Connection refused" in failed.reason
+
+
+@contextmanager
+def deaf_to(word: bytes, broker_port: int) -> Iterator[int]:
+    """The port of a way to the broker on which messages that hold a word are lost, and nothing else."""
+
+    def pass_on(source: socket.socket, target: socket.socket, lost: bytes | None) -> None:
+        with source, suppress(OSError), source.makefile("rb") as packets:
+            while kind := packets.read(1):
+                head, length, shift = kind, 0, 0
+                while True:  # the length: seven bits a byte, the highest one says whether another follows
+                    byte = packets.read(1)
+                    head, length, shift = head + byte, length | (byte[0] & 127) << shift, shift + 7
+                    if byte[0] < 128:
+                        break
+                body = packets.read(length)
+                if lost is None or kind[0] >> 4 != 3 or lost not in body:
+                    target.sendall(head + body)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                behind = socket.create_connection(("127.0.0.1", broker_port))
+                for given in ((client, behind, word), (behind, client, None)):
+                    threads.append(threading.Thread(target=pass_on, args=given))
+                    threads[-1].start()
+
+    threads: list[threading.Thread] = []
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join()
+    for thread in threads:
+        thread.join()
+
+
+def test_one_event_that_the_broker_never_acknowledges_becomes_a_dead_letter_and_holds_up_no_other_for_ever(
+    client: redis.Redis,
+    make_mqtt: MakeMqtt,
+    make_relay: MakeRelay,
+    plain: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mqtt, "ANSWER_S", 2.0)
+    with deaf_to(b"poison", plain.port) as port, subscribed(plain.port, "glad/#") as subscriber:
+        sink, place = make_mqtt(f"mqtt://127.0.0.1:{port}"), Subscription(client, "mqtt")
+        relay = make_relay(sink)
+        ended = end(client, 2, station="line-3")
+        (poison,) = end(client, 1, station="line-3", serial="poison")
+        ended += end(client, 2, station="line-3")
+        turns(relay, 2)
+        for _ in range(3 * MOST_REFUSALS):
+            patience_ends(place)
+            if not place.progress().pending:
+                break
+            relay.turn()
+        eventually(lambda: set(delivered(subscriber)) >= set(ended))
+        sink.close()
+    assert place.progress().pending == ()
+    (letter,) = DeadEvents(client).all()
+    assert (letter.event.fields["inspection_id"], letter.attempts >= MOST_REFUSALS) == (poison, True)
+    assert letter.reason == "the broker does not acknowledge it, and answers all else"
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"type":"x","inspection_id":"a","station":7}', r'{"a":"\ud800"}'])
+def test_an_event_that_cannot_be_read_holds_up_no_other_for_ever(
+    client: redis.Redis, make_mqtt: MakeMqtt, make_relay: MakeRelay, plain: Broker, text: str
+) -> None:
+    with subscribed(plain.port, "glad/#") as subscriber:
+        relay, place = make_relay(make_mqtt(f"mqtt://127.0.0.1:{plain.port}")), Subscription(client, "mqtt")
+        ended = end(client, 2, station="line-3")
+        client.xadd(keys.EVENTS, {"id": "x", "event": text})
+        ended += end(client, 2, station="line-3")
+        turns(relay, 2)
+        for _ in range(MOST_REFUSALS):
+            patience_ends(place)
+            relay.turn()
+        turns(relay, 2)
+        eventually(lambda: set(delivered(subscriber)) >= set(ended))
+    assert place.progress().pending == ()
+    assert [letter.event.text for letter in DeadEvents(client).all()] == [text]

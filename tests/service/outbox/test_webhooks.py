@@ -20,9 +20,21 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.webhooks import AddressRefused, WebhookSink, is_allowed, resolve, signature_headers, sink_name
+from service.outbox import relay as relay_module
+from service.outbox.relay import MOST_REFUSALS
+from service.outbox.webhooks import (
+    CONCURRENT_POSTS,
+    MOST_FAILED,
+    AddressRefused,
+    WebhookSink,
+    is_allowed,
+    resolve,
+    signature_headers,
+    sink_name,
+)
+from service.queue import keys
 from service.queue.events import StoredEvent
-from service.queue.outbox import Subscription
+from service.queue.outbox import DeadEvents, Subscription
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
 from tests.support.ended import end
 from tests.support.receiver import Answer, Received, Receiver, receiving
@@ -246,4 +258,71 @@ def test_what_failed_is_sent_again_with_the_same_id(
         request.headers["webhook-id"] for request in receiver.requests if verified(request)["inspection_id"] == first
     ]
     assert again == [waiting.id] * 2
+    assert place.progress().pending == ()
+
+
+def patience_ends(place: Subscription) -> None:
+    """What failed is due now."""
+    waiting = {one.id: one.retry.model_copy(update={"due_ms": 0}) for one in place.progress().pending if one.retry}
+    place.settle([], waiting)
+
+
+def test_events_that_the_receiver_refuses_for_ever_hold_up_no_other_however_many(
+    client: redis.Redis,
+    receiver: Receiver,
+    webhook: MakeWebhook,
+    make_relay: MakeRelay,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """120 are more than the hundred with which a receiver that answers nothing gets no further event."""
+    monkeypatch.setattr(relay_module, "PROBE_S", 0.0)
+    sink = webhook(receiver.url)
+    relay, place = make_relay(sink), Subscription(client, sink.name)
+    bad = end(client, 60, station="bad") + end(client, 60, station="worse")
+    good = end(client, 20, station="good")
+    statuses = {"bad": 422, "worse": 500, "good": 204}
+    receiver.answer = lambda request: Answer(statuses[json.loads(request.body)["station"]])
+    for _ in range(200):
+        relay.turn()
+        if {json.loads(request.body)["inspection_id"] for request in receiver.requests} >= set(good):
+            break
+    answered = {json.loads(request.body)["inspection_id"] for request in receiver.requests}
+    assert answered >= set(good)
+    waiting = place.progress().pending
+    assert len(waiting) == len(bad)
+    assert DeadEvents(client).all() == []
+
+
+def test_a_receiver_that_is_away_gets_no_flood_when_a_further_event_is_tried(
+    client: redis.Redis, receiver: Receiver, webhook: MakeWebhook, make_relay: MakeRelay
+) -> None:
+    sink = webhook(receiver.url)
+    relay, place = make_relay(sink), Subscription(client, sink.name)
+    end(client, 150)
+    receiver.answer = lambda request: Answer(503)
+    for _ in range(60):
+        relay.turn()
+        if len(place.progress().pending) >= MOST_FAILED:
+            break
+    turns(relay, 8)
+    failed = [one for one in place.progress().pending if one.retry]
+    # A delivery takes eight: the last one before the limit and one more that tries may go beyond it.
+    assert MOST_FAILED <= len(failed) <= MOST_FAILED + 2 * CONCURRENT_POSTS
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", r'{"inspection_id":"\ud800"}'])
+def test_an_event_that_cannot_be_read_becomes_a_dead_letter_alone(
+    client: redis.Redis, receiver: Receiver, webhook: MakeWebhook, make_relay: MakeRelay, text: str
+) -> None:
+    sink = webhook(receiver.url)
+    relay, place = make_relay(sink), Subscription(client, sink.name)
+    client.xadd(keys.EVENTS, {"id": "x", "event": text})
+    ended = end(client, 3)
+    turns(relay, 2)
+    assert sorted(verified(request)["inspection_id"] for request in receiver.requests) == sorted(ended)
+    for _ in range(MOST_REFUSALS - 1):
+        assert DeadEvents(client).all() == []
+        patience_ends(place)
+        relay.turn()
+    assert [letter.event.text for letter in DeadEvents(client).all()] == [text]
     assert place.progress().pending == ()
