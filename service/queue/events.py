@@ -2,6 +2,9 @@
 
 A reader fetches the events after its own position with a short call. If there are none, it waits for the feed's signal,
 which comes from one blocking read. So a waiting reader holds no connection, and a slow one no memory.
+
+Readers that begin far back, or are behind, take turns: in between the process has time for all else, however many they
+are. Readers at the same place share one reading.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +30,13 @@ BEGINNING = "0-0"
 """A position before every event."""
 PAUSE_S = 0.2
 """Pause between an error and the next attempt."""
+PAGE_EVENTS = 100
+TURN_S = 0.005
+"""Between two pages for readers that are behind: 200 pages a second, whoever reads them."""
+MOST_PAGES = 32
+"""Pages that are remembered for other readers: at most some 15 MB."""
+PAGE_AGE_S = 5.0
+"""How long a page is remembered: Redis may have been emptied, or restored from a backup."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +56,39 @@ class StoredEvent:
         return cast("dict[str, Any]", json.loads(self.text))
 
 
+@dataclass(frozen=True)
+class ReadEvent:
+    """An event that was read from JSON, once for all readers."""
+
+    id: str
+    text: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """The first events after a position."""
+
+    events: tuple[ReadEvent, ...]
+    """Those that can be read: one that nobody can read must not end the streams of all readers."""
+    last: str
+    """The position behind them."""
+    is_full: bool
+    """Whether there may be more."""
+
+
+def read_page(after: str, stored: Sequence[StoredEvent]) -> EventPage:
+    """Return these events, which are the first ones after a position, as a page."""
+    events = []
+    for one in stored:
+        try:
+            fields = one.fields
+            events.append(ReadEvent(one.id, one.text, {"type": fields["type"], **fields}))
+        except (ValueError, TypeError, LookupError) as error:
+            log.warning("event cannot be read", event_id=one.id, error=str(error)[:300])
+    return EventPage(tuple(events), stored[-1].id if stored else after, len(stored) >= PAGE_EVENTS)
+
+
 class EventFeed:
     """The event stream for the readers of one process. Use as an async context manager."""
 
@@ -56,6 +101,8 @@ class EventFeed:
         self.generation = 0
         """Grows whenever there may be new events."""
         self._signal = asyncio.Event()
+        self._turns = asyncio.Lock()
+        self._pages: OrderedDict[tuple[str, int | None], tuple[float, EventPage]] = OrderedDict()
         self._has_readers = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
 
@@ -88,15 +135,31 @@ class EventFeed:
             self.readers -= 1
             if not self.readers:
                 self._has_readers.clear()
+                self._pages.clear()
 
-    async def after(self, last: str, count: int = 100) -> list[StoredEvent]:
-        """Return the first `count` events after this id.
+    async def wait_for_turn(self) -> None:
+        """Return when a reader that is behind may fetch its next page."""
+        async with self._turns:  # in the order of their coming
+            await asyncio.sleep(TURN_S)
+
+    async def page_after(self, last: str) -> EventPage:
+        """Return the first events after this id.
 
         Raises:
             RedisError: if Redis is away.
         """
-        rows = await cast("Any", self._redis.xrange(keys.EVENTS, min=f"({last}", count=count))
-        return [StoredEvent(entry, fields["event"]) for entry, fields in rows]
+        # A full page stays as it is; one at the end of the stream, until there may be more.
+        for key in ((last, None), (last, self.generation)):
+            read_at, known = self._pages.get(key, (0.0, None))
+            if known is not None and time.monotonic() - read_at < PAGE_AGE_S:
+                return known
+        generation = self.generation
+        rows = await cast("Any", self._redis.xrange(keys.EVENTS, min=f"({last}", count=PAGE_EVENTS))
+        page = read_page(last, [StoredEvent(entry, fields["event"]) for entry, fields in rows])
+        self._pages[last, None if page.is_full else generation] = time.monotonic(), page
+        if len(self._pages) > MOST_PAGES:
+            self._pages.popitem(last=False)
+        return page
 
     async def span(self) -> tuple[str, str] | None:
         """Return the ids of the oldest and the newest event; None if there is none."""

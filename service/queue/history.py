@@ -2,10 +2,14 @@
 
 `complete.lua` gives every ended inspection a position, larger than all before it, in the step that makes it visible.
 So a client that has read up to a position has missed nothing before it, however late an image finished.
+
+A few pages are made at a time, and of these a few results: in between the process has time for all else, however many
+read the history and however long their pages are.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +27,11 @@ CHUNK = 1000
 """Ids that are checked in one round trip."""
 MOST_SCANNED = 20_000
 """Ids that one page checks: two filters that rarely match together cost many small pages, not one slow one."""
+PAGES_AT_A_TIME = 4
+"""Each holds its results in memory; further calls wait. Those that judge a part do not wait for those of history."""
+RESULTS_A_TURN = 20
+TURN_S = 0.005
+"""Time for all else after each turn, which takes about as long."""
 MOST_PER_PART = 1000
 """Ended inspections of one serial that count for the part's verdict."""
 
@@ -107,6 +116,8 @@ class History:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._redis = client
+        self._turns = asyncio.Lock()
+        self._pages, self._parts = asyncio.Semaphore(PAGES_AT_A_TIME), asyncio.Semaphore(PAGES_AT_A_TIME)
 
     async def page(
         self, filters: HistoryFilter, *, after: int | None = None, limit: int = 50, newest_first: bool = False
@@ -116,7 +127,10 @@ class History:
         Raises:
             RedisError: if Redis is away.
         """
-        walk = await self._plan(filters, after, newest_first)
+        async with self._pages:
+            return await self._read_page(await self._plan(filters, after, newest_first), after, limit)
+
+    async def _read_page(self, walk: _Walk, after: int | None, limit: int) -> HistoryPage:
         found: list[Result] = []
         position, scanned = after or 0, 0
         while len(found) < limit and scanned < MOST_SCANNED:
@@ -139,6 +153,10 @@ class History:
         Raises:
             RedisError: if Redis is away.
         """
+        async with self._parts:
+            return await self._read_part(serial)
+
+    async def _read_part(self, serial: str) -> tuple[PartImage, ...]:
         async with self._redis.pipeline(
             transaction=True
         ) as pipe:  # one snapshot: an inspection that ends meanwhile is in one of the two
@@ -199,6 +217,14 @@ class History:
         ]
 
     async def _results(self, ids: Sequence[str]) -> list[Result | None]:
+        found: list[Result | None] = []
+        for at in range(0, len(ids), RESULTS_A_TURN):
+            async with self._turns:  # in the order of their coming
+                found += await self._few_results(ids[at : at + RESULTS_A_TURN])
+                await asyncio.sleep(TURN_S)
+        return found
+
+    async def _few_results(self, ids: Sequence[str]) -> list[Result | None]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for inspection_id in ids:
                 pipe.hmget(keys.inspection(inspection_id), RESULT_FIELDS)

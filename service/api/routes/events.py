@@ -21,7 +21,7 @@ from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
-from service.queue.events import BEGINNING, PAUSE_S, EventFeed, StoredEvent
+from service.queue.events import BEGINNING, PAUSE_S, EventFeed, EventPage, ReadEvent
 
 RECONNECT_MS = 2000
 """Pause of a browser before it connects again."""
@@ -54,10 +54,12 @@ class EventsQuery(BaseModel):
         None, description="as the header Last-Event-ID, which wins over it; 0: all that are kept"
     )
 
-    def matches(self, event: StoredEvent) -> bool:
+    def matches(self, event: ReadEvent) -> bool:
         """Return whether the event meets the filters."""
-        fields = event.fields
-        return self.product in {None, fields["product"]} and self.station in {None, fields.get("station")}
+        return self.product in (None, event.fields.get("product")) and self.station in (
+            None,
+            event.fields.get("station"),
+        )
 
 
 LastEventId = Annotated[
@@ -159,7 +161,7 @@ async def _stream(
         heartbeat_s: longest time without any text.
         is_valid: whether the reader's API key is still in use; called before anything is sent, heartbeats included.
     """
-    last = start.after
+    last, is_behind = start.after, True
     if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
         yield f"retry: {RECONNECT_MS}\nid: {last}\n\n"
     else:
@@ -167,30 +169,32 @@ async def _stream(
     sent_at = time.monotonic()
     while not feed.closed:
         generation = feed.generation
-        events = await _read(feed, last)
+        page = await _read(feed, last, is_behind)
         if not await is_valid():
             yield KEY_REVOKED
             return
-        if text := "".join(_frame(event) for event in events if query.matches(event)):
+        if text := "".join(_frame(event) for event in page.events if query.matches(event)):
             yield text
             sent_at = time.monotonic()
-        last = events[-1].id if events else last
+        at_end, last, is_behind = page.last == last, page.last, page.is_full
         if time.monotonic() - sent_at >= heartbeat_s:
             # The id alone moves Last-Event-ID past events that the filters left out.
             yield f"id: {last}\n: heartbeat\n\n"
             sent_at = time.monotonic()
-        if not events:
+        if at_end:
             await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
 
 
-async def _read(feed: EventFeed, last: str) -> list[StoredEvent]:
+async def _read(feed: EventFeed, last: str, is_behind: bool) -> EventPage:
     try:
-        return await feed.after(last)
+        if is_behind:
+            await feed.wait_for_turn()
+        return await feed.page_after(last)
     except RedisError as error:
         log.warning("events not read", error=str(error), kind=type(error).__name__)
         await asyncio.sleep(PAUSE_S)
-        return []
+        return EventPage((), last, is_full=False)
 
 
-def _frame(event: StoredEvent) -> str:
+def _frame(event: ReadEvent) -> str:
     return f"id: {event.id}\nevent: {event.fields['type']}\ndata: {event.text}\n\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import redis.asyncio
 from service.client.client import AsyncClient, Client, Unreachable
 from service.client.sse import read_events
 from service.queue import keys
-from service.queue.connection import connect
-from service.queue.events import BEGINNING, EventFeed
+from service.queue.connection import connect, connect_async
+from service.queue.events import BEGINNING, EventFeed, StoredEvent, read_page
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.submitter import JobSubmitter
@@ -219,7 +220,9 @@ async def test_a_reader_that_waits_is_woken(
             waiting = asyncio.create_task(feed.changed(generation, 60))
             queue.complete(claimed, result_of(claimed))
             await waiting
-            assert [event.fields["inspection_id"] for event in await feed.after(BEGINNING)] == [claimed.id]
+            assert [event.fields["inspection_id"] for event in (await feed.page_after(BEGINNING)).events] == [
+                claimed.id
+            ]
 
 
 def test_without_readers_the_stream_keeps_the_newest(client: redis.Redis) -> None:
@@ -322,3 +325,64 @@ async def test_the_async_client_follows_events_across_a_restart(client: redis.Re
         async with follower, aclosing(events):
             seen += [await anext(events) for _ in missed]
     assert [one.event.inspection_id for one in seen] == first + missed
+
+
+def test_readers_from_the_beginning_take_turns_and_share_what_they_read(
+    client: redis.Redis, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten read a thousand events: ten pages of a hundred for each, a hundred together if they shared none."""
+    with client.pipeline(transaction=False) as pipe:
+        for number in range(1000):
+            pipe.xadd(keys.EVENTS, {"id": str(number), "event": json.dumps({"type": "x", "number": number})})
+        pipe.execute()
+    client.config_resetstat()
+
+    async def follow(feed: EventFeed) -> list[int]:
+        found, last = list[int](), BEGINNING
+        while len(found) < 1000:
+            await feed.wait_for_turn()
+            page = await feed.page_after(last)
+            found += [event.fields["number"] for event in page.events]
+            last = page.last
+        return found
+
+    async def follow_all() -> list[list[int]]:
+        async with connect_async(shared_redis.url) as found:
+            feed = EventFeed(found)
+            return await asyncio.gather(*(follow(feed) for _ in range(10)))
+
+    assert asyncio.run(follow_all()) == [list(range(1000))] * 10
+    info: Any = client.info("commandstats")
+    assert 10 <= info["cmdstat_xrange"]["calls"] < 60
+
+
+def test_images_are_accepted_while_many_readers_catch_up(
+    client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path
+) -> None:
+    """Of fifty readers, each has 50,000 events before it: none is through when the images are accepted."""
+    event = json.dumps({"type": "inspection.done", "inspection_id": "a", "product": "toy", "note": "x" * 300})
+    with client.pipeline(transaction=False) as pipe:
+        for number in range(50_000):
+            pipe.xadd(keys.EVENTS, {"id": str(number), "event": event})
+        pipe.execute()
+    given: dict[str, Any] = {"redis_url": shared_redis.url, "store": str(toy_store), "data_dir": tmp_path}
+    with server_on(Settings(**given)) as url, ExitStack() as stack:
+        port = int(url.rpartition(":")[2])
+        readers = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(50)]
+        for reader in readers:
+            reader.sendall(b"GET /v1/events?after=0&station=none HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for reader in readers:
+            assert reader.recv(9) == b"HTTP/1.1 "
+        with httpx.Client(base_url=url, timeout=60) as http:
+            answers = [http.post("/v1/products/toy/inspections", content=picture()) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [202] * 5
+        asked: Any = client.info("commandstats")
+        # Without turns each of the fifty reads a page between any two steps of a call, of which one takes dozens.
+        assert asked["cmdstat_xrange"]["calls"] < 1_500
+
+
+def test_an_event_that_cannot_be_read_ends_no_readers_stream() -> None:
+    stored = [StoredEvent("1-0", "no JSON"), StoredEvent("2-0", "[]"), StoredEvent("3-0", '{"type":"x"}')]
+    page = read_page(BEGINNING, stored)
+    assert [event.id for event in page.events] == ["3-0"]
+    assert read_page(BEGINNING, stored[:2]).last == "2-0"  # the reader goes on behind them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running
-from tests.support.line import make_job, result_of
+from tests.support.ended import end as end_many
+from tests.support.line import make_job, picture, result_of
 
 MakeQueue = Callable[..., JobQueue]
 URL = "/v1/inspections"
@@ -293,3 +295,14 @@ async def test_what_is_no_query_is_refused(api: Running, params: dict[str, Any])
 def _all_keys(client: redis.Redis, pattern: str = "*") -> list[str]:
     found: Any = client.keys(pattern)
     return list(found)
+
+
+async def test_images_are_accepted_before_many_long_pages_are_read(api: Running, client: redis.Redis) -> None:
+    await asyncio.to_thread(end_many, client, 500)
+    pages = [asyncio.create_task(api.http.get(URL, params={"limit": 500})) for _ in range(12)]
+    await asyncio.sleep(0.05)  # all have come
+    for _ in range(2):
+        assert (await api.http.post("/v1/products/toy/inspections", content=picture())).status_code == 202
+    assert sum(page.done() for page in pages) < 6
+    for answer in await asyncio.gather(*pages):
+        assert len(answer.json()["inspections"]) == 500
