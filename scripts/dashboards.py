@@ -244,8 +244,45 @@ SERVICE = Dashboard(
                 Query("max(glad_redis_append_ok)", "writes"),
                 Query("min(glad_redis_append_only)", "has an append-only file"),
                 Query("max(glad_redis_evicts)", "drops keys when full"),
+                Query("max(glad_redis_failover_loses)", "a failover loses images"),
                 Query("max(glad_redis_clients)", "connections"),
             ),
+        ),
+        Panel(
+            "Results that went before their time",
+            "reqps",
+            (Query(f"max by (reason) ({rate('glad_results_forgotten_total')})", "{{reason}}"),),
+            "`number`: beyond GLAD_MAX_RESULTS; `memory`: beyond 70 % of Redis's maxmemory. No waiting image goes.",
+        ),
+        Panel(
+            "Decoders replaced",
+            "reqps",
+            (Query(f"sum by (job, reason) ({rate('glad_decoders_ended_total')})", "{{job}} {{reason}}"),),
+            "An image took too much time or memory, or crashed it. `killed`: the machine is short of memory.",
+        ),
+        Panel(
+            "Readers of the events",
+            "none",
+            (Query("sum by (instance) (glad_event_streams)", "{{instance}}"),),
+            "At GLAD_MAX_EVENT_STREAMS of one process further readers are answered 429.",
+        ),
+        Panel(
+            "Clocks",
+            "s",
+            (Query("max by (instance) (glad_clock_offset_seconds)", "{{instance}}"),),
+            "How far each API's clock is ahead of Redis's; more than a second is an alert.",
+        ),
+        Panel(
+            "Age of the last backup",
+            "s",
+            (Query("time() - max(glad_backup_last_success_timestamp_seconds)", "age"),),
+            "Empty where none was made.",
+        ),
+        Panel(
+            "Bundles that a worker cannot use",
+            "none",
+            (Query("sum by (product, version, reason) (glad_bundle_unusable)", "{{product}} {{version}} {{reason}}"),),
+            "`missing`: not in the worker's store; `away`: its store cannot be read. It leaves such images to others.",
         ),
         Panel(
             "Artifacts disk",
@@ -264,6 +301,12 @@ SERVICE = Dashboard(
                 Query(f"sum by (sink) ({rate('glad_outbox_failed_total')})", "{{sink}} failed"),
             ),
             "Events that the outbox took to webhooks, broker and archive, and attempts that failed.",
+        ),
+        Panel(
+            "Events under way",
+            "none",
+            (Query("sum by (sink) (glad_outbox_pending)", "{{sink}}"),),
+            "Taken by the outbox and not delivered yet: those that failed wait for their next attempt.",
         ),
         Panel(
             "Delivery lag",

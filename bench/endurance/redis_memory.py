@@ -73,7 +73,7 @@ async def _change_station(url: str) -> None:
     change = StationChange(at=datetime.now(UTC), by="bench", settings=StationSettings(product="product-0", lot="lot-0"))
     async with connect_async(url) as client:
         for _ in range(CHANGES):
-            await Stations(client).change("station-0", change)
+            await Stations(client, keep_removed_s=86_400).change("station-0", change)
 
 
 def _used(client: redis.Redis) -> int:

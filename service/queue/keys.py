@@ -24,9 +24,10 @@
 | `glad:v1:events` | stream | one entry per ended inspection and per review: `id`, `event` |
 | `glad:v1:history` | sorted set | ids of all ended inspections -> position: the order in which they ended |
 | `glad:v1:position` | string | the last position of the history that was given, also after it was emptied |
+| `glad:v1:forgotten` | hash | results that were let go before their time, by reason: `number`, `memory` |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
 | `glad:v1:stations` | set | names of the stations that are set |
-| `glad:v1:station:{name}` | stream | the station's changes: `change`; the last one is in force |
+| `glad:v1:station:{name}` | stream | the station's changes: `change`; the last is in force; expires once removed |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:outbox:retries:{sink}` | hash | event id -> failed attempts to deliver it, and when to try again |
 | `glad:v1:outbox:holder:{sink}` | string | the outbox process that delivers to the sink; expires |
@@ -72,6 +73,7 @@ BACKUP = f"{PREFIX}backup"
 HELD_PREFIX = f"{PREFIX}held:"
 LACKING_PREFIX = f"{PREFIX}lacking:"
 HISTORY = f"{PREFIX}history"
+FORGOTTEN = f"{PREFIX}forgotten"
 OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
 """Prefix of the sinks' consumer groups on the event stream."""

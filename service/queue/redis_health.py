@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Self, cast
 
@@ -13,6 +13,9 @@ import redis.asyncio
 from service.contract import Priority
 from service.queue import keys
 from service.queue.stats import pools_known
+
+FORGOTTEN_REASONS = ("number", "memory")
+"""Why results are let go before their time: there are too many, or Redis's memory is short."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class RedisState:
     keeping: Durability
     stream_lengths: Mapping[str, int]
     """jobs_high, jobs_normal, events, dead, outbox_dead -> entries, of all pools together."""
+    forgotten: Mapping[str, int] = field(default_factory=dict)
+    """Results that went before their time: `number`, `memory` -> how many, ever."""
     backup_at_s: int | None = None
     """When the last whole backup ended, by Redis's clock; None: none was made."""
 
@@ -145,9 +150,10 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
     async with client.pipeline(transaction=False) as pipe:
         pipe.info()
         pipe.get(keys.BACKUP)
+        pipe.hmget(keys.FORGOTTEN, FORGOTTEN_REASONS)
         for stream in chain.from_iterable(streams.values()):
             pipe.xlen(stream)
-        info, backup_at, *replies = await pipe.execute()
+        info, backup_at, forgotten, *replies = await pipe.execute()
     lengths = iter(replies)
     return RedisState(
         memory_used_bytes=int(info["used_memory"]),
@@ -156,5 +162,6 @@ async def read_redis_state(client: redis.asyncio.Redis, configured: Sequence[str
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
         keeping=Durability.read(info, confirmed_by),
         stream_lengths={name: sum(islice(lengths, len(of_pools))) for name, of_pools in streams.items()},
+        forgotten={reason: int(count or 0) for reason, count in zip(FORGOTTEN_REASONS, forgotten, strict=True)},
         backup_at_s=None if backup_at is None else int(backup_at),
     )

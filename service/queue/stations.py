@@ -19,6 +19,12 @@ from service.queue import keys
 
 MOST_CHANGES = 1000
 """Number of changes that are kept of a station."""
+MOST_STATIONS = 1000
+"""Number of stations that are set at a time."""
+
+
+class StationsFull(Exception):
+    """There are `MOST_STATIONS` stations, and this one would be a further one."""
 
 
 class StationSettings(Message):
@@ -59,19 +65,42 @@ class StationChange(Message):
 class Stations:
     """Reads and writes stations. Methods raise RedisError if Redis is away."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._redis = client
+    def __init__(self, client: redis.asyncio.Redis, *, keep_removed_s: int) -> None:
+        """Make them.
+
+        Args:
+            client: of the service's Redis.
+            keep_removed_s: how long a removed station's changes are kept: as long as results that they may decide on.
+        """
+        self._redis, self._keep_removed_s = client, keep_removed_s
 
     async def change(self, station: str, change: StationChange) -> None:
-        """Put a change into force."""
+        """Put a change into force.
+
+        Raises:
+            StationsFull: if it would make a station too many.
+            RedisError: if Redis is away.
+        """
+        if change.settings is not None and await self._is_one_too_many(station):
+            raise StationsFull
+        key = keys.station(station)
+        entry: dict[Any, Any] = {"change": change.model_dump_json()}
         async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(key, entry, maxlen=MOST_CHANGES, approximate=True)
             if change.settings is None:
                 pipe.srem(keys.STATIONS, station)
+                pipe.expire(key, self._keep_removed_s)
             else:
                 pipe.sadd(keys.STATIONS, station)
-            entry: dict[Any, Any] = {"change": change.model_dump_json()}
-            pipe.xadd(keys.station(station), entry, maxlen=MOST_CHANGES, approximate=True)
+                pipe.persist(key)
             await pipe.execute()
+
+    async def _is_one_too_many(self, station: str) -> bool:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.sismember(keys.STATIONS, station)
+            pipe.scard(keys.STATIONS)
+            known, count = await pipe.execute()
+        return not known and count >= MOST_STATIONS
 
     async def last_change(self, station: str, before: datetime | None = None) -> StationChange | None:
         """Return the change in force now, or at that time; None if there was none. A removal has no settings."""

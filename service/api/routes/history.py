@@ -16,9 +16,9 @@ from service.api.openapi import operations as documents
 from service.api.problems import unknown_inspection
 from service.api.routes.inspections import get_or_404, result_response
 from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict
-from service.errors import NotReviewable
+from service.errors import NotReviewable, QueueUnavailable
 from service.queue.history import HistoryFilter
-from service.queue.results import MOST_REVIEWS, ReviewOutcome
+from service.queue.results import MOST_REVIEW_BYTES, MOST_REVIEWS, ReviewOutcome
 
 MAX_PER_PAGE = 500
 _MARK = "h1:"
@@ -153,7 +153,13 @@ async def review(
         raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")
     if outcome is ReviewOutcome.FULL:
         raise NotReviewable(
-            f"inspection {result.id} has {MOST_REVIEWS} reviews, which is the limit: the last one counts"
+            f"inspection {result.id} has {len(result.reviews)} reviews; the limit is {MOST_REVIEWS}, of "
+            f"{MOST_REVIEW_BYTES} bytes together: the last one counts"
+        )
+    if outcome is ReviewOutcome.NO_MEMORY:
+        raise QueueUnavailable(
+            "Redis is nearly full, and what is left is for images: the review was not recorded, send it again later",
+            retry_after_s=services.settings.retry_after_s,
         )
     if outcome is ReviewOutcome.UNKNOWN:
         raise unknown_inspection(result.id)

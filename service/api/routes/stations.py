@@ -16,8 +16,8 @@ from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
 from service.contract import Result, StationName, Text, Timestamp
-from service.errors import UnknownStation
-from service.queue.stations import StationChange, StationSettings
+from service.errors import InvalidFields, UnknownStation
+from service.queue.stations import MOST_STATIONS, StationChange, StationSettings, StationsFull
 
 register_url_convertor("station", StationConvertor())
 router = APIRouter(tags=["stations"])
@@ -85,7 +85,11 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fi
     if "hold" not in fields.model_fields_set:
         settings = settings.model_copy(update={"hold": await services.stations.hold(station)})
     change = StationChange(at=await services.jobs.now(), by=fields.by or caller.name, settings=settings)
-    await services.stations.change(station, change)
+    try:
+        await services.stations.change(station, change)
+    except StationsFull as error:
+        message = f"would be a station more than the {MOST_STATIONS} that may be set: remove one that is not used"
+        raise InvalidFields.for_field("station", message) from error
     log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
     return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
 
@@ -102,7 +106,7 @@ async def delete(
     station: StationPath,
     by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
-    """Remove the station: from now on its address accepts no images. Its changes are kept."""
+    """Remove the station: from now on its address accepts no images. Its changes are kept as long as results are."""
     await _settings(services, station)
     change = StationChange(at=await services.jobs.now(), by=by or caller.name, settings=None)
     await services.stations.change(station, change)

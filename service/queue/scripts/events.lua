@@ -30,12 +30,31 @@ local function slowest_reader(events)
   return slowest
 end
 
+-- So many stay though memory is short; it may be a backlog that fills it, which no event makes room for.
+local LEAST_EVENTS = 1000
+local MOST_TRIMMED = 200
+
+-- Drops some of the oldest entries, but none that a reader still needs.
+local function trim_unneeded(events, excess, slowest)
+  local oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', math.min(excess, MOST_TRIMMED) + 1)
+  local kept_from = oldest[#oldest][1]
+  if slowest and is_before(slowest, kept_from) then
+    kept_from = slowest
+  end
+  redis.call('XTRIM', events, 'MINID', '~', kept_from)
+end
+
 -- Adds one event, in the step that makes its inspection's end visible: a reader of the stream misses none. The stream
--- keeps its newest `longest` entries and, up to twice as many, what a reader still needs.
+-- keeps its newest `longest` entries and, up to twice as many, what a reader still needs; where memory is short, of the
+-- others only the newest.
 local function add_event(events, id, event, longest)
   redis.call('XADD', events, '*', 'id', id, 'event', event)
-  local excess = redis.call('XLEN', events) - longest
+  local length = redis.call('XLEN', events)
+  local excess = length - longest
   if excess <= 0 then
+    if length > LEAST_EVENTS and memory_is_beyond(MOST_MEMORY) then
+      trim_unneeded(events, length - LEAST_EVENTS, slowest_reader(events))
+    end
     return
   end
   local slowest = slowest_reader(events)
@@ -44,8 +63,6 @@ local function add_event(events, id, event, longest)
   elseif excess > longest then
     redis.call('XTRIM', events, 'MAXLEN', '~', 2 * longest)
   else
-    local oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', math.min(excess, 200) + 1)
-    local kept_from = oldest[#oldest][1]
-    redis.call('XTRIM', events, 'MINID', '~', is_before(slowest, kept_from) and slowest or kept_from)
+    trim_unneeded(events, excess, slowest)
   end
 end

@@ -36,26 +36,21 @@ local function add_to_history(history, id, result, outcome, ttl_ms)
   end
 end
 
--- Beyond this share of maxmemory the oldest results go too: a Redis that results have filled would accept no image.
-local MOST_MEMORY = 0.7
 -- So many stay whatever fills the memory: it may be a backlog, which no result makes room for.
 local LEAST_RESULTS = 1000
 local MOST_AT_ONCE = 20
 
-local function memory_is_short()
-  local info = redis.call('INFO', 'memory')
-  local used, limit = info:match('used_memory:(%d+)'), info:match('maxmemory:(%d+)')
-  return used and limit and tonumber(limit) > 0 and tonumber(used) > MOST_MEMORY * tonumber(limit)
-end
-
 -- Beyond so many results the oldest go, a few at a time: inspection, idempotency key and index entries together.
 local function forget_oldest(history, inspections, max_results)
   local kept = redis.call('ZCARD', history)
-  local excess = kept - max_results
-  if excess < MOST_AT_ONCE and kept > LEAST_RESULTS and memory_is_short() then
-    excess = kept - LEAST_RESULTS
+  local excess, reason = kept - max_results, 'number'
+  if excess < MOST_AT_ONCE and kept > LEAST_RESULTS and memory_is_beyond(MOST_MEMORY) then
+    excess, reason = kept - LEAST_RESULTS, 'memory'
   end
   excess = math.min(excess, MOST_AT_ONCE)
+  if excess > 0 then
+    redis.call('HINCRBY', history:match('^(.*:)') .. 'forgotten', reason, excess)
+  end
   for _, id in ipairs(excess > 0 and redis.call('ZRANGE', history, 0, excess - 1) or {}) do
     local f = redis.call('HMGET', inspections .. id, 'result', 'outcome', 'idempotency')
     redis.call('ZREM', history, id)

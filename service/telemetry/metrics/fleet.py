@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.contract import Thresholds
@@ -81,6 +81,7 @@ class FleetCollector(Collector):
         yield from _limit_gauges(self._limits)
         yield from _queue_gauges(state.queues)
         yield from _redis_gauges(state.redis)
+        yield _forgotten_counter(state.redis)
         yield _clock_gauge(state.clock)
         yield from _disk_gauges(state.disk)
         yield from _product_gauges(state.active)
@@ -133,6 +134,18 @@ def _redis_gauges(redis: RedisState | None) -> Iterator[Metric]:
     yield _gauge(
         "glad_redis_stream_length", entries, [((name,), float(length)) for name, length in lengths.items()], ["stream"]
     )
+
+
+def _forgotten_counter(redis: RedisState | None) -> Metric:
+    counter = CounterMetricFamily(
+        "glad_results_forgotten",
+        "Results that were let go before GLAD_RESULT_TTL_S; `number`: beyond GLAD_MAX_RESULTS; `memory`: beyond 70 % "
+        "of Redis's maxmemory",
+        labels=["reason"],
+    )
+    for reason, count in ({} if redis is None else redis.forgotten).items():
+        counter.add_metric([reason], count)
+    return counter
 
 
 def _clock_gauge(clock: ClockReading | None) -> Metric:
