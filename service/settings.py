@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store.engines.engine_spec import EngineSpec
@@ -99,6 +99,33 @@ def check_redis_url(text: str) -> str:
     return text
 
 
+def check_store(text: str) -> str:
+    """Return the text of GLAD_STORE unchanged.
+
+    Raises:
+        ValueError: if it is neither a folder nor a file:// URL.
+    """
+    if "://" in text and not re.match(r"file://(localhost)?/", text):
+        raise ValueError("a store is a local folder or file:// URL: mount it and give its path")
+    return text
+
+
+def check_artifacts_url(text: str) -> str:
+    """Return the text of GLAD_ARTIFACTS_URL unchanged.
+
+    Raises:
+        ValueError: if no file system is known by its scheme; the message does not show it, for it may hold a password.
+    """
+    from fsspec import available_protocols
+    from fsspec.utils import get_protocol
+
+    if (protocol := get_protocol(text)) not in available_protocols():
+        raise ValueError(
+            f"{protocol!r} is no file system that fsspec knows: give a folder, or a URL such as s3://bucket/prefix"
+        )
+    return text
+
+
 def split_origins(given: object) -> object:
     """Return the origins from the text of GLAD_CORS_ORIGINS."""
     return tuple(word.strip() for word in given.split(",") if word.strip()) if isinstance(given, str) else given
@@ -120,6 +147,8 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins), A
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 BundleKeys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_keys), AfterValidator(check_keys)]
 RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
+StoreFolder = Annotated[str, AfterValidator(check_store)]
+ArtifactsUrl = Annotated[str, AfterValidator(check_artifacts_url)]
 EngineChoice = Annotated[str, AfterValidator(check_engine)]
 
 
@@ -135,7 +164,7 @@ class Settings(BaseSettings):
     data_dir: Folder = Field(
         default_factory=default_data_dir, description="folder of everything that one machine keeps"
     )
-    store: str | None = Field(
+    store: StoreFolder | None = Field(
         None, description="folder or URL of bundles and product states; default: `store/` in the data folder"
     )
     bundle_keys: BundleKeys = Field(
@@ -169,7 +198,7 @@ class Settings(BaseSettings):
         0, ge=0, description="replicas of Redis that must have a job before its image is accepted"
     )
     redis_wait_ms: int = Field(1000, ge=1, le=4000, description="how long replicas may take to confirm it; then 503")
-    artifacts_url: str | None = Field(
+    artifacts_url: ArtifactsUrl | None = Field(
         None,
         description="folder or URL (fsspec, such as `s3://bucket/glad`) of images and pictures; default: `artifacts/` "
         "in the data folder",
@@ -275,6 +304,22 @@ class Settings(BaseSettings):
         "info", description="least severe log that is written"
     )
 
+    @classmethod
+    def describe_errors(cls, error: ValidationError, options: Collection[str] = ()) -> str:
+        """Return what is wrong with which setting, in one line, without values that may be secret.
+
+        Args:
+            error: raised by this class.
+            options: settings that were given as options of a command.
+        """
+        secrets = cls.names_of_secrets()
+        return "; ".join(_describe(one["loc"], one["input"], one["msg"], options, secrets) for one in error.errors())
+
+    @classmethod
+    def names_of_secrets(cls) -> frozenset[str]:
+        """Return the settings whose values no message shows: they may hold a password."""
+        return frozenset({"redis_url", "artifacts_url"})
+
     @property
     def store_url(self) -> str:
         """Folder or URL of bundles and product states."""
@@ -323,3 +368,15 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Bytes of a body: an image and, around it, a form's fields."""
         return self.max_image_bytes + (64 << 10)
+
+
+def _describe(
+    location: tuple[int | str, ...], given: object, message: str, options: Collection[str], secrets: Collection[str]
+) -> str:
+    name = str(location[0]) if location else ""
+    message = message.removeprefix("Value error, ")
+    if not name:
+        return message
+    option = f" (--{name.replace('_', '-')})" if name in options else ""
+    shown = "" if name in secrets else f" is {given!r:.200}"
+    return f"GLAD_{name.upper()}{option}{shown}: {message[:1].lower()}{message[1:]}"

@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with _open_services(settings, redis_url) as services:
             app.state.services = services
             log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
-            recording = asyncio.create_task(_record_active(services.store))  # beside: a store may hang
+            recording = asyncio.create_task(_record_active(services))  # beside: a store may hang
             yield
             recording.cancel()
         log.info("api stopped")
@@ -145,10 +145,10 @@ def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute
     app.add_middleware(RequestMetricsMiddleware)
 
 
-async def _record_active(store: Store) -> None:
+async def _record_active(services: Services) -> None:
     """Have it recorded which version of each product is active now: see `Store.resolve`."""
     try:
-        await asyncio.to_thread(active_bundles, store)
+        await services.threads.bundles.run(active_bundles, services.store)
     except OSError as error:
         log.warning("active_versions_not_recorded", reason=str(error))
 
@@ -182,7 +182,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events),
                 pictures=PictureRequests(client),
-                stations=Stations(client),
+                stations=Stations(client, keep_removed_s=settings.result_ttl_s),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
                 artifact_home=ArtifactHome(blocking, artifacts),

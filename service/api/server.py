@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.api.connections import ConnectionLimits, ConnectionRegistry, LimitedHttpProtocol
-from service.host.child_process import API_DRAIN_S, EXIT_CONFIG
+from service.host.child_process import API_DRAIN_S, EXIT_CONFIG, read_settings
 from service.host.memory import freeze_startup_objects, return_freed_memory
 from service.settings import Settings
 
@@ -51,7 +51,8 @@ def make_server(settings: Settings) -> ApiServer:
     """Return the server of these settings, which does not listen yet.
 
     Raises:
-        SystemExit: with `EXIT_CONFIG`, if a newer version has written to this Redis: no restart can help.
+        SystemExit: with `EXIT_CONFIG`, if a setting is wrong or missing, or a newer version has written to this Redis:
+            no restart can help.
     """
     from service.api.app import create_app
     from service.queue.connection import SchemaTooNew, refuse_newer_schema
@@ -59,11 +60,11 @@ def make_server(settings: Settings) -> ApiServer:
     try:
         if settings.redis_url is not None:
             refuse_newer_schema(settings.redis_url)
-    except SchemaTooNew as error:
+        app = create_app(settings)
+    except (ValueError, SchemaTooNew) as error:
         print(f"glad serve: {error}", file=sys.stderr)  # noqa: T201 - read at the terminal
         raise SystemExit(EXIT_CONFIG) from error
-
-    return ApiServer(server_config(create_app(settings), ConnectionLimits.from_settings(settings)))
+    return ApiServer(server_config(app, ConnectionLimits.from_settings(settings)))
 
 
 def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m service.api.server", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="an inherited, listening TCP socket")
     options = parser.parse_args(arguments)
-    serve_on(socket.socket(fileno=options.fd), Settings())
+    settings = read_settings(Settings, "glad serve")
+    serve_on(socket.socket(fileno=options.fd), settings)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,15 @@ class ThreadPool:
     """A few threads for calls of one kind; further calls wait for their turn."""
 
     def __init__(self, kind: str, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=kind)
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=kind)
 
-    async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    async def run(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
         """Return what the function returns, which runs in a thread of this pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*arguments, **named))
+        return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: function(*arguments, **named))
 
     def close(self) -> None:
         """Drop what has not begun. What has begun goes on; nobody waits for it: a store that hangs may never answer."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 class ThreadPools:

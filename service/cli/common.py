@@ -25,9 +25,6 @@ DataDir = Annotated[
 RedisBin = Annotated[Path | None, typer.Option(help="The redis-server to start while `glad serve` does not run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-_SECRET = {"redis_url"}
-"""Settings whose values may hold a password."""
-
 
 def load_settings(**options: Any) -> Settings:
     """Return the service's settings: the options that were given, else the environment, else the defaults.
@@ -42,16 +39,7 @@ def load_settings(**options: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        give_up("; ".join(_problem(one["loc"], one["input"], one["msg"], given) for one in error.errors()))
-
-
-def _problem(location: tuple[int | str, ...], value: object, message: str, given: dict[str, Any]) -> str:
-    name = str(location[0]) if location else ""
-    option = f" (--{name.replace('_', '-')})" if name in given else ""
-    shown = "" if name in _SECRET else f" is {value!r}"
-    subject = f"GLAD_{name.upper()}{option}{shown}: " if name else ""
-    message = message.removeprefix("Value error, ")
-    return subject + message[:1].lower() + message[1:]
+        give_up(Settings.describe_errors(error, options=given))
 
 
 @contextmanager

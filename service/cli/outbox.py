@@ -81,11 +81,9 @@ def dead(
         print(json.dumps([_as_json(letter) for letter in letters], indent=2))
         return
     for letter in letters:
-        fields = letter.event.fields
-        print(
-            f"{letter.entry}  {letter.sink}  {fields['type']} {fields['inspection_id']}  "
-            f"{letter.attempts} attempts: {letter.reason}"
-        )
+        event = _event(letter)
+        subject = f"{event.get('type')} {event.get('inspection_id')}" if isinstance(event, dict) else "(unreadable)"
+        print(f"{letter.entry}  {letter.sink}  {subject}  {letter.attempts} attempts: {letter.reason}")
     if not letters:
         print("no event was given up", file=sys.stderr)
 
@@ -164,16 +162,24 @@ def _as_json(letter: DeadEvent) -> dict[str, object]:
         "event_id": letter.event.id,
         "attempts": letter.attempts,
         "reason": letter.reason,
-        "event": letter.event.fields,
+        "event": _event(letter),
     }
+
+
+def _event(letter: DeadEvent) -> object:
+    """Return the event's fields, or its text where it cannot be read: that may be why it was given up."""
+    try:
+        return letter.event.fields
+    except ValueError:
+        return letter.event.text
 
 
 def _settings(data_dir: Path | None = None) -> OutboxSettings:
     from pydantic import ValidationError
 
-    from service.outbox.settings import OutboxSettings, describe_errors
+    from service.outbox.settings import OutboxSettings
 
     try:
         return OutboxSettings() if data_dir is None else OutboxSettings(data_dir=data_dir)
     except ValidationError as error:
-        give_up(describe_errors(error))
+        give_up(OutboxSettings.describe_errors(error))

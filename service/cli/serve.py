@@ -109,12 +109,12 @@ def _delivers() -> bool:
     """Return whether events are to be delivered; the command ends if the settings for it are not valid."""
     from pydantic import ValidationError
 
-    from service.outbox.settings import OutboxSettings, describe_errors
+    from service.outbox.settings import OutboxSettings
 
     try:
         return OutboxSettings().delivers
     except ValidationError as error:
-        give_up(describe_errors(error))
+        give_up(OutboxSettings.describe_errors(error))
 
 
 def _banner(address: ApiAddress, settings: Settings) -> str:

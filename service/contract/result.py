@@ -216,8 +216,20 @@ class Result(Traceability):
         return cls(**_pinned(job), state=state, started_at=started_at, attempts=attempts)
 
     @classmethod
-    def done(cls, job: Job, findings: Findings, *, started_at: datetime, attempts: int) -> Self:
+    def done(
+        cls,
+        job: Job,
+        findings: Findings,
+        *,
+        started_at: datetime,
+        attempts: int,
+        finished_at: datetime | None = None,
+    ) -> Self:
         """Return the inspection with its verdict, by the job's pinned thresholds.
+
+        Args:
+            job, findings, started_at, attempts: what it is made of.
+            finished_at: by Redis's clock, as all its times are; default: by the clock of this machine.
 
         Raises:
             ValueError: if the score is not finite.
@@ -238,12 +250,21 @@ class Result(Traceability):
             seed=findings.seed,
             timings_ms=findings.timings_ms,
             started_at=started_at,
-            finished_at=now(),
+            finished_at=finished_at or now(),
             attempts=attempts,
         )
 
     @classmethod
-    def stopped(cls, job: Job, quality: Quality, timings_ms: Timings, *, started_at: datetime, attempts: int) -> Self:
+    def stopped(
+        cls,
+        job: Job,
+        quality: Quality,
+        timings_ms: Timings,
+        *,
+        started_at: datetime,
+        attempts: int,
+        finished_at: datetime | None = None,
+    ) -> Self:
         """Return the inspection of an image that the gate found unfit: for people to look at, without a score."""
         return cls(
             **_pinned(job),
@@ -253,15 +274,29 @@ class Result(Traceability):
             unet_evaluations=0,
             timings_ms=timings_ms,
             started_at=started_at,
-            finished_at=now(),
+            finished_at=finished_at or now(),
             attempts=attempts,
         )
 
     @classmethod
-    def ended(cls, job: Job, state: State, error: Failure, *, started_at: datetime | None, attempts: int) -> Self:
+    def ended(
+        cls,
+        job: Job,
+        state: State,
+        error: Failure,
+        *,
+        started_at: datetime | None,
+        attempts: int,
+        finished_at: datetime | None = None,
+    ) -> Self:
         """Return the inspection that ended without a verdict: `failed` or `expired`."""
         return cls(
-            **_pinned(job), state=state, error=error, started_at=started_at, finished_at=now(), attempts=attempts
+            **_pinned(job),
+            state=state,
+            error=error,
+            started_at=started_at,
+            finished_at=finished_at or now(),
+            attempts=attempts,
         )
 
     def to_json(self) -> str:

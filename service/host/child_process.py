@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
+from pydantic import ValidationError
 
 from service.contract import LONGEST_INFER_WAIT_S
 from service.errors import StartError
+from service.settings import Settings
 
 EXIT_CONFIG = 78
 """Exit status of a child whose configuration is wrong, so that a restart cannot help (EX_CONFIG of sysexits.h)."""
@@ -22,7 +25,22 @@ API_DRAIN_S = LONGEST_INFER_WAIT_S + 5
 """How long the API drains: a request that waits for its result may wait to its end."""
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
 log = structlog.get_logger(__name__)
+
+
+def read_settings(kind: type[AnySettings], program: str) -> AnySettings:
+    """Return the settings of the environment, for the process that `program` names.
+
+    Raises:
+        SystemExit: with `EXIT_CONFIG`, after one line that says which setting is wrong.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        print(f"{program}: {kind.describe_errors(error)}", file=sys.stderr)  # noqa: T201 - for the person who set it
+        raise SystemExit(EXIT_CONFIG) from error
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,12 @@ class HealthServer:
             check_metrics_access: raises a ServiceError if the sender of these headers may not read the metrics.
 
         Raises:
-            OSError: if the port is in use.
+            OSError: if it cannot listen there, such as on a port that is in use; the message names the address.
         """
-        self._server = _BoundedServer(host, port, _make_handler(health, check_metrics_access))
+        try:
+            self._server = _BoundedServer(host, port, _make_handler(health, check_metrics_access))
+        except OSError as error:
+            raise OSError(f"metrics and health cannot be served on {host}, port {port}: {error}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property

@@ -15,11 +15,10 @@ from functools import partial
 
 import redis
 import structlog
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.auth.metrics_access import MetricsAccess
-from service.host.child_process import EXIT_CONFIG
+from service.host.child_process import EXIT_CONFIG, read_settings
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects
 from service.host.shutdown import Shutdown
@@ -27,7 +26,7 @@ from service.outbox.archive import FOLDER, ArchiveSink
 from service.outbox.metrics import OutboxMetrics
 from service.outbox.mqtt import MqttSink
 from service.outbox.relay import Relay, Sink
-from service.outbox.settings import OutboxSettings, describe_errors
+from service.outbox.settings import OutboxSettings
 from service.outbox.sink_lease import SinkLeaseKeeper
 from service.outbox.webhooks import WebhookSink
 from service.queue.artifact_home import ArtifactHome
@@ -207,12 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.outbox.main", description=__doc__)
     parser.add_argument("--ready-fd", type=int, help="descriptor that the port is written to")
     given = parser.parse_args(arguments)
-    try:
-        settings = OutboxSettings()
-    except ValidationError as error:
-        print(f"glad outbox: {describe_errors(error)}", file=sys.stderr)  # noqa: T201 - for the person who set it
-        return EXIT_CONFIG
-    return run(settings, ready_fd=given.ready_fd)
+    return run(read_settings(OutboxSettings, "glad outbox"), ready_fd=given.ready_fd)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from service.settings import Folder, Settings
@@ -151,6 +151,11 @@ class OutboxSettings(Settings):
         added = {f"GLAD_{name.upper()}" for name in cls.model_fields.keys() - Settings.model_fields.keys()}
         return frozenset(name for name in environment if name.upper() in added)
 
+    @classmethod
+    def names_of_secrets(cls) -> frozenset[str]:
+        """Return the settings whose values no message shows: all of the outbox, for a URL may hold a token."""
+        return super().names_of_secrets() | (cls.model_fields.keys() - Settings.model_fields.keys())
+
     @property
     def delivers(self) -> bool:
         """Whether events are delivered anywhere."""
@@ -176,15 +181,6 @@ class OutboxSettings(Settings):
         for name in ("webhook_ca_file", "mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"):
             _check_readable(name, getattr(self, name))
         return self
-
-
-def describe_errors(error: ValidationError) -> str:
-    """Return what is wrong with which setting, without the values, which may be secret."""
-    return "; ".join(_describe(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors())
-
-
-def _describe(location: tuple[int | str, ...], text: str) -> str:
-    return f"GLAD_{str(location[0]).upper()}: {text}" if location else text
 
 
 def _check_readable(name: str, path: Path | None) -> None:

@@ -7,15 +7,17 @@ its inspection is shown with the fields that can still be read.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
 from service.contract import IMAGE, Failure, Job, Priority, Result, State, Traceability, artifact_links
 from service.errors import field_problems
+from service.queue.clock import from_ms
 
 DEFAULT_LEASE_MS = 30_000
 UNSERVED_PATIENCE_MS = 60_000
@@ -45,6 +47,14 @@ class UnusableBundles:
     """Its store could not be read when they were looked for: whether it has them is not known."""
 
 
+class ResultFields(TypedDict):
+    """Fields of a result that its claim knows; both times are of Redis's clock."""
+
+    started_at: datetime
+    finished_at: datetime
+    attempts: int
+
+
 @dataclass(frozen=True)
 class ClaimedJob:
     """One job that one worker process works on. `owner` and `attempt` fence everything that is done with it.
@@ -72,6 +82,8 @@ class ClaimedJob:
     """It ends in a picture of an inspection that has ended, not in a result: see `service.queue.picture_requests`."""
     shown_attempt: int = 0
     """Of such a request: the attempt whose result is shown."""
+    received_s: float = field(default_factory=time.monotonic, compare=False)
+    """This machine's time of the claim's arrival, in seconds that only grow."""
     unserved: bool = False
     """For `UNSERVED_PATIENCE_MS` no living worker of the pool has had its bundle: the claim is for ending it."""
 
@@ -96,6 +108,16 @@ class ClaimedJob:
         return datetime.fromtimestamp(self.started_ms / 1000, UTC)
 
     @property
+    def redis_now(self) -> datetime:
+        """Time by Redis's clock: that of the claim, and what has passed here since."""
+        return from_ms(self.claimed_ms + round((time.monotonic() - self.received_s) * 1000))
+
+    @property
+    def result_fields(self) -> ResultFields:
+        """What the claim gives to the result that it ends in, now; never earlier than the acceptance."""
+        return {"started_at": self.started_at, "finished_at": self.redis_now, "attempts": self.attempt}
+
+    @property
     def since_first_claim_ms(self) -> int:
         """Time since the first claim: a worker gives up on a store that stays away for too long."""
         return max(0, self.claimed_ms - self.started_ms)
@@ -116,6 +138,8 @@ class UnreadableJob:
     """Redis's clock at the submission, ms since 1970."""
     started_ms: int
     """Redis's clock at the first claim of this job, ms since 1970."""
+    claimed_ms: int
+    """Redis's clock at this claim, ms since 1970."""
 
 
 def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJob:
@@ -140,6 +164,7 @@ def read_row(row: Sequence[str | None], owner: str) -> ClaimedJob | UnreadableJo
             attempt=int(attempt or 0),
             submitted_ms=submitted_ms,
             started_ms=int(started or now_ms),
+            claimed_ms=now_ms,
         )
     return ClaimedJob(
         job=job,
@@ -170,7 +195,7 @@ def failed_result(job: UnreadableJob) -> Result:
         job.submitted_ms,
         error=Failure(code="job_unreadable", detail=detail),
         started_at=datetime.fromtimestamp(job.started_ms / 1000, UTC),
-        finished_at=datetime.now(UTC),
+        finished_at=from_ms(job.claimed_ms),  # it ends at once
         attempts=job.attempt,
     )
 

@@ -6,10 +6,10 @@ the old deadline. An inspection has one replay, however often it is asked for; a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ParamSpec, Protocol, TypeVar
 
 from model_store.errors import StoreError
 from model_store.store import Store
@@ -20,8 +20,17 @@ from service.queue.dead_letters import DeadLetters
 from service.queue.submitter import JobSubmitter, pin_now
 from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 CLIENT = "replay"
 """Its idempotency keys are apart from everybody else's."""
+
+
+class RunInThread(Protocol):
+    """Calls a function that blocks in another thread, as `asyncio.to_thread` does."""
+
+    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,10 @@ class Replayer:
     pool_of: Callable[[str], str]
     """product -> the pool that inspects it now."""
     retry_after_s: int
+    run_on_images: RunInThread
+    """For calls of the artifact store."""
+    run_on_bundles: RunInThread
+    """For calls of the store of bundles."""
 
     async def replay(self, inspection_id: str) -> tuple[Job, Submission]:
         """The new job, and what became of it: accepted, the same as before, or refused for want of room.
@@ -42,14 +55,14 @@ class Replayer:
         UnknownInspection, NotReplayable, StorageUnavailable; RedisError if Redis is away.
         """
         old = await self._ended(inspection_id)
-        content = await asyncio.to_thread(self._image, old)
-        job = await asyncio.to_thread(self._pinned_anew, old, await self.jobs.now())
-        await asyncio.to_thread(self._keep, job, content)
+        content = await self.run_on_images(self._image, old)
+        job = await self.run_on_bundles(self._pinned_anew, old, await self.jobs.now())
+        await self.run_on_images(self._keep, job, content)
         submission = await self.jobs.submit(
             job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT
         )
         if submission.admission is not Admission.ADMITTED:
-            await asyncio.to_thread(self.artifacts.remove, job.image_ref)
+            await self.run_on_images(self.artifacts.remove, job.image_ref)
         if submission.admission in ACCEPTED:
             await self.letters.remove(inspection_id)
         return job, submission

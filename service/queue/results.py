@@ -30,6 +30,8 @@ ACCEPTANCE_FIELDS = ["submitted_ms", "entry"]
 """Fields of an inspection's hash, in the order that `acceptance` expects."""
 MOST_REVIEWS = 50
 """Of one inspection."""
+MOST_REVIEW_BYTES = 32 << 10
+"""Of all reviews of one inspection: six of the longest notes, or fifty of a hundred words."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +78,7 @@ class Completer:
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED, dead_reason: str = "") -> bool:
         """End the inspection without a verdict; return as `complete` does."""
-        result = Result.ended(claimed.job, state, error, started_at=claimed.started_at, attempts=claimed.attempt)
+        result = Result.ended(claimed.job, state, error, **claimed.result_fields)
         return self.complete(claimed, result, dead_reason=dead_reason)
 
     def dead_letter(self, job: UnreadableJob) -> bool:
@@ -263,7 +265,9 @@ class ReviewOutcome(StrEnum):
     UNFINISHED = "unfinished"
     """The inspection has not ended."""
     FULL = "full"
-    """The inspection has `MOST_REVIEWS` reviews."""
+    """The inspection has `MOST_REVIEWS` reviews, or this one would make more than `MOST_REVIEW_BYTES`."""
+    NO_MEMORY = "no_memory"
+    """Redis is so full that what is left is for images."""
 
 
 class Reviews:
@@ -286,7 +290,14 @@ class Reviews:
             "Any",
             self._script(
                 keys=[keys.inspection(result.id), keys.EVENTS],
-                args=[result.id, review.model_dump_json(exclude_none=True), event, self._max_events, MOST_REVIEWS],
+                args=[
+                    result.id,
+                    review.model_dump_json(exclude_none=True),
+                    event,
+                    self._max_events,
+                    MOST_REVIEWS,
+                    MOST_REVIEW_BYTES,
+                ],
             ),
         )
         return ReviewOutcome(outcome)

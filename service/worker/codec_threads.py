@@ -184,7 +184,7 @@ class CodecThreads:
             total=_total_ms(claimed, claimed_at),
         )
         quality = Quality.from_reasons(image.unfit)
-        result = Result.stopped(claimed.job, quality, timings, started_at=claimed.started_at, attempts=claimed.attempt)
+        result = Result.stopped(claimed.job, quality, timings, **claimed.result_fields)
         return self._complete(claimed, result)
 
     def _store_picture(self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult) -> Finished:
@@ -221,8 +221,7 @@ class CodecThreads:
         done = Result.done(
             claimed.job,
             findings.model_copy(update={"timings_ms": timings}),
-            started_at=claimed.started_at,
-            attempts=claimed.attempt,
+            **claimed.result_fields,
         )
         return self._complete(claimed, done)
 
@@ -235,7 +234,7 @@ class CodecThreads:
             log.warning("picture not drawn", inspection_id=claimed.id, code=failure.code, detail=failure.detail)
             self._insist("answer", claimed, lambda: self._jobs.end_picture(claimed, failure))
             return Finished(claimed.entry_id)
-        result = Result.ended(claimed.job, state, failure, started_at=claimed.started_at, attempts=claimed.attempt)
+        result = Result.ended(claimed.job, state, failure, **claimed.result_fields)
         return self._complete(claimed, result)
 
     def _complete(self, claimed: ClaimedJob, result: Result) -> Finished:

@@ -27,6 +27,7 @@ from model_store.engines.timing import seconds_per_image
 from model_store.errors import StoreError
 from model_store.store import SHIPPED_BUNDLES, BundleRef, Store
 from service.auth.metrics_access import MetricsAccess
+from service.host.child_process import EXIT_CONFIG, read_settings
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.host.health_server import HealthServer
 from service.host.memory import freeze_startup_objects, keep_freed_memory
@@ -57,8 +58,6 @@ from service.worker.lease_keeper import LeaseKeeper
 from service.worker.runner import Runner
 from service.worker.scheduler import Scheduler
 
-EXIT_CONFIG = 78
-"""The settings are wrong: starting again would not help (EX_CONFIG)."""
 DEATH_S = 10.0
 """How long a failed worker may take to store what its codec threads have in hand."""
 
@@ -370,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ready-fd", type=int, help="descriptor that is written the port, and when the models are warm"
     )
     given = parser.parse_args(arguments)
-    return run(Settings(), ready_fd=given.ready_fd)
+    return run(read_settings(Settings, "glad worker"), ready_fd=given.ready_fd)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ class RawRequest:
 
 async def _raw_request(
     request: Request,
+    services: ServicesDep,
     held: HeldDep,
     header_length: Annotated[
         str | None,
@@ -85,7 +86,9 @@ async def _raw_request(
     ] = None,
     content_encoding: Annotated[str, Header(alias="Content-Encoding", description="gzip or deflate")] = "",
 ) -> RawRequest:
-    return RawRequest(await read_body(request), header_length, content_encoding, held)
+    return RawRequest(
+        await read_body(request, services.threads.inference.executor), header_length, content_encoding, held
+    )
 
 
 RawRequestDep = Annotated[RawRequest, Depends(_raw_request)]

@@ -91,6 +91,8 @@ async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Respon
         artifacts=services.artifacts,
         pool_of=services.settings.pool_of,
         retry_after_s=services.settings.retry_after_s,
+        run_on_images=services.threads.images.run,
+        run_on_bundles=services.threads.bundles.run,
     )
     try:
         job, submission = await replayer.replay(inspection_id)

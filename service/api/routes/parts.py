@@ -18,7 +18,7 @@ _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 
 router = APIRouter(tags=["history"])
 
-Reason = Literal["score", "quality", "operator", "no_result", "missing", "unfinished"]
+Reason = Literal["score", "hold", "quality", "operator", "no_result", "missing", "unfinished"]
 ExpectedView = tuple[str | None, str]
 """(product, view) that must be there; None: whichever product the view shows."""
 ExpectedViews = Annotated[
@@ -35,11 +35,15 @@ class PartView(BaseModel):
     state: State | None = Field(description="null: no image has come")
     verdict: Verdict | None = Field(description="null until the inspection ends")
     reason: Reason = Field(
-        description="where the verdict is from: the image's score; `quality`: the image is unfit for inspection; an "
-        "operator's review; `no_result`: the inspection failed or expired, so a person has to look; `missing`: the "
-        "view is expected, and no image has come; `unfinished`: its image waits or runs"
+        description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
+        "passed; `quality`: the image is unfit for inspection; an operator's review; `no_result`: the inspection "
+        "failed or expired, so a person has to look; `missing`: the view is expected, and no image has come; "
+        "`unfinished`: its image waits or runs"
     )
     inspection_id: InspectionId | None
+    hold: Text | None = Field(
+        description="why the station was on hold when the image came; null: it was not", examples=["lens is dirty"]
+    )
 
 
 class Part(BaseModel):
@@ -125,12 +129,19 @@ def _inspected_view(result: Result) -> PartView:
         verdict=verdict,
         reason=reason,
         inspection_id=result.id,
+        hold=result.hold,
     )
 
 
 def _missing_view(product: str | None, view: str) -> PartView:
     return PartView(
-        product=product, view=view, state=None, verdict=Verdict.REVIEW, reason="missing", inspection_id=None
+        product=product,
+        view=view,
+        state=None,
+        verdict=Verdict.REVIEW,
+        reason="missing",
+        inspection_id=None,
+        hold=None,
     )
 
 
@@ -141,4 +152,7 @@ def _verdict(result: Result) -> tuple[Verdict | None, Reason]:
         return (Verdict.PASS if result.reviews[-1].decision is Decision.OK else Verdict.FAIL), "operator"
     if result.verdict is None:
         return Verdict.REVIEW, "no_result"
-    return result.verdict, "quality" if result.unfit else "score"
+    if result.unfit:
+        return result.verdict, "quality"
+    # Whether the score alone would have been for review is not known: on hold every score up to `fail` is.
+    return result.verdict, "hold" if result.hold is not None and result.verdict is Verdict.REVIEW else "score"

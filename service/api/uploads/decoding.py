@@ -87,7 +87,7 @@ class Decoder:
             MalformedForm: if the form cannot be read.
             InvalidFields: if a field comes twice, or the form has not exactly one image.
         """
-        body = await read_body(request)
+        body = await read_body(request, self._pool)
         content_type = request.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or _is_image(body):
             return Upload(body, _query_fields(request))
@@ -106,7 +106,7 @@ class Decoder:
             MalformedForm: if the form cannot be read.
             InvalidFields: if a field comes twice, or the form has no image or more than `max_images`.
         """
-        form = await self._read_form(request, await read_body(request), MAX_PARTS + max_images - 1)
+        form = await self._read_form(request, await read_body(request, self._pool), MAX_PARTS + max_images - 1)
         if not 1 <= len(form.images) <= max_images:
             raise InvalidFields.for_field(
                 IMAGE_FIELD,

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator
+from concurrent.futures import Executor
 
 from fastapi import Request
 
@@ -26,8 +27,12 @@ MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):(?:;.*)?")
 MOST_QUOTED = 100
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, threads: Executor) -> bytes:
     """Return the body of a request.
+
+    Args:
+        request: whose body has not been read.
+        threads: one of them compares it with its digest, if it has one.
 
     Raises:
         DigestMismatch: if it has a digest, and is not what the digest was made of.
@@ -35,7 +40,7 @@ async def read_body(request: Request) -> bytes:
     body = await request.body()
     digests = ", ".join(request.headers.getlist(HEADER))
     if digests:
-        await asyncio.to_thread(check_digest, digests, body, "the body")
+        await asyncio.get_running_loop().run_in_executor(threads, check_digest, digests, body, "the body")
     return body
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -22,7 +25,7 @@ from service.storage.artifacts import ArtifactStore
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
-from tests.support.shifted_clock import LIBRARY, shifted_api
+from tests.support.shifted_clock import LIBRARY, shifted, shifted_api
 
 pytestmark = [
     pytest.mark.skipif(LIBRARY is None, reason="libfaketime (Debian: faketime) is missing"),
@@ -210,3 +213,33 @@ def offset_of(api: httpx.Client) -> float:
 
     eventually(is_told)
     return found[-1]
+
+
+WORKER = """
+import sys
+from service.contract import Failure, Result
+from service.queue.connection import connect
+from service.queue.jobs import JobQueue
+from tests.support.line import findings
+
+queue = JobQueue(connect(sys.argv[1]))
+good, bad = queue.claim(2)
+queue.complete(good, Result.done(good.job, findings(), **good.result_fields))
+queue.fail(bad, Failure(code="image_undecodable", detail="its end is missing"))
+"""
+
+
+@pytest.mark.parametrize("skew_s", [-3600, 3600])
+def test_a_result_is_never_older_than_its_image_whatever_the_workers_clock_says(
+    apis: Apis, client: redis.Redis, shared_redis: RedisServer, skew_s: int
+) -> None:
+    accepted = [post(apis(0)) for _ in range(2)]
+    command = [sys.executable, "-c", WORKER, shared_redis.url]
+    subprocess.run(command, env=os.environ | shifted(skew_s), check=True, timeout=120)
+    ended = redis_s(client)
+    for one in accepted:
+        shown = apis(0).get(f"/v1/inspections/{one['id']}").json()
+        times = [moment_s(shown[name]) for name in ("accepted_at", "started_at", "finished_at")]
+        assert times == sorted(times)
+        # The reply to the claim took its time: what this machine adds to Redis's clock begins after it.
+        assert times[-1] <= ended + 0.001

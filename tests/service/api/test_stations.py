@@ -176,6 +176,22 @@ async def test_nothing_passes_that_names_a_station_on_hold_whatever_its_address(
     assert verdicts == [("review", why), ("fail", why), ("review", why), ("pass", None), ("pass", None)]
 
 
+async def test_a_part_with_an_image_of_a_station_on_hold_says_so_with_the_reason(
+    api: Running, make_queue: Callable[..., JobQueue]
+) -> None:
+    for view, score, held in (("top", 0.25, "lens is dirty"), ("side", 1.5, "lens is dirty"), ("back", 0.25, None)):
+        await api.http.put(URL, json={"product": "toy", "hold": held})
+        await api.http.post(f"{URL}/inspections", params={"serial": "SN-1", "view": view}, content=picture())
+        [claimed] = make_queue().claim(1)
+        make_queue().complete(claimed, result_of(claimed, score))
+    views = (await api.http.get("/v1/parts/SN-1")).json()["views"]
+    assert {one["view"]: (one["verdict"], one["reason"], one["hold"]) for one in views} == {
+        "top": ("review", "hold", "lens is dirty"),
+        "side": ("fail", "score", "lens is dirty"),
+        "back": ("pass", "score", None),
+    }
+
+
 async def test_a_changeover_does_not_lift_a_hold_and_null_does(api: Running) -> None:
     await api.http.put(URL, json=SETTINGS | {"hold": "lens is dirty"})
     await api.http.put(URL, json=SETTINGS | {"lot": "L-2"})

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ import httpx
 import pytest
 import redis
 
+from service.contract import Failure, State
+from service.queue.jobs import JobQueue
 from service.settings import Settings
 from tests.service.conftest import Running, StartApp
 from tests.support.http_server import server_on
@@ -57,6 +63,28 @@ async def test_calls_without_an_image_are_answered_while_the_image_store_hangs(a
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_a_digest_and_a_replay_wait_for_no_thread_of_others(api: Running) -> None:
+    """The pool that all code shares, and that looks up names, has one thread here, which hangs."""
+    shared, released = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(shared)
+    hanging = shared.submit(released.wait)
+    digest = base64.b64encode(hashlib.sha256(picture()).digest()).decode()
+    try:
+        async with asyncio.timeout(60):
+            sent = await api.http.post(
+                URL, content=picture(), headers={"Content-Digest": f"sha-256=:{digest}:"}, params={"deadline_ms": 1}
+            )
+            assert sent.status_code == 202
+            queue = JobQueue(redis.Redis.from_url(str(api.settings.redis_url), decode_responses=True))
+            [claimed] = queue.claim(1)
+            queue.fail(claimed, Failure(code="deadline_passed", detail="too late"), state=State.EXPIRED)
+            again = await api.http.post(f"/v1/inspections/{sent.json()['id']}/replay")
+            assert (again.status_code, again.json()["replay_of"]) == (202, sent.json()["id"])
+    finally:
+        released.set()
+        assert hanging.result()
 
 
 async def test_readiness_writes_to_the_image_store_once_however_many_ask(api: Running) -> None:

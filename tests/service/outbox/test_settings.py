@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.outbox.settings import OutboxSettings, describe_errors
+from service.outbox.settings import OutboxSettings
 from tests.service.outbox.conftest import SECRET
 
 
@@ -20,7 +20,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     with pytest.raises(ValidationError) as error:
         OutboxSettings()
     assert "Sesame" not in str(error.value)
-    return describe_errors(error.value)
+    return OutboxSettings.describe_errors(error.value)
 
 
 def test_nothing_is_delivered_unless_it_is_asked_for() -> None:
