@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.client.client import Client
-from service.client.retries import PauseStep, RequestStep, StepResult
+from glad_client.client import Client
+from glad_client.retries import PauseStep, RequestStep, StepResult
 
 Absences = Mapping[str, Sequence[tuple[float, float]]]
 """Address of a process -> from when to when it was away, by time.monotonic."""

@@ -14,8 +14,18 @@ from typing import Any
 import redis
 
 from bench.support.servers import own_redis
-from model_store.manifest import Verdict
-from service.contract import Findings, Job, Region, Result, State, Thresholds, Timings, new_inspection_id
+from service.contract import (
+    Findings,
+    Job,
+    PinnedThresholds,
+    Region,
+    Result,
+    State,
+    Timings,
+    Verdict,
+    done_result,
+    new_inspection_id,
+)
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.history import History, HistoryFilter
@@ -27,7 +37,7 @@ from training.progress import Count
 PRODUCTS, STATIONS, PER_LOT, VIEWS = 10, 20, 1000, 2
 PER_PIPELINE = 500
 TTL_MS = 7 * 86_400_000
-THRESHOLDS = Thresholds(review=0.5, fail=1.0, pixel=1.0)
+THRESHOLDS = PinnedThresholds(review=0.5, fail=1.0, pixel=1.0)
 
 FILL = """
 local history, inspections, ttl_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -207,4 +217,4 @@ def example_result(job: Job, score: float) -> Result:
         timings_ms=Timings(queue=1, decode=2, encode=3, denoise=4, score=5, total=15),
         artifacts=("heatmap.png", "overlay.png", "mask.png"),
     )
-    return Result.done(job, findings, started_at=job.accepted_at, attempts=1)
+    return done_result(job, findings, started_at=job.accepted_at, attempts=1)

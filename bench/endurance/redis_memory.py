@@ -11,10 +11,11 @@ import redis
 
 from bench.endurance.history import example_job, example_result, submit
 from bench.support.servers import own_redis
+from glad_client.answers import StationChange, StationSettings
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
-from service.queue.stations import StationChange, Stations, StationSettings
+from service.queue.stations import Stations
 from training.progress import Count
 
 CHANGES = 100

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from bench.support.inputs import toy_bundle
 from bench.support.ledger import Ends, Ledger
 from bench.support.servers import web_server
-from service.client.client import Client
+from glad_client.client import Client
 from service.contract import FINAL_STATES
 from service.queue import keys
 

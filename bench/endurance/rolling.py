@@ -35,7 +35,7 @@ from bench.endurance.rolling_report import (
 )
 from bench.support.inputs import CHECKOUT
 from bench.support.ledger import Ledger
-from service.client.client import Client
+from glad_client.client import Client
 from service.contract import Result, State
 from service.queue.connection import connect
 

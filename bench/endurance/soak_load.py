@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from service.client.client import AsyncClient
-from service.client.retries import ApiError, ClientError
+from glad_client.async_client import AsyncClient
+from glad_client.errors import ApiError, ClientError
 
 IMAGES = 24
 FOLLOW_S = 60.0

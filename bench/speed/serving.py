@@ -11,12 +11,12 @@ from itertools import product as combinations
 from pathlib import Path
 
 from bench.support.servers import RunningService, served
+from glad_client.camera.destination import Destination
+from glad_client.camera.line_camera import CameraShot, LineCamera
+from glad_client.client import Client
 from model_store.bundle import open_bundle
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import device_of_environment, load
-from service.client.camera import CameraShot, LineCamera
-from service.client.client import Client
-from service.client.destination import Destination
 from service.contract import Result
 from training.progress import Count, Progress
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.client.camera import find_images
+from glad_client.camera.line_camera import find_images
 from training.data.dataset import test_images
 
 

@@ -57,6 +57,6 @@ def active_bundles(store: Store) -> tuple[ActiveBundle, ...]:
             limits = store.thresholds(ref)
         except (StoreError, ValueError):
             continue
-        thresholds = Thresholds.from_limits(limits)
+        thresholds = Thresholds.model_validate(limits, from_attributes=True)
         bundles.append(ActiveBundle(product, ref.version, thresholds, good_score_quantiles(ref.manifest.thresholds)))
     return tuple(bundles)

@@ -15,8 +15,8 @@ from model_store.cli.common import give_up
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from service.client.camera import CameraShot
-    from service.client.destination import Destination
+    from glad_client.camera.destination import Destination
+    from glad_client.camera.line_camera import CameraShot
 
 
 def camera(  # noqa: PLR0917 - typer passes options by name
@@ -65,7 +65,7 @@ def camera(  # noqa: PLR0917 - typer passes options by name
 
 def _destination(product: str | None, station: str | None, fields: list[str], pattern: str | None) -> Destination:
     """Return where the images go, and their fields; the command ends if the options do not fit together."""
-    from service.client.destination import Destination, Labels
+    from glad_client.camera.destination import Destination, Labels
 
     if product is None and station is None:
         give_up("say what the images show: --product, or --station for the product that is set for the station")
@@ -77,7 +77,8 @@ def _destination(product: str | None, station: str | None, fields: list[str], pa
 
 def _check_service(url: str, key: str | None, product: str | None) -> None:
     """End the command if no service answers, or it does not know the product: otherwise every image would fail."""
-    from service.client.client import ApiError, Client, ClientError
+    from glad_client.client import Client
+    from glad_client.errors import ApiError, ClientError
 
     try:
         with Client(url, api_key=key, patience_s=10) as client:
@@ -103,8 +104,8 @@ def _post_folder(
     json: Path | None,
 ) -> None:
     """Post the images that the folder holds now; exit status 1 if one of them has no result."""
-    from service.client.camera import LineCamera, find_images, make_report
-    from service.client.client import Client
+    from glad_client.camera.line_camera import LineCamera, find_images, make_report
+    from glad_client.client import Client
 
     try:
         files = find_images(folder, limit)
@@ -142,9 +143,9 @@ def _watch(
     from rich.console import Console
     from rich.text import Text
 
-    from service.client.camera import header
-    from service.client.client import Client
-    from service.client.hot_folder import HotFolder
+    from glad_client.camera.hot_folder import HotFolder
+    from glad_client.camera.line_camera import header
+    from glad_client.client import Client
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -166,7 +167,7 @@ def _print_shots(shots: Iterator[CameraShot], count: int) -> list[CameraShot]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    from service.client.camera import header
+    from glad_client.camera.line_camera import header
 
     console, printed = Console(highlight=False, soft_wrap=True), []
     columns = (TextColumn("inspected"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -184,7 +185,7 @@ def _row(shot: CameraShot) -> Text:
     """Return a line of the table in the colour of its verdict."""
     from rich.text import Text
 
-    from service.client.camera import row
+    from glad_client.camera.line_camera import row
 
     colours = {"pass": "green", "review": "yellow", "fail": "red"}
     verdict = shot.inspection.verdict if shot.inspection else None

@@ -1,63 +1,75 @@
 """Job, Result, Event: what API, queue and worker exchange. No torch, no Redis, no HTTP.
 
 A `Job` is pinned when an image is accepted (bundle and thresholds) and never changes. `Findings` are what the worker
-measured. A `Result` is the inspection as the REST contract shows it, in every state. An `Event` says that one ended.
+measured. A `Result` is the inspection as the REST contract shows it, in every state; an `Event` says that one ended.
+These two, and all that they are made of, are the contract with the world outside: they lie in `glad_client`.
 Stored JSON is read leniently (unknown fields are ignored), so that old and new processes can share a queue.
 """
 
-from service.contract.job import (
-    DEFAULT_POOL,
-    MAX_JOB_BYTES,
-    MAX_METADATA_BYTES,
-    Job,
-    JobTooLarge,
-    Metadata,
-    Priority,
-    Thresholds,
-    Traceability,
-)
-from service.contract.result import (
+from glad_client.results import (
     FINAL_STATES,
     MAX_REGIONS,
     BundleId,
     Decision,
     Event,
     Failure,
-    Findings,
+    Priority,
     Quality,
+    QualityCheck,
     QualityReason,
     Region,
     Result,
     Review,
     State,
+    Thresholds,
     Timings,
+    Traceability,
     Verdict,
 )
-from service.contract.types import (
+from glad_client.types import (
     ARTIFACT_NAMES,
-    DRAWING,
-    IMAGE,
-    LONGEST_INFER_WAIT_S,
     LONGEST_WAIT_S,
-    RECONSTRUCTION,
-    STORED_NAMES,
+    MAX_METADATA_BYTES,
     ArtifactName,
     InspectionId,
     Message,
+    Metadata,
     NotBool,
     Note,
+    Text,
+    Timestamp,
+    parse_inspection_id,
+    rfc3339,
+)
+from service.contract.job import (
+    DEFAULT_POOL,
+    MAX_JOB_BYTES,
+    Job,
+    JobTooLarge,
+    PinnedThresholds,
+)
+from service.contract.result import (
+    Findings,
+    done_result,
+    ended_result,
+    quality_from_reasons,
+    unfit_result,
+    waiting_result,
+)
+from service.contract.types import (
+    DRAWING,
+    IMAGE,
+    LONGEST_INFER_WAIT_S,
+    RECONSTRUCTION,
+    STORED_NAMES,
     SerialNumber,
     StationName,
     StoredName,
-    Text,
-    Timestamp,
     artifact_links,
     check_serial,
     check_station,
     new_inspection_id,
     now,
-    parse_inspection_id,
-    rfc3339,
 )
 
 __all__ = [
@@ -86,8 +98,10 @@ __all__ = [
     "Metadata",
     "NotBool",
     "Note",
+    "PinnedThresholds",
     "Priority",
     "Quality",
+    "QualityCheck",
     "QualityReason",
     "Region",
     "Result",
@@ -105,8 +119,13 @@ __all__ = [
     "artifact_links",
     "check_serial",
     "check_station",
+    "done_result",
+    "ended_result",
     "new_inspection_id",
     "now",
     "parse_inspection_id",
+    "quality_from_reasons",
     "rfc3339",
+    "unfit_result",
+    "waiting_result",
 ]

@@ -1,75 +1,30 @@
-"""The outcome of a job: the worker's findings, the result as the REST contract shows it, and the event."""
+"""The outcome of a job: the worker's findings, and the inspection that the REST contract shows, in each state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from glad.quality_gate.limits import QualityCheck, Unfit
-from model_store import manifest as thresholds
-from model_store.manifest import Name, Sha256
-from service.contract.job import Job, Priority, Thresholds, Traceability
-from service.contract.types import (
-    IMAGE,
-    ArtifactName,
-    InspectionId,
-    Message,
-    Note,
-    Text,
-    Timestamp,
-    artifact_links,
-    now,
+from glad.quality_gate.limits import Unfit
+from glad_client.results import (
+    MAX_REGIONS,
+    BundleId,
+    Failure,
+    Quality,
+    QualityReason,
+    Region,
+    Result,
+    State,
+    Thresholds,
+    Timings,
+    Verdict,
 )
-
-Verdict = thresholds.Verdict
-MAX_REGIONS = 256
-"""A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
-
-
-class QualityReason(Message):
-    """A reason why the image is not fit for inspection."""
-
-    check: QualityCheck = Field(description="stable; `no_part` means the part that the product's good images show")
-    measure: str = Field(description="the limit of the bundle's gate that was passed", examples=["darkest"])
-    value: float = Field(description="what was measured")
-    limit: float
-    detail: str = Field(max_length=300, description="for people: what was found, what was expected, what to check")
-
-
-class Quality(Message):
-    """The quality gate's answer. An image that is unfit for inspection has no score: it is for people to look at."""
-
-    passed: bool
-    reasons: tuple[QualityReason, ...] = Field((), description="what to put right first stands first")
-
-    @classmethod
-    def from_reasons(cls, unfit: Iterable[Unfit]) -> Self:
-        """Return the quality of an image for which the gate gave these reasons; none: it is fit."""
-        reasons = tuple(QualityReason.model_validate(one, from_attributes=True) for one in unfit)
-        return cls(passed=not reasons, reasons=reasons)
-
-
-class Region(Message):
-    """A connected defect area, in pixels of the upright original."""
-
-    box: tuple[int, int, int, int] = Field(description="x, y, width, height")
-    area_px: int = Field(ge=1)
-    peak: float = Field(description="highest map value inside")
-
-
-class Timings(Message):
-    """Milliseconds spent per stage."""
-
-    queue: float = Field(ge=0)
-    decode: float = Field(ge=0)
-    encode: float = Field(ge=0)
-    denoise: float = Field(ge=0)
-    score: float = Field(ge=0)
-    total: float = Field(ge=0, description="from acceptance to the result")
+from glad_client.types import ArtifactName, Message
+from service.contract.job import Job, PinnedThresholds
+from service.contract.types import IMAGE, artifact_links, now
 
 
 class Findings(Message):
@@ -88,223 +43,96 @@ class Findings(Message):
     quality: Quality | None = Field(None, description="None: no quality gate was asked")
 
 
-class Failure(Message):
-    """The reason why an inspection ended without a result."""
-
-    code: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="stable", examples=["bundle_unavailable"])
-    detail: str = Field(max_length=1000, description="for people")
-
-
-class Decision(StrEnum):
-    """An operator's decision."""
-
-    OK = "ok"
-    DEFECT = "defect"
+def quality_from_reasons(unfit: Iterable[Unfit]) -> Quality:
+    """Return the quality of an image for which the gate gave these reasons; none: it is fit."""
+    reasons = tuple(QualityReason.model_validate(one, from_attributes=True) for one in unfit)
+    return Quality(passed=not reasons, reasons=reasons)
 
 
-class Review(Message):
-    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+def waiting_result(
+    job: Job, state: State = State.QUEUED, *, started_at: datetime | None = None, attempts: int = 0
+) -> Result:
+    """Return the inspection before its end."""
+    return Result(**_pinned(job), state=state, started_at=started_at, attempts=attempts)
 
-    decision: Decision
-    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
-    by: Text = Field(description="who judged, as the caller says", examples=["a.meier"])
-    key: Text | None = Field(
-        None, description="name of the API key that sent it; null where no key was needed", examples=["console"]
+
+def done_result(
+    job: Job, findings: Findings, *, started_at: datetime, attempts: int, finished_at: datetime | None = None
+) -> Result:
+    """Return the inspection with its verdict, by the job's pinned thresholds.
+
+    Args:
+        job, findings, started_at, attempts: what it is made of.
+        finished_at: by Redis's clock, as all its times are; default: by the clock of this machine.
+
+    Raises:
+        ValueError: if the score is not finite.
+    """
+    highest = sorted(findings.regions, key=lambda region: (-region.peak, region.box))[:MAX_REGIONS]
+    pinned = {**_pinned(job), "artifacts": artifact_links(job.id, (*findings.artifacts, IMAGE))}
+    return Result(
+        **pinned,
+        state=State.DONE,
+        quality=findings.quality,
+        score=findings.score,
+        calibrated_score=job.thresholds.calibrate(findings.score),
+        verdict=Verdict(job.thresholds.verdict(findings.score)),
+        regions=tuple(highest),
+        denoising_step=findings.denoising_step,
+        unet_evaluations=findings.unet_evaluations,
+        near_tie=_near_tie(findings, job.thresholds),
+        seed=findings.seed,
+        timings_ms=findings.timings_ms,
+        started_at=started_at,
+        finished_at=finished_at or now(),
+        attempts=attempts,
     )
-    at: Timestamp = Field(description="when it was recorded")
 
 
-class State(StrEnum):
-    """State of an inspection; the last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    EXPIRED = "expired"
-
-    @property
-    def final(self) -> bool:
-        """Whether the state is the last one of an inspection."""
-        return self in FINAL_STATES
-
-
-FINAL_STATES = frozenset({State.DONE, State.FAILED, State.EXPIRED})
-
-
-class BundleId(Message):
-    """The bundle that inspects the image: pinned at acceptance."""
-
-    version: Name
-    hash: Sha256
-
-
-class Result(Traceability):
-    """An inspection, in any state. `verdict` null is never pass."""
-
-    id: InspectionId = Field(examples=["019abc12-3456-7def-8123-456789abcdef"])
-    state: State
-    product: Name
-    bundle: BundleId | None = Field(description="null only if the stored job could not be read")
-    priority: Priority = Priority.NORMAL
-    deadline_ms: int | None = None
-    quality: Quality | None = Field(
-        None, description="what the quality gate said; null: it was not asked, or not yet. `passed` false: no score"
+def unfit_result(
+    job: Job,
+    quality: Quality,
+    timings_ms: Timings,
+    *,
+    started_at: datetime,
+    attempts: int,
+    finished_at: datetime | None = None,
+) -> Result:
+    """Return the inspection of an image that the gate found unfit: for people to look at, without a score."""
+    return Result(
+        **_pinned(job),
+        state=State.DONE,
+        quality=quality,
+        verdict=Verdict.REVIEW,
+        unet_evaluations=0,
+        timings_ms=timings_ms,
+        started_at=started_at,
+        finished_at=finished_at or now(),
+        attempts=attempts,
     )
-    score: float | None = Field(None, description="raw image score; null before the end, and for an unfit image")
-    calibrated_score: float | None = Field(None, description="score / (score + fail threshold): 0.5 at the threshold")
-    thresholds: Thresholds | None = Field(description="null only if the stored job could not be read")
-    verdict: Verdict | None = Field(
-        None, description="`pass`, `review`, `fail`; null while unknown, which is never pass"
+
+
+def ended_result(
+    job: Job,
+    state: State,
+    error: Failure,
+    *,
+    started_at: datetime | None,
+    attempts: int,
+    finished_at: datetime | None = None,
+) -> Result:
+    """Return the inspection that ended without a verdict: `failed` or `expired`."""
+    return Result(
+        **_pinned(job),
+        state=state,
+        error=error,
+        started_at=started_at,
+        finished_at=finished_at or now(),
+        attempts=attempts,
     )
-    hold: Text | None = Field(
-        None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
-    )
-    regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
-    denoising_step: int | None = None
-    unet_evaluations: int | None = None
-    near_tie: bool | None = Field(
-        None,
-        description="a decision (the trigger, or the verdict) lay within a ten-thousandth of its threshold: on another "
-        "device, or with another number of threads, rounding may decide it the other way; null: not known",
-    )
-    seed: int | None = None
-    timings_ms: Timings | None = None
-    artifacts: dict[ArtifactName, str] = Field(default_factory=dict, description="name -> link")
-    image_sha256: Sha256 | None = Field(description="null only if the stored job could not be read")
-    width: int | None = Field(description="of the upright image, in pixels; null as above")
-    height: int | None
-    accepted_at: Timestamp
-    started_at: Timestamp | None = None
-    finished_at: Timestamp | None = None
-    attempts: int = Field(0, description="how often a worker took it up")
-    replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
-    error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
-    reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
-
-    @model_validator(mode="after")
-    def _states_mean_what_they_say(self) -> Self:
-        if (self.state is State.DONE) != (self.verdict is not None):
-            raise ValueError(f"state is {self.state} and verdict is {self.verdict}: exactly `done` has a verdict")
-        if (self.error is not None) != (self.state in {State.FAILED, State.EXPIRED}):
-            raise ValueError(
-                f"state is {self.state} and error is {self.error}: exactly `failed` and `expired` have one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _unfit_means_review(self) -> Self:
-        if self.unfit and (self.verdict is not Verdict.REVIEW or self.score is not None):
-            raise ValueError(
-                f"quality is not passed, verdict is {self.verdict} and score is {self.score}: an unfit image is for "
-                "review and has no score"
-            )
-        if self.verdict is not None and self.score is None and not self.unfit:
-            raise ValueError(f"verdict is {self.verdict} without a score: only an unfit image has none")
-        return self
-
-    @property
-    def unfit(self) -> bool:
-        """Whether the quality gate found the image unfit for inspection."""
-        return self.quality is not None and not self.quality.passed
-
-    @classmethod
-    def waiting(
-        cls, job: Job, state: State = State.QUEUED, *, started_at: datetime | None = None, attempts: int = 0
-    ) -> Self:
-        """Return the inspection before its end."""
-        return cls(**_pinned(job), state=state, started_at=started_at, attempts=attempts)
-
-    @classmethod
-    def done(
-        cls,
-        job: Job,
-        findings: Findings,
-        *,
-        started_at: datetime,
-        attempts: int,
-        finished_at: datetime | None = None,
-    ) -> Self:
-        """Return the inspection with its verdict, by the job's pinned thresholds.
-
-        Args:
-            job, findings, started_at, attempts: what it is made of.
-            finished_at: by Redis's clock, as all its times are; default: by the clock of this machine.
-
-        Raises:
-            ValueError: if the score is not finite.
-        """
-        highest = sorted(findings.regions, key=lambda region: (-region.peak, region.box))[:MAX_REGIONS]
-        pinned = {**_pinned(job), "artifacts": artifact_links(job.id, (*findings.artifacts, IMAGE))}
-        return cls(
-            **pinned,
-            state=State.DONE,
-            quality=findings.quality,
-            score=findings.score,
-            calibrated_score=job.thresholds.calibrate(findings.score),
-            verdict=job.thresholds.verdict(findings.score),
-            regions=tuple(highest),
-            denoising_step=findings.denoising_step,
-            unet_evaluations=findings.unet_evaluations,
-            near_tie=_near_tie(findings, job.thresholds),
-            seed=findings.seed,
-            timings_ms=findings.timings_ms,
-            started_at=started_at,
-            finished_at=finished_at or now(),
-            attempts=attempts,
-        )
-
-    @classmethod
-    def stopped(
-        cls,
-        job: Job,
-        quality: Quality,
-        timings_ms: Timings,
-        *,
-        started_at: datetime,
-        attempts: int,
-        finished_at: datetime | None = None,
-    ) -> Self:
-        """Return the inspection of an image that the gate found unfit: for people to look at, without a score."""
-        return cls(
-            **_pinned(job),
-            state=State.DONE,
-            quality=quality,
-            verdict=Verdict.REVIEW,
-            unet_evaluations=0,
-            timings_ms=timings_ms,
-            started_at=started_at,
-            finished_at=finished_at or now(),
-            attempts=attempts,
-        )
-
-    @classmethod
-    def ended(
-        cls,
-        job: Job,
-        state: State,
-        error: Failure,
-        *,
-        started_at: datetime | None,
-        attempts: int,
-        finished_at: datetime | None = None,
-    ) -> Self:
-        """Return the inspection that ended without a verdict: `failed` or `expired`."""
-        return cls(
-            **_pinned(job),
-            state=state,
-            error=error,
-            started_at=started_at,
-            finished_at=finished_at or now(),
-            attempts=attempts,
-        )
-
-    def to_json(self) -> str:
-        """Return the JSON that is stored and sent."""
-        return self.model_dump_json()
 
 
-def _near_tie(findings: Findings, limits: Thresholds) -> bool | None:
+def _near_tie(findings: Findings, limits: PinnedThresholds) -> bool | None:
     return None if findings.near_tie is None else findings.near_tie or limits.near_tie(findings.score)
 
 
@@ -316,7 +144,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "bundle": BundleId(version=job.bundle_version, hash=job.bundle_hash),
         "priority": job.priority,
         "deadline_ms": job.deadline_ms,
-        "thresholds": job.thresholds,
+        "thresholds": Thresholds.model_validate(job.thresholds, from_attributes=True),
         "hold": job.hold,
         "artifacts": artifact_links(job.id, (IMAGE,)),
         "image_sha256": job.image_sha256,
@@ -325,48 +153,3 @@ def _pinned(job: Job) -> dict[str, Any]:
         "accepted_at": job.accepted_at,
         "replay_of": job.replay_of,
     }
-
-
-class Event(Message):
-    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
-
-    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
-    inspection_id: InspectionId
-    product: Name
-    serial: Text | None = None
-    lot: Text | None = None
-    station: Text | None = None
-    view: Text | None = None
-    verdict: Verdict | None = None
-    score: float | None = None
-    quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
-    error: Failure | None = None
-    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
-    at: Timestamp
-
-    @classmethod
-    def from_review(cls, result: Result, review: Review) -> Self:
-        """Return the event of a review of this ended inspection."""
-        return cls.from_result(result).model_copy(
-            update={"type": "inspection.reviewed", "review": review, "at": review.at}
-        )
-
-    @classmethod
-    def from_result(cls, result: Result) -> Self:
-        """Return the event of an ended inspection."""
-        return cls.model_validate(
-            {
-                "type": f"inspection.{result.state.value}",
-                "inspection_id": result.id,
-                "product": result.product,
-                "serial": result.serial,
-                "lot": result.lot,
-                "station": result.station,
-                "view": result.view,
-                "verdict": result.verdict,
-                "score": result.score,
-                "quality": result.quality if result.unfit else None,
-                "error": result.error,
-                "at": result.finished_at,
-            }
-        )

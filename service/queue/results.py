@@ -16,7 +16,7 @@ import redis.asyncio
 import structlog
 from pydantic import ValidationError
 
-from service.contract import Event, Failure, Job, Priority, Result, Review, State
+from service.contract import Event, Failure, Job, Priority, Result, Review, State, ended_result, waiting_result
 from service.queue import keys
 from service.queue.claims import ClaimedJob, UnreadableJob, failed_result, partial_result
 from service.queue.connection import LONGEST_BLOCK_MS
@@ -78,7 +78,7 @@ class Completer:
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED, dead_reason: str = "") -> bool:
         """End the inspection without a verdict; return as `complete` does."""
-        result = Result.ended(claimed.job, state, error, **claimed.result_fields)
+        result = ended_result(claimed.job, state, error, **claimed.result_fields)
         return self.complete(claimed, result, dead_reason=dead_reason)
 
     def dead_letter(self, job: UnreadableJob) -> bool:
@@ -240,7 +240,7 @@ def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | No
     except ValidationError:  # the next worker that claims the job ends it
         submitted = int(submitted_ms or 0)
         return partial_result(inspection_id, text, State(state), submitted, started_at=started_at, attempts=attempts)
-    return Result.waiting(job, State(state), started_at=started_at, attempts=attempts)
+    return waiting_result(job, State(state), started_at=started_at, attempts=attempts)
 
 
 def acceptance(submitted_ms: str | None, entry: str | None) -> tuple[int, int]:

@@ -8,13 +8,11 @@ inspected before a changeover is judged by what was expected then.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import redis.asyncio
-from pydantic import Field
 
-from model_store.manifest import Name
-from service.contract import Message, NotBool, Priority, Text, Timestamp
+from glad_client.answers import StationChange
 from service.queue import keys
 
 MOST_CHANGES = 1000
@@ -25,41 +23,6 @@ MOST_STATIONS = 1000
 
 class StationsFull(Exception):
     """There are `MOST_STATIONS` stations, and this one would be a further one."""
-
-
-class StationSettings(Message):
-    """Settings of a station, as the MES sends them at a changeover."""
-
-    product: Name = Field(description="what is inspected there now", examples=["bracket"])
-    lot: Text | None = Field(None, description="of images that name none", examples=["L-42"])
-    view: Text | None = Field(None, description="of images that name none", examples=["top"])
-    priority: Priority = Field(Priority.NORMAL, description="of images that name none")
-    deadline_ms: Annotated[int | None, NotBool] = Field(
-        None, ge=1, le=86_400_000, description="of images that name none"
-    )
-    expected_views: tuple[Text, ...] = Field(
-        (), max_length=32, description="a part without one of them is `review`", examples=[["top", "bottom"]]
-    )
-
-    hold: Text | None = Field(
-        None,
-        description="why the station is on hold: while it is, no image that names it passes, what would is `review`; "
-        "left out of a change, it stays as it is; null lifts it",
-        examples=["images are blurred"],
-    )
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Values for fields that a submission leaves out."""
-        return self.model_dump(mode="json", include={"lot", "view", "priority", "deadline_ms"}, exclude_none=True)
-
-
-class StationChange(Message):
-    """A change of a station."""
-
-    at: Timestamp
-    by: Text | None = Field(None, description="who, as they said")
-    settings: StationSettings | None = Field(description="null: the station was removed")
 
 
 class Stations:

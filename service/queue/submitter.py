@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
-from service.contract import DEFAULT_POOL, Job, Priority, Thresholds
+from service.contract import DEFAULT_POOL, Job, PinnedThresholds, Priority
 from service.queue import keys
 from service.queue.admission import ACCEPTED, Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
@@ -190,7 +190,7 @@ class Pinned:
     """Bundle, thresholds, gate and pictures that are in force for a product at one moment."""
 
     bundle: BundleRef
-    thresholds: Thresholds
+    thresholds: PinnedThresholds
     gate: bool
     """Whether the quality gate is asked: the bundle has one, and the product's is not switched off."""
     pictures: PicturesWhen
@@ -216,5 +216,5 @@ def pin_now(store: Store, product: str) -> Pinned:
         ValueError: if its overridden thresholds do not fit together.
     """
     bundle = store.resolve(product)
-    thresholds = Thresholds.from_limits(store.thresholds(bundle))
+    thresholds = PinnedThresholds.from_limits(store.thresholds(bundle))
     return Pinned(bundle, thresholds, store.gated(bundle), store.state(product).pictures_when)

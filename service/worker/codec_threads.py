@@ -22,7 +22,20 @@ from redis.exceptions import RedisError
 
 from glad.image_codec import ImageError
 from glad.images.tiling import NothingCounts, PlaneTooLarge
-from service.contract import RECONSTRUCTION, Failure, Findings, Quality, Region, Result, State, StoredName, Timings
+from service.contract import (
+    RECONSTRUCTION,
+    Failure,
+    Findings,
+    Region,
+    Result,
+    State,
+    StoredName,
+    Timings,
+    done_result,
+    ended_result,
+    quality_from_reasons,
+    unfit_result,
+)
 from service.host.decoder_pool import DecoderPool, DecoderUnavailable
 from service.queue.artifact_home import ArtifactHome
 from service.queue.claims import ClaimedJob
@@ -183,8 +196,8 @@ class CodecThreads:
             score=0.0,
             total=_total_ms(claimed, claimed_at),
         )
-        quality = Quality.from_reasons(image.unfit)
-        result = Result.stopped(claimed.job, quality, timings, **claimed.result_fields)
+        quality = quality_from_reasons(image.unfit)
+        result = unfit_result(claimed.job, quality, timings, **claimed.result_fields)
         return self._complete(claimed, result)
 
     def _store_picture(self, claimed: ClaimedJob, image: PreparedInspection, result: DeviceResult) -> Finished:
@@ -218,7 +231,7 @@ class CodecThreads:
             self._put(claimed, name, content)
         # The total is taken once more: storing the pictures may have waited for the disk.
         timings = findings.timings_ms.model_copy(update={"total": _total_ms(claimed, claimed_at)})
-        done = Result.done(
+        done = done_result(
             claimed.job,
             findings.model_copy(update={"timings_ms": timings}),
             **claimed.result_fields,
@@ -234,7 +247,7 @@ class CodecThreads:
             log.warning("picture not drawn", inspection_id=claimed.id, code=failure.code, detail=failure.detail)
             self._insist("answer", claimed, lambda: self._jobs.end_picture(claimed, failure))
             return Finished(claimed.entry_id)
-        result = Result.ended(claimed.job, state, failure, **claimed.result_fields)
+        result = ended_result(claimed.job, state, failure, **claimed.result_fields)
         return self._complete(claimed, result)
 
     def _complete(self, claimed: ClaimedJob, result: Result) -> Finished:
@@ -338,7 +351,7 @@ def _findings(
             total=_total_ms(claimed, claimed_at),
         ),
         artifacts=rendered.artifacts,
-        quality=Quality.from_reasons(()) if claimed.job.gate and image.bundle.manifest.gate is not None else None,
+        quality=quality_from_reasons(()) if claimed.job.gate and image.bundle.manifest.gate is not None else None,
     )
 
 

@@ -20,9 +20,12 @@ from service.contract import (
     State,
     Traceability,
     Verdict,
+    done_result,
+    ended_result,
     new_inspection_id,
     parse_inspection_id,
     rfc3339,
+    waiting_result,
 )
 from tests.support.line import AT, THRESHOLDS, findings, make_job
 
@@ -55,11 +58,11 @@ def test_a_result_says_whether_a_decision_was_a_near_tie(
 ) -> None:
     """The thresholds are 0.5 and 1; null: the worker is older than the field."""
     found = findings(score).model_copy(update={"near_tie": of_the_steps})
-    assert Result.done(make_job(), found, started_at=AT, attempts=1).near_tie is near_tie
+    assert done_result(make_job(), found, started_at=AT, attempts=1).near_tie is near_tie
 
 
 def test_only_a_done_inspection_has_a_verdict() -> None:
-    waiting = Result.waiting(make_job())
+    waiting = waiting_result(make_job())
     assert (waiting.state, waiting.verdict, waiting.score) == (State.QUEUED, None, None)
     with pytest.raises(ValidationError, match="exactly `done` has a verdict"):
         Result.model_validate(waiting.model_dump() | {"verdict": Verdict.PASS})
@@ -69,13 +72,13 @@ def test_only_a_done_inspection_has_a_verdict() -> None:
 
 def test_a_failed_inspection_says_why_and_gives_no_verdict() -> None:
     error = Failure(code="bundle_unavailable", detail="gone")
-    failed = Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=2)
+    failed = ended_result(make_job(), State.FAILED, error, started_at=None, attempts=2)
     assert (failed.verdict, failed.error, failed.attempts) == (None, error, 2)
     assert Event.from_result(failed).error == error
 
 
 def test_a_result_survives_its_json() -> None:
-    done = Result.done(make_job(serial="SN ü 1", metadata={"a": [1, None]}), findings(1.25), started_at=AT, attempts=1)
+    done = done_result(make_job(serial="SN ü 1", metadata={"a": [1, None]}), findings(1.25), started_at=AT, attempts=1)
     assert Result.model_validate_json(done.to_json()) == done
     assert (done.verdict, done.calibrated_score) == (Verdict.FAIL, 1.25 / 2.25)
 
@@ -91,7 +94,7 @@ def test_reading_ever_new_ids_and_times_keeps_none_of_them() -> None:
 
 def test_a_result_links_only_the_pictures_that_were_stored() -> None:
     job = make_job()
-    done = Result.done(job, findings(artifacts=("mask.png", "heatmap.png")), started_at=AT, attempts=1)
+    done = done_result(job, findings(artifacts=("mask.png", "heatmap.png")), started_at=AT, attempts=1)
     assert done.artifacts == {
         "heatmap.png": f"/v1/inspections/{job.id}/heatmap.png",
         "mask.png": f"/v1/inspections/{job.id}/mask.png",
@@ -101,7 +104,7 @@ def test_a_result_links_only_the_pictures_that_were_stored() -> None:
 
 def test_a_result_keeps_the_regions_with_the_highest_peaks() -> None:
     regions = tuple(Region(box=(i, 0, 1, 1), area_px=1, peak=float(i)) for i in range(MAX_REGIONS + 10))
-    kept = Result.done(make_job(), findings(regions=regions), started_at=AT, attempts=1).regions
+    kept = done_result(make_job(), findings(regions=regions), started_at=AT, attempts=1).regions
     assert [region.peak for region in kept[:2]] == [MAX_REGIONS + 9.0, MAX_REGIONS + 8.0]
     assert len(kept) == MAX_REGIONS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import redis
 
-from service.client.client import Client
-from service.client.destination import Destination
-from service.client.hot_folder import HotFolder
+from glad_client.camera.destination import Destination
+from glad_client.camera.hot_folder import HotFolder
+from glad_client.client import Client
 from tests.support.line import picture
 
 

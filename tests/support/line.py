@@ -8,10 +8,20 @@ from typing import Any
 
 from PIL import Image
 
-from service.contract import Findings, Job, Region, Result, Thresholds, Timings, new_inspection_id, now
+from service.contract import (
+    Findings,
+    Job,
+    PinnedThresholds,
+    Region,
+    Result,
+    Timings,
+    done_result,
+    new_inspection_id,
+    now,
+)
 from service.queue.claims import ClaimedJob
 
-THRESHOLDS = Thresholds(review=0.5, fail=1.0, pixel=1.0)
+THRESHOLDS = PinnedThresholds(review=0.5, fail=1.0, pixel=1.0)
 AT = datetime(2026, 11, 23, 8, 15, 30, 120_000, tzinfo=UTC)
 
 
@@ -57,4 +67,4 @@ def findings(score: float = 0.25, **fields: Any) -> Findings:
 
 def result_of(claimed: ClaimedJob, score: float = 0.25, **fields: Any) -> Result:
     """The result of a claim."""
-    return Result.done(claimed.job, findings(score, **fields), started_at=claimed.started_at, attempts=claimed.attempt)
+    return done_result(claimed.job, findings(score, **fields), started_at=claimed.started_at, attempts=claimed.attempt)

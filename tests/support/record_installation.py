@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from service.client.client import Client
+from glad_client.client import Client
 from tests.service.host.test_supervisor import Served, serve
 from tests.service.worker.conftest import png
 from tests.support.shell import glad

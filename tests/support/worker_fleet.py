@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from model_store.store import Store
-from service.contract import ArtifactName, Event, Job, Result, Thresholds, new_inspection_id, now
+from service.contract import ArtifactName, Event, Job, PinnedThresholds, Result, new_inspection_id, now
 from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.connection import connect_async
@@ -55,7 +55,7 @@ class WorkerFleet:
                 "product": product,
                 "bundle_version": reference.version,
                 "bundle_hash": reference.hash,
-                "thresholds": Thresholds(**limits.model_dump()),
+                "thresholds": PinnedThresholds(**limits.model_dump()),
                 "gate": bundles.gated(reference),
                 "image_ref": self.artifacts.put(name, "image", image),
                 "image_sha256": hashlib.sha256(image).hexdigest(),

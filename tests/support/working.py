@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from service.contract import Failure, Result
+from service.contract import Failure, done_result
 from service.queue.claims import ClaimedJob
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
@@ -39,7 +39,7 @@ class Worker:
         self._artifacts.put(claimed.id, "map.npy", npy.getvalue())
         self._artifacts.put(claimed.id, "overlay.png", picture())
         found = findings(0.25 * len(self.seen), artifacts=("map.npy", "overlay.png"))
-        done = Result.done(claimed.job, found, started_at=claimed.started_at, attempts=claimed.attempt)
+        done = done_result(claimed.job, found, started_at=claimed.started_at, attempts=claimed.attempt)
         assert queue.complete(claimed, done)
 
 

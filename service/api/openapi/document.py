@@ -31,6 +31,7 @@ from service.errors import (
 
 SCHEMA_NAMES = {
     "QualityCheck": "glad__gate__Check",
+    "InspectionPage": "HistoryAnswer",
     "HealthCheck": "service__api__health__Check",
 }
 """The name that pydantic makes from a class -> the name that generated clients know."""

@@ -16,9 +16,10 @@ from typing import Literal, get_args
 import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 
+from glad_client.answers import HealthCheck, Readiness
 from service.api.dependencies import Services, ServicesDep
 from service.api.fleet_state import collect_fleet_state
 from service.api.openapi import operations as documents
@@ -45,25 +46,6 @@ SYSTEM_ERRORS: dict[CheckName, str] = {
 
 router = APIRouter(tags=["operations"])
 log = structlog.get_logger(__name__)
-
-
-class HealthCheck(BaseModel):
-    """The outcome of one check."""
-
-    model_config = ConfigDict(title="Check")
-
-    ok: bool
-    required: bool = Field(description="false: reported only")
-    detail: str
-
-
-class Readiness(BaseModel):
-    """The service's readiness to accept and keep an image that is posted now."""
-
-    status: Literal["ready", "degraded", "unavailable"] = Field(
-        description="degraded: accepts, but something is amiss: see checks"
-    )
-    checks: dict[str, HealthCheck]
 
 
 class Liveness(BaseModel):

@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from glad_client.answers import InspectionPage
 from model_store.manifest import Name
 from service.api.dependencies import CallerDep, InspectionPath, ServicesDep
 from service.api.openapi import operations as documents
@@ -88,18 +89,10 @@ class HistoryQuery(BaseModel):
         )
 
 
-class HistoryAnswer(BaseModel):
-    """A page of the history."""
-
-    inspections: list[Result]
-    next: str = Field(description="send it as `after`: the page behind this one, now or later")
-    more: bool = Field(description="false: nothing more for now; poll again with `next`")
-
-
 @router.get(
     "/v1/inspections",
     summary="Read the history",
-    response_model=HistoryAnswer,
+    response_model=InspectionPage,
     responses=documents.HISTORY_RESPONSES,
 )
 async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]) -> Response:
@@ -115,7 +108,7 @@ async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]
         limit=query.limit,
         newest_first=query.order == "newest",
     )
-    answer = HistoryAnswer(inspections=list(page.results), next=write_cursor(page.position), more=page.more)
+    answer = InspectionPage(inspections=page.results, next=write_cursor(page.position), more=page.more)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 

@@ -20,7 +20,7 @@ from service.api.intake.capacity import capacity_error
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.problems import queue_unavailable, unknown_inspection
-from service.contract import Result, parse_inspection_id
+from service.contract import Result, parse_inspection_id, waiting_result
 from service.queue.admission import ACCEPTED, Admission
 from service.queue.dead_letters import DeadLetters
 from service.queue.replay import Replayer
@@ -135,13 +135,13 @@ async def current_result(services: Services, accepted: Accepted, wait_s: float =
     """
     is_repeat = accepted.submission.admission is Admission.REPEATED
     if not is_repeat and not wait_s:
-        return Result.waiting(accepted.job)
+        return waiting_result(accepted.job)
     try:
         result = await services.results.wait(accepted.submission.inspection_id, wait_s)
     except RedisError as error:
         if is_repeat:
             raise queue_unavailable(services, error) from error
-        return Result.waiting(accepted.job)
+        return waiting_result(accepted.job)
     if result is None:
         raise unknown_inspection(accepted.submission.inspection_id)
     return result

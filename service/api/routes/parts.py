@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
 
+from glad_client.answers import Part, PartView, VerdictReason
 from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import operations as documents
-from service.contract import Decision, InspectionId, Result, SerialNumber, State, Text, Verdict
+from service.contract import Decision, Result, SerialNumber, Text, Verdict
 from service.errors import UnknownPart
 from service.queue.history import PartImage
 
@@ -18,43 +18,12 @@ _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 
 router = APIRouter(tags=["history"])
 
-Reason = Literal["score", "hold", "quality", "operator", "no_result", "missing", "unfinished"]
 ExpectedView = tuple[str | None, str]
 """(product, view) that must be there; None: whichever product the view shows."""
 ExpectedViews = Annotated[
     tuple[Text, ...],
     Query(max_length=32, description="a view that must be there, whichever product it shows; repeat it for each"),
 ]
-
-
-class PartView(BaseModel):
-    """A view of the part, by the last accepted image of it."""
-
-    product: str | None = Field(description="null: a view that only the call expects, and that no image showed")
-    view: str | None = Field(description="null: the image named no view")
-    state: State | None = Field(description="null: no image has come")
-    verdict: Verdict | None = Field(description="null until the inspection ends")
-    reason: Reason = Field(
-        description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
-        "passed; `quality`: the image is unfit for inspection; an operator's review; `no_result`: the inspection "
-        "failed or expired, so a person has to look; `missing`: the view is expected, and no image has come; "
-        "`unfinished`: its image waits or runs"
-    )
-    inspection_id: InspectionId | None
-    hold: Text | None = Field(
-        description="why the station was on hold when the image came; null: it was not", examples=["lens is dirty"]
-    )
-
-
-class Part(BaseModel):
-    """A part, judged by all its images."""
-
-    serial: str
-    verdict: Verdict | None = Field(
-        description="the worst of all views; null until all have ended, which is never pass"
-    )
-    finished: bool = Field(description="no image of the part waits or runs")
-    views: list[PartView]
 
 
 @router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
@@ -145,7 +114,7 @@ def _missing_view(product: str | None, view: str) -> PartView:
     )
 
 
-def _verdict(result: Result) -> tuple[Verdict | None, Reason]:
+def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
         return None, "unfinished"
     if result.reviews:

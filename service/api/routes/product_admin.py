@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store.manifest import Name
+from model_store.manifest import Name, VerdictThresholds
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
@@ -135,7 +135,7 @@ async def thresholds(
     ref = await use_store(services, product, lambda store: store.resolve(product, fields.version))
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
-    before, after = _as_contract(state.thresholds(ref.version, calibration)), _overridden(ref, overrides)
+    before, after = state.thresholds(ref.version, calibration), _overridden(ref, overrides)
     effect = await preview_effect(services.history, ref, after, last)
     if not preview:
         by = fields.by or caller.name
@@ -158,9 +158,9 @@ async def thresholds(
         version=ref.version,
         revision=state.revision,
         applied=not preview,
-        calibrated=_overridden(ref, ThresholdOverrides()),
-        before=before,
-        after=after,
+        calibrated=_as_contract(_overridden(ref, ThresholdOverrides())),
+        before=_as_contract(before),
+        after=_as_contract(after),
         effect=effect,
     )
 
@@ -170,18 +170,18 @@ def _merged(overrides: ThresholdOverrides, fields: ThresholdFields) -> Threshold
     return overrides.model_copy(update=fields.model_dump(include={"review", "fail", "pixel"}, exclude_unset=True))
 
 
-def _overridden(ref: BundleRef, overrides: ThresholdOverrides) -> Thresholds:
+def _overridden(ref: BundleRef, overrides: ThresholdOverrides) -> VerdictThresholds:
     """Return the bundle's thresholds with these overrides.
 
     Raises:
         InvalidFields: if the review threshold lies above the fail threshold.
     """
     try:
-        return _as_contract(overrides.over(ref.manifest.thresholds))
+        return overrides.over(ref.manifest.thresholds)
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise InvalidFields.for_field("review", message) from error
 
 
-def _as_contract(thresholds: BaseModel) -> Thresholds:
-    return Thresholds(**thresholds.model_dump())
+def _as_contract(thresholds: VerdictThresholds) -> Thresholds:
+    return Thresholds.model_validate(thresholds, from_attributes=True)

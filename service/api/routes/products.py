@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
 
+from glad_client.answers import BundleView, ProductList, ProductView
 from model_store.errors import StoreError
-from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import product_error
 from service.api.routes.product_changes import set_etag
-from service.api.routes.quality_gate import GateView, gate_view
-from service.contract import Thresholds, Timestamp
+from service.api.routes.quality_gate import gate_view
+from service.contract import Thresholds
 
 router = APIRouter(tags=["products"])
-
-
-class BundleView(BaseModel):
-    """A version of a product."""
-
-    version: str = Field(examples=["1"])
-    hash: str = Field(description="SHA-256 of the manifest")
-    title: str
-    created_at: Timestamp
-    resolution: int = Field(description="side of the square model image, in pixels")
-    thresholds: Thresholds
-    quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
-
-
-class ProductView(BaseModel):
-    """A product with a usable bundle."""
-
-    product: str = Field(examples=["bracket"])
-    revision: int = Field(
-        description="grows with every change of what is active, of thresholds and gate; also the `ETag`"
-    )
-    active: BundleView = Field(description="inspects what is submitted now")
-    versions: list[BundleView] = Field(description="all usable bundles, newest first")
-    gate: GateView = Field(description="what is checked of an image before it is inspected")
-    pictures: PicturesWhen = Field(description="when pictures are drawn of a part that passes")
-
-
-class ProductList(BaseModel):
-    """All products."""
-
-    products: list[ProductView]
 
 
 @router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
@@ -111,6 +77,6 @@ def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
         title=ref.manifest.title,
         created_at=ref.manifest.provenance.created_at,
         resolution=ref.manifest.settings.resolution,
-        thresholds=Thresholds.from_limits(limits),
+        thresholds=Thresholds.model_validate(limits, from_attributes=True),
         quality=ref.manifest.quality,
     )

@@ -6,39 +6,16 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from glad_client.answers import GateLimits, GateView
 from model_store.product_state import ProductState
 from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
-from service.contract import Note, Text, Timestamp
+from service.contract import Note, Text
 
 router = APIRouter(tags=["products"])
 log = structlog.get_logger(__name__)
-
-
-class GateLimits(BaseModel):
-    """Limits beyond which an image is unfit for inspection: learned from good images, part of the bundle."""
-
-    darkest: float = Field(description="least mean grey, 0 ... 255")
-    brightest: float = Field(description="largest mean grey")
-    black_share: float = Field(description="largest share of the image in black, 0 ... 1")
-    white_share: float = Field(description="largest share of the image in white")
-    sharpness: float = Field(description="least sharpness, in cycles per pixel of the model image")
-    likeness: float | None = Field(description="least likeness to good images, up to 1; null: not asked")
-    good_images: int = Field(description="that set the limits")
-
-
-class GateView(BaseModel):
-    """The state of a product's quality gate, which checks images before they are inspected, and its limits."""
-
-    on: bool = Field(description="the gate is asked for what is accepted from now on, if the version has limits")
-    by: str | None = Field(description="who switched it last; null: it was never switched")
-    at: Timestamp | None = Field(description="when")
-    note: str | None = Field(description="why")
-    limits: GateLimits | None = Field(
-        description="of the active version; null: it has no gate, and inspects all images"
-    )
 
 
 def gate_view(ref: BundleRef, state: ProductState) -> GateView:

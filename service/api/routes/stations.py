@@ -6,18 +6,19 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.convertors import register_url_convertor
 
+from glad_client.answers import StationChange, StationHistory, StationList, StationSettings, StationView
 from service.api.addresses import StationConvertor
 from service.api.dependencies import CallerDep, IdempotencyKey, Prefer, Services, ServicesDep, wait_seconds
 from service.api.intake.acceptance import InspectionFields, StationOrigin, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
-from service.contract import Result, StationName, Text, Timestamp
+from service.contract import Result, StationName, Text
 from service.errors import InvalidFields, UnknownStation
-from service.queue.stations import MOST_STATIONS, StationChange, StationSettings, StationsFull
+from service.queue.stations import MOST_STATIONS, StationsFull
 
 register_url_convertor("station", StationConvertor())
 router = APIRouter(tags=["stations"])
@@ -32,26 +33,6 @@ class StationFields(StationSettings):
     model_config = ConfigDict(extra="forbid")
 
     by: Text | None = Field(None, description="who changes it; default: the name of the API key", examples=["mes"])
-
-
-class StationView(StationSettings):
-    """A station with its present settings."""
-
-    station: str = Field(examples=["line-3"])
-    changed_at: Timestamp
-    changed_by: str | None
-
-
-class StationHistory(StationView):
-    """A station with its present settings and all changes of them."""
-
-    changes: list[StationChange] = Field(description="the latest first; at most a thousand")
-
-
-class StationList(BaseModel):
-    """All stations."""
-
-    stations: list[StationView]
 
 
 @router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, Field
 
+from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
-from service.contract import InspectionId, Result, State, Thresholds, Timestamp, Verdict
+from service.contract import InspectionId, Result, State, Timestamp, Verdict
 from service.queue.history import History, HistoryFilter
 
 PAGE = 200
@@ -40,7 +41,7 @@ class Effect(BaseModel):
 
 
 async def preview_effect(
-    history: History, ref: BundleRef, thresholds: Thresholds, last: int, *, max_read: int = MAX_READ
+    history: History, ref: BundleRef, thresholds: VerdictThresholds, last: int, *, max_read: int = MAX_READ
 ) -> Effect:
     """Return what these thresholds would have done to the bundle's last inspections.
 
@@ -67,10 +68,10 @@ def _is_of(ref: BundleRef, result: Result) -> bool:
     return result.bundle is not None and result.bundle.hash == ref.hash
 
 
-def compare_verdicts(results: Iterable[Result], thresholds: Thresholds) -> Effect:
+def compare_verdicts(results: Iterable[Result], thresholds: VerdictThresholds) -> Effect:
     """Return what these thresholds would have done to inspections that are done, given latest first."""
     pairs = [
-        (result, result.verdict, thresholds.verdict(result.score))
+        (result, result.verdict, Verdict(thresholds.verdict(result.score)))
         for result in results
         if result.verdict is not None and result.score is not None
     ]

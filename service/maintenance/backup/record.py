@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from service.contract.types import Message
+from service.contract import Message
 from service.queue import keys
 
 RECORD = "backup.json"

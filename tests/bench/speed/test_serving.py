@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.speed.serving import Difference, ServingRun, difference, throughput
 from bench.support.servers import NotServed, served
-from service.contract import Result, Thresholds, now
+from service.contract import PinnedThresholds, Result, done_result, now
 from tests.support.line import findings, make_job
 from tests.support.tiny_bundle import make_tiny_bundle
 
 
 def result(score: float, step: int, sha: str = "cd") -> Result:
     """An inspection whose fail threshold is 2 and whose review threshold is 1."""
-    job = make_job(thresholds=Thresholds(review=1.0, fail=2.0, pixel=1.0), image_sha256=sha * 32)
-    return Result.done(job, findings(score, denoising_step=step), started_at=now(), attempts=1)
+    job = make_job(thresholds=PinnedThresholds(review=1.0, fail=2.0, pixel=1.0), image_sha256=sha * 32)
+    return done_result(job, findings(score, denoising_step=step), started_at=now(), attempts=1)
 
 
 def test_differences_are_told_image_by_image() -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 
-from service.client.client import ApiError, Client
+from glad_client import ApiError, Client
 from service.settings import Settings
 from tests.support.http_server import server_on
 from tests.support.line import picture

@@ -217,14 +217,14 @@ def offset_of(api: httpx.Client) -> float:
 
 WORKER = """
 import sys
-from service.contract import Failure, Result
+from service.contract import Failure, done_result
 from service.queue.connection import connect
 from service.queue.jobs import JobQueue
 from tests.support.line import findings
 
 queue = JobQueue(connect(sys.argv[1]))
 good, bad = queue.claim(2)
-queue.complete(good, Result.done(good.job, findings(), **good.result_fields))
+queue.complete(good, done_result(good.job, findings(), **good.result_fields))
 queue.fail(bad, Failure(code="image_undecodable", detail="its end is missing"))
 """
 

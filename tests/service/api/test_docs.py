@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.client.client import Client
+from glad_client.client import Client
 from service.settings import Settings
 from tests.service.conftest import write_toy
 from tests.support.http_server import server_on

@@ -17,8 +17,10 @@ import pytest
 import redis
 import redis.asyncio
 
-from service.client.client import AsyncClient, Client, Unreachable
-from service.client.sse import read_events
+from glad_client.async_client import AsyncClient
+from glad_client.client import Client
+from glad_client.errors import Unreachable
+from glad_client.sse import read_events
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.events import BEGINNING, EventFeed, StoredEvent, read_page

@@ -15,7 +15,6 @@ import redis
 from model_store.product_state import STATE_NAME
 from model_store.store import SHIPPED_BUNDLES
 from service.api.routes.threshold_effect import preview_effect
-from service.contract import Thresholds
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running, StartApp, write_toy
@@ -136,9 +135,8 @@ async def test_a_preview_looks_no_further_back_than_it_says(
         [claimed] = queue.claim(1)
         queue.complete(claimed, result_of(claimed, 0.45))
     history, limits = changing.services.history, changing.services.store.thresholds(active)
-    wanted = Thresholds(**limits.model_dump())
     found = [
-        (await preview_effect(history, active, wanted, 10, max_read=looked_at)).compared for looked_at in (3, 4, 100)
+        (await preview_effect(history, active, limits, 10, max_read=looked_at)).compared for looked_at in (3, 4, 100)
     ]
     assert found == [0, 1, 2]
 

@@ -10,9 +10,21 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
-from glad.quality_gate.limits import QualityCheck, Unfit
+from glad.quality_gate import limits
+from glad.quality_gate.limits import Unfit
 from service.api.oip.tensors import FinishedInspection, InferenceOrder, write_outputs
-from service.contract import Event, Job, Quality, Result, Timings, Verdict
+from service.contract import (
+    Event,
+    Job,
+    Quality,
+    QualityCheck,
+    Result,
+    Timings,
+    Verdict,
+    done_result,
+    quality_from_reasons,
+    unfit_result,
+)
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
@@ -25,15 +37,15 @@ from tests.support.redis_server import RedisServer
 MakeQueue = Callable[..., JobQueue]
 GATE = "/v1/products/toy/gate"
 INSPECTIONS = "/v1/products/toy/inspections"
-DARK = Unfit(QualityCheck.TOO_DARK, "darkest", 12.0, 60.0, "too dark: check the lamp")
-ABSENT = Unfit(QualityCheck.NO_PART, "likeness", 0.1, 0.8, "no part: check the part")
+DARK = Unfit(limits.QualityCheck.TOO_DARK, "darkest", 12.0, 60.0, "too dark: check the lamp")
+ABSENT = Unfit(limits.QualityCheck.NO_PART, "likeness", 0.1, 0.8, "no part: check the part")
 SPENT = Timings(queue=1, decode=2, encode=0, denoise=0, score=0, total=3)
 
 
 def stopped(claimed: ClaimedJob, *unfit: Unfit) -> Result:
     """The result of a claim whose image was unfit."""
-    quality = Quality.from_reasons(unfit or (DARK,))
-    return Result.stopped(claimed.job, quality, SPENT, started_at=claimed.started_at, attempts=1)
+    quality = quality_from_reasons(unfit or (DARK,))
+    return unfit_result(claimed.job, quality, SPENT, started_at=claimed.started_at, attempts=1)
 
 
 @pytest.fixture
@@ -158,8 +170,8 @@ def test_an_event_names_the_reasons_of_an_unfit_image_and_of_no_other() -> None:
     assert event.quality is not None
     assert [reason.check for reason in event.quality.reasons] == [QualityCheck.TOO_DARK, QualityCheck.NO_PART]
     assert (event.verdict, event.score) == (Verdict.REVIEW, None)
-    fit = Result.done(
-        claimed.job, findings(quality=Quality.from_reasons(())), started_at=claimed.started_at, attempts=1
+    fit = done_result(
+        claimed.job, findings(quality=quality_from_reasons(())), started_at=claimed.started_at, attempts=1
     )
     assert fit.quality == Quality(passed=True)
     assert Event.from_result(fit).quality is None

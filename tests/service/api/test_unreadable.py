@@ -101,7 +101,8 @@ async def test_what_can_be_read_of_it_is_kept(
     assert make_queue().claim(1) == []
     result = await shown(async_client, job)
     assert (result.serial, result.station, result.product) == ("SN-1", "line-3", "toy")
-    assert (result.bundle, result.thresholds) == (result.bundle, job.thresholds)
+    assert result.thresholds is not None
+    assert result.thresholds.model_dump() == job.thresholds.model_dump()
     assert result.bundle is not None
     assert (result.bundle.version, result.height, result.width) == ("1", 20, None)
     assert result.error is not None

@@ -10,9 +10,10 @@ import httpx
 import pytest
 import redis
 
+from glad_client.client import Client
+from glad_client.errors import ApiError
 from service.auth.api_keys import KeyStore
 from service.auth.scopes import Scope
-from service.client.client import ApiError, Client
 from service.settings import Settings
 from tests.support.ended import end
 from tests.support.http_server import server_on

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.client.client import Client
+from glad_client.client import Client
 from service.settings import Settings
 from tests.support.http_server import server_on
 from tests.support.redis_server import RedisServer

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from service.client.camera import CameraShot, LineCamera, find_images, header, make_report, row
-from service.client.client import ApiError, AsyncClient, Client, NotFinished, Unreachable
-from service.client.destination import Destination, Labels
+from glad_client.async_client import AsyncClient
+from glad_client.camera.destination import Destination, Labels
+from glad_client.camera.line_camera import CameraShot, LineCamera, find_images, header, make_report, row
+from glad_client.client import Client
+from glad_client.errors import ApiError, NotFinished, Unreachable
 from service.contract import (
     BundleId,
     Failure,

@@ -14,11 +14,11 @@ import httpx
 import pytest
 import redis
 
-from service.client.camera import CameraShot
-from service.client.client import Client
-from service.client.destination import Destination, Labels
-from service.client.hot_folder import HotFolder, PutOff, Settling, _Waiting
-from service.client.journal import JOURNAL, Journal, SentFile, Stamp
+from glad_client.camera.destination import Destination, Labels
+from glad_client.camera.hot_folder import HotFolder, PutOff, Settling, _Waiting
+from glad_client.camera.journal import JOURNAL, Journal, SentFile, Stamp
+from glad_client.camera.line_camera import CameraShot
+from glad_client.client import Client
 from service.contract import Result, State, Verdict
 from service.queue.jobs import JobQueue
 from tests.support.disk import files_of_at_most

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.client.client import Client
-from service.client.destination import Destination, Labels
-from service.client.hot_folder import HotFolder
-from service.client.journal import JOURNAL
+from glad_client.camera.destination import Destination, Labels
+from glad_client.camera.hot_folder import HotFolder
+from glad_client.camera.journal import JOURNAL
+from glad_client.client import Client
 from tests.support.hot_folders import accepted, put, settled_at_once
 from tests.support.line import picture
 from tests.support.processes import eventually

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.client import moved_files
-from service.client.client import Client
-from service.client.destination import Destination
-from service.client.hot_folder import HotFolder
+from glad_client.camera import moved_files
+from glad_client.camera.destination import Destination
+from glad_client.camera.hot_folder import HotFolder
+from glad_client.client import Client
 from tests.support.hot_folders import accepted, put, settled_at_once
 from tests.support.line import picture
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client.client import Client
+from glad_client.client import Client
 from service.contract import State
 from service.host.liveness import is_alive
 from tests.service.worker.conftest import png

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.client.client import ApiError, Client
+from glad_client.client import Client
+from glad_client.errors import ApiError
 from service.contract import State
 from service.host.private_redis import redis_url, socket_path
 from service.queue import keys

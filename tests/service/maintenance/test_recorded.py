@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.client.client import Client
+from glad_client.client import Client
 from service.contract import State
 from service.queue.keys import SCHEMA_VERSION
 from tests.service.host.test_supervisor import serve

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client.client import Client
+from glad_client.client import Client
 from service.contract import State
 from service.outbox.archive import FOLDER
 from service.storage.artifacts import ArtifactStore

@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from service.contract import DEFAULT_POOL, Event, Failure, Job, Priority, Result, State
+from service.contract import DEFAULT_POOL, Event, Failure, Job, Priority, State, waiting_result
 from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.claims import ClaimedJob
@@ -546,4 +546,4 @@ async def test_a_result_of_another_inspection_is_refused(submitter: JobSubmitter
     with pytest.raises(ValueError, match="the claim is of"):
         queue.complete(one, result_of(other))
     with pytest.raises(ValueError, match="in state queued"):
-        queue.complete(one, Result.waiting(one.job))
+        queue.complete(one, waiting_result(one.job))

@@ -6,7 +6,7 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
 from model_store.manifest import Calibration
-from service.contract import Failure, Result, State
+from service.contract import Failure, State, done_result, ended_result
 from service.queue.jobs import JobQueue
 from service.queue.takeover import Reclaimed
 from service.telemetry.metrics.common import BoundedLabel, ScoreBands, good_score_quantiles
@@ -22,9 +22,9 @@ def test_worker_metrics_follow_the_results() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     for score in (0.25, 1.25):
-        metrics.count_result(Result.done(make_job(station="line-3"), findings(score), started_at=AT, attempts=1))
+        metrics.count_result(done_result(make_job(station="line-3"), findings(score), started_at=AT, attempts=1))
     error = Failure(code="worker_died", detail="x")
-    metrics.count_result(Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=3))
+    metrics.count_result(ended_result(make_job(), State.FAILED, error, started_at=None, attempts=3))
     metrics.count_reclaimed(Reclaimed(suspects=("a", "b"), dead=("c",)))
     metrics.observe_step(3, 0.02)
     metrics.set_lanes(3, 4)
@@ -56,8 +56,8 @@ def test_an_image_that_did_not_walk_is_counted_and_has_no_denoising_step() -> No
     registry = CollectorRegistry()
     clear = findings(0.25).model_copy(update={"denoising_step": 0, "unet_evaluations": 0})
     metrics = WorkerMetrics(registry)
-    metrics.count_result(Result.done(make_job(), clear, started_at=AT, attempts=1))
-    metrics.count_result(Result.done(make_job(), findings(0.5), started_at=AT, attempts=1))
+    metrics.count_result(done_result(make_job(), clear, started_at=AT, attempts=1))
+    metrics.count_result(done_result(make_job(), findings(0.5), started_at=AT, attempts=1))
     assert {
         'glad_walks_total{product="toy",walked="true"} 1.0',
         'glad_walks_total{product="toy",walked="false"} 1.0',
@@ -71,7 +71,7 @@ def test_a_loaded_bundle_tells_its_engine_its_load_time_and_where_its_scores_lie
     metrics = WorkerMetrics(registry)
     metrics.bundle_loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3, 0.4, 0.5))
     for score in (0.11, 0.2, 0.45, 0.5, 0.9):
-        metrics.count_result(Result.done(make_job(), findings(score), started_at=AT, attempts=1))
+        metrics.count_result(done_result(make_job(), findings(score), started_at=AT, attempts=1))
     shown = lines_of(registry)
     # Of 0.1 ... 0.5, numpy's p10 is 0.14, p50 0.3, p90 0.46: the scores lie in the bands one, two, three, four, above.
     assert {
@@ -118,7 +118,7 @@ def test_the_first_failed_part_is_seen_to_come() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     metrics.bundle_loaded("toy", "1", "torch-cpu", seconds=0.7, calibration=calibration(0.1, 0.2, 0.3))
-    metrics.count_result(Result.done(make_job(station="line-3"), findings(0.25), started_at=AT, attempts=1))
+    metrics.count_result(done_result(make_job(station="line-3"), findings(0.25), started_at=AT, attempts=1))
     assert {
         'glad_verdicts_total{product="toy",station="line-3",verdict="pass",version="1"} 1.0',
         'glad_verdicts_total{product="toy",station="line-3",verdict="review",version="1"} 0.0',

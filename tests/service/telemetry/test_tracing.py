@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.contract import Failure, Job, Result, State
+from service.contract import Failure, Job, State, done_result, ended_result
 from service.queue.jobs import JobQueue
 from service.telemetry.tracing import open_tracing
 from tests.service.conftest import Running, StartApp
@@ -46,7 +46,7 @@ async def test_a_trace_goes_from_the_cameras_request_to_the_stages_of_its_inspec
 
     queue, worker = JobQueue(client), open_tracing("glad-worker")
     (claimed,) = queue.claim(1)
-    worker.record_inspection(claimed.job, Result.done(claimed.job, findings(0.25), started_at=AT, attempts=1))
+    worker.record_inspection(claimed.job, done_result(claimed.job, findings(0.25), started_at=AT, attempts=1))
     worker.close()
     await asyncio.to_thread(eventually, lambda: len(collector.spans) == 10)
 
@@ -82,8 +82,8 @@ def test_an_inspection_that_failed_is_a_failed_span(collector: Collector) -> Non
     job = make_job(traceparent=f"00-{TRACE}-{CAMERA}-01")
     worker = open_tracing("glad-worker")
     error = Failure(code="model_error", detail="x")
-    worker.record_inspection(job, Result.ended(job, State.FAILED, error, started_at=None, attempts=1))
-    worker.record_inspection(make_job(), Result.ended(make_job(), State.FAILED, error, started_at=None, attempts=1))
+    worker.record_inspection(job, ended_result(job, State.FAILED, error, started_at=None, attempts=1))
+    worker.record_inspection(make_job(), ended_result(make_job(), State.FAILED, error, started_at=None, attempts=1))
     worker.close()
     (span,) = collector.spans  # the second job came without a trace, and gets none
     assert (span.name, span.parent, span.failed) == ("inspection", CAMERA, True)
@@ -94,7 +94,7 @@ def test_a_collector_that_is_away_costs_nothing_but_spans(monkeypatch: pytest.Mo
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     tracing = open_tracing("glad-worker")
     job = make_job(traceparent=f"00-{TRACE}-{CAMERA}-01")
-    tracing.record_inspection(job, Result.done(job, findings(), started_at=AT, attempts=1))
+    tracing.record_inspection(job, done_result(job, findings(), started_at=AT, attempts=1))
     tracing.close()
 
 

@@ -9,9 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from glad.image_codec import to_png
-from glad.quality_gate.limits import QualityCheck
 from model_store.store import Store
-from service.contract import Result, State, Verdict
+from service.contract import QualityCheck, Result, State, Verdict
 from tests.support.gates import a_gate, a_part
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.worker_fleet import WorkerFleet

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.contract import Event
+from glad_client.results import Event
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from service.client.client import Client
-from service.contract import Result, Traceability
+from glad_client.client import Client
+from glad_client.results import Result, Traceability
 
 FIELDS = (*Traceability.model_fields, "priority", "deadline_ms")
 """Fields that an image may have: see docs/api.md."""

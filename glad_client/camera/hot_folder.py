@@ -5,7 +5,7 @@
 A file counts as complete when its size and time have not changed for a while; a file that is moved into the folder does
 not change from the start. A camera that stalls for longer leaves a half, which the service refuses: so a refused file
 stays for a minute more, and is posted again when it changes; one that changes after it was moved comes back
-(`service.client.moved_files`).
+(`glad_client.camera.moved_files`).
 
 The journal lists what was sent, so a restart sends nothing again. If the journal was lost, or the restart came between
 sending and writing, the idempotency key, made of name and content, makes it the same inspection.
@@ -20,11 +20,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.client.camera import SUFFIXES, CameraShot, image_key, readable_name
-from service.client.client import ApiError, Client, ClientError
-from service.client.destination import Destination, NameDoesNotMatch
-from service.client.journal import JOURNAL, Journal, SentFile, Stamp, stamp_of
-from service.client.moved_files import MovedFiles
+from glad_client.camera.destination import Destination, NameDoesNotMatch
+from glad_client.camera.journal import JOURNAL, Journal, SentFile, Stamp, stamp_of
+from glad_client.camera.line_camera import SUFFIXES, CameraShot, image_key, readable_name
+from glad_client.camera.moved_files import MovedFiles
+from glad_client.client import Client
+from glad_client.errors import ApiError, ClientError
 
 REFUSED = "refused"
 """Name of the folder for images that the service refuses; it lies in the folder that files are moved to."""

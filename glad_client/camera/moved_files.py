@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
-from service.client.journal import Journal, SentFile, Stamp, stamp_of
+from glad_client.camera.journal import Journal, SentFile, Stamp, stamp_of
 
 _URI = "file://"
 _REFUSED_S, _ACCEPTED_S = 86_400.0, 60.0

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from service.client.client import Client, ClientError
-from service.client.destination import Destination, NameDoesNotMatch
-from service.contract import Result, State
+from glad_client.camera.destination import Destination, NameDoesNotMatch
+from glad_client.client import Client
+from glad_client.errors import ClientError
+from glad_client.results import Result, State
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 CONNECTIONS = 32

@@ -1,57 +1,39 @@
-"""The Python client: submit an image, wait for its inspection, fetch its pictures, follow the events.
+"""The Python client: inspect an image, fetch its pictures, read the history, follow the events, set stations.
 
-with Client("http://127.0.0.1:8000") as client:
-    inspection = client.submit("bracket", Path("part.png").read_bytes(), wait_s=10)
-    inspection = client.wait(inspection.id)
-    print(inspection.verdict, inspection.score)
-    Path("overlay.png").write_bytes(client.artifact(inspection.id, "overlay.png"))
+    with Client("http://127.0.0.1:8000") as client:
+        inspection = client.inspect("bracket", "part.png")
+        print(inspection.verdict, inspection.score)
 
-`AsyncClient` has the same methods for asyncio. Both retry every request that is safe to retry. Their errors are listed
-in `service.client.retries`.
+`glad_client.async_client.AsyncClient` has the same methods for asyncio. Both retry every request that is safe to
+retry. Their errors are listed in `glad_client.errors`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from service.client.retries import (
-    ApiCalls,
-    ApiError,
-    ClientError,
-    EventCursor,
+from glad_client.answers import (
     InspectionPage,
-    NotFinished,
-    PauseStep,
-    RequestStep,
-    StepResult,
-    Steps,
-    Unreachable,
-    problem_of,
-    submission_path,
+    Part,
+    ProductView,
+    Readiness,
+    StationHistory,
+    StationSettings,
+    StationView,
 )
-from service.client.sse import EventReader, ServerEvent
-from service.contract import ArtifactName, Result
-
-__all__ = [
-    "ApiError",
-    "AsyncClient",
-    "Client",
-    "ClientError",
-    "InspectionPage",
-    "NotFinished",
-    "ServerEvent",
-    "Unreachable",
-]
+from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
+from glad_client.errors import ApiError, problem_of
+from glad_client.results import Decision, Result
+from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.sse import EventReader, ServerEvent
+from glad_client.types import ArtifactName
 
 CONNECTIONS = 64
-HISTORY_PAGE = 500
-
 T = TypeVar("T")
 
 
@@ -65,11 +47,12 @@ class Client:
 
         Args:
             url: base address of the service.
+            api_key: sent with every request, where the service asks for one.
             patience_s: how long one call keeps retrying, in seconds.
             timeout_s: how long one attempt waits for bytes, in seconds.
         """
-        self._http = httpx.Client(**_options(url, api_key, timeout_s))
-        self._calls = ApiCalls(url, patience_s, timeout_s)
+        self._http = httpx.Client(**connection_options(url, api_key, timeout_s))
+        self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
         self.url = url
 
     def __enter__(self) -> Self:
@@ -87,7 +70,7 @@ class Client:
     def submit(
         self,
         product: str | None,
-        image: bytes,
+        image: Image,
         *,
         station: str | None = None,
         idempotency_key: str | None = None,
@@ -100,7 +83,7 @@ class Client:
 
         Args:
             product: product to inspect the image as; None: the product that is set for `station`.
-            image: the bytes of an image file.
+            image: the bytes of an image file, or its path.
             station: the station that took the image; only with None for the product. A product's station goes into
                 `fields`.
             idempotency_key: calls with the same key are one inspection; None: each call has a key of its own.
@@ -110,13 +93,42 @@ class Client:
         Raises:
             ApiError: if the service refuses the image.
             Unreachable: if the service does not take it within the client's patience.
+            OSError: if the file cannot be read.
         """
         address = submission_path(product, station)
-        return self._run(self._calls.submit(address, image, idempotency_key, wait_s, fields))
+        return self._run(self._calls.submit(address, image_bytes(image), idempotency_key, wait_s, fields))
+
+    def inspect(
+        self,
+        product: str | None,
+        image: Image,
+        *,
+        station: str | None = None,
+        idempotency_key: str | None = None,
+        seconds: float = 60.0,
+        fields: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Submit one image, wait for its inspection to end, and return it: `done`, `failed` or `expired`.
+
+        Args:
+            product: as for `submit`, like all others but `seconds`.
+            seconds: how long to wait for the end after the service has taken the image.
+
+        Raises:
+            ApiError: if the service refuses the image.
+            Unreachable: if the service does not take it within the client's patience.
+            NotFinished: if it has not ended in that many seconds. It goes on: `wait` again.
+        """
+        address = submission_path(product, station)
+        return self._run(self._calls.inspect(address, image_bytes(image), idempotency_key, seconds, fields))
 
     def products(self) -> tuple[str, ...]:
         """Return the names of the products that can be inspected."""
         return self._run(self._calls.products())
+
+    def product(self, name: str) -> ProductView:
+        """Return a product's versions, the thresholds in force, and its quality gate."""
+        return self._run(self._calls.product(name))
 
     def get(self, inspection_id: str) -> Result:
         """Return the inspection in its current state."""
@@ -134,6 +146,63 @@ class Client:
         """Return the bytes of one picture of an inspection, or of its anomaly map."""
         return self._run(self._calls.artifact(inspection_id, name))
 
+    def review(self, inspection_id: str, decision: Decision, *, by: str, note: str | None = None) -> Result:
+        """Add an operator's decision to an ended inspection, and return it. The last review counts.
+
+        A retry after a lost answer may record the decision twice, which changes nothing.
+
+        Args:
+            decision: `Decision.OK` or `Decision.DEFECT`.
+            by: who judged.
+            note: for people.
+        """
+        return self._run(self._calls.review(inspection_id, decision, by, note))
+
+    def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
+        """Return the verdict of a part that is seen from several sides: the worst of its views.
+
+        Args:
+            serial: the part's serial number.
+            expected_views: views that the part must have, beside those that its stations expect.
+        """
+        return self._run(self._calls.part(serial, expected_views))
+
+    def stations(self) -> tuple[StationView, ...]:
+        """Return all stations that are set."""
+        return self._run(self._calls.stations())
+
+    def station(self, name: str) -> StationHistory:
+        """Return a station's settings, and the changes that they went through."""
+        return self._run(self._calls.station(name))
+
+    def set_station(self, name: str, settings: StationSettings, *, by: str | None = None) -> StationView:
+        """Replace a station's settings, as at a changeover.
+
+        Args:
+            settings: what is left out gets its default; but a hold that is not named stays.
+            by: who changes them; None: the name of the API key.
+        """
+        return self._run(self._calls.set_station(name, settings, by))
+
+    def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
+        """Put a station on hold: nothing passes there until it is lifted. Its other settings stay.
+
+        Read and write are two calls: if somebody else changes the station between them, the later one wins.
+
+        Args:
+            reason: why; None: lift the hold.
+            by: who; None: the name of the API key.
+        """
+        return self._run(self._calls.hold_station(name, reason, by))
+
+    def remove_station(self, name: str, *, by: str | None = None) -> None:
+        """Remove a station: its address takes no images any more."""
+        return self._run(self._calls.remove_station(name, by))
+
+    def ready(self) -> Readiness:
+        """Return whether the service accepts and keeps images now, and why not. It is asked once, without retries."""
+        return self._run(self._calls.ready())
+
     def history_page(
         self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
     ) -> InspectionPage:
@@ -141,6 +210,7 @@ class Client:
 
         Args:
             after: cursor of the page before; None: from the start of the history.
+            limit: at most so many inspections, up to 500.
             filters: product, serial, lot, station, verdict, state, since, until, and order.
         """
         return self._run(self._calls.history_page(after, limit, filters))
@@ -164,7 +234,7 @@ class Client:
         Raises:
             Unreachable: if the service gives no stream for longer than the client's patience.
         """
-        cursor = EventCursor(self._calls, last_event_id, product, station)
+        cursor = EventCursor(self._calls.patience, self._calls.timeout_s, last_event_id, product, station)
         while True:
             failure: httpx.TransportError | ApiError | None = None
             try:
@@ -205,122 +275,8 @@ class Client:
             return error
 
 
-class AsyncClient:
-    """As `Client`, for asyncio."""
-
-    def __init__(
-        self, url: str, *, api_key: str | None = None, patience_s: float = 60.0, timeout_s: float = 10.0
-    ) -> None:
-        """As `Client`."""
-        self._http = httpx.AsyncClient(**_options(url, api_key, timeout_s))
-        self._calls = ApiCalls(url, patience_s, timeout_s)
-        self.url = url
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def submit(
-        self,
-        product: str | None,
-        image: bytes,
-        *,
-        station: str | None = None,
-        idempotency_key: str | None = None,
-        wait_s: int = 0,
-        fields: Mapping[str, str] | None = None,
-    ) -> Result:
-        """As `Client.submit`."""
-        address = submission_path(product, station)
-        return await self._run(self._calls.submit(address, image, idempotency_key, wait_s, fields))
-
-    async def products(self) -> tuple[str, ...]:
-        """As `Client.products`."""
-        return await self._run(self._calls.products())
-
-    async def get(self, inspection_id: str) -> Result:
-        """As `Client.get`."""
-        return await self._run(self._calls.get(inspection_id))
-
-    async def wait(self, inspection_id: str, seconds: float = 60.0, every_s: float = 0.25) -> Result:
-        """As `Client.wait`."""
-        return await self._run(self._calls.wait(inspection_id, seconds, every_s))
-
-    async def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
-        """As `Client.artifact`."""
-        return await self._run(self._calls.artifact(inspection_id, name))
-
-    async def history_page(
-        self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
-    ) -> InspectionPage:
-        """As `Client.history_page`."""
-        return await self._run(self._calls.history_page(after, limit, filters))
-
-    async def history(
-        self, *, after: str | None = None, filters: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[Result, None]:
-        """As `Client.history`."""
-        more = True
-        while more:
-            page = await self.history_page(after=after, limit=HISTORY_PAGE, filters=filters)
-            for inspection in page.inspections:
-                yield inspection
-            after, more = page.next, page.more
-
-    async def events(
-        self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
-    ) -> AsyncGenerator[ServerEvent, None]:
-        """As `Client.events`."""
-        cursor = EventCursor(self._calls, last_event_id, product, station)
-        while True:
-            failure: httpx.TransportError | ApiError | None = None
-            try:
-                async for event in self._stream(cursor.request()):
-                    if cursor.advance_to(event):
-                        yield event
-            except (httpx.TransportError, ApiError) as error:
-                failure = error
-            await asyncio.sleep(cursor.pause_s(failure))
-
-    async def _stream(self, request: RequestStep) -> AsyncIterator[ServerEvent]:
-        reader = EventReader()
-        async with self._http.stream(request.method, request.path, **request.options) as answer:
-            if not answer.is_success:
-                await answer.aread()
-                raise problem_of(answer)
-            async for chunk in answer.aiter_text():
-                for event in reader.feed(chunk):
-                    yield event
-
-    async def _run(self, steps: Steps[T]) -> T:
-        outcome: StepResult = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            outcome = await self._step(step)
-
-    async def _step(self, step: RequestStep | PauseStep) -> StepResult:
-        if isinstance(step, PauseStep):
-            await asyncio.sleep(step.seconds)
-            return None
-        try:
-            return await self._http.request(step.method, step.path, **step.options)
-        except httpx.TransportError as error:
-            return error
-
-
-def _options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Return what both kinds of httpx client are made with."""
     return {
         "base_url": url,
         "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},

@@ -1,0 +1,86 @@
+"""The client of the GLAD inspection service, and the types of its REST contract.
+
+    from glad_client import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        inspection = client.inspect("bracket", "part.png")
+        print(inspection.verdict, inspection.score)
+
+It needs httpx and pydantic only. What stands in `__all__` is public and follows semantic versioning; so does
+`glad_client.camera`: a line camera, and a folder whose images are sent as they appear.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glad_client.answers import (
+        InspectionPage,
+        Part,
+        PartView,
+        ProductView,
+        Readiness,
+        StationHistory,
+        StationSettings,
+        StationView,
+    )
+    from glad_client.async_client import AsyncClient
+    from glad_client.client import Client
+    from glad_client.errors import ApiError, ClientError, NotFinished, UnexpectedAnswer, Unreachable
+    from glad_client.results import Decision, Event, Quality, Region, Result, Review, State, Thresholds, Verdict
+    from glad_client.sse import ServerEvent
+
+_MODULES = {
+    "answers": (
+        "InspectionPage",
+        "Part",
+        "PartView",
+        "ProductView",
+        "Readiness",
+        "StationHistory",
+        "StationSettings",
+        "StationView",
+    ),
+    "async_client": ("AsyncClient",),
+    "client": ("Client",),
+    "errors": ("ApiError", "ClientError", "NotFinished", "UnexpectedAnswer", "Unreachable"),
+    "results": ("Decision", "Event", "Quality", "Region", "Result", "Review", "State", "Thresholds", "Verdict"),
+    "sse": ("ServerEvent",),
+}
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "Decision",
+    "Event",
+    "InspectionPage",
+    "NotFinished",
+    "Part",
+    "PartView",
+    "ProductView",
+    "Quality",
+    "Readiness",
+    "Region",
+    "Result",
+    "Review",
+    "ServerEvent",
+    "State",
+    "StationHistory",
+    "StationSettings",
+    "StationView",
+    "Thresholds",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "Verdict",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is asked for: who only needs the types does not load httpx."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}")

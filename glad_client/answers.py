@@ -1,0 +1,184 @@
+"""Answers of the REST interface beside inspections: pages of the history, stations, parts, products, readiness."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from glad_client.results import Priority, Result, State, Thresholds, Verdict
+from glad_client.types import InspectionId, Message, Name, NotBool, Text, Timestamp
+
+PicturesWhen = Literal["always", "on_demand"]
+"""When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""
+
+
+class InspectionPage(Message):
+    """A page of the history."""
+
+    model_config = ConfigDict(title="HistoryAnswer")
+
+    inspections: tuple[Result, ...]
+    next: str = Field(description="send it as `after`: the page behind this one, now or later")
+    more: bool = Field(description="false: nothing more for now; poll again with `next`")
+
+
+class StationSettings(Message):
+    """Settings of a station, as the MES sends them at a changeover."""
+
+    product: Name = Field(description="what is inspected there now", examples=["bracket"])
+    lot: Text | None = Field(None, description="of images that name none", examples=["L-42"])
+    view: Text | None = Field(None, description="of images that name none", examples=["top"])
+    priority: Priority = Field(Priority.NORMAL, description="of images that name none")
+    deadline_ms: Annotated[int | None, NotBool] = Field(
+        None, ge=1, le=86_400_000, description="of images that name none"
+    )
+    expected_views: tuple[Text, ...] = Field(
+        (), max_length=32, description="a part without one of them is `review`", examples=[["top", "bottom"]]
+    )
+    hold: Text | None = Field(
+        None,
+        description="why the station is on hold: while it is, no image that names it passes, what would is `review`; "
+        "left out of a change, it stays as it is; null lifts it",
+        examples=["images are blurred"],
+    )
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Values for fields that a submission leaves out."""
+        return self.model_dump(mode="json", include={"lot", "view", "priority", "deadline_ms"}, exclude_none=True)
+
+
+class StationChange(Message):
+    """A change of a station."""
+
+    at: Timestamp
+    by: Text | None = Field(None, description="who, as they said")
+    settings: StationSettings | None = Field(description="null: the station was removed")
+
+
+class StationView(StationSettings):
+    """A station with its present settings."""
+
+    station: str = Field(examples=["line-3"])
+    changed_at: Timestamp
+    changed_by: str | None
+
+
+class StationHistory(StationView):
+    """A station with its present settings and all changes of them."""
+
+    changes: list[StationChange] = Field(description="the latest first; at most a thousand")
+
+
+class StationList(Message):
+    """All stations."""
+
+    stations: list[StationView]
+
+
+VerdictReason = Literal["score", "hold", "quality", "operator", "no_result", "missing", "unfinished"]
+
+
+class PartView(Message):
+    """A view of the part, by the last accepted image of it."""
+
+    product: str | None = Field(description="null: a view that only the call expects, and that no image showed")
+    view: str | None = Field(description="null: the image named no view")
+    state: State | None = Field(description="null: no image has come")
+    verdict: Verdict | None = Field(description="null until the inspection ends")
+    reason: VerdictReason = Field(
+        description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
+        "passed; `quality`: the image is unfit for inspection; an operator's review; `no_result`: the inspection "
+        "failed or expired, so a person has to look; `missing`: the view is expected, and no image has come; "
+        "`unfinished`: its image waits or runs"
+    )
+    inspection_id: InspectionId | None
+    hold: Text | None = Field(
+        description="why the station was on hold when the image came; null: it was not", examples=["lens is dirty"]
+    )
+
+
+class Part(Message):
+    """A part, judged by all its images."""
+
+    serial: str
+    verdict: Verdict | None = Field(
+        description="the worst of all views; null until all have ended, which is never pass"
+    )
+    finished: bool = Field(description="no image of the part waits or runs")
+    views: list[PartView]
+
+
+class GateLimits(Message):
+    """Limits beyond which an image is unfit for inspection: learned from good images, part of the bundle."""
+
+    darkest: float = Field(description="least mean grey, 0 ... 255")
+    brightest: float = Field(description="largest mean grey")
+    black_share: float = Field(description="largest share of the image in black, 0 ... 1")
+    white_share: float = Field(description="largest share of the image in white")
+    sharpness: float = Field(description="least sharpness, in cycles per pixel of the model image")
+    likeness: float | None = Field(description="least likeness to good images, up to 1; null: not asked")
+    good_images: int = Field(description="that set the limits")
+
+
+class GateView(Message):
+    """The state of a product's quality gate, which checks images before they are inspected, and its limits."""
+
+    on: bool = Field(description="the gate is asked for what is accepted from now on, if the version has limits")
+    by: str | None = Field(description="who switched it last; null: it was never switched")
+    at: Timestamp | None = Field(description="when")
+    note: str | None = Field(description="why")
+    limits: GateLimits | None = Field(
+        description="of the active version; null: it has no gate, and inspects all images"
+    )
+
+
+class BundleView(Message):
+    """A version of a product."""
+
+    version: str = Field(examples=["1"])
+    hash: str = Field(description="SHA-256 of the manifest")
+    title: str
+    created_at: Timestamp
+    resolution: int = Field(description="side of the square model image, in pixels")
+    thresholds: Thresholds
+    quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
+
+
+class ProductView(Message):
+    """A product with a usable bundle."""
+
+    product: str = Field(examples=["bracket"])
+    revision: int = Field(
+        description="grows with every change of what is active, of thresholds and gate; also the `ETag`"
+    )
+    active: BundleView = Field(description="inspects what is submitted now")
+    versions: list[BundleView] = Field(description="all usable bundles, newest first")
+    gate: GateView = Field(description="what is checked of an image before it is inspected")
+    pictures: PicturesWhen = Field(description="when pictures are drawn of a part that passes")
+
+
+class ProductList(Message):
+    """All products."""
+
+    products: list[ProductView]
+
+
+class HealthCheck(Message):
+    """The outcome of one check."""
+
+    model_config = ConfigDict(title="Check")
+
+    ok: bool
+    required: bool = Field(description="false: reported only")
+    detail: str
+
+
+class Readiness(Message):
+    """The service's readiness to accept and keep an image that is posted now."""
+
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="degraded: accepts, but something is amiss: see checks"
+    )
+    checks: dict[str, HealthCheck]

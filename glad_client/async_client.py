@@ -1,0 +1,196 @@
+"""The Python client for asyncio: `AsyncClient` has the methods of `Client`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from glad_client.answers import (
+    InspectionPage,
+    Part,
+    ProductView,
+    Readiness,
+    StationHistory,
+    StationSettings,
+    StationView,
+)
+from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
+from glad_client.client import connection_options
+from glad_client.errors import ApiError, problem_of
+from glad_client.results import Decision, Result
+from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.sse import EventReader, ServerEvent
+from glad_client.types import ArtifactName
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As `Client`, for asyncio."""
+
+    def __init__(
+        self, url: str, *, api_key: str | None = None, patience_s: float = 60.0, timeout_s: float = 10.0
+    ) -> None:
+        """As `Client`."""
+        self._http = httpx.AsyncClient(**connection_options(url, api_key, timeout_s))
+        self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
+        self.url = url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def submit(
+        self,
+        product: str | None,
+        image: Image,
+        *,
+        station: str | None = None,
+        idempotency_key: str | None = None,
+        wait_s: int = 0,
+        fields: Mapping[str, str] | None = None,
+    ) -> Result:
+        """As `Client.submit`."""
+        address = submission_path(product, station)
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._run(self._calls.submit(address, content, idempotency_key, wait_s, fields))
+
+    async def inspect(
+        self,
+        product: str | None,
+        image: Image,
+        *,
+        station: str | None = None,
+        idempotency_key: str | None = None,
+        seconds: float = 60.0,
+        fields: Mapping[str, str] | None = None,
+    ) -> Result:
+        """As `Client.inspect`."""
+        address = submission_path(product, station)
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._run(self._calls.inspect(address, content, idempotency_key, seconds, fields))
+
+    async def products(self) -> tuple[str, ...]:
+        """As `Client.products`."""
+        return await self._run(self._calls.products())
+
+    async def product(self, name: str) -> ProductView:
+        """As `Client.product`."""
+        return await self._run(self._calls.product(name))
+
+    async def get(self, inspection_id: str) -> Result:
+        """As `Client.get`."""
+        return await self._run(self._calls.get(inspection_id))
+
+    async def wait(self, inspection_id: str, seconds: float = 60.0, every_s: float = 0.25) -> Result:
+        """As `Client.wait`."""
+        return await self._run(self._calls.wait(inspection_id, seconds, every_s))
+
+    async def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
+        """As `Client.artifact`."""
+        return await self._run(self._calls.artifact(inspection_id, name))
+
+    async def review(self, inspection_id: str, decision: Decision, *, by: str, note: str | None = None) -> Result:
+        """As `Client.review`."""
+        return await self._run(self._calls.review(inspection_id, decision, by, note))
+
+    async def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
+        """As `Client.part`."""
+        return await self._run(self._calls.part(serial, expected_views))
+
+    async def stations(self) -> tuple[StationView, ...]:
+        """As `Client.stations`."""
+        return await self._run(self._calls.stations())
+
+    async def station(self, name: str) -> StationHistory:
+        """As `Client.station`."""
+        return await self._run(self._calls.station(name))
+
+    async def set_station(self, name: str, settings: StationSettings, *, by: str | None = None) -> StationView:
+        """As `Client.set_station`."""
+        return await self._run(self._calls.set_station(name, settings, by))
+
+    async def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
+        """As `Client.hold_station`."""
+        return await self._run(self._calls.hold_station(name, reason, by))
+
+    async def remove_station(self, name: str, *, by: str | None = None) -> None:
+        """As `Client.remove_station`."""
+        return await self._run(self._calls.remove_station(name, by))
+
+    async def ready(self) -> Readiness:
+        """As `Client.ready`."""
+        return await self._run(self._calls.ready())
+
+    async def history_page(
+        self, *, after: str | None = None, limit: int = 100, filters: Mapping[str, str] | None = None
+    ) -> InspectionPage:
+        """As `Client.history_page`."""
+        return await self._run(self._calls.history_page(after, limit, filters))
+
+    async def history(
+        self, *, after: str | None = None, filters: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Result, None]:
+        """As `Client.history`."""
+        more = True
+        while more:
+            page = await self.history_page(after=after, limit=HISTORY_PAGE, filters=filters)
+            for inspection in page.inspections:
+                yield inspection
+            after, more = page.next, page.more
+
+    async def events(
+        self, *, last_event_id: str | None = None, product: str | None = None, station: str | None = None
+    ) -> AsyncGenerator[ServerEvent, None]:
+        """As `Client.events`."""
+        cursor = EventCursor(self._calls.patience, self._calls.timeout_s, last_event_id, product, station)
+        while True:
+            failure: httpx.TransportError | ApiError | None = None
+            try:
+                async for event in self._stream(cursor.request()):
+                    if cursor.advance_to(event):
+                        yield event
+            except (httpx.TransportError, ApiError) as error:
+                failure = error
+            await asyncio.sleep(cursor.pause_s(failure))
+
+    async def _stream(self, request: RequestStep) -> AsyncIterator[ServerEvent]:
+        reader = EventReader()
+        async with self._http.stream(request.method, request.path, **request.options) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise problem_of(answer)
+            async for chunk in answer.aiter_text():
+                for event in reader.feed(chunk):
+                    yield event
+
+    async def _run(self, steps: Steps[T]) -> T:
+        outcome: StepResult = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            outcome = await self._step(step)
+
+    async def _step(self, step: RequestStep | PauseStep) -> StepResult:
+        if isinstance(step, PauseStep):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            return await self._http.request(step.method, step.path, **step.options)
+        except httpx.TransportError as error:
+            return error
