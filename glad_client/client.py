@@ -276,7 +276,13 @@ class Client:
 
 
 def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Return what both kinds of httpx client are made with."""
+    """Return what both kinds of httpx client are made with.
+
+    Raises:
+        ValueError: for a key that cannot be sent.
+    """
+    if api_key and not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("api_key holds characters that no API key has: give it as `glad key create` printed it")
     return {
         "base_url": url,
         "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},

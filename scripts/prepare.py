@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+CLIENT = ROOT / "glad_client"
+"""The folder of glad-inspect-client, which the project requires; no index need have it."""
 CONSTRAINTS = ROOT / "constraints" / "cpu.txt"
 LEAST_REDIS = (6, 2)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -126,7 +128,8 @@ def fail(text: str) -> NoReturn:
 
 def stamp(venv: Venv) -> str:
     """Return a digest of what decides the environment's contents: requirements, pins, this script, place and Python."""
-    parts = [(ROOT / "pyproject.toml").read_bytes(), CONSTRAINTS.read_bytes(), Path(__file__).read_bytes()]
+    files = (ROOT / "pyproject.toml", CLIENT / "pyproject.toml", CONSTRAINTS, Path(__file__))
+    parts = [file.read_bytes() for file in files]
     parts += [str(venv.folder).encode(), (venv.folder / "pyvenv.cfg").read_bytes()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -195,10 +198,10 @@ def is_reachable(url: str) -> bool:
 
 
 def install_project(venv: Venv, extras: Sequence[str], say: Progress) -> None:
-    """Install this project in place, with its pinned requirements."""
+    """Install this project and its client in place, with their pinned requirements."""
     say(f"the project and its requirements [{', '.join(extras)}]")
     target = f"{ROOT}[{','.join(extras)}]"
-    say.must([*venv.pip_install, "-e", target], "installing the project")
+    say.must([*venv.pip_install, "-e", CLIENT, "-e", target], "installing the project")
 
 
 def compile_all(venv: Venv, say: Progress) -> None:

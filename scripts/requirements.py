@@ -4,6 +4,7 @@
     python scripts/requirements.py gpu        the base and [gpu], with the extras that [gpu] includes
 
 Standard library only. Images install these before the project's own code, in a layer that a change of it leaves alone.
+The client is left out: it is built of the same checkout, and the base names all that it requires.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+CLIENT = "glad-inspect-client"
 
 
 def main(extras: Sequence[str]) -> int:
@@ -36,7 +38,7 @@ def requirements(extras: Sequence[str]) -> list[str]:
         KeyError: for an unknown extra.
     """
     project: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    found = [*project["dependencies"]]
+    found = [line for line in project["dependencies"] if not line.startswith(CLIENT)]
     for extra in extras:
         found += _lines(project, extra)
     return list(dict.fromkeys(found))

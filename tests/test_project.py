@@ -20,7 +20,7 @@ from glad.__main__ import GROUP, extra_that_brings, main, run, summary
 from scripts.check_links import broken_links, pages
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("glad_inspect", "glad", "model_store", "training", "service", "bench", "demo")
+PACKAGES = ("glad_client", "glad_inspect", "glad", "model_store", "training", "service", "bench", "demo")
 TORCH_FREE = (
     "glad.__main__",
     "glad.settings.method",
@@ -235,6 +235,18 @@ def test_every_import_is_a_declared_requirement() -> None:
     assert missing == {package: [] for package in missing}
 
 
+def test_the_client_imports_nothing_but_its_two_requirements_and_has_the_version_of_the_rest() -> None:
+    client, rest = (
+        tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"] for name in ("glad_client", "")
+    )
+    assert third_party_imports(ROOT / "glad_client") == {"httpx", "pydantic"}
+    assert [re.split(r"\W", line)[0] for line in client["dependencies"]] == ["httpx", "pydantic"]
+    assert set(client["dependencies"]) < set(rest["dependencies"]), "images install the client without its requirements"
+    assert f"glad-inspect-client=={client['version']}" in rest["dependencies"]
+    assert client["version"] == rest["version"]
+    assert (ROOT / "glad_client" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 def third_party_imports(folder: Path) -> set[str]:
     """The top-level modules that a package's files import, less the standard library's and our own."""
     found: set[str] = set()
@@ -288,7 +300,8 @@ def test_the_constraints_pin_every_installed_requirement_to_the_tested_version()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pins["torch"].partition("+")[2] == "", "a local suffix would refuse the registry's build"
     named = {name.replace("_", "-").lower() for name in pins}
-    assert requirements(("worker", "train", "formats", "dev")) - {"glad-inspect", "uvicorn"} <= named
+    named_not_pinned = {"glad-inspect", "glad-inspect-client", "uvicorn"}
+    assert requirements(("worker", "train", "formats", "dev")) - named_not_pinned <= named
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the set-up script is for POSIX")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from glad_client.client import Client
+from glad_client import Client, InspectionPage, StationSettings
+from glad_client.camera import HotFolder
 from service.settings import Settings
 from tests.service.conftest import write_toy
 from tests.support.http_server import server_on
@@ -35,7 +38,7 @@ def url(
     """A service with the product of the examples and a worker; the current folder has their images."""
     # Newer than the shipped bracket, so that it is the active one.
     write_toy(tmp_path / "store" / "bracket" / "7", created_at=datetime(2100, 1, 1, tzinfo=UTC))
-    for name in ("part.png", "part2.png"):
+    for name in ("part.png", "top.png", "side.png"):
         (tmp_path / name).write_bytes(picture())
     monkeypatch.chdir(tmp_path)
     settings = Settings(redis_url=shared_redis.url, store=str(tmp_path / "store"), data_dir=tmp_path / "data")
@@ -48,17 +51,58 @@ def run(example: str, url: str) -> None:
     exec(compile(here, "example", "exec"), {"__name__": "example"})
 
 
+def client_example(word: str) -> str:
+    """The block of the client's page that holds this word."""
+    (example,) = [one for one in examples("client.md") if word in one]
+    return example
+
+
 def test_the_clients_first_example(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(examples("client.md")[0], url)
-    assert capsys.readouterr().out == "pass 0.25\n"
-    assert Path("overlay.png").read_bytes() == picture()
+    assert capsys.readouterr().out.startswith("pass 0.25 (Region(box=(1, 2, 3, 4)")
 
 
 def test_the_async_example(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run(examples("client.md")[1], url)
-    lines = sorted(capsys.readouterr().out.splitlines())
-    assert [line.split()[0] for line in lines] == ["part.png", "part2.png"]
-    assert sorted(line.split()[1] for line in lines) == ["pass", "review"]  # scores 0.25 and 0.5; review from 0.5 on
+    run(client_example("AsyncClient"), url)
+    found = capsys.readouterr().out
+    assert sorted(re.findall(r"'(\w+)'", found)) == ["pass", "review"]  # scores 0.25 and 0.5; review from 0.5 on
+
+
+def test_the_mes_of_the_example_stores_each_result_once_however_often_it_is_started(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_page = Client.history_page
+
+    def stopped_before_the_third_page(self: Client, **given: Any) -> InspectionPage:
+        pages.append(given)
+        if len(pages) == 3:
+            raise KeyboardInterrupt
+        return read_page(self, **given)
+
+    monkeypatch.setattr(Client, "history_page", stopped_before_the_third_page)
+    monkeypatch.setattr("time.sleep", lambda _: threading.Event().wait(0.01))
+    for serial in ("SN-1", "SN-2"):
+        pages: list[dict[str, Any]] = []
+        with Client(url) as client:
+            client.inspect("bracket", "part.png", fields={"serial": serial})
+        with pytest.raises(KeyboardInterrupt):
+            run(client_example("sqlite3"), url)
+    rows = sqlite3.connect("mes.db").execute("SELECT serial, verdict, score FROM results ORDER BY ended").fetchall()
+    assert rows == [("SN-1", "pass", 0.25), ("SN-2", "review", 0.5)]
+
+
+def test_the_hot_folder_of_the_example_posts_what_appears_in_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with Client(url) as client:
+        client.set_station("line-3", StationSettings(product="bracket"))
+    (tmp_path / "line-3").mkdir()
+    (tmp_path / "line-3" / "SN-1.png").write_bytes(picture())
+    watch = HotFolder.run
+    monkeypatch.setattr(HotFolder, "run", lambda self, stopped, wait_s: islice(watch(self, stopped, wait_s), 1))
+    run(client_example("HotFolder").replace("http://inspect.plant:8000", url).replace("/data", str(tmp_path)), url)
+    assert capsys.readouterr().out == "SN-1.png pass\n"
+    assert (tmp_path / "done" / "SN-1.png").exists()
 
 
 def test_the_example_that_follows_events_goes_on_where_it_stopped(
@@ -70,8 +114,8 @@ def test_the_example_that_follows_events_goes_on_where_it_stopped(
             client.wait(inspection_id)
     follow = Client.events
     monkeypatch.setattr(Client, "events", lambda self, **given: islice(follow(self, **given), 1))
-    run(examples("client.md")[2], url)
-    run(examples("client.md")[2], url)
+    run(client_example("bookmark"), url)
+    run(client_example("bookmark"), url)
     assert capsys.readouterr().out == "SN-1 pass\nSN-2 review\n"
 
 

@@ -10,13 +10,20 @@ import redis
 
 from glad_client.client import Client
 from service.settings import Settings
+from tests.service.conftest import client, make_queue, own_redis, shared_redis, toy_store
 from tests.support.http_server import server_on
 from tests.support.redis_server import RedisServer
 
+__all__ = ["client", "make_queue", "own_redis", "shared_redis", "toy_store"]
+
 
 @pytest.fixture
-def url(client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path) -> Iterator[str]:
-    settings = Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path / "data")
+def settings(client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path) -> Settings:
+    return Settings(redis_url=shared_redis.url, store=str(toy_store), data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def url(settings: Settings) -> Iterator[str]:
     with server_on(settings) as url:
         yield url
 

@@ -177,6 +177,12 @@ def test_nobody_there_is_unreachable() -> None:
         client.products()
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_key_that_cannot_be_sent_is_refused_at_once(kind: type[Client | AsyncClient]) -> None:
+    with pytest.raises(ValueError, match="api_key holds characters that no API key has"):
+        kind("http://127.0.0.1:9", api_key="glad_…")
+
+
 def test_fields_and_the_wish_to_wait_are_sent(server: Server, client: Client) -> None:
     server.answers = [Answer(200, inspection().to_json())]
     client.submit("bracket", b"image", wait_s=5, fields={"serial": "SN 1"})

@@ -1,0 +1,47 @@
+"""The contract's words stand in the client, the method's in the method: neither imports the other, and they agree."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+import glad_client
+from glad.quality_gate import limits
+from glad_client import answers, results, types
+from model_store import manifest, product_state
+
+
+@pytest.mark.parametrize(
+    ("contract", "method"), [(results.Verdict, manifest.Verdict), (results.QualityCheck, limits.QualityCheck)]
+)
+def test_the_contract_has_the_words_of_the_method(contract: type[StrEnum], method: type[StrEnum]) -> None:
+    assert {one.name: one.value for one in contract} == {one.name: one.value for one in method}
+
+
+def test_the_contract_has_the_limits_names_and_choices_of_the_store() -> None:
+    limits_in_store = manifest.VerdictThresholds.model_json_schema()["properties"]
+    assert results.Thresholds.model_json_schema()["properties"] == limits_in_store
+    assert answers.PicturesWhen == product_state.PicturesWhen
+    assert TypeAdapter(types.Sha256).json_schema() == TypeAdapter(manifest.Sha256).json_schema()
+
+
+@pytest.mark.parametrize("name", ["bracket", "kx-42.b_1", "0", "a" * 64, "a" * 65, "", "A", "-a", "a..b", "a/b", "a\n"])
+def test_a_name_is_allowed_where_the_store_allows_it(name: str) -> None:
+    assert is_valid(types.Name, name) is is_valid(manifest.Name, name)
+
+
+def is_valid(kind: object, value: str) -> bool:
+    """Whether a value is of this type."""
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def test_every_public_name_is_there_and_an_unknown_one_names_them() -> None:
+    assert all(getattr(glad_client, name).__name__ == name for name in glad_client.__all__)
+    with pytest.raises(AttributeError, match="it has ApiError, AsyncClient, Client"):
+        _ = glad_client.Klient
