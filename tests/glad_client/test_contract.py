@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -32,7 +33,7 @@ def test_a_name_is_allowed_where_the_store_allows_it(name: str) -> None:
     assert is_valid(types.Name, name) is is_valid(manifest.Name, name)
 
 
-def is_valid(kind: object, value: str) -> bool:
+def is_valid(kind: Any, value: str) -> bool:
     """Whether a value is of this type."""
     try:
         TypeAdapter(kind).validate_python(value)

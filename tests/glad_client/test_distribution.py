@@ -46,7 +46,8 @@ print(json.dumps({
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment that holds the client's wheel, what it requires, and nothing else."""
     folder = tmp_path_factory.mktemp("client")
-    wheels, pip = folder / "wheels", [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    wheels = folder / "wheels"
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     fetched = subprocess.run(
         [*pip, "wheel", "--wheel-dir", wheels, "httpx>=0.28", "pydantic>=2.10", "hatchling>=1.27"],
         check=False,
@@ -55,7 +56,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     if fetched.returncode:
         pytest.skip(f"no package index within reach of pip: {fetched.stderr.strip().splitlines()[-1]}")
-    offline = ["--no-index", "--find-links", wheels]
+    offline: list[str | Path] = ["--no-index", "--find-links", wheels]
     subprocess.run([*pip, "wheel", *offline, "--no-deps", "--wheel-dir", wheels, ROOT / "glad_client"], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
@@ -71,7 +72,7 @@ def test_the_wheel_alone_posts_to_a_service_whatever_packages_the_user_has(
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the package of the user was taken for ours')")
     (tmp_path / "part.png").write_bytes(picture())
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [environment, "program.py", url]
+    command = [str(environment), "program.py", url]
     outcome = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, env={}, timeout=120)
     assert outcome.returncode == 0, outcome.stderr
     found = json.loads(outcome.stdout)

@@ -175,7 +175,12 @@ def test_an_image_whose_answer_was_lost_is_one_inspection(
 ) -> None:
     with Wire(url) as wire:
         wire.lose_replies()
-        mending = threading.Thread(target=lambda: (eventually(lambda: wire.connections == 2), wire.mend()))
+
+        def mend_after_the_second_attempt_began() -> None:
+            eventually(lambda: wire.connections == 2)
+            wire.mend()
+
+        mending = threading.Thread(target=mend_after_the_second_attempt_began)
         mending.start()
         accepted = connect_client(wire.url, patience_s=30, timeout_s=1).submit("toy", picture())
         mending.join()
