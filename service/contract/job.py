@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field
 
-from glad_client.results import Priority, Traceability
+from glad_client.results import Priority, Thresholds, Traceability
 from glad_client.types import InspectionId, Name, Sha256, Text, Timestamp
 from model_store.manifest import Verdict, VerdictThresholds
 from model_store.product_state import PicturesWhen
@@ -29,8 +29,8 @@ class PinnedThresholds(VerdictThresholds):
     model_config = ConfigDict(extra="ignore")  # stored, and read by older processes: as Message
 
     @classmethod
-    def from_limits(cls, limits: VerdictThresholds) -> Self:
-        """Return a copy of the limits that the store has in force."""
+    def from_limits(cls, limits: VerdictThresholds | Thresholds) -> Self:
+        """Return a copy of the limits that the store has in force, or of those that a result shows."""
         return cls(review=limits.review, fail=limits.fail, pixel=limits.pixel)
 
     @property

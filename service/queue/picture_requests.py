@@ -13,7 +13,7 @@ from typing import Any, cast
 import redis
 import redis.asyncio
 
-from service.contract import IMAGE, Job, Priority, Result
+from service.contract import IMAGE, Job, PinnedThresholds, Priority, Result
 from service.queue import keys
 from service.queue.claims import ClaimedJob, UnusableBundles
 from service.queue.clock import redis_now
@@ -127,7 +127,7 @@ def _job_of(result: Result) -> Job | None:
         product=result.product,
         bundle_version=result.bundle.version,
         bundle_hash=result.bundle.hash,
-        thresholds=result.thresholds,
+        thresholds=PinnedThresholds.from_limits(result.thresholds),
         image_ref=ArtifactStore.ref(result.id, IMAGE),
         image_sha256=result.image_sha256,
         image_format="",
