@@ -115,7 +115,7 @@ def _like(template: Result, number: int, score: float) -> Result:
             "serial": f"serial-{number // VIEWS}",
             "view": f"view-{number % VIEWS}",
             "score": score,
-            "verdict": THRESHOLDS.verdict(score),
+            "verdict": Verdict(THRESHOLDS.verdict(score)),
         }
     )
 
