@@ -37,8 +37,8 @@ def load(
     """Return an inspector of a product.
 
     Args:
-        bundle: the name of a product of the store, or a bundle's folder. A product is judged by the thresholds and the
-            quality gate that are in force in the store; a folder by its own.
+        bundle: the name of a product of the store, `product/version`, or a bundle's folder. A product is judged by the
+            thresholds and the quality gate that are in force in the store; a folder by its own.
         version: of the product; None: the active one. A folder has only its own.
         device: auto, cpu, cuda or cuda:N; auto: a GPU if there is one. None: GLAD_DEVICE, else auto.
         engine: torch, onnx, openvino, tensorrt, or auto: the first that the bundle has an export for. None:
@@ -53,7 +53,8 @@ def load(
         ModelLoadError, ModelsDoNotFit: if its weights do not load.
         ValueError: for a device or an engine that there is not, or a bundle without thresholds.
     """
-    from glad_inspect.inspector import find_store, load_inspector
+    from glad_inspect.inspector import load_inspector
+    from model_store.cli.common import find_store
     from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
     from model_store.engines.loading import choose_device, device_of_environment
 

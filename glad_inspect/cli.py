@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
+from model_store.cli.common import DEFAULT_DATA_FOLDER, BundleName, DataFolder, StoreFolder, chosen_store, explained
 from model_store.manifest import Verdict
 
 if TYPE_CHECKING:
@@ -28,17 +28,25 @@ STDOUT = Path("-")
 
 
 def inspect(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A product's name, or a bundle's folder.")],
+    bundle: BundleName,
     images: Annotated[
         list[str],
         typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns: 'in/*.png'."),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for one picture per image.")] = Path("inspected"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for one picture per image.")] = Path("inspected"),
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw a picture of each image.")] = True,
-    overview: Annotated[Path | None, typer.Option(help="Also all images in one PNG, two abreast.")] = None,
+    overview: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also all images in one PNG, two abreast.")
+    ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results as a JSON list; `-`: to the output, alone.")
+        Path | None,
+        typer.Option(
+            "--json",
+            dir_okay=False,
+            allow_dash=True,
+            help="Write the results as a JSON list; `-`: to the output, alone.",
+        ),
     ] = None,
     coco: Annotated[
         Path | None,
@@ -59,7 +67,7 @@ def inspect(
 ) -> None:
     """Inspect image files without a server: verdicts and pictures; ends with 1 if any verdict or picture is missing.
 
-    For example: glad inspect bracket part.png, or: glad inspect bracket photos/ --json results.json
+    Example: glad inspect bracket photos/ --json results.json
     """
     from glad.image_codec import ImageError, downscale, to_png
     from glad_inspect.inspector import load_inspector

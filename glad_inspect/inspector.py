@@ -19,12 +19,12 @@ from glad.models import Models
 from glad.quality_gate.limits import QualityGate
 from glad.quality_gate.measure import find_unfit, measure_quality
 from glad_inspect.result import ImageQuality, InspectedWith, InspectionResult, Measured
-from model_store.bundle import Bundle, open_bundle
-from model_store.cli.common import DEFAULT_DATA_FOLDER, chosen_store
+from model_store.bundle import Bundle
+from model_store.bundle_lookup import find_bundle
 from model_store.engines.engine_spec import EngineSpec
 from model_store.engines.loading import load as load_engine
 from model_store.inspection import InspectedImage, inspect
-from model_store.manifest import MANIFEST_NAME, Manifest, Verdict, VerdictThresholds
+from model_store.manifest import Manifest, Verdict, VerdictThresholds
 from model_store.store import Store
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
@@ -133,23 +133,11 @@ def load_inspector(
 
 def _judging(bundle: str | Path, version: str | None, store: Store) -> Judging:
     """Return the bundle with what is in force: of a folder its own, of a product the store's."""
-    folder = Path(bundle)
-    if (folder / MANIFEST_NAME).is_file():
-        if version is not None:
-            raise ValueError(f"{folder} is a bundle's folder, which has one version: leave version out")
-        opened = open_bundle(folder)
+    found = find_bundle(bundle, store, version)
+    ref, opened = found.ref, found.ref.open()
+    if not found.in_store:
         return Judging(opened, opened.manifest.thresholds, opened.manifest.gate)
-    if isinstance(bundle, Path):
-        raise ValueError(f"{folder} is no bundle: there is no {MANIFEST_NAME} in it; give the folder of a version")
-    ref = store.resolve(bundle, version)
-    return Judging(ref.open(), store.thresholds(ref), ref.manifest.gate if store.gated(ref) else None)
-
-
-def find_store(store: str | Path | None) -> Store:
-    """Return the store in a folder; None: the one that GLAD_STORE or GLAD_DATA_DIR name, or the default one."""
-    given = store or os.environ.get("GLAD_STORE")
-    data_folder = Path(os.environ.get("GLAD_DATA_DIR", DEFAULT_DATA_FOLDER))
-    return chosen_store(None if given is None else Path(given), data_folder)
+    return Judging(opened, store.thresholds(ref), ref.manifest.gate if store.gated(ref) else None)
 
 
 def read_pixels(image: ImageLike) -> Pixels:

@@ -3,6 +3,7 @@
 StoreError
  ├── ProductNotInStore      no layer of the store holds a bundle of this product
  ├── VersionNotInStore      the product has no such version
+ ├── NoSuchBundle        neither a bundle's folder nor a product of the store has this name
  ├── BrokenBundle        the version is there but must not be used; its cause says why
  ├── BadProductState     a product's state file cannot be read, or a change of it breaks a rule
  ├── StateConflict       the product's state was changed in the meantime
@@ -25,8 +26,16 @@ ModelLoadError      a component's weights do not load
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names what was probably meant; empty if no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f". Did you mean {near[0]}?" if near else ""
 
 
 class StoreError(Exception):
@@ -39,6 +48,10 @@ class ProductNotInStore(StoreError):
 
 class VersionNotInStore(StoreError):
     """The product has no such version."""
+
+
+class NoSuchBundle(StoreError):
+    """What was given is neither a bundle's folder nor a product of the store."""
 
 
 class BrokenBundle(StoreError):

@@ -26,6 +26,7 @@ from model_store.errors import (
     StoreError,
     UnsupportedStore,
     VersionNotInStore,
+    nearest,
 )
 from model_store.manifest import VerdictThresholds, check_name
 from model_store.product_state import (
@@ -317,6 +318,11 @@ class Store:
         state = self._state_at(product, None)
         return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note))
 
+    def own_copy(self, ref: BundleRef) -> BundleRef:
+        """Return the bundle in the root, where it may be added to; a shipped one is copied there first."""
+        self._keep(ref)
+        return self._find(ref.product, ref.version)
+
     def _active(self, state: ProductState) -> BundleRef:
         if state.active is not None:
             return self._find(state.product, state.active)
@@ -367,7 +373,8 @@ class Store:
         if broken:
             return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")
         known = ", ".join(self.products()) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
-        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}")
+        near = nearest(product, self.products())
+        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}{near}")
 
 
 def _checked(name: str, refusal: type[StoreError]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
+from model_store.cli.common import BundleFolder, parsed_bundle
 
 if TYPE_CHECKING:
     from bench.accuracy.coverage import CoveragePlan, CoverageRow, GoodPopulation
@@ -19,18 +20,31 @@ ABREAST = 7
 
 
 def gate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Labelled images: DIR/test/good, DIR/test/<defect>.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Labelled images: DIR/test/good, DIR/test/<defect>.")
+    ],
     learn: Annotated[
-        Path | None, typer.Option(help="Good images to learn the gate from. Default: the bundle's own gate.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Good images to learn the gate from. Default: the bundle's own gate."
+        ),
     ] = None,
-    other: Annotated[list[Path] | None, typer.Option(help="Folder of images of another part; may be repeated.")] = None,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of images of another part; may be repeated."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Good images that are spoiled, and at most so many others.")] = 60,
-    sheet: Annotated[Path | None, typer.Option(help="Also one image spoiled in every way, as a JPEG.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also one image spoiled in every way, as a JPEG.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure what the quality gate stops: good parts, defects, and good images that are spoiled on purpose."""
+    """Measure what the quality gate stops: good parts, defects, and good images that are spoiled on purpose.
+
+    Example: glad bench gate bracket --data my-product
+    """
     from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
     from bench.support.inputs import some_images
     from model_store.bundle import open_bundle
@@ -97,10 +111,22 @@ def coverage(
     *,
     scores: Annotated[
         list[Path] | None,
-        typer.Option(help="Report of `glad evaluate --json`, or CSV with columns score and group; may be repeated."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Report of `glad evaluate --json`, or CSV with columns score and group; may be repeated.",
+        ),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Without --scores: the bundle to inspect with; slow.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Without --scores: DIR/test/good holds the good images.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE", parser=parsed_bundle, help="Without --scores: the bundle to inspect with; slow."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Without --scores: DIR/test/good holds the good images."),
+    ] = None,
     sizes: Annotated[str, typer.Option(help="Images of a calibration; whole parts are drawn.")] = "50,100,300",
     draws: Annotated[int, typer.Option(min=2, help="Calibrations of each size.")] = 200,
     quantile: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of good parts that must not fail.")] = 0.98,
@@ -110,6 +136,8 @@ def coverage(
 ) -> None:
     """Measure what thresholds from few images keep: calibrate on many draws of good images, and count false rejects on
     the rest.
+
+    Example: glad bench coverage --scores evaluation.json
     """
     from bench.accuracy.coverage import CoveragePlan, measure_coverage
     from model_store.cli.common import explained, numbers

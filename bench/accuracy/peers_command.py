@@ -13,6 +13,7 @@ import typer
 
 from bench.accuracy.yardstick_command import figures_content, image_times, show_methods, yardstick_results
 from bench.support.command_line import JsonFile, choose_some, write_figures
+from model_store.cli.common import BundleFolders
 
 if TYPE_CHECKING:
     from bench.accuracy.peers import PeerStudy, Train
@@ -49,18 +50,29 @@ class PeerOptions:
 
 def peers(
     *,
-    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    data: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>."),
+    ],
     minutes: Annotated[float, typer.Option(min=0.01, help="Time to train, for each model.")] = 20,
     models: Annotated[str, typer.Option(help=f"Of anomalib: {', '.join(PEERS)}.")] = ",".join(PEERS),
-    bundle: Annotated[
-        list[Path] | None, typer.Option(help="A bundle's folder, to measure beside; may be repeated.")
-    ] = None,
+    bundle: BundleFolders = None,
     textures: Annotated[
-        Path | None, typer.Option(help="DRAEM: images to fill anomalies with, such as DTD. Default: Perlin noise.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="DRAEM: images to fill anomalies with, such as DTD. Default: Perlin noise.",
+        ),
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="EfficientAD: pretrained_teacher_small.pth.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="EfficientAD: pretrained_teacher_small.pth.")
+    ] = None,
     photographs: Annotated[
-        Path | None, typer.Option(help="EfficientAD: folders of ordinary photographs, such as Imagenette's.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="EfficientAD: folders of ordinary photographs, such as Imagenette's."
+        ),
     ] = None,
     side: Annotated[
         int | None, typer.Option(min=32, help="Of the square image. Default: the frozen yardstick's.")
@@ -72,6 +84,8 @@ def peers(
 ) -> None:
     """Measure anomalib's models, each trained for a given time, beside yardsticks and bundles: the same images, split
     and rules.
+
+    Example: glad bench peers --data my-product --models patchcore --minutes 5
     """
     from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.cli.common import explained

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.support.command_line import JsonFile, print_table, write_figures
+from model_store.cli.common import BundleFolder, BundleFolders
 
 if TYPE_CHECKING:
     from bench.accuracy.yardstick_figures import DetectorResult
@@ -29,10 +30,11 @@ HALF_BYTES = 2
 
 def yardstick(
     *,
-    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
-    bundle: Annotated[
-        list[Path] | None, typer.Option(help="A bundle's folder, to compare with the yardsticks; may be repeated.")
-    ] = None,
+    data: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>."),
+    ],
+    bundle: BundleFolders = None,
     backbone: Annotated[
         str | None, typer.Option(help="package:NAME, a folder or a hub id. Default: the frozen yardstick's.")
     ] = None,
@@ -45,7 +47,10 @@ def yardstick(
     ] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules."""
+    """Measure what a pretrained network gives without training, beside bundles: the same images, split and rules.
+
+    Example: glad bench yardstick --data my-product --bundle bracket
+    """
     from bench.accuracy.brightness import brightness_of, strata_of, within_brightness
     from bench.accuracy.yardstick_figures import compare_detectors
     from model_store.cli.common import explained
@@ -74,7 +79,10 @@ def yardstick(
 
 def evidence(
     *,
-    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    data: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>."),
+    ],
     anomalies: Annotated[int, typer.Option(min=26, help="Synthetic anomalies to learn and to choose by.")] = 936,
     windows: Annotated[str, typer.Option(help="Sides of the windows over which differences are averaged.")] = "1,3,5,7",
     side: Annotated[
@@ -89,6 +97,8 @@ def evidence(
 
     The reading is chosen on synthetic anomalies of kinds held out in turn, and on parts held out; the test images meet
     the chosen one only.
+
+    Example: glad bench evidence --data my-product
     """
     from bench.accuracy.evidence import EvidencePlan, study_evidence, study_figures
     from bench.accuracy.yardstick_figures import compare_detectors
@@ -121,9 +131,12 @@ def evidence(
 
 
 def readings(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, of the feature form.")],
+    bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
+    data: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>."),
+    ],
     exposures: Annotated[
         int, typer.Option(min=0, help="Photographs of each good test image, to see how far scores move; 0: not.")
     ] = 5,
@@ -133,6 +146,8 @@ def readings(
 
     Each reading alone, and beside the memory with the weight of the bundle's own. Without thresholds: what is found is
     an oracle's.
+
+    Example: glad bench readings bracket --data my-product
     """
     from bench.accuracy.readings import BundleUnderTest, ScaledReadings, read_images, spreads, with_spreads
     from bench.accuracy.yardstick_figures import compare_detectors

@@ -35,7 +35,10 @@ def reliability(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout."""
+    """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout.
+
+    Example: glad bench reliability --count 500 --json reliability.json
+    """
     from bench.endurance.reliability import BAD_STORES, ReliabilityTrial, run_reliability
 
     trial = ReliabilityTrial(
@@ -96,6 +99,8 @@ def rolling(
     """Restart the compose file's processes one by one while cameras post: is anything lost or refused?
 
     Runs from a checkout, with docker-compose (which needs no Docker here), redis-server and prometheus.
+
+    Example: glad bench rolling --rounds 1
     """
     from bench.endurance.rolling import run_rolling
     from bench.endurance.rolling_report import OURS, RollingTrial
@@ -148,10 +153,13 @@ def soak(
     minutes: Annotated[float, typer.Option(min=0.2, help="How long images come; a quarter is warm-up.")] = 60,
     rate: Annotated[float, typer.Option(min=0.1, help="Images per second, of about 200 KB.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two samples.")] = 5.0,
-    picture: Annotated[Path | None, typer.Option(help="Where the curves go, as PNG.")] = None,
+    picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Where the curves go, as PNG.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Work steadily for an hour: does memory or the number of open files grow? Toy models, from a checkout."""
+    """Work steadily for an hour: does memory or the number of open files grow? Toy models, from a checkout.
+
+    Example: glad bench soak --minutes 10 --picture soak.png
+    """
     from bench.endurance.soak import SoakPlan, run_soak, soak_figures
     from bench.support.servers import NotServed
 
@@ -201,7 +209,10 @@ def calls(
     quiet: Annotated[float, typer.Option(min=0, help="Seconds after each batch, before memory is read.")] = 1.5,
     json_file: JsonFile = None,
 ) -> None:
-    """Find the call that leaves memory behind: thousands of each, on new connections. Toy models, from a checkout."""
+    """Find the call that leaves memory behind: thousands of each, on new connections. Toy models, from a checkout.
+
+    Example: glad bench calls --rounds 4
+    """
     from bench.endurance.call_memory import CallMemoryPlan, measure_call_memory, memory_left
     from bench.support.servers import NotServed
 
@@ -233,6 +244,8 @@ def load(
     """Post images of about 200 KB in an open loop: accepted per second beside the ceilings; times to accept and result.
 
     Toy models, from a checkout.
+
+    Example: glad bench load --json load.json
     """
     from bench.endurance.load import LoadPlan, run_load
     from bench.support.servers import NotServed
@@ -294,7 +307,10 @@ def history(
     repeats: Annotated[int, typer.Option(min=10, help="Calls of each kind.")] = 200,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure how fast the history answers and an inspection ends, with so many results kept, in a Redis of its own."""
+    """Measure how fast the history answers and an inspection ends, with so many results kept, in a Redis of its own.
+
+    Example: glad bench history --results 100000
+    """
     from bench.endurance.history import measure_history
 
     with progress_shown("results") as progress:
@@ -313,7 +329,10 @@ def memory(
     inspections: Annotated[int, typer.Option(min=100, help="So many are queued, and ended.")] = 10_000,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure Redis's memory of an inspection: while it waits, after its end, its event, a change of a station."""
+    """Measure Redis's memory of an inspection: while it waits, after its end, its event, a change of a station.
+
+    Example: glad bench memory --inspections 1000
+    """
     from bench.endurance.redis_memory import measure_redis_memory
 
     with progress_shown("ended") as progress:
@@ -334,7 +353,10 @@ def hostile(
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 1,
     json_file: JsonFile = None,
 ) -> None:
-    """Decode thousands of hostile image files within the service's limits: what do they cost at worst? Linux."""
+    """Decode thousands of hostile image files within the service's limits: what do they cost at worst? Linux.
+
+    Example: glad bench hostile --count 1000
+    """
     from bench.endurance.hostile_images import FORMAT_NAMES, measure_hostile_images
     from service.host.decoder_pool import DecodeLimits
 

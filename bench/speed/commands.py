@@ -13,7 +13,7 @@ import structlog
 import typer
 
 from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
-from model_store.cli.common import explained, numbers
+from model_store.cli.common import BundleFolder, explained, numbers
 
 if TYPE_CHECKING:
     from bench.speed.engines import EngineFigures
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bench.support.device_cost import MemoryTaken
 
 
-BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with its export in engines/.")]
 Engines = Annotated[str, typer.Option(help="As GLAD_ENGINE has them; the first is what the others are compared with.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", envvar="GLAD_DEVICE")]
 
@@ -34,7 +33,12 @@ def engines(
     engines: Engines = "torch,onnx",
     device: Device = "auto",
     data: Annotated[
-        Path | None, typer.Option(help="Images for the whole way: labelled ones (test/), or any folder of images.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Images for the whole way: labelled ones (test/), or any folder of images.",
+        ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="So many of them.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Each engine's turns; the figures are their medians.")] = 5,
@@ -44,7 +48,10 @@ def engines(
     ),
     json_file: JsonFile = None,
 ) -> None:
-    """Measure images per second of each engine: every component, and with --data whole images; timed in turn."""
+    """Measure images per second of each engine: every component, and with --data whole images; timed in turn.
+
+    Example: glad bench engines bracket --engines torch,onnx --data my-product
+    """
     import torch
 
     from bench.speed.engines import EnginePlan, measure_engines
@@ -88,7 +95,12 @@ def _show_engines(found: EngineFigures) -> None:
 def serving(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     engines: Engines = "torch,onnx",
     images: Annotated[int, typer.Option(min=1, help="So many, evenly spread over all that there are.")] = 200,
     rate: Annotated[
@@ -100,6 +112,8 @@ def serving(
     """Serve the same images by `glad serve` on one engine after another: images per second, and differences.
 
     GLAD_DEVICE, GLAD_LANES, GLAD_TORCH_THREADS, GLAD_CODEC_THREADS and GLAD_DECODE_BUFFER are passed on.
+
+    Example: glad bench serving bracket --data my-product --images 50
     """
     from bench.speed.serving import AT_ONCE, NoVerdict, ServingPlan, measure_serving, throughput
     from bench.support.command_line import engine_names
@@ -157,7 +171,7 @@ def export(
 ) -> None:
     """Export Stable Diffusion 1.5 and DINO ViT-B/8 with random weights: what the export costs, and both engines.
 
-    On a GPU: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
+    Example: glad bench export --device cuda --torch-dtype bfloat16 --precision float32,float16 --batch 1,2,4,8
     """
     import torch
 
@@ -228,7 +242,12 @@ def _setting(device: str) -> dict[str, Any]:
 def steps(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
     lanes: Annotated[int | None, typer.Option(min=1, help="As GLAD_LANES. Default: the worker's.")] = None,
@@ -239,7 +258,10 @@ def steps(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Time each part of a worker's loop, by the number of lanes. `glad bench queue` runs on the file."""
+    """Time each part of a worker's loop, by the number of lanes. `glad bench queue` runs on the file.
+
+    Example: glad bench steps bracket --data my-product --json steps.json
+    """
     import torch
 
     from bench.speed.step_table import Clock
@@ -296,7 +318,10 @@ def startup(
     product: Annotated[str, typer.Option(help="That every version ships.")] = "bracket",
     json_file: JsonFile = None,
 ) -> None:
-    """Measure how soon `glad serve` judges its first image, and again after its worker was killed."""
+    """Measure how soon `glad serve` judges its first image, and again after its worker was killed.
+
+    Example: glad bench startup --rounds 1
+    """
     from bench.speed.startup import Startup, measure_startups, sample_image, startup_figures
     from bench.support.servers import NotServed
     from training.progress import named_bars

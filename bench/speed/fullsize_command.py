@@ -38,7 +38,9 @@ def fullsize(
     """Measure a device with networks of full size and random weights: ms and TFLOP/s of each part, images a second.
 
     Stable Diffusion 1.5 with DINO ViT-B/8; and the feature form on features as large as EfficientNet-B4's and
-    DINOv2-B's. On a GPU: glad bench fullsize --device cuda --dtype float16,bfloat16 --batch 1,4,16 --json FILE
+    DINOv2-B's.
+
+    Example: glad bench fullsize --device cuda --dtype float16,bfloat16 --batch 1,4,16
     """
     from diffusers.utils import logging as diffusers_logging
 

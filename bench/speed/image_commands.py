@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.speed.commands import BundleFolder, Device
+from bench.speed.commands import Device
 from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
-from model_store.cli.common import explained
+from model_store.cli.common import BundleFolder, RequiredBundleFolders, explained
 
 if TYPE_CHECKING:
     from bench.speed.stages import StageTimes
@@ -22,7 +22,12 @@ Plot = Annotated[Path | None, typer.Option(help="Where the plot goes, as PNG.", 
 def stages(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     images: Annotated[int, typer.Option(min=1, help="So many, evenly spread over all that there are.")] = 40,
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
@@ -31,7 +36,10 @@ def stages(
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Show where the time of an image goes: each stage of the worker, of images that pass and of those that don't."""
+    """Show where the time of an image goes: each stage of the worker, of images that pass and of those that don't.
+
+    Example: glad bench stages bracket --data my-product --images 20
+    """
     import logging
 
     import structlog
@@ -78,8 +86,11 @@ def show_stages(times: StageTimes) -> None:
 
 def speed(
     *,
-    data: Annotated[Path, typer.Option(help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>.")],
-    bundle: Annotated[list[Path], typer.Option(help="A bundle's folder; may be repeated.")],
+    data: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="One class: DIR/train/good, DIR/test/good, DIR/test/<defect>."),
+    ],
+    bundle: RequiredBundleFolders,
     engines: Annotated[str, typer.Option(help="As GLAD_ENGINE has them; what a bundle lacks is left out.")] = (
         "torch,onnx"
     ),
@@ -91,7 +102,10 @@ def speed(
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure images per second beside I-AUROC: bundles on each engine, the authors' steps, and the yardsticks."""
+    """Measure images per second beside I-AUROC: bundles on each engine, the authors' steps, and the yardsticks.
+
+    Example: glad bench speed --data my-product --bundle bracket
+    """
     import torch
 
     from bench.speed.speed import SpeedPlan, measure_speed, plot_speed, row_figures, same_bundle_first
@@ -135,7 +149,12 @@ def speed(
 def arrivals(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     loads: Annotated[str, typer.Option(help="Shares of the rate that the service keeps.")] = "0.2,0.5,0.8,1,1.2",
     lanes: Annotated[str, typer.Option(help="A service with so many lanes each, as GLAD_LANES.")] = "1,4",
     seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 30.0,
@@ -143,7 +162,10 @@ def arrivals(
     engine: Annotated[str, typer.Option(help="As GLAD_ENGINE.")] = "auto",
     json_file: JsonFile = None,
 ) -> None:
-    """Offer images at random times to `glad serve`: time to the verdict by load, beside an M/D/1 queue's."""
+    """Offer images at random times to `glad serve`: time to the verdict by load, beside an M/D/1 queue's.
+
+    Example: glad bench arrivals bracket --data my-product --seconds 10
+    """
     from bench.speed.arrivals import ArrivalsPlan, measure_arrivals
     from bench.support.inputs import some_images
     from bench.support.servers import NotServed, settings_passed
@@ -192,7 +214,12 @@ def arrivals(
 def batching(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     loads: Annotated[
         str, typer.Option(help="Shares of the rate that continuous batching keeps.")
     ] = "0.2,0.5,0.8,1,1.2",
@@ -206,7 +233,10 @@ def batching(
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare continuous, static and dynamic batching of a worker's device loop, images arriving at random."""
+    """Compare continuous, static and dynamic batching of a worker's device loop, images arriving at random.
+
+    Example: glad bench batching bracket --data my-product
+    """
     import logging
 
     import structlog
@@ -248,14 +278,22 @@ def batching(
 def products(
     bundle: BundleFolder,
     *,
-    data: Annotated[Path, typer.Option(help="Images to inspect: labelled ones (test/), or any folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Images to inspect: labelled ones (test/), or any folder of images."
+        ),
+    ],
     counts: Annotated[str, typer.Option(help="So many products in one worker; the first is compared with.")] = "2,10",
     images: Annotated[int, typer.Option(min=1, help="So many different ones, in turn.")] = 10,
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="As GLAD_TORCH_THREADS. Default: the worker's.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure what a further product costs a worker: memory, loading, and images of several in turn."""
+    """Measure what a further product costs a worker: memory, loading, and images of several in turn.
+
+    Example: glad bench products bracket --data my-product --counts 2,4
+    """
     import torch
 
     from bench.speed.products import ProductsPlan, figures_json, measure_products, own_share

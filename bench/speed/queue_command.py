@@ -21,7 +21,9 @@ WORKERS_TRIED = 5
 
 
 def queue(
-    steps: Annotated[Path, typer.Argument(metavar="STEPS", help="What `glad bench steps --json` wrote.")],
+    steps: Annotated[
+        Path, typer.Argument(metavar="STEPS", exists=True, dir_okay=False, help="What `glad bench steps --json` wrote.")
+    ],
     *,
     cameras: Annotated[str, typer.Option(help="Lines, each with one camera; several numbers, as 5,10,20.")] = "10",
     takt: Annotated[float, typer.Option(min=0.01, help="Seconds between two posts of a camera.")] = 10.0,
@@ -29,7 +31,11 @@ def queue(
     lanes: Annotated[int | None, typer.Option(min=1, help="As GLAD_LANES. Default: all that were measured.")] = None,
     outcomes: Annotated[
         Path | None,
-        typer.Option(help="What `glad evaluate --json` wrote: how often images compare. Default: as often as any."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="What `glad evaluate --json` wrote: how often images compare. Default: as often as any.",
+        ),
     ] = None,
     slower: Annotated[
         float, typer.Option(min=0.01, help="Step times that are so many times as long: a device that others use too.")
@@ -46,12 +52,14 @@ def queue(
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds at the start whose images do not count.")] = 60.0,
     runs: Annotated[int, typer.Option(min=1, help="Independent runs; the interval of the mean needs two.")] = 5,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
-    picture: Annotated[Path | None, typer.Option(help="Where the curves go, as PNG.")] = None,
+    picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Where the curves go, as PNG.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Model the queue: time from post to verdict by the number of workers and cameras, on measured step times.
 
     Left out: bundle loads, the API, Redis, the network, priorities, deadlines, lost workers, images of several tiles.
+
+    Example: glad bench queue steps.json --cameras 5,10 --takt 10
     """
     from bench.speed.queue_model import QueueScenario, simulate
     from bench.speed.step_table import ComparisonCounts, least_workers, mean_device_s, read_comparisons, read_steps

@@ -16,7 +16,9 @@ import typer
 from model_store.cli.common import command_line
 from model_store.engines.engine_spec import EngineSpec
 
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON, such as bench/results/.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="Where the figures go as JSON, such as bench/results/.")
+]
 
 
 @contextmanager

@@ -14,9 +14,18 @@ from typing import Annotated
 import structlog
 import typer
 
-from model_store.bundle import Bundle, open_bundle, read_manifest
+from model_store.bundle import open_bundle, read_manifest
+from model_store.bundle_lookup import find_bundle, split_version
 from model_store.bundle_signer import make_key, sign_bundle
-from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained
+from model_store.cli.common import (
+    DEFAULT_DATA_FOLDER,
+    BundleName,
+    DataFolder,
+    StoreFolder,
+    chosen_store,
+    explained,
+    own_bundle_folder,
+)
 from model_store.cli.import_ import import_command
 from model_store.errors import NotCalibrated
 from model_store.manifest import MANIFEST_NAME, VerdictThresholds, manifest_schema
@@ -26,7 +35,7 @@ from model_store.store import BundleRef, Store
 
 app = typer.Typer(
     name="bundle",
-    help="Import, list, verify, sign, publish and activate model bundles.",
+    help="Import, list, verify, sign, publish and activate model bundles.\n\nExample: glad bundle list",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -34,8 +43,8 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 By = Annotated[str, typer.Option(help="Who changes it. Default: the user that runs this command.")]
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
-Product = Annotated[str, typer.Argument(help="The product's name.")]
-Version = Annotated[str | None, typer.Argument(help="A version. Default: the active one.")]
+Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's name.")]
+Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="A version. Default: the active one.")]
 
 app.command("import")(import_command)
 
@@ -50,7 +59,10 @@ def _log_to_stderr() -> None:
 def list_bundles(
     *, store: StoreFolder = None, data_dir: DataFolder = DEFAULT_DATA_FOLDER, as_json: Json = False
 ) -> None:
-    """List every product's versions, newest first, the active one marked; then what is broken, and why."""
+    """List every product's versions, newest first, the active one marked; then what is broken, and why.
+
+    Example: glad bundle list
+    """
     opened = chosen_store(store, data_dir)
     with explained():
         rows = [row for product in opened.products() for row in _rows(opened, product)]
@@ -73,22 +85,27 @@ def list_bundles(
 
 @app.command()
 def show(
-    product: Product,
+    bundle: BundleName,
     version: Version = None,
     *,
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Show one bundle: settings, thresholds in force, where it comes from, measured quality."""
+    """Show one bundle: settings, thresholds in force, where it comes from, measured quality.
+
+    Example: glad bundle show bracket
+    """
     opened = chosen_store(store, data_dir)
-    with explained():
-        ref = opened.resolve(product, version)
-        thresholds = opened.thresholds(ref) if ref.calibrated else None
-        state = opened.state(product)
+    with explained(ValueError):
+        found = find_bundle(bundle, opened, version)
+        ref = found.ref
+        state = opened.state(ref.product) if found.in_store else ProductState(product=ref.product)
+        thresholds = state.thresholds(ref.version, ref.manifest.thresholds) if ref.calibrated else None
     if as_json:
         limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
-        facts = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits, "gate_on": opened.gated(ref)}
+        facts = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits}
+        facts["gate_on"] = ref.manifest.gate is not None and state.gate_on
         _print_json({**facts, "manifest": manifest})
         return
     _print_summary(ref, thresholds, state)
@@ -106,15 +123,20 @@ def print_schema() -> None:
 
 @app.command()
 def verify(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a product's name.")],
+    bundle: BundleName,
     version: Version = None,
     *,
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Read every byte and compare it with the manifest; ends with 1 if anything differs."""
-    with explained():
-        checked = _opened(bundle, version, chosen_store(store, data_dir))
+    """Verify a bundle: read every byte and compare it with the manifest; ends with 1 if anything differs.
+
+    Example: glad bundle verify bundles/my-product/1
+    """
+    opened = chosen_store(store, data_dir)
+    with explained(ValueError):
+        found = find_bundle(bundle, opened, version)
+        checked = found.ref.open() if found.in_store else open_bundle(found.ref.path, opened.keys)
     files = checked.manifest.files
     total = sum(entry.bytes for entry in files.values())
     typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
@@ -126,11 +148,17 @@ def verify(
 
 @app.command("key")
 def make_a_key(
-    file: Annotated[Path, typer.Argument(help="The new secret key. Keep it off the line's machines.", dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The new secret key. Keep it off the line's machines.", dir_okay=False),
+    ],
     *,
     password: Annotated[bool, typer.Option("--password/--no-password", help="Ask for one that encrypts it.")] = True,
 ) -> None:
-    """Make a key that signs bundles (minisign's format), and print the public one for GLAD_BUNDLE_KEYS."""
+    """Make a key that signs bundles (minisign's format), and print the public one for GLAD_BUNDLE_KEYS.
+
+    Example: glad bundle key line.key
+    """
     word = typer.prompt("Password of the new key", hide_input=True, confirmation_prompt=True) if password else ""
     with explained(ValueError):
         typer.echo(make_key(file, word))
@@ -138,12 +166,19 @@ def make_a_key(
 
 @app.command()
 def sign(
-    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    bundle: BundleName,
     *,
-    key: Annotated[Path, typer.Option(help="The secret key: of `glad bundle key`, or of minisign.", dir_okay=False)],
+    key: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="The secret key: of `glad bundle key`, or of minisign.")
+    ],
+    store: StoreFolder = None,
 ) -> None:
-    """Verify a bundle and sign it, and the exports that lie in it."""
+    """Verify a bundle and sign it, and the exports that lie in it.
+
+    Example: glad bundle sign bundles/my-product/1 --key line.key
+    """
     with explained(ValueError):
+        folder = own_bundle_folder(bundle, store)
         signed, public = sign_bundle(folder, key, lambda: str(typer.prompt(f"Password of {key}", hide_input=True)))
     for file in signed:
         typer.echo(f"signed: {file}")
@@ -152,14 +187,19 @@ def sign(
 
 @app.command()
 def publish(
-    folder: Annotated[Path, typer.Argument(help="The bundle's folder.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The new bundle's folder.", exists=True, file_okay=False)
+    ],
     *,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it active as well.")] = False,
     by: By = "",
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Verify a bundle and add it to the store in one step."""
+    """Verify a bundle and add it to the store in one step.
+
+    Example: glad bundle publish bundles/my-product/1 --activate
+    """
     opened = chosen_store(store, data_dir)
     with explained():
         if activate_it:
@@ -177,18 +217,25 @@ def publish(
 
 @app.command()
 def activate(
-    product: Product,
-    version: Annotated[str, typer.Argument(help="The version to use from now on.")],
+    product: Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's name, or PRODUCT/VERSION.")],
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="The version to use from now on.")] = None,
     *,
     by: By = "",
     note: Note = "",
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Verify a version and make it the one that new inspections use."""
+    """Activate a version: verify it and make it the one that new inspections use.
+
+    Example: glad bundle activate bracket 7 --note "fewer false alarms"
+    """
+    name, named_version = split_version(product)
+    chosen = version or named_version
+    if chosen is None or (version and named_version):
+        raise typer.BadParameter(f"name one version to activate, such as: glad bundle activate {name} 2")
     with explained():
-        state = chosen_store(store, data_dir).activate(product, version, by=by or _user(), note=note)
-    typer.echo(f"{product}: active version is {state.active}")
+        state = chosen_store(store, data_dir).activate(name, chosen, by=by or _user(), note=note)
+    typer.echo(f"{name}: active version is {state.active}")
 
 
 @app.command()
@@ -200,7 +247,10 @@ def rollback(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Make the version that was active before the present one active again."""
+    """Go back to the version that was active before the present one.
+
+    Example: glad bundle rollback bracket --note "rejects too many"
+    """
     with explained():
         state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
@@ -228,7 +278,10 @@ def gate(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Switch a product's quality gate, whatever its version; jobs that wait already stay as they were accepted."""
+    """Switch a product's quality gate on or off, whatever its version; images that wait stay as they were accepted.
+
+    Example: glad bundle gate bracket off --note "new lamp, gate not learnt yet"
+    """
     opened = chosen_store(store, data_dir)
     with explained():
         opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)
@@ -259,18 +312,14 @@ def pictures(
     store: StoreFolder = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Choose when pictures are drawn of a product's parts that pass; jobs that wait stay as they were accepted."""
+    """Choose when pictures are drawn of a product's parts that pass; images that wait stay as they were accepted.
+
+    Example: glad bundle pictures bracket on-demand
+    """
     with explained():
         chosen: PicturesWhen = "always" if when is PicturesOption.ALWAYS else "on_demand"
         chosen_store(store, data_dir).choose_pictures(product, chosen, by=by or _user(), note=note)
     typer.echo(f"{product}: pictures of parts that pass are drawn {_PICTURES[chosen]}")
-
-
-def _opened(bundle: str, version: str | None, store: Store) -> Bundle:
-    folder = Path(bundle)
-    if version is None and folder.is_dir():
-        return open_bundle(folder, store.keys)
-    return store.resolve(bundle, version).open()
 
 
 def _rows(store: Store, product: str) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from model_store.bundle_lookup import find_bundle
 from model_store.errors import BundleError, StoreError
 from model_store.manifest import check_name
 from model_store.signing import TrustedKeys
@@ -91,6 +92,59 @@ def chosen_store(store: Path | None, data_dir: Path) -> Store:
     """Return the store of these options, over the shipped bundles; signed ones alone if GLAD_BUNDLE_KEYS is set."""
     root = (store or data_dir / "store").expanduser()
     return Store(root, shipped=SHIPPED_BUNDLES, keys=keys_of_environment(), records=False)
+
+
+def find_store(store: str | Path | None = None) -> Store:
+    """Return the store in a folder; None: the one that GLAD_STORE or GLAD_DATA_DIR name, or the default one."""
+    given = store or os.environ.get("GLAD_STORE")
+    data_folder = Path(os.environ.get("GLAD_DATA_DIR", DEFAULT_DATA_FOLDER))
+    return chosen_store(None if given is None else Path(given), data_folder)
+
+
+def bundle_folder(given: str, store: Path | None = None) -> Path:
+    """Return the folder of a bundle that was named as `find_bundle` takes it.
+
+    Raises:
+        StoreError, BundleError: if there is none.
+    """
+    return find_bundle(given, find_store(store)).ref.path
+
+
+def own_bundle_folder(given: str, store: Path | None = None) -> Path:
+    """As `bundle_folder`, of a bundle that is added to: of one that comes with the package, the store gets a copy."""
+    opened = find_store(store)
+    found = find_bundle(given, opened)
+    return (opened.own_copy(found.ref) if found.in_store else found.ref).path
+
+
+def parsed_bundle(given: str) -> Path:
+    """Return the folder of a bundle, as a parser of arguments and options: a wrong one is a call not understood."""
+    try:
+        return bundle_folder(given)
+    except (StoreError, BundleError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+BundleName = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A product's name, PRODUCT/VERSION, or a bundle's folder.")
+]
+BundleFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        parser=parsed_bundle,
+        help="A product's name, PRODUCT/VERSION, or a bundle's folder. The store is that of GLAD_STORE.",
+    ),
+]
+"""For commands without --store."""
+_BUNDLES = typer.Option(
+    "--bundle",
+    metavar="BUNDLE",
+    parser=parsed_bundle,
+    help="PRODUCT, PRODUCT/VERSION, or a bundle's folder; repeatable.",
+)
+BundleFolders = Annotated[list[Path] | None, _BUNDLES]
+RequiredBundleFolders = Annotated[list[Path], _BUNDLES]
 
 
 def keys_of_environment() -> TrustedKeys:

@@ -24,13 +24,16 @@ def import_command(
     product: Annotated[str, typer.Option(help="The product's name.")],
     licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifest.")],
     unet: Annotated[
-        Path | None, typer.Option(exists=True, help="Fine-tuned UNet: .bin or .safetensors in diffusers' names.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Fine-tuned UNet: .bin or .safetensors in diffusers' names."),
     ] = None,
     vae: Annotated[
-        Path | None, typer.Option(exists=True, help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers."),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(exists=True, help="Fine-tuned DINO: names of timm (.pth) or of transformers.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Fine-tuned DINO: names of timm (.pth) or of transformers."),
     ] = None,
     preset: Annotated[str, typer.Option(help="Published settings, such as mvtec-ad/carpet.")] = "",
     settings: Annotated[
@@ -40,9 +43,14 @@ def import_command(
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "imported",
     title: Annotated[str, typer.Option(help="What people call the product.")] = "",
     dtype: Annotated[str, typer.Option(help=f"Precision on disk: {', '.join(get_args(Dtype))}.")] = "float16",
-    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path(
+        "bundles"
+    ),
 ) -> None:
-    """Make a bundle of published models: Stable Diffusion 1.x and DINO, with fine-tuned checkpoints in their place."""
+    """Make a bundle of published models: Stable Diffusion 1.x and DINO, with fine-tuned checkpoints in their place.
+
+    Example: glad bundle import --base sd15 --dino dino-vitb8 --product carpet --licence MIT --preset mvtec-ad/carpet
+    """
     if (preset == "") == (settings is None):
         raise typer.BadParameter("give the method's settings: either --preset or --settings")
     if dtype not in get_args(Dtype):

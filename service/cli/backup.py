@@ -14,18 +14,27 @@ from service.cli.common import DataDir, load_settings
 
 T = TypeVar("T")
 BackupRedisBin = Annotated[
-    Path | None, typer.Option("--redis-bin", help="The redis-server to run; redis-cli is looked for beside it.")
+    Path | None,
+    typer.Option(
+        "--redis-bin", exists=True, dir_okay=False, help="The redis-server to run; redis-cli is looked for beside it."
+    ),
 ]
 
 
 def backup(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of backups, outside of the data that is backed up.")
+        Path,
+        typer.Argument(
+            metavar="DIR", file_okay=False, help="A folder of backups, outside of the data that is backed up."
+        ),
     ],
     data_dir: DataDir = None,
     redis_bin: BackupRedisBin = None,
 ) -> None:
-    """Add a backup of this installation to DIR, while it runs or not. Files already in DIR take no more space."""
+    """Add a backup of this installation to DIR, while it runs or not. Files already in DIR take no more space.
+
+    Example: glad backup backups/
+    """
     from service.maintenance.backup.make import make_backup
     from service.maintenance.backup.record import read_record
 
@@ -38,11 +47,17 @@ def backup(
 
 
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="One backup, as `glad backup` printed it.")],
+    backup: Annotated[
+        Path,
+        typer.Argument(metavar="BACKUP", exists=True, file_okay=False, help="One backup, as `glad backup` printed it."),
+    ],
     data_dir: DataDir = None,
     redis_bin: BackupRedisBin = None,
 ) -> None:
-    """Restore an installation from BACKUP into an empty data folder, and check every file."""
+    """Restore an installation from BACKUP into an empty data folder, and check every file.
+
+    Example: glad restore backups/2026-11-29T120000Z --data-dir new-data
+    """
     from service.maintenance.backup.restore import restore_backup
 
     settings = load_settings(data_dir=data_dir)

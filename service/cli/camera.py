@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def camera(  # noqa: PLR0917 - typer passes options by name
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, with its subfolders.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Folder of images, with its subfolders.")
+    ],
     product: Annotated[
         str | None, typer.Option(help="Product of the images; without it, the station's product.")
     ] = None,
@@ -40,16 +42,21 @@ def camera(  # noqa: PLR0917 - typer passes options by name
     patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for one result.")] = 600.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Post only the first so many images.")] = None,
     again: Annotated[bool, typer.Option(help="Inspect images again that were posted before.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write all results to this file.")] = None,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write all results to this file.")] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Do not end: post the images that appear in the folder.")
     ] = False,
-    move_to: Annotated[Path | None, typer.Option(help="With --watch: move posted files to this folder.")] = None,
+    move_to: Annotated[
+        Path | None, typer.Option(file_okay=False, help="With --watch: move posted files to this folder.")
+    ] = None,
     settle: Annotated[
         float, typer.Option(min=0, help="With --watch: seconds without change before a file is posted.")
     ] = 1.0,
 ) -> None:
-    """Post a folder of images as a line camera would, at a fixed rate, and print the verdicts as they come."""
+    """Post a folder of images as a line camera would, at a fixed rate, and print the verdicts as they come.
+
+    Example: glad camera photos/ --product bracket --rate 2
+    """
     destination = _destination(product, station, field or [], name_pattern)
     wait_s = patience if wait else None
     if watch:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="The data folder of `glad serve`. [GLAD_DATA_DIR, ~/.local/state/glad]")
+    Path | None,
+    typer.Option(file_okay=False, help="The data folder of `glad serve`. [GLAD_DATA_DIR, ~/.local/state/glad]"),
 ]
-RedisBin = Annotated[Path | None, typer.Option(help="The redis-server to start while `glad serve` does not run.")]
+RedisBin = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="The redis-server to start while `glad serve` does not run."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

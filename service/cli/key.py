@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="key",
-    help="Make, list and revoke API keys.",
+    help="Make, list and revoke API keys.\n\nExample: glad key list",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -33,7 +33,10 @@ def create(
     data_dir: DataDir = None,
     redis_bin: RedisBin = None,
 ) -> None:
-    """Make a key and print it. It is shown this one time: only its hash is stored."""
+    """Make a key and print it. It is shown this one time: only its hash is stored.
+
+    Example: glad key create line-3 --scope submit,read
+    """
     from service.auth.scopes import Scope
 
     scopes = [_scope(word.strip(), list(Scope)) for word in scope.split(",")]
@@ -53,7 +56,10 @@ def list_keys(
     redis_bin: RedisBin = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all keys that were made, with their scopes, but without the keys themselves."""
+    """List all keys that were made, with their scopes, but without the keys themselves.
+
+    Example: glad key list
+    """
     with _key_store(data_dir, redis_bin) as store:
         api_keys = store.list_keys()
     if as_json:
@@ -71,7 +77,10 @@ def revoke(
     data_dir: DataDir = None,
     redis_bin: RedisBin = None,
 ) -> None:
-    """Revoke a key for good. Every API process refuses it within seconds."""
+    """Revoke a key for good. Every API process refuses it within seconds.
+
+    Example: glad key revoke line-3
+    """
     with _key_store(data_dir, redis_bin) as store:
         revoked = store.revoke(name)
     print(f"revoked {revoked.name} ({revoked.id}); every API process refuses it in about {_refresh_s():g} s")

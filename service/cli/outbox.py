@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="outbox",
-    help="Deliver events by webhooks, MQTT and a daily archive; without a subcommand, until stopped.",
+    help="Deliver events by webhooks, MQTT and a daily archive; without a subcommand, until stopped.\n\n"
+    "Example: glad outbox",
     invoke_without_command=True,
     add_completion=False,
 )
@@ -42,7 +43,10 @@ def deliver(context: typer.Context) -> None:
 
 @app.command()
 def sinks(data_dir: DataDir = None) -> None:
-    """List the sinks that have a position in the event stream, whether they are configured now or not."""
+    """List the sinks that have a position in the event stream, whether they are configured now or not.
+
+    Example: glad outbox sinks
+    """
     from service.queue.outbox import Subscribers
 
     with service_redis(_settings(data_dir)) as client:
@@ -57,7 +61,10 @@ def sinks(data_dir: DataDir = None) -> None:
 def forget(
     sink: Annotated[str, typer.Argument(help="Name as `glad outbox sinks` lists it.")], data_dir: DataDir = None
 ) -> None:
-    """Remove a sink's position in the event stream: its undelivered events are dropped, and none is kept for it."""
+    """Remove a sink's position in the event stream: its undelivered events are dropped, and none is kept for it.
+
+    Example: glad outbox forget mqtt
+    """
     from service.queue.outbox import Subscribers
 
     with service_redis(_settings(data_dir)) as client:
@@ -72,7 +79,10 @@ def dead(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the events that could not be delivered (dead letters), oldest first, with the reason."""
+    """List the events that could not be delivered (dead letters), oldest first, with the reason.
+
+    Example: glad outbox dead --sink mqtt
+    """
     from service.queue.outbox import DeadEvents
 
     with service_redis(_settings(data_dir)) as client:
@@ -92,7 +102,10 @@ def dead(
 def replay(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
-    """Deliver dead letters now, from this process; those that arrive are removed. Needs the outbox's settings."""
+    """Deliver dead letters now, from this process; those that arrive are removed. Needs the outbox's settings.
+
+    Example: glad outbox replay --all
+    """
     from service.queue.outbox import DeadEvents
 
     settings = _settings(data_dir)
@@ -121,7 +134,10 @@ def replay(
 def discard(
     entries: Entries = None, every: AllOfThem = False, sink: SinkOption = None, data_dir: DataDir = None
 ) -> None:
-    """Remove dead letters for good."""
+    """Remove dead letters for good.
+
+    Example: glad outbox discard --all --sink mqtt
+    """
     from service.queue.outbox import DeadEvents
 
     with service_redis(_settings(data_dir)) as client:

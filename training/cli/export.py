@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model_store.cli.common import command_line, explained
+from model_store.cli.common import BundleName, StoreFolder, command_line, explained, own_bundle_folder
 from model_store.engines.engine_spec import NAMED_COMPONENTS
 from model_store.engines.export_manifest import PARTS
 
@@ -22,10 +22,15 @@ PROVIDERS = ("cpu", "openvino", "cuda", "tensorrt")
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder; the export becomes part of it.")],
+    bundle: BundleName,
     *,
     to: Annotated[Literal["onnx", "tensorrt"], typer.Option(help="The engine. TensorRT: for the GPU of this machine.")],
-    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`: equality is shown on them.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Good images, arranged as for `glad train`: equality is shown on them."
+        ),
+    ],
     precision: Annotated[
         str,
         typer.Option(
@@ -54,10 +59,18 @@ def export(
     tolerance: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another limit; again for more.")
     ] = None,
-    report: Annotated[Path, typer.Option(help="Folder for parity.json and its pages, passed or not.")] = Path("parity"),
+    report: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for parity.json and its pages, passed or not.")
+    ] = Path("parity"),
     seed: Annotated[int, typer.Option(help="Of the synthetic anomalies.")] = 0,
+    store: StoreFolder = None,
 ) -> None:
-    """Export a bundle's models for another engine, compared with its own weights; over tolerance none is published."""
+    """Export a bundle's models for a faster engine, compared with its own weights; over tolerance none is published.
+
+    The export becomes part of the bundle. Of a bundle that comes with the package, the store gets a copy first.
+
+    Example: glad export bracket --to onnx --data my-product
+    """
     from model_store.engines.loading import device_of_environment
     from training.export.make import BundleExportPlan, make_export
     from training.export.onnx import ExportFailed
@@ -79,7 +92,8 @@ def export(
             device=device,
             seed=seed,
         )
-        made = make_export(bundle, data, report, plan, command=command_line(), progress=show, say=typer.echo)
+        folder = own_bundle_folder(bundle, store)
+        made = make_export(folder, data, report, plan, command=command_line(), progress=show, say=typer.echo)
     for parity in made.parities:
         typer.echo(parity_sentence(parity))
     if made.folder is None:

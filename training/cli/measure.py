@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.cli.common import command_line, explained, numbers
+from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained, numbers
 from training.cli.train import tell_data_warnings
 
 if TYPE_CHECKING:
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    bundle: BundleName,
     *,
     data: Annotated[
         Path,
-        typer.Option(help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set.",
+        ),
     ],
     json_file: Annotated[
-        Path, typer.Option("--json", help="Figures and every image's row; .csv, .md and .html lie beside it.")
+        Path,
+        typer.Option(
+            "--json", dir_okay=False, help="Figures and every image's row; .csv, .md and .html lie beside it."
+        ),
     ] = Path("evaluation.json"),
     worst: Annotated[int, typer.Option(min=0, help="Worst misses that the page shows.")] = 12,
     repeatability: Annotated[
@@ -39,8 +46,12 @@ def evaluate(
             "(auto), left out (none), or the JSON of `glad bench yardstick` on the same images.",
         ),
     ] = "auto",
+    store: StoreFolder = None,
 ) -> None:
-    """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect."""
+    """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect.
+
+    Example: glad evaluate bracket --data my-product --json evaluation.json
+    """
     from model_store.bundle import open_bundle
     from training.data.camera_noise import CameraNoise
     from training.data.dataset import test_images
@@ -59,6 +70,7 @@ def evaluate(
     )
 
     with explained(ValueError):
+        folder = bundle_folder(bundle, store)
         if json_file.suffix in {".csv", ".md", ".html"}:
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,16 +79,16 @@ def evaluate(
         file = None if yardstick in (AUTO, NONE) else Path(yardstick)
         read = None if file is None else read_yardstick(file, test_images(data))
     with explained(ValueError), named_bars() as show:
-        limits = open_bundle(bundle).manifest.calibration
-        outcome = evaluate(bundle, data, progress=show, command=command_line())
+        limits = open_bundle(folder).manifest.calibration
+        outcome = evaluate(folder, data, progress=show, command=command_line())
         if file is not None and read is not None:
             outcome = with_yardstick_of_file(outcome, read, file)
         elif yardstick == AUTO:
-            outcome = with_learnt_yardstick(outcome, bundle, data, progress=show)
-        misses = inspect_worst(bundle, data, outcome.rows, worst, progress=partial(show, "worst misses"))
+            outcome = with_learnt_yardstick(outcome, folder, data, progress=show)
+        misses = inspect_worst(folder, data, outcome.rows, worst, progress=partial(show, "worst misses"))
         if repeatability:
             camera = CameraNoise()
-            repeated = repeat(bundle, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
+            repeated = repeat(folder, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
             outcome = with_repeatability(outcome, repeated, camera, limits)
         files = write_report(outcome, misses, limits, json_file)
     typer.echo(as_markdown(outcome.figures))
@@ -84,20 +96,31 @@ def evaluate(
 
 
 def ablate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    bundle: BundleName,
     *,
-    data: Annotated[Path, typer.Option(help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Labelled folder with masks: test/good, test/<defect>, ground_truth/."
+        ),
+    ],
     train_data: Annotated[
-        Path | None, typer.Option(help="What the bundle was trained on. Default: the labelled folder.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="What the bundle was trained on. Default: the labelled folder."
+        ),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
-    without_atp: Annotated[Path | None, typer.Option(help="A bundle without ATP, in place of training one.")] = None,
+    without_atp: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="A bundle without ATP, in place of training one.")
+    ] = None,
     unadapted: Annotated[
         bool,
         typer.Option("--unadapted", help="Features trained without reconstructions, for all rows."),
     ] = False,
     run: Annotated[
-        Path | None, typer.Option(help="Checkpoints of a training. Default: runs/PRODUCT-without-atp, -unadapted.")
+        Path | None,
+        typer.Option(file_okay=False, help="Checkpoints of a training. Default: runs/PRODUCT-without-atp, -unadapted."),
     ] = None,
     fixed: Annotated[
         str,
@@ -111,10 +134,16 @@ def ablate(
             metavar="NAME=BUNDLE", help="Also a bundle of another training, in a row of this name; repeatable."
         ),
     ] = None,
-    json_file: Annotated[Path, typer.Option("--json", help="Every figure with its interval.")] = Path("ablation.json"),
+    json_file: Annotated[Path, typer.Option("--json", dir_okay=False, help="Every figure with its interval.")] = Path(
+        "ablation.json"
+    ),
+    store: StoreFolder = None,
 ) -> None:
-    """Measure what adaptive steps, fusion and ATP gain on this product: the paper's Tables 6 and 7, with paired
-    intervals.
+    """Measure what the parts of the method (adaptive steps, fusion, ATP) gain on a product, with paired intervals.
+
+    These are the paper's Tables 6 and 7.
+
+    Example: glad ablate bracket --data my-product --no-plain
     """
     from model_store.bundle import open_bundle
     from training.data.dataset import test_images
@@ -123,14 +152,14 @@ def ablate(
     from training.studies.retrained import train_plain, train_unadapted
 
     with explained(ValueError), named_bars() as show:
-        opened = open_bundle(bundle)
+        opened = open_bundle(bundle_folder(bundle, store))
         settings = opened.manifest.settings
         images = test_images(data)
         tell_data_warnings(data)
         steps = numbers("--fixed", fixed, int) or fixed_steps(settings)
         if settings.trigger.delta == 0:
             raise ValueError("the bundle's δ is 0: it never adapts; give one with a δ above 0 to compare with none")
-        others = [_named_bundle(given) for given in against or ()]
+        others = [_named_bundle(given, store) for given in against or ()]
         variants(opened.path, settings, None, steps, others)  # what cannot be compared shows before the long part
         json_file.parent.mkdir(parents=True, exist_ok=True)
         baseline, weights = None, opened.path
@@ -141,7 +170,7 @@ def ablate(
             weights, delta = train_unadapted(opened, train_data or data, folder, progress=show)
             settings = settings.with_delta(delta)
         elif without_atp is not None:
-            other = open_bundle(without_atp)
+            other = open_bundle(bundle_folder(without_atp, store))
             baseline = other.path, other.manifest.settings.trigger.delta
         elif plain:
             folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
@@ -155,20 +184,22 @@ def ablate(
     typer.echo(as_markdown(rows))
 
 
-def _named_bundle(given: str) -> tuple[str, Path, MethodSettings]:
+def _named_bundle(given: str, store: Path | None) -> tuple[str, Path, MethodSettings]:
     from model_store.bundle import open_bundle
 
     name, found, folder = given.partition("=")
     if not found or not name or not folder:
         raise ValueError(f"--against {given}: give a name and a bundle's folder, such as no-atp=bundles/tile/no-atp")
-    bundle = open_bundle(Path(folder))
+    bundle = open_bundle(bundle_folder(folder, store))
     return name, bundle.path, bundle.manifest.settings
 
 
 def reproduce(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="mvtec-ad, mpdd, visa or pcb-bank.")],
     *,
-    data: Annotated[Path, typer.Option(help="The data set's folder, with a folder per class.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The data set's folder, with a folder per class.")
+    ],
     base: Annotated[str, typer.Option(help="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id.")],
     dino: Annotated[str, typer.Option(help="DINO's ViT: a folder in Hugging Face layout, or a hub id.")],
     licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifests.")],
@@ -178,10 +209,14 @@ def reproduce(
     multi: Annotated[bool, typer.Option("--multi", help="The settings of the one model for all classes.")] = False,
     classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. Default: all.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Bundles, a report per class, and table.md. Default: reproduced/DATASET.")
+        Path | None,
+        typer.Option(file_okay=False, help="Bundles, a report per class, and table.md. Default: reproduced/DATASET."),
     ] = None,
 ) -> None:
-    """Reproduce the table of a published data set from published weights: import, evaluate and report every class."""
+    """Reproduce the table of a published data set from published weights: import, evaluate and report every class.
+
+    Example: glad reproduce mvtec-ad --data mvtec --base sd15 --dino dino-vitb8 --licence "CreativeML OpenRAIL-M"
+    """
     from training.progress import named_bars
     from training.studies.reproduce import PublishedWeights, plan
     from training.studies.reproduce import reproduce as run

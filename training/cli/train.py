@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from model_store.cli.common import command_line, explained, new_bundle_folder, numbers, version_of_now
+from model_store.cli.common import (
+    BundleName,
+    StoreFolder,
+    bundle_folder,
+    command_line,
+    explained,
+    new_bundle_folder,
+    numbers,
+    version_of_now,
+)
 
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
 
 
 def sample(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the images go; an interrupted run goes on.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", file_okay=False, help="Where the images go; an interrupted run goes on.")
+    ],
     *,
     seed: Annotated[int, typer.Option(help="Another seed, other parts.")] = 0,
     train: Annotated[int, typer.Option(min=0, help="Good images in train/good.")] = 0,
@@ -27,7 +38,10 @@ def sample(
     good: Annotated[int, typer.Option(min=0, help="Good images in test/good.")] = 0,
     defects: Annotated[int, typer.Option(min=0, help="Images of each defect and severity in test/.")] = 0,
 ) -> None:
-    """Render the sample product: good parts, six defects in three severities, exact masks."""
+    """Render images of the sample product to try everything with: good parts, six defects, exact masks.
+
+    Example: glad sample parts --train 60 --good 20 --defects 2
+    """
     if train + calibration + good + defects == 0:
         raise typer.BadParameter("nothing to render: give --train, --calibration, --good or --defects")
     from training.sample_product import write_dataset
@@ -51,8 +65,10 @@ def preview(
         str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
     ],
     *,
-    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
-    out: Annotated[Path, typer.Option(help="The picture, as PNG.")] = Path("anomalies.png"),
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Good images, arranged as for `glad train`.")
+    ],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="The picture, as PNG.")] = Path("anomalies.png"),
     kinds: Annotated[
         str,
         typer.Option(help="Such as crack,pores; all: also those without a weight in the recipe. Default: its own."),
@@ -60,7 +76,10 @@ def preview(
     columns: Annotated[int, typer.Option(min=1, max=50, help="Anomalies of each kind.")] = 6,
     seed: Annotated[int, typer.Option(help="Another seed, other anomalies.")] = 0,
 ) -> None:
-    """Draw the synthetic anomalies that a recipe trains with, a row for each kind, on a product's own good images."""
+    """Draw the synthetic anomalies that a recipe trains with, a row for each kind, on a product's own good images.
+
+    Example: glad preview light --data my-product --out anomalies.png
+    """
     from training.data.dataset import good_split
     from training.recipe_file import load_recipe
     from training.synthesis.contact_sheet import contact_sheet
@@ -99,20 +118,27 @@ def train(
     ],
     *,
     data: Annotated[
-        Path, typer.Option(help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.")
+        Path,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.",
+        ),
     ],
     product: Annotated[str, typer.Option(help="Name of the product; default: the data folder's.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle; default: the time, such as 20261123-2359.")] = "",
     title: Annotated[str, typer.Option(help="What people call the product.")] = "",
     run: Annotated[
-        Path | None, typer.Option(help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
+        Path | None, typer.Option(file_okay=False, help="Checkpoints; the same folder resumes. Default: runs/PRODUCT.")
     ] = None,
     confidence: Confidence = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value of the recipe, such as unet.steps=900; repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path(
+        "bundles"
+    ),
     export: Annotated[
         bool | None,
         typer.Option(
@@ -129,7 +155,10 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a product's models on good images, calibrate them and publish a bundle."""
+    """Train a product's models on good images alone, find its thresholds, and write a bundle.
+
+    Example: glad train light --data my-product --version 1
+    """
     from training.cli.export import export_new_bundle
     from training.package import Naming
     from training.pipeline import train as train_bundle
@@ -156,18 +185,22 @@ def train(
 
 
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, calibrated or not.")],
+    bundle: BundleName,
     *,
     data: Annotated[
         Path,
         typer.Option(
-            help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds."
+            exists=True,
+            file_okay=False,
+            help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds.",
         ),
     ],
     version: Annotated[
         str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
     ] = "",
-    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path(
+        "bundles"
+    ),
     keep_settings: Annotated[bool, typer.Option("--keep-settings", help="Find only the thresholds.")] = False,
     start: Annotated[
         str, typer.Option(help="Values of T to try, such as 300,400,500. Default: shares of its own.")
@@ -177,30 +210,40 @@ def calibrate(
         str, typer.Option(help="Values of δ to try; 0: no adaptation. Default: found on good images.")
     ] = "",
     settings: Annotated[
-        Path | None, typer.Option(exists=True, help="TOML or JSON: zones, framing, foreground and more.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="TOML or JSON: zones, framing, foreground and more."),
     ] = None,
     images: Annotated[
         int, typer.Option(help="Good images on which settings are tried, with synthetic anomalies.")
     ] = 40,
     confidence: Confidence = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of their anomalies.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Everything that was tried, as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Everything that was tried, as JSON.")
+    ] = None,
+    store: StoreFolder = None,
 ) -> None:
-    """Choose T, t_min and δ from good images and synthetic anomalies, find the thresholds, publish a new version."""
+    """Find a bundle's thresholds and settings anew on good images, and write them as a new version.
+
+    T, t_min and δ are chosen on synthetic anomalies; --keep-settings finds only the thresholds.
+
+    Example: glad calibrate bracket --data my-product --keep-settings
+    """
     from model_store.bundle import open_bundle
     from training.calibration.search import SearchRanges, choice_as_markdown
     from training.progress import named_bars
     from training.recalibrate import RecalibrationPlan, recalibrate
 
     with explained(ValueError):
-        target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        folder = bundle_folder(bundle, store)
+        target = new_bundle_folder(out, open_bundle(folder).manifest.product, version or version_of_now())
         ranges = SearchRanges(
             numbers("--start", start, int), numbers("--t-min", t_min, int), numbers("--delta", delta, float)
         )
         tell_data_warnings(data)
         plan = RecalibrationPlan(None if keep_settings else ranges, images, settings, confidence, seed)
         with named_bars() as show:
-            made = recalibrate(bundle, data, target, plan, command=command_line(), progress=show, say=typer.echo)
+            made = recalibrate(folder, data, target, plan, command=command_line(), progress=show, say=typer.echo)
         if json_file is not None:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
@@ -210,26 +253,33 @@ def calibrate(
 
 
 def gate(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with a quality gate or without.")
-    ],
+    bundle: BundleName,
     *,
-    data: Annotated[Path, typer.Option(help="Good images, arranged as for `glad train`.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Good images, arranged as for `glad train`.")
+    ],
     version: Annotated[
         str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
     ] = "",
-    out: Annotated[Path, typer.Option(help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path("bundles"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path(
+        "bundles"
+    ),
+    store: StoreFolder = None,
 ) -> None:
-    """Learn from good images which ones are fit for inspection, and publish a version with that quality gate."""
+    """Learn from good images which images are fit for inspection, and write a version with that quality gate.
+
+    Example: glad gate bracket --data my-product
+    """
     from model_store.bundle import open_bundle
     from training.progress import named_bars
     from training.recalibrate import relearn_gate
 
     with explained(ValueError):
-        target = new_bundle_folder(out, open_bundle(bundle).manifest.product, version or version_of_now())
+        folder = bundle_folder(bundle, store)
+        target = new_bundle_folder(out, open_bundle(folder).manifest.product, version or version_of_now())
         tell_data_warnings(data)
         with named_bars() as show:
-            made = relearn_gate(bundle, data, target, command=command_line(), progress=show)
+            made = relearn_gate(folder, data, target, command=command_line(), progress=show)
     typer.echo(f"{made.path}  hash {made.hash[:12]}")
     learned, report = made.manifest.gate, made.manifest.quality["gate"]
     assert learned is not None, "a gate was just learned"
