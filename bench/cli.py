@@ -15,7 +15,8 @@ from bench.speed.image_commands import speed as image_speed
 from bench.speed.queue_command import queue
 
 app = typer.Typer(
-    help="Measure engines, serving, load, endurance and full-size models; figures as a table and as JSON.",
+    help="Measure engines, serving, load, endurance and full-size models; figures as a table and as JSON.\n\n"
+    "Example: glad bench engines bracket",
     no_args_is_help=True,
     add_completion=False,
 )

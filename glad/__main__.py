@@ -12,13 +12,26 @@ import importlib.util
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import typer
 
 DISTRIBUTION = "glad-inspect"
 GROUP = "glad.commands"
+GROUPS = {
+    "Inspect": ("inspect", "camera"),
+    "Train": ("train", "calibrate", "gate", "preview", "sample"),
+    "Store": ("bundle", "export"),
+    "Serve": ("serve", "worker", "outbox", "station", "thresholds", "queue", "key", "backup", "restore"),
+    "Measure": ("evaluate", "ablate", "reproduce", "bench"),
+}
+"""Heading of the help -> its commands, the most used one first."""
+OTHERS = "Other"
+"""Heading of the commands that other distributions bring."""
 DISTRIBUTIONS = {"minisign": "py-minisign", "opentelemetry": "opentelemetry-sdk", "sklearn": "scikit-learn"}
 """Module -> the distribution that brings it, where their names differ."""
 
@@ -55,19 +68,27 @@ def _print_every_name() -> None:
 def usage(commands: dict[str, metadata.EntryPoint]) -> str:
     """Return the text of `glad --help`: every command with one line of help."""
     width = max((len(name) for name in commands), default=0)
-    lines = [f"  {name:<{width}}  {summary(point)}".rstrip() for name, point in sorted(commands.items())]
+    lines: list[str] = []
+    for heading, names in grouped(commands).items():
+        lines += ["", f"{heading}:", *(f"  {name:<{width}}  {summary(commands[name])}".rstrip() for name in names)]
     return "\n".join(
         [
             "Usage: glad COMMAND [OPTIONS] ...",
             "",
             "Finds defects on factory products with GLAD, and makes the models that it needs.",
-            "",
-            "Commands:",
             *lines,
             "",
-            "`glad COMMAND --help` says more; `glad --version` prints the version.",
+            "`glad COMMAND --help` says more, with an example; `glad --version` prints the version.",
         ]
     )
+
+
+def grouped(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the commands under the headings of the help, those that none lists at the end."""
+    known = set(names)
+    groups = {heading: [name for name in listed if name in known] for heading, listed in GROUPS.items()}
+    groups[OTHERS] = sorted(known.difference(*GROUPS.values()))
+    return {heading: listed for heading, listed in groups.items() if listed}
 
 
 def summary(point: metadata.EntryPoint) -> str:
@@ -117,16 +138,20 @@ def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:
 
 def call(command: Any, name: str, arguments: Sequence[str]) -> int:
     """Run a typer app, or a typer-annotated function, under the name that the user typed."""
+    outcome = as_app(command)(args=list(arguments), prog_name=name, standalone_mode=True)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def as_app(command: Any) -> typer.Typer:
+    """Return a typer app as it is, and an app whose only command is a typer-annotated function."""
     import typer
 
     if isinstance(command, typer.Typer):
-        app = command
-    else:
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        function: Callable[..., Any] = command
-        app.command()(function)
-    outcome = app(args=list(arguments), prog_name=name, standalone_mode=True)
-    return outcome if isinstance(outcome, int) else 0
+        return command
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    function: Callable[..., Any] = command
+    app.command()(function)
+    return app
 
 
 def extra_that_brings(module: str) -> str | None:

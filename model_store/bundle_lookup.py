@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model_store.bundle import read_manifest
 from model_store.errors import NoSuchBundle, ProductNotInStore, nearest
-from model_store.manifest import MANIFEST_NAME
+from model_store.manifest import MANIFEST_NAME, check_name
 from model_store.store import BundleRef, Store
 
 
@@ -44,9 +44,9 @@ def find_bundle(given: str | Path, store: Store, version: str | None = None) -> 
         if version is not None:
             raise ValueError(f"{folder} is a bundle's folder, which has one version: leave version out")
         return FoundBundle(_ref_of_folder(folder), in_store=False)
-    if isinstance(given, Path):
+    product, named_version = split_version(str(given))
+    if isinstance(given, Path) or not _may_be_names(product, named_version):
         raise _no_bundle(str(given), folder, store)
-    product, named_version = split_version(given)
     if version is not None and named_version is not None:
         raise ValueError(f"{given} names a version already: leave {version} out")
     try:
@@ -59,6 +59,13 @@ def split_version(given: str) -> tuple[str, str | None]:
     """Return product and version of a text such as `bracket/7`; None as the version of `bracket`."""
     product, _, version = given.rstrip("/").partition("/")
     return product, version or None
+
+
+def _may_be_names(*words: str | None) -> bool:
+    try:
+        return all(check_name(word) for word in words if word is not None)
+    except ValueError:
+        return False
 
 
 def _ref_of_folder(folder: Path) -> BundleRef:

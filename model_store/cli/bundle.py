@@ -104,7 +104,7 @@ def show(
         thresholds = state.thresholds(ref.version, ref.manifest.thresholds) if ref.calibrated else None
     if as_json:
         limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
-        facts = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits}
+        facts: dict[str, object] = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits}
         facts["gate_on"] = ref.manifest.gate is not None and state.gate_on
         _print_json({**facts, "manifest": manifest})
         return

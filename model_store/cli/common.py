@@ -79,10 +79,15 @@ def numbers(option: str, text: str, kind: type[Number]) -> tuple[Number, ...] | 
 
 StoreFolder = Annotated[
     Path | None,
-    typer.Option("--store", envvar="GLAD_STORE", help="The store's folder. Default: the data folder's `store`."),
+    typer.Option(
+        "--store", file_okay=False, envvar="GLAD_STORE", help="The store's folder. Default: the data folder's `store`."
+    ),
 ]
 DataFolder = Annotated[
-    Path, typer.Option("--data-dir", envvar="GLAD_DATA_DIR", help="Holds the store unless --store is given.")
+    Path,
+    typer.Option(
+        "--data-dir", file_okay=False, envvar="GLAD_DATA_DIR", help="Holds the store unless --store is given."
+    ),
 ]
 
 DEFAULT_DATA_FOLDER = Path("~/.local/state/glad")

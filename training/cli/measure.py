@@ -153,6 +153,7 @@ def ablate(
 
     with explained(ValueError), named_bars() as show:
         opened = open_bundle(bundle_folder(bundle, store))
+        bundle_without_atp = None if without_atp is None else open_bundle(bundle_folder(without_atp, store))
         settings = opened.manifest.settings
         images = test_images(data)
         tell_data_warnings(data)
@@ -164,14 +165,13 @@ def ablate(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         baseline, weights = None, opened.path
         if unadapted:
-            if without_atp is not None:
+            if bundle_without_atp is not None:
                 raise ValueError("--unadapted and --without-atp exclude each other: two parts would differ")
             folder = run or Path("runs") / f"{opened.manifest.product}-unadapted"
             weights, delta = train_unadapted(opened, train_data or data, folder, progress=show)
             settings = settings.with_delta(delta)
-        elif without_atp is not None:
-            other = open_bundle(bundle_folder(without_atp, store))
-            baseline = other.path, other.manifest.settings.trigger.delta
+        elif bundle_without_atp is not None:
+            baseline = bundle_without_atp.path, bundle_without_atp.manifest.settings.trigger.delta
         elif plain:
             folder = run or Path("runs") / f"{opened.manifest.product}-without-atp"
             baseline = train_plain(opened, train_data or data, folder, progress=show)
