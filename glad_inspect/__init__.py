@@ -14,16 +14,31 @@ distribution are its inside.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glad_inspect.annotations import CocoExport, label_studio_task
     from glad_inspect.inspector import Inspector
+    from glad_inspect.measured import EvaluatedBundle, TrainedBundle
+    from glad_inspect.offline import TrainingUnavailable
     from glad_inspect.result import ImageQuality, InspectionResult
 
-__all__ = ["CocoExport", "ImageQuality", "InspectionResult", "Inspector", "label_studio_task", "load"]
+__all__ = [
+    "CocoExport",
+    "EvaluatedBundle",
+    "ImageQuality",
+    "InspectionResult",
+    "Inspector",
+    "TrainedBundle",
+    "TrainingUnavailable",
+    "evaluate",
+    "label_studio_task",
+    "load",
+    "train",
+]
 
 
 def load(
@@ -67,12 +82,121 @@ def load(
     )
 
 
+def train(
+    recipe: str | Path,
+    data: str | Path,
+    *,
+    product: str | None = None,
+    version: str | None = None,
+    title: str = "",
+    out: str | Path = "bundles",
+    run: str | Path | None = None,
+    confidence: float | None = None,
+    changes: Mapping[str, Any] | None = None,
+    export: bool | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> TrainedBundle:
+    """Train a product's models on good images alone, find its thresholds, and write a bundle, as `glad train` does.
+
+        trained = glad.train("light", "my-product/", version="1")
+        print(trained.folder, trained.thresholds.fail, trained.promise)
+
+    Other processes help; a program that calls this from its main module does so under `if __name__ == "__main__":`.
+
+    Args:
+        recipe: light, nano, or a .toml file.
+        data: the folder of good images: DIR/train/good, or DIR itself; or a class of a published data set.
+        product: its name; None: the data folder's.
+        version: the bundle's; None: the time, such as 20261123-2359.
+        title: what people call the product.
+        out: the bundle becomes OUT/PRODUCT/VERSION.
+        run: folder of checkpoints; the same folder resumes. None: runs/PRODUCT.
+        confidence: that no more good parts are rejected than promised; None: the recipe's.
+        changes: of single values of the recipe, such as {"unet.steps": 900}.
+        export: also for ONNX Runtime; None: for recipes such as light.
+        workers: processes; None: one per core; 1: this one alone.
+        progress: print what is being done; False: nothing.
+
+    Raises:
+        TrainingUnavailable: if the extra `train` is not installed, or another package is called `training` here.
+        ValueError: if recipe, data or names cannot be used: see its text.
+        BundleError, OSError: if the bundle cannot be written.
+    """
+    from glad_inspect import offline
+
+    return offline.train(
+        recipe,
+        data,
+        product=product,
+        version=version,
+        title=title,
+        out=out,
+        run=run,
+        confidence=confidence,
+        changes=changes or {},
+        export=export,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def evaluate(
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    version: str | None = None,
+    store: str | Path | None = None,
+    yardstick: bool = True,
+    report: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> EvaluatedBundle:
+    """Measure a bundle by its own thresholds on labelled images, as `glad evaluate` does; figures have intervals.
+
+        measured = glad.evaluate("bracket", "my-product/")
+        print(measured.metrics.image_auroc, measured.metrics.false_rejects)
+
+    Other processes help; a program that calls this from its main module does so under `if __name__ == "__main__":`.
+
+    Args:
+        bundle: as for `load`.
+        data: DIR/test/good, DIR/test/<defect>; masks in DIR/ground_truth; or a class of a published data set.
+        version: as for `load`.
+        store: as for `load`.
+        yardstick: learn from DIR's good images what a pretrained network gives without training, to compare with.
+        report: a JSON file to write; .csv, .md and .html lie beside it.
+        workers: processes; None: one per core; 1: this one alone.
+        progress: print what is being done; False: nothing.
+
+    Raises:
+        TrainingUnavailable: if the extra `train` is not installed, or another package is called `training` here.
+        StoreError, BundleError: as for `load`.
+        ValueError: if the data cannot be used: see its text.
+    """
+    from glad_inspect import offline
+
+    return offline.evaluate(
+        bundle,
+        data,
+        version=version,
+        store=store,
+        yardstick=yardstick,
+        report=report,
+        workers=workers,
+        progress=progress,
+    )
+
+
 _CLASSES = {
     "CocoExport": "glad_inspect.annotations",
     "label_studio_task": "glad_inspect.annotations",
+    "EvaluatedBundle": "glad_inspect.measured",
     "ImageQuality": "glad_inspect.result",
     "InspectionResult": "glad_inspect.result",
     "Inspector": "glad_inspect.inspector",
+    "TrainedBundle": "glad_inspect.measured",
+    "TrainingUnavailable": "glad_inspect.offline",
 }
 
 

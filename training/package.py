@@ -56,6 +56,11 @@ class Naming:
     title: str = ""
 
 
+def product_of_folder(data: Path) -> str:
+    """Return the data folder's name as a product's: in small letters, with `-` for what a name must not hold."""
+    return "".join(one if one.isalnum() or one in "._-" else "-" for one in data.resolve().name.lower())
+
+
 def software() -> dict[str, str]:
     """Return the versions of the software on which the numbers depend."""
     names = ("glad-inspect", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +72,19 @@ def line_of(task: Task) -> str:
     return ", ".join(part for part in parts if part)
 
 
+_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def progress_hidden(hidden: bool = True) -> Iterator[None]:
+    """Show no bar and no line of any work within the block; with `hidden` False, show them as ever."""
+    before = _HIDDEN.set(hidden)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(before)
+
+
 @contextmanager
 def named_bars() -> Iterator[Progress]:
     """Yield `show(stage, done, total)`: each stage gets a bar, or a line, of its own when it is first shown."""
@@ -92,7 +106,7 @@ def progress_bar(
 
     Where there is no terminal, it prints plain lines.
     """
-    console = console or Console()
+    console = console or Console(quiet=_HIDDEN.get())
     if not console.is_terminal:
         return PlainProgress(console, every_s=every_s, get_time=get_time)
     columns = (

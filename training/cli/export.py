@@ -112,18 +112,14 @@ def export_new_bundle(bundle: Path, data: Path, report: Path) -> None:
         data: the good images that it was trained on.
         report: folder of the parity's report.
     """
-    from model_store.engines.loading import device_of_environment
-    from training.export.make import BundleExportPlan, make_export
+    from training.export.make import export_for_this_device
     from training.export.onnx import ExportFailed
     from training.progress import named_bars
 
     again = shlex.join(["glad", "export", str(bundle), "--to", "onnx", "--data", str(data)])
-    device = device_of_environment()
-    provider: Provider = "cpu" if device == "cpu" else "cuda"
-    plan = BundleExportPlan(("float32",), providers=(provider,), device=device)
     try:
         with named_bars() as show:
-            made = make_export(bundle, data, report, plan, command=command_line(), progress=show, say=lambda text: None)
+            made = export_for_this_device(bundle, data, report, command=command_line(), progress=show)
     except (ValueError, ExportFailed) as error:
         typer.secho(
             f"warning: no export for ONNX Runtime, PyTorch serves: {error}. Again: {again}", fg="yellow", err=True

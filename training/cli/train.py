@@ -160,13 +160,13 @@ def train(
     Example: glad train light --data my-product --version 1
     """
     from training.cli.export import export_new_bundle
-    from training.package import Naming
+    from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
     from training.recipe_file import load_recipe
 
     with explained(ValueError):
-        naming = Naming(product or _slug(data.resolve().name), version or version_of_now(), title)
+        naming = Naming(product or product_of_folder(data), version or version_of_now(), title)
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
         try:
@@ -325,7 +325,3 @@ def _tell_thresholds(bundle: Bundle) -> None:
             f"most unusual of the good images, by score: {named}. Look at them: they set the thresholds, and one that "
             "shows a defect lets others pass. Take it out, and train again"
         )
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name.lower())

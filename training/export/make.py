@@ -28,7 +28,7 @@ from model_store.engines.export_manifest import (
     export_folder,
     needed_parts,
 )
-from model_store.engines.loading import load_own_models
+from model_store.engines.loading import device_of_environment, load_own_models
 from model_store.engines.onnx import Provider
 from model_store.engines.tensorrt import gpu_identity
 from model_store.files import hidden_sibling, make_folder
@@ -109,6 +109,25 @@ class ExportSource:
     """Of one square: probes are inspected as a single model image."""
     shapes: ExportShapes
     probes: tuple[Probe, ...]
+
+
+def export_for_this_device(
+    folder: Path, data: Path, report: Path, *, command: str, progress: Progress
+) -> ExportOutcome:
+    """Export a new bundle for ONNX Runtime on this machine's device, in float32.
+
+    Args:
+        folder: the bundle's.
+        data: the good images that it was trained on.
+        report: folder of the parity's report.
+
+    Raises:
+        ValueError, ExportFailed: as `make_export`.
+    """
+    device = device_of_environment()
+    provider: Provider = "cpu" if device == "cpu" else "cuda"
+    plan = BundleExportPlan(("float32",), providers=(provider,), device=device)
+    return make_export(folder, data, report, plan, command=command, progress=progress, say=lambda text: None)
 
 
 def make_export(
