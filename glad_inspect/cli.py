@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model_store.cli.common import DEFAULT_DATA_FOLDER, BundleName, DataFolder, StoreFolder, chosen_store, explained
+from model_store.cli.common import (
+    DEFAULT_DATA_FOLDER,
+    BundleName,
+    DataFolder,
+    StoreFolder,
+    chosen_store,
+    explained,
+    in_words,
+    what_is_wrong,
+)
 from model_store.manifest import Verdict
 
 if TYPE_CHECKING:
@@ -101,8 +110,8 @@ def inspect(
         try:
             result = inspector(path)
         except (ImageError, OSError, ValueError) as error:
-            results.append({"file": _text(path), "error": _text(error)})
-            typer.secho(f"{'error':<7} {_text(path)}: {_text(error)}", fg=typer.colors.RED, err=True)
+            results.append({"file": _text(path), "error": _text(what_is_wrong(error))})
+            typer.secho(f"{'error':<7} {_text(path)}: {results[-1]['error']}", fg=typer.colors.RED, err=True)
             continue
         results.append({"file": _text(path), **result.to_dict()})
         exports.add(path, result)
@@ -116,7 +125,7 @@ def inspect(
                 cell = min(LARGEST_CELL_PX, max(result.original.shape[:2]))
                 picture.write_bytes(to_png(_sheet([_row(result)], cell)))
         except OSError as error:
-            results[-1]["error"] = _text(f"inspected, but without its picture: {error}")
+            results[-1]["error"] = _text(f"inspected, but without its picture: {in_words(error)}")
             typer.secho(f"{'error':<7} {_text(path)}: {results[-1]['error']}", fg=typer.colors.RED, err=True)
     with explained():
         if overview is not None and rows:

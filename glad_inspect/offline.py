@@ -48,12 +48,12 @@ def _training_needed(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         from glad.__main__ import DISTRIBUTION, extra_that_brings
 
-        extra = extra_that_brings(error.name or "")
-        if extra is None:
+        package = (error.name or "").partition(".")[0]
+        if extra_that_brings(package) is None:
             raise
         raise TrainingUnavailable(
-            f"glad_inspect.{what} needs {error.name}, which is not installed: pip install '{DISTRIBUTION}[train]'",
-            name=error.name,
+            f"glad_inspect.{what} needs {package}, which is not installed: pip install '{DISTRIBUTION}[train]'",
+            name=package,
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from glad.settings import json_schema
+from model_store.errors import nearest
 from training.recipe import FeatureRecipe, Recipe
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -34,8 +35,9 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe | FeatureRecip
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
-        raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}")
+        names = sorted(p.stem for p in SHIPPED.glob("*.toml"))
+        shipped, near = ", ".join(names), nearest(name, names)
+        raise RecipeError(f"no recipe {name!r}: give a .toml file or one of the shipped names: {shipped}{near}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

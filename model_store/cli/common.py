@@ -22,9 +22,30 @@ from model_store.store import SHIPPED_BUNDLES, Store
 Number = TypeVar("Number", int, float)
 
 
+_KINDS: tuple[tuple[type[OSError], str], ...] = (
+    (FileExistsError, "a file is there, where a folder is needed"),
+    (NotADirectoryError, "a file is there, where a folder is needed"),
+    (IsADirectoryError, "a folder is there, where a file is needed"),
+    (FileNotFoundError, "there is no such file or folder"),
+    (PermissionError, "this user may not read or write it"),
+)
+
+
+def in_words(reason: object) -> str:
+    """Return an error as a sentence; one of the operating system with the file or folder that it is about."""
+    if not isinstance(reason, OSError) or reason.filename is None:
+        return str(reason)
+    return f"{os.fsdecode(reason.filename)}: {what_is_wrong(reason)}"
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Return what is wrong with a file or folder that was named already."""
+    return next((text for kind, text in _KINDS if isinstance(error, kind)), str(error))
+
+
 def give_up(reason: object) -> NoReturn:
     """End the command with this sentence and exit status 1; 2 is for a call that is not understood."""
-    typer.secho(f"glad: {reason}", fg=typer.colors.RED, err=True)
+    typer.secho(f"glad: {in_words(reason)}", fg=typer.colors.RED, err=True)
     raise typer.Exit(1)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 import glad_inspect as glad
 from glad.image_codec import ImageError, decode_image, to_png
 from glad_inspect.inspector import read_pixels
-from model_store.errors import StoreError
+from model_store.errors import NoSuchBundle, StoreError
 from model_store.manifest import Verdict
 from tests.support.gates import a_gate, a_part
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -167,7 +167,7 @@ def test_a_folder_and_a_product_are_told_apart(store: Path, tmp_path: Path) -> N
     assert by_folder(PIXELS).score == glad.load("toy", store=store, device="cpu")(PIXELS).score
     with pytest.raises(ValueError, match="leave version out"):
         glad.load(store / "toy" / "1", version="1")
-    with pytest.raises(ValueError, match="is no bundle"):
+    with pytest.raises(NoSuchBundle, match="is no bundle"):
         glad.load(tmp_path)
     with pytest.raises(StoreError, match="unheard"):
         glad.load("unheard", store=store)

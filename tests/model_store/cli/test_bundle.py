@@ -84,7 +84,7 @@ def test_verify_takes_a_folder_or_a_product(glad: Glad, bundle_folder: Path) -> 
 def test_what_is_not_there_is_one_sentence_and_status_1(glad: Glad, arguments: tuple[str, ...]) -> None:
     result = glad(*arguments)
     assert result.exit_code == 1
-    assert "no product 'nope'" in result.output
+    assert "no product 'nope'" in result.output or "'nope' is no bundle" in result.output
     assert "Traceback" not in result.output
 
 
@@ -139,3 +139,23 @@ def test_when_pictures_are_drawn_is_chosen_for_the_product_and_shown(glad: Glad,
     assert glad("pictures", "toy", "on-demand").exit_code == 0
     assert Store(root).state("toy").pictures_when == "on_demand"
     assert glad("pictures", "nothing", "always").exit_code == 1
+
+
+def test_a_bundle_is_shown_by_product_by_version_and_by_folder(glad: Glad, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    shown = [glad("show", given) for given in ("toy", "toy/1", sound_bundle)]
+    assert [one.exit_code for one in shown] == [0, 0, 0], shown[-1].output
+    assert shown[0].output == shown[1].output
+    assert f"folder       {sound_bundle}" in shown[2].output
+    twice = glad("show", "toy/1", "1")
+    assert twice.exit_code == 1
+    assert "toy/1 names a version already" in twice.output
+
+
+def test_a_version_is_activated_in_one_word_or_in_two(glad: Glad, sound_bundle: Path) -> None:
+    glad("publish", sound_bundle)
+    assert "toy: active version is 1" in glad("activate", "toy/1").output
+    for words in (("toy",), ("toy/1", "2")):
+        refused = glad("activate", *words)
+        assert refused.exit_code == 2
+        assert "name one version to activate" in refused.output
