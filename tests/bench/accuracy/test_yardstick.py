@@ -73,7 +73,7 @@ def test_the_command_measures_yardsticks_and_a_bundle_on_the_same_images(report:
 
 def test_an_evaluation_shows_the_row_of_a_file(report: tuple[Path, Path, Path], tmp_path: Path) -> None:
     parts, bundle, file = report
-    evaluate_command(bundle, data=parts, json_file=tmp_path / "evaluation.json", worst=0, yardstick=str(file))
+    evaluate_command(str(bundle), data=parts, json_file=tmp_path / "evaluation.json", worst=0, yardstick=str(file))
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["yardstick"]["image"]["auroc"]["value"] == 1.0
     assert written["yardstick_note"].endswith("Its configuration is not the frozen one.")  # its side is 64

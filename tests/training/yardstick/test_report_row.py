@@ -104,7 +104,7 @@ def _tests_alone(parts: Path, folder: Path) -> Path:
 def test_every_report_of_a_training_folder_has_the_row(bundle: Path, parts: Path, tmp_path: Path) -> None:
     data = _tests_alone(parts, tmp_path / "parts")
     shutil.copytree(parts / "train", data / "train")
-    evaluate_command(bundle, data=data, json_file=tmp_path / "evaluation.json", worst=0)
+    evaluate_command(str(bundle), data=data, json_file=tmp_path / "evaluation.json", worst=0)
     written = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     # A black square among noisy grey parts: any memory of them finds it.
     assert written["yardstick"]["image"]["auroc"]["value"] == 1.0
@@ -201,7 +201,7 @@ def test_a_yardstick_of_other_images_is_refused_before_anything_is_inspected(
     first = {"name": "m", "images": {"good": 20, "defect": 2}, "image": auroc, "found_at_its_threshold": {}}
     (tmp_path / "other.json").write_text(json.dumps({"figures": {"methods": [first]}}))
     with pytest.raises(typer.Exit):
-        evaluate_command(bundle, data=parts, json_file=tmp_path / "e.json", yardstick=str(tmp_path / "other.json"))
+        evaluate_command(str(bundle), data=parts, json_file=tmp_path / "e.json", yardstick=str(tmp_path / "other.json"))
     said = capsys.readouterr()
     assert "20 good and 2 defective images, the bundle is to be on 3 and 2" in said.err
     assert "inspecting" not in said.out
