@@ -59,7 +59,10 @@ def inspect(
     ] = None,
     coco: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Write boxes, masks and scores as a COCO file; needs the extra [formats]."),
+        typer.Option(
+            dir_okay=False,
+            help="Write boxes, masks and scores as a COCO file; needs the extra [formats].",
+        ),
     ] = None,
     label_studio: Annotated[
         Path | None,
