@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import pytest
@@ -16,6 +18,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from glad.__main__ import GROUP, as_app, run
 
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^Example: (glad .+)$", re.MULTILINE)
 
 
@@ -68,10 +71,16 @@ class Command:
         return [*words, parameter.flags[0], str(value)]
 
 
+def entry_points() -> dict[str, metadata.EntryPoint]:
+    """The commands that the project names; what is installed may be older."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {name: metadata.EntryPoint(name, value, GROUP) for name, value in project["entry-points"][GROUP].items()}
+
+
 def every_command() -> Iterator[Command]:
-    """Every command of `glad --help`, with the commands below it."""
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda one: one.name):
-        yield from _with_those_below((point.name,), get_command(as_app(point.load())))
+    """Every command of the project, with the commands below it."""
+    for name, point in sorted(entry_points().items()):
+        yield from _with_those_below((name,), get_command(as_app(point.load())))
 
 
 def _with_those_below(words: tuple[str, ...], click: Any) -> Iterator[Command]:
@@ -93,9 +102,8 @@ def _parameters(click: Any) -> Iterator[Parameter]:
 
 def call(words: tuple[str, ...], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Runs `glad WORDS ARGUMENTS` in this process; returns its exit status, and all that it printed."""
-    point = next(one for one in metadata.entry_points(group=GROUP) if one.name == words[0])
     try:
-        status: object = run(point, [*words[1:], *arguments])
+        status: object = run(entry_points()[words[0]], [*words[1:], *arguments])
     except SystemExit as end:
         status = end.code
     printed = capsys.readouterr()
