@@ -23,7 +23,7 @@ Number = TypeVar("Number", int, float)
 
 
 _KINDS: tuple[tuple[type[OSError], str], ...] = (
-    (FileExistsError, "a file is there, where a folder is needed"),
+    (FileExistsError, "a file of this name exists already"),
     (NotADirectoryError, "a file is there, where a folder is needed"),
     (IsADirectoryError, "a folder is there, where a file is needed"),
     (FileNotFoundError, "there is no such file or folder"),

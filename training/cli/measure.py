@@ -70,9 +70,9 @@ def evaluate(
     )
 
     with explained(ValueError):
-        folder = bundle_folder(bundle, store)
         if json_file.suffix in {".csv", ".md", ".html"}:
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
+        folder = bundle_folder(bundle, store)
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
         tell_data_warnings(data)

@@ -120,7 +120,7 @@ def test_images_are_inspected_where_there_are_no_scores_yet(tmp_path: Path) -> N
     assert "| 1 | 1 | on average | yes |" in done.output
 
 
-def test_the_command_needs_scores_or_a_bundle_with_images(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["coverage", "--bundle", str(tmp_path)])
+def test_the_command_needs_scores_or_a_bundle_with_images() -> None:
+    done = CliRunner().invoke(app, ["coverage", "--bundle", "bracket"])
     assert done.exit_code == 1
     assert "give either --scores, or both --bundle and --data" in done.output

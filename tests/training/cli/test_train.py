@@ -155,7 +155,8 @@ def test_a_name_that_no_report_can_hold_is_told_before_an_evaluation_begins(glad
     assert "inspecting" not in done.output
 
 
-def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad) -> None:
+def test_an_evaluation_does_not_write_two_files_to_one_place(glad: Glad, tmp_path: Path) -> None:
+    (tmp_path / "ramp").mkdir()
     done = glad(measure_cli.evaluate, "bundle", "--data", "ramp", "--json", "figures.md")
     assert done.exit_code == 1
     assert "figures.md: .csv, .md and .html lie beside the JSON file; end its name in .json" in done.output
