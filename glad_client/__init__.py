@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StationHistory,
         StationSettings,
         StationView,
+        ThresholdsView,
     )
     from glad_client.async_client import AsyncClient
     from glad_client.client import Client
@@ -42,6 +43,7 @@ _MODULES = {
         "StationHistory",
         "StationSettings",
         "StationView",
+        "ThresholdsView",
     ),
     "async_client": ("AsyncClient",),
     "client": ("Client",),
@@ -72,6 +74,7 @@ __all__ = [
     "StationSettings",
     "StationView",
     "Thresholds",
+    "ThresholdsView",
     "UnexpectedAnswer",
     "Unreachable",
     "Verdict",

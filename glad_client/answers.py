@@ -165,6 +165,45 @@ class ProductList(Message):
     products: list[ProductView]
 
 
+SHOWN_EXAMPLES = 20
+MAX_EFFECT_READ = 20_000
+"""Of the product's last inspections, if most are of another version: a preview must not read the whole history."""
+
+
+class Change(Message):
+    """A number of inspections that would have had another verdict."""
+
+    before: Verdict
+    after: Verdict
+    count: int
+
+
+class Effect(Message):
+    """The effect of the new thresholds on the product's last inspections by this version."""
+
+    compared: int = Field(
+        description="inspections with a score that are kept, the latest first, at most `last`, found among the "
+        f"product's last {MAX_EFFECT_READ}; what the quality gate stopped has none"
+    )
+    changed: int
+    changes: list[Change]
+    oldest: Timestamp | None = Field(description="end of the oldest of them")
+    examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
+
+
+class ThresholdsView(Message):
+    """Thresholds before and after, and the effect of the change."""
+
+    product: str
+    version: str
+    revision: int = Field(description="of the product, after the change; also the `ETag`")
+    applied: bool = Field(description="false: a preview")
+    calibrated: Thresholds
+    before: Thresholds
+    after: Thresholds
+    effect: Effect
+
+
 class HealthCheck(Message):
     """The outcome of one check."""
 

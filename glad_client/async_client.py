@@ -17,6 +17,7 @@ from glad_client.answers import (
     StationHistory,
     StationSettings,
     StationView,
+    ThresholdsView,
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.client import connection_options
@@ -109,6 +110,24 @@ class AsyncClient:
     async def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
         """As `Client.part`."""
         return await self._run(self._calls.part(serial, expected_views))
+
+    async def change_thresholds(
+        self,
+        product: str,
+        changes: Mapping[str, float | None],
+        *,
+        version: str | None = None,
+        by: str | None = None,
+        preview: bool = False,
+        last: int = 1000,
+        revision: int | None = None,
+    ) -> ThresholdsView:
+        """As `Client.change_thresholds`."""
+        return await self._run(
+            self._calls.change_thresholds(
+                product, changes, version=version, by=by, preview=preview, last=last, revision=revision
+            )
+        )
 
     async def stations(self) -> tuple[StationView, ...]:
         """As `Client.stations`."""

@@ -26,6 +26,7 @@ from glad_client.answers import (
     StationList,
     StationSettings,
     StationView,
+    ThresholdsView,
 )
 from glad_client.errors import NotFinished, UnexpectedAnswer, Unreachable, problem_of
 from glad_client.results import Decision, Result
@@ -142,6 +143,26 @@ class ApiCalls:
     def product(self, name: str) -> Steps[ProductView]:
         """Get a product's versions, thresholds and quality gate."""
         return (yield from self._get(ProductView, _path("products", name)))
+
+    def change_thresholds(
+        self,
+        product: str,
+        changes: Mapping[str, float | None],
+        *,
+        version: str | None,
+        by: str | None,
+        preview: bool,
+        last: int,
+        revision: int | None,
+    ) -> Steps[ThresholdsView]:
+        """Change a version's thresholds, or show what a change would do."""
+        given = {name: value for name, value in (("version", version), ("by", by)) if value is not None}
+        options = {
+            "json": {**changes, **given},
+            "params": {"preview": str(preview).lower(), "last": str(last)},
+            "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
+        }
+        return (yield from self._send(ThresholdsView, "PATCH", f"{_path('products', product)}/thresholds", options))
 
     def stations(self) -> Steps[tuple[StationView, ...]]:
         """Get all stations that are set."""

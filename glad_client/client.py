@@ -25,6 +25,7 @@ from glad_client.answers import (
     StationHistory,
     StationSettings,
     StationView,
+    ThresholdsView,
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.errors import ApiError, problem_of
@@ -166,6 +167,37 @@ class Client:
             expected_views: views that the part must have, beside those that its stations expect.
         """
         return self._run(self._calls.part(serial, expected_views))
+
+    def change_thresholds(
+        self,
+        product: str,
+        changes: Mapping[str, float | None],
+        *,
+        version: str | None = None,
+        by: str | None = None,
+        preview: bool = False,
+        last: int = 1000,
+        revision: int | None = None,
+    ) -> ThresholdsView:
+        """Change a version's thresholds for images that come from now on, or show what a change would do.
+
+        Args:
+            product: its name.
+            changes: review, fail, pixel: those left out stay; None restores the calibrated value.
+            version: None: the active one.
+            by: who; None: the name of the API key.
+            preview: only show the effect.
+            last: inspections to try the change on, at most 5000.
+            revision: change only if the product is still at this one, which an earlier answer showed.
+
+        Raises:
+            ApiError: 412 if it is not; 422 if review would lie above fail.
+        """
+        return self._run(
+            self._calls.change_thresholds(
+                product, changes, version=version, by=by, preview=preview, last=last, revision=revision
+            )
+        )
 
     def stations(self) -> tuple[StationView, ...]:
         """Return all stations that are set."""

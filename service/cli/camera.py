@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import give_up
+from service.cli.common import LOCAL_SERVICE, ServiceUrl
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,7 +35,7 @@ def camera(  # noqa: PLR0917 - typer passes options by name
         str | None, typer.Option(help="Fields from each file's name, such as '(?P<serial>SN[0-9]+)'.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, help="Images per second.")] = 2.0,
-    url: Annotated[str, typer.Option(help="Address of the service.", envvar="GLAD_URL")] = "http://127.0.0.1:8000",
+    url: ServiceUrl = LOCAL_SERVICE,
     key: Annotated[
         str | None, typer.Option(help="API key with the scopes submit and read.", envvar="GLAD_API_KEY")
     ] = None,

@@ -5,6 +5,7 @@ Imports stand inside the functions, so that reading a command's help loads neith
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from model_store.cli.common import give_up
 if TYPE_CHECKING:
     import redis
 
+    from glad_client.client import Client
     from service.settings import Settings
 
 DataDir = Annotated[
@@ -27,6 +29,14 @@ RedisBin = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="The redis-server to start while `glad serve` does not run."),
 ]
+ServiceUrl = Annotated[str, typer.Option("--url", help="Address of the service.", envvar="GLAD_URL")]
+AdminKey = Annotated[
+    str | None,
+    typer.Option("--key", help="API key with the scope admin; read is enough to look.", envvar="GLAD_API_KEY"),
+]
+By = Annotated[str | None, typer.Option("--by", help="Who changes it. Default: the name of the API key.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before changing what is inspected by.")]
+LOCAL_SERVICE = "http://127.0.0.1:8000"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -57,3 +67,29 @@ def service_redis(settings: Settings, redis_bin: Path | None = None) -> Iterator
             yield client
     except StartError as error:
         give_up(error)
+
+
+@contextmanager
+def connected_client(url: str, key: str | None) -> Iterator[Client]:
+    """Yield a client of a running service; a refusal, or no answer, ends the command with one sentence."""
+    from glad_client.client import Client
+    from glad_client.errors import ApiError, ClientError
+
+    try:
+        with Client(url, api_key=key, patience_s=10) as client:
+            yield client
+    except ApiError as error:
+        hint = ". Give a key that may do this by GLAD_API_KEY or --key" if error.status in (401, 403) else ""
+        give_up(f"{url} refuses: {error}{hint}")
+    except ClientError as error:
+        give_up(f"no service at {url} ({error}): start one with `glad serve`, or name another with --url")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person before a change of what lines inspect by; the command ends unless the answer is yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        give_up(f"nothing was changed: {question} Add --yes where nobody can be asked")
+    if not typer.confirm(question):
+        give_up("nothing was changed")

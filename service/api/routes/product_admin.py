@@ -8,13 +8,14 @@ import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glad_client.answers import ThresholdsView
 from model_store.manifest import Name, VerdictThresholds
 from model_store.product_state import Activation, ProductState, ThresholdOverrides
 from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
-from service.api.routes.threshold_effect import MAX_COMPARED, Effect, preview_effect
+from service.api.routes.threshold_effect import MAX_COMPARED, preview_effect
 from service.contract import NotBool, Note, Text, Thresholds
 from service.errors import InvalidFields
 
@@ -58,19 +59,6 @@ class ThresholdFields(BaseModel):
     pixel: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.42])
     version: Name | None = Field(None, description="default: the active version")
     by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
-
-
-class ThresholdsView(BaseModel):
-    """Thresholds before and after, and the effect of the change."""
-
-    product: str
-    version: str
-    revision: int = Field(description="of the product, after the change; also the `ETag`")
-    applied: bool = Field(description="false: a preview")
-    calibrated: Thresholds
-    before: Thresholds
-    after: Thresholds
-    effect: Effect
 
 
 @router.put(

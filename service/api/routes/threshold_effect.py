@@ -5,43 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pydantic import BaseModel, Field
-
+from glad_client.answers import MAX_EFFECT_READ, SHOWN_EXAMPLES, Change, Effect
 from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
-from service.contract import InspectionId, Result, State, Timestamp, Verdict
+from service.contract import Result, State, Verdict
 from service.queue.history import History, HistoryFilter
 
 PAGE = 200
 MAX_COMPARED = 5000
-MAX_READ = 20_000
-"""Of the product's last inspections, if most are of another version: a preview must not read the whole history."""
-SHOWN_EXAMPLES = 20
-
-
-class Change(BaseModel):
-    """A number of inspections that would have had another verdict."""
-
-    before: Verdict
-    after: Verdict
-    count: int
-
-
-class Effect(BaseModel):
-    """The effect of the new thresholds on the product's last inspections by this version."""
-
-    compared: int = Field(
-        description="inspections with a score that are kept, the latest first, at most `last`, found among the "
-        f"product's last {MAX_READ}; what the quality gate stopped has none"
-    )
-    changed: int
-    changes: list[Change]
-    oldest: Timestamp | None = Field(description="end of the oldest of them")
-    examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 
 
 async def preview_effect(
-    history: History, ref: BundleRef, thresholds: VerdictThresholds, last: int, *, max_read: int = MAX_READ
+    history: History, ref: BundleRef, thresholds: VerdictThresholds, last: int, *, max_read: int = MAX_EFFECT_READ
 ) -> Effect:
     """Return what these thresholds would have done to the bundle's last inspections.
 

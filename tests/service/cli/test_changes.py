@@ -1,0 +1,177 @@
+"""`glad thresholds` and `glad station` at a real service: what is shown, asked, changed and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import typer
+from typer.testing import CliRunner
+
+from glad_client.client import Client
+from glad_client.errors import ApiError
+from model_store.store import Store
+from service.cli.station import app as station_app
+from service.cli.thresholds import app as thresholds_app
+from service.queue.jobs import JobQueue
+from service.queue.submitter import JobSubmitter
+from service.settings import Settings
+from tests.service.conftest import write_toy
+from tests.support.http_server import server_on
+from tests.support.line import make_job, result_of
+from tests.support.redis_server import RedisServer
+
+Glad = Callable[..., Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_toy(tmp_path / "store" / "toy" / "1")
+    write_toy(tmp_path / "store" / "other" / "1")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def url(client: redis.Redis, shared_redis: RedisServer, store: Path, tmp_path: Path) -> Iterator[str]:
+    with server_on(Settings(redis_url=shared_redis.url, store=str(store), data_dir=tmp_path / "data")) as url:
+        yield url
+
+
+@pytest.fixture
+def glad(url: str, monkeypatch: pytest.MonkeyPatch) -> Glad:
+    """Calls a command at the service; nobody sits at a terminal."""
+    monkeypatch.setenv("GLAD_URL", url)
+    monkeypatch.delenv("GLAD_API_KEY", raising=False)
+
+    def call(app: typer.Typer, *words: str) -> Any:
+        return CliRunner().invoke(app, words)
+
+    return call
+
+
+async def test_a_change_of_thresholds_shows_its_effect_first_and_needs_a_yes(
+    glad: Glad, store: Path, submitter: JobSubmitter, make_queue: Callable[..., JobQueue]
+) -> None:
+    queue, ref = make_queue(), Store(store).resolve("toy")
+    for score in (0.1, 0.45, 0.6, 0.9, 1.2):  # review from 0.5, fail from 1.0: pass, pass, review, review, fail
+        await submitter.submit(make_job(bundle_hash=ref.hash))
+        [claimed] = queue.claim(1)
+        queue.complete(claimed, result_of(claimed, score))
+
+    def change(*words: str) -> Any:
+        return asyncio.to_thread(glad, thresholds_app, "set", "toy", "--review", "0.4", "--fail", "0.8", *words)
+
+    shown = await change("--preview")
+    assert shown.exit_code == 0, shown.output
+    assert "of the last 5 inspections, 2 would have another verdict" in shown.output
+    assert "pass -> review: 1" in shown.output  # 0.45
+    assert "review -> fail: 1" in shown.output  # 0.9
+    for refused in (await change(), await change("--yes", "--by", "ann")):
+        assert "before" in refused.output
+    assert "in force for images that come from now on" in refused.output
+    state = Store(store).state("toy")
+    assert (state.changed_by, state.thresholds("1", ref.manifest.thresholds).fail) == ("ann", 0.8)
+
+
+def test_without_a_terminal_and_without_yes_nothing_changes(glad: Glad, store: Path) -> None:
+    refused = glad(thresholds_app, "set", "toy", "--fail", "2")
+    assert refused.exit_code == 1
+    assert "nothing was changed" in refused.output
+    assert "Add --yes" in refused.output
+    assert Store(store).state("toy").revision == 0
+
+
+def test_a_reset_goes_back_to_the_calibration(glad: Glad) -> None:
+    assert glad(thresholds_app, "set", "toy/1", "--fail", "2", "--yes").exit_code == 0
+    assert "2.0000" in glad(thresholds_app, "show", "toy").output
+    assert glad(thresholds_app, "reset", "toy", "--yes").exit_code == 0
+    (row,) = json.loads(glad(thresholds_app, "show", "toy", "--json").output)
+    assert row == {"version": "1", "active": True, "review": 0.5, "fail": 1.0, "pixel": 1.0}  # of write_toy
+    assert "nothing to change" in glad(thresholds_app, "reset", "toy").output
+
+
+def test_a_change_that_was_made_since_is_not_written_over(url: str) -> None:
+    with Client(url) as client:
+        shown = client.change_thresholds("toy", {"fail": 2.0}, preview=True)
+        client.change_thresholds("toy", {"fail": 3.0}, by="ann")
+        with pytest.raises(ApiError) as refused:
+            client.change_thresholds("toy", {"fail": 2.0}, revision=shown.revision)
+    assert refused.value.status == 412
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (("set", "toy"), 2, "give --review, --fail or --pixel"),
+        (("set", "toy", "--review", "9", "--yes"), 1, "422"),
+        (("set", "toi", "--fail", "2"), 1, "no product 'toi'"),
+        (("set", "toy/9", "--fail", "2"), 1, "'9'"),
+        (("show", "toi"), 1, "no product 'toi'"),
+        (("show", "toy", "--url", "http://127.0.0.1:9"), 1, "start one with `glad serve`, or name another"),
+    ],
+)
+def test_what_cannot_be_changed_is_a_sentence(
+    glad: Glad, words: tuple[str, ...], status: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    refused = glad(thresholds_app, *words)
+    assert refused.exit_code == status
+    assert why in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_a_station_is_set_shown_held_released_and_removed(glad: Glad) -> None:
+    assert "no station is set" in glad(station_app, "list").output
+    made = glad(station_app, "set", "line-3", "--product", "toy", "--lot", "L-42", "--by", "mes", "--yes")
+    assert made.exit_code == 0, made.output
+    assert "line-3 inspects toy from now on" in made.output
+    assert "on hold: blurred" in glad(station_app, "hold", "line-3", "--reason", "blurred").output
+    changed = glad(station_app, "set", "line-3", "--product", "other", "--expected-view", "top", "--yes").output
+    assert "product          toy  ->  other" in changed
+    assert "lot              L-42  ->  -" in changed
+    assert "hold             blurred  (stays)" in changed
+    shown = glad(station_app, "show", "line-3")
+    assert "expected_views   top" in shown.output
+    assert shown.output.count("changed ") == 3
+    (listed,) = json.loads(glad(station_app, "list", "--json").output)
+    assert (listed["station"], listed["product"], listed["hold"]) == ("line-3", "other", "blurred")
+    assert "Add --yes" in glad(station_app, "release", "line-3").output
+    assert "is not on hold any more" in glad(station_app, "release", "line-3", "--yes").output
+    assert "line-3 is not on hold" in glad(station_app, "release", "line-3").output
+    assert "is removed" in glad(station_app, "remove", "line-3", "--yes").output
+    assert glad(station_app, "show", "line-3").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (("set", "line-3", "--product", "toi", "--yes"), 1, "no product 'toi'"),
+        (("set", "line-3", "--product", "A B"), 2, "--product is 'A B'"),
+        (("set", "line-3", "--product", "toy", "--priority", "low"), 2, "--priority is 'low'"),
+        (("hold", "line-3", "--reason", "dark"), 1, "no station 'line-3'"),
+        (("remove", "line-3", "--yes"), 1, "no station 'line-3'"),
+    ],
+)
+def test_a_station_that_cannot_be_changed_is_a_sentence(
+    glad: Glad, words: tuple[str, ...], status: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    refused = glad(station_app, *words)
+    assert refused.exit_code == status, refused.output
+    assert why in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_a_service_with_keys_says_which_key_is_needed(
+    client: redis.Redis, shared_redis: RedisServer, store: Path, tmp_path: Path
+) -> None:
+    settings = Settings(redis_url=shared_redis.url, store=str(store), data_dir=tmp_path / "data", auth="keys")
+    with server_on(settings) as url:
+        refused = CliRunner().invoke(station_app, ["list", "--url", url])
+    assert refused.exit_code == 1
+    assert "Give a key that may do this by GLAD_API_KEY or --key" in refused.output
