@@ -17,6 +17,7 @@ import typer
 from model_store.bundle import open_bundle, read_manifest
 from model_store.bundle_lookup import find_bundle, split_version
 from model_store.bundle_signer import make_key, sign_bundle
+from model_store.cli.bundle_summary import PICTURES_WHEN, print_history, print_summary, to_calibrate
 from model_store.cli.common import (
     DEFAULT_DATA_FOLDER,
     BundleName,
@@ -28,10 +29,10 @@ from model_store.cli.common import (
 )
 from model_store.cli.import_ import import_command
 from model_store.errors import NotCalibrated
-from model_store.manifest import MANIFEST_NAME, VerdictThresholds, manifest_schema
+from model_store.manifest import MANIFEST_NAME, manifest_schema
 from model_store.product_state import PicturesWhen, ProductState
 from model_store.signing import signature_of
-from model_store.store import BundleRef, Store
+from model_store.store import Store
 
 app = typer.Typer(
     name="bundle",
@@ -78,7 +79,7 @@ def list_bundles(
     if not rows:
         typer.echo(f"no bundles in {opened.root}: publish one with `glad bundle publish FOLDER`")
     for ref in drafts:
-        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
+        typer.echo(f"not calibrated: {to_calibrate(ref)}")
     for problem in problems:
         typer.secho(f"not used: {problem.reason}", fg=typer.colors.YELLOW, err=True)
 
@@ -108,8 +109,8 @@ def show(
         facts["gate_on"] = ref.manifest.gate is not None and state.gate_on
         _print_json({**facts, "manifest": manifest})
         return
-    _print_summary(ref, thresholds, state)
-    _print_history(state)
+    print_summary(ref, thresholds, state)
+    print_history(state)
 
 
 @app.command("schema")
@@ -210,7 +211,7 @@ def publish(
         active = opened.resolve(ref.product).version if opened.versions(ref.product) else "none"
     typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active}")
     if not ref.calibrated:
-        typer.echo(f"not calibrated: {_to_calibrate(ref)}")
+        typer.echo(f"not calibrated: {to_calibrate(ref)}")
     elif active != ref.version:
         typer.echo(f"to use it: glad bundle activate {ref.product} {ref.version}")
 
@@ -254,9 +255,6 @@ def rollback(
     with explained():
         state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
-
-
-_PICTURES: dict[PicturesWhen, str] = {"always": "at once", "on_demand": "when somebody asks for one"}
 
 
 class Switch(StrEnum):
@@ -319,7 +317,7 @@ def pictures(
     with explained():
         chosen: PicturesWhen = "always" if when is PicturesOption.ALWAYS else "on_demand"
         chosen_store(store, data_dir).choose_pictures(product, chosen, by=by or _user(), note=note)
-    typer.echo(f"{product}: pictures of parts that pass are drawn {_PICTURES[chosen]}")
+    typer.echo(f"{product}: pictures of parts that pass are drawn {PICTURES_WHEN[chosen]}")
 
 
 def _rows(store: Store, product: str) -> list[dict[str, object]]:
@@ -344,64 +342,6 @@ def _refuse_draft(folder: Path) -> None:
     manifest, _ = read_manifest(folder)
     if manifest.calibration is None:
         raise NotCalibrated.for_version(manifest.product, manifest.version)
-
-
-def _to_calibrate(ref: BundleRef) -> str:
-    return f"{ref.product} {ref.version}: {shlex.join(['glad', 'calibrate', str(ref.path)])} --data DIR"
-
-
-def _in_force(ref: BundleRef, thresholds: VerdictThresholds | None) -> str:
-    calibration = ref.manifest.calibration
-    if thresholds is None or calibration is None:
-        return f"none: not calibrated; {_to_calibrate(ref)}"
-    shown = f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}"
-    return f"{shown}  (from {calibration.good_images} good images)"
-
-
-def _gate(ref: BundleRef, state: ProductState) -> str:
-    if ref.manifest.gate is None:
-        return "none: every image is inspected"
-    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images)"
-    if switch is None:
-        return f"on  {learned}"
-    when = switch.at.isoformat(timespec="seconds")
-    return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
-
-
-def _pictures(state: ProductState) -> str:
-    choice, shown = state.pictures, f"of parts that pass: {_PICTURES[state.pictures_when]}"
-    if choice is None:
-        return shown
-    when = choice.at.isoformat(timespec="seconds")
-    return f"{shown}, since {when}, by {choice.by} {choice.note}".rstrip()
-
-
-def _print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: ProductState) -> None:
-    manifest, settings = ref.manifest, ref.manifest.settings
-    lines = {
-        "bundle": f"{ref.product} {ref.version}  {manifest.title}",
-        "hash": ref.hash,
-        "folder": str(ref.path),
-        "made": f"{manifest.provenance.created_at.isoformat(timespec='seconds')} by `{manifest.provenance.command}`",
-        "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
-        f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
-        "thresholds": _in_force(ref, thresholds),
-        "gate": _gate(ref, state),
-        "pictures": _pictures(state),
-    }
-    for role, component in manifest.components.items():
-        megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
-        lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
-    for figure_name, figure in manifest.quality.items():
-        lines[figure_name] = json.dumps(figure)
-    for name, line in lines.items():
-        typer.echo(f"{name:<12} {line}")
-
-
-def _print_history(state: ProductState) -> None:
-    for entry in reversed(state.history):
-        when = entry.at.isoformat(timespec="seconds")
-        typer.echo(f"{'history':<12} {when} {entry.kind} {entry.version} by {entry.by} {entry.note}".rstrip())
 
 
 def _user() -> str:

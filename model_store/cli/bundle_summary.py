@@ -1,0 +1,75 @@
+"""What `glad bundle show` prints of a bundle."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import typer
+
+from model_store.manifest import VerdictThresholds
+from model_store.product_state import PicturesWhen, ProductState
+from model_store.store import BundleRef
+
+PICTURES_WHEN: dict[PicturesWhen, str] = {"always": "at once", "on_demand": "when somebody asks for one"}
+
+
+def print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: ProductState) -> None:
+    """Print what a bundle is: settings, thresholds in force, where it comes from, measured quality."""
+    manifest, settings = ref.manifest, ref.manifest.settings
+    lines = {
+        "bundle": f"{ref.product} {ref.version}  {manifest.title}",
+        "hash": ref.hash,
+        "folder": str(ref.path),
+        "made": f"{manifest.provenance.created_at.isoformat(timespec='seconds')} by `{manifest.provenance.command}`",
+        "settings": f"{settings.resolution} px, T {settings.start}, N {settings.steps}, t_min {settings.t_min}, "
+        f"delta {settings.trigger.delta:.6g}, layers {', '.join(map(str, settings.score.layers))}",
+        "thresholds": _in_force(ref, thresholds),
+        "gate": _gate(ref, state),
+        "pictures": _pictures(state),
+    }
+    for role, component in manifest.components.items():
+        megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
+        lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
+    for figure_name, figure in manifest.quality.items():
+        lines[figure_name] = json.dumps(figure)
+    for name, line in lines.items():
+        typer.echo(f"{name:<12} {line}")
+
+
+def print_history(state: ProductState) -> None:
+    """Print the changes of what is active, the latest first."""
+    for entry in reversed(state.history):
+        when = entry.at.isoformat(timespec="seconds")
+        typer.echo(f"{'history':<12} {when} {entry.kind} {entry.version} by {entry.by} {entry.note}".rstrip())
+
+
+def to_calibrate(ref: BundleRef) -> str:
+    """Return a bundle without thresholds, with the command that finds them."""
+    return f"{ref.product} {ref.version}: {shlex.join(['glad', 'calibrate', str(ref.path)])} --data DIR"
+
+
+def _in_force(ref: BundleRef, thresholds: VerdictThresholds | None) -> str:
+    calibration = ref.manifest.calibration
+    if thresholds is None or calibration is None:
+        return f"none: not calibrated; {to_calibrate(ref)}"
+    shown = f"review {thresholds.review:.6g}  fail {thresholds.fail:.6g}  pixel {thresholds.pixel:.6g}"
+    return f"{shown}  (from {calibration.good_images} good images)"
+
+
+def _gate(ref: BundleRef, state: ProductState) -> str:
+    if ref.manifest.gate is None:
+        return "none: every image is inspected"
+    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images)"
+    if switch is None:
+        return f"on  {learned}"
+    when = switch.at.isoformat(timespec="seconds")
+    return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
+
+
+def _pictures(state: ProductState) -> str:
+    choice, shown = state.pictures, f"of parts that pass: {PICTURES_WHEN[state.pictures_when]}"
+    if choice is None:
+        return shown
+    when = choice.at.isoformat(timespec="seconds")
+    return f"{shown}, since {when}, by {choice.by} {choice.note}".rstrip()
