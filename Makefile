@@ -6,11 +6,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 DATA ?= data/bracket
 VERSION ?= 7
+EXTRAS ?=
 PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov labelstudio weights audit sizes clean python
+.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov labelstudio weights audit sizes wheels clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -79,6 +80,9 @@ audit: python ## known vulnerabilities of the pinned packages; asks the package 
 
 sizes: setup ## estimate the images' sizes from the packages that are installed
 	@$(VENV)/bin/python scripts/image_sizes.py
+
+wheels: setup ## install the wheel by pip into an empty environment for each extra, and try every command: an hour (EXTRAS="base cpu")
+	@$(VENV)/bin/python -m scripts.wheels $(EXTRAS)
 
 clean: ## remove what the targets made, but for .venv
 	@rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

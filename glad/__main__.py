@@ -34,6 +34,12 @@ OTHERS = "Other"
 """Heading of the commands that other distributions bring."""
 DISTRIBUTIONS = {"minisign": "py-minisign", "opentelemetry": "opentelemetry-sdk", "sklearn": "scikit-learn"}
 """Module -> the distribution that brings it, where their names differ."""
+EXTRAS = dict.fromkeys(
+    ("ablate", "bench", "calibrate", "evaluate", "export", "gate", "preview", "reproduce", "train"), "train"
+)
+"""Command -> the extra that brings all that it needs. What is not here needs the base, and an option another extra."""
+SET_UP = {"cpu", "formats", "otel", "sample", "signing", "train", "worker"}
+"""Extras that `make setup` installs in a clone, by scripts/prepare.py."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,12 +131,13 @@ def run(point: metadata.EntryPoint, arguments: Sequence[str]) -> int:
     try:
         return call(point.load(), f"glad {point.name}", arguments)
     except ModuleNotFoundError as error:
-        extra = extra_that_brings(error.name or "")
+        missing = error.name or ""
+        extra = extra_for(point.name, missing)
         if extra is None:
             raise
         print(
-            f"glad {point.name}: needs the [{extra}] extra ({error.name} is not installed): "
-            f"pip install '{DISTRIBUTION}[{extra}]' (in a clone: pip install -c constraints/cpu.txt -e '.[{extra}]')",
+            f"glad {point.name}: needs the [{extra}] extra ({package_of(missing)} is not installed): "
+            f"{how_to_install(extra)}",
             file=sys.stderr,
         )
         return 1
@@ -154,19 +161,60 @@ def as_app(command: Any) -> typer.Typer:
     return app
 
 
-def extra_that_brings(module: str) -> str | None:
-    """Return the smallest extra of this distribution that brings the package of a missing module; None if none does."""
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra here: in a clone, or from the package index."""
+    clone = Path(__file__).resolve().parent.parent
+    if not (clone / "Makefile").is_file():
+        return f"pip install '{DISTRIBUTION}[{extra}]'"
+    if SET_UP.issuperset(extra.split(",")):
+        return "make setup"
+    return f"{sys.executable} -m pip install -c constraints/cpu.txt -e '.[{extra}]'"
+
+
+def extra_for(command: str, module: str) -> str | None:
+    """Return the extras to install where a command misses this module: its own, else the smallest that has the module.
+
+    It is None if no extra of this distribution brings the module.
+    """
+    package, brought = package_of(module), packages_of_extras()
+    extras = [EXTRAS.get(command, ""), *sorted(brought, key=lambda extra: len(brought[extra]))]
+    found = next((extra for extra in extras if package in brought.get(extra, ())), None)
+    if found == "train" and importlib.util.find_spec("onnxruntime") is None:
+        return "cpu,train"  # exports are compared on ONNX Runtime, which a GPU wants in another build
+    return found
+
+
+def package_of(module: str) -> str:
+    """Return the name of the distribution that brings a module."""
     root = module.partition(".")[0]
-    package = DISTRIBUTIONS.get(root, root).replace("_", "-").lower()
-    brings: dict[str, set[str]] = {}
-    for requirement in metadata.requires(DISTRIBUTION) or []:
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        extra = re.search(r"""extra\s*==\s*["']([a-z]+)["']""", requirement)
-        if name and extra:
-            brings.setdefault(extra.group(1), set()).add(name.group().replace("_", "-").lower())
-    extras = (extra for extra in sorted(brings, key=lambda extra: len(brings[extra])) if package in brings[extra])
-    return next(extras, None)
+    return normal_name(DISTRIBUTIONS.get(root, root))
+
+
+def packages_of_extras() -> dict[str, set[str]]:
+    """Return what each extra of this distribution requires, the extras that it includes among it."""
+    required: dict[str, set[str]] = {}
+    included: dict[str, set[str]] = {}
+    for line in metadata.requires(DISTRIBUTION) or []:
+        found = re.match(r"([A-Za-z0-9._-]+)(?:\[([a-z0-9,]+)\])?", line)
+        extra = re.search(r"""extra\s*==\s*["']([a-z0-9]+)["']""", line)
+        if found and extra:
+            own = normal_name(found[1]) == DISTRIBUTION
+            known = included if own else required
+            known.setdefault(extra[1], set()).update(found[2].split(",") if own else {normal_name(found[1])})
+
+    def all_of(extra: str) -> set[str]:
+        return required.get(extra, set()).union(*(all_of(other) for other in included.get(extra, ())))
+
+    return {extra: all_of(extra) for extra in {*required, *included}}
+
+
+def normal_name(name: str) -> str:
+    """Return a distribution's name as it is compared: `Scikit_Learn` is `scikit-learn`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 if __name__ == "__main__":
+    # python -m has put the working folder before all others, and packages of the user's own there are not ours.
+    if not sys.flags.safe_path and Path(sys.path[0]).resolve() != Path(__file__).resolve().parent.parent:
+        del sys.path[0]
     sys.exit(main())

@@ -14,8 +14,10 @@ distribution are its inside.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +69,9 @@ def load(
         EngineUnusable: if the engine cannot run this bundle here.
         ModelLoadError, ModelsDoNotFit: if its weights do not load.
         ValueError: for a device or an engine that there is not, or a bundle without thresholds.
+        ImportError: if a file of yours is in the way of our package `glad` or `model_store`: it names the file.
     """
+    _find_our_own()
     from glad_inspect.inspector import load_inspector
     from model_store.cli.common import find_store
     from model_store.engines.engine_spec import EngineSpec, offline_engine_spec
@@ -203,5 +207,27 @@ _CLASSES = {
 def __getattr__(name: str) -> object:
     """Import a name when it is asked for: an inspector needs torch, a result NumPy and Pillow."""
     if name in _CLASSES:
+        _find_our_own()
         return getattr(import_module(_CLASSES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}")
+
+
+def _find_our_own(*packages: str) -> None:
+    """Make sure that our packages are the ones that Python finds: `glad`, `model_store` and those that are named.
+
+    A program's own folder comes first on Python's path, so a `glad.py` in it stands for our package of that name.
+
+    Raises:
+        ImportError: if another file is found; the message names it.
+    """
+    ours = Path(__file__).resolve().parent.parent
+    for name in ("glad", "model_store", *packages):
+        spec = None if name in sys.modules else find_spec(name)
+        found = getattr(sys.modules.get(name, spec), "__file__" if name in sys.modules else "origin", None)
+        if found is not None and Path(found).resolve() != ours / name / "__init__.py":
+            raise ImportError(
+                f"{found} is in the way: Python finds it before the package {name} of glad-inspect, which lies in "
+                f"{ours}. Rename it, or start your program from another folder",
+                name=name,
+                path=found,
+            )

@@ -46,14 +46,15 @@ def _training_needed(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        from glad.__main__ import DISTRIBUTION, extra_that_brings
+        from glad.__main__ import extra_for, how_to_install, package_of
 
-        package = (error.name or "").partition(".")[0]
-        if extra_that_brings(package) is None:
+        missing = error.name or ""
+        extra = extra_for("train", missing)
+        if extra is None:
             raise
         raise TrainingUnavailable(
-            f"glad_inspect.{what} needs {package}, which is not installed: pip install '{DISTRIBUTION}[train]'",
-            name=package,
+            f"glad_inspect.{what} needs {package_of(missing)}, which is not installed: {how_to_install(extra)}",
+            name=missing,
         ) from error
 
 

@@ -41,7 +41,7 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that this file can be run by its path
 
-from bench.support.inputs import write_entry_points
+from bench.endurance.checkout import write_entry_points
 from scripts.call_hook import Call
 from scripts.source_figures import packages, static
 

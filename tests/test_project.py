@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from glad.__main__ import GROUP, extra_that_brings, main, run, summary
+from glad.__main__ import EXTRAS, GROUP, SET_UP, extra_for, main, packages_of_extras, run, summary
 from scripts.check_links import broken_links, pages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,13 +129,35 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     point = metadata.EntryPoint("start", "needs_torch:start", GROUP)
     assert summary(point) == "Starts."
     assert run(point, []) == 1
-    assert "glad start: needs the [worker] extra" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told == "glad start: needs the [worker] extra (torch is not installed): make setup\n", "this is a clone"
 
 
 def test_only_packages_of_an_extra_are_named_as_missing() -> None:
-    assert extra_that_brings("torch.nn") == "worker"
-    assert extra_that_brings("tensorboard") == "train"
-    assert extra_that_brings("no_such_package") is None
+    assert extra_for("inspect", "torch.nn") == "worker"
+    assert extra_for("evaluate", "sklearn.metrics") == "train"
+    assert extra_for("bench", "anomalib") == "peers"
+    assert extra_for("inspect", "no_such_package") is None
+
+
+def test_a_command_that_lacks_what_several_extras_bring_names_its_own() -> None:
+    """scipy alone would send `glad evaluate` from [sample] to [worker] to [train]."""
+    assert extra_for("sample", "scipy") == "sample"
+    assert extra_for("evaluate", "scipy") == "train"
+    assert extra_for("evaluate", "minisign") == "signing"
+
+
+def test_every_extra_that_a_command_names_is_one_of_this_distribution() -> None:
+    assert set(EXTRAS.values()) <= set(packages_of_extras())
+    assert set(EXTRAS) <= {point.name for point in metadata.entry_points(group=GROUP)}
+
+
+def test_in_a_clone_a_missing_extra_comes_with_make_setup_if_that_installs_it() -> None:
+    from scripts.prepare import EXTRAS as PREPARED
+    from scripts.requirements import requirements as required
+
+    installed = set(required(PREPARED["develop"]))
+    assert {extra for extra in SET_UP if set(required([extra])) <= installed} == SET_UP
 
 
 def imported_modules() -> set[str]:
@@ -162,7 +184,7 @@ def test_whatever_a_command_imports_is_always_there_or_named_with_the_extra_that
         module
         for module in sorted(modules)
         if not always & {name.replace("_", "-").lower() for name in installed.get(module, [module])}
-        and extra_that_brings(module) is None
+        and extra_for("", module) is None
     ]
     assert unknown == []
 
@@ -228,7 +250,8 @@ def test_every_import_is_a_declared_requirement() -> None:
     missing = {}
     for package in (*PACKAGES, "tests", "scripts"):
         trained = ("worker", "train", "formats")
-        all_of_them = {"training": trained, "bench": trained, "tests": (*trained, "dev")}
+        whole = (*trained, "dev")  # of bench, what only a checkout has drives the tests' servers
+        all_of_them = {"training": trained, "bench": whole, "tests": whole}
         extras = all_of_them.get(package, ("worker", "formats"))
         undeclared = third_party_imports(ROOT / package) - provided_by(requirements(extras))
         missing[package] = sorted(undeclared)

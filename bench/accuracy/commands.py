@@ -46,7 +46,7 @@ def gate(
     Example: glad bench gate bracket --data my-product
     """
     from bench.accuracy.gate import at_the_gate, empty_fixture, other_parts
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from model_store.bundle import open_bundle
     from model_store.cli.common import explained
     from training.data.dataset import good_split, test_images

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.accuracy.spoiled import SPOILINGS
-from bench.support.inputs import spread_evenly
+from bench.support.command_line import spread_evenly
 from glad.image_codec import Pixels
 from glad.quality_gate.limits import QualityCheck, QualityGate
 from glad.quality_gate.measure import QualityMeasures, find_unfit, measure_quality

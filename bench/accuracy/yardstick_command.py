@@ -205,7 +205,7 @@ def yardstick_results(
     progress: Progress,
 ) -> Iterator[DetectorResult]:
     """Yield what each yardstick and each bundle says of the images; all of them are opened before any works."""
-    from bench.accuracy.gaussian_yardstick import learn_yardsticks
+    from bench.support.gaussian_yardstick import learn_yardsticks
     from model_store.backbones.loading import load_backbone
     from model_store.bundle import open_bundle
     from training.data.dataset import good_split

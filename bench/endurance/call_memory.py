@@ -16,8 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from bench.endurance.checkout import SMALL, toy_bundle
 from bench.endurance.soak_load import IMAGES, jpegs
-from bench.support.inputs import SMALL, toy_bundle
 from bench.support.process_watch import ProcessWatch
 from bench.support.servers import RunningService, served
 
@@ -67,7 +67,6 @@ def measure_call_memory(plan: CallMemoryPlan, folder: Path, say: Say) -> tuple[C
     """Serve a toy product from this folder, call it, and return a batch for each round, kind of call and process.
 
     Raises:
-        RuntimeError: if this is no checkout of the project.
         NotServed: if the service does not start.
     """
     with served(toy_bundle(folder), "torch", SMALL) as service:

@@ -102,9 +102,9 @@ def rolling(
 
     Example: glad bench rolling --rounds 1
     """
+    from bench.endurance.checkout import check_out, name_of
     from bench.endurance.rolling import run_rolling
     from bench.endurance.rolling_report import OURS, RollingTrial
-    from bench.support.inputs import check_out, name_of
 
     with tempfile.TemporaryDirectory(prefix="glad-rolling-") as scratch:
         folder = Path(scratch)

@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import psutil
 
+from bench.endurance.checkout import toy_bundle
 from bench.endurance.load_ladder import Step, highest, next_rate, take_step
 from bench.endurance.load_targets import NO_LIMIT, posting, storing, submitting
 from bench.endurance.soak_load import jpegs
-from bench.support.inputs import toy_bundle
 from bench.support.open_loop import Latency, Send, latency
 from bench.support.process_watch import role
 from bench.support.servers import RunningService, own_redis, served, web_server
@@ -78,7 +78,7 @@ def run_load(plan: LoadPlan, folder: Path, say: Say) -> LoadReport:
     """Measure the load, and return the report.
 
     Raises:
-        RuntimeError: if this is no checkout of the project, or a server does not start.
+        RuntimeError: if a server does not start.
     """
     bundle = toy_bundle(folder / "store")
     bench = _Bench(plan, folder, jpegs(IMAGES, plan.seed), say)

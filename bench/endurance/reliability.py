@@ -1,8 +1,8 @@
 """The long run: cameras post while workers and Redis are killed; every accepted image must end, once.
 
 Real processes (Redis, API, workers) with the toy models of the tests, so that thousands of inspections run in minutes.
-Only a checkout has those: an installed package says so. With a clock skew there are two APIs, of which one's clock is
-ahead, and each camera posts to them in turn: of each part the image that was posted last must count.
+Only a checkout has those. With a clock skew there are two APIs, of which one's clock is ahead, and each camera posts to
+them in turn: of each part the image that was posted last must count.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import httpx
 import redis
 from redis.exceptions import RedisError
 
-from bench.support.inputs import toy_bundle
-from bench.support.ledger import Ends, Ledger
+from bench.endurance.checkout import toy_bundle
+from bench.endurance.ledger import Ends, Ledger
 from bench.support.servers import web_server
 from glad_client.client import Client
 from service.contract import FINAL_STATES
@@ -100,13 +100,11 @@ def run_reliability(trial: ReliabilityTrial, folder: Path, say: Say) -> Reliabil
     """Run the trial in this folder, and return the report.
 
     Raises:
-        RuntimeError: if this is no checkout of the project, or a clock cannot be set ahead.
+        RuntimeError: if a clock cannot be set ahead.
     """
-    try:
-        from tests.support.nursery import Nursery
-        from tests.support.redis_server import RedisServer
-    except ModuleNotFoundError as error:
-        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
+    from tests.support.nursery import Nursery
+    from tests.support.redis_server import RedisServer
+
     toy_bundle(folder / "store")
     server = RedisServer(folder / "redis")
     server.start()

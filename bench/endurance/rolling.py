@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from bench.endurance.answers import CameraAnswer, NotingCamera, unexpected
+from bench.endurance.checkout import CHECKOUT
+from bench.endurance.ledger import Ledger
 from bench.endurance.rolling_report import (
     ACTIVATE,
     NEWER,
@@ -33,8 +35,6 @@ from bench.endurance.rolling_report import (
     RollingReport,
     RollingTrial,
 )
-from bench.support.inputs import CHECKOUT
-from bench.support.ledger import Ledger
 from glad_client.client import Client
 from service.contract import Result, State
 from service.queue.connection import connect
@@ -78,16 +78,14 @@ def run_rolling(
         older: the checkout of the older version that the trial names.
 
     Raises:
-        RuntimeError: if this is no checkout of the project.
+        ValueError: if the trial names an older version and none is given, or the other way about.
     """
     if (trial.older is None) != (older is None):
         raise ValueError(f"the trial names the older version {trial.older}, and its checkout is {older}: give both")
-    try:
-        from tests.support.containers import containers
-        from tests.support.project import Project
-        from tests.support.tiny_bundle import QUICK, make_tiny_bundle
-    except ModuleNotFoundError as error:
-        raise RuntimeError("the compose file is read by tests/support: run this from a checkout") from error
+    from tests.support.containers import containers
+    from tests.support.project import Project
+    from tests.support.tiny_bundle import QUICK, make_tiny_bundle
+
     found = containers(folder, replicas=REPLICAS, scrape_every=trial.scrape_every, compiled=compiled)
     with Project(found, folder / "logs") as project:
         if older is not None:

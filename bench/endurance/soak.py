@@ -18,9 +18,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from redis.exceptions import RedisError
 
+from bench.endurance.checkout import SMALL, toy_bundle
+from bench.endurance.flatness import Trend, TrendVerdict, trend
 from bench.endurance.soak_load import SoakLine, SoakTally
-from bench.support.flatness import Trend, TrendVerdict, trend
-from bench.support.inputs import SMALL, toy_bundle
 from bench.support.process_watch import ProcessSample, ProcessWatch, RedisSample
 from bench.support.servers import RunningService, served
 from training.evaluation.plots import as_png
@@ -74,7 +74,6 @@ def run_soak(plan: SoakPlan, folder: Path, say: Say) -> SoakReport:
     """Run the soak with a store in this folder, and return the report.
 
     Raises:
-        RuntimeError: if this is no checkout of the project.
         NotServed: if the service does not start.
     """
     bundle = toy_bundle(folder)

@@ -55,8 +55,7 @@ def engines(
     import torch
 
     from bench.speed.engines import EnginePlan, measure_engines
-    from bench.support.command_line import engine_names
-    from bench.support.inputs import some_images
+    from bench.support.command_line import engine_names, some_images
     from model_store.engines.loading import choose_device
     from service.worker.main import default_lanes
     from training.progress import named_bars
@@ -115,9 +114,9 @@ def serving(
 
     Example: glad bench serving bracket --data my-product --images 50
     """
+    import training.evaluation.tables  # noqa: F401 - what print_table needs is missed now, not after an hour
     from bench.speed.serving import AT_ONCE, NoVerdict, ServingPlan, measure_serving, throughput
-    from bench.support.command_line import engine_names
-    from bench.support.inputs import some_images
+    from bench.support.command_line import engine_names, some_images
     from bench.support.servers import NotServed, settings_passed
     from training.progress import named_bars
 
@@ -266,7 +265,7 @@ def steps(
 
     from bench.speed.step_table import Clock
     from bench.speed.step_times import StepsPlan, measure_steps
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from model_store.engines.loading import choose_device
     from service.worker.main import default_lanes, torch_threads
 
@@ -322,6 +321,7 @@ def startup(
 
     Example: glad bench startup --rounds 1
     """
+    import training.evaluation.tables  # noqa: F401 - what print_table needs is missed now, not after an hour
     from bench.speed.startup import Startup, measure_startups, sample_image, startup_figures
     from bench.support.servers import NotServed
     from training.progress import named_bars

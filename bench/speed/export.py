@@ -26,7 +26,7 @@ from glad.protocols import Condition
 from glad.settings.method import MethodSettings
 from model_store.engines.backends import Backend, open_files
 from model_store.engines.export_manifest import ExportedPart, ExportShapes, Part, Precision
-from model_store.engines.onnx import Provider
+from model_store.engines.onnx import Provider, onnx_runtime
 from model_store.engines.torch import models_from_modules
 from model_store.manifest import Dtype
 from model_store.pretrained import DTYPES as STORED_DTYPES
@@ -126,6 +126,7 @@ def measure_export(
 
     modules: float32 on the CPU; afterwards they are of the plan's type, on its device.
     """
+    onnx_runtime()  # exports take minutes: what runs them must be there
     parameters = modules.parameters
     exact = _torch_models(modules, settings, "cpu", "float32")
     shapes = shapes_of(exact, settings)

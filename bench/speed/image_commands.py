@@ -46,7 +46,7 @@ def stages(
     import torch
 
     from bench.speed.stages import measure_stages, plot_stages
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from model_store.engines.loading import choose_device
     from service.worker.main import torch_threads
 
@@ -166,8 +166,9 @@ def arrivals(
 
     Example: glad bench arrivals bracket --data my-product --seconds 10
     """
+    import training.evaluation.tables  # noqa: F401 - what print_table needs is missed now, not after an hour
     from bench.speed.arrivals import ArrivalsPlan, measure_arrivals
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from bench.support.servers import NotServed, settings_passed
     from model_store.cli.common import numbers
     from training.progress import named_bars
@@ -243,7 +244,7 @@ def batching(
     import torch
 
     from bench.speed.batching import BatchingPlan, measure_batching, plot_batching
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from model_store.cli.common import numbers
     from model_store.engines.loading import choose_device
     from service.worker.main import torch_threads
@@ -297,7 +298,7 @@ def products(
     import torch
 
     from bench.speed.products import ProductsPlan, figures_json, measure_products, own_share
-    from bench.support.inputs import some_images
+    from bench.support.command_line import some_images
     from model_store.cli.common import numbers
     from model_store.engines.loading import choose_device
     from service.worker.main import torch_threads

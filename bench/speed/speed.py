@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from bench.accuracy.gaussian_yardstick import learn_yardsticks
+from bench.support.gaussian_yardstick import learn_yardsticks
 from glad.settings.method import MethodSettings
 from glad.settings.presets import MVTEC
 from model_store.backbones.loading import load_backbone

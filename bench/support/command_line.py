@@ -1,11 +1,11 @@
-"""Parts that the commands share: options, a progress bar, tables, and JSON with the machine and the date."""
+"""Parts that the commands share: options, images, a progress bar, tables, and JSON with the machine and the date."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,3 +98,37 @@ def choose_one(option: str, given: str, names: tuple[Name, ...]) -> Name:
         if name == given.strip():
             return name
     raise ValueError(f"{option} is {given!r}: choose of {', '.join(names)}")
+
+
+def some_images(folder: Path, count: int) -> tuple[Path, ...]:
+    """Return at most `count` images, evenly spread over all that the folder has, in their order.
+
+    Args:
+        folder: labelled images (those of test/), or any folder of images, with its subfolders.
+
+    Raises:
+        DataError, ValueError: if there are no images.
+    """
+    return spread_evenly(_all_images(folder), count)
+
+
+def _all_images(folder: Path) -> Sequence[Path]:
+    from glad_client.camera.line_camera import find_images
+    from training.data.dataset import test_images
+
+    labelled = (folder / "test").is_dir() or (folder / "Data" / "Images").is_dir()
+    return [image.path for image in test_images(folder)] if labelled else find_images(folder)
+
+
+def spread_evenly(files: Sequence[Path], count: int) -> tuple[Path, ...]:
+    """Return `count` of the files, evenly spread; all of them if they are no more.
+
+    Raises:
+        ValueError: if `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}; at least one image is needed")
+    import numpy as np
+
+    places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return tuple(files[place] for place in places)

@@ -68,7 +68,7 @@ def served(bundle: Path, engine: str, settings: Mapping[str, str] | None = None)
         store = Store(data / "store")
         reference = store.publish(bundle)
         store.activate(reference.product, reference.version, by="glad bench")
-        command = [sys.executable, "-m", "glad", "serve", "--port", "0", "--data-dir", str(data)]
+        command = [sys.executable, "-P", "-m", "glad", "serve", "--port", "0", "--data-dir", str(data)]
         child = Child("glad serve", command, env={**_environment(engine), **(settings or {})}, log=log)
         child.start()
         try:
@@ -163,7 +163,7 @@ def web_server(module: str, environment: Mapping[str, str], log: Path) -> Iterat
     Raises:
         RuntimeError: if it ends before it answers.
     """
-    child = Child(module, [sys.executable, "-m", module], env={**os.environ, **environment}, log=log)
+    child = Child(module, [sys.executable, "-P", "-m", module], env={**os.environ, **environment}, log=log)
     with listen("127.0.0.1", 0) as socket:
         port = int(socket.getsockname()[1])
         child.start("--fd", str(socket.fileno()), pass_fds=(socket.fileno(),))

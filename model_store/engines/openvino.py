@@ -83,9 +83,7 @@ def _library() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise EngineUnusable(
-            f"openvino is not installed ({error}): install the extra [openvino] of glad-inspect"
-        ) from error
+        raise EngineUnusable(f"openvino is not installed ({error}): pip install 'glad-inspect[openvino]'") from error
     return openvino
 
 

@@ -176,7 +176,7 @@ def installed_tensorrt() -> TensorRt:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: its libraries are missing
         raise EngineUnusable(
-            f"tensorrt is not installed ({error}): install the extra [gpu] of glad-inspect, or set GLAD_ENGINE to "
+            f"tensorrt is not installed ({error}): pip install 'glad-inspect[gpu]', or set GLAD_ENGINE to "
             "another engine"
         ) from error
     return cast(TensorRt, tensorrt)

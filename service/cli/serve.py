@@ -86,7 +86,10 @@ def _serve_api(settings: Settings) -> None:
 
 def _supervise(settings: Settings, redis_bin: Path | None) -> None:
     import os
+    from importlib.util import find_spec
 
+    if find_spec("torch") is None:  # said once and here: the worker would end for it again and again
+        raise ModuleNotFoundError("the worker runs on torch, which is not installed", name="torch")
     from service.host.supervisor import LOOPBACK, Supervisor, SupervisorPlan, SupervisorTimeouts
     from service.outbox.settings import OutboxSettings
 

@@ -197,7 +197,7 @@ class Supervisor:
             check_may_start(self._plan.auth, self._plan.host, client)
 
     def _start_api(self, server: socket.socket, address: ApiAddress, environment: Mapping[str, str]) -> RestartingChild:
-        child = Child("API", [sys.executable, "-m", "service.api.server"], env=environment)
+        child = Child("API", child_command("service.api.server"), env=environment)
         fd, probing = server.fileno(), self._plan.timeouts.probing
         probe = LivenessProbe(
             lambda: is_alive(address.host, address.port, timeout_s=probing.timeout_s), probing, from_first_answer=True
@@ -213,7 +213,7 @@ class Supervisor:
 
     def _start_probed(self, name: str, module: str, environment: Mapping[str, str]) -> None:
         """Start a child that reports when it is ready and whose health port is probed, and wait until it is ready."""
-        child, pipe = Child(name, [sys.executable, "-m", module], env=environment), self._ready_pipes[name]
+        child, pipe = Child(name, child_command(module), env=environment), self._ready_pipes[name]
 
         def start() -> None:
             with pipe.writer() as fd:
@@ -327,6 +327,14 @@ def _describe_bind_error(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs more rights: choose one from 1024 up with --port or GLAD_PORT"
     return f"cannot listen on {host}, port {port}: {error.strerror}. Set --host and --port"
+
+
+def child_command(module: str) -> list[str]:
+    """Return the command that runs a module of ours in this Python.
+
+    -P: without it the working folder comes first on Python's path, and a user's own package `service` there is run.
+    """
+    return [sys.executable, "-P", "-m", module]
 
 
 def _workers(plan: SupervisorPlan) -> Iterator[tuple[str, dict[str, str]]]:

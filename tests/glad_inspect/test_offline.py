@@ -148,5 +148,5 @@ except glad.TrainingUnavailable as error:
 """
     outcome = _run(code, tmp_path)
     assert outcome.stdout == (
-        "glad_inspect.evaluate needs sklearn, which is not installed: pip install 'glad-inspect[train]'\n"
+        "glad_inspect.evaluate needs scikit-learn, which is not installed: make setup\n"  # as in every clone
     ), outcome.stderr

@@ -16,14 +16,13 @@ from model_store.engines.backends import FindGpu
 from model_store.engines.export_manifest import (
     EXPORT_NAME,
     PARITY_NAME,
-    EngineUnusable,
     Export,
     ExportedPart,
     ExportEngine,
     ExportShapes,
     exported_components,
 )
-from model_store.engines.onnx import Provider
+from model_store.engines.onnx import Provider, onnx_runtime
 from model_store.engines.openvino import openvino_version
 from model_store.files import hash_file, hidden_sibling, sync_folder, write_file
 from training.export.parity import Parity
@@ -52,19 +51,9 @@ class ExportOrigin:
         software = {name: version(name) for name in LIBRARIES}
         if engine == "onnx":
             openvino = {"openvino": openvino_version()} if "openvino" in providers else {}
-            return cls(engine, {**software, "onnxruntime": _runtime_version(), **openvino})
+            return cls(engine, {**software, "onnxruntime": onnx_runtime().__version__, **openvino})
         place = find_gpu(device)
         return cls(engine, {**software, "tensorrt": place.library.__version__}, place.device.name)
-
-
-def _runtime_version() -> str:
-    try:
-        from onnxruntime import __version__
-    except ImportError as error:
-        raise EngineUnusable(
-            f"onnxruntime is not installed ({error}): install the extra [cpu] or [gpu] of glad-inspect"
-        ) from error
-    return str(__version__)
 
 
 def write_parity(parities: Sequence[Parity], folder: Path, origin: ExportOrigin) -> None:

@@ -11,9 +11,9 @@ import torch
 from typer.testing import CliRunner
 
 from bench.accuracy.brightness import strata_of, within_brightness
-from bench.accuracy.gaussian_yardstick import learn_gaussians
 from bench.accuracy.yardstick_figures import oracle_threshold
 from bench.cli import app
+from bench.support.gaussian_yardstick import learn_gaussians
 from tests.support.grey_yardstick import draw_greys, learn_grey_memory
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts

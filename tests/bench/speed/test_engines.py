@@ -13,9 +13,8 @@ from bench import cli
 from bench.speed.engines import EnginePlan, Timing, measure_engines
 from bench.speed.lanes import in_lanes, loaded_bundle, prepared_images
 from bench.speed.model_calls import model_calls
-from bench.support.command_line import choose_one, choose_some, engine_names
+from bench.support.command_line import choose_one, choose_some, engine_names, some_images, spread_evenly
 from bench.support.device_cost import Rounds, interleaved
-from bench.support.inputs import some_images, spread_evenly
 from glad.batching import BatchSizes
 from model_store.bundle import open_bundle
 from model_store.engines.engine_spec import EngineSpec

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.speed.stages import STAGES, measure_stages
-from bench.support.inputs import some_images
+from bench.support.command_line import some_images
 from glad.image_codec import decode_image
 from model_store.manifest import Verdict
 from tests.support.bundles import new_version

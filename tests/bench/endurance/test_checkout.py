@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.support import inputs
-from bench.support.inputs import check_out, name_of
+from bench.endurance import checkout as checkouts
+from bench.endurance.checkout import check_out, name_of
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         git("add", ".")
         git("commit", "--message", f"number {number}")
         git("tag", f"v{number}")
-    monkeypatch.setattr(inputs, "CHECKOUT", checkout)
+    monkeypatch.setattr(checkouts, "CHECKOUT", checkout)
     return checkout
 
 
@@ -59,6 +59,6 @@ def test_what_the_history_does_not_have_is_told(reference: str, tmp_path: Path) 
 
 
 def test_a_folder_that_is_no_checkout_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(checkouts, "CHECKOUT", tmp_path)
     with pytest.raises(RuntimeError, match="not a git repository"):
         name_of("HEAD")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.support.flatness import TrendVerdict, trend
+from bench.endurance.flatness import TrendVerdict, trend
 
 AT_S = np.arange(0, 3600, 5.0)
 RNG = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Inputs of a measurement: images of a folder, the tests' toy bundle, an older version of the project."""
+"""What a measurement takes from a checkout of the project: the tests' toy bundle, an older version."""
 
 from __future__ import annotations
 
@@ -6,43 +6,7 @@ import io
 import subprocess
 import tarfile
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-
-from glad_client.camera.line_camera import find_images
-from training.data.dataset import test_images
-
-
-def some_images(folder: Path, count: int) -> tuple[Path, ...]:
-    """Return at most `count` images, evenly spread over all that the folder has, in their order.
-
-    Args:
-        folder: labelled images (those of test/), or any folder of images, with its subfolders.
-
-    Raises:
-        DataError, ValueError: if there are no images.
-    """
-    return spread_evenly(_all_images(folder), count)
-
-
-def _all_images(folder: Path) -> Sequence[Path]:
-    labelled = (folder / "test").is_dir() or (folder / "Data" / "Images").is_dir()
-    return [image.path for image in test_images(folder)] if labelled else find_images(folder)
-
-
-def spread_evenly(files: Sequence[Path], count: int) -> tuple[Path, ...]:
-    """Return `count` of the files, evenly spread; all of them if they are no more.
-
-    Raises:
-        ValueError: if `count` is below 1.
-    """
-    if count < 1:
-        raise ValueError(f"count is {count}; at least one image is needed")
-    places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    return tuple(files[place] for place in places)
-
 
 KEPT = 300
 """Results and events."""
@@ -57,15 +21,9 @@ SMALL = {
 
 
 def toy_bundle(store: Path) -> Path:
-    """Make a bundle of product "toy" in this store that takes a few milliseconds an image.
+    """Make a bundle of product "toy" in this store that takes a few milliseconds an image."""
+    from tests.support.tiny_bundle import QUICK, make_tiny_bundle
 
-    Raises:
-        RuntimeError: if this is no checkout of the project.
-    """
-    try:
-        from tests.support.tiny_bundle import QUICK, make_tiny_bundle
-    except ModuleNotFoundError as error:
-        raise RuntimeError("the toy models lie in tests/support: run this from a checkout of the project") from error
     return make_tiny_bundle(store, **QUICK)
 
 

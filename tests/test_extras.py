@@ -1,0 +1,117 @@
+"""In the environment of each extra, every command that `glad --help` lists works, or names what installs the rest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.environments import Environment, build_wheel, make_environment
+from tests.support.redis_server import RedisServer
+from tests.support.tried_commands import (
+    SERVERS,
+    CommandInputs,
+    Outcome,
+    every_call,
+    listed_commands,
+    make_inputs,
+    try_commands,
+)
+
+pytestmark = pytest.mark.timeout(1800)  # sixty commands, with trainings and services among them
+
+EXTRAS = ("", "cpu", "embedded", "formats", "openvino", "otel", "s3", "sample", "signing", "train", "worker")
+"""All but [gpu] and [peers], which this machine does not have, and [dev]."""
+WHOLE = "cpu,train"
+"""With it every command works, or names [signing]."""
+STEPS = Path(__file__).resolve().parents[1] / "bench" / "results" / "2026-11-27-steps-bracket-cpu.json"
+
+
+class Laboratory:
+    """Makes the environment of an extra and tries all commands in it, once."""
+
+    def __init__(self, folder: Path, wheel: Path, inputs: CommandInputs) -> None:
+        self._folder, self._wheel, self._inputs = folder, wheel, inputs
+        self._environments: dict[str, Environment] = {}
+        self._outcomes: dict[str, dict[str, Outcome]] = {}
+
+    def environment(self, extras: str) -> Environment:
+        """With these extras, separated by commas."""
+        if extras not in self._environments:
+            chosen = [extra for extra in extras.split(",") if extra]
+            folder = self._folder / f"with-{extras}"
+            self._environments[extras] = make_environment(folder, self._wheel, *chosen)
+        return self._environments[extras]
+
+    def outcomes(self, extras: str) -> dict[str, Outcome]:
+        """Of every command by its name."""
+        if extras not in self._outcomes:
+            work, data = self._folder / f"work-{extras}", self._folder / f"data-{extras}"
+            work.mkdir()
+            shutil.copytree(self._inputs.pixel, work / "SIGNED")
+            server = RedisServer(data)
+            server.start()
+            try:
+                settings = {"GLAD_DATA_DIR": str(data), "GLAD_DEVICE": "cpu"}
+                found = try_commands(self.environment(extras), every_call(self._inputs), work, settings)
+            finally:
+                server.kill()
+            self._outcomes[extras] = {outcome.call.command: outcome for outcome in found}
+        return self._outcomes[extras]
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """One for the module: what an extra's environment says is compared with another's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("extras")
+    (folder / "inputs").mkdir()
+    yield Laboratory(folder, build_wheel(folder / "dist"), make_inputs(folder / "inputs", STEPS))
+    torch.set_num_threads(threads)
+
+
+def test_every_command_that_help_lists_is_tried(laboratory: Laboratory, tmp_path: Path) -> None:
+    listed = set(listed_commands(laboratory.environment(WHOLE), tmp_path))
+    assert listed - set(laboratory.outcomes(WHOLE)) - SERVERS == set()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_command_works_or_names_what_installs_the_rest(laboratory: Laboratory, extra: str) -> None:
+    assert laboratory.environment(extra).missing == (), "not everything that the extra requires is installed here"
+    outcomes = laboratory.outcomes(extra)
+    wrong = {name: one.output[-2000:] for name, one in outcomes.items() if not one.worked and one.needs is None}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_a_command_names_is_all_that_it_needs(laboratory: Laboratory, extra: str) -> None:
+    """With the base and what it names, it works: the user is not sent for one extra after the other."""
+    for name, outcome in laboratory.outcomes(extra).items():
+        if outcome.needs is not None and not outcome.worked:
+            together = ",".join(sorted({*outcome.needs.split(","), *([extra] if extra == "train" else [])}))
+            again = laboratory.outcomes(together)[name]
+            assert again.worked, f"glad {name} with [{extra}] names [{outcome.needs}], and then: {again.output[-2000:]}"
+
+
+def test_serving_without_a_worker_names_what_brings_one_before_anything_starts(
+    laboratory: Laboratory, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    outcome = laboratory.environment("").glad("serve", "--port", "0", "--data-dir", data, cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        "glad serve: needs the [worker] extra (torch is not installed): pip install 'glad-inspect[worker]'\n"
+    )
+    assert not data.exists()
+
+
+def test_a_worker_names_what_brings_one(laboratory: Laboratory, tmp_path: Path) -> None:
+    outcome = laboratory.environment("").glad("worker", cwd=tmp_path, GLAD_REDIS_URL="redis://127.0.0.1:9/0")
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        "glad worker: needs the [worker] extra (torch is not installed): pip install 'glad-inspect[worker]'\n"
+    )
