@@ -34,7 +34,7 @@ CLIENT = "glad-inspect-client"
 
 def build_wheel(folder: Path, project: Path = ROOT, target: str = "wheel") -> Path:
     """Builds the project's wheel, or its sdist, as a release does, with the backend that is installed: no network."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    command = [sys.executable, "-P", "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(command, cwd=project, check=True, capture_output=True, env=environment)
     (made,) = folder.glob("*.whl" if target == "wheel" else "*.tar.gz")
