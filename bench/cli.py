@@ -57,6 +57,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
         endurance.history,
         endurance.memory,
         endurance.hostile,
+        endurance.attacks,
     )
 
 

@@ -101,6 +101,23 @@ def anonymous_mib(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Anonymous:", "Swap:"))) / 1024
 
 
+def family_bytes(pid: int) -> int:
+    """Return what a process and its children take in memory, 0 if it has ended; a page that several map counts once."""
+    try:
+        family = (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(map(_proportional_bytes, family))
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss:", "SwapPss:")))
+
+
 def role(process: psutil.Process, supervisor: psutil.Process) -> str:
     """Return the name of a process of the service."""
     if process.pid == supervisor.pid:
