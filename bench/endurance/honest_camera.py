@@ -1,4 +1,4 @@
-"""A camera that means well, and the probes of its cluster: what they are answered while a client misuses the service."""
+"""A camera that means well, and the probes of its cluster: what they are answered while others misuse the service."""
 
 from __future__ import annotations
 

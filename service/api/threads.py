@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 IMAGE_THREADS = 16
-"""Images that are stored or read at a time: mostly a wait for a disk or an object store."""
+"""Images that are stored, and as many that are read, at a time: mostly a wait for a disk or an object store."""
 BUNDLE_THREADS = 4
 PROBE_THREADS = 4
 
@@ -41,8 +41,10 @@ class ThreadPools:
     """The pools of one API process."""
 
     def __init__(self, settings: Settings) -> None:
+        self.intake = ThreadPool("intake", IMAGE_THREADS)
+        """Images that are stored as they come: whoever reads pictures delays no camera."""
         self.images = ThreadPool("images", IMAGE_THREADS)
-        """The artifact store, and pictures drawn from it."""
+        """Images and pictures that are read from the artifact store, or drawn from what it has."""
         self.bundles = ThreadPool("bundles", BUNDLE_THREADS)
         """The store of bundles and product states."""
         self.inference = ThreadPool("inference", settings.decode_threads)
@@ -55,7 +57,7 @@ class ThreadPools:
 
     def close(self) -> None:
         """End all threads after what they are working on; wait for none."""
-        for pool in (self.images, self.bundles, self.inference, self.heavy_inference, self.probes):
+        for pool in (self.intake, self.images, self.bundles, self.inference, self.heavy_inference, self.probes):
             pool.close()
 
 

@@ -126,7 +126,7 @@ async def accept_image(
         may_be_a_repeat=idempotency_key is not None,
     )
     with _timed_stage(services, "accept_decode"):
-        image = await services.decoder.check_image(upload.content)
+        image = await services.decoder.check_image(upload.content, caller.id)
     hold = await services.stations.hold(fields.station)
     job = _make_job(pinned, fields, upload, image, pool=pool, hold=hold, at=found.at)
     with _timed_stage(services, "accept_store"):
@@ -243,7 +243,7 @@ async def _store_image(services: Services, job: Job, content: bytes) -> None:
         services.artifacts.put(job.id, IMAGE, content)
 
     try:
-        await services.threads.images.run(store)
+        await services.threads.intake.run(store)
     except RedisError as error:
         raise queue_unavailable(services, error) from error
     except ArtifactsUnavailable as error:
@@ -309,7 +309,7 @@ async def _clean_up_after_failed_submit(services: Services, job: Job, error: Red
 
 async def _remove_image(services: Services, job: Job) -> None:
     try:
-        await services.threads.images.run(services.artifacts.remove, job.image_ref)
+        await services.threads.intake.run(services.artifacts.remove, job.image_ref)
     except ArtifactsUnavailable as error:
         log.warning("image of a refused submission stays", inspection_id=job.id, error=str(error))
 

@@ -48,7 +48,7 @@ async def _check_free_disk(services: Services) -> None:
     """Raise StorageUnavailable if the disk is nearly full: it still has to take results and the queue's log."""
     min_free_bytes = services.settings.min_free_bytes
     try:
-        free_bytes = await services.threads.images.run(services.artifacts.free_bytes)
+        free_bytes = await services.threads.intake.run(services.artifacts.free_bytes)
     except ArtifactsUnavailable:
         return  # storing the image will fail with the reason
     if free_bytes is not None and free_bytes < min_free_bytes:

@@ -15,6 +15,7 @@ from fastapi import Request
 
 from glad import image_codec
 from glad.image_codec import Pixels
+from service.api.uploads.decode_turns import DecodeTurn, DecodeTurns
 from service.api.uploads.digests import read_body
 from service.api.uploads.forms import IMAGE_FIELD, read_form
 from service.errors import (
@@ -30,6 +31,8 @@ from service.errors import (
 )
 from service.host.decoder_pool import DecoderPool, DecoderUnavailable
 
+PREVIEWS = "previews"
+"""Who takes the turns of pictures that are drawn; no API key has such an id."""
 MAX_PARTS = 32
 """Of a form with one image; a batch may have one more for each further image."""
 
@@ -69,7 +72,9 @@ class Decoder:
         self, images: DecoderPool, *, threads: int, max_pixels: int, max_bytes: int, intact: bool, retry_after_s: int
     ) -> None:
         self._images = images
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._turns = DecodeTurns(threads)
+        # One more than there are turns: to read a form no image is waited for.
+        self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="decode")
         self._max_pixels, self._max_bytes, self._intact = max_pixels, max_bytes, intact
         self._retry_after_s = retry_after_s
 
@@ -122,8 +127,8 @@ class Decoder:
         form = await asyncio.get_running_loop().run_in_executor(self._pool, read_form, content_type, body, max_parts)
         return BatchUpload(form.images, query | _check_unique(form.texts, "form field"))
 
-    async def check_image(self, content: bytes) -> CheckedImage:
-        """Decode the image once, so that it is certain that the worker can.
+    async def check_image(self, content: bytes, key_id: str) -> CheckedImage:
+        """Decode the image once, so that it is certain that the worker can; the keys take turns.
 
         Raises:
             EmptyImage: if there are no bytes.
@@ -139,7 +144,9 @@ class Decoder:
                 f"the image has {len(content)} bytes; at most {self._max_bytes} are allowed: send a smaller one, or "
                 "raise GLAD_MAX_IMAGE_BYTES"
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._check_image, content)
+        turn = self._turns.ask(key_id)
+        await turn.wait()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._check_image, content, turn)
 
     def decode_preview(self, content: bytes, longest_px: int) -> Pixels:
         """Return a stored image, made smaller if a side is longer than `longest_px`. Blocks.
@@ -148,7 +155,7 @@ class Decoder:
             UndecodableImage, TooManyPixels, DecodingTooCostly: if it does not decode, or no longer within the limits.
             DecodingUnavailable: if it could not be tried.
         """
-        with self._service_errors():
+        with self._turns.ask(PREVIEWS), self._service_errors():
             image = self._images.decode_image(content, max_pixels=self._max_pixels, intact=False, longest_px=longest_px)
         return image.pixels
 
@@ -157,8 +164,8 @@ class Decoder:
         self._pool.shutdown()
         self._images.close()
 
-    def _check_image(self, content: bytes) -> CheckedImage:
-        with self._service_errors():
+    def _check_image(self, content: bytes, turn: DecodeTurn) -> CheckedImage:
+        with turn, self._service_errors():
             image = self._images.check_image(content, max_pixels=self._max_pixels, intact=self._intact)
         return CheckedImage(image.format, image.width, image.height, hashlib.sha256(content).hexdigest())
 

@@ -87,6 +87,22 @@ async def test_a_digest_and_a_replay_wait_for_no_thread_of_others(api: Running) 
         assert hanging.result()
 
 
+async def test_an_image_is_accepted_while_readers_wait_for_files_that_do_not_come(api: Running) -> None:
+    location = (await api.http.post(URL, content=picture())).headers["location"]
+    (stored,) = [path for path in api.stored() if path.name == "image"]
+    with hanging(stored):
+        stuck = [asyncio.create_task(api.http.get(f"{location}/image")) for _ in range(50)]
+        await asyncio.sleep(0.5)  # all have asked for the file
+        posted = [asyncio.create_task(api.http.post(URL, content=picture())) for _ in range(3)]
+        _, waiting = await asyncio.wait(posted, timeout=30)
+        assert not waiting
+        assert [task.result().status_code for task in posted] == [202] * 3
+        assert not any(task.done() for task in stuck)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
 async def test_readiness_writes_to_the_image_store_once_however_many_ask(api: Running) -> None:
     opened.clear()
     answers = await asyncio.gather(*(api.http.get("/health/ready") for _ in range(50)))
