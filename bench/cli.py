@@ -41,6 +41,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
     from bench.accuracy.peers_command import peers
     from bench.accuracy.yardstick_command import evidence, readings, yardstick
     from bench.endurance import commands as endurance
+    from bench.endurance.attacks_command import attacks
 
     return (
         accuracy.gate,
@@ -57,7 +58,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
         endurance.history,
         endurance.memory,
         endurance.hostile,
-        endurance.attacks,
+        attacks,
     )
 
 

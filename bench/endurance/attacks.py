@@ -23,9 +23,9 @@ import psutil
 
 from bench.endurance.attack_kinds import ATTACKS
 from bench.endurance.attacker import Target, attack_for
+from bench.endurance.checkout import CHECKOUT, toy_bundle
 from bench.endurance.honest_camera import PROBED, CameraTally, HonestCamera, ProbeTally, probe
 from bench.endurance.soak_load import IMAGES, jpegs
-from bench.support.inputs import CHECKOUT, toy_bundle
 from bench.support.process_watch import MIB, family_bytes, role
 from bench.support.servers import RunningService, served
 from service.auth.api_keys import REFRESH_S, KeyStore

@@ -1,4 +1,4 @@
-"""The commands of `glad bench` about endurance, from `reliability` to `attacks`."""
+"""The commands of `glad bench` about endurance, from `reliability` to `hostile`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.support.command_line import JsonFile, choose_some, print_table, progress_shown, write_figures
+from bench.support.command_line import JsonFile, print_table, progress_shown, write_figures
 from model_store.cli.common import give_up
 
 if TYPE_CHECKING:
-    from bench.endurance.attacks import AttackReport
     from bench.endurance.load import LoadPlan, LoadReport
     from bench.endurance.reliability import ReliabilityReport
     from bench.endurance.rolling_report import RollingReport
@@ -34,6 +33,10 @@ def reliability(
     bad_stores: Annotated[
         bool, typer.Option("--bad-stores", help="Beside them three workers with an empty, a stale and an absent store.")
     ] = False,
+    all_failures: Annotated[
+        bool,
+        typer.Option("--all-failures", help="In turns with kills: whatever else may happen to a process or store."),
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Kill workers and Redis while cameras post: does each accepted image end once? Toy models, from a checkout.
@@ -41,6 +44,7 @@ def reliability(
     Example: glad bench reliability --count 500 --json reliability.json
     """
     from bench.endurance.reliability import BAD_STORES, ReliabilityTrial, run_reliability
+    from bench.endurance.trial_plant import DISTURBANCES
 
     trial = ReliabilityTrial(
         count,
@@ -50,6 +54,7 @@ def reliability(
         redis_kills,
         clock_skew_s=clock_skew,
         bad_stores=BAD_STORES if bad_stores else (),
+        disturbances=tuple(DISTURBANCES) if all_failures else (),
     )
     with tempfile.TemporaryDirectory(prefix="glad-reliability-") as folder:
         try:
@@ -66,7 +71,8 @@ def _reliability_rows(report: ReliabilityReport) -> list[tuple[str, str]]:
     return [
         ("accepted", str(report.accepted)),
         ("ended", str(report.ended)),
-        ("without a verdict", ", ".join(f"{count} {code}" for code, count in report.failures.items()) or "0"),
+        ("without a verdict", str(len(report.failures))),
+        *((f"{one.id}: {one.code}", f"{one.deaths_alone} deaths alone; {one.message}") for one in report.failures),
         ("lost", str(report.lost)),
         ("double", str(report.double)),
         ("left in the queue", str(report.left_in_queue)),
@@ -74,6 +80,7 @@ def _reliability_rows(report: ReliabilityReport) -> list[tuple[str, str]]:
         ("taken up more than once", str(report.redelivered)),
         ("widest spread of one image's scores", f"{report.widest_score_spread:.1e}"),
         ("kills of workers, of Redis", f"{report.worker_kills}, {report.redis_kills}"),
+        *((name, str(count)) for name, count in report.disturbances.items()),
         ("recovery from a killed worker", _recovery(report.worker_recovery_s)),
         ("recovery from a killed Redis", _recovery(report.redis_recovery_s)),
         ("inspections per second", f"{report.ended / report.seconds:.1f} over {report.seconds:.0f} s"),
@@ -367,47 +374,3 @@ def hostile(
     worst = sorted(report.costs, key=lambda cost: cost.seconds)[-20:]
     figures = {kind: report.outcomes(kind) for kind in FORMAT_NAMES}
     write_figures(json_file, {"seed": seed, "outcomes": figures, "slowest": [asdict(cost) for cost in worst]})
-
-
-def attacks(
-    *,
-    only: Annotated[str | None, typer.Option(help="Some attacks, such as silent-uploads,hostile-images.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="So long goes each.")] = 20.0,
-    json_file: JsonFile = None,
-) -> None:
-    """Misuse a service in all known ways: is a camera refused, does a probe fail, does the API outgrow its pod? Linux.
-
-    Toy models, from a checkout.
-    """
-    from bench.endurance.attack_kinds import ATTACKS
-    from bench.endurance.attacks import AttackPlan, run_attacks
-    from bench.support.servers import NotServed
-
-    plan = AttackPlan(tuple(ATTACKS) if only is None else choose_some("--only", only, tuple(ATTACKS)), seconds)
-    with tempfile.TemporaryDirectory(prefix="glad-attacks-") as folder:
-        try:
-            report = run_attacks(plan, Path(folder), lambda line: typer.echo(line, err=True))
-        except (RuntimeError, NotServed, ValueError) as error:
-            give_up(error)
-    header = ("attack", "images accepted", "refused", "slowest, s", "slowest result, s", "without a verdict")
-    print_table((*header, "failed probes", "slowest, s", "API at most, MiB"), _attack_rows(report))
-    typer.echo(f"The API's pod has {report.limit_mib:.0f} MiB.")
-    write_figures(json_file, {"plan": asdict(plan), **asdict(report), "broken": report.broken_promises})
-    if report.broken_promises:
-        raise typer.Exit(1)
-
-
-def _attack_rows(report: AttackReport) -> Iterator[tuple[str, ...]]:
-    for one in report.outcomes:
-        camera, probes = one.camera, one.probes.values()
-        yield (
-            one.what,
-            str(camera.accepted),
-            str(sum(camera.refused.values())),
-            f"{camera.slowest_accept_s:.1f}",
-            f"{camera.slowest_result_s:.1f}",
-            str(camera.lost),
-            f"{sum(probe.failed for probe in probes)} of {sum(probe.asked for probe in probes)}",
-            f"{max(probe.slowest_s for probe in probes):.1f}",
-            f"{one.peak_mib:.0f}",
-        )

@@ -10,33 +10,27 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import httpx
-import redis
-from redis.exceptions import RedisError
 
-from bench.endurance.checkout import toy_bundle
 from bench.endurance.ledger import Ends, Ledger
-from bench.support.servers import web_server
+from bench.endurance.trial_plant import DISTURBANCES, REDIS_DOWN_S, PlantWorker, TrialPlant
 from glad_client.client import Client
-from service.contract import FINAL_STATES
+from service.contract import FINAL_STATES, Result
 from service.queue import keys
-
-if TYPE_CHECKING:
-    from tests.support.nursery import Nursery, Worker
-    from tests.support.redis_server import RedisServer
 
 PRODUCT = "toy"
 IMAGES = 20
 SHOTS_PER_PART = 7
 """Images of one view that a camera posts of each part. Odd: of half the parts the last one goes to the other API."""
-REDIS_DOWN_S = 1.0
+MAX_DEATHS = 3
+"""GLAD_MAX_DEATHS by default."""
 PATIENCE_S = 900.0
 """Without a single end for so long, the run gives up and reports what is missing."""
 
@@ -60,6 +54,25 @@ class ReliabilityTrial:
     """So far ahead is the clock of a second API; 0: there is one."""
     bad_stores: tuple[BadStore, ...] = ()
     """Each is the store of one more worker, which stands beside the others all the time and is never killed."""
+    disturbances: tuple[str, ...] = ()
+    """What else is done to the processes, in turns with kills of a worker: names of `DISTURBANCES`."""
+
+
+@dataclass(frozen=True)
+class FailedInspection:
+    """An inspection that ended without a verdict."""
+
+    id: str
+    code: str
+    message: str
+    attempts: int
+    deaths_alone: int
+    """Deaths of a worker that held this image and no other."""
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it was given up after so many kills while it was alone that the image itself had to be suspected."""
+        return self.code == "worker_died" and self.deaths_alone >= MAX_DEATHS
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,8 @@ class ReliabilityReport:
     lost: int
     double: int
     states: dict[str, int]
-    failures: dict[str, int]
-    """Codes of those that ended without a verdict."""
+    failures: tuple[FailedInspection, ...]
+    """Those that ended without a verdict."""
     left_in_queue: int
     """Entries, leases, suspects and handed-back jobs once all has ended."""
     widest_score_spread: float
@@ -83,6 +96,8 @@ class ReliabilityReport:
     """Parts that are judged by another image than the one that was posted last."""
     worker_kills: int
     redis_kills: int
+    disturbances: dict[str, int]
+    """What else was done -> how often."""
     worker_recovery_s: tuple[float, ...]
     """Per kill of a worker that held images: until all of them had ended."""
     redis_recovery_s: tuple[float, ...]
@@ -91,8 +106,9 @@ class ReliabilityReport:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is lost, double or left, and each part is judged by its last image."""
-        wrong = (self.lost, self.double, self.left_in_queue, self.by_older_image)
+        """Whether nothing is lost, double or left, each part is judged by its last image, and no failure is ours."""
+        ours = sum(not one.is_expected for one in self.failures)
+        wrong = (self.lost, self.double, self.left_in_queue, self.by_older_image, ours)
         return not any(wrong) and self.ended == self.accepted
 
 
@@ -102,85 +118,36 @@ def run_reliability(trial: ReliabilityTrial, folder: Path, say: Say) -> Reliabil
     Raises:
         RuntimeError: if a clock cannot be set ahead.
     """
-    from tests.support.nursery import Nursery
-    from tests.support.redis_server import RedisServer
-
-    toy_bundle(folder / "store")
-    server = RedisServer(folder / "redis")
-    server.start()
-    try:
-        with Nursery() as nursery, _apis(trial, folder, server.url) as urls:
-            return _Run(trial, folder, server=server, nursery=nursery, urls=urls, say=say).run()
-    finally:
-        server.kill()
-
-
-@contextmanager
-def _apis(trial: ReliabilityTrial, folder: Path, redis_url: str) -> Iterator[tuple[str, ...]]:
-    """Yield the addresses of the APIs, which run as long as the block.
-
-    Raises:
-        RuntimeError: if a clock is to be ahead, and there is no libfaketime.
-    """
-    from tests.support.shifted_clock import LIBRARY, shifted
-
-    if trial.clock_skew_s and LIBRARY is None:
-        raise RuntimeError("a clock is set ahead by libfaketime, which is missing: apt-get install faketime")
-    environment = _environment(folder, redis_url)
-    with ExitStack() as stack:
-        urls = []
-        for skew_s in dict.fromkeys((trial.clock_skew_s, 0)):
-            api = web_server("service.api.server", environment | shifted(skew_s), folder / f"api{skew_s:+d}.log")
-            urls.append(stack.enter_context(api).url)
-        yield tuple(urls)
-
-
-def _environment(folder: Path, redis_url: str) -> dict[str, str]:
-    return {
-        "GLAD_REDIS_URL": redis_url,
-        "GLAD_STORE": str(folder / "store"),
-        "GLAD_DATA_DIR": str(folder),
-        "GLAD_DEVICE": "cpu",
-        "GLAD_TORCH_THREADS": "1",
-        "GLAD_LOG_LEVEL": "warning",
-    }
+    with TrialPlant.running(folder, lease_ms=trial.lease_ms, clock_skew_s=trial.clock_skew_s) as plant:
+        return _Run(trial, plant, say).run()
 
 
 @dataclass
-class Kills:
-    """The times of the kills, in seconds since 1970."""
+class DoneToPlant:
+    """What was done to the processes, with times in seconds since 1970."""
 
-    of_workers: list[tuple[float, frozenset[str]]] = field(default_factory=list)
+    worker_kills: list[tuple[float, frozenset[str]]] = field(default_factory=list)
     """With the images that the worker held."""
-    of_redis: list[float] = field(default_factory=list)
+    redis_kills: list[float] = field(default_factory=list)
+    disturbances: Counter[str] = field(default_factory=Counter)
 
 
 class _Run:
     """A trial under way."""
 
-    def __init__(
-        self,
-        trial: ReliabilityTrial,
-        folder: Path,
-        *,
-        server: RedisServer,
-        nursery: Nursery,
-        urls: Sequence[str],
-        say: Say,
-    ) -> None:
-        self._trial, self._folder, self._server, self._nursery, self._urls = trial, folder, server, nursery, urls
-        self._say, self._client = say, server.connect()
-        self._ledger, self._kills = Ledger(self._client), Kills()
-        self._started = itertools.count(1)
+    def __init__(self, trial: ReliabilityTrial, plant: TrialPlant, say: Say) -> None:
+        self._trial, self._plant, self._say = trial, plant, say
+        self._ledger, self._done = Ledger(plant.client), DoneToPlant()
+        self._next_disturbances = itertools.cycle(trial.disturbances)
         self._last_posted: dict[str, str] = {}
         """Serial -> the image of the part that was posted last."""
 
     def run(self) -> ReliabilityReport:
-        """Let cameras post in threads, and kill processes in this one."""
+        """Let cameras post in threads, and disturb processes in this one."""
         began = time.monotonic()
         with self._ledger.following(), ThreadPoolExecutor(self._trial.cameras) as pool:
             cameras = [pool.submit(self._camera, number) for number in range(self._trial.cameras)]
-            self._kill_until_all_ended(lambda: all(camera.done() for camera in cameras))
+            self._disturb_until_all_ended(lambda: all(camera.done() for camera in cameras))
             for camera in cameras:
                 camera.result()
             seconds = time.monotonic() - began
@@ -192,7 +159,8 @@ class _Run:
         colours = [f"hsl({360 * image // IMAGES}, 60%, 50%)" for image in range(IMAGES)]
         images = [picture(32, 32, colour=colour) for colour in colours]
         with ExitStack() as stack:
-            clients = itertools.cycle([stack.enter_context(Client(url, patience_s=PATIENCE_S)) for url in self._urls])
+            urls = self._plant.urls
+            clients = itertools.cycle([stack.enter_context(Client(url, patience_s=PATIENCE_S)) for url in urls])
             for place, shot in enumerate(range(number, self._trial.inspections, self._trial.cameras)):
                 image, serial = shot % IMAGES, f"part-{number}-{place // SHOTS_PER_PART}"
                 part, key = {"serial": serial, "view": "top"}, f"shot-{shot}"
@@ -200,10 +168,11 @@ class _Run:
                 self._ledger.accept(accepted, image)
                 self._last_posted[serial] = accepted.id
 
-    def _kill_until_all_ended(self, posted: Callable[[], bool]) -> None:
+    def _disturb_until_all_ended(self, posted: Callable[[], bool]) -> None:
         for what in self._trial.bad_stores:
-            self._worker(_bad_store(what, self._folder))
-        workers = [self._worker() for _ in range(self._trial.workers)]
+            self._plant.start_worker(_bad_store(what, self._plant.folder))
+        for _ in range(self._trial.workers):
+            self._plant.start_worker()
         marks = [
             self._trial.inspections * (n + 1) // (self._trial.redis_kills + 1) for n in range(self._trial.redis_kills)
         ]
@@ -219,66 +188,61 @@ class _Run:
             if marks and ended >= marks[0]:
                 marks.pop(0)
                 self._kill_redis()
-            if now >= kill_at and (victim := self._at_work(workers)) is not None:
-                kill_at = now + self._trial.kill_every_s
-                workers = [worker for worker in workers if worker is not victim] + [self._replaced(victim)]
+            if now >= kill_at and (worker := self._plant.working()) is not None:
+                self._disturb(worker)
+                kill_at = time.monotonic() + self._trial.kill_every_s
                 self._say(f"{ended} of {len(self._ledger.accepted)} accepted have ended")
 
-    def _at_work(self, workers: Sequence[Worker]) -> Worker | None:
-        """Return the longest living worker that holds images: killing one that still warms up would prove nothing."""
-        return next((worker for worker in workers if self._held(worker.pid)), None)
-
-    def _worker(self, store: Path | None = None) -> Worker:
-        settings = {**_environment(self._folder, self._server.url), "GLAD_LANES": "4"}
-        settings["GLAD_LEASE_MS"] = str(self._trial.lease_ms)
-        if store is not None:
-            settings["GLAD_STORE"] = str(store)
-        return self._nursery.start(settings, self._folder / f"worker-{next(self._started)}.log")
-
-    def _replaced(self, worker: Worker) -> Worker:
-        held = self._held(worker.pid)
-        self._kills.of_workers.append((time.time(), held))
-        worker.kill()
-        return self._worker()
-
-    def _held(self, pid: int) -> frozenset[str]:
-        try:
-            found = list(self._client.scan_iter(match=f"{keys.HELD_PREFIX}*-{pid}/*"))
-            return frozenset(one for key in found for one in _members(self._client, key))
-        except (RedisError, OSError):
-            return frozenset()
+    def _disturb(self, worker: PlantWorker) -> None:
+        """Kill the worker or do the next other thing, in turns."""
+        disturbed = self._done.disturbances.total()
+        if self._trial.disturbances and disturbed <= len(self._done.worker_kills):
+            name = next(self._next_disturbances)
+            self._say(name)
+            DISTURBANCES[name](self._plant, worker)
+            self._done.disturbances[name] += 1
+            return
+        self._done.worker_kills.append((time.time(), self._plant.held(worker)))
+        worker.process.kill()
+        self._plant.replace(worker)
 
     def _kill_redis(self) -> None:
         self._say("Redis is killed")
-        self._kills.of_redis.append(time.time())
-        self._server.kill()
-        time.sleep(REDIS_DOWN_S)
-        self._server.start()
+        self._done.redis_kills.append(time.time())
+        self._plant.kill_redis()
 
     def _report(self, seconds: float) -> ReliabilityReport:
-        ledger, results = self._ledger, self._ledger.results()
+        ledger, done, results = self._ledger, self._done, self._ledger.results()
         return ReliabilityReport(
             accepted=len(ledger.accepted),
             ended=sum(one.state in FINAL_STATES for one in results),
             lost=ledger.lost,
             double=ledger.double,
             states=dict(Counter(one.state.value for one in results)),
-            failures=dict(Counter(one.error.code for one in results if one.error is not None)),
+            failures=tuple(self._failure(one) for one in results if one.error is not None),
             left_in_queue=ledger.left_in_queue(),
             widest_score_spread=ledger.widest_score_spread(results),
             redelivered=sum(one.attempts > 1 for one in results),
             by_older_image=self._parts_by_an_older_image(),
-            worker_kills=len(self._kills.of_workers),
-            redis_kills=len(self._kills.of_redis),
+            worker_kills=len(done.worker_kills),
+            redis_kills=len(done.redis_kills),
+            disturbances=dict(done.disturbances),
             worker_recovery_s=tuple(
-                _recovered(ledger.ends, at, held) for at, held in self._kills.of_workers if held & ledger.ends.keys()
+                _recovered(ledger.ends, at, held) for at, held in done.worker_kills if held & ledger.ends.keys()
             ),
-            redis_recovery_s=tuple(_next_end(ledger.ends, at) for at in self._kills.of_redis),
+            redis_recovery_s=tuple(_next_end(ledger.ends, at) for at in done.redis_kills),
             seconds=round(seconds, 1),
         )
 
+    def _failure(self, result: Result) -> FailedInspection:
+        assert result.error is not None
+        deaths: Any = self._plant.client.hget(keys.inspection(result.id), "deaths")
+        return FailedInspection(
+            result.id, result.error.code, result.error.detail, attempts=result.attempts, deaths_alone=int(deaths or 0)
+        )
+
     def _parts_by_an_older_image(self) -> int:
-        with httpx.Client(base_url=self._urls[0], timeout=60) as http:
+        with httpx.Client(base_url=self._plant.urls[0], timeout=60) as http:
             return sum(self._counted(http, serial) != [last] for serial, last in self._last_posted.items())
 
     @staticmethod
@@ -297,11 +261,6 @@ def _bad_store(what: BadStore, folder: Path) -> Path:
     elif what == "stale":
         make_tiny_bundle(store, product=PRODUCT, seed=1)
     return store
-
-
-def _members(client: redis.Redis, key: str) -> frozenset[str]:
-    found: Any = client.smembers(key)
-    return frozenset(found)
 
 
 def _recovered(ends: Ends, at: float, held: frozenset[str]) -> float:
