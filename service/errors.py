@@ -396,7 +396,7 @@ class QueueUnavailable(ServiceError):
 
 
 class StorageUnavailable(ServiceError):
-    """The artifact store is away, full or read-only."""
+    """The artifact store is away, full or read-only, or the store of bundles is away."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "Storage unavailable"
     example = "the image could not be stored; it was not accepted: send it again later"

@@ -24,6 +24,7 @@ from service.errors import (
     ProductUnusable,
     QueueUnavailable,
     ServiceError,
+    StorageUnavailable,
     UnknownInspection,
     UnknownProduct,
 )
@@ -32,6 +33,8 @@ PROBLEM_JSON = "application/problem+json"
 MAX_SHOWN_PATH = 200
 """Characters of a request's path that logs and answers repeat: a client chooses its length."""
 MAX_SHOWN_PRODUCTS = 20
+BUNDLES_RETRY_S = 5
+"""A worker looks as often whether a store of bundles is back."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -148,17 +151,37 @@ def unknown_inspection(inspection_id: str) -> UnknownInspection:
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")
 
 
-def product_error(store: Store, name: str, error: StoreError | ValueError) -> UnknownProduct | ProductUnusable:
-    """Return the error that says why this product cannot be inspected.
+def product_error(store: Store, name: str, error: StoreError | ValueError) -> ServiceError:
+    """Return the error that says why this product cannot be inspected: now, if the store of bundles is away.
 
     The store's own text may name folders of this machine: it goes to the log alone.
     """
+    if isinstance(error, StoreError) and _is_away(store):
+        return _bundles_away()
     if isinstance(error, ProductNotInStore):
         products = store.products()
+        if name in products:  # the store is back
+            return _bundles_away()
         more = " ..." if len(products) > MAX_SHOWN_PRODUCTS else ""
         known = ", ".join(products[:MAX_SHOWN_PRODUCTS]) + more if products else "none yet"
         return UnknownProduct(f"no product {name[:100]!r}; known: {known}")
     log.error("product unusable", product=name, reason=str(error))
     return ProductUnusable(
         f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
+    )
+
+
+def _is_away(store: Store) -> bool:
+    try:
+        store.check_readable()
+    except OSError as error:
+        log.error("store of bundles not read", error=str(error))
+        return True
+    return False
+
+
+def _bundles_away() -> StorageUnavailable:
+    return StorageUnavailable(
+        "the store of bundles cannot be read now; nothing was accepted: send it again later",
+        retry_after_s=BUNDLES_RETRY_S,
     )

@@ -15,7 +15,7 @@ import redis
 from service.api.app import create_app
 from service.queue.jobs import JobQueue
 from service.settings import Settings
-from tests.service.conftest import Running, StartApp
+from tests.service.conftest import Running, StartApp, write_toy
 from tests.support.http_server import server_on
 from tests.support.line import picture, result_of
 from tests.support.redis_server import RedisServer
@@ -90,6 +90,26 @@ async def test_a_disk_that_takes_nothing_is_503_and_nothing_is_queued(
     assert str(blocked) not in ready.text
 
 
+async def test_while_the_store_of_bundles_is_away_images_are_503_and_then_accepted(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path
+) -> None:
+    store, away = tmp_path / "store", tmp_path / "away"
+    write_toy(store / "toy" / "1")
+    running: Running = await start_app(shared_redis.url, store=str(store))
+    store.rename(away)
+    for answer in (
+        await running.http.post(URL, content=picture()),
+        await running.http.get("/v1/products/toy"),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:storage-unavailable")
+        assert "retry-after" in answer.headers
+        assert str(store) not in answer.text
+    assert running.stored() == []
+    away.rename(store)
+    assert (await running.http.post(URL, content=picture())).status_code == 202
+    assert (await running.http.post(URL.replace("toy", "other"), content=picture())).status_code == 404
+
+
 async def test_a_store_without_products_is_not_ready(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,8 +122,6 @@ async def test_a_store_without_products_is_not_ready(
 async def test_a_product_whose_bundle_broke_is_404_and_says_so(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path
 ) -> None:
-    from tests.service.conftest import write_toy
-
     write_toy(tmp_path / "store" / "toy" / "1")
     running: Running = await start_app(shared_redis.url, store=str(tmp_path / "store"))
     assert (await running.http.post(URL, content=picture())).status_code == 202
