@@ -2,8 +2,8 @@
 
 A real `glad serve` (Redis, API, worker, outbox) with keys and the shipped limits runs one attack after the other, each
 from a process of its own. Meanwhile an honest camera posts from another address and follows its results. Each is
-promised: none of its images is refused or lost, no probe fails, and the API with its decoders stays within the memory
-that its pod has on Kubernetes. The models are the toys of the tests; only a checkout has those.
+promised: none of its images is refused, lost or accepted so late that a client would try again, no probe fails, and the
+API with its decoders stays within the memory that its pod has on Kubernetes. The models are the toys of the tests; only a checkout has those.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from service.host.private_redis import redis_url, socket_path
 from service.queue.connection import connect
 
 SAMPLE_EVERY_S = 0.1
+LONGEST_ACCEPT_S = 10.0
+"""One attempt of the Python client waits so long."""
 NOBODY = "nobody"
 """The name of the first run, in which nobody misuses the service."""
 
@@ -74,6 +76,10 @@ class AttackOutcome:
         found = [restarted, *(f"{path} failed {one.failed} times" for path, one in self.probes.items() if one.failed)]
         if camera.refused:
             found.append("the camera was refused: " + ", ".join(f"{n} x {why}" for why, n in camera.refused.items()))
+        if camera.slowest_accept_s > LONGEST_ACCEPT_S:
+            found.append(
+                f"an image was accepted after {camera.slowest_accept_s:.0f} s; a client waits {LONGEST_ACCEPT_S:.0f} s"
+            )
         if camera.lost:
             found.append(f"{camera.lost} of the camera's images have no verdict")
         if self.peak_mib > limit_mib:
