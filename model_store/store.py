@@ -69,6 +69,7 @@ class Store:
         self.root = _local_folder(root)
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
+        self._was_there = self.root.is_dir()
         self._records, self._recording = records, threading.Lock()
         self._unrecorded: set[str] = set()
         """Products whose active version could not be recorded: it is said once, not at each image."""
@@ -196,9 +197,15 @@ class Store:
         """Return the product's state; of revision 0 where nothing was changed yet.
 
         Raises:
-            BadProductState: if it cannot be read.
+            BadProductState: if it cannot be read. So it is if the root was there and is not: to go on with shipped
+                bundles and calibrated thresholds would be another decision than the one that was made.
         """
-        return read_state(self._folder(product), product)
+        folder = self._folder(product)
+        if self.root.is_dir():
+            self._was_there = True
+        elif self._was_there:
+            raise BadProductState(f"{self.root} was there and is gone, with what is active: bring it back")
+        return read_state(folder, product)
 
     def activate(
         self,

@@ -115,6 +115,26 @@ def test_a_store_that_cannot_be_written_still_says_what_is_active_and_says_once_
     assert [entry["event"] for entry in logs] == ["active_version_not_recorded"]
 
 
+def test_no_shipped_version_and_no_calibrated_threshold_decides_while_the_store_is_away(
+    sound_bundle: Path, tmp_path: Path
+) -> None:
+    root, away = tmp_path / "root", tmp_path / "away"
+    shutil.copytree(sound_bundle, tmp_path / "shipped" / "toy" / "1")
+    store = Store(root, shipped=tmp_path / "shipped")
+    store.publish(new_version(sound_bundle, tmp_path / "made" / "toy" / "2", created_at=NEW).path)
+    store.activate("toy", "2", by="ann")
+    store.override("toy", "2", ThresholdOverrides(fail=9), by="ann")
+    chosen = store.resolve("toy")
+    root.rename(away)
+    with pytest.raises(BadProductState, match="was there and is gone"):
+        store.resolve("toy")
+    with pytest.raises(BadProductState, match="bring it back"):
+        store.thresholds(chosen)
+    assert not root.exists()
+    away.rename(root)
+    assert (store.resolve("toy").version, store.thresholds(chosen).fail) == ("2", 9)
+
+
 def test_a_resolved_bundle_carries_hash_manifest_and_path(store: Store) -> None:
     ref = store.resolve("toy", "1")
     bundle = open_bundle(ref.path)
