@@ -3,7 +3,8 @@
 A real `glad serve` (Redis, API, worker, outbox) with keys and the shipped limits runs one attack after the other, each
 from a process of its own. Meanwhile an honest camera posts from another address and follows its results. Each is
 promised: none of its images is refused, lost or accepted so late that a client would try again, no probe fails, and the
-API with its decoders stays within the memory that its pod has on Kubernetes. The models are the toys of the tests; only a checkout has those.
+API with its decoders stays within the memory that its pod has on Kubernetes. The models are the toys of the tests; only
+a checkout has those.
 """
 
 from __future__ import annotations

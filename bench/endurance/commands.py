@@ -29,6 +29,9 @@ def reliability(
     workers: Annotated[int, typer.Option(min=1, help="Workers; one of them is always the next to be killed.")] = 2,
     kill_every: Annotated[float, typer.Option(min=0.5, help="Seconds between two kills of a worker.")] = 4.0,
     redis_kills: Annotated[int, typer.Option(min=0, help="How often Redis is killed, evenly over the run.")] = 2,
+    lease: Annotated[
+        float, typer.Option(min=0.5, help="Seconds of silence after which a worker loses its images.")
+    ] = 3.0,
     clock_skew: Annotated[int, typer.Option(min=0, help="Seconds by which a second API's clock is ahead.")] = 0,
     bad_stores: Annotated[
         bool, typer.Option("--bad-stores", help="Beside them three workers with an empty, a stale and an absent store.")
@@ -52,6 +55,7 @@ def reliability(
         workers,
         kill_every,
         redis_kills,
+        int(1000 * lease),
         clock_skew_s=clock_skew,
         bad_stores=BAD_STORES if bad_stores else (),
         disturbances=tuple(DISTURBANCES) if all_failures else (),
