@@ -16,8 +16,9 @@ from service.contract import State
 
 CALL_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 5.0
-"""As in k8s/base/api.yaml."""
-PROBED = ("/health/live", "/health/ready")
+PROBED = {"/health/live": 3, "/health/ready": 2}
+"""Path -> failures in a row after which a cluster acts: it kills the pod, or sends it no calls; k8s/base/api.yaml has
+these and the timeout, and probes less often."""
 PROBE_EVERY_S = 1.0
 LOOK_EVERY_S = 2.0
 """Between two looks whether an inspection has ended."""
@@ -49,6 +50,8 @@ class ProbeTally:
     asked: int
     failed: int
     """Not 200, or not within `PROBE_TIMEOUT_S`."""
+    in_a_row: int
+    """The most failures one after the other."""
     slowest_s: float
 
 
@@ -124,14 +127,16 @@ class HonestCamera:
 async def probe(url: str, path: str, over: asyncio.Event) -> ProbeTally:
     """Probe until the misuse is over, as a cluster does: on new connections, with a limit of time."""
     took_s: list[float] = []
-    failed = 0
+    failed = in_a_row = most_in_a_row = 0
     async with _client(url, PROBE_ADDRESS, PROBE_TIMEOUT_S) as http:
         while not over.is_set():
             began = time.monotonic()
-            failed += not await _is_well(http, path)
+            well = await _is_well(http, path)
+            failed, in_a_row = failed + (not well), 0 if well else in_a_row + 1
+            most_in_a_row = max(most_in_a_row, in_a_row)
             took_s.append(time.monotonic() - began)
             await asyncio.sleep(max(0.0, PROBE_EVERY_S - took_s[-1]))
-    return ProbeTally(len(took_s), failed, round(max(took_s, default=0.0), 3))
+    return ProbeTally(len(took_s), failed, most_in_a_row, round(max(took_s, default=0.0), 3))
 
 
 async def _is_well(http: httpx.AsyncClient, path: str) -> bool:

@@ -37,7 +37,7 @@ def test_a_camera_is_accepted_and_gets_its_results_while_others_misuse_the_servi
 
 
 KEPT = CameraTally(9, 9, {}, median_accept_s=0.1, slowest_accept_s=0.2, slowest_result_s=2.0, lost=0)
-WELL = {"/health/live": ProbeTally(9, 0, 0.1)}
+WELL = {"/health/live": ProbeTally(9, 4, 2, 5.0), "/health/ready": ProbeTally(9, 1, 1, 5.0)}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,14 @@ WELL = {"/health/live": ProbeTally(9, 0, 0.1)}
         (KEPT, WELL, 4000.0, False, ()),
         (KEPT, WELL, 5000.0, False, ("the API took 5000 MiB; its pod has 4608",)),
         (KEPT, WELL, 4000.0, True, ("the API or the worker was started again",)),
-        (KEPT, {"/health/live": ProbeTally(9, 2, 5.0)}, 1.0, False, ("/health/live failed 2 times",)),
+        (KEPT, WELL | {"/health/live": ProbeTally(9, 3, 3, 5)}, 1.0, False, ("/health/live failed 3 times in a row",)),
+        (
+            KEPT,
+            WELL | {"/health/ready": ProbeTally(9, 3, 2, 5)},
+            1.0,
+            False,
+            ("/health/ready failed 2 times in a row",),
+        ),
         (
             CameraTally(9, 7, {"429 backlog-full": 2}, 0.1, 11.0, 2.0, lost=1),
             WELL,
