@@ -39,6 +39,8 @@ MAX_PIPELINED = 64
 FILES_BESIDE_CONNECTIONS = 256
 """File descriptors for everything else: listening sockets, libraries, images that are written."""
 LOG_EVERY_S = 60.0
+LET_IN = "let_in"
+"""In a request's state: its caller may make the call, so that it is worked on to its end."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +78,7 @@ def allow_files(connections: int) -> int:
 
 
 class ConnectionRegistry:
-    """All connections of a server, the oldest first. At a limit, one that waits for its client makes room."""
+    """All connections of a server, the oldest first. At a limit, one that nobody with a key needs makes room."""
 
     def __init__(self, limits: ConnectionLimits, is_proxy: Callable[[str], bool]) -> None:
         """Start without connections.
@@ -112,12 +114,12 @@ class ConnectionRegistry:
                 del self._count_of[address]
 
     def _make_room(self, may_go: Callable[[LimitedHttpProtocol], bool]) -> bool:
-        """End the connection that has waited longest for its client; those that never had an answer come first."""
-        waiting = [other for other in self._address_of if other.waits_for_client and may_go(other)]
-        self._log(ended=len(waiting) > 0)
-        if not waiting:
+        """End the oldest connection without a request that was let in; those that never had an answer come first."""
+        expendable = [other for other in self._address_of if other.is_expendable and may_go(other)]
+        self._log(ended=len(expendable) > 0)
+        if not expendable:
             return False
-        oldest = next((other for other in waiting if other.cycle is None), waiting[0])
+        oldest = next((other for other in expendable if not other.had_answer), expendable[0])
         self.remove(oldest)
         oldest.abort()
         return True
@@ -127,7 +129,7 @@ class ConnectionRegistry:
         if time.monotonic() - self._logged_at >= LOG_EVERY_S:
             self._logged_at = time.monotonic()
             log.warning(
-                "too many connections: one that waits for its client is ended for a new one"
+                "too many connections: one without a request that was let in is ended for a new one"
                 if ended
                 else "too many connections: a new one is refused",
                 connections=len(self._address_of),
@@ -173,6 +175,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def waits_for_client(self) -> bool:
         """Whether no request is at work: it would be lost with the connection."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def had_answer(self) -> bool:
+        """Whether it waits for a further request."""
+        return self.cycle is not None and self.cycle.response_complete
+
+    @property
+    def is_expendable(self) -> bool:
+        """Whether there is no request at work of a caller who was let in: probes, and calls whose key is looked at."""
+        return self.waits_for_client or not self.cycle.scope.get("state", {}).get(LET_IN, False)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time of the first head, or refuse a connection too many."""

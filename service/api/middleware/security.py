@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -12,6 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.addresses import find_route
+from service.api.connections import LET_IN
 from service.api.dependencies import Services, check_scope
 from service.api.middleware.observability import count_refusal
 from service.api.oip.wire import HEADER_LENGTH
@@ -32,6 +34,8 @@ class AuthenticationMiddleware:
     def __init__(self, app: ASGIApp, public_paths: frozenset[str], routes: Sequence[BaseRoute]) -> None:
         """Wrap `app`; requests to `public_paths` need no key. `routes`: all of the application, in its order."""
         self._app, self._public_paths, self._routes = app, public_paths, routes
+        self._at_work: Counter[str] = Counter()
+        """API key -> its requests that are worked on."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401, 403, 429 or 503."""
@@ -45,12 +49,29 @@ class AuthenticationMiddleware:
                 scope["route"] = route
                 if scope["path"] not in self._public_paths:
                     check_scope(caller, scope["method"], route.path_format, scope["path"])
+            self._check_share(caller, scope)
         except ServiceError as error:
             _record(error, scope)
             await problem_answer(error, scope["path"])(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send)
+        state = scope.setdefault("state", {})
+        state["caller"], state[LET_IN] = caller, scope["path"] not in self._public_paths
+        self._at_work[caller.id] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._at_work[caller.id] -= 1
+
+    def _check_share(self, caller: Caller, scope: Scope) -> None:
+        """Raise RateExceeded if the caller's key has half of all connections at work: the others need some, too."""
+        settings = scope["app"].state.services.settings
+        share = max(1, settings.max_connections // 2)
+        if caller.id and self._at_work[caller.id] >= share:
+            raise RateExceeded(
+                f"{share} requests of API key {caller.id} are worked on, half of GLAD_MAX_CONNECTIONS: "
+                "wait for some, or give each camera a key of its own",
+                retry_after_s=settings.retry_after_s,
+            )
 
     async def _caller(self, scope: Scope) -> Caller:
         if scope["path"] in self._public_paths:

@@ -228,6 +228,33 @@ def test_a_request_at_work_makes_no_room(serve: Serve, key: str) -> None:
         assert answer_of(working).startswith(b"HTTP/1.1 202")
 
 
+def test_a_camera_is_answered_while_calls_without_a_key_stand_at_the_limit(
+    serve: Serve, key: str, client: redis.Redis
+) -> None:
+    with serve(max_connections=5) as port, ExitStack() as stack:
+        assert post(port, key).status_code == 202
+        client.client_pause(2000)  # Redis counts calls without a key: until it answers, none is refused
+        calls = [stack.enter_context(connect(port)) for _ in range(5)]
+        for stream in calls:
+            stream.sendall(POST + b"Content-Length: 10\r\n\r\n")
+        time.sleep(0.5)
+        assert post(port, key).status_code == 202
+        assert has_ended(calls[0])  # the oldest made room
+
+
+def test_one_key_has_at_most_half_of_the_connections_at_work(serve: Serve, key: str, client: redis.Redis) -> None:
+    other = KeyStore(client).create("misused", [Scope.SUBMIT])
+    with serve(max_connections=6) as port, ExitStack() as stack:
+        uploads = [stack.enter_context(connect(port)) for _ in range(6)]
+        for stream in uploads:
+            stream.sendall(POST + f"X-API-Key: {other}\r\nContent-Length: 10\r\n\r\n".encode())
+            time.sleep(0.1)
+        refused = answer_of(uploads[3])
+        assert refused.startswith(b"HTTP/1.1 429")
+        assert b"half of GLAD_MAX_CONNECTIONS" in refused
+        assert [post(port, key).status_code for _ in range(3)] == [202] * 3
+
+
 def test_one_address_has_a_limit_and_others_are_answered(serve: Serve, key: str) -> None:
     image = picture()
     head = f"Authorization: Bearer {key}\r\nPrefer: wait=3\r\nContent-Length: {len(image)}\r\n\r\n"
