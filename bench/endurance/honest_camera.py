@@ -34,7 +34,7 @@ class CameraTally:
     posted: int
     accepted: int
     refused: dict[str, int]
-    """Status and kind of problem, or the error of the connection -> how often; of looks for results, too."""
+    """Call, status and title, or the error of the connection -> how often; of looks for results, too."""
     median_accept_s: float
     slowest_accept_s: float
     slowest_result_s: float
@@ -120,7 +120,7 @@ class HonestCamera:
             return None
         if answer.status_code == expected:
             return answer
-        self._seen.refused[f"{method} {answer.status_code} {answer.text[:200]}"] += 1
+        self._seen.refused[f"{method} {answer.status_code} {answer.json()['title']}"] += 1
         return None
 
 
