@@ -30,14 +30,14 @@ def test_workers_without_the_bundle_fail_no_image_beside_one_that_has_it(tmp_pat
 
 def test_each_other_failure_happens_in_turns_with_kills_and_all_inspections_end_once(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    words = ["reliability", "--count", "150", "--cameras", "3", "--workers", "2", "--kill-every", "0.5", "--lease", "1"]
+    words = ["reliability", "--count", "100", "--cameras", "3", "--workers", "2", "--kill-every", "0.5", "--lease", "1"]
     done = CliRunner().invoke(cli.app, [*words, "--redis-kills", "0", "--all-failures", "--json", str(file)])
     assert done.exit_code == 0, done.output
     figures = json.loads(file.read_text())["figures"]
     report = figures["report"]
     assert figures["trial"]["disturbances"] == list(DISTURBANCES)
     assert sum(report["disturbances"].values()) >= 3
-    assert (report["accepted"], report["ended"], report["left_in_queue"]) == (150, 150, 0)
+    assert (report["accepted"], report["ended"], report["left_in_queue"]) == (100, 100, 0)
     assert {one["code"] for one in report["failures"]} <= {"worker_died"}
 
 
