@@ -128,12 +128,14 @@ def test_a_key_with_slow_images_holds_up_no_other_keys_images(
     def post(image: bytes, key: str) -> int:
         return httpx.post(api.url, content=image, headers={"X-API-Key": key}, timeout=170).status_code
 
-    with running_api(settings, tmp_path) as api, ThreadPoolExecutor(12) as pool:
+    with running_api(settings, tmp_path) as api, ThreadPoolExecutor(20) as pool:
         eventually(lambda: post(picture(), camera) == 202)  # the keys are in force
         first = pool.submit(post, slow, misused)
         assert first.result() in {202, 422}  # whether it is within the limit depends on the machine
-        others = [pool.submit(post, slow, misused) for _ in range(12)]
+        others = [pool.submit(post, slow, misused) for _ in range(20)]
         assert [post(picture(), camera) for _ in range(8)] == [202] * 8
-        assert sum(one.done() for one in others) < 6
+        assert not all(
+            one.done() for one in others
+        )  # in one line for all, the first of the eight waits for each of them
         for one in others:
             assert one.result() in {202, 422}
