@@ -56,7 +56,7 @@ class TrialPlant:
         """Start Redis and the APIs, and yield the plant; all ends with the block.
 
         Raises:
-            RuntimeError: if this is no checkout of the project, or a clock cannot be set ahead.
+            RuntimeError: if a clock cannot be set ahead.
         """
         toy_bundle(folder / "store")
         from tests.support.nursery import Nursery
