@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.bundle_signer import make_key
 from tests.support.environments import Environment
 from tests.support.feature_bundle import train_tiny_feature_bundle
 from tests.support.tiny_base import write_base, write_dino
@@ -81,7 +82,7 @@ class Outcome:
         return self.status == self.call.status and self.call.told in self.output
 
 
-GROUPS = {"bench", "bundle", "data", "key", "outbox", "queue"}
+GROUPS = {"bench", "bundle", "data", "key", "outbox", "queue", "station", "thresholds"}
 """Commands that have commands of their own."""
 SERVERS = {"serve", "worker"}
 """Commands that go on until they are stopped: tried by tests of their own."""
@@ -103,6 +104,8 @@ class CommandInputs:
     settings: Path
     coco: Path
     """Annotations of the defective images."""
+    key: Path
+    """A secret key."""
     steps: Path
     """Step times, as `glad bench steps` writes them."""
 
@@ -122,7 +125,9 @@ def make_inputs(folder: Path, steps: Path) -> CommandInputs:
     make_export(features, parts, report, plan, command="glad export", progress=silent, say=lambda _: None)
     pixel = make_tiny_bundle(folder / "pixel", resolution=32, steps=2, t_min=100, trigger={"delta": 0.05})
     base, dino = write_base(folder / "base"), write_dino(folder / "dino")
-    return CommandInputs(parts, recipe, pixel, features, base, dino, settings, coco, steps)
+    key = folder / "line.key"
+    make_key(key, "")
+    return CommandInputs(parts, recipe, pixel, features, base, dino, settings, coco, key, steps)
 
 
 def every_call(given: CommandInputs) -> tuple[Call, ...]:
@@ -139,13 +144,14 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("bundle", "list"),
         _call(*store),
         _call("bundle", "show", "toy"),
+        _call("bundle", "schema"),
         _call("bundle", "verify", given.pixel),
         _call("bundle", "activate", "bracket", "7"),
         _call("bundle", "rollback", "toy", status=1, told="no version was active before"),
         _call("bundle", "gate", "bracket", "off"),
         _call("bundle", "pictures", "bracket", "on-demand"),
         _call("bundle", "key", "secret.key", "--no-password"),
-        _call("bundle", "sign", "SIGNED", "--key", "secret.key"),
+        _call("bundle", "sign", "SIGNED", "--key", given.key),
         _call("bundle", "import", *published, "--product", "x", "--settings", given.settings),
         _call("key", "create", "line-3", "--scope", "read"),
         _call("key", "list"),
@@ -169,7 +175,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("thresholds", "set", "toy", "--fail", "2", "--yes", *nobody, status=1, told=":9"),
         _call("thresholds", "reset", "toy", "--yes", *nobody, status=1, told=":9"),
         _call("backup", "backups"),
-        _call("restore", "backups/none", "--data-dir", "restored", status=1, told="backups/none"),
+        _call("restore", "backups/none", "--data-dir", "restored", status=2, told="backups/none"),
         _call("sample", "drawn", "--good", "1"),
         _call("data", "import", "coco", given.coco, "--images", given.parts / "test" / "hole", "--out", "imported"),
         _call("preview", given.recipe, *data, "--columns", "1"),
