@@ -270,7 +270,9 @@ class Settings(BaseSettings):
     max_results: int = Field(1_000_000, ge=1, description="finished inspections that are kept; beyond it the oldest go")
     max_events: int = Field(1_000_000, ge=1, description="events that are kept; twice as many while a reader lags")
     max_event_streams: int = Field(
-        100, ge=1, description="clients that follow the events of one API process; beyond it 429"
+        100,
+        ge=1,
+        description="clients that follow the events of one API process, half of them with one key; beyond it 429",
     )
     oip_wait_s: float = Field(
         50, gt=0, le=LONGEST_INFER_WAIT_S, description="how long an inference request under /v2 waits; then 504"

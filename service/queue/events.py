@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,8 +95,8 @@ class EventFeed:
     def __init__(self, client: redis.asyncio.Redis, *, block_ms: int = LONGEST_BLOCK_MS) -> None:
         self._redis = client
         self._block_ms = block_ms
-        self.readers = 0
-        """Number of readers that follow now."""
+        self.readers_of: Counter[str] = Counter()
+        """API key -> its readers that follow now; "": those without one."""
         self.closed = False
         self.generation = 0
         """Grows whenever there may be new events."""
@@ -124,15 +124,24 @@ class EventFeed:
         self.closed = True
         self._wake_readers()
 
+    @property
+    def readers(self) -> int:
+        """Number of readers that follow now."""
+        return self.readers_of.total()
+
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Count as a reader while the context lasts; the feed follows the stream only while it has readers."""
-        self.readers += 1
+    def reading(self, key_id: str = "") -> Iterator[None]:
+        """Count as a reader while the context lasts; the feed follows the stream only while it has readers.
+
+        Args:
+            key_id: of the reader's API key; "" without one.
+        """
+        self.readers_of[key_id] += 1
         self._has_readers.set()
         try:
             yield
         finally:
-            self.readers -= 1
+            self.readers_of -= Counter([key_id])  # forgets who has no reader left
             if not self.readers:
                 self._has_readers.clear()
                 self._pages.clear()

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from model_store.manifest import Name
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
+from service.auth.scopes import Caller
 from service.contract import Text, rfc3339
 from service.errors import TooManyStreams
 from service.queue.events import BEGINNING, PAUSE_S, EventFeed, EventPage, ReadEvent
@@ -82,10 +83,11 @@ async def events(
     An event may come more than once: its `inspection_id` and `type` identify it. Once its API key is revoked, a reader
     gets no further event, and the stream ends with a comment that says so.
     """
-    _check_room(services)  # the stream checks again, and finally
+    _check_room(services, caller)  # the stream checks again, and finally
     start = await _find_start(services.feed, last_event_id or query.after)
     return _EventStream(
         services,
+        caller,
         _stream(
             services.feed,
             query,
@@ -99,20 +101,28 @@ async def events(
 class _EventStream(StreamingResponse):
     """An answer that counts as a reader of the events from its first byte to its last."""
 
-    def __init__(self, services: Services, content: AsyncIterator[str]) -> None:
+    def __init__(self, services: Services, caller: Caller, content: AsyncIterator[str]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(content, media_type="text/event-stream", headers=headers)
-        self._services = services
+        self._services, self._caller = services, caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Nothing is awaited between the check and the count, so that no other reader can come between them.
-        _check_room(self._services)
-        with self._services.feed.reading():
+        _check_room(self._services, self._caller)
+        with self._services.feed.reading(self._caller.id):
             await super().__call__(scope, receive, send)
 
 
-def _check_room(services: Services) -> None:
+def _check_room(services: Services, caller: Caller) -> None:
+    """Raise TooManyStreams if all streams are taken, or half of them by the caller's key: the others need some, too."""
     limit = services.settings.max_event_streams
+    share = max(1, limit // 2)
+    if caller.id and services.feed.readers_of[caller.id] >= share:
+        raise TooManyStreams(
+            f"{share} clients follow the events with API key {caller.id}, half of GLAD_MAX_EVENT_STREAMS: close one, "
+            "give the others a key of their own, or raise GLAD_MAX_EVENT_STREAMS",
+            retry_after_s=services.settings.retry_after_s,
+        )
     if services.feed.readers >= limit:
         raise TooManyStreams(
             f"{services.feed.readers} clients follow the events; the limit is {limit}: close one, or raise "

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from glad_client.async_client import AsyncClient
 from glad_client.client import Client
 from glad_client.errors import Unreachable
 from glad_client.sse import read_events
+from service.auth.api_keys import KeyStore
+from service.auth.scopes import Scope
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.events import BEGINNING, EventFeed, StoredEvent, read_page
@@ -177,8 +179,23 @@ def test_more_readers_than_allowed_are_refused_until_one_leaves(client: redis.Re
             time.sleep(0.05)
 
 
-def _status(http: httpx.Client) -> int:
-    with http.stream("GET", URL) as stream:
+def test_one_key_has_at_most_half_of_the_streams(client: redis.Redis, settings: Settings) -> None:
+    misused, other = ({"X-API-Key": KeyStore(client).create(name, [Scope.READ])} for name in ("misused", "other"))
+    few = settings.model_copy(update={"max_event_streams": 4, "heartbeat_s": 0.05})
+    with server_on(few) as url, httpx.Client(base_url=url, timeout=30) as http, ExitStack() as stack:
+        streams = [stack.enter_context(http.stream("GET", URL, headers=misused)) for _ in range(4)]
+        assert [stream.status_code for stream in streams] == [200, 200, 429, 429]
+        assert "half of GLAD_MAX_EVENT_STREAMS" in streams[2].read().decode()
+        assert [_status(http, other) for _ in range(3)] == [200] * 3
+        streams[0].close()
+        deadline = time.monotonic() + 30
+        while (status := _status(http, misused)) != 200:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
+
+
+def _status(http: httpx.Client, headers: Mapping[str, str] | None = None) -> int:
+    with http.stream("GET", URL, headers=headers) as stream:
         return stream.status_code
 
 
