@@ -334,7 +334,7 @@ class DecodingTooCostly(ServiceError):
 
 
 class BacklogFull(ServiceError):
-    """The pool's backlog has reached its limit."""
+    """The pool's backlog has reached its limit, or one API key its share of it."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "backlog-full", "Backlog full"
     example = "1000 inspections are queued or running; the limit is 1000 (GLAD_MAX_BACKLOG): send it again later"

@@ -245,7 +245,12 @@ class Settings(BaseSettings):
     damaged_images: Literal["refuse", "inspect"] = Field(
         "refuse", description="a file that shows damage is answered 400; inspect: taken, if it decodes at all"
     )
-    max_backlog: int = Field(1000, ge=1, description="images that are queued or running in one pool; beyond it 429")
+    max_backlog: int = Field(
+        1000,
+        ge=1,
+        description="images that are queued or running in one pool, of one key at most nine times as many as there "
+        "are places free; beyond it 429",
+    )
     max_wait_s: float = Field(
         3600, gt=0, description="expected wait of a new image, by the measured pace; beyond it 429"
     )

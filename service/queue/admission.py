@@ -26,6 +26,8 @@ class Admission(StrEnum):
     """This Idempotency-Key was used before with another request."""
     BACKLOG_FULL = "backlog_full"
     """Refused: the pool's backlog has reached its limit."""
+    SHARE_FULL = "share_full"
+    """Refused: the caller's API key holds nine times as many places of the backlog as are free."""
     WAIT_TOO_LONG = "wait_too_long"
     """Refused: by the measured pace the job would wait longer than is allowed."""
     DEADLINE = "deadline"

@@ -7,6 +7,7 @@
 | `glad:v1:idempotency:{digest}` | hash | `id` and `fingerprint` of the first submission with that key |
 | `glad:v1:leases:{pool}` | sorted set | id -> when its lease ends, ms of Redis's clock; its size is what runs now |
 | `glad:v1:held:{owner}` | set | ids that one worker process holds |
+| `glad:v1:places:{pool}:{API key}` | set | ids of the queued and running jobs that came with one API key; expires |
 | `glad:v1:returned:{pool}:{priority}` | sorted set | handed-back ids -> from when they may be claimed again, ms |
 | `glad:v1:suspects:{pool}` | sorted set | ids whose worker died -> from when they may be claimed, alone, ms |
 | `glad:v1:draining:{pool}` | string | the worker that takes no new jobs until it is empty, to try a suspect; expires |
@@ -43,7 +44,7 @@
 
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
-`deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` (the part's set that it is in),
+`deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` and `places` (the sets that it is in),
 `outcome` (the verdict, or the state of one without), `reviews` (one JSON a line); `bundle` and `expires_ms` (of its
 job, once a worker has left it to others: see unusable.lua).
 
@@ -158,6 +159,7 @@ class PoolKeys:
     def __init__(self, pool: str) -> None:
         self._jobs = {priority: f"{PREFIX}jobs:{pool}:{priority.value}" for priority in Priority}
         self._returned = {priority: f"{PREFIX}returned:{pool}:{priority.value}" for priority in Priority}
+        self._places_prefix = f"{PREFIX}places:{pool}:"
         self.leases = f"{PREFIX}leases:{pool}"
         self.suspects = f"{PREFIX}suspects:{pool}"
         self.draining = f"{PREFIX}draining:{pool}"
@@ -169,6 +171,10 @@ class PoolKeys:
         self.wake = f"{PREFIX}wake:{pool}"
         self.unserved_prefix = f"{PREFIX}unserved:{pool}:"
         self.dead = f"{DEAD_PREFIX}{pool}"
+
+    def places(self, key_id: str) -> str:
+        """Return the key of the set of the jobs that came with this API key."""
+        return f"{self._places_prefix}{key_id}"
 
     def jobs(self, priority: Priority) -> str:
         """Return the key of the stream of queued and running jobs of this priority."""

@@ -67,6 +67,7 @@ class JobSubmitter:
         idempotency_key: str | None = None,
         client_name: str = "",
         scope: str | None = None,
+        key_id: str = "",
     ) -> Submission:
         """Queue the job in its pool, once however often this is called.
 
@@ -76,6 +77,7 @@ class JobSubmitter:
             idempotency_key: None if the caller sent none.
             client_name: whose key it is.
             scope: where the key counts as one; None: within the job's product.
+            key_id: of the API key whose share of the backlog the job takes; "": of none.
 
         Raises:
             NotReplicated: if too few replicas confirmed the job in time. It is queued, but a failover may lose it.
@@ -97,7 +99,7 @@ class JobSubmitter:
                 job.to_json(),
                 fingerprint,
                 int(idempotency_key is not None),
-                *self._admission_args(job.priority, job.deadline_ms),
+                *self._admission_args(job.priority, job.deadline_ms, pool, key_id),
                 "" if job.serial is None else keys.unfinished(job.serial),
                 job.pool,
             ],
@@ -122,16 +124,22 @@ class JobSubmitter:
         return cast("list[Any]", reply)
 
     async def estimate(
-        self, priority: Priority = Priority.NORMAL, deadline_ms: int | None = None, *, pool: str = DEFAULT_POOL
+        self,
+        priority: Priority = Priority.NORMAL,
+        deadline_ms: int | None = None,
+        *,
+        pool: str = DEFAULT_POOL,
+        key_id: str = "",
     ) -> QueueEstimate:
-        """Return what a submission to this pool would find now; it changes nothing.
+        """Return what a submission with this API key ("": without one) to this pool would find now; it queues nothing.
 
         Raises:
             RedisError: if Redis is away.
         """
         await self._check_schema()
-        args = self._admission_args(priority, deadline_ms)
-        reply = await cast("Any", self._estimate(keys=_admission_keys(keys.PoolKeys(pool)), args=args))
+        pool_keys = keys.PoolKeys(pool)
+        args = self._admission_args(priority, deadline_ms, pool_keys, key_id)
+        reply = await cast("Any", self._estimate(keys=_admission_keys(pool_keys), args=args))
         return QueueEstimate(*_estimate_fields(*reply))
 
     async def _check_schema(self) -> None:
@@ -142,9 +150,12 @@ class JobSubmitter:
                 log.warning("Redis may lose what it was given", problems=problems)
             self._schema_known = True
 
-    def _admission_args(self, priority: Priority, deadline_ms: int | None) -> list[str | int | float]:
+    def _admission_args(
+        self, priority: Priority, deadline_ms: int | None, pool: keys.PoolKeys, key_id: str
+    ) -> list[str | int | float]:
         max_wait_ms, deadline = self.limits.max_wait_s * 1000, "" if deadline_ms is None else deadline_ms
-        return [priority.value, self.limits.max_backlog, max_wait_ms, deadline]
+        places = pool.places(key_id) if key_id else ""
+        return [priority.value, self.limits.max_backlog, max_wait_ms, deadline, places, keys.INSPECTION_PREFIX]
 
     async def now(self) -> datetime:
         """Return Redis's time, for what will be compared with the acceptance of images.

@@ -123,6 +123,7 @@ async def accept_image(
         pool,
         Priority(fields.priority),
         fields.deadline_ms,
+        key_id=caller.id,
         may_be_a_repeat=idempotency_key is not None,
     )
     with _timed_stage(services, "accept_decode"):
@@ -138,6 +139,7 @@ async def accept_image(
         idempotency_key=idempotency_key,
         client_name=caller.id,
         scope=None if origin is None else origin.key_scope,
+        key_id=caller.id,
     )
     if submission.admission is Admission.ADMITTED:
         services.metrics.count_submission(product, job.priority.value, job.station)
@@ -262,6 +264,7 @@ async def _enqueue(
     idempotency_key: str | None,
     client_name: str,
     scope: str | None,
+    key_id: str,
 ) -> Submission:
     """Queue the job of a stored image; if the job is certainly not queued, remove the image.
 
@@ -276,6 +279,7 @@ async def _enqueue(
                 idempotency_key=idempotency_key,
                 client_name=client_name,
                 scope=scope,
+                key_id=key_id,
             )
     except RedisError as error:
         await _clean_up_after_failed_submit(services, job, error)

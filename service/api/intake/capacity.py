@@ -13,7 +13,13 @@ from service.storage.artifacts import ArtifactsUnavailable
 
 
 async def check_capacity(
-    services: Services, pool: str, priority: Priority, deadline_ms: int | None, *, may_be_a_repeat: bool
+    services: Services,
+    pool: str,
+    priority: Priority,
+    deadline_ms: int | None,
+    *,
+    key_id: str,
+    may_be_a_repeat: bool,
 ) -> QueueEstimate:
     """Return the queue as a new inspection finds it, if it would be admitted, before it costs decoding and storing.
 
@@ -24,18 +30,19 @@ async def check_capacity(
         pool: that would inspect the image.
         priority: of the image.
         deadline_ms: of the image, in milliseconds after its acceptance.
+        key_id: of the caller's API key; "" without one.
         may_be_a_repeat: an Idempotency-Key came with the image. A repeat of an accepted submission has its place
             already, so a full queue does not refuse it here.
 
     Raises:
         QueueUnavailable: if Redis is away.
-        BacklogFull: if the pool's backlog has reached its limit.
+        BacklogFull: if the pool's backlog has reached its limit, or the key its share of it.
         WaitTooLong: if the expected wait is longer than allowed.
         DeadlineUnreachable: if the expected wait is longer than the image's deadline.
         StorageUnavailable: if less disk is free than GLAD_MIN_FREE_BYTES.
     """
     try:
-        estimate = await services.jobs.estimate(priority, deadline_ms, pool=pool)
+        estimate = await services.jobs.estimate(priority, deadline_ms, pool=pool, key_id=key_id)
     except RedisError as error:
         raise queue_unavailable(services, error) from error
     if estimate.admission is not Admission.ADMITTED and not may_be_a_repeat:
@@ -83,6 +90,14 @@ def capacity_error(services: Services, estimate: QueueEstimate, deadline_ms: int
         case Admission.WAIT_TOO_LONG:
             return WaitTooLong(
                 f"{wait}; the limit is {limits.max_wait_s:g} s (GLAD_MAX_WAIT_S): send it again later",
+                retry_after_s=retry_after_s,
+            )
+        case Admission.SHARE_FULL:
+            return BacklogFull(
+                f"{estimate.backlog} inspections are queued or running; the limit is {limits.max_backlog} "
+                f"(GLAD_MAX_BACKLOG), or {limits.max_wait_s:g} s of waiting (GLAD_MAX_WAIT_S). This API key has nine "
+                "times as many as there are places left, and those are for other keys: send it again later, or give each "
+                "camera a key of its own",
                 retry_after_s=retry_after_s,
             )
         case _:

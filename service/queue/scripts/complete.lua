@@ -20,7 +20,7 @@ local function note_served(products, product)
 end
 
 local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job',
-  'submitted_ms', 'unfinished')
+  'submitted_ms', 'unfinished', 'places')
 if not holds(fields, owner, attempt) then
   return 'stale'
 end
@@ -43,6 +43,10 @@ if fields[4] then
 end
 redis.call('ZREM', leases, id)
 redis.call('SREM', held, id)
+if fields[9] then
+  redis.call('SREM', fields[9], id)
+  redis.call('HDEL', inspection, 'places')
+end
 redis.call('PEXPIRE', inspection, ttl_ms)
 if fields[5] then
   redis.call('PEXPIRE', fields[5], ttl_ms)

@@ -1,15 +1,17 @@
 -- Accepts a job, once: a repeated call, or a second one with the same idempotency key, changes nothing.
 -- KEYS  inspection, stream, idempotency, then as estimate.lua: high, normal, leases, pace; and the set of pools
 -- ARGV  id, job, fingerprint, idempotency in use (0/1), then as estimate.lua: priority, backlog limit, longest wait ms,
---       deadline ms or ''; and the part's unfinished set or '', the pool
+--       deadline ms or '', set of the places of the caller's API key or '', inspection prefix; and the part's
+--       unfinished set or '', the pool
 -- -> {decision, backlog, jobs ahead, mean interval in ms or '', time now in ms, id of the inspection that stands}
 -- decision: as `admission`, or repeated, conflict
 local inspection, stream, idempotency = KEYS[1], KEYS[2], KEYS[3]
 local id, job, fingerprint = ARGV[1], ARGV[2], ARGV[3]
-local keyed, priority = ARGV[4] == '1', ARGV[5]
+local keyed, priority, places = ARGV[4] == '1', ARGV[5], ARGV[9]
+local unfinished, pool = ARGV[11], ARGV[12]
 
 local queue = admission(KEYS[4], KEYS[5], KEYS[6], KEYS[7], priority, tonumber(ARGV[6]), tonumber(ARGV[7]),
-  tonumber(ARGV[8]))
+  tonumber(ARGV[8]), places, ARGV[10])
 
 local function answer(decision, standing_id)
   return {decision, queue[2], queue[3], queue[4], queue[5], standing_id}
@@ -38,9 +40,14 @@ if keyed then
   redis.call('HSET', idempotency, 'id', id, 'fingerprint', fingerprint)
   redis.call('HSET', inspection, 'idempotency', idempotency)
 end
-if ARGV[9] ~= '' then
-  redis.call('SADD', ARGV[9], id)
-  redis.call('HSET', inspection, 'unfinished', ARGV[9])
+if unfinished ~= '' then
+  redis.call('SADD', unfinished, id)
+  redis.call('HSET', inspection, 'unfinished', unfinished)
 end
-redis.call('SADD', KEYS[8], ARGV[10])
+if places ~= '' then
+  redis.call('SADD', places, id)
+  redis.call('PEXPIRE', places, 86400000) -- of a key that is no longer used nothing stays
+  redis.call('HSET', inspection, 'places', places)
+end
+redis.call('SADD', KEYS[8], pool)
 return {'admitted', queue[2] + 1, queue[3], queue[4], queue[5], id}

@@ -71,3 +71,13 @@ async def test_the_whole_way_of_a_job_works_on_redis_6_2(redis_6_2: str) -> None
         assert [one.state for one in ended if one] == [State.FAILED, State.DONE, State.DONE]
         stats = (await submitter.stats())[DEFAULT_POOL]
         assert (stats.backlog, stats.running, stats.dead) == (0, 0, 1)
+
+
+async def test_places_of_ended_jobs_are_found_and_given_back_on_redis_6_2(redis_6_2: str) -> None:
+    jobs = [make_job() for _ in range(9)]
+    async with connect_async(redis_6_2) as client:
+        submitter = JobSubmitter(client, max_backlog=10)
+        decisions = [(await submitter.submit(job, key_id="line")).admission for job in [*jobs, make_job()]]
+        assert decisions == [Admission.ADMITTED] * 9 + [Admission.SHARE_FULL]
+        await client.delete(keys.inspection(jobs[0].id))
+        assert (await submitter.submit(make_job(), key_id="line")).admission is Admission.ADMITTED
