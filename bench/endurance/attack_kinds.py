@@ -225,6 +225,16 @@ async def event_streams(attacker: Attacker) -> None:
     await attacker.repeat(150, session)
 
 
+async def valid_images(attacker: Attacker) -> None:
+    """Send valid images as fast as they are answered, more than the backlog has places."""
+    image = small_image()
+
+    async def session() -> None:
+        await attacker.call("POST", attacker.target.images, attacker.target.key, content=image)
+
+    await attacker.repeat(32, session)
+
+
 async def noncharacters(attacker: Attacker) -> None:
     """Send images with texts in their fields that few programs expect."""
     image, names = small_image(), itertools.cycle(("station", "serial", "lot", "view", "metadata"))
@@ -270,5 +280,6 @@ ATTACKS: dict[str, AttackKind] = {
     "hung-store": AttackKind("50 readers while the image store hangs", hung_image_store),
     "probes": AttackKind("32 callers of readiness and metrics", probes_at_any_rate),
     "event-streams": AttackKind("150 event streams", event_streams),
+    "valid-images": AttackKind("32 posters of valid images", valid_images),
     "noncharacters": AttackKind("odd characters in fields", noncharacters),
 }

@@ -96,8 +96,8 @@ def capacity_error(services: Services, estimate: QueueEstimate, deadline_ms: int
             return BacklogFull(
                 f"{estimate.backlog} inspections are queued or running; the limit is {limits.max_backlog} "
                 f"(GLAD_MAX_BACKLOG), or {limits.max_wait_s:g} s of waiting (GLAD_MAX_WAIT_S). This API key has nine "
-                "times as many as there are places left, and those are for other keys: send it again later, or give each "
-                "camera a key of its own",
+                "times as many as there are places left, and those are for other keys: send it again later, or give "
+                "each camera a key of its own",
                 retry_after_s=retry_after_s,
             )
         case _:
