@@ -24,7 +24,7 @@ import psutil
 
 from bench.endurance.attack_kinds import ATTACKS
 from bench.endurance.attacker import Target, attack_for
-from bench.endurance.checkout import CHECKOUT, toy_bundle
+from bench.endurance.checkout import toy_bundle
 from bench.endurance.honest_camera import PROBED, CameraTally, HonestCamera, ProbeTally, probe
 from bench.endurance.soak_load import IMAGES, jpegs
 from bench.support.process_watch import MIB, family_bytes, role
@@ -114,6 +114,8 @@ def run_attacks(plan: AttackPlan, folder: Path, say: Say) -> AttackReport:
     if unknown := [name for name in plan.attacks if name not in ATTACKS]:
         raise ValueError(f"there is no attack {', '.join(unknown)}: choose of {', '.join(ATTACKS)}")
     settings = {"GLAD_DEVICE": "cpu", "GLAD_TORCH_THREADS": "1", "GLAD_AUTH": "keys", "GLAD_ARCHIVE": "true"}
+    from tests.support.manifests import pod_memory_bytes
+
     limit_mib = pod_memory_bytes("glad-api") / MIB
     outcomes = []
     with served(toy_bundle(folder), "torch", settings) as service, _attacker_process() as attacker:
@@ -123,20 +125,6 @@ def run_attacks(plan: AttackPlan, folder: Path, say: Say) -> AttackReport:
             outcomes.append(outcome)
             say(f"{name}: {'; '.join(outcome.broken_promises(limit_mib)) or 'all promises kept'}")
     return AttackReport(tuple(outcomes), limit_mib)
-
-
-def pod_memory_bytes(deployment: str) -> int:
-    """Return the memory that the pod of this deployment may take, by k8s/base."""
-    import yaml
-
-    file = CHECKOUT / "k8s" / "base" / f"{deployment.removeprefix('glad-')}.yaml"
-    (found,) = (
-        one["spec"]["template"]["spec"]["containers"]
-        for one in yaml.safe_load_all(file.read_text())
-        if one["kind"] == "Deployment" and one["metadata"]["name"] == deployment
-    )
-    (limit,) = (str(container["resources"]["limits"]["memory"]) for container in found)
-    return int(limit[:-2]) << {"Mi": 20, "Gi": 30}[limit[-2:]]
 
 
 @contextmanager

@@ -89,3 +89,15 @@ def image_stages() -> dict[str, str]:
     """The text of every stage of the image file, by its name."""
     parts = re.split(r"^FROM \S+ AS (\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def pod_memory_bytes(deployment: str) -> int:
+    """Return the memory that the pod of this deployment may take, by k8s/base."""
+    file = ROOT / "k8s" / "base" / f"{deployment.removeprefix('glad-')}.yaml"
+    (found,) = (
+        one["spec"]["template"]["spec"]["containers"]
+        for one in yaml.safe_load_all(file.read_text())
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == deployment
+    )
+    (limit,) = (str(container["resources"]["limits"]["memory"]) for container in found)
+    return int(limit[:-2]) << {"Mi": 20, "Gi": 30}[limit[-2:]]

@@ -94,6 +94,8 @@ class CommandInputs:
 
     parts: Path
     """Labelled images."""
+    image: Path
+    """One of them."""
     recipe: Path
     pixel: Path
     """A tiny bundle of the pixel form ..."""
@@ -127,20 +129,20 @@ def make_inputs(folder: Path, steps: Path) -> CommandInputs:
     base, dino = write_base(folder / "base"), write_dino(folder / "dino")
     key = folder / "line.key"
     make_key(key, "")
-    return CommandInputs(parts, recipe, pixel, features, base, dino, settings, coco, key, steps)
+    shown = sorted((parts / "test" / "good").glob("*.png"))[0]
+    return CommandInputs(parts, shown, recipe, pixel, features, base, dino, settings, coco, key, steps)
 
 
 def every_call(given: CommandInputs) -> tuple[Call, ...]:
     """A call of every command but those that serve, in an order in which they can follow one another."""
     data = ("--data", given.parts)
-    image = sorted((given.parts / "test" / "good").glob("*.png"))[0]
     store = ("bundle", "publish", given.pixel, "--activate")
     nobody = ("--url", "http://127.0.0.1:9")  # no service answers there
     bench = ("--device", "cpu", "--rounds", "1")
     published = ("--base", given.base, "--dino", given.dino, "--licence", "Apache-2.0")
     unknown = "01a21d87-a12c-7d53-9e2f-7d5409852d32"
     return (
-        _call("inspect", given.pixel, image),
+        _call("inspect", given.pixel, given.image),
         _call("bundle", "list"),
         _call(*store),
         _call("bundle", "show", "toy"),

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.endurance.attack_kinds import ATTACKS
-from bench.endurance.attacks import NOBODY, AttackOutcome, AttackPlan, pod_memory_bytes, run_attacks
+from bench.endurance.attacks import NOBODY, AttackOutcome, AttackPlan, run_attacks
 from bench.endurance.honest_camera import CameraTally, ProbeTally
 from bench.support.process_watch import MIB, family_bytes
+from tests.support.manifests import pod_memory_bytes
 from tests.support.processes import children_of
 
 pytestmark = pytest.mark.timeout(600)  # real processes: slow where other work shares the machine
