@@ -76,7 +76,7 @@ def connected_client(url: str, key: str | None) -> Iterator[Client]:
     from glad_client.errors import ApiError, ClientError
 
     try:
-        with Client(url, api_key=key, patience_s=10) as client:
+        with Client(url, api_key=key, patience_s=2) as client:
             yield client
     except ApiError as error:
         hint = ". Give a key that may do this by GLAD_API_KEY or --key" if error.status in (401, 403) else ""
