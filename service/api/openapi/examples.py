@@ -94,6 +94,7 @@ PART: dict[str, Any] = {
             "verdict": "review",
             "reason": "missing",
             "inspection_id": None,
+            "hold": None,
         },
         {
             "product": "bracket",
@@ -102,6 +103,7 @@ PART: dict[str, Any] = {
             "verdict": "pass",
             "reason": "score",
             "inspection_id": ID,
+            "hold": None,
         },
     ],
 }

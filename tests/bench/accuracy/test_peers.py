@@ -60,7 +60,11 @@ def test_a_torchvision_of_another_torch_is_named_as_the_cause(monkeypatch: pytes
         (["--models", "patchcore,padim"], "choose of patchcore, draem, efficient_ad"),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_a_sentence(words: list[str], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_said_in_a_sentence(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.pth").touch()
     assert message in said("--data", str(tmp_path), *words)
 
 

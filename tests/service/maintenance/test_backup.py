@@ -238,7 +238,9 @@ def test_what_lies_elsewhere_is_told_and_not_looked_for_at_the_restore(plant: Pl
     restore_backup(elsewhere.model_copy(update={"data_dir": tmp_path / "new"}), made, quiet)
     whole = backup(plant, tmp_path)
     with pytest.raises(BackupError, match="the backup holds bundles, and GLAD_STORE is s3://bundles"):
-        restore_backup(Settings(data_dir=tmp_path / "other", store="s3://bundles"), whole, quiet)
+        restore_backup(
+            elsewhere.model_copy(update={"data_dir": tmp_path / "other", "artifacts_url": None}), whole, quiet
+        )
 
 
 def test_a_place_that_holds_something_is_not_overwritten(plant: Plant, tmp_path: Path) -> None:
