@@ -32,6 +32,7 @@ EMPTY_UNTIL = {
     "glad_quality_gated_total": "the quality gate stops an image; here all are fit",
     "glad_backup_last_success_timestamp_seconds": "a backup is made",
     "glad_decoders_ended_total": "a file takes more than its limits",
+    "glad_bundle_unusable": "a worker cannot use a bundle",
     "glad_bundle_switch_seconds": "a job's bundle is not loaded when it is claimed; here all were loaded at the start",
 }
 """Part of a query -> until when it has nothing to show."""
