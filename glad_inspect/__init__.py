@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from glad_inspect.offline import TrainingUnavailable
     from glad_inspect.result import ImageQuality, InspectionResult
 
+_OURS = Path(__file__).resolve().parent.parent
 __all__ = [
     "CocoExport",
     "EvaluatedBundle",
@@ -212,22 +213,27 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}")
 
 
-def _find_our_own(*packages: str) -> None:
-    """Make sure that our packages are the ones that Python finds: `glad`, `model_store` and those that are named.
+def _find_our_own() -> None:
+    """Make sure that our packages `glad` and `model_store` are the ones that Python finds.
 
     A program's own folder comes first on Python's path, so a `glad.py` in it stands for our package of that name.
 
     Raises:
         ImportError: if another file is found; the message names it.
     """
-    ours = Path(__file__).resolve().parent.parent
-    for name in ("glad", "model_store", *packages):
-        spec = None if name in sys.modules else find_spec(name)
-        found = getattr(sys.modules.get(name, spec), "__file__" if name in sys.modules else "origin", None)
-        if found is not None and Path(found).resolve() != ours / name / "__init__.py":
+    for name in ("glad", "model_store"):
+        found = file_in_the_way(name)
+        if found is not None:
             raise ImportError(
                 f"{found} is in the way: Python finds it before the package {name} of glad-inspect, which lies in "
-                f"{ours}. Rename it, or start your program from another folder",
+                f"{_OURS}. Rename it, or start your program from another folder",
                 name=name,
                 path=found,
             )
+
+
+def file_in_the_way(name: str) -> str | None:
+    """Return the file that Python finds in place of our package of this name; None if it finds ours, or none."""
+    spec = None if name in sys.modules else find_spec(name)
+    found: str | None = getattr(sys.modules.get(name, spec), "__file__" if name in sys.modules else "origin", None)
+    return None if found is None or Path(found).resolve() == _OURS / name / "__init__.py" else found

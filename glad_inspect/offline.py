@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glad_inspect import file_in_the_way
 from glad_inspect.measured import (
     DefectFigures,
     DetectorFigures,
@@ -27,8 +27,6 @@ from glad_inspect.measured import (
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
     from training.evaluation.rows import Evaluation
-
-OURS = Path(__file__).resolve().parent.parent / "training"
 
 
 class TrainingUnavailable(ImportError):
@@ -59,13 +57,10 @@ def _training_needed(what: str) -> Iterator[None]:
 
 
 def _refuse_foreign_package(what: str) -> None:
-    spec = find_spec("training")
-    if spec is None:
-        raise TrainingUnavailable(f"glad_inspect.{what} needs the package {OURS}, which is not there: install it again")
-    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
-    if not any(Path(place).resolve().is_relative_to(OURS) for place in places):
+    found = file_in_the_way("training")
+    if found is not None:
         raise TrainingUnavailable(
-            f"glad_inspect.{what} needs glad-inspect's own package `training`, but Python finds {places[0]} first: "
+            f"glad_inspect.{what} needs glad-inspect's own package `training`, but Python finds {found} first: "
             "give that another name, or run your program from another folder"
         )
 

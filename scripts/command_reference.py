@@ -9,10 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import typer
+from typer.main import get_command
 
-GROUP = "glad.commands"
-"""Entry points of the project that are commands."""
+from glad.__main__ import GROUP, as_app
 
 
 def written_by(title: str) -> str:
@@ -52,12 +51,7 @@ given.
 
 def _command(entry_point: str) -> Any:
     module, _, attribute = entry_point.partition(":")
-    found = getattr(import_module(module), attribute)
-    if not isinstance(found, typer.Typer):
-        app = typer.Typer(add_completion=False)
-        app.command()(found)
-        found = app
-    return typer.main.get_command(found)
+    return get_command(as_app(getattr(import_module(module), attribute)))
 
 
 def _parts(command: Any, name: str, depth: int) -> Iterator[str]:
