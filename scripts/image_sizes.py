@@ -27,7 +27,7 @@ IMAGES = {
     "api": ("otel", "s3", "signing"),
     "worker-cpu": ("cpu", "otel", "s3", "signing"),
     "worker": ("gpu", "otel", "s3", "signing"),
-    "train": ("train", "signing"),
+    "train": ("train", "s3", "signing"),
     "camera": ("sample",),
 }
 CUDA_IMAGES = {"worker", "train"}

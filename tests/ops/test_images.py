@@ -56,7 +56,7 @@ def test_the_api_image_has_no_torch_and_what_serves_can_be_traced() -> None:
         "api": ["otel s3 signing"],
         "worker": ["gpu otel s3 signing"],
         "worker-cpu": ["cpu otel s3 signing"],
-        "train": ["train signing"],
+        "train": ["train s3 signing"],
         "camera": ["sample"],
     }
     assert not [
