@@ -33,6 +33,8 @@ if EVERY:
 """All but [gpu] and [peers], which this machine does not have, and [dev]. An environment takes a minute and more."""
 WHOLE = "cpu,train"
 """With it every command works, or names [signing]."""
+USED_BY_OTHERS = {"calibrate"}
+"""Commands whose bundle is what others work on."""
 COMMANDS = tuple(call.command for call in every_call(CommandInputs(*[Path("nowhere")] * len(fields(CommandInputs)))))
 STEPS = Path(__file__).resolve().parents[1] / "bench" / "results" / "2026-11-27-steps-bracket-cpu.json"
 
@@ -59,8 +61,8 @@ class Laboratory:
         if extras not in self._outcomes:
             known = {} if extras != WHOLE or EVERY else self.outcomes("train")
             worked = {name: outcome for name, outcome in known.items() if outcome.worked}
-            calls = [call for call in every_call(self._inputs) if call.command not in worked]
-            self._outcomes[extras] = worked | self._try(extras, calls)
+            again = [call for call in every_call(self._inputs) if call.command not in set(worked) - USED_BY_OTHERS]
+            self._outcomes[extras] = worked | self._try(extras, again)
         return self._outcomes[extras]
 
     def outcomes_of(self, commands: Sequence[str], extras: str) -> dict[str, Outcome]:
