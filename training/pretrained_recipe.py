@@ -15,7 +15,7 @@ HOLDOUT = Field(
     0.1,
     gt=0,
     lt=1,
-    description="share of the good images to train on, whole parts together, that this stage measures itself on instead",
+    description="share of the good images to train on, whole parts together, that the stage measures itself on instead",
 )
 
 
