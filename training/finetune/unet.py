@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, TypeAlias
 
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
-from diffusers.training_utils import EMAModel
+from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, nn
 from torch.nn import functional
 
 from glad.feature_form import PreconditionedDenoiser
 from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_schedule
 from glad.settings.method import MethodSettings, ScheduleSettings
+from training.denoiser_recipe import AtpRecipe
 from training.finetune.stage import Stage
 from training.progress import progress_bar
 from training.recipe import UnetRecipe
@@ -73,18 +75,26 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
     return LatentPairs(*sides)
 
 
-def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
+def anomaly_weight(timesteps: Tensor, recipe: AtpRecipe, settings: MethodSettings) -> Tensor:
     """Return the weight a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1).
 
-    The paper has t / 1000; t / T shows full anomalies at the first step of the walk. With 0 no anomaly is seen and the
-    target is the noise itself: training without ATP.
+    The paper has t / 1000; t / T shows full anomalies at the first step of the walk, and so does sigma_t / sigma_T,
+    which grows as the noise does. With 0 no anomaly is seen and the target is the noise itself: training without ATP.
     """
     # At small t the target's factor √ᾱ_t/√(1-ᾱ_t) reaches 34. A weight in proportion to t keeps its product with the
-    # factor small, so that the few steps near 0 do not drown the loss of all others.
-    if recipe.anomaly_weight == "none":
-        return torch.zeros(len(timesteps), 1, 1, 1)
-    top = settings.schedule.train_steps if recipe.anomaly_weight == "t/1000" else settings.start
-    return (timesteps / top).clamp(max=1.0).float()[:, None, None, None]
+    # factor small, so that the few steps near 0 do not drown the loss of all others; sigma_t is that factor's inverse.
+    match recipe.anomaly_weight:
+        case "none":
+            weight = torch.zeros(len(timesteps))
+        case "t/1000":
+            weight = timesteps / settings.schedule.train_steps
+        case "t/T":
+            weight = timesteps / settings.start
+        case "sigma":
+            levels = NoiseSchedule.from_settings(settings.schedule)
+            sigmas = levels.noises / levels.signals
+            weight = sigmas[timesteps] / sigmas[min(settings.start, settings.schedule.train_steps - 1)]
+    return weight.clamp(max=1.0).float()[:, None, None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,22 +111,43 @@ class DenoisingBatch:
     """z_s = a z^a + (1 - a) z."""
     normal: Tensor
     """z: what ATP wants to be left."""
+    prompts: Tensor | None = None
+    """(B, L, D), for a UNet that is told the product."""
+
+
+def left_by_atp(mixed: Tensor, normal: Tensor, recipe: AtpRecipe) -> Tensor:
+    """Return what the denoiser learns to leave of z_s: z; in a study of the minus sign 2 z_s - z.
+
+    The minus of Eqs. 9 and 10 is the plus for that latent: epsilon + f (z_s - (2 z_s - z)) = epsilon - f (z_s - z).
+    """
+    return 2 * mixed - normal if recipe.study_minus_sign else normal
 
 
 DenoisingLoss: TypeAlias = Callable[[nn.Module, DenoisingBatch], Tensor]
 
 
-def noise_loss(schedule: NoiseSchedule) -> DenoisingLoss:
+def noise_loss(schedule: NoiseSchedule, recipe: AtpRecipe) -> DenoisingLoss:
     """Return the paper's loss: the mean squared error of the predicted noise to the ATP target."""
 
     def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
         # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
         # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
         target = atp_target(batch.noise, batch.mixed, batch.normal, batch.timesteps, schedule)
-        predicted = model(batch.noisy, batch.timesteps).sample
-        return functional.mse_loss(predicted, target)
+        told = () if batch.prompts is None else (batch.prompts,)
+        predicted = model(batch.noisy, batch.timesteps, *told).sample
+        if recipe.loss_weighting == "plain":
+            return functional.mse_loss(predicted, target)
+        squares = (predicted - target).square().mean(dim=(1, 2, 3))
+        return (squares * min_snr_weights(batch.timesteps, schedule, recipe.snr_gamma)).mean()
 
     return loss
+
+
+def min_snr_weights(timesteps: Tensor, schedule: NoiseSchedule, gamma: float) -> Tensor:
+    """Return min(SNR_t, gamma) / SNR_t of timesteps (B,), for a network that predicts noise (Hang et al. 2023)."""
+    ratios: Tensor = compute_snr(SimpleNamespace(alphas_cumprod=schedule.alpha_bars), timesteps)
+    weights: Tensor = ratios.clamp(max=gamma) / ratios
+    return weights
 
 
 ErrorUnit: TypeAlias = Literal["linear_error", "epsilon", "sample", "v_prediction"]
@@ -191,7 +222,7 @@ def train_unet(
     torch.manual_seed(seed)
     accelerator = Accelerator()
     schedule = NoiseSchedule.from_settings(settings.schedule)
-    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device))
+    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device), recipe)
     count, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels * fold**2, side // fold)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
@@ -212,7 +243,8 @@ def train_unet(
         weight = anomaly_weight(timesteps, recipe, settings)
         mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
         noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
-        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, normal)))
+        wanted = left_by_atp(mixed, normal, recipe)
+        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, wanted)))
         value = measure(model, batch)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
