@@ -91,7 +91,7 @@ def anomaly_weight(timesteps: Tensor, recipe: AtpRecipe, settings: MethodSetting
         case "t/T":
             weight = timesteps / settings.start
         case "sigma":
-            levels = NoiseSchedule.from_settings(settings.schedule)
+            levels = noise_schedule(settings.schedule, torch.device("cpu"))
             sigmas = levels.noises / levels.signals
             weight = sigmas[timesteps] / sigmas[min(settings.start, settings.schedule.train_steps - 1)]
     return weight.clamp(max=1.0).float()[:, None, None, None]
@@ -113,6 +113,37 @@ class DenoisingBatch:
     """z: what ATP wants to be left."""
     prompts: Tensor | None = None
     """(B, L, D), for a UNet that is told the product."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnBatch:
+    """A whole batch of the training, on the CPU, and the pairs that it was drawn from."""
+
+    batch: DenoisingBatch
+    chosen: Tensor
+    """(B,) int64: the number of each sample's pair."""
+
+    def part(self, part: slice, device: torch.device, prompts: Tensor | None = None) -> DenoisingBatch:
+        """Return a part of the batch on a device, with a part of the prompts (B, L, D)."""
+        whole = self.batch
+        tensors = (whole.noisy, whole.timesteps, whole.noise, whole.mixed, whole.normal)
+        told = None if prompts is None else prompts[part].to(device)
+        return DenoisingBatch(*(tensor[part].to(device) for tensor in tensors), told)
+
+
+def draw_batch(latents: LatentPairs, recipe: AtpRecipe, settings: MethodSettings, draw: torch.Generator) -> DrawnBatch:
+    """Return noised mixtures of pairs drawn at random, each at a step of its own (ATP)."""
+    # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
+    top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
+    chosen = torch.randint(len(latents.normal), (recipe.batch,), generator=draw)
+    normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
+    noise = torch.randn(normal.shape, generator=draw)
+    timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
+    weight = anomaly_weight(timesteps, recipe, settings)
+    mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
+    schedule = noise_schedule(settings.schedule, torch.device("cpu"))
+    noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
+    return DrawnBatch(DenoisingBatch(noisy, timesteps, noise, mixed, left_by_atp(mixed, normal, recipe)), chosen)
 
 
 def left_by_atp(mixed: Tensor, normal: Tensor, recipe: AtpRecipe) -> Tensor:
@@ -221,9 +252,8 @@ def train_unet(
     """
     torch.manual_seed(seed)
     accelerator = Accelerator()
-    schedule = NoiseSchedule.from_settings(settings.schedule)
     measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device), recipe)
-    count, channels, side, _ = latents.normal.shape
+    _, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels * fold**2, side // fold)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
     # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
@@ -231,21 +261,10 @@ def train_unet(
     stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
-    # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
-    top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
     for step in stage:
         stage.set_learning_rate(optimizer, step, recipe.learning_rate)
-        draw = stage.generator(step)
-        chosen = torch.randint(count, (recipe.batch,), generator=draw)
-        normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
-        noise = torch.randn(normal.shape, generator=draw)
-        timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
-        weight = anomaly_weight(timesteps, recipe, settings)
-        mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
-        noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
-        wanted = left_by_atp(mixed, normal, recipe)
-        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, wanted)))
-        value = measure(model, batch)
+        drawn = draw_batch(latents, recipe, settings, stage.generator(step))
+        value = measure(model, drawn.part(slice(None), accelerator.device))
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
