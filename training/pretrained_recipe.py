@@ -1,15 +1,22 @@
-"""The tables of a recipe that fine-tunes published models: the autoencoder, DINO, and a small autoencoder beside them.
+"""Recipes that fine-tune published models, and their tables: the autoencoder, DINO, a small autoencoder beside them.
 
-Each describes one stage that can be used alone. `training.recipe` joins them into a recipe.
+Each table describes one stage that can be used alone; that of the UNet is in `training.denoiser_recipe`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glad.settings import Frozen
+from glad.settings import Frozen, with_changes
+from glad.settings.method import ComparatorKind
+from glad.settings.presets import PROMPT
+from glad.settings.presets import preset as published_preset
+from model_store.manifest import Dtype
+from training.denoiser_recipe import UnetFinetuneRecipe
+from training.recipe import RecipeBase, synthesis_problems
 
 HOLDOUT = Field(
     0.1,
@@ -77,3 +84,57 @@ class DistilRecipe(Frozen):
     latents_weight: float = Field(1.0, ge=0, description="of the encoder: squared error of the latents")
     pictures_weight: float = Field(1.0, ge=0, description="of the decoder: L1 and gradient distance of the pictures")
     holdout: float = HOLDOUT
+
+
+class PretrainedRecipe(RecipeBase):
+    """Published models (Stable Diffusion 1.x, DINO), fine-tuned on good images, to a bundle of the pixel form.
+
+    Each table is a stage; without it the published weights stay as they are.
+    """
+
+    base: str = Field(description="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id")
+    dino: str = Field(description="DINO's ViT: a folder in Hugging Face layout, or a hub id")
+    licence: str = Field(description="under which licences these weights stand; kept in the manifest")
+    preset: str | None = Field(
+        None,
+        description="published settings, such as mvtec-ad/carpet, which [settings] changes; {class} in it stands for "
+        "the data folder's name",
+    )
+    prompt: str = Field(PROMPT, description="the constant prompt; default: the preset's. {class} as in preset")
+    multi_class: bool = Field(
+        False, description="the data folder holds a folder for each class, and one UNet learns them all"
+    )
+    dtype: Dtype = Field("float16", description="precision in the bundle")
+    autoencoder: VaeFinetuneRecipe | None = Field(None, description="None: the autoencoder as published")
+    unet: UnetFinetuneRecipe | None = Field(None, description="None: the UNet as published")
+    features: DinoFinetuneRecipe | None = Field(None, description="None: DINO as published")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or not isinstance(name := content.get("preset"), str):
+            return content
+        published = published_preset(name)
+        # The preset's δ belongs to the preset's settings alone, and every training finds its own.
+        settings = published.settings.model_dump(mode="json", exclude={"trigger": {"calibrated_for"}})
+        return {"prompt": published.prompt, **content, "settings": with_changes(settings, content.get("settings", {}))}
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if problem := next((p for p in (*_pretrained_problems(self), *synthesis_problems(self)) if p), ""):
+            raise ValueError(problem)
+        return self
+
+
+def _pretrained_problems(recipe: PretrainedRecipe) -> Iterator[str]:
+    if "{class}" in recipe.prompt:
+        yield (
+            f"prompt is {recipe.prompt!r}: {{class}} stands for the name of the folder of good images; give --data, or "
+            "the class itself with --set prompt=..."
+        )
+    if recipe.settings.trigger.comparator is ComparatorKind.LATENTS:
+        yield "trigger.comparator is latents; published models compare decoded images: set it to images"
+    if recipe.calibration.training_parts:
+        yield "calibration.training_parts is true; the UNet has learnt every image of the training: set it to false"
+    if recipe.multi_class and (recipe.autoencoder is not None or recipe.features is not None):
+        yield "multi_class trains the UNet alone: leave [autoencoder] and [features] out"

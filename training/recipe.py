@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self, TypeAlias
+from collections.abc import Iterator
+from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from glad.settings import Frozen, with_changes
+from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
 from glad.settings.method import ComparatorKind, MethodSettings
-from glad.settings.presets import PROMPT
-from glad.settings.presets import preset as published_preset
-from model_store.manifest import Dtype
 from training.data.camera_noise import CameraNoise
-from training.denoiser_recipe import AtpRecipe, UnetFinetuneRecipe
+from training.denoiser_recipe import AtpRecipe
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
-from training.pretrained_recipe import DinoFinetuneRecipe, VaeFinetuneRecipe
 
 OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
 FLAW_KINDS = ("crack", "chip", "pores", "missing", "shifted", "uneven", "fray")
@@ -136,6 +132,26 @@ class CalibrationRecipe(Frozen):
     )
 
 
+class LoopRecipe(Frozen):
+    """How the training loops use the device. A run may go on with another of these, except for the optimizer."""
+
+    precision: Literal["no", "fp16", "bf16"] = Field(
+        "no", description="of the forward pass; no: float32; fp16 needs a GPU; the weights stay float32"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a batch passes the model, one after the other: less memory, same batch"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass instead of keeping them: less memory, slower"
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: its memory takes a quarter; needs the package bitsandbytes and a GPU"
+    )
+    compile: bool = Field(False, description="torch.compile the model: slow to begin, then faster on a GPU")
+    keep: int = Field(2, ge=1, description="checkpoints of a stage that stay on disk")
+    checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints")
+
+
 class RecipeBase(Frozen):
     """What every training has, whatever the form of its models."""
 
@@ -144,6 +160,7 @@ class RecipeBase(Frozen):
     threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
     settings: MethodSettings
     synthesis: SynthesisRecipe
+    training: LoopRecipe = LoopRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
 
     def with_confidence(self, confidence: float | None) -> Self:
@@ -192,63 +209,6 @@ class Recipe(RecipeBase):
         return self
 
 
-class PretrainedRecipe(RecipeBase):
-    """Published models (Stable Diffusion 1.x, DINO), fine-tuned on good images, to a bundle of the pixel form.
-
-    Each table is a stage; without it the published weights stay as they are.
-    """
-
-    base: str = Field(description="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id")
-    dino: str = Field(description="DINO's ViT: a folder in Hugging Face layout, or a hub id")
-    licence: str = Field(description="under which licences these weights stand; kept in the manifest")
-    preset: str | None = Field(
-        None,
-        description="published settings, such as mvtec-ad/carpet, which [settings] changes; {class} in it stands for "
-        "the data folder's name",
-    )
-    prompt: str = Field(PROMPT, description="the constant prompt; default: the preset's. {class} as in preset")
-    multi_class: bool = Field(
-        False, description="the data folder holds a folder for each class, and one UNet learns them all"
-    )
-    dtype: Dtype = Field("float16", description="precision in the bundle")
-    autoencoder: VaeFinetuneRecipe | None = Field(None, description="None: the autoencoder as published")
-    unet: UnetFinetuneRecipe | None = Field(None, description="None: the UNet as published")
-    features: DinoFinetuneRecipe | None = Field(None, description="None: DINO as published")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_preset(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping) or not isinstance(name := content.get("preset"), str):
-            return content
-        published = published_preset(name)
-        # The preset's δ belongs to the preset's settings alone, and every training finds its own.
-        settings = published.settings.model_dump(mode="json", exclude={"trigger": {"calibrated_for"}})
-        return {"prompt": published.prompt, **content, "settings": with_changes(settings, content.get("settings", {}))}
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        if problem := next((p for p in (*_pretrained_problems(self), *_synthesis_problems(self)) if p), ""):
-            raise ValueError(problem)
-        return self
-
-
-AnyRecipe: TypeAlias = Recipe | FeatureRecipe | PretrainedRecipe
-
-
-def _pretrained_problems(recipe: PretrainedRecipe) -> Iterator[str]:
-    if "{class}" in recipe.prompt:
-        yield (
-            f"prompt is {recipe.prompt!r}: {{class}} stands for the name of the folder of good images; give --data, or "
-            "the class itself with --set prompt=..."
-        )
-    if recipe.settings.trigger.comparator is ComparatorKind.LATENTS:
-        yield "trigger.comparator is latents; published models compare decoded images: set it to images"
-    if recipe.calibration.training_parts:
-        yield "calibration.training_parts is true; the UNet has learnt every image of the training: set it to false"
-    if recipe.multi_class and (recipe.autoencoder is not None or recipe.features is not None):
-        yield "multi_class trains the UNet alone: leave [autoencoder] and [features] out"
-
-
 def _grid_problems(recipe: Recipe) -> Iterator[str]:
     side, factor, patch = recipe.settings.resolution, recipe.autoencoder.factor, recipe.features.patch
     if side % factor or side % patch:
@@ -295,10 +255,11 @@ def _shared_problems(recipe: Recipe | FeatureRecipe) -> Iterator[str]:
         yield f"the last of unet.widths {recipe.unet.widths} carries attention: choose a multiple of {ATTENTION_HEAD}"
     if recipe.settings.guidance != 1:
         yield f"guidance is {recipe.settings.guidance}; a recipe trains a UNet without a prompt: set guidance to 1"
-    yield from _synthesis_problems(recipe)
+    yield from synthesis_problems(recipe)
 
 
-def _synthesis_problems(recipe: RecipeBase) -> Iterator[str]:
+def synthesis_problems(recipe: RecipeBase) -> Iterator[str]:
+    """Yield what of the synthesis does not fit together."""
     if recipe.synthesis.none < 1 and not any(recipe.synthesis.weights.values()):
         yield "every weight of synthesis is 0: give at least one kind of anomaly a weight, or set none to 1"
 

@@ -6,17 +6,21 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from glad.settings import json_schema, with_changes
 from model_store.errors import nearest
-from training.recipe import AnyRecipe, FeatureRecipe, PretrainedRecipe, Recipe
+from training.pretrained_recipe import PretrainedRecipe
+from training.recipe import FeatureRecipe, Recipe
 
 SHIPPED = Path(__file__).parent / "recipes"
 SCHEMA = SHIPPED / "recipe.schema.json"
 """The JSON Schema of recipes, for editors: beside the shipped ones, which name it in their first line."""
+
+
+AnyRecipe: TypeAlias = Recipe | FeatureRecipe | PretrainedRecipe
 
 
 class RecipeError(ValueError):

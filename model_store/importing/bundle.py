@@ -21,7 +21,7 @@ from model_store.checkpoints import ImportRefused, checkpoint_file
 from model_store.engines.torch import models_from_modules, save_components
 from model_store.engines.torch_io import save_condition
 from model_store.files import hash_file, make_folder
-from model_store.importing.base import Base, autoencoder_of, check_schedule, features_of, unet_of
+from model_store.importing.base import Base, autoencoder_of, check_schedule, empty_models, features_of, unet_of
 from model_store.importing.prompt import Embedded, embed_prompt
 from model_store.manifest import ComponentName, Dtype, Provenance
 from model_store.pretrained import DTYPES, round_to_stored_precision
@@ -107,6 +107,19 @@ def import_components(
     parts = _parts(origins, spec, say)
     say("saving")
     return _saved(parts, folder, spec)
+
+
+def check_origins(origins: Origins, settings: MethodSettings, prompt: str) -> Embedded:
+    """Check by their configurations that the models fit each other and the settings, and return the embedded prompt.
+
+    Raises:
+        ImportRefused, ModelsDoNotFit: as `import_bundle`.
+    """
+    base = Base(origins.base)
+    check_schedule(base, settings.schedule)
+    embedded = embed_prompt(base, prompt)
+    models_from_modules(*empty_models(base, Base(origins.dino)), settings, embedded.condition)
+    return embedded
 
 
 def _parts(origins: Origins, spec: ImportSpec, say: Say) -> Parts:

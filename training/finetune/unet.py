@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
-from diffusers.training_utils import EMAModel, compute_snr
-from torch import Tensor, nn
+from diffusers.training_utils import compute_snr
+from torch import Tensor
 from torch.nn import functional
 
 from glad.feature_form import PreconditionedDenoiser
@@ -21,8 +19,9 @@ from glad.settings.method import MethodSettings, ScheduleSettings
 from training.denoiser_recipe import AtpRecipe
 from training.finetune.stage import Stage
 from training.progress import progress_bar
-from training.recipe import UnetRecipe
+from training.recipe import LoopRecipe, UnetRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 LEAST_ERROR = 0.1
 """Of the linear denoiser, in latent units (a variance of 1 on average): see `preconditioned_loss`."""
@@ -128,7 +127,8 @@ class DrawnBatch:
         whole = self.batch
         tensors = (whole.noisy, whole.timesteps, whole.noise, whole.mixed, whole.normal)
         told = None if prompts is None else prompts[part].to(device)
-        return DenoisingBatch(*(tensor[part].to(device) for tensor in tensors), told)
+        noisy, timesteps, noise, mixed, normal = (tensor[part].to(device) for tensor in tensors)
+        return DenoisingBatch(noisy, timesteps, noise, mixed, normal, told)
 
 
 def draw_batch(latents: LatentPairs, recipe: AtpRecipe, settings: MethodSettings, draw: torch.Generator) -> DrawnBatch:
@@ -154,18 +154,18 @@ def left_by_atp(mixed: Tensor, normal: Tensor, recipe: AtpRecipe) -> Tensor:
     return 2 * mixed - normal if recipe.study_minus_sign else normal
 
 
-DenoisingLoss: TypeAlias = Callable[[nn.Module, DenoisingBatch], Tensor]
+DenoisingLoss: TypeAlias = Callable[[Callable[..., Any], DenoisingBatch], Tensor]
 
 
 def noise_loss(schedule: NoiseSchedule, recipe: AtpRecipe) -> DenoisingLoss:
     """Return the paper's loss: the mean squared error of the predicted noise to the ATP target."""
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
         # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
         target = atp_target(batch.noise, batch.mixed, batch.normal, batch.timesteps, schedule)
         told = () if batch.prompts is None else (batch.prompts,)
-        predicted = model(batch.noisy, batch.timesteps, *told).sample
+        predicted: Tensor = model(batch.noisy, batch.timesteps, *told).sample
         if recipe.loss_weighting == "plain":
             return functional.mse_loss(predicted, target)
         squares = (predicted - target).square().mean(dim=(1, 2, 3))
@@ -202,7 +202,7 @@ def preconditioned_loss(
         error_unit: see above.
     """
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         def network(latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
             predicted: Tensor = model(latents, timesteps).sample
             return predicted
@@ -233,9 +233,10 @@ def train_unet(
     latents: LatentPairs,
     recipe: UnetRecipe,
     settings: MethodSettings,
-    folder: Path,
+    run: TrainingRun,
     *,
     seed: int,
+    training: LoopRecipe | None = None,
     fold: int = 1,
     loss: DenoisingLoss | None = None,
 ) -> UNet2DModel:
@@ -245,32 +246,21 @@ def train_unet(
         latents: of the pairs.
         recipe: of the UNet.
         settings: whose schedule and start the noise follows.
-        folder: of the run, for checkpoints.
+        run: of which this is a stage.
         seed: of the run.
+        training: how the device is used; None: plainly.
         fold: the UNet takes so many places on a side as one.
         loss: None: `noise_loss`.
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
-    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device), recipe)
     _, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels * fold**2, side // fold)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
-    # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
-    average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
-    stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    stage = Stage(run, "unet", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, ema=recipe.ema)
+    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device), recipe)
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
         drawn = draw_batch(latents, recipe, settings, stage.generator(step))
-        value = measure(model, drawn.part(slice(None), accelerator.device))
-        accelerator.backward(value)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(model.parameters())
-        stage.log(float(value.detach()))
-    trained: UNet2DModel = accelerator.unwrap_model(model).eval()
-    average.copy_to(trained.parameters())
-    return trained
+        for part in stage.micro_batches(recipe.batch):
+            stage.backward(measure(network, drawn.part(part, stage.device)))
+        stage.update(step)
+    return stage.finish(model)
