@@ -21,7 +21,7 @@ from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource
 from model_store.engines.feature_form import FeatureModules, save_feature_components
-from model_store.manifest import CalibrationKind, ComponentName
+from model_store.manifest import CalibrationKind, ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
 from training.data.dataset import DataError, Split, good_split
@@ -50,10 +50,12 @@ from training.package import (
     write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
+from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
+from training.pretrained_recipe import PretrainedRecipe
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
-from training.recipe_file import recipe_class
+from training.recipe_file import AnyRecipe, recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
 from training.training_run import TrainingRun
 
@@ -148,7 +150,7 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None,
 
 
 def train_components(
-    recipe: Recipe | FeatureRecipe, split: Split, run: TrainingRun, workers: int | None = None
+    recipe: AnyRecipe, split: Split, run: TrainingRun, workers: int | None = None
 ) -> TrainedComponents:
     """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores."""
     if recipe.threads:
@@ -158,6 +160,9 @@ def train_components(
         return TrainedComponents(save_rounded(made, run.folder / "components"), recipe.settings)
     folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
+    if isinstance(recipe, PretrainedRecipe):
+        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder))
+        return TrainedComponents(finetune_published([images], run)[0], recipe.settings)
     trained = train_feature_modules(recipe, split, run, workers)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
     owners = trained.modules.witnesses.memory.groups
@@ -266,8 +271,15 @@ def say_weights(say: Say, **modules: nn.Module) -> None:
         say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
 
 
+def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Return the names of a training's stages, in order."""
+    if isinstance(recipe, PretrainedRecipe):
+        return (*pretrained_stages(recipe), *LAST_STAGES)
+    return STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+
+
 def train(
-    recipe: Recipe | FeatureRecipe,
+    recipe: AnyRecipe,
     data: Path,
     run: Path,
     target: Path,
@@ -292,12 +304,27 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(_promise_of(recipe, split))
-    stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+    say(promise_of(recipe, split))
+    stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
     made = train_components(recipe, split, record, workers)
-    origin = provenance(recipe, _summary(data, split), command)
+    origin = provenance(recipe, data_summary(data, split), command)
+    return calibrated_bundle(recipe, split, made, target, naming, run=run, origin=origin, workers=workers)
+
+
+def calibrated_bundle(
+    recipe: AnyRecipe,
+    split: Split,
+    made: TrainedComponents,
+    target: Path,
+    naming: Naming,
+    *,
+    run: Path,
+    origin: Provenance,
+    workers: int | None = None,
+) -> Bundle:
+    """Calibrate what a training has made, and write the bundle to `target`; arguments as of `train`."""
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
     with named_bars() as show:
@@ -317,7 +344,7 @@ def train(
     return made_bundle
 
 
-def _promise_of(recipe: RecipeBase, split: Split) -> str:
+def promise_of(recipe: RecipeBase, split: Split) -> str:
     """Return what the images can promise, all of those that will be counted."""
     counted, groups = recipe.calibration, split.calibration_groups
     if not counts_training_parts(counted, split):
@@ -326,7 +353,8 @@ def _promise_of(recipe: RecipeBase, split: Split) -> str:
     return promise_in_words(len(split.calibration) + len(split.train), groups, counted, CalibrationKind.ESTIMATE)
 
 
-def _summary(data: Path, split: Split) -> dict[str, Any]:
+def data_summary(data: Path, split: Split) -> dict[str, Any]:
+    """Return what a bundle's origin says of the images."""
     made = data / "sample.json"
     about: dict[str, Any] = {"folder": data.name, "train_images": len(split.train), "calibration": split.how}
     if made.is_file():

@@ -56,7 +56,7 @@ def finetune_unet(
     run: TrainingRun,
     *,
     seed: int,
-    loop: LoopRecipe | None = None,
+    training: LoopRecipe | None = None,
 ) -> UNet2DConditionModel:
     """Train the UNet in place on noised mixtures of the pairs, by AdamW at a constant rate, and return it.
 
@@ -69,14 +69,14 @@ def finetune_unet(
         settings: whose schedule and start the noise follows.
         run: for checkpoints.
         seed: of the run.
-        loop: how the device is used.
+        training: how the device is used.
 
     Raises:
         ValueError: if no layer of the UNet has a name that LoRA's targets end.
     """
     lora = recipe.lora
     model: nn.Module = unet.requires_grad_(True) if lora is None else with_adapter(unet, lora, seed)
-    stage = Stage(run, "unet", recipe.steps, seed=seed, loop=loop)
+    stage = Stage(run, "unet", recipe.steps, seed=seed, loop=training)
     network = stage.prepare(
         model,
         learning_rate=recipe.learning_rate if lora is None else lora.learning_rate,

@@ -60,7 +60,7 @@ def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
 
 @torch.no_grad()
 def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> LatentPairs:
-    """Encode both sides of every pair once."""
+    """Encode both sides of every pair once, on the autoencoder's device: float32, on the CPU."""
     scale = autoencoder.config.scaling_factor
     sides: list[Tensor] = []
     with progress_bar() as bar:
@@ -68,9 +68,11 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
         for images in (pairs.normal, pairs.anomalous):
             chunks = []
             for chunk in torch.split(images, batch):
-                chunks.append(autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale)
+                chunks.append(
+                    (autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale).cpu()
+                )
                 bar.update(task, advance=len(chunk))
-            sides.append(torch.cat(chunks).cpu())
+            sides.append(torch.cat(chunks))
     return LatentPairs(*sides)
 
 
