@@ -55,13 +55,14 @@ from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
+from training.training_run import TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
 LAST_STAGES = ("delta", "thresholds", "quality gate")
 STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
-FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
+FEATURE_STAGES = ("pairs", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _as_written_now(recorded: Any) -> Any:
         return recorded
 
 
-def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, run: Path | None = None) -> PairSet:
+def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
     """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
     with progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
@@ -142,45 +143,49 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None,
             recipe.seed,
             progress=lambda done, total: bar.update(task, completed=done),
             workers=workers,
-            keep=None if run is None else run / PAIRS,
+            keep=None if folder is None else folder / PAIRS,
         )
 
 
 def train_components(
-    recipe: Recipe | FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: Recipe | FeatureRecipe, split: Split, run: TrainingRun, workers: int | None = None
 ) -> TrainedComponents:
     """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     if isinstance(recipe, Recipe):
-        made = train_modules(recipe, split, run, say, workers)
-        return TrainedComponents(save_rounded(made, run / "components"), recipe.settings)
-    folder = run / "components"
+        made = train_modules(recipe, split, run, workers)
+        return TrainedComponents(save_rounded(made, run.folder / "components"), recipe.settings)
+    folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
-    trained = train_feature_modules(recipe, split, run, say=say, workers=workers)
+    trained = train_feature_modules(recipe, split, run, workers)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
     owners = trained.modules.witnesses.memory.groups
     parts = None if owners is None else TrainingParts(split.train, split.train_groups, owners)
     return TrainedComponents(sources, trained.settings, parts)
 
 
-def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
+def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int | None = None) -> TrainedModules:
     """Train autoencoder, denoiser and features, each from scratch."""
     settings, seed = recipe.settings, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers, run)
-    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed)
-    latents = encode_pairs(autoencoder, pairs)
-    unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
-    rebuilt = reconstruct_pairs(
-        pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
-    )
-    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed)
-    say_weights(say, autoencoder=autoencoder, unet=unet, features=features)
+    loop = recipe.training
+    with run.stage("pairs"):
+        pairs = make_run_pairs(recipe, split, workers, run.folder)
+    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
+    with run.stage("latents"):
+        latents = encode_pairs(autoencoder, pairs)
+    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop)
+    with run.stage("reconstructions"):
+        rebuilt = reconstruct_pairs(
+            pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
+        )
+    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
 
 def train_feature_modules(
-    recipe: FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: FeatureRecipe, split: Split, run: TrainingRun, workers: int | None = None
 ) -> TrainedFeatureModules:
     """Train the denoiser and the decoder of the feature form, and fit memory, comparators and what walks.
 
@@ -199,24 +204,26 @@ def train_feature_modules(
     backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
     round_to_stored_precision(backbone)
     settings, seed = recipe.settings.where_all_walk, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers, run)
+    with run.stage("pairs"):
+        pairs = make_run_pairs(recipe, split, workers, run.folder)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    encoded = cached_pairs(
-        backbone,
-        pairs,
-        recipe.embedding,
-        run,
-        recipe=recipe.latent,
-        using=settings.preparation,
-        good=parts.distinct,
-    )
+    with run.stage("latents"):
+        encoded = cached_pairs(
+            backbone,
+            pairs,
+            recipe.embedding,
+            run.folder,
+            recipe=recipe.latent,
+            using=settings.preparation,
+            good=parts.distinct,
+        )
     space = encoded.space
     memory = build_memory(encoded, parts, recipe.memory)  # before what takes long: it may be refused
     modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
-    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, fold=fold, loss=loss)
-    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed)
+    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
+    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
     for module in (unet, decoder):
         round_to_stored_precision(module)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
@@ -239,10 +246,10 @@ def train_feature_modules(
         final = with_doubtful_range(
             final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
         )
-    say_weights(say, backbone=backbone, unet=unet, decoder=decoder)
-    say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
+    say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
+    run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:
-        say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
+        run.say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
     return TrainedFeatureModules(replace(modules, witnesses=witnesses), loaded.licence, final)
 
 
@@ -287,8 +294,9 @@ def train(
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
     say(_promise_of(recipe, split))
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+    record = TrainingRun(run, stages, say=say)
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    made = train_components(recipe, split, run, say=say, workers=workers)
+    made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, _summary(data, split), command)
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)

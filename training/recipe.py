@@ -138,6 +138,26 @@ class CalibrationRecipe(Frozen):
     )
 
 
+class LoopRecipe(Frozen):
+    """How the training loops use the device. A run may go on with another of these, except for the optimizer."""
+
+    precision: Literal["no", "fp16", "bf16"] = Field(
+        "no", description="of the forward pass; no: float32; fp16 needs a GPU; the weights stay float32"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a batch passes the model, one after the other: less memory, same batch"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass instead of keeping them: less memory, slower"
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: its memory takes a quarter; needs the package bitsandbytes and a GPU"
+    )
+    compile: bool = Field(False, description="torch.compile the model: slow to begin, then faster on a GPU")
+    keep: int = Field(2, ge=1, description="checkpoints of a stage that stay on disk")
+    checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints")
+
+
 class RecipeBase(Frozen):
     """What every training has, whatever the form of its models."""
 
@@ -146,6 +166,7 @@ class RecipeBase(Frozen):
     threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
     settings: MethodSettings
     synthesis: SynthesisRecipe
+    training: LoopRecipe = LoopRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
 
     def with_confidence(self, confidence: float | None) -> Self:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
-from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from glad.feature_form import PreconditionedDenoiser
@@ -19,8 +16,9 @@ from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_sche
 from glad.settings.method import MethodSettings, ScheduleSettings
 from training.finetune.stage import Stage
 from training.progress import progress_bar
-from training.recipe import UnetRecipe
+from training.recipe import LoopRecipe, UnetRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 LEAST_ERROR = 0.1
 """Of the linear denoiser, in latent units (a variance of 1 on average): see `preconditioned_loss`."""
@@ -103,17 +101,17 @@ class DenoisingBatch:
     """z: what ATP wants to be left."""
 
 
-DenoisingLoss: TypeAlias = Callable[[nn.Module, DenoisingBatch], Tensor]
+DenoisingLoss: TypeAlias = Callable[[Callable[..., Any], DenoisingBatch], Tensor]
 
 
 def noise_loss(schedule: NoiseSchedule) -> DenoisingLoss:
     """Return the paper's loss: the mean squared error of the predicted noise to the ATP target."""
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
         # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
         target = atp_target(batch.noise, batch.mixed, batch.normal, batch.timesteps, schedule)
-        predicted = model(batch.noisy, batch.timesteps).sample
+        predicted: Tensor = model(batch.noisy, batch.timesteps).sample
         return functional.mse_loss(predicted, target)
 
     return loss
@@ -140,7 +138,7 @@ def preconditioned_loss(
         error_unit: see above.
     """
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         def network(latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
             predicted: Tensor = model(latents, timesteps).sample
             return predicted
@@ -171,9 +169,10 @@ def train_unet(
     latents: LatentPairs,
     recipe: UnetRecipe,
     settings: MethodSettings,
-    folder: Path,
+    run: TrainingRun,
     *,
     seed: int,
+    training: LoopRecipe | None = None,
     fold: int = 1,
     loss: DenoisingLoss | None = None,
 ) -> UNet2DModel:
@@ -183,43 +182,33 @@ def train_unet(
         latents: of the pairs.
         recipe: of the UNet.
         settings: whose schedule and start the noise follows.
-        folder: of the run, for checkpoints.
+        run: of which this is a stage.
         seed: of the run.
+        training: how the device is used; None: plainly.
         fold: the UNet takes so many places on a side as one.
         loss: None: `noise_loss`.
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
     schedule = NoiseSchedule.from_settings(settings.schedule)
-    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device))
     count, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels * fold**2, side // fold)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
-    # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
-    average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
-    stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    stage = Stage(run, "unet", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, ema=recipe.ema)
+    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device))
     # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
     top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
         draw = stage.generator(step)
         chosen = torch.randint(count, (recipe.batch,), generator=draw)
-        normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
-        noise = torch.randn(normal.shape, generator=draw)
-        timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
-        weight = anomaly_weight(timesteps, recipe, settings)
-        mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
-        noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
-        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, normal)))
-        value = measure(model, batch)
-        accelerator.backward(value)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(model.parameters())
-        stage.log(float(value.detach()))
-    trained: UNet2DModel = accelerator.unwrap_model(model).eval()
-    average.copy_to(trained.parameters())
-    return trained
+        every_noise = torch.randn((recipe.batch, *latents.normal.shape[1:]), generator=draw)
+        every_t = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
+        for part in stage.micro_batches(recipe.batch):
+            noise, timesteps = every_noise[part], every_t[part]
+            normal, anomalous = latents.normal[chosen[part]].float(), latents.anomalous[chosen[part]].float()
+            weight = anomaly_weight(timesteps, recipe, settings)
+            mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
+            noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
+            batch = DenoisingBatch(*(given.to(stage.device) for given in (noisy, timesteps, noise, mixed, normal)))
+            stage.backward(measure(network, batch))
+        stage.update(step)
+    return stage.finish(model)
