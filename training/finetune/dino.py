@@ -141,12 +141,12 @@ def finetune_dino(
         stage.update(step)
     stage.finish(backbone.module)
     best.measure(recipe.epochs, measured, write=run.writes)
-    return TunedDino(freeze(backbone), best.restore(RULE, "epoch"))
+    choice = best.restore(RULE, "epoch")
+    freeze(backbone)
+    return TunedDino(backbone, choice)
 
 
-def _change(
-    original: VitBackbone, images: Tensor, tuned: Sequence[Tensor], recipe: DinoFinetuneRecipe
-) -> Tensor:
+def _change(original: VitBackbone, images: Tensor, tuned: Sequence[Tensor], recipe: DinoFinetuneRecipe) -> Tensor:
     """Return the distance of both kinds of images from the network as it was: the sum of their two means."""
     with torch.no_grad():
         frozen = original(images, recipe.blocks)

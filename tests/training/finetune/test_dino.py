@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training.training_run import TrainingRun
 
 from glad.settings.method import ScoreSettings
 from model_store.backbones.loading import read_folder
@@ -18,6 +17,8 @@ from training.finetune.dino import TunedDino, feature_distance, finetune_dino, m
 from training.finetune.reconstructions import RebuiltImages
 from training.finetune.tuning_split import HeldOutImages
 from training.pretrained_recipe import DinoFinetuneRecipe
+from training.recipe import LoopRecipe
+from training.training_run import TrainingRun
 
 SIDE = 32
 SCORE = ScoreSettings(layers=(1, 3))
@@ -98,6 +99,21 @@ def test_the_weight_of_the_frozen_network_holds_the_features_back(tmp_path: Path
         return float(feature_distance(tuned.backbone(images, (1, 3)), network()(images, (1, 3))))
 
     assert moved(10.0) < 0.5 * moved(0.0)
+
+
+def test_checkpointed_gradients_and_parts_of_a_batch_end_in_the_same_weights(tmp_path: Path) -> None:
+    def tune(training: LoopRecipe) -> VitBackbone:
+        run = TrainingRun(tmp_path / str(training.accumulate))
+        recipe = RECIPE.model_copy(update={"epochs": 1})
+        tuned = finetune_dino(
+            network("dinov2"), TRAINING, HELD_OUT, recipe, run, score=SCORE, seed=0, training=training
+        )
+        assert tuned.choice.chosen == 1
+        return tuned.backbone
+
+    plain, thrifty = tune(LoopRecipe()), tune(LoopRecipe(gradient_checkpointing=True, accumulate=2))
+    for name, weight in plain.state_dict().items():
+        torch.testing.assert_close(thrifty.state_dict()[name], weight, rtol=0, atol=1e-4, msg=name)
 
 
 def stopping(calls: int) -> VitBackbone:
