@@ -158,7 +158,8 @@ def _eight_bit_adamw() -> Any:
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:
-    for name in ("enable_gradient_checkpointing", "gradient_checkpointing_enable"):  # of diffusers, of transformers
+    # Of diffusers; of transformers today, and of those before, which warn of the second name or lack the first.
+    for name in ("enable_gradient_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable"):
         if enable := getattr(model, name, None):
             enable()
             return
