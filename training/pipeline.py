@@ -54,7 +54,9 @@ from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import recipe_class
+from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
+from training.synthesis.textures import check_textures, texture_digest
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
@@ -107,9 +109,11 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     now, and the thresholds would promise too much.
 
     Raises:
-        RunMismatch: if the folder holds a run with another recipe or other images.
+        RunMismatch: if the folder holds a run with another recipe, other images or other textures.
     """
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
+    if recipe.synthesis.textures is not None:
+        identity["textures"] = texture_digest(recipe.synthesis.textures)
     mark = folder / "run.json"
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
@@ -283,11 +287,15 @@ def train(
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
+    with named_bars() as show:
+        check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
     say(_promise_of(recipe, split))
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
+    if sheet := draw_sheet_of_run(recipe, split.train, run):
+        say(f"the anomalies that it learns from: {sheet}")
     made = train_components(recipe, split, run, say=say, workers=workers)
     origin = provenance(recipe, _summary(data, split), command)
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
