@@ -56,7 +56,9 @@ from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import AnyRecipe, recipe_class
+from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
+from training.synthesis.textures import check_textures, texture_digest
 from training.training_run import TrainingRun
 
 Say = Callable[[str], None]
@@ -110,9 +112,11 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     now, and the thresholds would promise too much.
 
     Raises:
-        RunMismatch: if the folder holds a run with another recipe or other images.
+        RunMismatch: if the folder holds a run with another recipe, other images or other textures.
     """
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
+    if recipe.synthesis.textures is not None:
+        identity["textures"] = texture_digest(recipe.synthesis.textures)
     mark = folder / "run.json"
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
@@ -302,12 +306,16 @@ def train(
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
+    with named_bars() as show:
+        check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
     claim_run(run, recipe, split)
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
     say(promise_of(recipe, split))
     stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
+    if sheet := draw_sheet_of_run(recipe, split.train, run):
+        say(f"the anomalies that it learns from: {sheet}")
     made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, data_summary(data, split), command)
     return calibrated_bundle(recipe, split, made, target, naming, run=run, origin=origin, workers=workers)

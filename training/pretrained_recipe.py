@@ -117,7 +117,10 @@ class PretrainedRecipe(RecipeBase):
         published = published_preset(name)
         # The preset's δ belongs to the preset's settings alone, and every training finds its own.
         settings = published.settings.model_dump(mode="json", exclude={"trigger": {"calibrated_for"}})
-        return {"prompt": published.prompt, **content, "settings": with_changes(settings, content.get("settings", {}))}
+        # Unless the recipe says where synthetic anomalies lie, they lie where the authors' code puts them.
+        synthesis = with_changes({"foreground": published.synthesis_foreground}, content.get("synthesis", {}))
+        changed = with_changes(settings, content.get("settings", {}))
+        return {"prompt": published.prompt, **content, "settings": changed, "synthesis": synthesis}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

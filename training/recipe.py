@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
-from glad.settings.method import ComparatorKind, MethodSettings
+from glad.settings.method import ComparatorKind, Foreground, MethodSettings
 from training.data.camera_noise import CameraNoise
 from training.denoiser_recipe import AtpRecipe
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
@@ -47,6 +47,33 @@ class SynthesisRecipe(Frozen):
         0.0, ge=0, le=1, description="share of pairs made of the photograph taken once more, with the camera's noise"
     )
     camera: CameraNoise = Field(CameraNoise(), description="that takes it")
+    textures: str | None = Field(
+        None,
+        description="folder of pictures that `texture` is filled with, such as the Describable Textures Dataset; "
+        "None: textures are computed",
+    )
+    overlays: Literal["varied", "memseg"] = Field(
+        "varied",
+        description="how `texture` and `shuffle` are drawn; varied: half of their shapes cut to a window, after ten "
+        "quick changes; memseg: whole Perlin shapes and the ten changes of the published code",
+    )
+    foreground: Foreground | None = Field(
+        None, description="where anomalies lie: on the whole image, a dark or a bright object; None: as it is scored"
+    )
+
+    @classmethod
+    def memseg(cls, pairs: int, textures: str | None = None, foreground: Foreground | None = None) -> Self:
+        """Return the paper's anomalies: MemSeg's two sources half the time each, and half of the pairs without any."""
+        others = dict.fromkeys((*OVERLAY_KINDS, *FLAW_KINDS), 0.0)
+        values = {**others, "texture": 0.5, "shuffle": 0.5, "none": 0.5, "shift_px": 0, "gain": 0.0}
+        given = {"pairs": pairs, "overlays": "memseg", "textures": textures, "foreground": foreground}
+        return cls.model_validate({**values, **given})
+
+    def settings(self, base: MethodSettings) -> MethodSettings:
+        """Return the settings with which images are cut for anomalies: the base with this recipe's foreground."""
+        if self.foreground is None:
+            return base
+        return base.model_copy(update={"score": base.score.model_copy(update={"foreground": self.foreground})})
 
     @property
     def weights(self) -> dict[str, float]:

@@ -92,7 +92,7 @@ def preview(
         if kinds not in ("", "all"):
             chosen = [kind.strip() for kind in kinds.split(",")]
         images = good_split(data, loaded.calibration.holdout, loaded.seed).train
-        sheet = contact_sheet(images, loaded.settings, chosen, columns=columns, seed=seed)
+        sheet = contact_sheet(images, loaded.settings, chosen, columns=columns, seed=seed, synthesis=loaded.synthesis)
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out, format="PNG")
     typer.echo(f"{', '.join(chosen)}: {columns} of each in {out}; the red line goes around what counts as anomalous")
