@@ -50,7 +50,12 @@ from training.package import (
     write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
-from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
+from training.pretrained_pipeline import (
+    RECONSTRUCTIONS,
+    ClassImages,
+    finetune_published,
+    pretrained_stages,
+)
 from training.pretrained_recipe import PretrainedRecipe
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
@@ -165,7 +170,7 @@ def train_components(
     folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
     if isinstance(recipe, PretrainedRecipe):
-        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder))
+        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
         return TrainedComponents(finetune_published([images], run)[0], recipe.settings)
     trained = train_feature_modules(recipe, split, run, workers)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
@@ -348,7 +353,8 @@ def calibrated_bundle(
         learned=learned,
         origin=origin,
     )
-    shutil.rmtree(run / PAIRS, ignore_errors=True)
+    for kept in (PAIRS, RECONSTRUCTIONS):
+        shutil.rmtree(run / kept, ignore_errors=True)
     return made_bundle
 
 
