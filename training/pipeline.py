@@ -309,6 +309,11 @@ def train(
     Raises:
         DataError, RunMismatch, BundleError: no bundle is written.
     """
+    if isinstance(recipe, PretrainedRecipe) and recipe.multi_class:
+        raise ValueError(
+            f"recipe {recipe.name} trains one model for all classes of a data set: `glad train {recipe.name} --data "
+            "ROOT` makes a bundle for each; or set multi_class to false"
+        )
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
