@@ -23,8 +23,8 @@ from training.evaluation.tables import Table
 from training.package import Naming
 from training.pipeline import train
 from training.progress import Progress
-from training.recipe import AnyRecipe, Recipe
-from training.recipe_file import load_recipe
+from training.recipe import Recipe
+from training.recipe_file import AnyRecipe, load_recipe
 from training.studies.ablation import FULL, as_json, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain
 
@@ -74,9 +74,6 @@ def plan_trainings(
     known = SINGLE_CLASS[dataset][1]
     if unknown := [name for name in classes if name not in known]:
         raise ValueError(f"{dataset} has no class {unknown[0]!r}: its classes are {', '.join(known)}")
-    loaded = load_recipe(recipe, changes)
-    if loaded.unet is None or loaded.unet.anomaly_weight == "none":
-        raise ValueError(f"recipe {recipe} trains no UNet with ATP, which the tables are about: choose one that does")
     plans = []
     for product in classes or known:
         folder = root / product
@@ -84,9 +81,14 @@ def plan_trainings(
             raise ValueError(
                 f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
             )
+        loaded = load_recipe(recipe, changes, folder)
+        if loaded.unet is None or loaded.unet.anomaly_weight == "none":
+            raise ValueError(f"recipe {recipe} trains no UNet with ATP, which the tables compare: choose one that does")
         images = tuple(test_images(folder))
         if unmasked := [image.path for image in images if image.defect != GOOD and image.mask is None]:
-            raise ValueError(f"{unmasked[0]} has no mask: the tables need one for every defect in ground_truth/<defect>")
+            raise ValueError(
+                f"{unmasked[0]} has no mask: the tables need one for every defect in ground_truth/<defect>"
+            )
         plans.append(ClassTraining(product, folder, loaded, images))
     return tuple(plans)
 
