@@ -7,7 +7,7 @@ metrics, and belong to guidance 9: use them to repeat the paper's tables. For a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -32,6 +32,13 @@ BOTH_WAYS = frozenset({"transistor", "pcb1", "pcb4"})
 """Classes whose missing parts are looked for: matched in both directions (authors' code)."""
 DARK_OBJECTS = frozenset({"screw", "capsule", "bracket_black", "bracket_brown"})
 BRIGHT_OBJECTS = frozenset({"bracket_white"})
+DARK_IN_SYNTHESIS = DARK_OBJECTS | {"bottle", "zipper", "metal_plate"}
+"""Classes whose synthetic anomalies lie on a dark object only, though most of them are scored everywhere."""
+BRIGHT_IN_SYNTHESIS = BRIGHT_OBJECTS | {
+    *("hazelnut", "pill", "metal_nut", "toothbrush"),
+    *("candle", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pipe_fryum"),
+}
+"""The same on a bright object."""
 
 
 class UnknownPreset(ValueError):
@@ -46,6 +53,11 @@ class Preset:
     """`<data set>/<class>`, or `multi/<data set>/<class>` for the one model of all classes."""
     settings: MethodSettings
     prompt: str
+
+    @property
+    def synthesis_foreground(self) -> Foreground:
+        """Return where synthetic anomalies lie in training (authors' code)."""
+        return _foreground(self.name.rpartition("/")[2], DARK_IN_SYNTHESIS, BRIGHT_IN_SYNTHESIS)
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ def _single() -> Iterator[Preset]:
     for dataset, (family, classes) in SINGLE_CLASS.items():
         for product, published in classes.items():
             both = Direction.SUM if product in BOTH_WAYS else Direction.INPUT
-            settings = _settings(family, published, both, _foreground(product))
+            settings = _settings(family, published, both, _foreground(product, DARK_OBJECTS, BRIGHT_OBJECTS))
             yield Preset(f"{dataset}/{product}", settings, PROMPT)
 
 
@@ -191,10 +203,10 @@ def _multi() -> Iterator[Preset]:
             yield Preset(f"multi/{dataset}/{product}", settings, PROMPT + product)
 
 
-def _foreground(product: str) -> Foreground:
-    if product in DARK_OBJECTS:
+def _foreground(product: str, dark: Collection[str], bright: Collection[str]) -> Foreground:
+    if product in dark:
         return Foreground.DARK
-    return Foreground.BRIGHT if product in BRIGHT_OBJECTS else Foreground.WHOLE
+    return Foreground.BRIGHT if product in bright else Foreground.WHOLE
 
 
 def _settings(family: Family, chosen: Published, direction: Direction, foreground: Foreground) -> MethodSettings:

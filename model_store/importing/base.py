@@ -64,18 +64,26 @@ def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:
 
 def features_of(dino: Base, checkpoint: Path | None) -> ViTModel:
     """Return DINO's ViT with DINO's epsilon, float32, or with weights in the names of timm, DINO or transformers."""
-    try:
-        with quiet():
-            config = ViTConfig.from_pretrained(dino.place, local_files_only=dino.local)
-    except (OSError, ValueError) as error:
-        raise ImportRefused(f"{dino.place}: no configuration of a ViT: {error}. {Base.LAYOUT}") from error
-    config.layer_norm_eps = DINO_EPSILON
+    config = _vit_config(dino)
     if checkpoint is None:
         return _published(dino, "vit", ignored="pooler.", config=config)
     tensors = vit_weights(read_tensors(checkpoint))
     with torch.device("meta"):
         module = ViTModel(config, add_pooling_layer=False)
     return _filled(module, tensors, checkpoint, f"the ViTModel of {dino.place}")
+
+
+def empty_models(base: Base, dino: Base) -> tuple[AutoencoderKL, UNet2DConditionModel, ViTModel]:
+    """Return the models as their configurations describe them, on the meta device: they take no memory.
+
+    Raises:
+        ImportRefused: if a configuration is missing.
+    """
+    with torch.device("meta"):
+        autoencoder: AutoencoderKL = AutoencoderKL.from_config(_config(base, AutoencoderKL, "vae"))
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(_config(base, UNet2DConditionModel, "unet"))
+        features = ViTModel(_vit_config(dino), add_pooling_layer=False)
+    return autoencoder.eval(), unet.eval(), features.eval()
 
 
 def check_schedule(base: Base, settings: ScheduleSettings) -> None:
@@ -120,6 +128,16 @@ def _published(base: Base, kind: Any, **where: Any) -> Any:
         return load_pretrained(kind, base.place, torch.float32, local=base.local, **where)
     except ModelLoadError as error:
         raise ImportRefused(f"{error}. {Base.LAYOUT}") from error
+
+
+def _vit_config(dino: Base) -> ViTConfig:
+    try:
+        with quiet():
+            config = ViTConfig.from_pretrained(dino.place, local_files_only=dino.local)
+    except (OSError, ValueError) as error:
+        raise ImportRefused(f"{dino.place}: no configuration of a ViT: {error}. {Base.LAYOUT}") from error
+    config.layer_norm_eps = DINO_EPSILON
+    return config
 
 
 def _config(base: Base, kind: Any, subfolder: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.recipe import FeatureRecipe
-from training.recipe_file import recipe_from
+from training.recipe import FeatureRecipe, Recipe
 
 TINY_TOML = """
 name = "tiny"
@@ -31,7 +30,7 @@ batch = 2
 learning_rate = 1e-3
 reconstructions = 4
 """.replace("\\\n", "")
-TINY_RECIPE = recipe_from(tomllib.loads(TINY_TOML), "tiny.toml")
+TINY_RECIPE = Recipe.model_validate(tomllib.loads(TINY_TOML))
 
 TINY_FEATURE_TOML = """
 name = "tiny-feature"

@@ -16,7 +16,7 @@ from scipy import ndimage
 from training.recipe import SynthesisRecipe
 from training.synthesis.content import missing, shifted, uneven
 from training.synthesis.material import chip, crack, fray, pores
-from training.synthesis.overlays import paste, shuffle, spot, stroke, texture, warp
+from training.synthesis.overlays import COMPUTED, FillSource, paste, shuffle, spot, stroke, texture, warp
 from training.synthesis.patterns import Floats, Mask, Unit
 from training.synthesis.surface import Surface
 
@@ -35,9 +35,8 @@ class Pair:
     kind: str
 
 
+FILLS: dict[str, Callable[[np.random.Generator, Unit, FillSource], Unit]] = {"texture": texture, "shuffle": shuffle}
 OVERLAYS: dict[str, Callable[[np.random.Generator, Unit], Unit]] = {
-    "texture": texture,
-    "shuffle": shuffle,
     "paste": paste,
     "stroke": stroke,
     "spot": spot,
@@ -52,7 +51,8 @@ FLAWS: dict[str, Callable[[np.random.Generator, Unit, Surface], Unit]] = {
     "uneven": uneven,
     "fray": fray,
 }
-KINDS = (*OVERLAYS, *FLAWS)
+KINDS = (*FILLS, *OVERLAYS, *FLAWS)
+"""In this order a random number chooses among them: new ones come last."""
 
 
 def synthesise(
@@ -83,7 +83,12 @@ def synthesise(
     kinds, weights = zip(*recipe.weights.items(), strict=True)
     kind = str(rng.choice(kinds, p=np.array(weights) / sum(weights)))
     reached = inside if where is None else inside & where
-    return _pair(rng, kind, normal, Surface(valid, reached, scale))
+    return _pair(rng, kind, normal, Surface(valid, reached, scale), fill_source(recipe))
+
+
+def fill_source(recipe: SynthesisRecipe) -> FillSource:
+    """Return how a recipe's `texture` and `shuffle` are drawn."""
+    return FillSource(recipe.overlays == "memseg", recipe.textures)
 
 
 def make_anomaly(
@@ -96,6 +101,7 @@ def make_anomaly(
     where: Mask | None = None,
     least_visible: int = LEAST_VISIBLE,
     tries: int = TRIES,
+    source: FillSource = COMPUTED,
 ) -> Pair:
     """Return a pair with an anomaly of one named kind that can be seen; the good image is neither moved nor brightened.
 
@@ -108,6 +114,7 @@ def make_anomaly(
         where: (S, S); only there it is damaged, such as on the object; None: all that is valid.
         least_visible: pixels that must have changed visibly.
         tries: anomalies drawn before giving up.
+        source: of what `texture` and `shuffle` fill in, see `fill_source`.
 
     Raises:
         ValueError: for an unknown kind, or if no try changed enough.
@@ -117,7 +124,7 @@ def make_anomaly(
     normal = np.clip(image, 0, 1).astype(np.float32)
     surface = Surface(valid, valid if where is None else valid & where, scale)
     for _ in range(tries):
-        pair = _pair(rng, kind, normal, surface)
+        pair = _pair(rng, kind, normal, surface, source)
         if pair.mask.sum() >= least_visible:
             return pair
     raise ValueError(
@@ -127,15 +134,17 @@ def make_anomaly(
     )
 
 
-def _pair(rng: np.random.Generator, kind: str, normal: Floats, surface: Surface) -> Pair:
-    anomalous = np.where(surface.reach[..., None], _damaged(rng, kind, normal, surface), normal)
+def _pair(rng: np.random.Generator, kind: str, normal: Floats, surface: Surface, source: FillSource) -> Pair:
+    anomalous = np.where(surface.reach[..., None], _damaged(rng, kind, normal, surface, source), normal)
     # Not the drawn shape: where a fill happens to equal the product nothing is wrong, and nothing may be learnt there.
     mask = np.asarray(np.abs(anomalous - normal).mean(-1) > VISIBLE)
     return Pair(normal, anomalous, mask, kind)
 
 
-def _damaged(rng: np.random.Generator, kind: str, normal: Floats, surface: Surface) -> Floats:
-    if kind in OVERLAYS:
+def _damaged(rng: np.random.Generator, kind: str, normal: Floats, surface: Surface, source: FillSource) -> Floats:
+    if kind in FILLS:
+        damaged = FILLS[kind](rng, normal, source)
+    elif kind in OVERLAYS:
         damaged = OVERLAYS[kind](rng, normal)
     elif surface.reach.any():
         damaged = FLAWS[kind](rng, normal, surface)

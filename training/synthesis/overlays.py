@@ -7,10 +7,41 @@ texture nor paste. Their sizes are shares of the model image, and their colours 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
+from training.synthesis.memseg import memseg_changes
 from training.synthesis.patterns import Mask, Unit, augmented, perlin, perlin_shape, procedural_texture, shuffled
+from training.synthesis.textures import folder_texture
+
+
+@dataclass(frozen=True)
+class FillSource:
+    """How `texture` and `shuffle` are drawn: see `SynthesisRecipe.overlays` and `SynthesisRecipe.textures`."""
+
+    as_memseg: bool = False
+    textures: str | None = None
+    """A folder of pictures; None: textures are computed."""
+
+    def changed(self, rng: np.random.Generator, image: Unit) -> Unit:
+        """Return a fill after three of ten changes of colour and geometry."""
+        return memseg_changes(rng, image) if self.as_memseg else augmented(rng, image)
+
+    def texture(self, rng: np.random.Generator, side: int) -> Unit:
+        """Return a texture (side, side, 3) in [0, 1]."""
+        if self.textures is None:
+            return procedural_texture(rng, side)
+        return folder_texture(rng, side, self.textures)
+
+    def shape(self, rng: np.random.Generator, side: int) -> Mask:
+        """Return a Perlin shape (side, side)."""
+        return perlin_shape(rng, side) if self.as_memseg else _compact_shape(rng, side)
+
+
+COMPUTED = FillSource()
+"""Computed textures and varied shapes: what a recipe that says nothing else has."""
 
 
 def _compact_shape(rng: np.random.Generator, side: int) -> Mask:
@@ -28,21 +59,21 @@ def _compact_shape(rng: np.random.Generator, side: int) -> Mask:
     return shape
 
 
-def _filled(rng: np.random.Generator, image: Unit, fill: Unit) -> Unit:
+def _filled(rng: np.random.Generator, image: Unit, fill: Unit, source: FillSource) -> Unit:
     """Return a Perlin shape of the fill over the image; beta ~ U(0, 0.8) is the weight that the image keeps."""
-    shape = _compact_shape(rng, image.shape[0])
+    shape = source.shape(rng, image.shape[0])
     beta = rng.uniform(0, 0.8)
     return np.where(shape[..., None], beta * image + (1 - beta) * fill, image)
 
 
-def texture(rng: np.random.Generator, image: Unit) -> Unit:
-    """Return the image with a Perlin shape filled with a procedural texture."""
-    return _filled(rng, image, augmented(rng, procedural_texture(rng, image.shape[0])))
+def texture(rng: np.random.Generator, image: Unit, source: FillSource) -> Unit:
+    """Return the image with a Perlin shape filled with a texture, procedural or of a folder."""
+    return _filled(rng, image, source.changed(rng, source.texture(rng, image.shape[0])), source)
 
 
-def shuffle(rng: np.random.Generator, image: Unit) -> Unit:
+def shuffle(rng: np.random.Generator, image: Unit, source: FillSource) -> Unit:
     """Return the image with a Perlin shape filled with the product's own shuffled image."""
-    return _filled(rng, image, shuffled(rng, augmented(rng, image)))
+    return _filled(rng, image, shuffled(rng, source.changed(rng, image)), source)
 
 
 def paste(rng: np.random.Generator, image: Unit) -> Unit:

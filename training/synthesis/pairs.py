@@ -207,7 +207,8 @@ def _pairs_from(
     if first == recipe.pairs:
         return iter(())
     camera = recipe.camera if recipe.noisy else None
-    images = read_squares(paths, settings, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
+    cut = recipe.settings(settings)
+    images = read_squares(paths, cut, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
     if workers == 1:
         return map(partial(_one, images=images, recipe=recipe, seed=seed), range(first, recipe.pairs))
     make = partial(_one_of_worker, recipe=recipe, seed=seed)

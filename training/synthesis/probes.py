@@ -43,7 +43,8 @@ def make_probes(
     """
     always = recipe.model_copy(update={"none": 0.0, "shift_px": 0, "gain": 0.0})
     probes = []
-    for index, image in enumerate(read_squares(paths, settings, at_least=len(paths), seed=seed, workers=1)):
+    squares = read_squares(paths, recipe.settings(settings), at_least=len(paths), seed=seed, workers=1)
+    for index, image in enumerate(squares):
         content = image.pixels[image.content]
         damaged, truth = _damaged(image, always, np.random.SeedSequence([seed, 9001, index]))
         for name, pixels, defect in (("good", content, np.zeros_like(truth)), ("anomaly", damaged, truth)):

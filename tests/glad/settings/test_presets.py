@@ -99,3 +99,22 @@ def test_only_single_class_models_mask_the_ground_at_test(name: str, foreground:
 def test_a_name_that_is_nearly_right_is_answered_with_the_right_one() -> None:
     with pytest.raises(UnknownPreset, match="did you mean mvtec-ad/metal_nut"):
         preset("mvtec/metal-nut")
+
+
+@pytest.mark.parametrize(
+    ("name", "foreground"),
+    [
+        ("mvtec-ad/bottle", Foreground.DARK),
+        ("mvtec-ad/screw", Foreground.DARK),
+        ("mvtec-ad/pill", Foreground.BRIGHT),
+        ("mpdd/metal_plate", Foreground.DARK),
+        ("mpdd/bracket_white", Foreground.BRIGHT),
+        ("multi/visa/pipe_fryum", Foreground.BRIGHT),
+        ("visa/pcb1", Foreground.WHOLE),
+        ("mvtec-ad/carpet", Foreground.WHOLE),
+    ],
+)
+def test_synthetic_anomalies_lie_on_the_object_of_more_classes_than_are_masked_at_test(
+    name: str, foreground: Foreground
+) -> None:
+    assert preset(name).synthesis_foreground is foreground

@@ -10,8 +10,11 @@ from PIL import Image
 
 from glad.images.tiling import lay_out
 from glad.settings.method import MethodSettings
+from tests.support.tiny_recipe import TINY_RECIPE
 from training.data.image_files import read_pixels
-from training.synthesis.contact_sheet import GAP, LABEL, contact_sheet
+from training.recipe import SynthesisRecipe
+from training.synthesis.anomalies import KINDS
+from training.synthesis.contact_sheet import GAP, LABEL, contact_sheet, draw_sheet_of_run
 
 SIDE = 64
 SETTINGS = MethodSettings.model_validate({"resolution": SIDE, "trigger": {"delta": 0.5}})
@@ -70,3 +73,28 @@ def test_what_is_too_small_to_be_seen_leaves_the_good_image_there(tmp_path: Path
 def test_a_sheet_of_no_kind_or_an_unknown_one_is_refused(tmp_path: Path, kinds: tuple[str, ...], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         contact_sheet([photograph(tmp_path / "1.png", 64)], SETTINGS, kinds, columns=1, seed=0)
+
+
+def test_a_run_keeps_a_sheet_of_the_kinds_that_it_learns_from(tmp_path: Path) -> None:
+    path, run = photograph(tmp_path / "1.png", 64), tmp_path / "run"
+    weights = dict.fromkeys(KINDS, 0.0) | {"spot": 1.0, "crack": 0.5}
+    synthesis = SynthesisRecipe.model_validate({"pairs": 8, **weights})
+    recipe = TINY_RECIPE.model_copy(update={"synthesis": synthesis, "settings": SETTINGS})
+    target = draw_sheet_of_run(recipe, [path], run)
+    assert target == run / "pictures" / "synthetic-anomalies.png"
+    with Image.open(target) as sheet:
+        assert sheet.size == (6 * (SIDE + GAP) + GAP, 2 * (LABEL + 2 * (SIDE + GAP)) + GAP)  # two kinds, six of each
+    target.write_bytes(b"as it was")
+    assert draw_sheet_of_run(recipe, [path], run) == target  # a run that goes on keeps its own
+    assert target.read_bytes() == b"as it was"
+
+
+def test_a_run_without_anomalies_has_no_sheet(tmp_path: Path) -> None:
+    recipe = TINY_RECIPE.model_copy(update={"synthesis": SynthesisRecipe(pairs=8, none=1.0)})
+    assert draw_sheet_of_run(recipe, [photograph(tmp_path / "1.png", 64)], tmp_path / "run") is None
+
+
+def test_large_pictures_are_made_smaller_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = photograph(tmp_path / "1.png", 64)
+    sheet = contact_sheet([path], SETTINGS, ["spot"], columns=1, seed=0, largest=16)
+    assert sheet.size == (16 + 2 * GAP, LABEL + 2 * (16 + GAP) + GAP)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glad.settings.method import MethodSettings
+from glad.settings.method import Foreground, MethodSettings
 from training.data.camera_noise import CameraNoise
 from training.recipe import SynthesisRecipe
 from training.synthesis.kept_pairs import PER_FILE
@@ -134,3 +134,17 @@ def test_noise_is_added_before_a_photograph_is_made_smaller(tmp_path: Path) -> N
     # 8 x 8 pixels become one: an eighth of the deviation is left, and Pillow's area weighting of them takes no more.
     assert 0.5 < square.noisy.std() < 2
     assert (square.pixels == 128).all()
+
+
+def test_anomalies_lie_on_the_object_that_the_recipe_names_and_not_where_the_score_looks(tmp_path: Path) -> None:
+    pixels = np.full((32, 32, 3), 30, dtype=np.uint8)
+    pixels[:, 16:] = 200  # the right half is bright
+    path = tmp_path / "half.png"
+    Image.fromarray(pixels).save(path)
+    whole = RECIPE.model_copy(update={"none": 0.0, "shift_px": 0, "gain": 0.0})
+    seen = {
+        foreground: make_pairs([path], SETTINGS, whole.model_copy(update={"foreground": foreground}), 1, workers=1)
+        for foreground in (None, Foreground.DARK, Foreground.BRIGHT)
+    }
+    halves = {name: (bool(p.mask[..., :16].any()), bool(p.mask[..., 16:].any())) for name, p in seen.items()}
+    assert halves == {None: (True, True), Foreground.DARK: (True, False), Foreground.BRIGHT: (False, True)}
