@@ -38,6 +38,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
 from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.launched_processes import leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
@@ -55,7 +56,7 @@ from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import recipe_class
 from training.synthesis.pairs import PairSet, make_pairs
-from training.training_run import TrainingRun
+from training.training_run import MARK, TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
@@ -111,17 +112,28 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
         RunMismatch: if the folder holds a run with another recipe or other images.
     """
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
-    mark = folder / "run.json"
+    mark = folder / MARK
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
         # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-        if {**recorded, "recipe": _as_written_now(recorded.get("recipe"))} != identity:
+        then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
+        if _without_loop(then) != _without_loop(identity):
             raise RunMismatch(
                 f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft = mark.with_suffix(".tmp")
+    draft.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what may not change within a run: how its loops use the device may, for one that ran out of memory."""
+    recipe = identity["recipe"]
+    if not isinstance(recipe, dict):
+        return identity
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key != "training"}}
 
 
 def _as_written_now(recorded: Any) -> Any:
@@ -134,7 +146,7 @@ def _as_written_now(recorded: Any) -> Any:
 
 def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
     """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
-    with progress_bar() as bar:
+    with main_process_first(), progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
             split.train,
@@ -180,6 +192,7 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
             pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
         )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    leave_to_main_process()
     say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
@@ -208,7 +221,7 @@ def train_feature_modules(
         pairs = make_run_pairs(recipe, split, workers, run.folder)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    with run.stage("latents"):
+    with run.stage("latents"), main_process_first():
         encoded = cached_pairs(
             backbone,
             pairs,
@@ -224,28 +237,30 @@ def train_feature_modules(
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
     unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
     decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
+    leave_to_main_process()
     for module in (unet, decoder):
         round_to_stored_precision(module)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
-    walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
-    doubtful = recipe.doubtful
-    witnesses = fit_witnesses(
-        encoded,
-        pairs.mask,
-        parts,
-        memory,
-        models=models,
-        settings=walk,
-        recipe=recipe.comparator,
-        seed=seed,
-        one_call=doubtful is not None and doubtful.one_call,
-    )
-    final = recipe.settings
-    if doubtful is not None:
-        final = with_doubtful_range(
-            final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+    with run.stage("evidence"):
+        walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+        doubtful = recipe.doubtful
+        witnesses = fit_witnesses(
+            encoded,
+            pairs.mask,
+            parts,
+            memory,
+            models=models,
+            settings=walk,
+            recipe=recipe.comparator,
+            seed=seed,
+            one_call=doubtful is not None and doubtful.one_call,
         )
+        final = recipe.settings
+        if doubtful is not None:
+            final = with_doubtful_range(
+                final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+            )
     say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
     run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:
@@ -290,17 +305,19 @@ def train(
     """
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
-    claim_run(run, recipe, split)
-    say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(_promise_of(recipe, split))
+    with main_process_first():
+        claim_run(run, recipe, split)
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
     record = TrainingRun(run, stages, say=say)
+    say = record.say
+    say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    say(_promise_of(recipe, split))
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
     made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, _summary(data, split), command)
     shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
     draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
-    with named_bars() as show:
+    with named_bars() as bars, record.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
     made_bundle = write_calibrated_bundle(
