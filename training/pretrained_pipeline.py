@@ -31,7 +31,7 @@ from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune
 from training.finetune.reconstructions import RebuiltImages, rebuild_with
 from training.finetune.tuning_split import HeldOutImages, rebuild_good, rebuild_held_out, tuning_split
 from training.finetune.unet import LatentPairs, encode_pairs
-from training.launched_processes import joined_processes, main_process_first
+from training.launched_processes import joined_processes, leave_to_main_process, main_process_first
 from training.pretrained_recipe import PretrainedRecipe
 from training.synthesis.pairs import PairSet
 from training.training_run import TrainingRun
@@ -82,6 +82,7 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     if recipe.features is not None:
         dino = _tuned(run, "features", lambda: _finetuned_dino(classes[0], told[0], tuned, run), recipe)
         tuned = replace(tuned, features=dino)
+    leave_to_main_process()
     with run.stage("components"):
         return _components(classes, told, tuned, run)
 
@@ -116,11 +117,11 @@ def _adapter(run: TrainingRun) -> str:
 def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPairs:
     """Return a class's latents, from the run's folder where they were encoded before."""
     file = run.folder / "latents" / f"{one.name or 'product'}.safetensors"
-    with main_process_first():
-        if not file.is_file():
-            with run.stage("pairs"):
-                pairs = one.pairs()
-            with run.stage("latents"):
+    if not file.is_file():
+        with run.stage("pairs"):
+            pairs = one.pairs()
+        with run.stage("latents"), main_process_first():
+            if run.writes:
                 device: Any = joined_processes().device
                 autoencoder = autoencoder_of(Base(origins.base), origins.vae).to(device)
                 latents = encode_pairs(autoencoder, pairs, ENCODED_AT_ONCE)
