@@ -30,6 +30,21 @@ def joined_processes() -> PartialState:
     return PartialState(timeout=LONGEST_WAIT)
 
 
+def leave_to_main_process() -> None:
+    """Go on in the main process alone, once all have come here: the others end their programs.
+
+    Raises:
+        SystemExit: in every process but the main one.
+    """
+    joined = joined_processes()
+    if joined.num_processes == 1:
+        return
+    joined.wait_for_everyone()
+    joined.destroy_process_group()
+    if not joined.is_main_process:
+        raise SystemExit(0)
+
+
 @contextmanager
 def main_process_first() -> Iterator[None]:
     """Run the block in the main process, and after that in the others, which find what it has left on disk."""

@@ -38,6 +38,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
 from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.launched_processes import leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
@@ -50,7 +51,12 @@ from training.package import (
     write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
-from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
+from training.pretrained_pipeline import (
+    RECONSTRUCTIONS,
+    ClassImages,
+    finetune_published,
+    pretrained_stages,
+)
 from training.pretrained_recipe import PretrainedRecipe
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
@@ -59,7 +65,7 @@ from training.recipe_file import AnyRecipe, recipe_class
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
-from training.training_run import TrainingRun
+from training.training_run import MARK, TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
@@ -117,17 +123,28 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     if recipe.synthesis.textures is not None:
         identity["textures"] = texture_digest(recipe.synthesis.textures)
-    mark = folder / "run.json"
+    mark = folder / MARK
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
         # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-        if {**recorded, "recipe": _as_written_now(recorded.get("recipe"))} != identity:
+        then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
+        if _without_loop(then) != _without_loop(identity):
             raise RunMismatch(
                 f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft = mark.with_suffix(".tmp")
+    draft.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what may not change within a run: how its loops use the device may, for one that ran out of memory."""
+    recipe = identity["recipe"]
+    if not isinstance(recipe, dict):
+        return identity
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key != "training"}}
 
 
 def _as_written_now(recorded: Any) -> Any:
@@ -140,7 +157,7 @@ def _as_written_now(recorded: Any) -> Any:
 
 def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
     """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
-    with progress_bar() as bar:
+    with main_process_first(), progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
             split.train,
@@ -165,7 +182,7 @@ def train_components(
     folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
     if isinstance(recipe, PretrainedRecipe):
-        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder))
+        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
         return TrainedComponents(finetune_published([images], run)[0], recipe.settings)
     trained = train_feature_modules(recipe, split, run, workers)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
@@ -189,6 +206,7 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
             pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
         )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    leave_to_main_process()
     say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
@@ -217,7 +235,7 @@ def train_feature_modules(
         pairs = make_run_pairs(recipe, split, workers, run.folder)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    with run.stage("latents"):
+    with run.stage("latents"), main_process_first():
         encoded = cached_pairs(
             backbone,
             pairs,
@@ -233,28 +251,30 @@ def train_feature_modules(
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
     unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
     decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
+    leave_to_main_process()
     for module in (unet, decoder):
         round_to_stored_precision(module)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
-    walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
-    doubtful = recipe.doubtful
-    witnesses = fit_witnesses(
-        encoded,
-        pairs.mask,
-        parts,
-        memory,
-        models=models,
-        settings=walk,
-        recipe=recipe.comparator,
-        seed=seed,
-        one_call=doubtful is not None and doubtful.one_call,
-    )
-    final = recipe.settings
-    if doubtful is not None:
-        final = with_doubtful_range(
-            final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+    with run.stage("evidence"):
+        walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+        doubtful = recipe.doubtful
+        witnesses = fit_witnesses(
+            encoded,
+            pairs.mask,
+            parts,
+            memory,
+            models=models,
+            settings=walk,
+            recipe=recipe.comparator,
+            seed=seed,
+            one_call=doubtful is not None and doubtful.one_call,
         )
+        final = recipe.settings
+        if doubtful is not None:
+            final = with_doubtful_range(
+                final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+            )
     say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
     run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:
@@ -304,21 +324,28 @@ def train(
     Raises:
         DataError, RunMismatch, BundleError: no bundle is written.
     """
+    if isinstance(recipe, PretrainedRecipe) and recipe.multi_class:
+        raise ValueError(
+            f"recipe {recipe.name} trains one model for all classes of a data set: `glad train {recipe.name} --data "
+            "ROOT` makes a bundle for each; or set multi_class to false"
+        )
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
-    claim_run(run, recipe, split)
-    say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(promise_of(recipe, split))
+    with main_process_first():
+        claim_run(run, recipe, split)
     stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
+    say = record.say
+    say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    say(promise_of(recipe, split))
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    if sheet := draw_sheet_of_run(recipe, split.train, run):
+    if record.writes and (sheet := draw_sheet_of_run(recipe, split.train, run)):
         say(f"the anomalies that it learns from: {sheet}")
     made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, data_summary(data, split), command)
-    return calibrated_bundle(recipe, split, made, target, naming, run=run, origin=origin, workers=workers)
+    return calibrated_bundle(recipe, split, made, target, naming, run=record, origin=origin, workers=workers)
 
 
 def calibrated_bundle(
@@ -328,14 +355,14 @@ def calibrated_bundle(
     target: Path,
     naming: Naming,
     *,
-    run: Path,
+    run: TrainingRun,
     origin: Provenance,
     workers: int | None = None,
 ) -> Bundle:
     """Calibrate what a training has made, and write the bundle to `target`; arguments as of `train`."""
-    shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
-    draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
-    with named_bars() as show:
+    shutil.rmtree(run.folder / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
+    draft = draft_bundle(run.folder / "draft", naming, recipe, made.sources, origin, settings=made.settings)
+    with named_bars() as bars, run.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
     made_bundle = write_calibrated_bundle(
@@ -348,7 +375,8 @@ def calibrated_bundle(
         learned=learned,
         origin=origin,
     )
-    shutil.rmtree(run / PAIRS, ignore_errors=True)
+    for kept in (PAIRS, RECONSTRUCTIONS):
+        shutil.rmtree(run.folder / kept, ignore_errors=True)
     return made_bundle
 
 

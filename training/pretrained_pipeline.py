@@ -15,22 +15,30 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from glad.protocols import Condition
+from model_store.backbones.vit import VitBackbone
 from model_store.bundle import ComponentSource
+from model_store.engines.torch import models_from_modules
 from model_store.engines.torch_io import save_condition
-from model_store.importing.base import Base, autoencoder_of, unet_of
+from model_store.importing.base import Base, autoencoder_of, features_of, unet_of
 from model_store.importing.bundle import ImportSpec, Origins, check_origins, import_components
 from model_store.importing.prompt import Embedded
 from model_store.manifest import ComponentName
 from model_store.pretrained import DTYPES, round_to_stored_precision
+from training.data.dataset import Split
+from training.finetune.dino import finetune_dino
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet
+from training.finetune.reconstructions import RebuiltImages, rebuild_with
+from training.finetune.tuning_split import HeldOutImages, rebuild_good, rebuild_held_out, tuning_split
 from training.finetune.unet import LatentPairs, encode_pairs
-from training.launched_processes import joined_processes, main_process_first
+from training.launched_processes import joined_processes, leave_to_main_process, main_process_first
 from training.pretrained_recipe import PretrainedRecipe
 from training.synthesis.pairs import PairSet
 from training.training_run import TrainingRun
 
 FINETUNED = "finetuned"
 """The folder in a run's that holds what each stage has made."""
+RECONSTRUCTIONS = "reconstructions"
 ENCODED_AT_ONCE = 2
 """Images of 512² that Stable Diffusion's autoencoder encodes by one call: some gigabytes of activations."""
 
@@ -44,13 +52,15 @@ class ClassImages:
     recipe: PretrainedRecipe
     pairs: Callable[[], PairSet]
     """Makes them, or reads those that were made."""
+    split: Split
+    workers: int | None = None
 
 
 def pretrained_stages(recipe: PretrainedRecipe) -> tuple[str, ...]:
     """Return the names of the stages of a recipe, in order, up to the bundle's components."""
-    unet = () if recipe.unet is None else ("latents", "unet")
-    pairs = () if not unet else ("pairs",)
-    return (*pairs, *unet, "components")
+    unet = () if recipe.unet is None else ("pairs", "latents", "unet")
+    features = () if recipe.features is None else ("reconstructions", "dino")
+    return (*unet, *features, "components")
 
 
 def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list[dict[ComponentName, ComponentSource]]:
@@ -69,6 +79,10 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     tuned = published
     if recipe.unet is not None:
         tuned = replace(tuned, unet=_tuned(run, "unet", lambda: _finetuned_unet(classes, told, tuned, run), recipe))
+    if recipe.features is not None:
+        dino = _tuned(run, "features", lambda: _finetuned_dino(classes[0], told[0], tuned, run), recipe)
+        tuned = replace(tuned, features=dino)
+    leave_to_main_process()
     with run.stage("components"):
         return _components(classes, told, tuned, run)
 
@@ -103,17 +117,64 @@ def _adapter(run: TrainingRun) -> str:
 def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPairs:
     """Return a class's latents, from the run's folder where they were encoded before."""
     file = run.folder / "latents" / f"{one.name or 'product'}.safetensors"
-    with main_process_first():
-        if not file.is_file():
-            with run.stage("pairs"):
-                pairs = one.pairs()
-            with run.stage("latents"):
+    if not file.is_file():
+        with run.stage("pairs"):
+            pairs = one.pairs()
+        with run.stage("latents"), main_process_first():
+            if run.writes:
                 device: Any = joined_processes().device
                 autoencoder = autoencoder_of(Base(origins.base), origins.vae).to(device)
                 latents = encode_pairs(autoencoder, pairs, ENCODED_AT_ONCE)
                 save_atomically({"normal": latents.normal, "anomalous": latents.anomalous}, file)
     tensors = load_file(file)
     return LatentPairs(tensors["normal"], tensors["anomalous"])
+
+
+def _finetuned_dino(one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun) -> nn.Module:
+    recipe = one.recipe
+    assert recipe.features is not None, "the stage is the recipe's"
+    with run.stage("reconstructions"), main_process_first():
+        good, held_out = _reconstructions(one, told, origins, run)
+    backbone = VitBackbone(features_of(Base(origins.dino), None))
+    tuned = finetune_dino(
+        backbone,
+        good,
+        held_out,
+        recipe.features,
+        run,
+        score=recipe.settings.score,
+        seed=recipe.seed,
+        training=recipe.training,
+    )
+    run.say(f"dino: {tuned.choice.in_words()}")
+    return tuned.backbone.stored
+
+
+def _reconstructions(
+    one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun
+) -> tuple[RebuiltImages, HeldOutImages]:
+    """Return what the fine-tuned models make of good images and of those held out, kept in the run's folder."""
+    recipe, base, device = one.recipe, Base(origins.base), joined_processes().device
+    assert recipe.features is not None, "the stage is the recipe's"
+    autoencoder, unet = autoencoder_of(base, origins.vae).to(device), unet_of(base, origins.unet).to(device)
+    dino: Any = features_of(Base(origins.dino), None)
+    condition = Condition(told.condition.product.to(device), told.condition.empty.to(device))
+    models = models_from_modules(autoencoder, unet, dino.to(device), recipe.settings, condition).assemble()
+    rebuild = rebuild_with(models, recipe.settings, start=recipe.features.start, calls=recipe.features.calls)
+    split = tuning_split(one.split, recipe.features.holdout, recipe.seed)
+    keep, seed, workers = run.folder / RECONSTRUCTIONS, recipe.seed, one.workers
+    good = rebuild_good(split, recipe.settings, rebuild, seed=seed, keep=keep / "train", workers=workers)
+    held_out = rebuild_held_out(
+        split,
+        recipe.settings,
+        recipe.synthesis,
+        rebuild,
+        anomalies=recipe.features.anomalies,
+        seed=seed,
+        keep=keep / "held-out",
+        workers=workers,
+    )
+    return good, held_out
 
 
 def _tuned(run: TrainingRun, name: str, make: Callable[[], nn.Module], recipe: PretrainedRecipe) -> Path:

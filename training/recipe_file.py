@@ -37,16 +37,21 @@ def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None
     Args:
         name: of the recipe.
         changes: of single values, such as "unet.steps=900"; a value as in TOML, a text also without quotes.
-        data: the folder of good images, whose name stands for `CLASS`; a multi-class recipe becomes that of the
-            folder's first class. None: the recipe needs none.
+        data: the folder of good images, whose name stands for `CLASS`. None: the recipe needs none. Of a folder of
+            classes' folders, for a multi-class recipe, it is the first one's.
 
     Raises:
         RecipeError: no such file or shipped name, not TOML, a change of no value, or values that do not fit together.
     """
     content, source = _read(name, changes)
-    if data is not None and content.get("multi_class") is True:
+    if data is not None and content.get("multi_class") is True and not (data / "train").is_dir():
         return _recipe_of_class(content, class_folders(data)[0].name, source)
     return _recipe_of_class(content, None if data is None else data.resolve().name, source)
+
+
+def has_many_classes(name: str, changes: Sequence[str] = ()) -> bool:
+    """Return whether a recipe trains one model for all classes of a data set; errors as of `load_recipe`."""
+    return _read(name, changes)[0].get("multi_class") is True
 
 
 def load_class_recipes(name: str, changes: Sequence[str], data: Path) -> dict[str, PretrainedRecipe]:

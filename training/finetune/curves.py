@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.peak_memory import in_gib, used_memory_bytes
-from training.training_run import CURVES, TENSORBOARD, TrainingRun
+from training.training_run import CURVES, TENSORBOARD, StageError, TrainingRun
 
 READ_EVERY_S = 0.5
 COLUMNS = ("step", "loss", "learning_rate", "images_per_s", "memory_bytes")
@@ -91,6 +91,7 @@ class Course:
 
     def __init__(self, run: TrainingRun, name: str, position: int) -> None:
         """Begin, or go on at a step."""
+        self._name = name
         self.average = math.nan
         """The running mean of the loss."""
         self._waiting: list[tuple[int, Tensor, float, int]] = []
@@ -109,26 +110,39 @@ class Course:
         """Read and write what waits."""
         if not self._waiting:
             return
-        losses = torch.stack([loss for _, loss, _, _ in self._waiting]).tolist()
+        waiting, self._waiting = self._waiting, []
+        losses = torch.stack([loss for _, loss, _, _ in waiting]).tolist()
         now = time.monotonic()
-        self._speed = sum(images for *_, images in self._waiting) / max(now - self._since, 1e-9)
+        self._speed = sum(images for *_, images in waiting) / max(now - self._since, 1e-9)
         self._since, self._memory = now, used_memory_bytes()
         rows = [
             (step, loss, rate, self._speed, self._memory)
-            for (step, _, rate, _), loss in zip(self._waiting, losses, strict=True)
+            for (step, _, rate, _), loss in zip(waiting, losses, strict=True)
         ]
-        self._waiting = []
-        for loss in losses:
+        for step, loss, *_ in rows:
+            self._check(step, loss)
             self.average = loss if math.isnan(self.average) else 0.98 * self.average + 0.02 * loss
         if self._file is not None:
             self._file.append(rows)
         if self._board is not None:
             self._board.scalars(rows)
 
+    def _check(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise StageError(
+                f"the loss of stage {self._name} is {loss} at step {step}: the weights are lost from here on. The last "
+                'checkpoint stands; choose a lower learning_rate, or "bf16" or "no" as training.precision'
+            )
+
     @property
     def note(self) -> str:
         """What the bar says: loss, images per second, memory."""
         return f"loss {self.average:.4f}, {self._speed:.3g} images/s, {in_gib(self._memory)}"
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Show pictures (3, H, W), uint8 or float in [0, 1], in TensorBoard."""
+        if self._board is not None:
+            self._board.pictures(step, pictures)
 
     def close(self) -> None:
         """Write what waits, and end."""

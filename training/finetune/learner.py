@@ -16,10 +16,7 @@ from torch.optim import Optimizer
 from training.finetune.checkpoints import Checkpoint, optimizer_content, restore_optimizer
 from training.launched_processes import joined_processes
 from training.recipe import LoopRecipe
-
-
-class StageError(ValueError):
-    """A training loop that cannot run as its recipe says, or has gone wrong; says what to change."""
+from training.training_run import StageError
 
 
 def new_accelerator(loop: LoopRecipe) -> Accelerator:
