@@ -51,7 +51,7 @@ from training.yardstick.patch_memory import (
 )
 
 PUBLISHED = "published weights"
-RECIPE = DinoFinetuneRecipe(side=168, epochs=5, batch=2, anomalies=60)
+RECIPE = DinoFinetuneRecipe(side=168, epochs=5, batch=2, anomalies=40)
 NO_COST = DetectorCost(None, None, None, None)
 
 
@@ -59,7 +59,13 @@ NO_COST = DetectorCost(None, None, None, None)
 class DinoTuningPlan:
     """How long the stand-in and DINO are trained, and on how much."""
 
-    stand_in: tuple[str, ...] = ("synthesis.pairs=400", "autoencoder.steps=500", "unet.steps=250")
+    stand_in: tuple[str, ...] = (
+        "synthesis.pairs=300",
+        "autoencoder.steps=200",
+        "unet.widths=[32, 64, 96]",
+        "unet.steps=200",
+        "unet.batch=8",
+    )
     """Changes to the recipe `nano`, of which the stand-in is made."""
     recipe: DinoFinetuneRecipe = RECIPE
     images: int = 80
