@@ -40,6 +40,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
     if find_spec("bench.accuracy") is None:
         return ()
     from bench.accuracy import commands as accuracy
+    from bench.accuracy.dino_command import dino
     from bench.accuracy.peers_command import peers
     from bench.accuracy.yardstick_command import evidence, readings, yardstick
     from bench.endurance import commands as endurance
@@ -52,6 +53,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
         evidence,
         readings,
         peers,
+        dino,
         endurance.reliability,
         endurance.rolling,
         endurance.soak,
