@@ -126,7 +126,8 @@ def _finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.M
     )
     shutil.rmtree(run.folder / TUNING_PAIRS, ignore_errors=True)
     run.say(f"autoencoder: {tuned.choice.in_words()}")
-    return tuned.module
+    module: nn.Module = tuned.module
+    return module
 
 
 def _finetuned_unet(
