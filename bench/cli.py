@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import typer
 
 from bench.speed import commands as speed
+from bench.speed.finetune_command import finetune
 from bench.speed.fullsize_command import fullsize
 from bench.speed.image_commands import arrivals, batching, products, stages
 from bench.speed.image_commands import speed as image_speed
@@ -29,6 +30,7 @@ SPEED: tuple[Callable[..., None], ...] = (
     speed.steps,
     queue,
     fullsize,
+    finetune,
     speed.startup,
 )
 
