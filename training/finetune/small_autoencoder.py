@@ -98,7 +98,7 @@ def distil_autoencoder(
         stage.update(step)
     stage.finish(module)
     best.measure(recipe.steps, measured, write=run.writes)
-    choice = best.restore(RULE, "step")
+    choice = best.restore(RULE, "step", write=run.writes)
     module.requires_grad_(False)
     return SmallAutoencoder(module, choice)
 
