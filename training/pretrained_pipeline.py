@@ -7,6 +7,7 @@ again by a run that goes on.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,19 +27,32 @@ from model_store.importing.prompt import Embedded
 from model_store.manifest import ComponentName
 from model_store.pretrained import DTYPES, round_to_stored_precision
 from training.data.dataset import Split
+from training.finetune.dino import STAGE as DINO_STAGE
 from training.finetune.dino import finetune_dino
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet
 from training.finetune.reconstructions import RebuiltImages, rebuild_with
-from training.finetune.tuning_split import HeldOutImages, rebuild_good, rebuild_held_out, tuning_split
+from training.finetune.tuning_split import (
+    HeldOutImages,
+    held_out_pairs,
+    rebuild_good,
+    rebuild_held_out,
+    tuning_split,
+)
 from training.finetune.unet import LatentPairs, encode_pairs
+from training.finetune.vae import STAGE as VAE_STAGE
+from training.finetune.vae import TunedVae, finetune_vae
 from training.launched_processes import joined_processes, leave_to_main_process, main_process_first
 from training.pretrained_recipe import PretrainedRecipe
-from training.synthesis.pairs import PairSet
+from training.synthesis.pairs import PairSet, make_pairs
 from training.training_run import TrainingRun
 
 FINETUNED = "finetuned"
 """The folder in a run's that holds what each stage has made."""
 RECONSTRUCTIONS = "reconstructions"
+HELD_OUT_PAIRS = 32
+"""By which the autoencoder's best weights are chosen."""
+TUNING_PAIRS = "pairs-of-the-autoencoder"
+"""Made of the images that its stage trains on: others choose its best weights."""
 ENCODED_AT_ONCE = 2
 """Images of 512² that Stable Diffusion's autoencoder encodes by one call: some gigabytes of activations."""
 
@@ -58,9 +72,10 @@ class ClassImages:
 
 def pretrained_stages(recipe: PretrainedRecipe) -> tuple[str, ...]:
     """Return the names of the stages of a recipe, in order, up to the bundle's components."""
+    autoencoder = () if recipe.autoencoder is None else ("pairs", VAE_STAGE)
     unet = () if recipe.unet is None else ("pairs", "latents", "unet")
-    features = () if recipe.features is None else ("reconstructions", "dino")
-    return (*unet, *features, "components")
+    features = () if recipe.features is None else ("reconstructions", DINO_STAGE)
+    return (*dict.fromkeys((*autoencoder, *unet)), *features, "components")
 
 
 def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list[dict[ComponentName, ComponentSource]]:
@@ -77,6 +92,8 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     published = Origins(recipe.base, recipe.dino)
     told = [check_origins(published, one.recipe.settings, one.recipe.prompt) for one in classes]
     tuned = published
+    if recipe.autoencoder is not None:
+        tuned = replace(tuned, vae=_tuned(run, "vae", lambda: _finetuned_vae(classes[0], published, run), recipe))
     if recipe.unet is not None:
         tuned = replace(tuned, unet=_tuned(run, "unet", lambda: _finetuned_unet(classes, told, tuned, run), recipe))
     if recipe.features is not None:
@@ -85,6 +102,31 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     leave_to_main_process()
     with run.stage("components"):
         return _components(classes, told, tuned, run)
+
+
+def _finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    recipe, vae, seed, workers = one.recipe, one.recipe.autoencoder, one.recipe.seed, one.workers
+    assert vae is not None, "the stage is the recipe's"
+    split = tuning_split(one.split, vae.holdout, seed)
+    settings, synthesis = recipe.settings, recipe.synthesis
+    with run.stage("pairs"), main_process_first():
+        kept = run.folder / TUNING_PAIRS if run.writes else None
+        pairs = make_pairs(split.train, settings, synthesis, seed, workers=workers, keep=kept)
+        held_out = held_out_pairs(split, settings, synthesis, HELD_OUT_PAIRS, seed=seed, workers=workers)
+    backbone = VitBackbone(features_of(Base(origins.dino), None)) if vae.features_weight else None
+    tuned: TunedVae = finetune_vae(
+        autoencoder_of(Base(origins.base), None),
+        pairs,
+        held_out,
+        vae,
+        run,
+        seed=seed,
+        features=backbone,
+        training=recipe.training,
+    )
+    shutil.rmtree(run.folder / TUNING_PAIRS, ignore_errors=True)
+    run.say(f"autoencoder: {tuned.choice.in_words()}")
+    return tuned.module
 
 
 def _finetuned_unet(

@@ -139,5 +139,10 @@ def _pretrained_problems(recipe: PretrainedRecipe) -> Iterator[str]:
         yield "trigger.comparator is latents; published models compare decoded images: set it to images"
     if recipe.calibration.training_parts:
         yield "calibration.training_parts is true; the UNet has learnt every image of the training: set it to false"
+    if recipe.autoencoder is not None and recipe.autoencoder.trained == "all" and recipe.unet is None:
+        yield (
+            "autoencoder.trained is all, and there is no [unet]: a UNet does not know the latents of another encoder; "
+            "set it to decoder, or train the UNet too"
+        )
     if recipe.multi_class and (recipe.autoencoder is not None or recipe.features is not None):
         yield "multi_class trains the UNet alone: leave [autoencoder] and [features] out"

@@ -71,10 +71,10 @@ class TrainingRun:
         return is_main_process()
 
     def place(self, name: str) -> str:
-        """Return where a stage stands, such as "stage 2 of 9, unet"."""
+        """Return where a stage stands, such as "stage 2 of 9: unet"."""
         if name not in self.stages:
             return name
-        return f"stage {self.stages.index(name) + 1} of {len(self.stages)}, {name}"
+        return f"stage {self.stages.index(name) + 1} of {len(self.stages)}: {name}"
 
     def outlook(self, name: str, left_s: float | None = None) -> str:
         """Return how long the run takes in all, such as "about 40 min in all".
@@ -106,8 +106,7 @@ class TrainingRun:
         begun = time.monotonic()
         self._elapsed_s = lambda: record.seconds + time.monotonic() - begun
         reset_peak_memory()
-        outlook = self.outlook(name) or "how long all of it takes is not known yet"
-        self.say(f"{self.place(name)}: {outlook}")
+        self.say(", ".join(part for part in (self.place(name), self.outlook(name)) if part))
 
         def note(finished: bool = False) -> None:
             taken = self._elapsed_s()

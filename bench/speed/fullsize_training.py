@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
 
 from bench.speed.fullsize import TOKENS, Architecture, dino_vit, fullsize_settings, sd_unet
+from bench.support.child_call import in_child
 from glad.noise_schedule import NoiseSchedule
 from model_store.backbones.vit import VitBackbone
 from training.denoiser_recipe import LoraRecipe, UnetFinetuneRecipe
@@ -35,7 +33,7 @@ from training.finetune.tuning_split import HeldOutImages
 from training.finetune.unet import LatentPairs, draw_batch, noise_loss
 from training.peak_memory import peak_memory_bytes
 from training.pretrained_recipe import DinoFinetuneRecipe
-from training.progress import Progress, progress_hidden
+from training.progress import Progress
 from training.recipe import LoopRecipe
 from training.training_run import CHECKPOINTS, CURVES, TrainingRun, read_records
 
@@ -45,14 +43,11 @@ LOOP = LoopRecipe(gradient_checkpointing=True, keep=2, checkpoint_every_s=0)
 """As little memory as it gets; a checkpoint after every step."""
 WARM_STEPS, MOST_STEPS = 3, 25
 """Of the throughput: the first steps are not timed, for the second and third of a compiled model are slow too."""
-LAST_S = 10.0
-"""A process that has answered may take so long to end by itself."""
 WAYS: Mapping[str, LoopRecipe] = {
     "fp32": LoopRecipe(),
     "bf16": LoopRecipe(precision="bf16"),
     "bf16-compiled": LoopRecipe(precision="bf16", compile=True),
 }
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -212,43 +207,6 @@ def measure_throughput(plan: TrainingPlan, way: str, seconds: float) -> Throughp
                 break
     rate = plan.batch * (len(ends) - 1 - WARM_STEPS) / (ends[-1] - ends[WARM_STEPS])
     return ThroughputRow(way, plan.side, plan.batch, rate, ends[1] - ends[0], peak_memory_bytes() / 1e9)
-
-
-def in_child(call: Callable[[], Result], seconds: float) -> Result:
-    """Return what a call returns in a new process.
-
-    Raises:
-        TimeoutError: if it takes longer; the process is ended.
-        ChildProcessError: if it fails, or the system ends it.
-    """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    child = context.Process(target=_answer, args=(call, there))
-    child.start()
-    there.close()
-    try:
-        if not here.poll(max(0.0, seconds)):
-            raise TimeoutError("no time was left for it: give more --minutes")
-        problem, result = here.recv()
-    except EOFError:
-        raise ChildProcessError("the system ended its process, most likely for want of memory") from None
-    else:
-        child.join(LAST_S)
-    finally:
-        child.kill()
-        child.join()
-    if problem:
-        raise ChildProcessError(problem)
-    answer: Result = result
-    return answer
-
-
-def _answer(call: Callable[[], Any], parent: Connection) -> None:
-    try:
-        with progress_hidden(True):
-            parent.send(("", call()))
-    except Exception as error:
-        parent.send((f"{type(error).__name__}: {error}", None))
 
 
 def _wait_for_device() -> None:

@@ -53,6 +53,14 @@ def read_curve(path: Path) -> list[Row]:
     return rows
 
 
+def lost_weights(stage: str, sign: str) -> StageError:
+    """Return the error of a training that has run away, by the sign of it."""
+    return StageError(
+        f"stage {stage}: {sign}; the training is lost from there on, and the last checkpoint is from before. Choose a "
+        'lower learning_rate, or "bf16" or "no" as training.precision'
+    )
+
+
 class TensorBoard:
     """What TensorBoard shows of a stage: scalars and pictures; nothing where it is not installed."""
 
@@ -113,10 +121,11 @@ class Course:
         waiting, self._waiting = self._waiting, []
         losses = torch.stack([loss for _, loss, _, _ in waiting]).tolist()
         now = time.monotonic()
-        self._speed = sum(images for *_, images in waiting) / max(now - self._since, 1e-9)
+        speed = sum(images for *_, images in waiting) / max(now - self._since, 1e-9)
+        self._speed = speed if math.isnan(self._speed) else 0.9 * self._speed + 0.1 * speed
         self._since, self._memory = now, used_memory_bytes()
         rows = [
-            (step, loss, rate, self._speed, self._memory)
+            (step, loss, rate, round(speed, 2), self._memory)
             for (step, _, rate, _), loss in zip(waiting, losses, strict=True)
         ]
         for step, loss, *_ in rows:
@@ -129,10 +138,7 @@ class Course:
 
     def _check(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
-            raise StageError(
-                f"the loss of stage {self._name} is {loss} at step {step}: the weights are lost from here on. The last "
-                'checkpoint stands; choose a lower learning_rate, or "bf16" or "no" as training.precision'
-            )
+            raise lost_weights(self._name, f"loss is {loss} at step {step}")
 
     @property
     def note(self) -> str:

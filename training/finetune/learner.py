@@ -88,6 +88,10 @@ class Learner:
         if self.average is not None and not self._accelerator.optimizer_step_was_skipped:
             self.average.step(self.trained.values())
 
+    def is_finite(self) -> bool:
+        """Return whether every weight is a finite number."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.trained.values())
+
     def content(self, *, with_optimizer: bool) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
         """Return what a checkpoint holds: tensors by file, and other values.
 

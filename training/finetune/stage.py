@@ -28,7 +28,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from training.finetune.checkpoints import Checkpoint, CheckpointFolder, read_former_checkpoint
-from training.finetune.curves import Course
+from training.finetune.curves import Course, lost_weights
 from training.finetune.learner import Learner, new_accelerator
 from training.interrupts import interrupts_noted
 from training.progress import progress_bar
@@ -120,7 +120,7 @@ class Stage:
     def __iter__(self) -> Iterator[int]:
         """Yield the steps that are still to be taken, and save from time to time and at the end."""
         if self.position >= self.steps:
-            self.run.say(f"{self.run.place(self.name)}: was finished before")
+            self.run.say(f"{self.run.place(self.name)}, finished before")
             return
         with ExitStack() as stack:
             self._note_time = stack.enter_context(self.run.stage(self.name))
@@ -152,8 +152,8 @@ class Stage:
         parts = self.accelerator.num_processes * self.loop.accumulate
         if batch < parts:
             raise StageError(
-                f"a batch of {batch} cannot be shared by {self.accelerator.num_processes} processes with "
-                f"training.accumulate {self.loop.accumulate}: choose a batch of at least {parts}, or fewer parts"
+                f"the batch of stage {self.name} is {batch}; {self.accelerator.num_processes} x training.accumulate "
+                f"{self.loop.accumulate} parts need at least {parts}: enlarge it, or choose fewer parts or processes"
             )
         self._batch = batch
         first = self.accelerator.process_index * self.loop.accumulate
@@ -242,6 +242,8 @@ class Stage:
         self._course.flush()
         if not self.run.writes or self._saved == self.position:
             return
+        if not self._prepared.is_finite():
+            raise lost_weights(self.name, f"weights are not finite after step {self.position - 1}")
         tensors, values = self._prepared.content(with_optimizer=self.position < self.steps)
         self._checkpoints.write(Checkpoint(self.position, tensors, values))
         self._saved = self.position
