@@ -25,12 +25,14 @@ from model_store.importing.base import Base, autoencoder_of, features_of, unet_o
 from model_store.importing.bundle import ImportSpec, Origins, check_origins, import_components
 from model_store.importing.prompt import Embedded
 from model_store.manifest import ComponentName
-from model_store.pretrained import DTYPES, round_to_stored_precision
+from model_store.pretrained import DTYPES, round_to_stored_precision, save_module
 from training.data.dataset import Split
 from training.finetune.dino import STAGE as DINO_STAGE
 from training.finetune.dino import finetune_dino
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet
 from training.finetune.reconstructions import RebuiltImages, rebuild_with
+from training.finetune.small_autoencoder import STAGE as SMALL_STAGE
+from training.finetune.small_autoencoder import distil_autoencoder
 from training.finetune.tuning_split import (
     HeldOutImages,
     held_out_pairs,
@@ -74,8 +76,9 @@ def pretrained_stages(recipe: PretrainedRecipe) -> tuple[str, ...]:
     """Return the names of the stages of a recipe, in order, up to the bundle's components."""
     autoencoder = () if recipe.autoencoder is None else ("pairs", VAE_STAGE)
     unet = () if recipe.unet is None else ("pairs", "latents", "unet")
+    small = () if recipe.small is None else ("pairs", SMALL_STAGE)
     features = () if recipe.features is None else ("reconstructions", DINO_STAGE)
-    return (*dict.fromkeys((*autoencoder, *unet)), *features, "components")
+    return (*dict.fromkeys((*autoencoder, *unet, *small)), *features, "components")
 
 
 def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list[dict[ComponentName, ComponentSource]]:
@@ -93,34 +96,32 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     told = [check_origins(published, one.recipe.settings, one.recipe.prompt) for one in classes]
     tuned = published
     if recipe.autoencoder is not None:
-        tuned = replace(tuned, vae=_tuned(run, "vae", lambda: _finetuned_vae(classes[0], published, run), recipe))
+        tuned = replace(tuned, vae=_tuned(run, "vae", lambda: finetuned_vae(classes[0], published, run), recipe))
     if recipe.unet is not None:
-        tuned = replace(tuned, unet=_tuned(run, "unet", lambda: _finetuned_unet(classes, told, tuned, run), recipe))
+        tuned = replace(tuned, unet=_tuned(run, "unet", lambda: finetuned_unet(classes, told, tuned, run), recipe))
+    if recipe.small is not None:
+        tuned = replace(tuned, vae=_distilled(run, lambda: distilled_autoencoder(classes[0], tuned, run), recipe))
     if recipe.features is not None:
-        dino = _tuned(run, "features", lambda: _finetuned_dino(classes[0], told[0], tuned, run), recipe)
+        dino = _tuned(run, "features", lambda: finetuned_dino(classes[0], told[0], tuned, run), recipe)
         tuned = replace(tuned, features=dino)
     leave_to_main_process()
     with run.stage("components"):
         return _components(classes, told, tuned, run)
 
 
-def _finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
-    recipe, vae, seed, workers = one.recipe, one.recipe.autoencoder, one.recipe.seed, one.workers
+def finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return the base's autoencoder, fine-tuned as the recipe's table [autoencoder] says."""
+    recipe, vae = one.recipe, one.recipe.autoencoder
     assert vae is not None, "the stage is the recipe's"
-    split = tuning_split(one.split, vae.holdout, seed)
-    settings, synthesis = recipe.settings, recipe.synthesis
-    with run.stage("pairs"), main_process_first():
-        kept = run.folder / TUNING_PAIRS if run.writes else None
-        pairs = make_pairs(split.train, settings, synthesis, seed, workers=workers, keep=kept)
-        held_out = held_out_pairs(split, settings, synthesis, HELD_OUT_PAIRS, seed=seed, workers=workers)
+    pairs, held_out = _tuning_pairs(one, vae.holdout, run)
     backbone = VitBackbone(features_of(Base(origins.dino), None)) if vae.features_weight else None
     tuned: TunedVae = finetune_vae(
-        autoencoder_of(Base(origins.base), None),
+        autoencoder_of(Base(origins.base), origins.vae),
         pairs,
         held_out,
         vae,
         run,
-        seed=seed,
+        seed=recipe.seed,
         features=backbone,
         training=recipe.training,
     )
@@ -130,9 +131,34 @@ def _finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.M
     return module
 
 
-def _finetuned_unet(
+def distilled_autoencoder(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return a small autoencoder that does what the product's does, as the recipe's table [small] says."""
+    recipe = one.recipe
+    assert recipe.small is not None, "the stage is the recipe's"
+    pairs, held_out = _tuning_pairs(one, recipe.small.holdout, run)
+    teacher = autoencoder_of(Base(origins.base), origins.vae)
+    made = distil_autoencoder(teacher, pairs, held_out, recipe.small, run, seed=recipe.seed, training=recipe.training)
+    shutil.rmtree(run.folder / TUNING_PAIRS, ignore_errors=True)
+    run.say(f"small autoencoder: {made.choice.in_words()}")
+    module: nn.Module = made.module
+    return module
+
+
+def _tuning_pairs(one: ClassImages, holdout: float, run: TrainingRun) -> tuple[PairSet, PairSet]:
+    """Return the pairs that an autoencoder's stage trains on, and those of other parts, by which it is chosen."""
+    recipe, workers = one.recipe, one.workers
+    split = tuning_split(one.split, holdout, recipe.seed)
+    settings, synthesis, seed = recipe.settings, recipe.synthesis, recipe.seed
+    with run.stage("pairs"), main_process_first():
+        kept = run.folder / TUNING_PAIRS if run.writes else None
+        pairs = make_pairs(split.train, settings, synthesis, seed, workers=workers, keep=kept)
+        return pairs, held_out_pairs(split, settings, synthesis, HELD_OUT_PAIRS, seed=seed, workers=workers)
+
+
+def finetuned_unet(
     classes: Sequence[ClassImages], told: Sequence[Embedded], origins: Origins, run: TrainingRun
 ) -> nn.Module:
+    """Return the base's UNet, fine-tuned on the latents of all classes as the recipe's table [unet] says."""
     recipe = classes[0].recipe
     assert recipe.unet is not None, "the stage is the recipe's"
     if recipe.unet.study_minus_sign:
@@ -173,7 +199,8 @@ def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPair
     return LatentPairs(tensors["normal"], tensors["anomalous"])
 
 
-def _finetuned_dino(one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun) -> nn.Module:
+def finetuned_dino(one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return DINO, fine-tuned on reconstructions by these models as the recipe's table [features] says."""
     recipe = one.recipe
     assert recipe.features is not None, "the stage is the recipe's"
     with run.stage("reconstructions"), main_process_first():
@@ -230,6 +257,20 @@ def _tuned(run: TrainingRun, name: str, make: Callable[[], nn.Module], recipe: P
             save_atomically(nn.Module.to(module, dtype=DTYPES[recipe.dtype]).state_dict(), file)
     joined_processes().wait_for_everyone()
     return file
+
+
+def _distilled(run: TrainingRun, make: Callable[[], nn.Module], recipe: PretrainedRecipe) -> Path:
+    """Return the folder of a small autoencoder, in Hugging Face layout, which is made where it is not there."""
+    folder = run.folder / FINETUNED / "small"
+    if not folder.is_dir():
+        module = make()
+        if run.writes:
+            draft = folder.with_suffix(".tmp")
+            shutil.rmtree(draft, ignore_errors=True)
+            save_module(module, draft, "autoencoder_tiny", recipe.dtype, licence=recipe.licence)
+            draft.rename(folder)
+    joined_processes().wait_for_everyone()
+    return folder
 
 
 def save_atomically(tensors: Mapping[str, Tensor], file: Path) -> None:

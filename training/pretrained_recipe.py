@@ -107,6 +107,11 @@ class PretrainedRecipe(RecipeBase):
     dtype: Dtype = Field("float16", description="precision in the bundle")
     autoencoder: VaeFinetuneRecipe | None = Field(None, description="None: the autoencoder as published")
     unet: UnetFinetuneRecipe | None = Field(None, description="None: the UNet as published")
+    small: DistilRecipe | None = Field(
+        None,
+        description="a small autoencoder, distilled after the UNet's training, takes the autoencoder's place in the "
+        "bundle; None: none does",
+    )
     features: DinoFinetuneRecipe | None = Field(None, description="None: DINO as published")
 
     @model_validator(mode="before")
@@ -144,5 +149,5 @@ def _pretrained_problems(recipe: PretrainedRecipe) -> Iterator[str]:
             "autoencoder.trained is all, and there is no [unet]: a UNet does not know the latents of another encoder; "
             "set it to decoder, or train the UNet too"
         )
-    if recipe.multi_class and (recipe.autoencoder is not None or recipe.features is not None):
-        yield "multi_class trains the UNet alone: leave [autoencoder] and [features] out"
+    if recipe.multi_class and any(part is not None for part in (recipe.autoencoder, recipe.small, recipe.features)):
+        yield "multi_class trains the UNet alone: leave [autoencoder], [small] and [features] out"

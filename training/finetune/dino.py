@@ -141,7 +141,7 @@ def finetune_dino(
         stage.update(step)
     stage.finish(backbone.module)
     best.measure(recipe.epochs, measured, write=run.writes)
-    choice = best.restore(RULE, "epoch")
+    choice = best.restore(RULE, "epoch", write=run.writes)
     freeze(backbone)
     return TunedDino(backbone, choice)
 

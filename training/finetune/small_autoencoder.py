@@ -79,7 +79,8 @@ def distil_autoencoder(
     torch.manual_seed(seed)
     module = new_small_autoencoder(teacher, recipe)
     stage = Stage(run, STAGE, recipe.steps, seed=seed, loop=training)
-    network = stage.prepare(module, learning_rate=recipe.learning_rate, forward=_encode_and_decode)
+    warmup = min(100, max(1, recipe.steps // 10))
+    network = stage.prepare(module, learning_rate=recipe.learning_rate, warmup=warmup, forward=_encode_and_decode)
     known = TorchAutoencoder(teacher.to(stage.device).eval())
     best = BestWeights(run.folder / CHECKPOINTS / STAGE / "best", module, merit)
     measured = partial(measure_small_autoencoder, module, known, held_out, recipe)
@@ -97,7 +98,7 @@ def distil_autoencoder(
         stage.update(step)
     stage.finish(module)
     best.measure(recipe.steps, measured, write=run.writes)
-    choice = best.restore(RULE, "step")
+    choice = best.restore(RULE, "step", write=run.writes)
     module.requires_grad_(False)
     return SmallAutoencoder(module, choice)
 

@@ -113,7 +113,7 @@ def finetune_vae(
         stage.update(step)
     stage.finish(module)
     best.measure(recipe.steps, measured, write=run.writes)
-    choice = best.restore(RULE, "step")
+    choice = best.restore(RULE, "step", write=run.writes)
     module.requires_grad_(False)
     return TunedVae(module, choice)
 
