@@ -14,6 +14,7 @@ import torch
 
 from model_store.bundle import Bundle, open_bundle
 from training.data.dataset import Split, good_split
+from training.launched_processes import main_process_first
 from training.package import Naming, provenance
 from training.pipeline import (
     LAST_STAGES,
@@ -58,7 +59,8 @@ def train_classes(
     """
     splits = {name: good_split(data / name, one.calibration.holdout, one.seed) for name, one in recipes.items()}
     for name, recipe in recipes.items():
-        claim_run(run / name, recipe, splits[name])
+        with main_process_first():
+            claim_run(run / name, recipe, splits[name])
         say(f"{name}: {len(splits[name].train)} images to train on; {promise_of(recipe, splits[name])}")
     first = next(iter(recipes.values()))
     if first.threads:
@@ -82,7 +84,7 @@ def train_classes(
             TrainedComponents(sources, recipe.settings),
             targets[name],
             Naming(name, targets[name].name, title),
-            run=run / name,
+            run=TrainingRun(run / name, LAST_STAGES, say=say),
             origin=provenance(recipe, data_summary(data / name, splits[name]), command),
             workers=workers,
         )

@@ -1,17 +1,24 @@
 """Ctrl-C in long work: the first one lets it end in order, a second one ends at once.
 
-SIGTERM, with which a cluster takes a machine away, counts as Ctrl-C.
+SIGTERM, with which a cluster takes a machine back, counts as Ctrl-C.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, current_thread, main_thread
 from types import FrameType
 
-NOTED = (signal.SIGINT, signal.SIGTERM)
+from training.launched_processes import is_launched, is_main_process
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_S = 3.0
+"""`accelerate launch` hands a Ctrl-C on to processes that have heard it already: so soon after, it is the same one."""
+NOTED = b"\nends after this step, and keeps what is done; Ctrl-C once more ends at once\n"
 
 
 @contextmanager
@@ -24,13 +31,20 @@ def interrupts_noted() -> Iterator[Event]:
     if current_thread() is not main_thread():
         yield noted
         return
-    before = {number: signal.getsignal(number) for number in NOTED}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard_at: list[float] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        noted.set()
-        _restore(before)
+        if not heard_at:
+            heard_at.append(time.monotonic())
+            noted.set()
+            if is_main_process():
+                os.write(2, NOTED)  # print may be what was interrupted
+        elif not is_launched() or time.monotonic() - heard_at[0] > SAME_S:
+            _restore(before)
+            signal.raise_signal(number)
 
-    for number in NOTED:
+    for number in SIGNALS:
         signal.signal(number, note)
     try:
         yield noted

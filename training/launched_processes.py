@@ -23,11 +23,33 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def is_launched() -> bool:
+    """Return whether `accelerate launch` or torchrun started this process, as one of several."""
+    return "RANK" in os.environ
+
+
 def joined_processes() -> PartialState:
     """Return what accelerate knows of this process and of the others, which all call this."""
+    import torch
     from accelerate import PartialState
 
-    return PartialState(timeout=LONGEST_WAIT)
+    # Without a word about it, accelerate takes several processes on CPUs for as many single ones.
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+
+
+def leave_to_main_process() -> None:
+    """Go on in the main process alone, once all have come here: the others end their programs.
+
+    Raises:
+        SystemExit: in every process but the main one.
+    """
+    joined = joined_processes()
+    if joined.num_processes == 1:
+        return
+    joined.wait_for_everyone()
+    joined.destroy_process_group()
+    if not joined.is_main_process:
+        raise SystemExit(0)
 
 
 @contextmanager

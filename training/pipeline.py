@@ -38,6 +38,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
 from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.launched_processes import leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
@@ -64,7 +65,7 @@ from training.recipe_file import AnyRecipe, recipe_class
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
-from training.training_run import TrainingRun
+from training.training_run import MARK, TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
@@ -122,17 +123,28 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     if recipe.synthesis.textures is not None:
         identity["textures"] = texture_digest(recipe.synthesis.textures)
-    mark = folder / "run.json"
+    mark = folder / MARK
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
         # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-        if {**recorded, "recipe": _as_written_now(recorded.get("recipe"))} != identity:
+        then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
+        if _without_loop(then) != _without_loop(identity):
             raise RunMismatch(
                 f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft = mark.with_suffix(".tmp")
+    draft.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what may not change within a run: how its loops use the device may, for one that ran out of memory."""
+    recipe = identity["recipe"]
+    if not isinstance(recipe, dict):
+        return identity
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key != "training"}}
 
 
 def _as_written_now(recorded: Any) -> Any:
@@ -145,7 +157,7 @@ def _as_written_now(recorded: Any) -> Any:
 
 def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
     """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
-    with progress_bar() as bar:
+    with main_process_first(), progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
             split.train,
@@ -194,6 +206,7 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
             pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
         )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    leave_to_main_process()
     say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
@@ -222,7 +235,7 @@ def train_feature_modules(
         pairs = make_run_pairs(recipe, split, workers, run.folder)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    with run.stage("latents"):
+    with run.stage("latents"), main_process_first():
         encoded = cached_pairs(
             backbone,
             pairs,
@@ -238,28 +251,30 @@ def train_feature_modules(
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
     unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
     decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
+    leave_to_main_process()
     for module in (unet, decoder):
         round_to_stored_precision(module)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
-    walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
-    doubtful = recipe.doubtful
-    witnesses = fit_witnesses(
-        encoded,
-        pairs.mask,
-        parts,
-        memory,
-        models=models,
-        settings=walk,
-        recipe=recipe.comparator,
-        seed=seed,
-        one_call=doubtful is not None and doubtful.one_call,
-    )
-    final = recipe.settings
-    if doubtful is not None:
-        final = with_doubtful_range(
-            final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+    with run.stage("evidence"):
+        walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+        doubtful = recipe.doubtful
+        witnesses = fit_witnesses(
+            encoded,
+            pairs.mask,
+            parts,
+            memory,
+            models=models,
+            settings=walk,
+            recipe=recipe.comparator,
+            seed=seed,
+            one_call=doubtful is not None and doubtful.one_call,
         )
+        final = recipe.settings
+        if doubtful is not None:
+            final = with_doubtful_range(
+                final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+            )
     say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
     run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:
@@ -318,17 +333,19 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
-    claim_run(run, recipe, split)
-    say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(promise_of(recipe, split))
+    with main_process_first():
+        claim_run(run, recipe, split)
     stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
+    say = record.say
+    say(f"{len(split.train)} images to train on; calibration on {split.how}")
+    say(promise_of(recipe, split))
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    if sheet := draw_sheet_of_run(recipe, split.train, run):
+    if record.writes and (sheet := draw_sheet_of_run(recipe, split.train, run)):
         say(f"the anomalies that it learns from: {sheet}")
     made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, data_summary(data, split), command)
-    return calibrated_bundle(recipe, split, made, target, naming, run=run, origin=origin, workers=workers)
+    return calibrated_bundle(recipe, split, made, target, naming, run=record, origin=origin, workers=workers)
 
 
 def calibrated_bundle(
@@ -338,14 +355,14 @@ def calibrated_bundle(
     target: Path,
     naming: Naming,
     *,
-    run: Path,
+    run: TrainingRun,
     origin: Provenance,
     workers: int | None = None,
 ) -> Bundle:
     """Calibrate what a training has made, and write the bundle to `target`; arguments as of `train`."""
-    shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
-    draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
-    with named_bars() as show:
+    shutil.rmtree(run.folder / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
+    draft = draft_bundle(run.folder / "draft", naming, recipe, made.sources, origin, settings=made.settings)
+    with named_bars() as bars, run.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
     made_bundle = write_calibrated_bundle(
@@ -359,7 +376,7 @@ def calibrated_bundle(
         origin=origin,
     )
     for kept in (PAIRS, RECONSTRUCTIONS):
-        shutil.rmtree(run / kept, ignore_errors=True)
+        shutil.rmtree(run.folder / kept, ignore_errors=True)
     return made_bundle
 
 

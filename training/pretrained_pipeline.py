@@ -7,6 +7,7 @@ again by a run that goes on.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,21 +25,37 @@ from model_store.importing.base import Base, autoencoder_of, features_of, unet_o
 from model_store.importing.bundle import ImportSpec, Origins, check_origins, import_components
 from model_store.importing.prompt import Embedded
 from model_store.manifest import ComponentName
-from model_store.pretrained import DTYPES, round_to_stored_precision
+from model_store.pretrained import DTYPES, round_to_stored_precision, save_module
 from training.data.dataset import Split
+from training.finetune.dino import STAGE as DINO_STAGE
 from training.finetune.dino import finetune_dino
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet
 from training.finetune.reconstructions import RebuiltImages, rebuild_with
-from training.finetune.tuning_split import HeldOutImages, rebuild_good, rebuild_held_out, tuning_split
+from training.finetune.small_autoencoder import STAGE as SMALL_STAGE
+from training.finetune.small_autoencoder import distil_autoencoder
+from training.finetune.tuning_split import (
+    HeldOutImages,
+    held_out_pairs,
+    rebuild_good,
+    rebuild_held_out,
+    tuning_split,
+)
 from training.finetune.unet import LatentPairs, encode_pairs
-from training.launched_processes import joined_processes, main_process_first
+from training.finetune.vae import STAGE as VAE_STAGE
+from training.finetune.vae import TunedVae, finetune_vae
+from training.launched_processes import joined_processes, leave_to_main_process, main_process_first
 from training.pretrained_recipe import PretrainedRecipe
-from training.synthesis.pairs import PairSet
+from training.synthesis.pairs import PairSet, make_pairs
 from training.training_run import TrainingRun
 
 FINETUNED = "finetuned"
 """The folder in a run's that holds what each stage has made."""
+CONDITIONS = "conditions"
 RECONSTRUCTIONS = "reconstructions"
+HELD_OUT_PAIRS = 32
+"""By which the autoencoder's best weights are chosen."""
+TUNING_PAIRS = "pairs-of-the-autoencoder"
+"""Made of the images that its stage trains on: others choose its best weights."""
 ENCODED_AT_ONCE = 2
 """Images of 512² that Stable Diffusion's autoencoder encodes by one call: some gigabytes of activations."""
 
@@ -58,9 +75,11 @@ class ClassImages:
 
 def pretrained_stages(recipe: PretrainedRecipe) -> tuple[str, ...]:
     """Return the names of the stages of a recipe, in order, up to the bundle's components."""
+    autoencoder = () if recipe.autoencoder is None else ("pairs", VAE_STAGE)
     unet = () if recipe.unet is None else ("pairs", "latents", "unet")
-    features = () if recipe.features is None else ("reconstructions", "dino")
-    return (*unet, *features, "components")
+    small = () if recipe.small is None else ("pairs", SMALL_STAGE)
+    features = () if recipe.features is None else ("reconstructions", DINO_STAGE)
+    return (*dict.fromkeys((*autoencoder, *unet, *small)), *features, "components")
 
 
 def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list[dict[ComponentName, ComponentSource]]:
@@ -77,18 +96,70 @@ def finetune_published(classes: Sequence[ClassImages], run: TrainingRun) -> list
     published = Origins(recipe.base, recipe.dino)
     told = [check_origins(published, one.recipe.settings, one.recipe.prompt) for one in classes]
     tuned = published
+    if recipe.autoencoder is not None:
+        tuned = replace(tuned, vae=_tuned(run, "vae", lambda: finetuned_vae(classes[0], published, run), recipe))
     if recipe.unet is not None:
-        tuned = replace(tuned, unet=_tuned(run, "unet", lambda: _finetuned_unet(classes, told, tuned, run), recipe))
+        tuned = replace(tuned, unet=_tuned(run, "unet", lambda: finetuned_unet(classes, told, tuned, run), recipe))
+    if recipe.small is not None:
+        tuned = replace(tuned, vae=_distilled(run, lambda: distilled_autoencoder(classes[0], tuned, run), recipe))
     if recipe.features is not None:
-        dino = _tuned(run, "features", lambda: _finetuned_dino(classes[0], told[0], tuned, run), recipe)
+        dino = _tuned(run, "features", lambda: finetuned_dino(classes[0], told[0], tuned, run), recipe)
         tuned = replace(tuned, features=dino)
+    leave_to_main_process()
     with run.stage("components"):
         return _components(classes, told, tuned, run)
 
 
-def _finetuned_unet(
+def finetuned_vae(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return the base's autoencoder, fine-tuned as the recipe's table [autoencoder] says."""
+    recipe, vae = one.recipe, one.recipe.autoencoder
+    assert vae is not None, "the stage is the recipe's"
+    pairs, held_out = _tuning_pairs(one, vae.holdout, run)
+    backbone = VitBackbone(features_of(Base(origins.dino), None)) if vae.features_weight else None
+    tuned: TunedVae = finetune_vae(
+        autoencoder_of(Base(origins.base), origins.vae),
+        pairs,
+        held_out,
+        vae,
+        run,
+        seed=recipe.seed,
+        features=backbone,
+        training=recipe.training,
+    )
+    shutil.rmtree(run.folder / TUNING_PAIRS, ignore_errors=True)
+    run.say(f"autoencoder: {tuned.choice.in_words()}")
+    module: nn.Module = tuned.module
+    return module
+
+
+def distilled_autoencoder(one: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return a small autoencoder that does what the product's does, as the recipe's table [small] says."""
+    recipe = one.recipe
+    assert recipe.small is not None, "the stage is the recipe's"
+    pairs, held_out = _tuning_pairs(one, recipe.small.holdout, run)
+    teacher = autoencoder_of(Base(origins.base), origins.vae)
+    made = distil_autoencoder(teacher, pairs, held_out, recipe.small, run, seed=recipe.seed, training=recipe.training)
+    shutil.rmtree(run.folder / TUNING_PAIRS, ignore_errors=True)
+    run.say(f"small autoencoder: {made.choice.in_words()}")
+    module: nn.Module = made.module
+    return module
+
+
+def _tuning_pairs(one: ClassImages, holdout: float, run: TrainingRun) -> tuple[PairSet, PairSet]:
+    """Return the pairs that an autoencoder's stage trains on, and those of other parts, by which it is chosen."""
+    recipe, workers = one.recipe, one.workers
+    split = tuning_split(one.split, holdout, recipe.seed)
+    settings, synthesis, seed = recipe.settings, recipe.synthesis, recipe.seed
+    with run.stage("pairs"), main_process_first():
+        kept = run.folder / TUNING_PAIRS if run.writes else None
+        pairs = make_pairs(split.train, settings, synthesis, seed, workers=workers, keep=kept)
+        return pairs, held_out_pairs(split, settings, synthesis, HELD_OUT_PAIRS, seed=seed, workers=workers)
+
+
+def finetuned_unet(
     classes: Sequence[ClassImages], told: Sequence[Embedded], origins: Origins, run: TrainingRun
 ) -> nn.Module:
+    """Return the base's UNet, fine-tuned on the latents of all classes as the recipe's table [unet] says."""
     recipe = classes[0].recipe
     assert recipe.unet is not None, "the stage is the recipe's"
     if recipe.unet.study_minus_sign:
@@ -116,11 +187,11 @@ def _adapter(run: TrainingRun) -> str:
 def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPairs:
     """Return a class's latents, from the run's folder where they were encoded before."""
     file = run.folder / "latents" / f"{one.name or 'product'}.safetensors"
-    with main_process_first():
-        if not file.is_file():
-            with run.stage("pairs"):
-                pairs = one.pairs()
-            with run.stage("latents"):
+    if not file.is_file():
+        with run.stage("pairs"):
+            pairs = one.pairs()
+        with run.stage("latents"), main_process_first():
+            if run.writes:
                 device: Any = joined_processes().device
                 autoencoder = autoencoder_of(Base(origins.base), origins.vae).to(device)
                 latents = encode_pairs(autoencoder, pairs, ENCODED_AT_ONCE)
@@ -129,7 +200,8 @@ def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPair
     return LatentPairs(tensors["normal"], tensors["anomalous"])
 
 
-def _finetuned_dino(one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun) -> nn.Module:
+def finetuned_dino(one: ClassImages, told: Embedded, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return DINO, fine-tuned on reconstructions by these models as the recipe's table [features] says."""
     recipe = one.recipe
     assert recipe.features is not None, "the stage is the recipe's"
     with run.stage("reconstructions"), main_process_first():
@@ -188,6 +260,20 @@ def _tuned(run: TrainingRun, name: str, make: Callable[[], nn.Module], recipe: P
     return file
 
 
+def _distilled(run: TrainingRun, make: Callable[[], nn.Module], recipe: PretrainedRecipe) -> Path:
+    """Return the folder of a small autoencoder, in Hugging Face layout, which is made where it is not there."""
+    folder = run.folder / FINETUNED / "small"
+    if not folder.is_dir():
+        module = make()
+        if run.writes:
+            draft = folder.with_suffix(".tmp")
+            shutil.rmtree(draft, ignore_errors=True)
+            save_module(module, draft, "autoencoder_tiny", recipe.dtype, licence=recipe.licence)
+            draft.rename(folder)
+    joined_processes().wait_for_everyone()
+    return folder
+
+
 def save_atomically(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -201,10 +287,16 @@ def _components(
 ) -> list[dict[ComponentName, ComponentSource]]:
     """Return each class's components; all but the condition are the first one's."""
     recipe, folder = classes[0].recipe, run.folder / "components"
-    spec = ImportSpec("", "", recipe.settings, recipe.prompt, recipe.licence, dtype=recipe.dtype)
+    licence = recipe.licence
+    spec = ImportSpec("", "", recipe.settings, recipe.prompt, licence, dtype=recipe.dtype)
     shared = import_components(folder, origins, spec, say=lambda _: None)
     others = [
-        {**shared, "condition": save_condition(own.condition, folder / one.name, own.about, licence=recipe.licence)}
+        {
+            **shared,
+            "condition": save_condition(
+                own.condition, folder / "conditions" / one.name, own.about, licence=recipe.licence
+            ),
+        }
         for one, own in zip(classes[1:], told[1:], strict=True)
     ]
     return [shared, *others]

@@ -16,7 +16,7 @@ from glad.settings.presets import PROMPT
 from glad.settings.presets import preset as published_preset
 from model_store.manifest import Dtype
 from training.denoiser_recipe import UnetFinetuneRecipe
-from training.recipe import RecipeBase, synthesis_problems
+from training.recipe import CropsRecipe, RecipeBase, synthesis_problems
 
 HOLDOUT = Field(
     0.1,
@@ -24,26 +24,25 @@ HOLDOUT = Field(
     lt=1,
     description="share of the good images to train on, whole parts together, that the stage measures itself on instead",
 )
+VALIDATIONS = Field(
+    10, ge=1, description="how often, evenly over the steps, the stage is measured; its best weights are kept"
+)
 
 
-class VaeFinetuneRecipe(Frozen):
+class VaeFinetuneRecipe(CropsRecipe):
     """The published autoencoder (diffusers AutoencoderKL), fine-tuned on the product and on synthetic anomalies."""
 
     trained: Literal["decoder", "all"] = Field(
         "decoder", description="decoder: the latents stay those that the UNet knows; all: train the UNet after it"
     )
-    steps: int = Field(ge=1)
     batch: int = Field(4, ge=1)
     crop: int = Field(256, ge=16, description="side of the random crops, px")
     learning_rate: float = Field(1e-5, gt=0)
-    square_weight: float = Field(5.0, ge=0, description="weight of the squared error, beside L1")
-    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
-    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
     features_weight: float = Field(
         0.1, ge=0, description="weight of the distance in the features of DINO, frozen, in the place of LPIPS; 0: none"
     )
     kl_weight: float = Field(1e-6, ge=0, description="acts only where the encoder is trained")
-    validations: int = Field(10, ge=1, description="how often, evenly over the steps, it is measured; the best is kept")
+    validations: int = VALIDATIONS
     holdout: float = HOLDOUT
 
 
@@ -72,17 +71,18 @@ class DinoFinetuneRecipe(Frozen):
         return self
 
 
-class DistilRecipe(Frozen):
+class DistilRecipe(CropsRecipe):
     """A small autoencoder (diffusers AutoencoderTiny) that does what the product's autoencoder does."""
 
     width: int = Field(64, ge=8, description="channels of every layer")
-    blocks: int = Field(3, ge=1, description="residual blocks at every resolution but the image's, which has one")
-    steps: int = Field(ge=1)
+    blocks: int = Field(3, ge=1, description="residual blocks at each resolution but the image's, which has one")
     batch: int = Field(4, ge=1)
     crop: int = Field(256, ge=16, description="side of the random crops, px")
     learning_rate: float = Field(1e-3, gt=0)
-    latents_weight: float = Field(1.0, ge=0, description="of the encoder: squared error of the latents")
-    pictures_weight: float = Field(1.0, ge=0, description="of the decoder: L1 and gradient distance of the pictures")
+    latents_weight: float = Field(
+        1.0, ge=0, description="weight of the squared error of the latents, beside the errors of the pictures"
+    )
+    validations: int = VALIDATIONS
     holdout: float = HOLDOUT
 
 
@@ -107,6 +107,11 @@ class PretrainedRecipe(RecipeBase):
     dtype: Dtype = Field("float16", description="precision in the bundle")
     autoencoder: VaeFinetuneRecipe | None = Field(None, description="None: the autoencoder as published")
     unet: UnetFinetuneRecipe | None = Field(None, description="None: the UNet as published")
+    small: DistilRecipe | None = Field(
+        None,
+        description="a small autoencoder, distilled after the UNet's training, takes the autoencoder's place in the "
+        "bundle; None: none does",
+    )
     features: DinoFinetuneRecipe | None = Field(None, description="None: DINO as published")
 
     @model_validator(mode="before")
@@ -139,5 +144,10 @@ def _pretrained_problems(recipe: PretrainedRecipe) -> Iterator[str]:
         yield "trigger.comparator is latents; published models compare decoded images: set it to images"
     if recipe.calibration.training_parts:
         yield "calibration.training_parts is true; the UNet has learnt every image of the training: set it to false"
-    if recipe.multi_class and (recipe.autoencoder is not None or recipe.features is not None):
-        yield "multi_class trains the UNet alone: leave [autoencoder] and [features] out"
+    if recipe.autoencoder is not None and recipe.autoencoder.trained == "all" and recipe.unet is None:
+        yield (
+            "autoencoder.trained is all, and there is no [unet]: a UNet does not know the latents of another encoder; "
+            "set it to decoder, or train the UNet too"
+        )
+    if recipe.multi_class and any(part is not None for part in (recipe.autoencoder, recipe.small, recipe.features)):
+        yield "multi_class trains the UNet alone: leave [autoencoder], [small] and [features] out"

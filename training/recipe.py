@@ -81,20 +81,25 @@ class SynthesisRecipe(Frozen):
         return {kind: getattr(self, kind) for kind in (*OVERLAY_KINDS, *FLAW_KINDS)}
 
 
-class AutoencoderRecipe(Frozen):
+class CropsRecipe(Frozen):
+    """Random crops of the pairs that an autoencoder learns on, and what an error of its pictures costs."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=16, description="side of the random crops, px")
+    learning_rate: float = Field(gt=0)
+    square_weight: float = Field(5.0, ge=0, description="weight of the squared error: L1 alone gives small parts up")
+    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
+    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
+
+
+class AutoencoderRecipe(CropsRecipe):
     """The KL autoencoder (diffusers AutoencoderKL)."""
 
     widths: tuple[int, ...] = Field(min_length=1)
     latent_channels: int = Field(8, ge=1)
     norm_groups: int = Field(8, ge=1)
     layers: int = Field(1, ge=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    crop: int = Field(ge=16)
-    learning_rate: float = Field(gt=0)
-    square_weight: float = Field(5.0, ge=0, description="weight of the squared error: L1 alone gives small parts up")
-    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
-    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
     kl_weight: float = Field(1e-6, ge=0)
     start_log_variance: float = Field(-6.0, le=0, description="of the posterior of an untrained autoencoder")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from glad.settings.method import ScheduleSettings
 from model_store.checkpoints import ImportRefused, check_names, read_tensors
 from model_store.errors import ModelLoadError
 from model_store.importing.names import autoencoder_weights, unet_weights, vit_weights
+from model_store.manifest import CONFIG_NAME
 from model_store.pretrained import load_pretrained, quiet
 
 DINO_EPSILON = 1e-6
@@ -41,15 +42,28 @@ class Base:
         return Path(self.place).is_dir()
 
 
-def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL:
-    """Return Stable Diffusion's autoencoder, float32, or with fine-tuned weights in the names of LDM or diffusers."""
+def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL | AutoencoderTiny:
+    """Return Stable Diffusion's autoencoder, float32, or with fine-tuned weights in the names of LDM or diffusers.
+
+    A folder that holds a small autoencoder (diffusers AutoencoderTiny) gives that one instead.
+    """
     if checkpoint is None:
         return _published(base, "autoencoder_kl", subfolder="vae")
+    if _holds_small_autoencoder(checkpoint):
+        return _published(Base(str(checkpoint)), "autoencoder_tiny")
     config = _config(base, AutoencoderKL, "vae")
     tensors = autoencoder_weights(read_tensors(checkpoint), len(config["up_block_types"]))
     with torch.device("meta"):
         module: AutoencoderKL = AutoencoderKL.from_config(config)
     return _filled(module, tensors, checkpoint, f"the AutoencoderKL of {base.place}/vae")
+
+
+def _holds_small_autoencoder(checkpoint: Path) -> bool:
+    try:
+        content = json.loads((checkpoint / CONFIG_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(content.get("_class_name") == "AutoencoderTiny")
 
 
 def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:

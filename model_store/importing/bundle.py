@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 from transformers import ViTModel
 
@@ -63,7 +63,7 @@ class ImportSpec:
 class Parts:
     """The models, as they will be stored."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderKL | AutoencoderTiny
     unet: UNet2DConditionModel
     features: ViTModel
     embedded: Embedded

@@ -161,6 +161,7 @@ def train(
     """
     from training.cli.classes import train_every_class
     from training.cli.export import export_new_bundle
+    from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
@@ -191,7 +192,8 @@ def train(
             tell_data_warnings(data)
             bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            if is_main_process():
+                typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
     _tell_thresholds(bundle)
     if isinstance(chosen, FeatureRecipe) if export is None else export:
@@ -320,7 +322,10 @@ def tell_data_warnings(data: Path) -> None:
         DataError: if the folder has no layout.
     """
     from training.data.data_warnings import data_warnings
+    from training.launched_processes import is_main_process
 
+    if not is_main_process():
+        return
     for warning in data_warnings(data):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
 

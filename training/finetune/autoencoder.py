@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.finetune.stage import Stage
-from training.recipe import AutoencoderRecipe, LoopRecipe
+from training.recipe import AutoencoderRecipe, CropsRecipe, LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
 from training.training_run import TrainingRun
 
@@ -45,7 +45,7 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
-def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: AutoencoderRecipe) -> Tensor:
+def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: CropsRecipe) -> Tensor:
     """Return L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
 
     Args:
@@ -58,7 +58,7 @@ def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, 
     return loss + recipe.gradient_weight * gradient_distance(reconstructed, images)
 
 
-def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRecipe) -> tuple[Tensor, Tensor]:
+def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: CropsRecipe) -> tuple[Tensor, Tensor]:
     """Return crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
 
     Returns:
@@ -82,10 +82,17 @@ def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRe
     return to_unit(torch.stack(crops)), torch.stack(masks)
 
 
-def _reconstruct(model: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct_from_draw(model: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return the images as they come back from a draw of their posterior, and its KL: (B, 3, H, W), (B,)."""
     posterior = model.encode(images).latent_dist
     return model.decode(posterior.mean + posterior.std * noise).sample, posterior.kl()
+
+
+def posterior_noise(model: AutoencoderKL, images: Tensor, draw: torch.Generator) -> Tensor:
+    """Return the noise by which a batch of images is drawn from its posterior: (B, C, h, w)."""
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    rows, columns = (side // factor for side in images.shape[-2:])
+    return torch.randn((len(images), model.config.latent_channels, rows, columns), generator=draw)
 
 
 def train_autoencoder(
@@ -97,11 +104,10 @@ def train_autoencoder(
     torch.manual_seed(seed)
     model = new_autoencoder(recipe, pairs.normal.shape[-1])
     stage = Stage(run, "autoencoder", recipe.steps, seed=seed, loop=training)
-    network = stage.prepare(model, learning_rate=recipe.learning_rate, betas=(0.9, 0.99), forward=_reconstruct)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, betas=(0.9, 0.99), forward=reconstruct_from_draw)
     for step in stage:
         crops, masks = random_crops(pairs, stage.rng(step), recipe)
-        side = crops.shape[-1] // recipe.factor
-        noise = torch.randn((recipe.batch, recipe.latent_channels, side, side), generator=stage.generator(step))
+        noise = posterior_noise(model, crops, stage.generator(step))
         for part in stage.micro_batches(recipe.batch):
             images, damaged = crops[part].to(stage.device), masks[part].to(stage.device)
             reconstructed, kl = network(images, noise[part].to(stage.device))

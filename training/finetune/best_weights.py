@@ -20,6 +20,8 @@ from torch import Tensor, nn
 Figures = Mapping[str, float]
 """What one measurement found, by name."""
 MEASURED = "measured.json"
+CHOICE = "choice.json"
+"""Beside it, at the end: `Choice.as_json`."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,23 @@ class BestWeights:
         if write:
             self._write(better)
 
-    def restore(self, rule: str, unit: str) -> Choice:
-        """Give the module its best weights, and return how they were chosen."""
+    def restore(self, rule: str, unit: str, *, write: bool = True) -> Choice:
+        """Give the module its best weights, and return how they were chosen.
+
+        Args:
+            rule: by which the best ones are chosen, in words.
+            unit: of the places: epoch or step.
+            write: False: another process of the same training writes the choice.
+        """
         with torch.no_grad():
             for name, weight in self._module.named_parameters():
                 if name in self._weights:
                     weight.copy_(self._weights[name])
-        return Choice(rule, unit, self._best, dict(sorted(self._measured.items())))
+        choice = Choice(rule, unit, self._best, dict(sorted(self._measured.items())))
+        if write:
+            text = json.dumps(choice.as_json(), indent=2) + "\n"
+            _replace(self._folder / CHOICE, lambda draft: draft.write_text(text, encoding="utf-8"))
+        return choice
 
     def _trained(self) -> dict[str, Tensor]:
         named = self._module.named_parameters()

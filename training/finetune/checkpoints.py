@@ -10,15 +10,18 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from training.training_run import StageError
 
 STATE = "state.json"
 FORMAT = 1
@@ -59,7 +62,7 @@ class CheckpointFolder:
         files = {}
         for name, tensors in checkpoint.tensors.items():
             path = draft / f"{name}.safetensors"
-            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
+            save_file(_separate(tensors), path)
             files[path.name] = checksum(path)
         state = {"format": FORMAT, "position": checkpoint.position, "files": files, "values": checkpoint.values}
         (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -107,6 +110,39 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(int(state["position"]), tensors, state["values"])
 
 
+def read_former_checkpoint(path: Path, trained: Sequence[str], parameters: Sequence[str]) -> Checkpoint:
+    """Return the checkpoint of a file `<stage>.ckpt`, as versions before the folders wrote it.
+
+    Args:
+        path: of the file.
+        trained: the parameters that are trained, by name.
+        parameters: all of the model's. The optimizer of then had these, or the trained ones.
+
+    Raises:
+        StageError: if the file is damaged, or of another model.
+    """
+    try:
+        saved = torch.load(path, weights_only=True)
+        count = len(saved["optimizer"]["param_groups"][0]["params"])
+        names = trained if count == len(trained) else parameters
+        memory = {
+            f"{trained.index(names[number])}.{key}": value
+            for number, entries in saved["optimizer"]["state"].items()
+            for key, value in entries.items()
+        }
+        tensors = {"model": saved["model"], "optimizer": memory}
+        values: dict[str, Any] = {"optimizer": "adamw", "optimizer_values": {}}
+        if "average" in saved:
+            tensors["average"] = dict(zip(names, saved["average"]["shadow_params"], strict=True))
+            values["average_steps"] = saved["average"]["optimization_step"]
+        return Checkpoint(int(saved["position"]), tensors, values)
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError, EOFError, UnpicklingError) as error:
+        raise StageError(
+            f"{path}, a checkpoint that an earlier version wrote, cannot be read ({error}): remove it, so that the "
+            "stage begins anew, or give --run another folder"
+        ) from error
+
+
 def checksum(path: Path) -> int:
     """Return the CRC-32 of a file: fast, and enough against accidents."""
     total = 0
@@ -121,11 +157,7 @@ def optimizer_content(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 
     Its settings are the recipe's, and not written.
     """
-    entries = {
-        f"{number}.{key}": value
-        for number, memory in optimizer.state_dict()["state"].items()
-        for key, value in memory.items()
-    }
+    entries = dict(_flat(optimizer.state_dict()["state"]))
     tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     return tensors, {name: value for name, value in entries.items() if name not in tensors}
 
@@ -136,9 +168,32 @@ def restore_optimizer(
     """Give an optimizer the memory that `optimizer_content` returned."""
     memory: dict[int, dict[str, Any]] = {}
     for name, value in (*tensors.items(), *values.items()):
-        number, key = name.split(".", 1)
-        memory.setdefault(int(number), {})[key] = value
+        number, *groups, key = name.split(".")
+        place = memory.setdefault(int(number), {})
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": memory})
+
+
+def _flat(nested: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value that is no mapping with its path: bitsandbytes keeps mappings in an optimizer's state."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as safetensors wants them: contiguous, none in another's memory (as tables of bitsandbytes)."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        separate[name] = plain.clone() if plain.untyped_storage().data_ptr() in seen else plain
+        seen.add(plain.untyped_storage().data_ptr())
+    return separate
 
 
 def _sync(path: Path) -> None:

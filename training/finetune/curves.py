@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.peak_memory import in_gib, used_memory_bytes
-from training.training_run import CURVES, TENSORBOARD, TrainingRun
+from training.training_run import CURVES, TENSORBOARD, StageError, TrainingRun
 
 READ_EVERY_S = 0.5
 COLUMNS = ("step", "loss", "learning_rate", "images_per_s", "memory_bytes")
@@ -51,6 +51,14 @@ def read_curve(path: Path) -> list[Row]:
             step, loss, rate, speed, memory = line.strip().split(",")
             rows.append((int(step), float(loss), float(rate), float(speed), int(memory)))
     return rows
+
+
+def lost_weights(stage: str, sign: str) -> StageError:
+    """Return the error of a training that has run away, by the sign of it."""
+    return StageError(
+        f"stage {stage}: {sign}; the training is lost from there on, and the last checkpoint is from before. Choose a "
+        'lower learning_rate, or "bf16" or "no" as training.precision'
+    )
 
 
 class TensorBoard:
@@ -91,6 +99,7 @@ class Course:
 
     def __init__(self, run: TrainingRun, name: str, position: int) -> None:
         """Begin, or go on at a step."""
+        self._name = name
         self.average = math.nan
         """The running mean of the loss."""
         self._waiting: list[tuple[int, Tensor, float, int]] = []
@@ -109,26 +118,37 @@ class Course:
         """Read and write what waits."""
         if not self._waiting:
             return
-        losses = torch.stack([loss for _, loss, _, _ in self._waiting]).tolist()
+        waiting, self._waiting = self._waiting, []
+        losses = torch.stack([loss for _, loss, _, _ in waiting]).tolist()
         now = time.monotonic()
-        self._speed = sum(images for *_, images in self._waiting) / max(now - self._since, 1e-9)
+        speed = sum(images for *_, images in waiting) / max(now - self._since, 1e-9)
+        self._speed = speed if math.isnan(self._speed) else 0.9 * self._speed + 0.1 * speed
         self._since, self._memory = now, used_memory_bytes()
         rows = [
-            (step, loss, rate, self._speed, self._memory)
-            for (step, _, rate, _), loss in zip(self._waiting, losses, strict=True)
+            (step, loss, rate, round(speed, 2), self._memory)
+            for (step, _, rate, _), loss in zip(waiting, losses, strict=True)
         ]
-        self._waiting = []
-        for loss in losses:
+        for step, loss, *_ in rows:
+            self._check(step, loss)
             self.average = loss if math.isnan(self.average) else 0.98 * self.average + 0.02 * loss
         if self._file is not None:
             self._file.append(rows)
         if self._board is not None:
             self._board.scalars(rows)
 
+    def _check(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise lost_weights(self._name, f"loss is {loss} at step {step}")
+
     @property
     def note(self) -> str:
         """What the bar says: loss, images per second, memory."""
         return f"loss {self.average:.4f}, {self._speed:.3g} images/s, {in_gib(self._memory)}"
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Show pictures (3, H, W), uint8 or float in [0, 1], in TensorBoard."""
+        if self._board is not None:
+            self._board.pictures(step, pictures)
 
     def close(self) -> None:
         """Write what waits, and end."""

@@ -141,7 +141,7 @@ def finetune_dino(
         stage.update(step)
     stage.finish(backbone.module)
     best.measure(recipe.epochs, measured, write=run.writes)
-    choice = best.restore(RULE, "epoch")
+    choice = best.restore(RULE, "epoch", write=run.writes)
     freeze(backbone)
     return TunedDino(backbone, choice)
 
@@ -160,19 +160,27 @@ def merit(figures: Figures) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PatchMap:
-    """The anomaly map of one image, where it is not padding."""
+    """The anomaly map of one image on the grid of its patches (Eqs. 11 and 12)."""
 
-    values: Tensor
-    """(n,): Eqs. 11 and 12, of its n patches."""
+    map: Tensor
+    """(h, w)."""
+    inside: Tensor
+    """(h, w) bool: false on padding."""
     share: Tensor
-    """(n,): of each patch that a synthetic anomaly changed."""
+    """(h, w): of each patch that a synthetic anomaly changed."""
     distance: float
     """Of the whole image from its reconstruction: the loss, for this image."""
 
     @property
+    def values(self) -> Tensor:
+        """Return the map's values where it is not padding: (n,)."""
+        return self.map[self.inside]
+
+    @property
     def score(self) -> float:
         """Return the image's score."""
-        return float(top_mean(self.values, min(len(self.values), max(LEAST_TOP, round(TOP * len(self.values))))))
+        values = self.values
+        return float(top_mean(values, min(len(values), max(LEAST_TOP, round(TOP * len(values))))))
 
 
 @torch.no_grad()
@@ -187,7 +195,7 @@ def measure_dino(
     good = list(patch_maps(backbone, held_out.good, layers, score))
     anomalous = list(patch_maps(backbone, held_out.anomalous, layers, score))
     quiet = torch.cat([one.values for one in good])
-    loud = torch.cat([one.values[one.share > DAMAGED] for one in anomalous])
+    loud = torch.cat([one.map[one.inside & (one.share > DAMAGED)] for one in anomalous])
     if not len(loud):
         raise ValueError(
             f"none of the {len(anomalous)} synthetic anomalies fills {DAMAGED:.0%} of a patch of {backbone.stride(1)} "
@@ -202,17 +210,17 @@ def measure_dino(
 
 
 def patch_maps(
-    backbone: VitBackbone, held_out: RebuiltImages, layers: Sequence[int], score: ScoreSettings
+    backbone: VitBackbone, images: RebuiltImages, layers: Sequence[int], score: ScoreSettings
 ) -> Iterator[PatchMap]:
     """Yield the map of each image by its own reconstruction, as the method matches their patches."""
     patch, device = backbone.stride(1), next(backbone.parameters()).device
-    shares, insides = changed_share(held_out.mask, patch), changed_share(held_out.valid, patch) > FULL
-    for images, rebuilt, share, inside in zip(held_out.images, held_out.rebuilt, shares, insides, strict=True):
-        taps = backbone(to_unit(torch.stack([images, rebuilt])).to(device), layers)
+    shares, insides = changed_share(images.mask, patch), changed_share(images.valid, patch) > FULL
+    for one, rebuilt, share, inside in zip(images.images, images.rebuilt, shares, insides, strict=True):
+        taps = backbone(to_unit(torch.stack([one, rebuilt])).to(device), layers)
         seen = inside.to(device)
         maps = [
-            match_map(one, other, score.direction, score.window, seen).cpu()
-            for one, other in (tap.permute(0, 2, 3, 1) for tap in taps)
+            match_map(here, there, score.direction, score.window, seen).cpu()
+            for here, there in (tap.permute(0, 2, 3, 1) for tap in taps)
         ]
         distance = feature_distance([tap[:1] for tap in taps], [tap[1:] for tap in taps])
-        yield PatchMap(torch.stack(maps).sum(0)[inside], share[inside], float(distance))
+        yield PatchMap(torch.stack(maps).sum(0), inside, share, float(distance))

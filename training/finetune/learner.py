@@ -16,10 +16,7 @@ from torch.optim import Optimizer
 from training.finetune.checkpoints import Checkpoint, optimizer_content, restore_optimizer
 from training.launched_processes import joined_processes
 from training.recipe import LoopRecipe
-
-
-class StageError(ValueError):
-    """A training loop that cannot run as its recipe says, or has gone wrong; says what to change."""
+from training.training_run import StageError
 
 
 def new_accelerator(loop: LoopRecipe) -> Accelerator:
@@ -90,6 +87,10 @@ class Learner:
         self.optimizer.zero_grad()
         if self.average is not None and not self._accelerator.optimizer_step_was_skipped:
             self.average.step(self.trained.values())
+
+    def is_finite(self) -> bool:
+        """Return whether every weight is a finite number."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.trained.values())
 
     def content(self, *, with_optimizer: bool) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
         """Return what a checkpoint holds: tensors by file, and other values.

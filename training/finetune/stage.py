@@ -27,13 +27,13 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from training.finetune.checkpoints import Checkpoint, CheckpointFolder
-from training.finetune.curves import Course
-from training.finetune.learner import Learner, StageError, new_accelerator
+from training.finetune.checkpoints import Checkpoint, CheckpointFolder, read_former_checkpoint
+from training.finetune.curves import Course, lost_weights
+from training.finetune.learner import Learner, new_accelerator
 from training.interrupts import interrupts_noted
 from training.progress import progress_bar
 from training.recipe import LoopRecipe
-from training.training_run import CHECKPOINTS, TrainingRun
+from training.training_run import CHECKPOINTS, StageError, TrainingRun
 
 Model = TypeVar("Model", bound=nn.Module)
 RateCourse: TypeAlias = Literal["cosine", "constant"]
@@ -70,7 +70,7 @@ class Stage:
         self._learner: Learner | None = None
         self._shown: list[Tensor] = []
         self._share, self._batch = (1, 1), 1
-        self._saved = -1
+        self._saved, self._stops = -1, False
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +112,7 @@ class Stage:
         self._learner = Learner(
             self.accelerator, model, self.loop, forward=forward, ema=ema, weight_decay=weight_decay, betas=betas
         )
-        if found := self._checkpoints.read():
+        if found := self._checkpoints.read() or self._former():
             self._learner.restore(found)
             self.position = self._saved = found.position
         return self._learner.network
@@ -120,28 +120,28 @@ class Stage:
     def __iter__(self) -> Iterator[int]:
         """Yield the steps that are still to be taken, and save from time to time and at the end."""
         if self.position >= self.steps:
+            self.run.say(f"{self.run.place(self.name)}, finished before")
             return
-        course = Course(self.run, self.name, self.position)
-        saved_at = time.monotonic()
         with ExitStack() as stack:
-            note_time = stack.enter_context(self.run.stage(self.name))
+            self._note_time = stack.enter_context(self.run.stage(self.name))
+            self._course = Course(self.run, self.name, self.position)
+            stack.callback(self._course.close)
             bar = stack.enter_context(progress_bar())
             interrupted = stack.enter_context(interrupts_noted())
-            stack.callback(course.close)
-            task = bar.add_task(self.run.place(self.name), total=self.steps, completed=self.position, note="")
+            task = bar.add_task(self.name, total=self.steps, completed=self.position, note="")
+            saved_at = time.monotonic()
             while self.position < self.steps:
                 set_seed(self._stray_seed(self.position))
                 yield self.position
-                self.position += 1
-                course.add(self.position - 1, self._loss(), self._rate_now(self.position - 1), self._batch)
-                bar.update(task, completed=self.position, note=course.note)
-                if interrupted.is_set():
-                    self._save(course, note_time)
+                self._count_step(interrupted.is_set())
+                bar.update(task, completed=self.position, note=self._note(bar.tasks[-1].time_remaining))
+                if self._stops:
+                    self._save()
                     raise KeyboardInterrupt
                 if time.monotonic() - saved_at > self.loop.checkpoint_every_s:
-                    self._save(course, note_time)
+                    self._save()
                     saved_at = time.monotonic()
-            self._save(course, note_time)
+            self._save()
 
     def micro_batches(self, batch: int) -> Iterator[slice]:
         """Yield this process's parts of a batch, one after the other: `training.accumulate` of them.
@@ -152,8 +152,8 @@ class Stage:
         parts = self.accelerator.num_processes * self.loop.accumulate
         if batch < parts:
             raise StageError(
-                f"a batch of {batch} cannot be shared by {self.accelerator.num_processes} processes with "
-                f"training.accumulate {self.loop.accumulate}: choose a batch of at least {parts}, or fewer parts"
+                f"the batch of stage {self.name} is {batch}; {self.accelerator.num_processes} x training.accumulate "
+                f"{self.loop.accumulate} parts need at least {parts}: enlarge it, or choose fewer parts or processes"
             )
         self._batch = batch
         first = self.accelerator.process_index * self.loop.accumulate
@@ -186,6 +186,10 @@ class Stage:
         self._prepared.finish()
         return model.eval()
 
+    def picture(self, name: str, picture: Tensor) -> None:
+        """Show a picture (3, H, W), uint8 or float in [0, 1], of the step under way in TensorBoard."""
+        self._course.pictures(self.position, {name: picture})
+
     def rng(self, step: int) -> np.random.Generator:
         """Return this step's own generator."""
         stream = np.random.SeedSequence([self.seed, int.from_bytes(self.name.encode()[:8], "big"), step])
@@ -194,6 +198,13 @@ class Stage:
     def generator(self, step: int) -> torch.Generator:
         """Return this step's own torch generator (CPU)."""
         return torch.Generator().manual_seed(int(self.rng(step).integers(2**62)))
+
+    def _former(self) -> Checkpoint | None:
+        path = self.run.folder / f"{self.name}.ckpt"
+        if not path.is_file():
+            return None
+        every = [name for name, _ in self._prepared.model.named_parameters()]
+        return read_former_checkpoint(path, list(self._prepared.trained), every)
 
     @property
     def _prepared(self) -> Learner:
@@ -205,23 +216,35 @@ class Stage:
         peak, course, warmup = self._rate
         return learning_rate_at(step, self.steps, peak, course, warmup)
 
-    def _loss(self) -> Tensor:
-        """Return the mean loss of the whole batch, and forget its parts."""
+    def _count_step(self, interrupted: bool) -> None:
+        """Note that a step was taken, with the mean loss of the whole batch, and whether it is the last of today."""
         parts, self._shown = self._shown, []
-        total: Tensor = torch.stack(parts).sum() if len(parts) > 1 else parts[0]
-        return self.accelerator.reduce(total) if self.accelerator.num_processes > 1 else total
+        loss = torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+        self._stops = interrupted
+        if self.accelerator.num_processes > 1:
+            # All processes end after the same step, or one would wait for the others' gradients for ever.
+            told = torch.tensor(float(interrupted), device=loss.device)
+            loss, stops = self.accelerator.reduce(torch.stack([loss, told])).unbind()
+            self._stops = bool(stops)
+        self._course.add(self.position, loss, self._rate_now(self.position), self._batch)
+        self.position += 1
+
+    def _note(self, left_s: float | None) -> str:
+        outlook = "" if left_s is None else self.run.outlook(self.name, left_s)
+        return ", ".join(part for part in (self._course.note, outlook) if part)
 
     def _stray_seed(self, step: int) -> int:
         """Return the seed of what draws without a generator, such as dropout: another in each process."""
         stream = np.random.SeedSequence([self.seed, step, self.accelerator.process_index])
         return int(stream.generate_state(1)[0])
 
-    def _save(self, course: Course, note_time: Callable[[], None]) -> None:
-        course.flush()
+    def _save(self) -> None:
+        self._course.flush()
         if not self.run.writes or self._saved == self.position:
             return
-        done = self.position == self.steps
-        tensors, values = self._prepared.content(with_optimizer=not done)
+        if not self._prepared.is_finite():
+            raise lost_weights(self.name, f"weights are not finite after step {self.position - 1}")
+        tensors, values = self._prepared.content(with_optimizer=self.position < self.steps)
         self._checkpoints.write(Checkpoint(self.position, tensors, values))
         self._saved = self.position
-        note_time()
+        self._note_time()

@@ -35,7 +35,8 @@ def test_the_published_weights_stay_unless_a_later_measurement_is_better(
 
 def test_what_was_measured_before_a_stop_is_not_measured_again(tmp_path: Path) -> None:
     train(tmp_path, [0.5, 0.9, 0.7, 0.6], steps=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-00000001.safetensors", "measured.json"]
+    names = ["best-00000001.safetensors", "choice.json", "measured.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     weight, choice = train(tmp_path, [0.1, 0.2, 0.3, 0.6])  # were they measured again, they would be these
     assert (weight, choice.chosen) == (1, 1)
     assert choice.measured == {0: {"score": 0.5}, 1: {"score": 0.9}, 2: {"score": 0.7}, 3: {"score": 0.6}}
