@@ -98,4 +98,4 @@ def test_several_photographs_of_each_part_without_a_groups_file_are_warned_of_wi
     assert f"`glad data groups {tmp_path} --out groups.csv`" in warning
     assert find_groups_file(tmp_path) is None
     (tmp_path / "groups.csv").write_text("file,part_group\n", encoding="utf-8")  # each a part of its own
-    assert check_images(tmp_path, workers=1).warnings == ()
+    assert not any("several photographs" in warning for warning in check_images(tmp_path, workers=1).warnings)
