@@ -11,10 +11,11 @@ import torch
 
 from training.data.dataset import Split, good_split
 from training.data.image_checks import ImageChecks, check_images
+from training.launched_processes import is_main_process
 from training.package import Naming
 from training.pipeline import RunMismatch, refuse_one_part, resumes_run, stages_of, with_backbone_mean
 from training.progress import Progress
-from training.proposed_recipe import MY_PRODUCT, Proposal, propose_recipe
+from training.proposed_recipe import MY_PRODUCT, Proposal, propose_recipe, write_recipe
 from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import load_recipe
 from training.training_plan import TrainingPlan, plan_training
@@ -46,6 +47,28 @@ class Wanted:
     confidence: float | None = None
     smallest_defect: int | None = None
     """In pixels of the original: for the recipe "my-product"."""
+
+
+class TrainingRefused(ValueError):
+    """A training that would fail; says why."""
+
+
+def check_before_training(wanted: Wanted, *, progress: Progress, workers: int | None = None) -> CheckedTraining:
+    """Return a training that nothing stands in the way of; the recipe "my-product" lies in its run then.
+
+    Steps are tried on a GPU alone: it says at once that a batch does not fit. A machine without one swaps, or ends the
+    program, and a step takes its time there: that is left to a dry run.
+
+    Raises:
+        TrainingRefused: if the training would fail.
+        ValueError: see `check_training`.
+    """
+    checked = check_training(wanted, try_steps=torch.cuda.is_available(), progress=progress, workers=workers)
+    if checked.plan.problems:
+        raise TrainingRefused("\n".join(checked.plan.problems))
+    if checked.proposal is not None and is_main_process():
+        write_recipe(checked.proposal, wanted.run)
+    return checked
 
 
 def check_training(
@@ -124,11 +147,3 @@ def device_in_words() -> str:
     if torch.cuda.is_available():
         return f"the GPU {torch.cuda.get_device_name()}"
     return f"the CPU, {torch.get_num_threads()} threads"
-
-
-def steps_are_worth_trying() -> bool:
-    """Return whether steps are tried before a training as well: a GPU says that a batch does not fit, at once.
-
-    A CPU's machine swaps, or ends the program: it is left to `--dry-run`, which takes as long as a few steps.
-    """
-    return torch.cuda.is_available()

@@ -28,6 +28,8 @@ from training.recipe_file import SHIPPED, RecipeError, changed_content, load_rec
 from training.training_plan import ChangedSetting
 
 MY_PRODUCT = "my-product"
+RECIPE = "recipe.toml"
+"""Its file in the run's folder."""
 BASE = "light"
 SEEN_SHARE = 32
 """A defect must be about 1/32 of the square's side to be seen (docs/tutorial.md)."""
@@ -101,7 +103,7 @@ def write_recipe(proposal: Proposal, run: Path) -> Path:
     Raises:
         RecipeError: if another one lies there, which a person may have edited.
     """
-    path = run / "recipe.toml"
+    path = run / RECIPE
     if path.is_file() and path.read_text(encoding="utf-8") != proposal.toml:
         raise RecipeError(
             f"{path} differs from what the images propose now: give it as the recipe (`glad train {path} …`) to train "

@@ -141,7 +141,7 @@ def plan_training(
         needs=needed,
         proposed=tuple(proposed),
         observed=tuple(observed),
-        writes=tuple(_writes(run, target, bool(proposed))),
+        writes=tuple(_writes(run, target, bool(proposed or observed))),
         resumes=resumes,
         warnings=checks.warnings,
         problems=tuple(dict.fromkeys(one for one in found if one)),

@@ -231,26 +231,24 @@ def _checked_before_training(wanted: Wanted) -> tuple[Recipe | FeatureRecipe, Tr
     Raises:
         ValueError: if the training would fail.
     """
-    from training.checked_training import check_training, steps_are_worth_trying
+    from training.checked_training import check_before_training
     from training.launched_processes import is_main_process
     from training.progress import named_bars, progress_hidden
-    from training.proposed_recipe import MY_PRODUCT, write_recipe
+    from training.proposed_recipe import MY_PRODUCT, RECIPE
     from training.recipe_file import load_recipe
 
     if not is_main_process() and wanted.recipe != MY_PRODUCT:
         return load_recipe(wanted.recipe, wanted.changes).with_confidence(wanted.confidence), None
     with progress_hidden(not is_main_process()), named_bars() as show:
-        checked = check_training(wanted, try_steps=steps_are_worth_trying(), progress=show)
+        checked = check_before_training(wanted, progress=show)
     if not is_main_process():
         return checked.recipe, None
     for warning in checked.plan.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    if checked.plan.problems:
-        raise ValueError("\n".join(checked.plan.problems))
+    for line in (*(f"{one.key} = {one.value}: {one.why}" for one in checked.plan.proposed), *checked.plan.observed):
+        typer.echo(line)
     if checked.proposal is not None:
-        for line in (*(f"{one.key} = {one.value}: {one.why}" for one in checked.plan.proposed), *checked.plan.observed):
-            typer.echo(line)
-        typer.echo(f"recipe: {write_recipe(checked.proposal, wanted.run)}")
+        typer.echo(f"recipe: {wanted.run / RECIPE}")
     return checked.recipe, checked.plan
 
 
