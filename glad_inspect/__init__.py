@@ -98,6 +98,7 @@ def train(
     run: str | Path | None = None,
     confidence: float | None = None,
     changes: Mapping[str, Any] | None = None,
+    smallest_defect: int | None = None,
     export: bool | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -110,7 +111,7 @@ def train(
     Other processes help; a program that calls this from its main module does so under `if __name__ == "__main__":`.
 
     Args:
-        recipe: light, nano, or a .toml file.
+        recipe: light, nano, a .toml file, or my-product: light, with what the images propose, in RUN/recipe.toml.
         data: the folder of good images: DIR/train/good, or DIR itself; or a class of a published data set.
         product: its name; None: the data folder's.
         version: the bundle's; None: the time, such as 20261123-2359.
@@ -119,6 +120,7 @@ def train(
         run: folder of checkpoints; the same folder resumes. None: runs/PRODUCT.
         confidence: that no more good parts are rejected than promised; None: the recipe's.
         changes: of single values of the recipe, such as {"unet.steps": 900}.
+        smallest_defect: that is to be found, in pixels of the images: my-product cuts tiles if it must.
         export: also for ONNX Runtime; None: for recipes such as light.
         workers: processes; None: one per core; 1: this one alone.
         progress: print what is being done; False: nothing.
@@ -140,6 +142,7 @@ def train(
         run=run,
         confidence=confidence,
         changes=changes or {},
+        smallest_defect=smallest_defect,
         export=export,
         workers=workers,
         progress=progress,

@@ -76,6 +76,7 @@ def train(
     run: str | Path | None,
     confidence: float | None,
     changes: Mapping[str, Any],
+    smallest_defect: int | None,
     export: bool | None,
     workers: int | None,
     progress: bool,
@@ -85,26 +86,26 @@ def train(
         from typer import echo
 
         from model_store.cli.common import new_bundle_folder, version_of_now
-        from training.data.data_warnings import data_warnings
+        from training.checked_training import Wanted, check_before_training
         from training.export.make import export_for_this_device
         from training.export.onnx import ExportFailed
         from training.package import Naming, product_of_folder
         from training.pipeline import train as train_bundle
         from training.progress import named_bars, progress_hidden
         from training.recipe import FeatureRecipe
-        from training.recipe_file import load_recipe
 
         folder, command = Path(data), "glad_inspect.train"
         naming = Naming(product or product_of_folder(folder), version or version_of_now(), title)
         target = new_bundle_folder(Path(out), naming.product, naming.version)
         checkpoints = Path("runs") / naming.product if run is None else Path(run)
         values = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()]
-        chosen = load_recipe(str(recipe), values, folder).with_confidence(confidence)
-        warned = tuple(data_warnings(folder))
+        wanted = Wanted(str(recipe), folder, checkpoints, target, naming, values, confidence, smallest_defect)
         say = echo if progress else _say_nothing
         with progress_hidden(not progress), named_bars() as show:
+            checked = check_before_training(wanted, progress=show, workers=workers)
+            chosen, plan = checked.recipe, checked.plan
             bundle = train_bundle(
-                chosen, folder, checkpoints, target, naming, command=command, say=say, workers=workers
+                chosen, folder, checkpoints, target, naming, command=command, say=say, workers=workers, plan=plan
             )
             exported, problem = None, None
             if isinstance(chosen, FeatureRecipe) if export is None else export:
@@ -115,7 +116,7 @@ def train(
                     exported, problem = made.folder, "; ".join(made.problems) or None
                 except (ValueError, ExportFailed) as error:
                     problem = str(error)
-    return _trained(bundle, warned, exported, problem)
+    return _trained(bundle, plan.warnings, exported, problem)
 
 
 def _say_nothing(text: str) -> None:

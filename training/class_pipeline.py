@@ -24,10 +24,10 @@ from training.pipeline import (
     claim_run,
     data_summary,
     make_run_pairs,
-    promise_of,
 )
 from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
 from training.pretrained_recipe import PretrainedRecipe
+from training.training_plan import planned_promise
 from training.training_run import TrainingRun
 
 
@@ -61,7 +61,7 @@ def train_classes(
     for name, recipe in recipes.items():
         with main_process_first():
             claim_run(run / name, recipe, splits[name])
-        say(f"{name}: {len(splits[name].train)} images to train on; {promise_of(recipe, splits[name])}")
+        say(f"{name}: {len(splits[name].train)} images to train on; {planned_promise(recipe, splits[name]).words}")
     first = next(iter(recipes.values()))
     if first.threads:
         torch.set_num_threads(first.threads)

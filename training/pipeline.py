@@ -21,9 +21,8 @@ from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource
 from model_store.engines.feature_form import FeatureModules, save_feature_components
-from model_store.manifest import CalibrationKind, ComponentName, Provenance
+from model_store.manifest import ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
-from training.calibration.promise import promise_in_words
 from training.data.dataset import DataError, Split, good_split
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.evidence import (
@@ -38,13 +37,12 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
 from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
-from training.launched_processes import leave_to_main_process, main_process_first
+from training.launched_processes import is_main_process, leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
     TrainedModules,
     calibrate_bundle,
-    counts_training_parts,
     draft_bundle,
     provenance,
     save_rounded,
@@ -65,6 +63,7 @@ from training.recipe_file import AnyRecipe, recipe_class
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
+from training.training_plan import TrainingPlan, planned_promise
 from training.training_run import MARK, TrainingRun
 
 Say = Callable[[str], None]
@@ -120,23 +119,39 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     Raises:
         RunMismatch: if the folder holds a run with another recipe, other images or other textures.
     """
+    if resumes_run(folder, recipe, split):
+        return
+    mark = folder / MARK
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = mark.with_suffix(".tmp")
+    draft.write_text(json.dumps(_identity(recipe, split), indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def resumes_run(folder: Path, recipe: RecipeBase, split: Split) -> bool:
+    """Return whether a folder holds the beginning of this recipe's run on these images; False: it holds none.
+
+    Raises:
+        RunMismatch: if the folder holds a run with another recipe, other images or other textures.
+    """
+    mark = folder / MARK
+    if not mark.is_file():
+        return False
+    recorded = json.loads(mark.read_text(encoding="utf-8"))
+    # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
+    then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
+    if _without_loop(then) != _without_loop(_identity(recipe, split)):
+        raise RunMismatch(
+            f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
+        )
+    return True
+
+
+def _identity(recipe: RecipeBase, split: Split) -> dict[str, Any]:
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     if recipe.synthesis.textures is not None:
         identity["textures"] = texture_digest(recipe.synthesis.textures)
-    mark = folder / MARK
-    if mark.is_file():
-        recorded = json.loads(mark.read_text(encoding="utf-8"))
-        # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-        then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
-        if _without_loop(then) != _without_loop(identity):
-            raise RunMismatch(
-                f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = mark.with_suffix(".tmp")
-    draft.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-    draft.replace(mark)
+    return identity
 
 
 def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
@@ -221,12 +236,8 @@ def train_feature_modules(
         DataError: if all images show one part.
         ValueError: if backbone and recipe do not fit, or the anomalies do not show in its features.
     """
+    refuse_one_part(split)
     groups = group_numbers(split.train_groups)
-    if len(set(groups)) < 2:
-        raise DataError(
-            f"all {len(split.train)} images to train on show one part; a part is held against the memory of others: "
-            "give images of at least two, or take groups.csv away if each image shows a part of its own"
-        )
     loaded = load_backbone(recipe.backbone)
     backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
     round_to_stored_precision(backbone)
@@ -282,6 +293,19 @@ def train_feature_modules(
     return TrainedFeatureModules(replace(modules, witnesses=witnesses), loaded.licence, final)
 
 
+def refuse_one_part(split: Split) -> None:
+    """Refuse images of one part alone, for the feature form.
+
+    Raises:
+        DataError: if all images to train on show one part.
+    """
+    if len(set(split.train_groups or split.train)) < 2:
+        raise DataError(
+            f"all {len(split.train)} images to train on show one part; a part is held against the memory of others: "
+            "give images of at least two, or take groups.csv away if each image shows a part of its own"
+        )
+
+
 def with_backbone_mean(recipe: FeatureRecipe) -> FeatureRecipe:
     """Return a recipe whose images are padded with the mean that its backbone subtracts."""
     preparation = recipe.settings.preparation.model_copy(update={"mean": load_backbone(recipe.backbone).backbone.mean})
@@ -312,6 +336,7 @@ def train(
     command: str,
     say: Say,
     workers: int | None = None,
+    plan: TrainingPlan | None = None,
 ) -> Bundle:
     """Train the models, calibrate them, and write the bundle to `target`.
 
@@ -320,6 +345,7 @@ def train(
         run: folder of checkpoints; calling again with the same folder resumes.
         target: the new bundle's folder.
         workers: processes for pairs and calibration; None: one per core; 1: all in this one.
+        plan: what was checked before, to be kept in the run.
 
     Raises:
         DataError, RunMismatch, BundleError: no bundle is written.
@@ -335,11 +361,13 @@ def train(
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
     with main_process_first():
         claim_run(run, recipe, split)
+        if plan is not None and is_main_process():
+            plan.write(run)
     stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
     say = record.say
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(promise_of(recipe, split))
+    say(planned_promise(recipe, split).words)
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
     if record.writes and (sheet := draw_sheet_of_run(recipe, split.train, run)):
         say(f"the anomalies that it learns from: {sheet}")
@@ -378,15 +406,6 @@ def calibrated_bundle(
     for kept in (PAIRS, RECONSTRUCTIONS):
         shutil.rmtree(run.folder / kept, ignore_errors=True)
     return made_bundle
-
-
-def promise_of(recipe: RecipeBase, split: Split) -> str:
-    """Return what the images can promise, all of those that will be counted."""
-    counted, groups = recipe.calibration, split.calibration_groups
-    if not counts_training_parts(counted, split):
-        return promise_in_words(len(split.calibration), groups, counted)
-    groups = (*groups, *split.train_groups)
-    return promise_in_words(len(split.calibration) + len(split.train), groups, counted, CalibrationKind.ESTIMATE)
 
 
 def data_summary(data: Path, split: Split) -> dict[str, Any]:

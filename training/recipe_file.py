@@ -100,12 +100,16 @@ def _read(name: str, changes: Sequence[str]) -> tuple[dict[str, Any], str]:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
     for change in changes:
-        content = _changed(content, change)
+        content = changed_content(content, change)
     return content, " ".join([str(path), *(f"--set {change}" for change in changes)])
 
 
-def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
-    """Return a recipe's content with one value set, as `load_recipe` describes it."""
+def changed_content(content: dict[str, Any], change: str) -> dict[str, Any]:
+    """Return a recipe's content with one value set, as `load_recipe` describes it.
+
+    Raises:
+        RecipeError: for a change without a key and a value.
+    """
     key, given, value = change.partition("=")
     *parents, last = (part.strip() for part in key.split("."))
     if not given or not last or not all(parents):

@@ -180,6 +180,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("restore", "backups/none", "--data-dir", "restored", status=2, told="backups/none"),
         _call("sample", "drawn", "--good", "1"),
         _call("data", "import", "coco", given.coco, "--images", given.parts / "test" / "hole", "--out", "imported"),
+        _call("data", "groups", given.parts),
+        _call("train", given.recipe, *data, "--dry-run"),
         _call("preview", given.recipe, *data, "--columns", "1"),
         _call("train", given.recipe, *data, "--version", "1"),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),

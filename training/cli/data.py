@@ -1,4 +1,4 @@
-"""`glad data`: images and masks from annotation tools into a data folder. Loads no model."""
+"""`glad data`: images and masks from annotation tools into a data folder, and which images probably show one part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="data",
-    help="Bring labelled images from annotation tools into the folders that training and evaluation read.\n\n"
+    help="Bring labelled images from annotation tools into the folders that training and evaluation read; propose "
+    "which images show one part.\n\n"
     "Example: glad data import label-studio export.json --images photos --out my-product",
     no_args_is_help=True,
     add_completion=False,
@@ -95,6 +96,57 @@ def import_label_studio(
     from training.data.annotations.label_studio_files import read_label_studio
 
     _import(lambda: read_label_studio(file), images, out, boxes)
+
+
+@app.command("groups")
+def groups(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Good images, arranged as for `glad train`."),
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, help="The proposed groups file, a new one. It counts as DIR/groups.csv.")
+    ] = Path("proposed-groups.csv"),
+    picture: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draws some of the groups, as PNG. Default: beside the file."),
+    ] = None,
+) -> None:
+    """Propose which good images show one part, as a groups file and a picture to look at. Nothing reads it unseen.
+
+    Example: glad data groups my-product --out proposed.csv
+    """
+    from training.data.dataset import find_groups_file
+    from training.data.proposed_groups import groups_sheet, propose_groups, write_groups
+    from training.progress import named_bars
+
+    drawing = picture or out.with_suffix(".png")
+    with explained(ValueError):
+        if (file := find_groups_file(data)) is not None:
+            raise ValueError(f"{data} has a groups file, {file}, and no proposal is better: move it away to get one")
+        with named_bars() as show:
+            found = propose_groups(data, progress=lambda done, total: show("images", done, total))
+        count = len(found.images)
+        if not found.groups:
+            typer.echo(
+                f"{count} images, and none has a sister: each seems to show a part of its own; nothing is written"
+            )
+            return
+        for file in (out, drawing):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_groups(found, data, out)
+        groups_sheet(found, data).save(drawing, format="PNG")
+    typer.echo(
+        f"{found.grouped} of {count} images stand in {len(found.groups)} groups, each apart from all other images, as "
+        f"photographs of one part do; {count - found.grouped} stand alone\n{out}  {drawing}"
+    )
+    if not found.suspicious:
+        typer.echo("so few say little: they may be parts that look alike by chance")
+    typer.echo(
+        f"next: look at the picture, mend the file where it is wrong, and put it into {data} as groups.csv. If each "
+        "image shows a part of its own, throw it away"
+    )
 
 
 def _import(read: Callable[[], Annotations], images: Path, out: Path, boxes: str) -> None:

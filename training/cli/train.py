@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -25,6 +26,9 @@ from model_store.cli.common import (
 
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
+    from training.checked_training import Wanted
+    from training.recipe_file import AnyRecipe
+    from training.training_plan import TrainingPlan
 
 
 def sample(
@@ -114,7 +118,12 @@ Confidence: TypeAlias = Annotated[
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano, mvtec-ad.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A .toml file, the name of a shipped one (light, nano, mvtec-ad), or my-product: light, with what the "
+            "images propose.",
+        ),
     ],
     *,
     data: Annotated[
@@ -136,6 +145,15 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value of the recipe, such as unet.steps=900; repeatable."),
     ] = None,
+    smallest_defect: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="To be found, in pixels of your images: my-product cuts tiles if it must."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, try a few steps, print the plan, and train nothing."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     out: Annotated[Path, typer.Option(file_okay=False, help="The bundle becomes OUT/PRODUCT/VERSION.")] = Path(
         "bundles"
     ),
@@ -157,15 +175,17 @@ def train(
 ) -> None:
     """Train a product's models on good images alone, find its thresholds, and write a bundle.
 
+    Every image is read first. With --dry-run the exit status is 1 if the training would fail.
+
     Example: glad train light --data my-product --version 1
     """
+    from training.checked_training import Wanted
     from training.cli.classes import train_every_class
     from training.cli.export import export_new_bundle
     from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
-    from training.recipe_file import load_recipe
 
     of_classes = train_every_class(
         recipe,
@@ -178,6 +198,7 @@ def train(
         confidence=confidence,
         out=out,
         warn=tell_data_warnings,
+        show_plan=partial(_print_plan, as_json=as_json) if dry_run else None,
     )
     for one in of_classes:
         _tell_thresholds(one)
@@ -187,10 +208,16 @@ def train(
         naming = Naming(product or product_of_folder(data), version or version_of_now(), title)
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
+        wanted = Wanted(recipe, data, checkpoints, target, naming, changes or (), confidence, smallest_defect)
+        if dry_run:
+            raise typer.Exit(0 if _print_plan(wanted, as_json) else 1)
+        if as_json:
+            raise ValueError("--json prints the plan of a --dry-run: give both, or neither")
         try:
-            chosen = load_recipe(recipe, changes or (), data).with_confidence(confidence)
-            tell_data_warnings(data)
-            bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
+            chosen, plan = _checked_before_training(wanted)
+            bundle = train_bundle(
+                chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo, plan=plan
+            )
         except KeyboardInterrupt:
             if is_main_process():
                 typer.echo("interrupted; the same command goes on where it stopped", err=True)
@@ -201,6 +228,47 @@ def train(
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
     typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
+
+
+def _print_plan(wanted: Wanted, as_json: bool) -> bool:
+    """Print the plan of a training, and return whether nothing stands in its way."""
+    from training.checked_training import check_training
+    from training.progress import named_bars, progress_hidden
+    from training.training_plan import plan_in_words
+
+    with progress_hidden(as_json), named_bars() as show:
+        plan = check_training(wanted, try_steps=True, progress=show).plan
+    typer.echo(plan.model_dump_json(indent=2) if as_json else plan_in_words(plan))
+    return not plan.problems
+
+
+def _checked_before_training(wanted: Wanted) -> tuple[AnyRecipe, TrainingPlan | None]:
+    """Return the recipe and the plan of a training, once its warnings are told.
+
+    Processes beside the main one read the images only where the recipe depends on them.
+
+    Raises:
+        ValueError: if the training would fail.
+    """
+    from training.checked_training import check_before_training
+    from training.launched_processes import is_main_process
+    from training.progress import named_bars, progress_hidden
+    from training.proposed_recipe import MY_PRODUCT, RECIPE
+    from training.recipe_file import load_recipe
+
+    if not is_main_process() and wanted.recipe != MY_PRODUCT:
+        return load_recipe(wanted.recipe, wanted.changes, wanted.data).with_confidence(wanted.confidence), None
+    with progress_hidden(not is_main_process()), named_bars() as show:
+        checked = check_before_training(wanted, progress=show)
+    if not is_main_process():
+        return checked.recipe, None
+    for warning in checked.plan.warnings:
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    for line in (*(f"{one.key} = {one.value}: {one.why}" for one in checked.plan.proposed), *checked.plan.observed):
+        typer.echo(line)
+    if checked.proposal is not None:
+        typer.echo(f"recipe: {wanted.run / RECIPE}")
+    return checked.recipe, checked.plan
 
 
 def calibrate(

@@ -229,6 +229,12 @@ def _calibration_images(root: Path) -> tuple[Path, ...]:
     return images_in(root / "calibration" / "good")
 
 
+def find_groups_file(root: Path) -> Path | None:
+    """Return the groups file that lies in or beside a folder; None if there is none."""
+    candidates = [root / "groups.csv", *sorted(root.glob("*_groups.csv")), root.parent / f"{root.name}_groups.csv"]
+    return next((p for p in candidates if p.is_file()), None)
+
+
 def read_groups(root: Path) -> dict[str, str]:
     """Return the group of each file (relative to the root, forward slashes).
 
@@ -237,8 +243,7 @@ def read_groups(root: Path) -> dict[str, str]:
     Raises:
         DataError: it cannot be read, a column or a value is missing, or not one of the files that it names exists.
     """
-    candidates = [root / "groups.csv", *sorted(root.glob("*_groups.csv")), root.parent / f"{root.name}_groups.csv"]
-    path = next((p for p in candidates if p.is_file()), None)
+    path = find_groups_file(root)
     if path is None:
         return {}
     table = read_csv(path)

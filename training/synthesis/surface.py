@@ -107,13 +107,13 @@ def part_of(image: Unit, surface: Surface) -> Mask:
 
     Where no such background is seen it is the reach, if that leaves something out, or else the whole picture.
     """
-    part = _standing_out(image, surface.valid)
+    part = standing_out(image, surface.valid)
     if part is not None and (part & surface.reach).any():
         return part
     return surface.reach if surface.reach.sum() < WHOLE_SHARE * surface.valid.sum() else surface.valid
 
 
-def _standing_out(image: Unit, valid: Mask) -> Mask | None:
+def standing_out(image: Unit, valid: Mask) -> Mask | None:
     """Return what Otsu's threshold sets apart from a background; None where neither side of it lies all around."""
     levels = torch.from_numpy(np.round(grey(image) * 255))
     threshold = otsu_threshold(levels[torch.from_numpy(valid)])
