@@ -54,6 +54,7 @@ from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import recipe_class
+from training.sensitivity.record import FILE_OF_RUN, sensitivity_of_run
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
@@ -61,7 +62,7 @@ from training.synthesis.textures import check_textures, texture_digest
 Say = Callable[[str], None]
 PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
-LAST_STAGES = ("delta", "thresholds", "quality gate")
+LAST_STAGES = ("delta", "thresholds", "quality gate", "what is found")
 STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
 FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
 
@@ -303,6 +304,12 @@ def train(
     with named_bars() as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
+        measured = sensitivity_of_run(
+            draft.path, settings, calibration.fail, split, recipe, progress=show, workers=workers
+        )
+    if measured is not None:
+        measured.write(run / FILE_OF_RUN, {"command": command})
+        measured.tell(say)
     made_bundle = write_calibrated_bundle(
         target,
         naming,
@@ -311,6 +318,7 @@ def train(
         calibration=calibration,
         report=report,
         learned=learned,
+        sensitivity=None if measured is None else measured.record,
         origin=origin,
     )
     shutil.rmtree(run / PAIRS, ignore_errors=True)

@@ -185,6 +185,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),
+        _call("sensitivity", given.features, *data, "--per-cell", "1", "--kinds", "spot"),
         _call("ablate", given.pixel, *data, "--no-plain"),
         _call("export", "bundles/part/2", "--to", "onnx", *data, "--images", "2"),
         _call("reproduce", "mvtec-ad", *data, *published, "--classes", "tile", status=1, told="tile is missing"),

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import KINDS, VISIBLE, Pair, synthesise
 from training.synthesis.patterns import Floats, Mask, perlin, perlin_shape, shuffled, spectral_noise
+from training.synthesis_recipe import SynthesisRecipe
 
 SIDE = 64
 SEEDS = range(25)

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from training.data.image_files import DataError
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
 from training.synthesis.memseg import CHANGES, _turned, memseg_changes
 from training.synthesis.patterns import procedural_texture, spectral_noise
 from training.synthesis.textures import check_textures, folder_texture, texture_digest, texture_files
+from training.synthesis_recipe import SynthesisRecipe
 
 Change = Callable[[np.random.Generator, Image.Image], Image.Image]
 
