@@ -1,24 +1,23 @@
 """Which anomalies are tried: as many of each kind in each cell of contrast and size, on different good images.
 
-Size and contrast of an anomaly are known only when it is drawn. So for each kind and contrast anomalies are drawn, each
-as large as the cells want that still lack some, and kept where a cell has room; some cells stay empty.
+The size of an anomaly is known only when it is drawn. So anomalies of each kind are drawn, each as large as the cells
+want that still lack some, faded to each contrast, and kept where a cell has room; some cells stay empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from glad.image_codec import Pixels
 from glad.images.tiling import lay_out
 from glad.settings.method import MethodSettings
 from training.data.image_files import read_pixels
 from training.process_pool import parallel_map
 from training.progress import Count
-from training.sensitivity.planting import AnomalyDraw, plant
+from training.sensitivity.planting import AnomalyDraw, AnomalyMeasures, Planting, draw_anomaly
 from training.synthesis.anomalies import FLAWS, KINDS
 from training.synthesis.overlays import FillSource
 
@@ -28,8 +27,8 @@ STRONGEST_WANTED = 90.0
 """Grey levels: hardly any kind changes an image more."""
 MODEL_PIXELS = (1.5, 3, 6, 12, 24, 48)
 """Edges of the classes of size, in model pixels; the last class has no upper end."""
-TRIES_PER_PLACE = 4
-"""Anomalies drawn, at most, for each that is wanted."""
+PATIENCE = 5
+"""Draws in a row aimed at a class of size of which none had a place there, after which it is given up."""
 STREAM = 7021
 """Of the random numbers, beside those of training and calibration."""
 
@@ -42,11 +41,19 @@ class ChosenAnomaly:
     path: Path
     contrast: str
     """Of `CONTRASTS`."""
+    faded_to: float
+    """Grey levels that were wanted."""
     size_class: int
-    size_px: float
-    """In pixels of the original."""
-    contrast_levels: float
-    """As measured, in grey levels of 255."""
+    measures: AnomalyMeasures
+
+    @property
+    def size_px(self) -> float:
+        """Return its size in pixels of the original."""
+        return self.measures.size_px
+
+    def planting(self, settings: MethodSettings) -> Planting:
+        """Return the change of its image."""
+        return Planting(self.draw, self.faded_to, settings)
 
 
 @dataclass(frozen=True)
@@ -70,28 +77,37 @@ class WantedAnomalies:
 
 @dataclass(frozen=True)
 class _Search:
-    """One kind at one contrast: what a process searches at a time."""
+    """One kind: what a process searches at a time."""
 
     wanted: WantedAnomalies
     edges: tuple[float, ...]
     kind: str
-    contrast: str
 
 
-@dataclass
 class _Cells:
-    """The cells of one kind at one contrast, as they are filled."""
+    """The cells of one kind, as they are filled; one size that several draws in a row missed is given up."""
 
-    count: int
-    per_cell: int
-    kept: list[list[ChosenAnomaly]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.kept = [[] for _ in range(self.count)]
+    def __init__(self, sizes: int, per_cell: int) -> None:
+        places = [(contrast, size) for contrast in CONTRASTS for size in range(sizes)]
+        self.kept: dict[tuple[str, int], list[ChosenAnomaly]] = {place: [] for place in places}
+        self._per_cell = per_cell
+        self._missed = [0] * sizes
 
     def lacking(self) -> list[int]:
-        """Return the cells with room."""
-        return [number for number, kept in enumerate(self.kept) if len(kept) < self.per_cell]
+        """Return the classes of size of which some contrast has room, and that are not given up."""
+        return [size for size, missed in enumerate(self._missed) if missed < PATIENCE and self._has_room(size)]
+
+    def _has_room(self, size: int) -> bool:
+        return any(len(self.kept[contrast, size]) < self._per_cell for contrast in CONTRASTS)
+
+    def add(self, aimed: int, found: Sequence[ChosenAnomaly]) -> None:
+        """Keep what was found where there is room, for a draw that was aimed at a class of size."""
+        fitting = [one for one in found if len(self.kept[one.contrast, one.size_class]) < self._per_cell]
+        for one in fitting:
+            self.kept[one.contrast, one.size_class].append(one)
+            self._missed[one.size_class] = 0
+        if not any(one.size_class == aimed for one in fitting):
+            self._missed[aimed] += 1
 
 
 def choose_anomalies(
@@ -104,10 +120,10 @@ def choose_anomalies(
     Args:
         wanted: the kinds, and how many.
         edges: where classes of size begin, in pixels of the originals.
-        progress: of the kinds and contrasts.
+        progress: of the kinds.
         workers: processes; None: one per core; 1: all in this one.
     """
-    searches = [_Search(wanted, tuple(edges), kind, contrast) for kind in wanted.kinds for contrast in CONTRASTS]
+    searches = [_Search(wanted, tuple(edges), kind) for kind in wanted.kinds]
     cells: list[list[ChosenAnomaly]] = []
     for done, found in enumerate(parallel_map(_search, searches, workers=workers), start=1):
         cells += found
@@ -122,44 +138,44 @@ def _in_rounds(cells: Sequence[Sequence[ChosenAnomaly]], per_cell: int) -> Itera
 
 
 def _search(search: _Search) -> list[list[ChosenAnomaly]]:
-    """Return the anomalies of each class of size."""
+    """Return the anomalies of each cell of a kind."""
     wanted = search.wanted
-    number = [STREAM, wanted.seed, KINDS.index(search.kind), list(CONTRASTS).index(search.contrast)]
+    number = (STREAM, wanted.seed, KINDS.index(search.kind))
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(number)))
     cells = _Cells(len(search.edges), wanted.per_cell)
     order = rng.permutation(len(wanted.paths))
     usual_sizes: list[float] = []  # at a magnification of 1, as far as it has been seen
-    for turn in range(TRIES_PER_PLACE * cells.count * cells.per_cell):
-        if not (lacking := cells.lacking()):
-            break
+    turn = 0
+    while lacking := cells.lacking():
         path = wanted.paths[order[turn % len(order)]]
-        aimed = _aimed(rng, search.edges, lacking[turn % len(lacking)])
-        draw = AnomalyDraw(
-            search.kind,
-            (*number, turn),
-            _magnification(rng, search.kind, aimed, usual_sizes),
-            _contrast_wanted(rng, search.contrast),
-            wanted.source,
-        )
-        chosen = _tried(read_pixels(path), path, search, draw)
-        if chosen is None:
+        aimed = lacking[turn % len(lacking)]
+        magnification = _magnification(rng, search.kind, _size_in(rng, search.edges, aimed), usual_sizes)
+        draw = AnomalyDraw(search.kind, (*number, turn), magnification, wanted.source)
+        found = _at_each_contrast(rng, path, search, draw)
+        usual_sizes += [one.size_px / magnification for one in found[-1:]]
+        cells.add(aimed, found)
+        turn += 1
+    return list(cells.kept.values())
+
+
+def _at_each_contrast(rng: np.random.Generator, path: Path, search: _Search, draw: AnomalyDraw) -> list[ChosenAnomaly]:
+    """Return an anomaly at every contrast to which it can be faded."""
+    wanted = [(name, _contrast_in(rng, name)) for name in CONTRASTS]
+    drawn = draw_anomaly(read_pixels(path), search.wanted.settings, draw)
+    if drawn is None:
+        return []
+    found = []
+    for name, contrast in wanted:
+        measures = drawn.measures(contrast)
+        low, high = CONTRASTS[name]
+        if measures is None or not low <= measures.contrast < high or measures.size_px < search.edges[0]:
             continue
-        usual_sizes.append(chosen.size_px / draw.magnification)
-        if chosen.contrast == search.contrast and chosen.size_class in lacking:
-            cells.kept[chosen.size_class].append(chosen)
-    return cells.kept
+        size_class = int(np.searchsorted(search.edges, measures.size_px, side="right")) - 1
+        found.append(ChosenAnomaly(draw, path, name, contrast, size_class, measures))
+    return found
 
 
-def _tried(pixels: Pixels, path: Path, search: _Search, draw: AnomalyDraw) -> ChosenAnomaly | None:
-    planted = plant(pixels, search.wanted.settings, draw)
-    if planted is None or planted.size_px < search.edges[0] or planted.contrast < CONTRASTS["faint"][0]:
-        return None
-    contrast = next(name for name, (_, high) in CONTRASTS.items() if planted.contrast < high or name == "strong")
-    size_class = int(np.searchsorted(search.edges, planted.size_px, side="right")) - 1
-    return ChosenAnomaly(draw, path, contrast, size_class, planted.size_px, planted.contrast)
-
-
-def _aimed(rng: np.random.Generator, edges: Sequence[float], size_class: int) -> float:
+def _size_in(rng: np.random.Generator, edges: Sequence[float], size_class: int) -> float:
     """Return a size inside a class; the last one is taken to be twice as large as it begins."""
     low = edges[size_class]
     high = edges[size_class + 1] if size_class + 1 < len(edges) else 2 * low
@@ -174,7 +190,7 @@ def _magnification(rng: np.random.Generator, kind: str, aimed: float, usual_size
     return float(np.clip(aimed / np.median(usual_sizes), low, high))
 
 
-def _contrast_wanted(rng: np.random.Generator, contrast: str) -> float:
+def _contrast_in(rng: np.random.Generator, contrast: str) -> float:
     low, high = CONTRASTS[contrast]
     return float(np.exp(rng.uniform(np.log(low), np.log(min(high, STRONGEST_WANTED)))))
 

@@ -21,7 +21,6 @@ from glad.settings.method import MethodSettings
 from training.parallel_inspection import ImageResult, inspect_altered, inspect_images
 from training.progress import Progress
 from training.sensitivity.choosing import CONTRASTS, ChosenAnomaly, WantedAnomalies, choose_anomalies
-from training.sensitivity.planting import Planting
 from training.synthesis.anomalies import KINDS, fill_source
 from training.synthesis_recipe import SensitivityRecipe, SynthesisRecipe
 
@@ -136,7 +135,7 @@ def measure_sensitivity(
     chosen = choose_anomalies(wanted, edges, progress=partial(progress, "anomalies to try"), workers=workers)
     unchanged = inspect_images(bundle, settings, some, progress=partial(progress, "good images"), workers=workers)
     good = FoundCount.among(result.score >= fail for result in unchanged)
-    images = [(one.path, Planting(one.draw, cut)) for one in chosen]
+    images = [(one.path, one.planting(cut)) for one in chosen]
     results = inspect_altered(bundle, settings, images, progress=partial(progress, "what is found"), workers=workers)
     inspected = _within(results, recipe.seconds)
     tried = tuple(

@@ -1,7 +1,8 @@
 """An anomaly planted into an original, as large and as strong as wanted, and measured there.
 
 The bundle then inspects the whole original: framing, tiles and zones do to the anomaly what they do on the line. It is
-drawn on the piece of the original that one model image shows, at up to twice the model's resolution.
+drawn on the piece of the original that one model image shows, at up to twice the model's resolution, and faded to the
+contrasts that are wanted: so the same anomaly is tried at each of them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from training.synthesis.pairs import inspected_pixels
 from training.synthesis.patterns import Floats, Mask
 
 OVERSAMPLED = 2.0
-"""Pixels in which anomalies are drawn, per model pixel; never more than the original has."""
+"""Pixels in which anomalies are drawn, per model pixel; never more than the original has ..."""
+LARGEST_PIECE = 512
+"""... nor more on a side than this, where the model image itself is not larger: drawing would take too long."""
 LEAST_WINDOW = 24
 """Pixels on a side of the window that an overlay is drawn in."""
 TRIES = 3
@@ -34,41 +37,23 @@ GREY_LEVELS = 255.0
 
 @dataclass(frozen=True)
 class AnomalyDraw:
-    """All that decides an anomaly on a given image."""
+    """All that decides the shape and the place of an anomaly on a given image."""
 
     kind: str
     seed: tuple[int, ...]
     magnification: float
     """Of its usual size: of a flaw; of an overlay the share of the model image that it is drawn in, at most 1."""
-    contrast: float
-    """Mean change that is wanted, in grey levels of 255: a stronger one is faded to it."""
     source: FillSource = COMPUTED
 
 
-@dataclass(frozen=True, eq=False)
-class PlantedAnomaly:
-    """An original with an anomaly, and what was measured of it."""
+@dataclass(frozen=True)
+class AnomalyMeasures:
+    """What was measured of an anomaly."""
 
-    pixels: Pixels
-    """(H, W, 3) uint8."""
     size_px: float
     """Length or side (`LINES`), in pixels of the original."""
     contrast: float
     """Mean change of the pixels that changed visibly, in grey levels of 255."""
-
-
-@dataclass(frozen=True)
-class Planting:
-    """A change of an image as `training.parallel_inspection.inspect_altered` takes it."""
-
-    draw: AnomalyDraw
-    settings: MethodSettings
-
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """Return the image with the anomaly."""
-        planted = plant(pixels, self.settings, self.draw)
-        assert planted is not None, "only anomalies that were seen are planted again"
-        return planted.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +71,54 @@ class _Piece:
     """Pixels of the picture per pixel of the original."""
 
 
-def plant(pixels: Pixels, settings: MethodSettings, draw: AnomalyDraw) -> PlantedAnomaly | None:
-    """Return an original with the anomaly of a draw; None if nothing of it could be seen.
+@dataclass(frozen=True, eq=False)
+class DrawnAnomaly:
+    """An anomaly at its full strength, and where it lies in the original."""
+
+    kind: str
+    piece: _Piece
+    change: Floats
+    """What it adds to the piece: (S, S, 3)."""
+
+    @property
+    def contrast(self) -> float:
+        """Return its contrast at full strength, in grey levels of 255."""
+        return GREY_LEVELS * _contrast(self.change)
+
+    def measures(self, contrast: float) -> AnomalyMeasures | None:
+        """Return what is measured of it, faded to a contrast; None if nothing of it can be seen then."""
+        faded = self._faded(contrast)
+        seen = np.abs(faded).mean(-1) > VISIBLE
+        if seen.sum() < LEAST_VISIBLE:
+            return None
+        return AnomalyMeasures(_size(seen, self.kind) / self.piece.scale, GREY_LEVELS * _contrast(faded))
+
+    def applied(self, pixels: Pixels, contrast: float) -> Pixels:
+        """Return the original (H, W, 3) with the anomaly, faded to a contrast."""
+        return _applied(pixels, self.piece, self._faded(contrast))
+
+    def _faded(self, contrast: float) -> Floats:
+        return self.change * np.float32(min(1.0, contrast / max(self.contrast, 1e-6)))
+
+
+@dataclass(frozen=True)
+class Planting:
+    """A change of an image as `training.parallel_inspection.inspect_altered` takes it."""
+
+    draw: AnomalyDraw
+    contrast: float
+    """Mean change that is wanted, in grey levels of 255: a stronger anomaly is faded to it."""
+    settings: MethodSettings
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Return the image with the anomaly."""
+        drawn = draw_anomaly(pixels, self.settings, self.draw)
+        assert drawn is not None, "only anomalies that were seen are planted"
+        return drawn.applied(pixels, self.contrast)
+
+
+def draw_anomaly(pixels: Pixels, settings: MethodSettings, draw: AnomalyDraw) -> DrawnAnomaly | None:
+    """Return the anomaly of a draw on an original; None if nothing of it could be seen.
 
     Args:
         pixels: upright RGB, (H, W, 3) uint8.
@@ -99,15 +130,9 @@ def plant(pixels: Pixels, settings: MethodSettings, draw: AnomalyDraw) -> Plante
     if not piece.reach.any():
         return None
     try:
-        change = _change(rng, piece, draw)
+        return DrawnAnomaly(draw.kind, piece, _change(rng, piece, draw))
     except ValueError:  # too small to be seen here, or on what looks like its filling
         return None
-    change *= min(1.0, draw.contrast / GREY_LEVELS / max(_contrast(change), 1e-6))
-    seen = np.abs(change).mean(-1) > VISIBLE
-    if seen.sum() < LEAST_VISIBLE:
-        return None
-    size_px = _size(seen, draw.kind) / piece.scale
-    return PlantedAnomaly(_applied(pixels, piece, change), size_px, GREY_LEVELS * _contrast(change))
 
 
 def _piece(pixels: Pixels, settings: MethodSettings, rng: np.random.Generator) -> _Piece:
@@ -120,7 +145,8 @@ def _piece(pixels: Pixels, settings: MethodSettings, rng: np.random.Generator) -
     counts = inspected_mask[layout.span(tile)][within]
     rows, columns = _in_original(layout, tile.x, tile.y, within)
     cut = Image.fromarray(pixels[rows, columns])
-    scale = min(1.0, OVERSAMPLED * layout.placement.scale)
+    most = max(layout.side, LARGEST_PIECE) / max(cut.size)
+    scale = min(1.0, OVERSAMPLED * layout.placement.scale, most)
     width, height = (max(1, round(length * scale)) for length in cut.size)
     shown = np.asarray(cut.resize((width, height), Image.Resampling.LANCZOS))
     inspected = np.asarray(Image.fromarray(counts).resize((width, height), Image.Resampling.NEAREST))

@@ -89,7 +89,7 @@ def as_json(found: Sensitivity, images: str) -> dict[str, Any]:
             "kind": one.chosen.draw.kind,
             "contrast": one.chosen.contrast,
             "size_px": round(one.chosen.size_px, 2),
-            "grey_levels": round(one.chosen.contrast_levels, 2),
+            "grey_levels": round(one.chosen.measures.contrast, 2),
             "image": f"{one.chosen.path.parent.name}/{one.chosen.path.name}",
             "score": round(one.score, 6),
             "found": one.found,
