@@ -15,6 +15,7 @@ from bench.speed import commands as speed
 from bench.speed.fullsize_command import fullsize
 from bench.speed.image_commands import arrivals, batching, products, stages
 from bench.speed.image_commands import speed as image_speed
+from bench.speed.pairs_command import pairs
 from bench.speed.queue_command import queue
 
 SPEED: tuple[Callable[..., None], ...] = (
@@ -29,6 +30,7 @@ SPEED: tuple[Callable[..., None], ...] = (
     speed.steps,
     queue,
     fullsize,
+    pairs,
     speed.startup,
 )
 

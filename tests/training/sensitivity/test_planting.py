@@ -32,7 +32,7 @@ def photograph(width: int = 96, height: int = 72) -> Pixels:
 
 def changed(pixels: Pixels, planted: Pixels) -> np.ndarray:
     """How much of the range each pixel changed: (H, W)."""
-    return np.abs(planted.astype(float) - pixels).mean(-1) / 255
+    return np.asarray(np.abs(planted.astype(float) - pixels).mean(-1) / 255)
 
 
 @pytest.mark.parametrize("kind", KINDS)
