@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import typer
 
 from bench.speed import commands as speed
+from bench.speed.finetune_command import finetune
 from bench.speed.fullsize_command import fullsize
 from bench.speed.image_commands import arrivals, batching, products, stages
 from bench.speed.image_commands import speed as image_speed
@@ -31,6 +32,7 @@ SPEED: tuple[Callable[..., None], ...] = (
     queue,
     fullsize,
     pairs,
+    finetune,
     speed.startup,
 )
 
@@ -40,6 +42,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
     if find_spec("bench.accuracy") is None:
         return ()
     from bench.accuracy import commands as accuracy
+    from bench.accuracy.dino_command import dino
     from bench.accuracy.peers_command import peers
     from bench.accuracy.yardstick_command import evidence, readings, yardstick
     from bench.endurance import commands as endurance
@@ -52,6 +55,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
         evidence,
         readings,
         peers,
+        dino,
         endurance.reliability,
         endurance.rolling,
         endurance.soak,

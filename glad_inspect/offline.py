@@ -99,7 +99,7 @@ def train(
         target = new_bundle_folder(Path(out), naming.product, naming.version)
         checkpoints = Path("runs") / naming.product if run is None else Path(run)
         values = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()]
-        chosen = load_recipe(str(recipe), values).with_confidence(confidence)
+        chosen = load_recipe(str(recipe), values, folder).with_confidence(confidence)
         warned = tuple(data_warnings(folder))
         say = echo if progress else _say_nothing
         with progress_hidden(not progress), named_bars() as show:

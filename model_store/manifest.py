@@ -139,7 +139,7 @@ CONFIG_NAME = "config.json"
 EXPORTS = "engines"
 """Folder of a bundle's exports, which the manifest does not name: see `model_store.engines.export_manifest`."""
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
-    "autoencoder": ("autoencoder_kl",),
+    "autoencoder": ("autoencoder_kl", "autoencoder_tiny"),
     "unet": ("unet2d", "unet2d_condition"),
     "features": ("vit",),
     "condition": ("text_condition",),

@@ -21,7 +21,7 @@ from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource
 from model_store.engines.feature_form import FeatureModules, save_feature_components
-from model_store.manifest import CalibrationKind, ComponentName
+from model_store.manifest import CalibrationKind, ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
 from training.data.dataset import DataError, Split, good_split
@@ -38,6 +38,7 @@ from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
 from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.launched_processes import leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
@@ -50,21 +51,30 @@ from training.package import (
     write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
+from training.pretrained_pipeline import (
+    RECONSTRUCTIONS,
+    ClassImages,
+    finetune_published,
+    pretrained_stages,
+)
+from training.pretrained_recipe import PretrainedRecipe
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
-from training.recipe_file import recipe_class
+from training.recipe_file import AnyRecipe, recipe_class
+from training.sensitivity.measure import STAGE as SENSITIVITY
 from training.sensitivity.record import FILE_OF_RUN, sensitivity_of_run
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
+from training.training_run import MARK, TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
-LAST_STAGES = ("delta", "thresholds", "quality gate", "what is found")
-STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
-FEATURE_STAGES = ("pairs", "latent space", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
+LAST_STAGES = ("delta", "thresholds", "quality gate")
+STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features")
+FEATURE_STAGES = ("pairs", "latents", "unet", "decoder", "evidence")
 
 
 @dataclass(frozen=True)
@@ -115,17 +125,28 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
     if recipe.synthesis.textures is not None:
         identity["textures"] = texture_digest(recipe.synthesis.textures)
-    mark = folder / "run.json"
+    mark = folder / MARK
     if mark.is_file():
         recorded = json.loads(mark.read_text(encoding="utf-8"))
         # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-        if {**recorded, "recipe": _as_written_now(recorded.get("recipe"))} != identity:
+        then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
+        if _without_loop(then) != _without_loop(identity):
             raise RunMismatch(
                 f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft = mark.with_suffix(".tmp")
+    draft.write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what may not change within a run: how its loops use the device may, for one that ran out of memory."""
+    recipe = identity["recipe"]
+    if not isinstance(recipe, dict):
+        return identity
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key != "training"}}
 
 
 def _as_written_now(recorded: Any) -> Any:
@@ -136,9 +157,9 @@ def _as_written_now(recorded: Any) -> Any:
         return recorded
 
 
-def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, run: Path | None = None) -> PairSet:
+def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
     """Return the run's pairs, always the same ones: from the run's folder as far as they are there."""
-    with progress_bar() as bar:
+    with main_process_first(), progress_bar() as bar:
         task = bar.add_task("pairs", total=recipe.synthesis.pairs, note="")
         return make_pairs(
             split.train,
@@ -147,45 +168,53 @@ def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None,
             recipe.seed,
             progress=lambda done, total: bar.update(task, completed=done),
             workers=workers,
-            keep=None if run is None else run / PAIRS,
+            keep=None if folder is None else folder / PAIRS,
         )
 
 
 def train_components(
-    recipe: Recipe | FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: AnyRecipe, split: Split, run: TrainingRun, workers: int | None = None
 ) -> TrainedComponents:
     """Train the models of a recipe's form, and save them in the run, rounded to what a bundle stores."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     if isinstance(recipe, Recipe):
-        made = train_modules(recipe, split, run, say, workers)
-        return TrainedComponents(save_rounded(made, run / "components"), recipe.settings)
-    folder = run / "components"
+        made = train_modules(recipe, split, run, workers)
+        return TrainedComponents(save_rounded(made, run.folder / "components"), recipe.settings)
+    folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
-    trained = train_feature_modules(recipe, split, run, say=say, workers=workers)
+    if isinstance(recipe, PretrainedRecipe):
+        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
+        return TrainedComponents(finetune_published([images], run)[0], recipe.settings)
+    trained = train_feature_modules(recipe, split, run, workers)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
     owners = trained.modules.witnesses.memory.groups
     parts = None if owners is None else TrainingParts(split.train, split.train_groups, owners)
     return TrainedComponents(sources, trained.settings, parts)
 
 
-def train_modules(recipe: Recipe, split: Split, run: Path, say: Say, workers: int | None = None) -> TrainedModules:
+def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int | None = None) -> TrainedModules:
     """Train autoencoder, denoiser and features, each from scratch."""
     settings, seed = recipe.settings, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers, run)
-    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed)
-    latents = encode_pairs(autoencoder, pairs)
-    unet = train_unet(latents, recipe.unet, settings, run, seed=seed)
-    rebuilt = reconstruct_pairs(
-        pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
-    )
-    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed)
-    say_weights(say, autoencoder=autoencoder, unet=unet, features=features)
+    loop = recipe.training
+    with run.stage("pairs"):
+        pairs = make_run_pairs(recipe, split, workers, run.folder)
+    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
+    with run.stage("latents"):
+        latents = encode_pairs(autoencoder, pairs)
+    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop)
+    with run.stage("reconstructions"):
+        rebuilt = reconstruct_pairs(
+            pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
+        )
+    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    leave_to_main_process()
+    say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
 
 
 def train_feature_modules(
-    recipe: FeatureRecipe, split: Split, run: Path, *, say: Say, workers: int | None = None
+    recipe: FeatureRecipe, split: Split, run: TrainingRun, workers: int | None = None
 ) -> TrainedFeatureModules:
     """Train the denoiser and the decoder of the feature form, and fit memory, comparators and what walks.
 
@@ -204,50 +233,54 @@ def train_feature_modules(
     backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
     round_to_stored_precision(backbone)
     settings, seed = recipe.settings.where_all_walk, recipe.seed
-    pairs = make_run_pairs(recipe, split, workers, run)
+    with run.stage("pairs"):
+        pairs = make_run_pairs(recipe, split, workers, run.folder)
     tiled = isinstance(settings.framing, Tiles)
     parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    encoded = cached_pairs(
-        backbone,
-        pairs,
-        recipe.embedding,
-        run,
-        recipe=recipe.latent,
-        using=settings.preparation,
-        good=parts.distinct,
-    )
+    with run.stage("latents"), main_process_first():
+        encoded = cached_pairs(
+            backbone,
+            pairs,
+            recipe.embedding,
+            run.folder,
+            recipe=recipe.latent,
+            using=settings.preparation,
+            good=parts.distinct,
+        )
     space = encoded.space
     memory = build_memory(encoded, parts, recipe.memory)  # before what takes long: it may be refused
     modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
     loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
-    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, fold=fold, loss=loss)
-    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed)
+    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
+    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
+    leave_to_main_process()
     for module in (unet, decoder):
         round_to_stored_precision(module)
     modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
     models = modules.models(settings).assemble()
-    walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
-    doubtful = recipe.doubtful
-    witnesses = fit_witnesses(
-        encoded,
-        pairs.mask,
-        parts,
-        memory,
-        models=models,
-        settings=walk,
-        recipe=recipe.comparator,
-        seed=seed,
-        one_call=doubtful is not None and doubtful.one_call,
-    )
-    final = recipe.settings
-    if doubtful is not None:
-        final = with_doubtful_range(
-            final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+    with run.stage("evidence"):
+        walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
+        doubtful = recipe.doubtful
+        witnesses = fit_witnesses(
+            encoded,
+            pairs.mask,
+            parts,
+            memory,
+            models=models,
+            settings=walk,
+            recipe=recipe.comparator,
+            seed=seed,
+            one_call=doubtful is not None and doubtful.one_call,
         )
-    say_weights(say, backbone=backbone, unet=unet, decoder=decoder)
-    say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
+        final = recipe.settings
+        if doubtful is not None:
+            final = with_doubtful_range(
+                final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
+            )
+    say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
+    run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
     if final.doubtful is not None:
-        say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
+        run.say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
     return TrainedFeatureModules(replace(modules, witnesses=witnesses), loaded.licence, final)
 
 
@@ -264,8 +297,20 @@ def say_weights(say: Say, **modules: nn.Module) -> None:
         say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
 
 
+def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Return the names of a training's stages, in order."""
+    if isinstance(recipe, PretrainedRecipe):
+        return (*pretrained_stages(recipe), *last_stages(recipe))
+    return (*(STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES), *last_stages(recipe))
+
+
+def last_stages(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Return the names of the stages in which the trained models are calibrated and measured."""
+    return (*LAST_STAGES, *([SENSITIVITY] if recipe.sensitivity.per_cell else ()))
+
+
 def train(
-    recipe: Recipe | FeatureRecipe,
+    recipe: AnyRecipe,
     data: Path,
     run: Path,
     target: Path,
@@ -286,30 +331,53 @@ def train(
     Raises:
         DataError, RunMismatch, BundleError: no bundle is written.
     """
+    if isinstance(recipe, PretrainedRecipe) and recipe.multi_class:
+        raise ValueError(
+            f"recipe {recipe.name} trains one model for all classes of a data set: `glad train {recipe.name} --data "
+            "ROOT` makes a bundle for each; or set multi_class to false"
+        )
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
-    claim_run(run, recipe, split)
+    with main_process_first():
+        claim_run(run, recipe, split)
+    stages = stages_of(recipe)
+    record = TrainingRun(run, stages, say=say)
+    say = record.say
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
-    say(_promise_of(recipe, split))
-    stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+    say(promise_of(recipe, split))
     say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    if sheet := draw_sheet_of_run(recipe, split.train, run):
+    if record.writes and (sheet := draw_sheet_of_run(recipe, split.train, run)):
         say(f"the anomalies that it learns from: {sheet}")
-    made = train_components(recipe, split, run, say=say, workers=workers)
-    origin = provenance(recipe, _summary(data, split), command)
-    shutil.rmtree(run / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
-    draft = draft_bundle(run / "draft", naming, recipe, made.sources, origin, settings=made.settings)
-    with named_bars() as show:
+    made = train_components(recipe, split, record, workers)
+    origin = provenance(recipe, data_summary(data, split), command)
+    return calibrated_bundle(recipe, split, made, target, naming, run=record, origin=origin, workers=workers)
+
+
+def calibrated_bundle(
+    recipe: AnyRecipe,
+    split: Split,
+    made: TrainedComponents,
+    target: Path,
+    naming: Naming,
+    *,
+    run: TrainingRun,
+    origin: Provenance,
+    workers: int | None = None,
+) -> Bundle:
+    """Calibrate what a training has made, and write the bundle to `target`; arguments as of `train`."""
+    shutil.rmtree(run.folder / "draft", ignore_errors=True)  # of a run interrupted while it calibrated
+    draft = draft_bundle(run.folder / "draft", naming, recipe, made.sources, origin, settings=made.settings)
+    with named_bars() as bars, run.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
         measured = sensitivity_of_run(
             draft.path, settings, calibration.fail, split, recipe, progress=show, workers=workers
         )
     if measured is not None:
-        measured.write(run / FILE_OF_RUN, {"command": command})
-        measured.tell(say)
+        measured.write(run.folder / FILE_OF_RUN, {"command": origin.command})
+        measured.tell(run.say)
     made_bundle = write_calibrated_bundle(
         target,
         naming,
@@ -321,11 +389,12 @@ def train(
         sensitivity=None if measured is None else measured.record,
         origin=origin,
     )
-    shutil.rmtree(run / PAIRS, ignore_errors=True)
+    for kept in (PAIRS, RECONSTRUCTIONS):
+        shutil.rmtree(run.folder / kept, ignore_errors=True)
     return made_bundle
 
 
-def _promise_of(recipe: RecipeBase, split: Split) -> str:
+def promise_of(recipe: RecipeBase, split: Split) -> str:
     """Return what the images can promise, all of those that will be counted."""
     counted, groups = recipe.calibration, split.calibration_groups
     if not counts_training_parts(counted, split):
@@ -334,7 +403,8 @@ def _promise_of(recipe: RecipeBase, split: Split) -> str:
     return promise_in_words(len(split.calibration) + len(split.train), groups, counted, CalibrationKind.ESTIMATE)
 
 
-def _summary(data: Path, split: Split) -> dict[str, Any]:
+def data_summary(data: Path, split: Split) -> dict[str, Any]:
+    """Return what a bundle's origin says of the images."""
     made = data / "sample.json"
     about: dict[str, Any] = {"folder": data.name, "train_images": len(split.train), "calibration": split.how}
     if made.is_file():

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from training.launched_processes import is_main_process
+
 Count = Callable[[int, int], None]
 """Called with the amounts done and in all."""
 Progress = Callable[[str, int, int], None]
@@ -104,9 +106,9 @@ def progress_bar(
 ) -> Bars:
     """Return the bar of all long work: stage, progress, time taken and time left.
 
-    Where there is no terminal, it prints plain lines.
+    Where there is no terminal, it prints plain lines; of several processes the main one alone shows anything.
     """
-    console = console or Console(quiet=_HIDDEN.get())
+    console = console or Console(quiet=_HIDDEN.get() or not is_main_process())
     if not console.is_terminal:
         return PlainProgress(console, every_s=every_s, get_time=get_time)
     columns = (

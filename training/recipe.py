@@ -10,26 +10,32 @@ from pydantic import AliasChoices, Field, model_validator
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
 from glad.settings.method import ComparatorKind, MethodSettings
+from training.denoiser_recipe import AtpRecipe
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
 from training.synthesis_recipe import SensitivityRecipe, SynthesisRecipe
 
 ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
 
 
-class AutoencoderRecipe(Frozen):
+class CropsRecipe(Frozen):
+    """Random crops of the pairs that an autoencoder learns on, and what an error of its pictures costs."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=16, description="side of the random crops, px")
+    learning_rate: float = Field(gt=0)
+    square_weight: float = Field(5.0, ge=0, description="weight of the squared error: L1 alone gives small parts up")
+    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
+    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
+
+
+class AutoencoderRecipe(CropsRecipe):
     """The KL autoencoder (diffusers AutoencoderKL)."""
 
     widths: tuple[int, ...] = Field(min_length=1)
     latent_channels: int = Field(8, ge=1)
     norm_groups: int = Field(8, ge=1)
     layers: int = Field(1, ge=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    crop: int = Field(ge=16)
-    learning_rate: float = Field(gt=0)
-    square_weight: float = Field(5.0, ge=0, description="weight of the squared error: L1 alone gives small parts up")
-    gradient_weight: float = Field(1.0, ge=0, description="weight of the L1 between image gradients")
-    damage_weight: float = Field(4.0, ge=0, description="how much more a synthetically damaged pixel counts")
     kl_weight: float = Field(1e-6, ge=0)
     start_log_variance: float = Field(-6.0, le=0, description="of the posterior of an untrained autoencoder")
 
@@ -39,25 +45,18 @@ class AutoencoderRecipe(Frozen):
         return int(2 ** (len(self.widths) - 1))
 
 
-class UnetRecipe(Frozen):
+class UnetRecipe(AtpRecipe):
     """The denoiser (diffusers UNet2DModel), trained with ATP on latents."""
 
     widths: tuple[int, ...] = Field(min_length=1)
     layers: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    anomaly_weight: Literal["t/1000", "t/T", "none"] = Field(
-        "t/T", description="a in z_s = a z^a + (1-a) z; paper: t/1000; none: 0, which is training without ATP"
-    )
     error_unit: Literal["linear_error", "epsilon", "sample", "v_prediction"] = Field(
         "linear_error",
         description="of the feature form: what the squared error of the estimate is measured in; the linear denoiser's "
         "error, or that of the noise, of z, or of v",
     )
-    up_to_start: bool = Field(True, description="draw t from 0...T instead of the whole schedule")
 
 
 class FeaturesRecipe(Frozen):
@@ -101,6 +100,26 @@ class CalibrationRecipe(Frozen):
     )
 
 
+class LoopRecipe(Frozen):
+    """How the training loops use the device. A run may go on with another of these, except for the optimizer."""
+
+    precision: Literal["no", "fp16", "bf16"] = Field(
+        "no", description="of the forward pass; no: float32; fp16 needs a GPU; the weights stay float32"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a batch passes the model, one after the other: less memory, same batch"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass instead of keeping them: less memory, slower"
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: its memory takes a quarter; needs the package bitsandbytes and a GPU"
+    )
+    compile: bool = Field(False, description="torch.compile the model: slow to begin, then faster on a GPU")
+    keep: int = Field(2, ge=1, description="checkpoints of a stage that stay on disk")
+    checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints")
+
+
 class RecipeBase(Frozen):
     """What every training has, whatever the form of its models."""
 
@@ -109,6 +128,7 @@ class RecipeBase(Frozen):
     threads: int | None = Field(None, ge=1, description="torch threads; None: as torch chooses")
     settings: MethodSettings
     synthesis: SynthesisRecipe
+    training: LoopRecipe = LoopRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
     sensitivity: SensitivityRecipe = SensitivityRecipe()
 
@@ -204,6 +224,11 @@ def _shared_problems(recipe: Recipe | FeatureRecipe) -> Iterator[str]:
         yield f"the last of unet.widths {recipe.unet.widths} carries attention: choose a multiple of {ATTENTION_HEAD}"
     if recipe.settings.guidance != 1:
         yield f"guidance is {recipe.settings.guidance}; a recipe trains a UNet without a prompt: set guidance to 1"
+    yield from synthesis_problems(recipe)
+
+
+def synthesis_problems(recipe: RecipeBase) -> Iterator[str]:
+    """Yield what of the synthesis does not fit together."""
     if recipe.synthesis.none < 1 and not any(recipe.synthesis.weights.values()):
         yield "every weight of synthesis is 0: give at least one kind of anomaly a weight, or set none to 1"
 
@@ -261,6 +286,11 @@ def _fold_problems(recipe: FeatureRecipe) -> Iterator[str]:
         yield (
             f"memory.searched is {recipe.memory.searched}, latent.channels {recipe.latent.channels}: patches are "
             "looked for by channels that are there; lower it"
+        )
+    if recipe.unet.loss_weighting != "plain":
+        yield (
+            f"unet.loss_weighting is {recipe.unet.loss_weighting}; in the feature form error_unit says what counts at "
+            "which t: leave loss_weighting out"
         )
     if recipe.settings.trigger.comparator is not ComparatorKind.LATENTS:
         yield (

@@ -6,12 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from glad.settings import json_schema
+from glad.settings import json_schema, with_changes
 from model_store.errors import nearest
+from training.pretrained_recipe import PretrainedRecipe
 from training.recipe import FeatureRecipe, Recipe
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -19,20 +20,76 @@ SCHEMA = SHIPPED / "recipe.schema.json"
 """The JSON Schema of recipes, for editors: beside the shipped ones, which name it in their first line."""
 
 
+AnyRecipe: TypeAlias = Recipe | FeatureRecipe | PretrainedRecipe
+
+
 class RecipeError(ValueError):
     """A recipe that does not exist or whose values do not fit together; says which value, the rule and the fix."""
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe | FeatureRecipe:
+CLASS = "{class}"
+"""Stands in a recipe's preset and prompt for the name of the data folder, which is a class of a data set."""
+
+
+def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None) -> AnyRecipe:
     """Return a recipe from a TOML file's path, or by the name of a shipped one.
 
     Args:
         name: of the recipe.
         changes: of single values, such as "unet.steps=900"; a value as in TOML, a text also without quotes.
+        data: the folder of good images, whose name stands for `CLASS`. None: the recipe needs none. Of a folder of
+            classes' folders, for a multi-class recipe, it is the first one's.
 
     Raises:
         RecipeError: no such file or shipped name, not TOML, a change of no value, or values that do not fit together.
     """
+    content, source = _read(name, changes)
+    if data is not None and content.get("multi_class") is True and not (data / "train").is_dir():
+        return _recipe_of_class(content, class_folders(data)[0].name, source)
+    return _recipe_of_class(content, None if data is None else data.resolve().name, source)
+
+
+def has_many_classes(name: str, changes: Sequence[str] = ()) -> bool:
+    """Return whether a recipe trains one model for all classes of a data set; errors as of `load_recipe`."""
+    return _read(name, changes)[0].get("multi_class") is True
+
+
+def load_class_recipes(name: str, changes: Sequence[str], data: Path) -> dict[str, PretrainedRecipe]:
+    """Return a multi-class recipe as it is for each class, by name; arguments and errors as of `load_recipe`."""
+    content, source = _read(name, changes)
+    recipes = {folder.name: _recipe_of_class(content, folder.name, source) for folder in class_folders(data)}
+    return {name: recipe for name, recipe in recipes.items() if isinstance(recipe, PretrainedRecipe)}
+
+
+def class_folders(data: Path) -> list[Path]:
+    """Return the folders of a data set's classes, by name.
+
+    Raises:
+        RecipeError: if there are none.
+    """
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise RecipeError(
+            f"{data} holds no folders; a multi-class recipe needs one for each class, such as {data}/cable/train/good"
+        )
+    return folders
+
+
+def _recipe_of_class(content: Mapping[str, Any], name: str | None, source: str) -> AnyRecipe:
+    given = {key: content[key] for key in ("preset", "prompt") if CLASS in str(content.get(key, ""))}
+    if given and name is None:
+        key, value = next(iter(given.items()))
+        raise RecipeError(
+            f"recipe {source} is of any class of a data set: {CLASS} in its {key} {value!r} stands for the folder's "
+            f"name: give the class's folder as --data, or set {key} to one class"
+        )
+    return recipe_from(
+        {**content, **{key: str(value).replace(CLASS, str(name)) for key, value in given.items()}}, source
+    )
+
+
+def _read(name: str, changes: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return a recipe file's content with the changes, and what it is called in errors."""
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
         names = sorted(p.stem for p in SHIPPED.glob("*.toml"))
@@ -44,7 +101,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe | FeatureRecip
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
     for change in changes:
         content = _changed(content, change)
-    return recipe_from(content, " ".join([str(path), *(f"--set {change}" for change in changes)]))
+    return content, " ".join([str(path), *(f"--set {change}" for change in changes)])
 
 
 def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
@@ -60,21 +117,11 @@ def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
     changed: Any = {last: parsed}
     for parent in reversed(parents):
         changed = {parent: changed}
-    return _merged(content, changed)
+    return with_changes(content, changed)
 
 
-def _merged(content: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    def value(name: str) -> Any:
-        old, new = content.get(name), changed.get(name)
-        if name not in changed:
-            return old
-        return _merged(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
-
-    return {name: value(name) for name in (*content, *(name for name in changed if name not in content))}
-
-
-def recipe_from(content: Mapping[str, Any], source: str) -> Recipe | FeatureRecipe:
-    """Return a recipe from a TOML file's content; one that names a backbone is of the feature form.
+def recipe_from(content: Mapping[str, Any], source: str) -> AnyRecipe:
+    """Return a recipe from a TOML file's content; its form is that of `recipe_class`.
 
     Args:
         source: the file's name, for error messages.
@@ -96,21 +143,32 @@ def recipe_schema() -> dict[str, Any]:
     """
     described = {
         "title": "Recipe",
-        "description": "A recipe of `glad train`: one that names a backbone is of the feature form, as `light` is; "
-        "else of the pixel form, as `nano` is.",
+        "description": "A recipe of `glad train`: one that names a backbone is of the feature form, as `light` is; one "
+        "that names a base fine-tunes published models; else of the pixel form, as `nano` is.",
     }
-    definitions = TypeAdapter(FeatureRecipe | Recipe).json_schema()["$defs"]
+    definitions = TypeAdapter(AnyRecipe).json_schema()["$defs"]
+    # A preset has the settings; a file gives those that it changes.
+    partial = {key: value for key, value in definitions["MethodSettings"].items() if key != "required"}
+    definitions["PretrainedRecipe"]["properties"]["settings"] = {"$ref": "#/$defs/ChangedSettings"}
+    definitions["PretrainedRecipe"]["required"].remove("settings")
+    definitions["ChangedSettings"] = partial
     by_form = {  # an anyOf would leave an editor with "fits none of them" for every misspelt key
         "if": {"required": ["backbone"]},
         "then": {"$ref": "#/$defs/FeatureRecipe"},
-        "else": {"$ref": "#/$defs/Recipe"},
+        "else": {
+            "if": {"required": ["base"]},
+            "then": {"$ref": "#/$defs/PretrainedRecipe"},
+            "else": {"$ref": "#/$defs/Recipe"},
+        },
     }
     return json_schema({**described, **by_form, "$defs": definitions}, "recipe")
 
 
-def recipe_class(content: Mapping[str, Any]) -> type[Recipe] | type[FeatureRecipe]:
+def recipe_class(content: Mapping[str, Any]) -> type[AnyRecipe]:
     """Return the class of a recipe's content, as a file or a bundle's provenance has it."""
-    return FeatureRecipe if "backbone" in content else Recipe
+    if "backbone" in content:
+        return FeatureRecipe
+    return PretrainedRecipe if "base" in content else Recipe
 
 
 def problems_in_words(error: ValidationError, model: type[BaseModel]) -> str:
@@ -145,7 +203,9 @@ def _table(parents: list[str], model: type[BaseModel]) -> type[BaseModel] | None
     """Return the model of a table, or None where the table can be one of several."""
     for name in parents:
         field = model.model_fields.get(name)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if len(tables) != 1:
             return None
-        model = field.annotation
+        model = tables[0]
     return model

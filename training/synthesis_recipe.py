@@ -59,14 +59,6 @@ class SynthesisRecipe(Frozen):
         None, description="where anomalies lie: on the whole image, a dark or a bright object; None: as it is scored"
     )
 
-    @classmethod
-    def memseg(cls, pairs: int, textures: str | None = None, foreground: Foreground | None = None) -> Self:
-        """Return the paper's anomalies: MemSeg's two sources half the time each, and half of the pairs without any."""
-        others = dict.fromkeys((*OVERLAY_KINDS, *FLAW_KINDS), 0.0)
-        values = {**others, "texture": 0.5, "shuffle": 0.5, "none": 0.5, "shift_px": 0, "gain": 0.0}
-        given = {"pairs": pairs, "overlays": "memseg", "textures": textures, "foreground": foreground}
-        return cls.model_validate({**values, **given})
-
     def settings(self, base: MethodSettings) -> MethodSettings:
         """Return the settings with which images are cut for anomalies: the base with this recipe's foreground."""
         if self.foreground is None:

@@ -87,8 +87,8 @@ def random_modules(architecture: Architecture) -> Modules:
     """Return modules of this architecture in evaluation mode, float32 on the CPU; equal ones each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        autoencoder, unet = _autoencoder(architecture), _unet(architecture)
-        features = _features(architecture)
+        autoencoder, unet = sd_autoencoder(architecture), sd_unet(architecture)
+        features = dino_vit(architecture)
         condition = Condition(*(torch.randn(TOKENS, architecture.prompt) for _ in range(2)))
     return Modules(autoencoder, unet, features, condition)
 
@@ -182,7 +182,8 @@ def peak_memory_gb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def _unet(architecture: Architecture) -> UNet2DConditionModel:
+def sd_unet(architecture: Architecture) -> UNet2DConditionModel:
+    """Return the UNet of Stable Diffusion 1.x at these widths, untrained."""
     unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=64,
         in_channels=4,
@@ -197,7 +198,8 @@ def _unet(architecture: Architecture) -> UNet2DConditionModel:
     return unet
 
 
-def _autoencoder(architecture: Architecture) -> AutoencoderKL:
+def sd_autoencoder(architecture: Architecture) -> AutoencoderKL:
+    """Return its autoencoder."""
     autoencoder: AutoencoderKL = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -210,7 +212,8 @@ def _autoencoder(architecture: Architecture) -> AutoencoderKL:
     return autoencoder
 
 
-def _features(architecture: Architecture) -> ViTModel:
+def dino_vit(architecture: Architecture) -> ViTModel:
+    """Return DINO's ViT with patches of 8 px."""
     config = ViTConfig(
         hidden_size=architecture.features,
         num_hidden_layers=12,

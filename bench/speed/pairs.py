@@ -17,8 +17,10 @@ import torch
 from torch.nn import functional
 
 from training.finetune.unet import new_unet
+from training.pretrained_recipe import PretrainedRecipe
 from training.progress import Count
 from training.recipe import FeatureRecipe, Recipe
+from training.recipe_file import AnyRecipe
 from training.synthesis.anomalies import fill_source, make_anomaly, synthesise
 from training.synthesis.pairs import TrainingSquare, read_squares
 
@@ -38,24 +40,26 @@ class PairSpeeds:
     """Milliseconds of one process for an anomaly of each kind in the recipe that can be seen."""
     pairs_per_s: float
     """Of one process, of the recipe's mixture."""
-    eaten_per_s: float
-    """Images a second of the UNet's training."""
+    eaten_per_s: float | None
+    """Images a second of the UNet's training; None: not measured, of published models."""
     eaten: int
     """Images that the UNet's training takes in all."""
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """Return how many times as fast one process makes pairs as the UNet's training eats them."""
-        return self.pairs_per_s / self.eaten_per_s
+        return None if self.eaten_per_s is None else self.pairs_per_s / self.eaten_per_s
 
     @property
-    def pairs_share(self) -> float:
+    def pairs_share(self) -> float | None:
         """Return the time of making all pairs by one process as a share of the UNet's training."""
+        if self.eaten_per_s is None or not self.eaten:
+            return None
         return (self.pairs / self.pairs_per_s) / (self.eaten / self.eaten_per_s)
 
 
 def measure_pairs(
-    recipe: Recipe | FeatureRecipe,
+    recipe: AnyRecipe,
     paths: Sequence[Path],
     *,
     device: str,
@@ -81,9 +85,9 @@ def measure_pairs(
         progress(done := done + 1, total)
     each = _seconds_each(partial(_pair, recipe, squares), 4 * count)
     progress(done + 1, total)
-    eaten_per_s = _training_speed(recipe, device, steps)
+    eaten_per_s = None if isinstance(recipe, PretrainedRecipe) else _training_speed(recipe, device, steps)
     progress(total, total)
-    eaten = recipe.unet.steps * recipe.unet.batch
+    eaten = 0 if recipe.unet is None else recipe.unet.steps * recipe.unet.batch
     return PairSpeeds(recipe.settings.resolution, synthesis.pairs, by_kind, 1 / each, eaten_per_s, eaten)
 
 
@@ -94,7 +98,7 @@ def _seconds_each(make: Callable[[int], object], count: int) -> float:
     return (time.thread_time() - begun) / count
 
 
-def _anomaly(recipe: Recipe | FeatureRecipe, kind: str, squares: Sequence[TrainingSquare], index: int) -> None:
+def _anomaly(recipe: AnyRecipe, kind: str, squares: Sequence[TrainingSquare], index: int) -> None:
     square, rng = squares[index % len(squares)], np.random.Generator(np.random.Philox(index))
     image, source = square.pixels.astype(np.float32) / 255, fill_source(recipe.synthesis)
     try:
@@ -103,7 +107,7 @@ def _anomaly(recipe: Recipe | FeatureRecipe, kind: str, squares: Sequence[Traini
         return
 
 
-def _pair(recipe: Recipe | FeatureRecipe, squares: Sequence[TrainingSquare], index: int) -> None:
+def _pair(recipe: AnyRecipe, squares: Sequence[TrainingSquare], index: int) -> None:
     square, rng = squares[index % len(squares)], np.random.Generator(np.random.Philox(index))
     image = square.pixels.astype(np.float32) / 255
     synthesise(rng, image, square.valid, recipe.synthesis, square.inspected, scale=square.scale)

@@ -45,7 +45,7 @@ def pairs(
     from training.recipe_file import load_recipe
 
     with explained(ValueError), progress_shown("pairs") as progress:
-        loaded = load_recipe(recipe)
+        loaded = load_recipe(recipe, data=data)
         place = choose_device(device)
         good = good_split(data, loaded.calibration.holdout, loaded.seed).train
         found = measure_pairs(
@@ -57,13 +57,15 @@ def pairs(
 
 def _show(found: PairSpeeds, eats: float | None) -> None:
     print_table(("kind", f"ms an anomaly at {found.side}²"), [(k, f"{ms:.1f}") for k, ms in found.ms_by_kind.items()])
-    typer.echo(
-        f"one process makes {found.pairs_per_s:.1f} pairs a second; the UNet's training eats {found.eaten_per_s:.1f} "
-        f"images a second: {found.ratio:.1f} times as fast"
-    )
-    typer.echo(
-        f"pairs are made once: {found.pairs} of them, where the UNet takes {found.eaten} images; by one process that "
-        f"takes {found.pairs_share:.0%} of the UNet's time"
-    )
+    typer.echo(f"one process makes {found.pairs_per_s:.1f} pairs a second")
+    if found.ratio is not None and found.pairs_share is not None:
+        typer.echo(
+            f"the UNet's training eats {found.eaten_per_s:.1f} images a second; pairs come {found.ratio:.2g} times as "
+            "fast"
+        )
+        typer.echo(
+            f"pairs are made once: {found.pairs} of them, where the UNet takes {found.eaten} images; by one process that "
+            f"takes {found.pairs_share:.1%} of the UNet's time"
+        )
     if eats is not None:
         typer.echo(f"a training that eats {eats:g} images a second keeps {eats / found.pairs_per_s:.1f} processes busy")

@@ -29,7 +29,10 @@ def import_command(
     ] = None,
     vae: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers."),
+        typer.Option(
+            exists=True,
+            help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers; or a small one's folder in its place.",
+        ),
     ] = None,
     features: Annotated[
         Path | None,

@@ -37,11 +37,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel
     from transformers import ViTModel
 
     from model_store.networks.unet2d import UNet2D
 
+PictureAutoencoder: TypeAlias = "AutoencoderKL | AutoencoderTiny"
 UNet: TypeAlias = "UNet2DModel | UNet2DConditionModel | UNet2D"
 
 _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
@@ -86,7 +87,7 @@ def _condition(bundle: Bundle, device: str | torch.device) -> Condition | None:
 
 
 def models_from_modules(
-    autoencoder: AutoencoderKL,
+    autoencoder: PictureAutoencoder,
     unet: UNet,
     features: ViTModel,
     settings: MethodSettings,
@@ -107,7 +108,7 @@ def models_from_modules(
 
 
 def shapes_of(
-    autoencoder: AutoencoderKL, unet: UNet, features: ViTModel, condition: Condition | None = None
+    autoencoder: PictureAutoencoder, unet: UNet, features: ViTModel, condition: Condition | None = None
 ) -> ModelShapes:
     """Return the sizes that the modules must have in common, from their configurations."""
     return ModelShapes(
@@ -144,7 +145,7 @@ def _extras(config: Mapping[str, object]) -> tuple[str, ...]:
 
 def save_components(
     folder: Path,
-    autoencoder: AutoencoderKL,
+    autoencoder: PictureAutoencoder,
     unet: UNet,
     features: ViTModel,
     *,
@@ -159,7 +160,7 @@ def save_components(
         ValueError: if a weight is not finite in `dtype`.
     """
     modules: dict[ComponentName, tuple[Kind, nn.Module]] = {
-        "autoencoder": ("autoencoder_kl", autoencoder),
+        "autoencoder": (_autoencoder_kind(autoencoder), autoencoder),
         "unet": ("unet2d_condition" if takes_prompts(unet) else "unet2d", unet),
         "features": ("vit", features),
     }
@@ -167,6 +168,11 @@ def save_components(
         name: save_module(module, folder / name, kind, dtype, licence=licence)
         for name, (kind, module) in modules.items()
     }
+
+
+def _autoencoder_kind(autoencoder: PictureAutoencoder) -> Kind:
+    """Return an autoencoder's kind: asked of its configuration, without importing its library."""
+    return "autoencoder_tiny" if "latent_magnitude" in autoencoder.config else "autoencoder_kl"
 
 
 def component_hashes(bundle: Bundle) -> dict[ComponentName, str]:

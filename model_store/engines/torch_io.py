@@ -28,7 +28,8 @@ def load_module(bundle: Bundle, name: ComponentName, dtype: torch.dtype) -> Any:
     """
     kind = bundle.manifest.components[name].kind
     with bundle.verified(name) as folder:
-        network = load_network(kind, folder, dtype)
+        # Only the decoder of a small autoencoder is rebuilt without diffusers; the pixel form needs both halves.
+        network = None if name == "autoencoder" else load_network(kind, folder, dtype)
         return load_pretrained(kind, folder, dtype) if network is None else network
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from model_store.backbones.vit import block_outputs, blocks
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel
     from transformers import ViTModel
 
     from model_store.networks.unet2d import UNet2D
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TorchAutoencoder:
-    """glad.protocols.Autoencoder on diffusers' AutoencoderKL."""
+    """glad.protocols.Autoencoder on diffusers' AutoencoderKL, or on its AutoencoderTiny, distilled from one."""
 
-    module: AutoencoderKL
+    module: AutoencoderKL | AutoencoderTiny
 
     @property
     def latent_channels(self) -> int:
@@ -40,13 +40,8 @@ class TorchAutoencoder:
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
-        """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1].
-
-        z = (posterior mean - shift) * scaling factor
-        """
-        posterior = self.module.encode(_like(images, self.module), return_dict=False)[0]
-        mean: Tensor = posterior.mode().float()
-        return ((mean - self.shift) * self.scale).contiguous()
+        """Return the latents (B, C, h, w) float32 of images (B, 3, H, W) in [-1, 1]."""
+        return self.latents_of(_like(images, self.module)).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -54,6 +49,15 @@ class TorchAutoencoder:
         unscaled = latents / self.scale + self.shift
         decoded: Tensor = self.module.decode(_like(unscaled, self.module), return_dict=False)[0]
         return decoded.float().contiguous()
+
+    def latents_of(self, images: Tensor) -> Tensor:
+        """Return the same as `encode` of images in the module's type, differentiable: what an exporter traces.
+
+        z = (posterior mean - shift) * scaling factor; a small autoencoder has no posterior, but the mean alone.
+        """
+        encoded: Any = self.module.encode(images, return_dict=False)[0]
+        mean: Tensor = encoded if isinstance(encoded, Tensor) else encoded.mode()
+        return (mean.float() - self.shift) * self.scale
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from glad.settings.method import ScheduleSettings
 from model_store.checkpoints import ImportRefused, check_names, read_tensors
 from model_store.errors import ModelLoadError
 from model_store.importing.names import autoencoder_weights, unet_weights, vit_weights
+from model_store.manifest import CONFIG_NAME
 from model_store.pretrained import load_pretrained, quiet
 
 DINO_EPSILON = 1e-6
@@ -41,15 +42,28 @@ class Base:
         return Path(self.place).is_dir()
 
 
-def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL:
-    """Return Stable Diffusion's autoencoder, float32, or with fine-tuned weights in the names of LDM or diffusers."""
+def autoencoder_of(base: Base, checkpoint: Path | None) -> AutoencoderKL | AutoencoderTiny:
+    """Return Stable Diffusion's autoencoder, float32, or with fine-tuned weights in the names of LDM or diffusers.
+
+    A folder that holds a small autoencoder (diffusers AutoencoderTiny) gives that one instead.
+    """
     if checkpoint is None:
         return _published(base, "autoencoder_kl", subfolder="vae")
+    if _holds_small_autoencoder(checkpoint):
+        return _published(Base(str(checkpoint)), "autoencoder_tiny")
     config = _config(base, AutoencoderKL, "vae")
     tensors = autoencoder_weights(read_tensors(checkpoint), len(config["up_block_types"]))
     with torch.device("meta"):
         module: AutoencoderKL = AutoencoderKL.from_config(config)
     return _filled(module, tensors, checkpoint, f"the AutoencoderKL of {base.place}/vae")
+
+
+def _holds_small_autoencoder(checkpoint: Path) -> bool:
+    try:
+        content = json.loads((checkpoint / CONFIG_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(content.get("_class_name") == "AutoencoderTiny")
 
 
 def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:
@@ -64,18 +78,26 @@ def unet_of(base: Base, checkpoint: Path | None) -> UNet2DConditionModel:
 
 def features_of(dino: Base, checkpoint: Path | None) -> ViTModel:
     """Return DINO's ViT with DINO's epsilon, float32, or with weights in the names of timm, DINO or transformers."""
-    try:
-        with quiet():
-            config = ViTConfig.from_pretrained(dino.place, local_files_only=dino.local)
-    except (OSError, ValueError) as error:
-        raise ImportRefused(f"{dino.place}: no configuration of a ViT: {error}. {Base.LAYOUT}") from error
-    config.layer_norm_eps = DINO_EPSILON
+    config = _vit_config(dino)
     if checkpoint is None:
         return _published(dino, "vit", ignored="pooler.", config=config)
     tensors = vit_weights(read_tensors(checkpoint))
     with torch.device("meta"):
         module = ViTModel(config, add_pooling_layer=False)
     return _filled(module, tensors, checkpoint, f"the ViTModel of {dino.place}")
+
+
+def empty_models(base: Base, dino: Base) -> tuple[AutoencoderKL, UNet2DConditionModel, ViTModel]:
+    """Return the models as their configurations describe them, on the meta device: they take no memory.
+
+    Raises:
+        ImportRefused: if a configuration is missing.
+    """
+    with torch.device("meta"):
+        autoencoder: AutoencoderKL = AutoencoderKL.from_config(_config(base, AutoencoderKL, "vae"))
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(_config(base, UNet2DConditionModel, "unet"))
+        features = ViTModel(_vit_config(dino), add_pooling_layer=False)
+    return autoencoder.eval(), unet.eval(), features.eval()
 
 
 def check_schedule(base: Base, settings: ScheduleSettings) -> None:
@@ -120,6 +142,16 @@ def _published(base: Base, kind: Any, **where: Any) -> Any:
         return load_pretrained(kind, base.place, torch.float32, local=base.local, **where)
     except ModelLoadError as error:
         raise ImportRefused(f"{error}. {Base.LAYOUT}") from error
+
+
+def _vit_config(dino: Base) -> ViTConfig:
+    try:
+        with quiet():
+            config = ViTConfig.from_pretrained(dino.place, local_files_only=dino.local)
+    except (OSError, ValueError) as error:
+        raise ImportRefused(f"{dino.place}: no configuration of a ViT: {error}. {Base.LAYOUT}") from error
+    config.layer_norm_eps = DINO_EPSILON
+    return config
 
 
 def _config(base: Base, kind: Any, subfolder: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 from transformers import ViTModel
 
@@ -21,7 +21,7 @@ from model_store.checkpoints import ImportRefused, checkpoint_file
 from model_store.engines.torch import models_from_modules, save_components
 from model_store.engines.torch_io import save_condition
 from model_store.files import hash_file, make_folder
-from model_store.importing.base import Base, autoencoder_of, check_schedule, features_of, unet_of
+from model_store.importing.base import Base, autoencoder_of, check_schedule, empty_models, features_of, unet_of
 from model_store.importing.prompt import Embedded, embed_prompt
 from model_store.manifest import ComponentName, Dtype, Provenance
 from model_store.pretrained import DTYPES, round_to_stored_precision
@@ -63,7 +63,7 @@ class ImportSpec:
 class Parts:
     """The models, as they will be stored."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderKL | AutoencoderTiny
     unet: UNet2DConditionModel
     features: ViTModel
     embedded: Embedded
@@ -80,8 +80,6 @@ def import_bundle(target: Path, origins: Origins, spec: ImportSpec, *, command: 
         BundleError: as `write_bundle`.
     """
     parts = _parts(origins, spec, say)
-    condition = parts.embedded.condition
-    models_from_modules(parts.autoencoder, parts.unet, parts.features, spec.settings, condition)
     say("saving")
     make_folder(target.parent)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as folder:
@@ -98,6 +96,32 @@ def import_bundle(target: Path, origins: Origins, spec: ImportSpec, *, command: 
         return write_bundle(target, about, sources)
 
 
+def import_components(
+    folder: Path, origins: Origins, spec: ImportSpec, *, say: Say
+) -> dict[ComponentName, ComponentSource]:
+    """Save the models and the condition under `folder` as a bundle stores them, and return them as its sources.
+
+    Raises:
+        ImportRefused, ModelsDoNotFit: as `import_bundle`.
+    """
+    parts = _parts(origins, spec, say)
+    say("saving")
+    return _saved(parts, folder, spec)
+
+
+def check_origins(origins: Origins, settings: MethodSettings, prompt: str) -> Embedded:
+    """Check by their configurations that the models fit each other and the settings, and return the embedded prompt.
+
+    Raises:
+        ImportRefused, ModelsDoNotFit: as `import_bundle`.
+    """
+    base = Base(origins.base)
+    check_schedule(base, settings.schedule)
+    embedded = embed_prompt(base, prompt)
+    models_from_modules(*empty_models(base, Base(origins.dino)), settings, embedded.condition)
+    return embedded
+
+
 def _parts(origins: Origins, spec: ImportSpec, say: Say) -> Parts:
     base = Base(origins.base)
     check_schedule(base, spec.settings.schedule)
@@ -108,7 +132,9 @@ def _parts(origins: Origins, spec: ImportSpec, say: Say) -> Parts:
     say("unet")
     unet = _rounded(unet_of(base, origins.unet), spec.dtype)
     say("features")
-    return Parts(autoencoder, unet, _rounded(features_of(Base(origins.dino), origins.features), spec.dtype), embedded)
+    features = _rounded(features_of(Base(origins.dino), origins.features), spec.dtype)
+    models_from_modules(autoencoder, unet, features, spec.settings, embedded.condition)
+    return Parts(autoencoder, unet, features, embedded)
 
 
 def _rounded(module: Any, dtype: Dtype) -> Any:
@@ -123,7 +149,7 @@ def _rounded(module: Any, dtype: Dtype) -> Any:
     return nn.Module.to(module, dtype=DTYPES[dtype])
 
 
-def _saved(parts: Parts, folder: Path, spec: ImportSpec) -> Mapping[ComponentName, ComponentSource]:
+def _saved(parts: Parts, folder: Path, spec: ImportSpec) -> dict[ComponentName, ComponentSource]:
     licence = spec.licence
     modules = save_components(folder, parts.autoencoder, parts.unet, parts.features, licence=licence, dtype=spec.dtype)
     embedded = parts.embedded

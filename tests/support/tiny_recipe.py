@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.recipe import FeatureRecipe
-from training.recipe_file import recipe_from
+from training.recipe import FeatureRecipe, Recipe
 
 TINY_TOML = """
 name = "tiny"
@@ -32,7 +31,7 @@ batch = 2
 learning_rate = 1e-3
 reconstructions = 4
 """.replace("\\\n", "")
-TINY_RECIPE = recipe_from(tomllib.loads(TINY_TOML), "tiny.toml")
+TINY_RECIPE = Recipe.model_validate(tomllib.loads(TINY_TOML))
 
 TINY_FEATURE_TOML = """
 name = "tiny-feature"
@@ -52,6 +51,25 @@ calibration = { delta_images = 4 }
 sensitivity = { per_cell = 0 }
 """.replace("\\\n", "")
 TINY_FEATURE_RECIPE = FeatureRecipe.model_validate(tomllib.loads(TINY_FEATURE_TOML))
+
+TINY_PRETRAINED_TOML = """
+name = "tiny-pretrained"
+threads = 1
+base = "base"
+dino = "dino"
+licence = "random weights"
+settings = { resolution = 64, start = 500, steps = 2, t_min = 250, guidance = 2.0, trigger = { delta = 9.0 }, \
+    score = { layers = [1, 2], top = { value = 0.01, unit = "area" } } }
+synthesis = { pairs = 12, shift_px = 1 }
+training = { gradient_checkpointing = true, accumulate = 2 }
+unet = { steps = 3, batch = 4, learning_rate = 1e-3 }
+calibration = { delta_images = 4 }
+""".replace("\\\n", "")
+"""Of models in the folders `base` and `dino`: see `tests.support.tiny_base`."""
+TUNING_TABLES = """
+autoencoder = { steps = 2, batch = 2, crop = 32, validations = 1 }
+features = { side = 32, blocks = [1, 2], epochs = 1, batch = 4, anomalies = 8 }
+"""
 
 _COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
 _HOLE = (slice(6, 14), slice(8, 20))

@@ -203,6 +203,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
               "--runs", "1", "--picture", "queue.png"),
         _call("bench", "fullsize", "--narrow", "--side", "64", "--batch", "1", *bench),
         _call("bench", "pairs", given.recipe, *data, "--images", "1", "--count", "1", "--steps", "1"),
+        _call("bench", "finetune", "--narrow", "--parts", "lora", "--side", "64"),
         _call("bench", "startup", "--rounds", "1"),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import SHIPPED, RecipeError, load_recipe, recipe_class, recipe_from
 from training.synthesis_recipe import SynthesisRecipe
 
@@ -19,9 +19,15 @@ NANO = Path(__file__).parents[1] / "model_store" / "nano_manifest.json"
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
-def test_every_shipped_recipe_loads_by_name_and_by_path(file: Path) -> None:
-    assert load_recipe(file.stem) == load_recipe(str(file))
-    assert load_recipe(file.stem).name == file.stem
+def test_every_shipped_recipe_loads_by_name_and_by_path(file: Path, tmp_path: Path) -> None:
+    data = Path({"mpdd": "tubes"}.get(file.stem, "pcb1" if file.stem in ("visa", "pcb-bank") else "carpet"))
+    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    if content.get("multi_class"):
+        data = tmp_path
+        (tmp_path / "cable").mkdir()
+    recipe = load_recipe(file.stem, (), data)
+    assert recipe == load_recipe(str(file), (), data)
+    assert recipe.name == file.stem
 
 
 def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
@@ -48,6 +54,7 @@ def test_the_former_name_of_the_autoencoders_table_still_loads() -> None:
 def test_the_recipe_in_a_shipped_bundles_provenance_is_read(manifest: Path) -> None:
     recorded = json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["recipe"]
     recipe = recipe_class(recorded).model_validate(recorded)
+    assert isinstance(recipe, Recipe | FeatureRecipe)
     assert recipe.unet.widths == tuple(recorded["unet"]["widths"])
     assert recipe_class(recorded).model_validate(recipe.model_dump(mode="json")) == recipe
 
@@ -104,6 +111,42 @@ def test_a_value_that_cannot_work_is_refused_before_anything_long_begins(path: s
         recipe_from(_changed(path, value), "nano.toml")
 
 
+@pytest.mark.parametrize(
+    ("changes", "data", "told"),
+    [
+        ((), None, r"\{class\} in its preset 'mvtec-ad/\{class\}' stands for the folder's name"),
+        ((), "carpett", r"no preset 'mvtec-ad/carpett': did you mean mvtec-ad/carpet"),
+        (
+            ("unet.lora.rnak=3",),
+            "carpet",
+            r"unet.lora.rnak is not a known key: did you mean rank\? Keys of \[unet.lora\]",
+        ),
+        (("autoencoder.steps=9", "autoencoder.trained=all", "unet=no"), "carpet", r"unet is 'no'"),
+        (("settings.trigger.comparator=latents",), "carpet", r"published models compare decoded images"),
+        (("calibration.training_parts=true",), "carpet", r"learnt every image .* set it to false"),
+        (("multi_class=true", "features.epochs=1"), "carpet", r"multi_class trains the UNet alone"),
+        (("unet.lora.rank=2", "unet.ema=0.99"), "carpet", r"adapters have no moving average; set ema to 0"),
+    ],
+)
+def test_a_recipe_of_published_models_that_cannot_work_is_refused(
+    changes: tuple[str, ...], data: str | None, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "carpet/train").mkdir(parents=True)
+    with pytest.raises(RecipeError, match=told):
+        load_recipe("mvtec-ad", changes, None if data is None else tmp_path / data)
+
+
+def test_the_framing_of_a_preset_is_replaced_as_a_whole_by_another_kind() -> None:
+    letterboxed = load_recipe("mvtec-ad", ("settings.framing={ kind = 'letterbox' }",), Path("carpet"))
+    assert letterboxed.settings.framing.kind == "letterbox"
+    assert load_recipe("mvtec-ad", (), Path("carpet")).settings.framing.kind == "stretch"
+
+
+def test_a_min_snr_weighting_of_the_feature_form_is_refused() -> None:
+    with pytest.raises(RecipeError, match="in the feature form error_unit says what counts"):
+        load_recipe("light", ("unet.loss_weighting=min_snr",))
+
+
 def test_a_recipe_whose_anomalies_all_weigh_nothing_is_refused() -> None:
     kinds = SynthesisRecipe(pairs=8).weights
     content = _changed("synthesis", {"pairs": 100, **dict.fromkeys(kinds, 0)})
@@ -130,6 +173,8 @@ def test_single_values_of_a_recipe_are_changed() -> None:
     light = load_recipe("light")
     changes = ("unet.steps=7", "unet.anomaly_weight=none", "latent.channels=64", "settings.score.evidence.memory=2.5")
     changed = load_recipe("light", changes)
+    assert isinstance(light, FeatureRecipe)
+    assert isinstance(changed, FeatureRecipe)
     assert (changed.unet.steps, changed.unet.anomaly_weight) == (7, "none")
     assert changed.settings.score.evidence.memory == 2.5
     assert changed.settings.score.evidence.reconstruction == light.settings.score.evidence.reconstruction

@@ -62,7 +62,7 @@ def sample(
 
 def preview(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano, mvtec-ad.")
     ],
     *,
     data: Annotated[
@@ -85,7 +85,7 @@ def preview(
     from training.synthesis.contact_sheet import contact_sheet
 
     with explained(ValueError):
-        loaded = load_recipe(recipe)
+        loaded = load_recipe(recipe, data=data)
         tell_data_warnings(data)
         weights = loaded.synthesis.weights
         chosen = [kind for kind in weights if weights[kind] > 0 or kinds == "all"]
@@ -114,7 +114,7 @@ Confidence: TypeAlias = Annotated[
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano.")
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano, mvtec-ad.")
     ],
     *,
     data: Annotated[
@@ -159,22 +159,41 @@ def train(
 
     Example: glad train light --data my-product --version 1
     """
+    from training.cli.classes import train_every_class
     from training.cli.export import export_new_bundle
+    from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
     from training.recipe_file import load_recipe
 
+    of_classes = train_every_class(
+        recipe,
+        changes or (),
+        data,
+        product=product,
+        version=version,
+        title=title,
+        run=run,
+        confidence=confidence,
+        out=out,
+        warn=tell_data_warnings,
+    )
+    for one in of_classes:
+        _tell_thresholds(one)
+    if of_classes:
+        return
     with explained(ValueError):
         naming = Naming(product or product_of_folder(data), version or version_of_now(), title)
         target = new_bundle_folder(out, naming.product, naming.version)
         checkpoints = run or Path("runs") / naming.product
         try:
-            chosen = load_recipe(recipe, changes or ()).with_confidence(confidence)
+            chosen = load_recipe(recipe, changes or (), data).with_confidence(confidence)
             tell_data_warnings(data)
             bundle = train_bundle(chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo)
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            if is_main_process():
+                typer.echo("interrupted; the same command goes on where it stopped", err=True)
             raise typer.Exit(130) from None
     _tell_thresholds(bundle)
     if isinstance(chosen, FeatureRecipe) if export is None else export:
@@ -303,7 +322,10 @@ def tell_data_warnings(data: Path) -> None:
         DataError: if the folder has no layout.
     """
     from training.data.data_warnings import data_warnings
+    from training.launched_processes import is_main_process
 
+    if not is_main_process():
+        return
     for warning in data_warnings(data):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
 

@@ -149,17 +149,28 @@ def _refuse_shared_groups(
 def _hold_out(
     root: Path, train: Sequence[Path], groups: Mapping[str, str], holdout: float, seed: int
 ) -> frozenset[Path]:
-    """Return whole groups, drawn until they hold the share `holdout` of the images; an image without one is its own."""
+    return draw_whole_groups(train, groups_of(root, train, groups), holdout, seed)
+
+
+def draw_whole_groups(paths: Sequence[Path], groups: Sequence[str], share: float, seed: int) -> frozenset[Path]:
+    """Return the images of groups that are drawn until they hold a share of all images.
+
+    Args:
+        paths: of the images.
+        groups: of each image, in their order.
+        share: of the images, between 0 and 1.
+        seed: of the draw.
+    """
     by_group: dict[str, list[Path]] = {}
-    for path, group in zip(train, groups_of(root, train, groups), strict=True):
+    for path, group in zip(paths, groups, strict=True):
         by_group.setdefault(group, []).append(path)
     names = sorted(by_group)
-    held_out: list[Path] = []
+    drawn: list[Path] = []
     for index in np.random.Generator(np.random.Philox(seed)).permutation(len(names)):
-        if len(held_out) >= holdout * len(train):
+        if len(drawn) >= share * len(paths):
             break
-        held_out.extend(by_group[names[index]])
-    return frozenset(held_out)
+        drawn.extend(by_group[names[index]])
+    return frozenset(drawn)
 
 
 def test_images(root: Path) -> tuple[TestImage, ...]:

@@ -25,11 +25,10 @@ from training.synthesis.probes import Probe
 class _Encoder(nn.Module):
     def __init__(self, autoencoder: TorchAutoencoder) -> None:
         super().__init__()
-        self.module, self.scale, self.shift = autoencoder.module, autoencoder.scale, autoencoder.shift
+        self.module, self.latents_of = autoencoder.module, autoencoder.latents_of
 
     def forward(self, images: Tensor) -> Tensor:
-        mean: Tensor = self.module.encode(images, return_dict=False)[0].mode()
-        return (mean - self.shift) * self.scale
+        return self.latents_of(images)
 
 
 class _Decoder(nn.Module):

@@ -5,18 +5,16 @@ Anomalies belong in its training: an autoencoder that cannot reproduce a defect 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
 from training.finetune.stage import Stage
-from training.recipe import AutoencoderRecipe
+from training.recipe import AutoencoderRecipe, CropsRecipe, LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 
 def new_autoencoder(recipe: AutoencoderRecipe, side: int) -> AutoencoderKL:
@@ -47,7 +45,7 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
-def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: AutoencoderRecipe) -> Tensor:
+def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, recipe: CropsRecipe) -> Tensor:
     """Return L1, squared error and gradient distance; damaged pixels count `damage_weight` times more.
 
     Args:
@@ -60,7 +58,7 @@ def reconstruction_loss(reconstructed: Tensor, images: Tensor, damaged: Tensor, 
     return loss + recipe.gradient_weight * gradient_distance(reconstructed, images)
 
 
-def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRecipe) -> tuple[Tensor, Tensor]:
+def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: CropsRecipe) -> tuple[Tensor, Tensor]:
     """Return crops in [-1, 1], half of them from anomalous images; half of those contain damage where there is any.
 
     Returns:
@@ -84,30 +82,39 @@ def random_crops(pairs: PairSet, rng: np.random.Generator, recipe: AutoencoderRe
     return to_unit(torch.stack(crops)), torch.stack(masks)
 
 
-def train_autoencoder(pairs: PairSet, recipe: AutoencoderRecipe, folder: Path, *, seed: int) -> AutoencoderKL:
+def reconstruct_from_draw(model: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images as they come back from a draw of their posterior, and its KL: (B, 3, H, W), (B,)."""
+    posterior = model.encode(images).latent_dist
+    return model.decode(posterior.mean + posterior.std * noise).sample, posterior.kl()
+
+
+def posterior_noise(model: AutoencoderKL, images: Tensor, draw: torch.Generator) -> Tensor:
+    """Return the noise by which a batch of images is drawn from its posterior: (B, C, h, w)."""
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    rows, columns = (side // factor for side in images.shape[-2:])
+    return torch.randn((len(images), model.config.latent_channels, rows, columns), generator=draw)
+
+
+def train_autoencoder(
+    pairs: PairSet, recipe: AutoencoderRecipe, run: TrainingRun, *, seed: int, training: LoopRecipe | None = None
+) -> AutoencoderKL:
     """Train with reconstruction loss and KL, by AdamW; then set the scaling factor to 1 / the latents' standard
     deviation.
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
     model = new_autoencoder(recipe, pairs.normal.shape[-1])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
-    stage = Stage(folder, "autoencoder", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    stage = Stage(run, "autoencoder", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, betas=(0.9, 0.99), forward=reconstruct_from_draw)
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
-        images, damaged = (part.to(accelerator.device) for part in random_crops(pairs, stage.rng(step), recipe))
-        posterior = model.encode(images).latent_dist
-        reconstructed = model.decode(posterior.sample(stage.generator(step))).sample
-        loss = reconstruction_loss(reconstructed, images, damaged, recipe)
-        loss = loss + recipe.kl_weight * posterior.kl().mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        stage.log(float(functional.l1_loss(reconstructed.detach(), images)))
-    trained: AutoencoderKL = accelerator.unwrap_model(model).eval()
+        crops, masks = random_crops(pairs, stage.rng(step), recipe)
+        noise = posterior_noise(model, crops, stage.generator(step))
+        for part in stage.micro_batches(recipe.batch):
+            images, damaged = crops[part].to(stage.device), masks[part].to(stage.device)
+            reconstructed, kl = network(images, noise[part].to(stage.device))
+            loss = reconstruction_loss(reconstructed, images, damaged, recipe) + recipe.kl_weight * kl.mean()
+            stage.backward(loss, shown=functional.l1_loss(reconstructed.detach(), images))
+        stage.update(step)
+    trained = stage.finish(model)
     trained.register_to_config(scaling_factor=latent_scale(trained, pairs))
     return trained
 

@@ -9,14 +9,13 @@ autoencoder and the denoiser lose is not an anomaly (the aim of the paper's DINO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import ViTConfig, ViTModel
 
@@ -25,14 +24,15 @@ from glad.settings.method import MethodSettings
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
 from training.progress import progress_bar
-from training.recipe import FeaturesRecipe
+from training.recipe import FeaturesRecipe, LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 CLEAR = 0.02  # a patch with less of its area changed is normal
 DAMAGED = 0.15  # a patch with more of its area changed is anomalous; in between it is left out of the loss
 
 
-def block_features(model: nn.Module, images: Tensor, layers: Sequence[int], side: int) -> list[Tensor]:
+def block_features(model: Callable[..., Any], images: Tensor, layers: Sequence[int], side: int) -> list[Tensor]:
     """Return block outputs before the final norm, CLS dropped, differentiable: per layer (B, side, side, D)."""
     hidden = model(images, output_hidden_states=True).hidden_states
     return [hidden[layer][:, 1:].reshape(len(images), side, side, -1) for layer in layers]
@@ -152,35 +152,35 @@ def train_features(
     reconstructions: Reconstructions,
     recipe: FeaturesRecipe,
     settings: MethodSettings,
-    folder: Path,
+    run: TrainingRun,
     *,
     seed: int,
+    training: LoopRecipe | None = None,
 ) -> ViTModel:
     """Train by anomaly contrast at every layer that the score uses, by AdamW."""
     torch.manual_seed(seed)
-    accelerator = Accelerator()
     model = new_extractor(recipe, pairs.normal.shape[-1])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.02, betas=(0.9, 0.98))
-    stage = Stage(folder, "features", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    _freeze_unused(model, settings.score.layers[-1])
+    stage = Stage(run, "features", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, weight_decay=0.02, betas=(0.9, 0.98))
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
-        draw = stage.generator(step)
-        inputs, references, chosen = contrast_batch(pairs, reconstructions, recipe.batch, draw)
-        share = changed_share(pairs.mask[chosen], recipe.patch)
-        valid = changed_share(pairs.valid[chosen], recipe.patch)
-        both = torch.cat([inputs, references]).to(accelerator.device)
-        features = block_features(model, both, settings.score.layers, share.shape[-1])
-        halves = [layer.chunk(2) for layer in features]
-        loss = contrast_loss([h[0] for h in halves], [h[1] for h in halves], share, valid, recipe.margin)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        stage.log(float(loss.detach()))
-    trained: ViTModel = accelerator.unwrap_model(model).eval()
-    return trained
+        inputs, references, chosen = contrast_batch(pairs, reconstructions, recipe.batch, stage.generator(step))
+        for part in stage.micro_batches(recipe.batch):
+            share = changed_share(pairs.mask[chosen[part]], recipe.patch)
+            valid = changed_share(pairs.valid[chosen[part]], recipe.patch)
+            both = torch.cat([inputs[part], references[part]]).to(stage.device)
+            features = block_features(network, both, settings.score.layers, share.shape[-1])
+            halves = [layer.chunk(2) for layer in features]
+            inside, outside = [half[0] for half in halves], [half[1] for half in halves]
+            stage.backward(contrast_loss(inside, outside, share, valid, recipe.margin))
+        stage.update(step)
+    return stage.finish(model)
+
+
+def _freeze_unused(model: ViTModel, last: int) -> None:
+    """Take what comes after the last layer that counts out of the training: no gradient ever reaches it."""
+    for unused in (*model.layers[last:], model.layernorm):
+        unused.requires_grad_(False)
 
 
 def contrast_batch(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +11,9 @@ from training.feature_recipe import DecoderRecipe
 from training.finetune.autoencoder import gradient_distance
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
+from training.recipe import LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 LATENT_RANGE = 4.0
 """The decoder's first layer bends values beyond 3; latents reach 12 in their first channel."""
@@ -33,34 +32,39 @@ def new_decoder(recipe: DecoderRecipe, channels: int) -> AutoencoderTiny:
     )
 
 
+def _draw(model: AutoencoderTiny, latents: Tensor) -> Tensor:
+    pictures: Tensor = model.decode(latents, return_dict=False)[0]
+    return pictures
+
+
 def train_decoder(
-    latents: LatentPairs, pairs: PairSet, recipe: DecoderRecipe, folder: Path, *, seed: int
+    latents: LatentPairs,
+    pairs: PairSet,
+    recipe: DecoderRecipe,
+    run: TrainingRun,
+    *,
+    seed: int,
+    training: LoopRecipe | None = None,
 ) -> AutoencoderTiny:
     """Train by L1 and gradient distance on both sides of the pairs, at the resolution that the decoder draws."""
     torch.manual_seed(seed)
-    accelerator = Accelerator()
     model = new_decoder(recipe, latents.normal.shape[1])
+    model.encoder.requires_grad_(False)
     side = latents.normal.shape[-1] * 2**recipe.doublings
-    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
-    stage = Stage(folder, "decoder", recipe.steps, {"model": model, "optimizer": optimizer}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    stage = Stage(run, "decoder", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, forward=_draw)
+    damaged = torch.arange(recipe.batch) % 2 == 1
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
         chosen = torch.randint(len(pairs), (recipe.batch,), generator=stage.generator(step))
-        damaged = torch.arange(recipe.batch) % 2 == 1
-        given = _either(damaged, latents.anomalous[chosen], latents.normal[chosen]).float()
-        shown = to_unit(_either(damaged, pairs.anomalous[chosen], pairs.normal[chosen]))
-        target = functional.interpolate(shown, (side, side), mode="area").to(accelerator.device)
-        drawn = model.decode(given.to(accelerator.device) / LATENT_RANGE, return_dict=False)[0]
-        loss = functional.l1_loss(drawn, target) + gradient_distance(drawn, target)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        stage.log(float(loss.detach()))
-    trained: AutoencoderTiny = accelerator.unwrap_model(model).eval()
-    return trained
+        for part in stage.micro_batches(recipe.batch):
+            these, changed = chosen[part], damaged[part]
+            given = _either(changed, latents.anomalous[these], latents.normal[these]).float()
+            shown = to_unit(_either(changed, pairs.anomalous[these], pairs.normal[these]))
+            target = functional.interpolate(shown, (side, side), mode="area").to(stage.device)
+            drawn = network(given.to(stage.device) / LATENT_RANGE)
+            stage.backward(functional.l1_loss(drawn, target) + gradient_distance(drawn, target))
+        stage.update(step)
+    return stage.finish(model)
 
 
 def _either(damaged: Tensor, anomalous: Tensor, normal: Tensor) -> Tensor:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DModel
-from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from diffusers.training_utils import compute_snr
+from torch import Tensor
 from torch.nn import functional
 
 from glad.feature_form import PreconditionedDenoiser
 from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_schedule
 from glad.settings.method import MethodSettings, ScheduleSettings
+from training.denoiser_recipe import AtpRecipe
 from training.finetune.stage import Stage
 from training.progress import progress_bar
-from training.recipe import UnetRecipe
+from training.recipe import LoopRecipe, UnetRecipe
 from training.synthesis.pairs import PairSet, to_unit
+from training.training_run import TrainingRun
 
 LEAST_ERROR = 0.1
 """Of the linear denoiser, in latent units (a variance of 1 on average): see `preconditioned_loss`."""
@@ -59,7 +60,7 @@ def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
 
 @torch.no_grad()
 def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> LatentPairs:
-    """Encode both sides of every pair once."""
+    """Encode both sides of every pair once, on the autoencoder's device: float32, on the CPU."""
     scale = autoencoder.config.scaling_factor
     sides: list[Tensor] = []
     with progress_bar() as bar:
@@ -67,24 +68,34 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
         for images in (pairs.normal, pairs.anomalous):
             chunks = []
             for chunk in torch.split(images, batch):
-                chunks.append(autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale)
+                chunks.append(
+                    (autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale).cpu()
+                )
                 bar.update(task, advance=len(chunk))
-            sides.append(torch.cat(chunks).cpu())
+            sides.append(torch.cat(chunks))
     return LatentPairs(*sides)
 
 
-def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
+def anomaly_weight(timesteps: Tensor, recipe: AtpRecipe, settings: MethodSettings) -> Tensor:
     """Return the weight a of z_s = a z^a + (1 - a) z: (B, 1, 1, 1).
 
-    The paper has t / 1000; t / T shows full anomalies at the first step of the walk. With 0 no anomaly is seen and the
-    target is the noise itself: training without ATP.
+    The paper has t / 1000; t / T shows full anomalies at the first step of the walk, and so does sigma_t / sigma_T,
+    which grows as the noise does. With 0 no anomaly is seen and the target is the noise itself: training without ATP.
     """
     # At small t the target's factor √ᾱ_t/√(1-ᾱ_t) reaches 34. A weight in proportion to t keeps its product with the
-    # factor small, so that the few steps near 0 do not drown the loss of all others.
-    if recipe.anomaly_weight == "none":
-        return torch.zeros(len(timesteps), 1, 1, 1)
-    top = settings.schedule.train_steps if recipe.anomaly_weight == "t/1000" else settings.start
-    return (timesteps / top).clamp(max=1.0).float()[:, None, None, None]
+    # factor small, so that the few steps near 0 do not drown the loss of all others; sigma_t is that factor's inverse.
+    match recipe.anomaly_weight:
+        case "none":
+            weight = torch.zeros(len(timesteps))
+        case "t/1000":
+            weight = timesteps / settings.schedule.train_steps
+        case "t/T":
+            weight = timesteps / settings.start
+        case "sigma":
+            levels = noise_schedule(settings.schedule, torch.device("cpu"))
+            sigmas = levels.noises / levels.signals
+            weight = sigmas[timesteps] / sigmas[min(settings.start, settings.schedule.train_steps - 1)]
+    return weight.clamp(max=1.0).float()[:, None, None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,22 +112,75 @@ class DenoisingBatch:
     """z_s = a z^a + (1 - a) z."""
     normal: Tensor
     """z: what ATP wants to be left."""
+    prompts: Tensor | None = None
+    """(B, L, D), for a UNet that is told the product."""
 
 
-DenoisingLoss: TypeAlias = Callable[[nn.Module, DenoisingBatch], Tensor]
+@dataclass(frozen=True, eq=False)
+class DrawnBatch:
+    """A whole batch of the training, on the CPU, and the pairs that it was drawn from."""
+
+    batch: DenoisingBatch
+    chosen: Tensor
+    """(B,) int64: the number of each sample's pair."""
+
+    def part(self, part: slice, device: torch.device, prompts: Tensor | None = None) -> DenoisingBatch:
+        """Return a part of the batch on a device, with a part of the prompts (B, L, D)."""
+        whole = self.batch
+        tensors = (whole.noisy, whole.timesteps, whole.noise, whole.mixed, whole.normal)
+        told = None if prompts is None else prompts[part].to(device)
+        noisy, timesteps, noise, mixed, normal = (tensor[part].to(device) for tensor in tensors)
+        return DenoisingBatch(noisy, timesteps, noise, mixed, normal, told)
 
 
-def noise_loss(schedule: NoiseSchedule) -> DenoisingLoss:
+def draw_batch(latents: LatentPairs, recipe: AtpRecipe, settings: MethodSettings, draw: torch.Generator) -> DrawnBatch:
+    """Return noised mixtures of pairs drawn at random, each at a step of its own (ATP)."""
+    # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
+    top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
+    chosen = torch.randint(len(latents.normal), (recipe.batch,), generator=draw)
+    normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
+    noise = torch.randn(normal.shape, generator=draw)
+    timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
+    weight = anomaly_weight(timesteps, recipe, settings)
+    mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
+    schedule = noise_schedule(settings.schedule, torch.device("cpu"))
+    noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
+    return DrawnBatch(DenoisingBatch(noisy, timesteps, noise, mixed, left_by_atp(mixed, normal, recipe)), chosen)
+
+
+def left_by_atp(mixed: Tensor, normal: Tensor, recipe: AtpRecipe) -> Tensor:
+    """Return what the denoiser learns to leave of z_s: z; in a study of the minus sign 2 z_s - z.
+
+    The minus of Eqs. 9 and 10 is the plus for that latent: epsilon + f (z_s - (2 z_s - z)) = epsilon - f (z_s - z).
+    """
+    return 2 * mixed - normal if recipe.study_minus_sign else normal
+
+
+DenoisingLoss: TypeAlias = Callable[[Callable[..., Any], DenoisingBatch], Tensor]
+
+
+def noise_loss(schedule: NoiseSchedule, recipe: AtpRecipe) -> DenoisingLoss:
     """Return the paper's loss: the mean squared error of the predicted noise to the ATP target."""
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         # ε + √ᾱ_t/√(1-ᾱ_t) (z_s - z), with a plus: the UNet predicts what is to be taken from x_t, and in Eq. 2 this
         # leaves z. The minus of Eqs. 9 and 10 would leave 2 z_s - z, the anomaly doubled.
         target = atp_target(batch.noise, batch.mixed, batch.normal, batch.timesteps, schedule)
-        predicted = model(batch.noisy, batch.timesteps).sample
-        return functional.mse_loss(predicted, target)
+        told = () if batch.prompts is None else (batch.prompts,)
+        predicted: Tensor = model(batch.noisy, batch.timesteps, *told).sample
+        if recipe.loss_weighting == "plain":
+            return functional.mse_loss(predicted, target)
+        squares = (predicted - target).square().mean(dim=(1, 2, 3))
+        return (squares * min_snr_weights(batch.timesteps, schedule, recipe.snr_gamma)).mean()
 
     return loss
+
+
+def min_snr_weights(timesteps: Tensor, schedule: NoiseSchedule, gamma: float) -> Tensor:
+    """Return min(SNR_t, gamma) / SNR_t of timesteps (B,), for a network that predicts noise (Hang et al. 2023)."""
+    ratios: Tensor = compute_snr(SimpleNamespace(alphas_cumprod=schedule.alpha_bars), timesteps)
+    weights: Tensor = ratios.clamp(max=gamma) / ratios
+    return weights
 
 
 ErrorUnit: TypeAlias = Literal["linear_error", "epsilon", "sample", "v_prediction"]
@@ -140,7 +204,7 @@ def preconditioned_loss(
         error_unit: see above.
     """
 
-    def loss(model: nn.Module, batch: DenoisingBatch) -> Tensor:
+    def loss(model: Callable[..., Any], batch: DenoisingBatch) -> Tensor:
         def network(latents: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
             predicted: Tensor = model(latents, timesteps).sample
             return predicted
@@ -171,9 +235,10 @@ def train_unet(
     latents: LatentPairs,
     recipe: UnetRecipe,
     settings: MethodSettings,
-    folder: Path,
+    run: TrainingRun,
     *,
     seed: int,
+    training: LoopRecipe | None = None,
     fold: int = 1,
     loss: DenoisingLoss | None = None,
 ) -> UNet2DModel:
@@ -183,43 +248,21 @@ def train_unet(
         latents: of the pairs.
         recipe: of the UNet.
         settings: whose schedule and start the noise follows.
-        folder: of the run, for checkpoints.
+        run: of which this is a stage.
         seed: of the run.
+        training: how the device is used; None: plainly.
         fold: the UNet takes so many places on a side as one.
         loss: None: `noise_loss`.
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
-    schedule = NoiseSchedule.from_settings(settings.schedule)
-    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, accelerator.device))
-    count, channels, side, _ = latents.normal.shape
+    _, channels, side, _ = latents.normal.shape
     model = new_unet(recipe, channels * fold**2, side // fold)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
-    # The gradient at a few random t is noisy: the moving average of the weights is what the bundle gets.
-    average = EMAModel(model.parameters(), decay=recipe.ema, use_ema_warmup=True, power=0.75)
-    stage = Stage(folder, "unet", recipe.steps, {"model": model, "optimizer": optimizer, "average": average}, seed=seed)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
-    # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
-    top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
+    stage = Stage(run, "unet", recipe.steps, seed=seed, loop=training)
+    network = stage.prepare(model, learning_rate=recipe.learning_rate, ema=recipe.ema)
+    measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device), recipe)
     for step in stage:
-        stage.set_learning_rate(optimizer, step, recipe.learning_rate)
-        draw = stage.generator(step)
-        chosen = torch.randint(count, (recipe.batch,), generator=draw)
-        normal, anomalous = latents.normal[chosen].float(), latents.anomalous[chosen].float()
-        noise = torch.randn(normal.shape, generator=draw)
-        timesteps = torch.randint(min(top, settings.schedule.train_steps), (recipe.batch,), generator=draw)
-        weight = anomaly_weight(timesteps, recipe, settings)
-        mixed = weight * anomalous + (1 - weight) * normal  # z_s = a z^a + (1 - a) z
-        noisy = add_noise(mixed, noise, timesteps, schedule)  # x_t = √ᾱ_t z_s + √(1-ᾱ_t) ε
-        batch = DenoisingBatch(*(part.to(accelerator.device) for part in (noisy, timesteps, noise, mixed, normal)))
-        value = measure(model, batch)
-        accelerator.backward(value)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(model.parameters())
-        stage.log(float(value.detach()))
-    trained: UNet2DModel = accelerator.unwrap_model(model).eval()
-    average.copy_to(trained.parameters())
-    return trained
+        drawn = draw_batch(latents, recipe, settings, stage.generator(step))
+        for part in stage.micro_batches(recipe.batch):
+            stage.backward(measure(network, drawn.part(part, stage.device)))
+        stage.update(step)
+    return stage.finish(model)

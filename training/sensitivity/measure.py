@@ -24,6 +24,8 @@ from training.sensitivity.choosing import CONTRASTS, ChosenAnomaly, WantedAnomal
 from training.synthesis.anomalies import KINDS, fill_source
 from training.synthesis_recipe import SensitivityRecipe, SynthesisRecipe
 
+STAGE = "what is found"
+"""Of a training; its first part, in which anomalies are drawn, is shown by itself."""
 SHARE = 0.9
 """Of the anomalies, that is to be found from some size on."""
 CONFIDENCE = 0.95
@@ -123,7 +125,7 @@ def measure_sensitivity(
         recipe: how many anomalies are tried, and for how long.
         synthesis: the training's; None: not known.
         seed: another seed, other anomalies.
-        progress: shown twice: while anomalies are drawn, and while they are inspected.
+        progress: shown while anomalies are drawn, and while they are inspected.
         workers: processes; None: one per core; 1: all in this one.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7023])))
@@ -132,11 +134,12 @@ def measure_sensitivity(
     cut = made_by.settings(settings)
     wanted = WantedAnomalies(some, cut, recipe.kinds or KINDS, recipe.per_cell, seed, fill_source(made_by))
     edges = wanted.size_edges()
+    progress(STAGE, 0, len(wanted.kinds) * len(CONTRASTS) * len(edges) * recipe.per_cell)
     chosen = choose_anomalies(wanted, edges, progress=partial(progress, "anomalies to try"), workers=workers)
     unchanged = inspect_images(bundle, settings, some, progress=partial(progress, "good images"), workers=workers)
     good = FoundCount.among(result.score >= fail for result in unchanged)
     images = [(one.path, one.planting(cut)) for one in chosen]
-    results = inspect_altered(bundle, settings, images, progress=partial(progress, "what is found"), workers=workers)
+    results = inspect_altered(bundle, settings, images, progress=partial(progress, STAGE), workers=workers)
     inspected = _within(results, recipe.seconds)
     tried = tuple(
         TriedAnomaly(one, result.score, result.score >= fail) for one, result in zip(chosen, inspected, strict=False)

@@ -25,6 +25,7 @@ from training.pipeline import claim_run, make_run_pairs
 from training.progress import Progress
 from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import recipe_class
+from training.training_run import TrainingRun
 
 BUNDLE = "bundle"
 """The new bundle's folder in the run."""
@@ -130,11 +131,11 @@ def _train(
     pairs = make_run_pairs(recipe, split, workers)
     if part == "unet":
         latents = encode_pairs(autoencoder.module, pairs)
-        unet = train_unet(latents, recipe.unet, settings, run, seed=recipe.seed)
+        unet = train_unet(latents, recipe.unet, settings, TrainingRun(run), seed=recipe.seed)
         source = save_module(unet, run / "components" / part, "unet2d", "float16", licence=LICENCE)
     else:
         none = Reconstructions(pairs.normal[:0], torch.arange(0))
-        features = train_features(pairs, none, recipe.features, settings, run, seed=recipe.seed)
+        features = train_features(pairs, none, recipe.features, settings, TrainingRun(run), seed=recipe.seed)
         source = save_module(features, run / "components" / part, "vit", "float16", licence=LICENCE)
     manifest = bundle.manifest
     parts = BundleParts(

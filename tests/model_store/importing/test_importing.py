@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -152,6 +152,19 @@ def test_a_fine_tuned_autoencoder_in_ldms_names_does_so_too(
         content = {key: content, "global_step": 7}
     torch.save(content, tmp_path / "vae.ckpt")
     assert same(weights_of(import_(vae=tmp_path / "vae.ckpt"))["vae"], autoencoder.state_dict())
+
+
+def test_the_folder_of_a_small_autoencoder_takes_the_place_of_the_bases(import_: Import, tmp_path: Path) -> None:
+    small = AutoencoderTiny(
+        encoder_block_out_channels=(4,) * 4,
+        decoder_block_out_channels=(4,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+    small.save_pretrained(tmp_path / "small")
+    bundle = import_(vae=tmp_path / "small")
+    assert bundle.manifest.components["autoencoder"].kind == "autoencoder_tiny"
+    assert same(weights_of(bundle)["vae"], small.state_dict())
 
 
 def test_a_fine_tuned_dino_in_its_own_names_does_so_too(import_: Import, tmp_path: Path) -> None:

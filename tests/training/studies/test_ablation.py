@@ -21,6 +21,7 @@ from training.pipeline import train
 from training.progress import silent
 from training.studies.ablation import FULL, VariantResult, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain, train_unadapted
+from training.training_run import TrainingRun
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
@@ -128,7 +129,9 @@ def test_without_atp_no_anomaly_is_ever_seen(tmp_path: Path) -> None:
     normal, first, second = (torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(s)) for s in range(3))
     recipe = TINY_RECIPE.unet.model_copy(update={"anomaly_weight": "none"})
     weights = [
-        train_unet(LatentPairs(normal, anomalous), recipe, TINY_RECIPE.settings, tmp_path / name, seed=0).state_dict()
+        train_unet(
+            LatentPairs(normal, anomalous), recipe, TINY_RECIPE.settings, TrainingRun(tmp_path / name), seed=0
+        ).state_dict()
         for name, anomalous in (("first", first), ("second", second))
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
