@@ -64,8 +64,8 @@ def _show(found: PairSpeeds, eats: float | None) -> None:
             "fast"
         )
         typer.echo(
-            f"pairs are made once: {found.pairs} of them, where the UNet takes {found.eaten} images; by one process that "
-            f"takes {found.pairs_share:.1%} of the UNet's time"
+            f"pairs are made once: {found.pairs} of them, where the UNet takes {found.eaten} images; one process makes "
+            f"them in {found.pairs_share:.1%} of the UNet's time"
         )
     if eats is not None:
         typer.echo(f"a training that eats {eats:g} images a second keeps {eats / found.pairs_per_s:.1f} processes busy")
