@@ -17,7 +17,7 @@ from training.recalibrate import recorded_recipes
 from training.recipe import RecipeBase
 from training.sensitivity.measure import Sensitivity, measure_sensitivity
 from training.sensitivity.plot import sensitivity_plot
-from training.sensitivity.words import as_json, as_record, as_table, explanation, sentences
+from training.sensitivity.words import as_json, as_record, as_table, explanation, sentences, size_table
 from training.synthesis_recipe import SensitivityRecipe
 
 FILE_OF_RUN = "synthetic-sensitivity.json"
@@ -48,7 +48,8 @@ class MeasuredSensitivity:
         return picture
 
     def tell(self, say: Say) -> None:
-        """Say the table, what it means, and a sentence for each kind."""
+        """Say the tables, what they mean, and a sentence for each kind."""
+        say(size_table(self.found).as_markdown())
         say(as_table(self.found).as_markdown())
         say(explanation(self.found))
         for sentence in sentences(self.found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +37,7 @@ def sentence(line: SensitivityLine, learnt: frozenset[str] | None = None) -> str
 
 
 def as_table(found: Sensitivity) -> Table:
-    """Return the size from which 90 % are found, by kind and contrast; else the share of all that were tried."""
+    """Return the size from which 90 % are found, by kind and contrast; else how many of all that were tried."""
     by_place = {(line.kind, line.contrast): line for line in found.lines}
     kinds = dict.fromkeys(line.kind for line in found.lines)
     header = ("kind", "trained on", *(f"{name} ({low}–{high})" for name, (low, high) in CONTRASTS.items()))
@@ -48,12 +48,32 @@ def as_table(found: Sensitivity) -> Table:
     return Table(header, tuple(rows))
 
 
+def size_table(found: Sensitivity) -> Table:
+    """Return the share found of all kinds together, by contrast and size."""
+    together = all_kinds(found)
+    rows = [(contrast, *(_share(count) for count in together[contrast])) for contrast in CONTRASTS]
+    return Table(("all kinds", *size_names(found.size_edges)), tuple(rows))
+
+
+def all_kinds(found: Sensitivity) -> dict[str, tuple[FoundCount, ...]]:
+    """Return for each contrast what was found of all kinds together, by size."""
+    lines = {contrast: [line for line in found.lines if line.contrast == contrast] for contrast in CONTRASTS}
+    return {
+        contrast: tuple(
+            FoundCount(sum(line.by_size[at].anomalies for line in own), sum(line.by_size[at].found for line in own))
+            for at in range(len(found.size_edges))
+        )
+        for contrast, own in lines.items()
+    }
+
+
 def explanation(found: Sensitivity) -> str:
     """Return what the table shows, for beneath it."""
     short = "" if len(found.tried) == found.chosen else f" of {found.chosen}, for which the time was too short"
     return (
-        f"Size from which {_percent(SHARE)} of the synthetic anomalies fail, in pixels of your originals: lengths, or "
-        f"sides of a square of the same area. In brackets: fewer are found, at any size tried; the share of all. "
+        f"First the share of all kinds that fails, then the size from which {_percent(SHARE)} of a kind fail: lengths, or "
+        "sides of a square of the same area, in pixels of your originals; in brackets, where the tried ones show no such "
+        "size, how many of all. "
         f"Contrast is the mean change in grey levels of 255. {len(found.tried)} anomalies{short} on good images that "
         f"no training saw, of which {found.good.found} of {found.good.anomalies} fail without an anomaly. Real defects "
         "may be easier or harder."
@@ -78,6 +98,7 @@ def as_record(found: Sensitivity, images: str) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "contrast_grey_levels": {name: f"{low}–{high}" for name, (low, high) in CONTRASTS.items()},
         "sentences": list(sentences(found)),
+        "all_kinds": {contrast: _sizes_record(counts, found) for contrast, counts in all_kinds(found).items()},
         "lines": [_line_record(line, found) for line in found.lines if line.all.anomalies],
     }
 
@@ -108,12 +129,14 @@ def _line_record(line: SensitivityLine, found: Sensitivity) -> dict[str, Any]:
         "from_px": None if line.from_px is None else round(line.from_px, 1),
         "beyond": _count_record(line.beyond),
         "all": _count_record(line.all),
-        "by_size": {
-            size: f"{count.found} of {count.anomalies}"
-            for size, count in zip(size_names(found.size_edges), line.by_size, strict=True)
-            if count.anomalies
-        },
+        "by_size": _sizes_record(line.by_size, found),
     }
+
+
+def _sizes_record(counts: Sequence[FoundCount], found: Sensitivity) -> dict[str, str]:
+    """Return what was found of each class of size that has any."""
+    by_size = zip(size_names(found.size_edges), counts, strict=True)
+    return {size: f"{count.found} of {count.anomalies}" for size, count in by_size if count.anomalies}
 
 
 def _count_record(count: FoundCount) -> dict[str, Any]:
@@ -136,7 +159,13 @@ def _size(line: SensitivityLine) -> str:
 def _cell(line: SensitivityLine) -> str:
     if not line.all.anomalies:
         return "–"
-    return f"({_percent(line.all.share)})" if line.from_px is None else _size(line).replace(" of length", " long")
+    if line.from_px is None:
+        return f"({line.all.found} of {line.all.anomalies})"
+    return _size(line).replace(" of length", " long")
+
+
+def _share(count: FoundCount) -> str:
+    return f"{_percent(count.share)} of {count.anomalies}" if count.anomalies else "–"
 
 
 def _learnt(kind: str, learnt: frozenset[str] | None) -> str:

@@ -22,7 +22,7 @@ from training.sensitivity.measure import (
 )
 from training.sensitivity.planting import AnomalyDraw, AnomalyMeasures
 from training.sensitivity.plot import sensitivity_plot
-from training.sensitivity.words import as_json, as_record, as_table, explanation, sentence, sentences
+from training.sensitivity.words import as_json, as_record, as_table, explanation, sentence, sentences, size_table
 from training.synthesis.anomalies import KINDS
 from training.synthesis.overlays import COMPUTED
 from training.synthesis_recipe import SensitivityRecipe, SynthesisRecipe
@@ -162,8 +162,9 @@ def test_table_record_and_picture_say_the_same() -> None:
     found = sensitivity()
     assert as_table(found).rows == (
         ("stroke", "yes", "–", "12 px long", "–"),
-        ("spot", "no", "–", "(17 %)", "–"),
+        ("spot", "no", "–", "(1 of 6)", "–"),
     )
+    assert size_table(found).rows[1] == ("medium", "0 % of 4", "80 % of 5", "60 % of 5")  # strokes and spots together
     record = as_record(found, "10 images of calibration/good")
     (stroke, spot) = record["lines"]
     assert (stroke["from_px"], stroke["beyond"]) == (12.0, {"anomalies": 6, "found": 6, "at_least": 0.607})
