@@ -71,9 +71,9 @@ def explanation(found: Sensitivity) -> str:
     """Return what the table shows, for beneath it."""
     short = "" if len(found.tried) == found.chosen else f" of {found.chosen}, for which the time was too short"
     return (
-        f"First the share of all kinds that fails, then the size from which {_percent(SHARE)} of a kind fail: lengths, or "
-        "sides of a square of the same area, in pixels of your originals; in brackets, where the tried ones show no such "
-        "size, how many of all. "
+        f"First the share of all kinds that fails, then the size from which {_percent(SHARE)} of a kind fail: lengths, "
+        "or sides of a square of the same area, in pixels of your originals; in brackets, where the tried ones show no "
+        "such size, how many of all. "
         f"Contrast is the mean change in grey levels of 255. {len(found.tried)} anomalies{short} on good images that "
         f"no training saw, of which {found.good.found} of {found.good.anomalies} fail without an anomaly. Real defects "
         "may be easier or harder."
