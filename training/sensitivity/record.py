@@ -49,8 +49,8 @@ class MeasuredSensitivity:
 
     def tell(self, say: Say) -> None:
         """Say the tables, what they mean, and a sentence for each kind."""
-        say(size_table(self.found).as_markdown())
-        say(as_table(self.found).as_markdown())
+        say(size_table(self.found).as_markdown() + "\n")
+        say(as_table(self.found).as_markdown() + "\n")
         say(explanation(self.found))
         for sentence in sentences(self.found):
             say(f"- {sentence}")
