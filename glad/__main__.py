@@ -27,7 +27,7 @@ GROUPS = {
     "Train": ("train", "calibrate", "gate", "preview", "data", "sample"),
     "Store": ("bundle", "export"),
     "Serve": ("serve", "worker", "outbox", "station", "thresholds", "queue", "key", "backup", "restore"),
-    "Measure": ("evaluate", "ablate", "reproduce", "bench"),
+    "Measure": ("evaluate", "sensitivity", "ablate", "reproduce", "bench"),
 }
 """Heading of the help -> its commands, the most used one first."""
 OTHERS = "Other"
@@ -35,7 +35,8 @@ OTHERS = "Other"
 DISTRIBUTIONS = {"minisign": "py-minisign", "opentelemetry": "opentelemetry-sdk", "sklearn": "scikit-learn"}
 """Module -> the distribution that brings it, where their names differ."""
 EXTRAS = dict.fromkeys(
-    ("ablate", "bench", "calibrate", "evaluate", "export", "gate", "preview", "reproduce", "train"), "train"
+    ("ablate", "bench", "calibrate", "evaluate", "export", "gate", "preview", "reproduce", "sensitivity", "train"),
+    "train",
 )
 """Command -> the extra that brings all that it needs. What is not here needs the base, and an option another extra."""
 SET_UP = {"cpu", "formats", "otel", "sample", "signing", "train", "worker"}

@@ -17,12 +17,12 @@ from training.data.dataset import Split, good_split
 from training.launched_processes import main_process_first
 from training.package import Naming, provenance
 from training.pipeline import (
-    LAST_STAGES,
     Say,
     TrainedComponents,
     calibrated_bundle,
     claim_run,
     data_summary,
+    last_stages,
     make_run_pairs,
 )
 from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
@@ -65,8 +65,9 @@ def train_classes(
     first = next(iter(recipes.values()))
     if first.threads:
         torch.set_num_threads(first.threads)
-    stages = (*pretrained_stages(first), *LAST_STAGES)
-    say(f"stages: {', '.join(stages)}; the last {len(LAST_STAGES)} for each class; each resumes where it stopped")
+    last = last_stages(first)
+    stages = (*pretrained_stages(first), *last)
+    say(f"stages: {', '.join(stages)}; the last {len(last)} for each class; each resumes where it stopped")
     record = TrainingRun(run, stages, say=say)
     shutil.rmtree(run / "components", ignore_errors=True)  # of a run interrupted while it calibrated
     images = [_images(name, recipe, splits[name], run, workers) for name, recipe in recipes.items()]
@@ -84,7 +85,7 @@ def train_classes(
             TrainedComponents(sources, recipe.settings),
             targets[name],
             Naming(name, targets[name].name, title),
-            run=TrainingRun(run / name, LAST_STAGES, say=say),
+            run=TrainingRun(run / name, last, say=say),
             origin=provenance(recipe, data_summary(data / name, splits[name]), command),
             workers=workers,
         )

@@ -197,9 +197,15 @@ def write_calibrated_bundle(
     report: Mapping[str, Any],
     learned: LearnedGate,
     origin: Provenance,
+    sensitivity: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Write the calibrated bundle to `target`; its thresholds record which settings and weights they belong to."""
+    """Write the calibrated bundle to `target`; its thresholds record which settings and weights they belong to.
+
+    Args:
+        sensitivity: what it finds of synthetic anomalies at these thresholds, see `training.sensitivity`.
+    """
     belongs = calibration_digest(settings, draft.manifest.components)
+    measured = {} if sensitivity is None else {"synthetic_sensitivity": dict(sensitivity)}
     parts = BundleParts(
         naming.product,
         naming.version,
@@ -207,7 +213,7 @@ def write_calibrated_bundle(
         calibration.model_copy(update={"calibrated_for": belongs}),
         origin,
         title=naming.title,
-        quality={"calibration": dict(report), "gate": learned.report},
+        quality={"calibration": dict(report), "gate": learned.report, **measured},
         gate=learned.gate,
     )
     return write_bundle(target, parts, draft.sources())

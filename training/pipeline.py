@@ -60,6 +60,8 @@ from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import AnyRecipe, recipe_class
+from training.sensitivity.measure import STAGE as SENSITIVITY
+from training.sensitivity.record import FILE_OF_RUN, sensitivity_of_run
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
 from training.synthesis.textures import check_textures, texture_digest
@@ -70,8 +72,8 @@ Say = Callable[[str], None]
 PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
 LAST_STAGES = ("delta", "thresholds", "quality gate")
-STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features", *LAST_STAGES)
-FEATURE_STAGES = ("pairs", "latents", "unet", "decoder", "evidence", *LAST_STAGES)
+STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features")
+FEATURE_STAGES = ("pairs", "latents", "unet", "decoder", "evidence")
 
 
 @dataclass(frozen=True)
@@ -322,8 +324,13 @@ def say_weights(say: Say, **modules: nn.Module) -> None:
 def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
     """Return the names of a training's stages, in order."""
     if isinstance(recipe, PretrainedRecipe):
-        return (*pretrained_stages(recipe), *LAST_STAGES)
-    return STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
+        return (*pretrained_stages(recipe), *last_stages(recipe))
+    return (*(STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES), *last_stages(recipe))
+
+
+def last_stages(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Return the names of the stages in which the trained models are calibrated and measured."""
+    return (*LAST_STAGES, *([SENSITIVITY] if recipe.sensitivity.per_cell else ()))
 
 
 def train(
@@ -393,6 +400,12 @@ def calibrated_bundle(
     with named_bars() as bars, run.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
+        measured = sensitivity_of_run(
+            draft.path, settings, calibration.fail, split, recipe, progress=show, workers=workers
+        )
+    if measured is not None:
+        measured.write(run.folder / FILE_OF_RUN, {"command": origin.command})
+        measured.tell(run.say)
     made_bundle = write_calibrated_bundle(
         target,
         naming,
@@ -401,6 +414,7 @@ def calibrated_bundle(
         calibration=calibration,
         report=report,
         learned=learned,
+        sensitivity=None if measured is None else measured.record,
         origin=origin,
     )
     for kept in (PAIRS, RECONSTRUCTIONS):

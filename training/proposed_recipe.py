@@ -23,8 +23,7 @@ from glad.settings.framing import Stretch, Tiles
 from glad.settings.method import Foreground, MethodSettings
 from training.data.image_checks import ImageChecks, sizes_in_words
 from training.product_views import Alignment, Ground, measure_alignment, measure_ground, read_sample
-from training.recipe import FeatureRecipe, Recipe
-from training.recipe_file import SHIPPED, RecipeError, changed_content, load_recipe, recipe_from
+from training.recipe_file import SHIPPED, AnyRecipe, RecipeError, changed_content, load_recipe, recipe_from
 from training.training_plan import ChangedSetting
 
 MY_PRODUCT = "my-product"
@@ -58,7 +57,7 @@ ground, nearly all of the part stands out from it, and it is no plain one: half 
 class Proposal:
     """A recipe for a product's images, how it differs from the shipped one, and why."""
 
-    recipe: Recipe | FeatureRecipe
+    recipe: AnyRecipe
     toml: str
     """The same as a file to edit."""
     changed: tuple[ChangedSetting, ...]

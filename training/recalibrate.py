@@ -27,10 +27,11 @@ from training.data.dataset import Split, good_split
 from training.package import Naming, find_thresholds, software, write_calibrated_bundle
 from training.progress import Progress
 from training.quality_gate import learn_gate
-from training.recipe import CalibrationRecipe, SynthesisRecipe
+from training.recipe import CalibrationRecipe
 from training.recipe_file import problems_in_words, recipe_class
 from training.synthesis.pairs import single_square_settings
 from training.synthesis.probes import make_probes
+from training.synthesis_recipe import SynthesisRecipe
 
 LEAST_PROBED = 4
 

@@ -9,76 +9,12 @@ from pydantic import AliasChoices, Field, model_validator
 
 from glad.settings import Frozen
 from glad.settings.embedding import EmbeddingSettings, MemoryBankSettings
-from glad.settings.method import ComparatorKind, Foreground, MethodSettings
-from training.data.camera_noise import CameraNoise
+from glad.settings.method import ComparatorKind, MethodSettings
 from training.denoiser_recipe import AtpRecipe
 from training.feature_recipe import ComparatorRecipe, DecoderRecipe, DoubtfulRecipe, LatentRecipe
+from training.synthesis_recipe import SensitivityRecipe, SynthesisRecipe
 
-OVERLAY_KINDS = ("texture", "shuffle", "paste", "stroke", "spot", "warp")
-FLAW_KINDS = ("crack", "chip", "pores", "missing", "shifted", "uneven", "fray")
 ATTENTION_HEAD = 8  # channels of an attention head in diffusers' UNet2DModel
-
-
-class SynthesisRecipe(Frozen):
-    """Synthetic anomalies and the pairs (x, x^a) made once before training (Sec. 3.5; MemSeg and CutPaste).
-
-    Flaws of material and content (`crack` and what follows) are sized in pixels of the original; their weights are 0
-    unless given, so that recipes from before they existed make the pairs that they always made.
-    """
-
-    pairs: int = Field(ge=8, description="pairs kept in memory; each good image is used about equally often")
-    none: float = Field(0.3, ge=0, le=1, description="share of pairs without anomaly")
-    texture: float = Field(0.25, ge=0, description="weight: Perlin shape filled with a procedural texture (MemSeg)")
-    shuffle: float = Field(0.20, ge=0, description="weight: Perlin shape filled with the shuffled product (MemSeg)")
-    paste: float = Field(0.20, ge=0, description="weight: a patch of the product pasted elsewhere (CutPaste)")
-    stroke: float = Field(0.15, ge=0, description="weight: a thin curved stroke (CutPaste's scar)")
-    spot: float = Field(0.15, ge=0, description="weight: a soft spot, darker, brighter, tinted or embossed")
-    warp: float = Field(0.15, ge=0, description="weight: the product locally displaced")
-    crack: float = Field(0.0, ge=0, description="weight: a jagged, branching line")
-    chip: float = Field(0.0, ge=0, description="weight: a bite out of the part's or the picture's edge")
-    pores: float = Field(0.0, ge=0, description="weight: one to three dozen pits, close together or spread")
-    missing: float = Field(0.0, ge=0, description="weight: a piece replaced by its surroundings")
-    shifted: float = Field(0.0, ge=0, description="weight: a compact piece moved, its old place filled")
-    uneven: float = Field(0.0, ge=0, description="weight: other light, gloss or sharpness in a large soft region")
-    fray: float = Field(0.0, ge=0, description="weight: a stretch of an edge roughened into fibres")
-    shift_px: int = Field(2, ge=0, description="both images of a pair are shifted together by up to this many pixels")
-    gain: float = Field(0.05, ge=0, lt=1, description="... and their brightness is scaled by up to this share")
-    noisy: float = Field(
-        0.0, ge=0, le=1, description="share of pairs made of the photograph taken once more, with the camera's noise"
-    )
-    camera: CameraNoise = Field(CameraNoise(), description="that takes it")
-    textures: str | None = Field(
-        None,
-        description="folder of pictures that `texture` is filled with, such as the Describable Textures Dataset; "
-        "None: textures are computed",
-    )
-    overlays: Literal["varied", "memseg"] = Field(
-        "varied",
-        description="how `texture` and `shuffle` are drawn; varied: half of their shapes cut to a window, after ten "
-        "quick changes; memseg: whole Perlin shapes and the ten changes of the published code",
-    )
-    foreground: Foreground | None = Field(
-        None, description="where anomalies lie: on the whole image, a dark or a bright object; None: as it is scored"
-    )
-
-    @classmethod
-    def memseg(cls, pairs: int, textures: str | None = None, foreground: Foreground | None = None) -> Self:
-        """Return the paper's anomalies: MemSeg's two sources half the time each, and half of the pairs without any."""
-        others = dict.fromkeys((*OVERLAY_KINDS, *FLAW_KINDS), 0.0)
-        values = {**others, "texture": 0.5, "shuffle": 0.5, "none": 0.5, "shift_px": 0, "gain": 0.0}
-        given = {"pairs": pairs, "overlays": "memseg", "textures": textures, "foreground": foreground}
-        return cls.model_validate({**values, **given})
-
-    def settings(self, base: MethodSettings) -> MethodSettings:
-        """Return the settings with which images are cut for anomalies: the base with this recipe's foreground."""
-        if self.foreground is None:
-            return base
-        return base.model_copy(update={"score": base.score.model_copy(update={"foreground": self.foreground})})
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """The weight of each kind of anomaly."""
-        return {kind: getattr(self, kind) for kind in (*OVERLAY_KINDS, *FLAW_KINDS)}
 
 
 class CropsRecipe(Frozen):
@@ -194,6 +130,7 @@ class RecipeBase(Frozen):
     synthesis: SynthesisRecipe
     training: LoopRecipe = LoopRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
+    sensitivity: SensitivityRecipe = SensitivityRecipe()
 
     def with_confidence(self, confidence: float | None) -> Self:
         """Return the recipe whose thresholds keep their promise with this confidence; None: with its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 import typer
 
@@ -32,9 +33,16 @@ def print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: P
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
         lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
     for figure_name, figure in manifest.quality.items():
-        lines[figure_name] = json.dumps(figure)
+        lines[figure_name] = _figure_in_words(figure)
     for name, line in lines.items():
         typer.echo(f"{name:<12} {line}")
+
+
+def _figure_in_words(figure: Any) -> str:
+    """Return a measured figure: its own sentences, or all of it where it has none."""
+    if isinstance(figure, dict) and isinstance(sentences := figure.get("sentences"), list):
+        return "".join(f"\n             {sentence}" for sentence in sentences)
+    return json.dumps(figure)
 
 
 def print_history(state: ProductState) -> None:

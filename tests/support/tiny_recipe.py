@@ -19,6 +19,7 @@ synthesis = { pairs = 12, shift_px = 1 }
 autoencoder = { widths = [8, 8, 8, 8], latent_channels = 4, steps = 3, batch = 2, crop = 16, learning_rate = 1e-3 }
 unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
 calibration = { delta_images = 4 }
+sensitivity = { per_cell = 1, images = 2, kinds = ["spot"] }
 
 [features]
 width = 16
@@ -47,6 +48,7 @@ unet = { widths = [16, 16], steps = 4, batch = 2, learning_rate = 1e-3 }
 doubtful = { low_quantile = 0.5, high_ratio = 1.5, one_call = true }
 decoder = { width = 4, doublings = 1, steps = 3, batch = 2 }
 calibration = { delta_images = 4 }
+sensitivity = { per_cell = 0 }
 """.replace("\\\n", "")
 TINY_FEATURE_RECIPE = FeatureRecipe.model_validate(tomllib.loads(TINY_FEATURE_TOML))
 

@@ -187,6 +187,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),
+        _call("sensitivity", given.features, *data, "--per-cell", "1", "--kinds", "spot"),
         _call("ablate", given.pixel, *data, "--no-plain"),
         _call("export", "bundles/part/2", "--to", "onnx", *data, "--images", "2"),
         _call("reproduce", "mvtec-ad", *data, *published, "--classes", "tile", status=1, told="tile is missing"),
@@ -203,6 +204,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("bench", "queue", given.steps, "--cameras", "5", "--workers", "2", "--seconds", "20", "--warm-up", "0",
               "--runs", "1", "--picture", "queue.png"),
         _call("bench", "fullsize", "--narrow", "--side", "64", "--batch", "1", *bench),
+        _call("bench", "pairs", given.recipe, *data, "--images", "1", "--count", "1", "--steps", "1"),
         _call("bench", "finetune", "--narrow", "--parts", "lora", "--side", "64"),
         _call("bench", "startup", "--rounds", "1"),
     )  # fmt: skip

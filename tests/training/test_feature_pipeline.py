@@ -26,7 +26,7 @@ from training.data.dataset import good_split
 from training.data.image_files import DataError, read_pixels
 from training.feature_recipe import DoubtfulRecipe
 from training.package import Naming, counts_training_parts
-from training.pipeline import FEATURE_STAGES, train
+from training.pipeline import stages_of, train
 from training.recalibrate import RecalibrationPlan, recalibrate
 from training.recipe import CalibrationRecipe, FeatureRecipe
 from training.recipe_file import RecipeError, load_recipe, recipe_from
@@ -106,7 +106,7 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_bundle(
 def test_a_training_says_its_stages_and_what_it_made(data: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     _train(data, tmp_path, lines.append)
-    assert f"stages: {', '.join(FEATURE_STAGES)}; each resumes where it was interrupted" in lines
+    assert f"stages: {', '.join(stages_of(TINY_FEATURE_RECIPE))}; each resumes where it was interrupted" in lines
     assert "memory: 200 patches; latents: 24 channels, 8 modelled" in lines
 
 

@@ -52,6 +52,15 @@ def test_a_folder_of_good_images_becomes_a_calibrated_bundle(bundle: Bundle) -> 
     assert found.settings.trigger.delta == found.quality["calibration"]["trigger_peaks"]["delta"] != 9.0
     assert {component.dtype for component in found.components.values()} == {"float16"}
     assert found.provenance.command == "glad train tiny"
+    sensitivity = found.quality["synthetic_sensitivity"]
+    assert sensitivity["images"] == "5 images of calibration/good"
+    assert {line["kind"] for line in sensitivity["lines"]} == {"spot"}
+    run = bundle.path.parent / "run"
+    tried = json.loads((run / "synthetic-sensitivity.json").read_text(encoding="utf-8"))["tried"]
+    assert sum(line["all"]["anomalies"] for line in sensitivity["lines"]) == len(tried) > 0
+    assert [one["found"] for one in tried] == [one["score"] >= round(found.thresholds.fail, 6) for one in tried]
+    assert (run / "synthetic-sensitivity.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "pictures" / "synthetic-anomalies.png").is_file()
     assert found.provenance.recipe["name"] == "tiny"
 
 

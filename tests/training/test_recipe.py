@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from training.recipe import FeatureRecipe, Recipe, SynthesisRecipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import SHIPPED, RecipeError, load_recipe, recipe_class, recipe_from
+from training.synthesis_recipe import SynthesisRecipe
 
 BUNDLES = Path(__file__).parents[2] / "model_store" / "bundles"
 NANO = Path(__file__).parents[1] / "model_store" / "nano_manifest.json"

@@ -15,8 +15,8 @@ import torch
 from glad.settings.method import MethodSettings
 from training.data.dataset import DataError, Split, draw_whole_groups
 from training.finetune.reconstructions import Rebuild, RebuiltImages, rebuild_all
-from training.recipe import SynthesisRecipe
 from training.synthesis.pairs import PairSet, make_pairs, read_squares
+from training.synthesis_recipe import SynthesisRecipe
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from training.recipe import SynthesisRecipe
 from training.synthesis.content import missing, shifted, uneven
 from training.synthesis.material import chip, crack, fray, pores
 from training.synthesis.overlays import COMPUTED, FillSource, paste, shuffle, spot, stroke, texture, warp
 from training.synthesis.patterns import Floats, Mask, Unit
 from training.synthesis.surface import Surface
+from training.synthesis_recipe import SynthesisRecipe
 
 VISIBLE = 0.025  # mean absolute change over the channels from which a pixel counts as anomalous
 LEAST_VISIBLE = 8  # pixels that an anomaly must have changed to count as one

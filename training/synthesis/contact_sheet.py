@@ -14,10 +14,11 @@ from scipy import ndimage
 
 from glad.image_codec import Pixels
 from glad.settings.method import MethodSettings
-from training.recipe import RecipeBase, SynthesisRecipe
+from training.recipe import RecipeBase
 from training.synthesis.anomalies import KINDS, fill_source, make_anomaly
 from training.synthesis.overlays import COMPUTED, FillSource
 from training.synthesis.pairs import TrainingSquare, read_squares
+from training.synthesis_recipe import SynthesisRecipe
 
 GAP = 6
 """Pixels between the pictures."""

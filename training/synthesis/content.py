@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from training.synthesis.patterns import Floats, Mask, Unit
-from training.synthesis.surface import Surface, beyond, blob, from_centre, grain, grey, part_of
+from training.synthesis.surface import Surface, beyond, blob, from_centre, grain_of, grey, part_of
 
 CANDIDATES = 16  # places that a filling is sought at
 BORDER_PX = 2  # width of the border around a hole that its filling has to meet
@@ -131,14 +131,18 @@ def _region(rng: np.random.Generator, surface: Surface) -> Floats:
     side, angle = surface.side, rng.uniform(0, 2 * np.pi)
     y, x = from_centre(side, surface.place(rng))
     across = np.sin(angle) * y + np.cos(angle) * x
-    bent = across + side * rng.uniform(0, 0.06) * grain(rng, side, side / 6)
-    fields = (
-        abs(bent),  # band
-        bent,  # half
-        np.hypot(*from_centre(side, _corner(rng, surface))),  # corner
-        np.hypot(y, x) + side * 0.15 * grain(rng, side, side / 10),  # cloud
-    )
-    field = fields[int(rng.integers(len(fields)))]
+    # All that is random is drawn, whichever field is chosen; only the chosen one is computed.
+    bend, bent_white = rng.uniform(0, 0.06), rng.standard_normal((side, side))
+    corner, cloud_white = _corner(rng, surface), rng.standard_normal((side, side))
+    match int(rng.integers(4)):
+        case 0:  # band
+            field = abs(across + side * bend * grain_of(bent_white, side / 6))
+        case 1:  # half
+            field = across + side * bend * grain_of(bent_white, side / 6)
+        case 2:
+            field = np.hypot(*from_centre(side, corner))
+        case _:  # cloud
+            field = np.hypot(y, x) + side * 0.15 * grain_of(cloud_white, side / 10)
     limit = float(np.quantile(field[surface.reach], rng.uniform(0.05, 0.6)))
     softness = side * rng.uniform(0.004, 0.08)
     return np.asarray(1 / (1 + np.exp(np.clip((field - limit) / softness, -30, 30))), dtype=np.float32)

@@ -29,6 +29,9 @@ from training.synthesis.surface import (
 
 SPACING = 0.35  # of the points that a line is drawn with, in pixels: close enough that none shows
 DARK = 0.12  # grey level below which nothing darker can be seen
+ROUGH = 0.07  # of a bite's outline, as a share of its radius
+LARGEST_BUMP = 1.6  # of a blob's outline, in radii: see `blob`
+MOST_GRAIN = 9.0  # standard deviations that grain never reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +191,8 @@ def chip(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
     part = part_of(image, surface)
     centre = _at_edge(rng, part, surface)
     radius = surface.length(rng, 4, 45, most=0.18)
-    outside = blob(rng, *from_centre(surface.side, centre), radius, roughness=0.3, waves=16)
-    outside = outside + 0.07 * radius * grain(rng, surface.side, 0.12 * radius)
+    outside = _bite(rng, surface.side, centre, radius)
+    outside = outside + ROUGH * radius * grain(rng, surface.side, 0.12 * radius)
     background = surface.valid & ~part
     face = np.clip(0.5 - outside, 0, 1) * part
     damaged = _broken(rng, image, face, centre, radius)
@@ -197,6 +200,16 @@ def chip(rng: np.random.Generator, image: Unit, surface: Surface) -> Unit:
         gone = np.clip(0.5 - outside - rng.uniform(0, 0.4) * radius, 0, 1)[..., None] * part[..., None]
         damaged = gone * beyond(image, background) + (1 - gone) * damaged
     return np.asarray(damaged)
+
+
+def _bite(rng: np.random.Generator, side: int, centre: NDArray[np.int_], radius: float) -> Floats:
+    """Return the distance outside a jagged outline (side, side), computed only where roughness could reach it."""
+    reach = int(np.ceil((LARGEST_BUMP + MOST_GRAIN * ROUGH) * radius + 1))
+    rows, columns = (slice(max(0, int(at) - reach), int(at) + reach + 1) for at in centre)
+    y, x = (np.ascontiguousarray(offset[rows, columns]) for offset in from_centre(side, centre))
+    outside = np.full((side, side), reach, dtype=np.float32)
+    outside[rows, columns] = blob(rng, y, x, radius, roughness=0.3, waves=16)
+    return outside
 
 
 def _at_edge(rng: np.random.Generator, part: Mask, surface: Surface) -> NDArray[np.int_]:

@@ -28,9 +28,9 @@ from training.data.image_files import DataError, read_pixels
 from training.interrupts import interrupts_noted
 from training.process_pool import parallel_map, process_count
 from training.progress import Count
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import synthesise
 from training.synthesis.kept_pairs import Arrays, KeptPairs
+from training.synthesis_recipe import SynthesisRecipe
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,14 @@ def _read(
     for _ in range(rounds):
         tile = tiles[int(rng.integers(len(tiles)))]
         square, counts = layout.tile_pixels(pixels, tile), inspected_mask[layout.span(tile)]
-        inspected = _inspected(square, counts, settings)
+        inspected = inspected_pixels(square, counts, settings)
         noisy = None if again is None else layout.tile_pixels(again, tile)
         squares.append(TrainingSquare(square, shown[layout.span(tile)], inspected, layout.placement.scale, noisy))
     return squares
 
 
-def _inspected(pixels: Pixels, inspected_mask: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
+def inspected_pixels(pixels: Pixels, inspected_mask: NDArray[np.bool_], settings: MethodSettings) -> NDArray[np.bool_]:
+    """Return where a defect would count in a square (S, S, 3): inside the mask, and on the settings' foreground."""
     counts = torch.from_numpy(inspected_mask)
     grey = grey_of(torch.from_numpy(to_model(pixels))[None])[0]
     on_object = object_pixels(grey, counts, settings.score.foreground)

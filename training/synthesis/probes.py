@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glad.settings.method import MethodSettings
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import LEAST_VISIBLE, TRIES, synthesise
 from training.synthesis.pairs import TrainingSquare, read_squares
+from training.synthesis_recipe import SynthesisRecipe
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,12 @@ def grey(image: Unit) -> Unit:
 
 def grain(rng: np.random.Generator, side: int, radius: float) -> Floats:
     """Return noise of mean 0 and standard deviation 1 whose spots have about this radius in pixels: (side, side)."""
-    field = ndimage.gaussian_filter(rng.standard_normal((side, side)), max(radius, 0.3), mode="wrap")
+    return grain_of(rng.standard_normal((side, side)), radius)
+
+
+def grain_of(white: Unit, radius: float) -> Floats:
+    """Return white noise (side, side) as grain: see `grain`. A wide one costs more than all else of an anomaly."""
+    field = ndimage.gaussian_filter(white, max(radius, 0.3), mode="wrap")
     return np.asarray((field - field.mean()) / (field.std() + 1e-9), dtype=np.float32)
 
 

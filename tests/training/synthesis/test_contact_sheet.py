@@ -12,9 +12,9 @@ from glad.images.tiling import lay_out
 from glad.settings.method import MethodSettings
 from tests.support.tiny_recipe import TINY_RECIPE
 from training.data.image_files import read_pixels
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import KINDS
 from training.synthesis.contact_sheet import GAP, LABEL, contact_sheet, draw_sheet_of_run
+from training.synthesis_recipe import SynthesisRecipe
 
 SIDE = 64
 SETTINGS = MethodSettings.model_validate({"resolution": SIDE, "trigger": {"delta": 0.5}})

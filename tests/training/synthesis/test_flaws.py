@@ -5,12 +5,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from training.recipe import SynthesisRecipe
 from training.synthesis.anomalies import FLAWS, KINDS, VISIBLE, Pair, make_anomaly, synthesise
 from training.synthesis.content import filled
 from training.synthesis.material import Trace, drawn
 from training.synthesis.patterns import Floats, Mask, spectral_noise
 from training.synthesis.surface import Surface, coverage, part_of
+from training.synthesis_recipe import SynthesisRecipe
 
 SIDE = 96
 SEEDS = range(10)

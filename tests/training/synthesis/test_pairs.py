@@ -12,9 +12,9 @@ from PIL import Image
 
 from glad.settings.method import Foreground, MethodSettings
 from training.data.camera_noise import CameraNoise
-from training.recipe import SynthesisRecipe
 from training.synthesis.kept_pairs import PER_FILE
 from training.synthesis.pairs import PairSet, make_pairs, read_squares, to_unit
+from training.synthesis_recipe import SynthesisRecipe
 
 RECIPE = SynthesisRecipe(pairs=20)
 SETTINGS = MethodSettings.model_validate({"resolution": 32, "trigger": {"delta": 0.5}})

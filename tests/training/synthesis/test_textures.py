@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from training.data.image_files import DataError
-from training.recipe import SynthesisRecipe
-from training.synthesis.anomalies import synthesise
+from training.synthesis.anomalies import KINDS, synthesise
 from training.synthesis.memseg import CHANGES, _turned, memseg_changes
 from training.synthesis.patterns import procedural_texture, spectral_noise
 from training.synthesis.textures import check_textures, folder_texture, texture_digest, texture_files
+from training.synthesis_recipe import SynthesisRecipe
 
 Change = Callable[[np.random.Generator, Image.Image], Image.Image]
 
@@ -71,8 +71,9 @@ def test_a_folder_of_pictures_is_what_textures_are_drawn_from(tmp_path: Path, li
 
 @pytest.mark.parametrize("overlays", ["varied", "memseg"])
 def test_an_anomaly_of_a_texture_folder_is_its_picture_at_the_published_weight(tmp_path: Path, overlays: str) -> None:
-    recipe = SynthesisRecipe.memseg(8, str(_folder(tmp_path, like_dtd=True))).model_copy(
-        update={"overlays": overlays, "none": 0.0, "shuffle": 0.0}
+    textures, others = str(_folder(tmp_path, like_dtd=True)), dict.fromkeys(KINDS, 0.0)
+    recipe = SynthesisRecipe.model_validate(
+        {"pairs": 8, **others, "texture": 1.0, "none": 0.0, "gain": 0.0, "overlays": overlays, "textures": textures}
     )
     good = np.full((48, 48, 3), 0.5, dtype=np.float32)
     valid = np.ones((48, 48), dtype=bool)
