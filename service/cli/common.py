@@ -69,14 +69,23 @@ def service_redis(settings: Settings, redis_bin: Path | None = None) -> Iterator
         give_up(error)
 
 
+def open_client(url: str, key: str | None, patience_s: float = 60.0) -> Client:
+    """Return a client of the service; an address or a key that cannot be one ends the command."""
+    from glad_client.client import Client
+
+    try:
+        return Client(url, api_key=key, patience_s=patience_s)
+    except ValueError as error:
+        give_up(error)
+
+
 @contextmanager
 def connected_client(url: str, key: str | None) -> Iterator[Client]:
     """Yield a client of a running service; a refusal, or no answer, ends the command with one sentence."""
-    from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError
 
     try:
-        with Client(url, api_key=key, patience_s=2) as client:
+        with open_client(url, key, patience_s=2) as client:
             yield client
     except ApiError as error:
         hint = ". Give a key that may do this by GLAD_API_KEY or --key" if error.status in (401, 403) else ""
