@@ -6,7 +6,7 @@ Imports stand inside the functions, so that reading a command's help loads neith
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,6 +54,18 @@ def load_settings(**options: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         give_up(Settings.describe_errors(error, options=given))
+
+
+def misspelt_settings(environment: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that is no setting, and differs little from one: it would have no effect."""
+    from difflib import get_close_matches
+
+    from service.outbox.settings import OutboxSettings
+
+    known = {f"GLAD_{name.upper()}" for name in OutboxSettings.model_fields}
+    unknown = sorted(name for name in environment if name.startswith("GLAD_") and name not in known)
+    meant = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
+    return [f"{name} is no setting: did you mean {close[0]}?" for name, close in meant.items() if close]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import typer
 from redis.connection import parse_url
 
-from service.cli.common import load_settings, open_client
+from service.cli.common import load_settings, misspelt_settings, open_client
 from service.host.private_redis import redis_url
 
 
@@ -68,3 +68,9 @@ def test_an_address_of_the_service_without_http_is_one_sentence(capsys: pytest.C
         open_client("inspect.plant:8000", None)
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith("glad: url is 'inspect.plant:8000': give the service's address with http://")
+
+
+def test_a_variable_that_is_nearly_a_setting_is_named_and_those_of_other_programs_are_not() -> None:
+    others = ["GLAD_URL", "GLAD_API_KEY", "GLAD_CAMERA_RATE", "GLAD_REDIS_MEMORY", "GLAD_TAKT_S", "PATH"]
+    assert misspelt_settings(others) == []
+    assert misspelt_settings([*others, "GLAD_TAKTS"]) == ["GLAD_TAKTS is no setting: did you mean GLAD_TAKT_S?"]
