@@ -259,7 +259,8 @@ SERVICE = Dashboard(
             "Decoders replaced",
             "reqps",
             (Query(f"sum by (job, reason) ({rate('glad_decoders_ended_total')})", "{{job}} {{reason}}"),),
-            "An image took too much time or memory, or crashed it; empty until one does. `killed`: the machine is short of memory.",
+            "An image took too much time or memory, or crashed it; empty until one does. "
+            "`killed`: the machine is short of memory.",
         ),
         Panel(
             "Readers of the events",
