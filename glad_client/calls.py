@@ -28,7 +28,7 @@ from glad_client.answers import (
     StationView,
     ThresholdsView,
 )
-from glad_client.errors import NotFinished, UnexpectedAnswer, Unreachable, problem_of
+from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
 from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message
@@ -93,7 +93,23 @@ class ApiCalls:
         inspection = yield from self.submit(address, image, idempotency_key, held_s, fields)
         if inspection.state.final:
             return inspection
-        return (yield from self.wait(inspection.id, max(0.0, deadline - time.monotonic()), 0.25))
+        return (yield from self.await_submitted(inspection, max(0.0, deadline - time.monotonic())))
+
+    def await_submitted(self, inspection: Result, seconds: float) -> Steps[Result]:
+        """Get an inspection that was just submitted until it has ended.
+
+        Raises:
+            NotFinished: also if the key may submit, but not read: the image was accepted, and goes on.
+        """
+        try:
+            return (yield from self.wait(inspection.id, seconds, 0.25))
+        except ApiError as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            raise NotFinished(
+                f"inspection {inspection.id} was accepted and goes on, but this API key may not ask for its result: "
+                f"use a key with the scopes submit and read ({error.detail})"
+            ) from error
 
     def get(self, inspection_id: str) -> Steps[Result]:
         """Get the inspection in its current state."""

@@ -35,6 +35,7 @@ from glad_client.sse import EventReader, ServerEvent
 from glad_client.types import ArtifactName
 
 CONNECTIONS = 64
+EXAMPLE_URL = "http://127.0.0.1:8000"
 T = TypeVar("T")
 
 
@@ -311,8 +312,10 @@ def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[
     """Return what both kinds of httpx client are made with.
 
     Raises:
-        ValueError: for a key that cannot be sent.
+        ValueError: for a URL that is none of a service, or a key that cannot be sent.
     """
+    if httpx.URL(url).scheme not in {"http", "https"}:
+        raise ValueError(f"url is {url!r}: give the service's address with http:// or https://, as {EXAMPLE_URL}")
     if api_key and not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("api_key holds characters that no API key has: give it as `glad key create` printed it")
     return {

@@ -3,7 +3,8 @@
 ClientError
  ├── ApiError       the service refused: its problem+json, with status, title and detail
  ├── Unreachable    no answer, or only 429 and 503, for longer than the client's patience
- ├── NotFinished    the inspection has not ended in the time given to `wait`, or its picture was not drawn in time
+ ├── NotFinished    the inspection was accepted and goes on; it has not ended in the time given to `wait`, its picture
+ │                  was not drawn in time, or the key may not read its result
  └── UnexpectedAnswer  what answers is no GLAD service, or one of a version that this client does not know
 """
 
@@ -45,7 +46,10 @@ class Unreachable(ClientError):
 
 
 class NotFinished(ClientError):
-    """The inspection has not ended in the time that was given to `wait`, or its picture was not drawn in time."""
+    """The inspection goes on: it has not ended in the time given to `wait`, or the key may not read its result.
+
+    Also: its picture was not drawn in time.
+    """
 
 
 class UnexpectedAnswer(ClientError):

@@ -279,9 +279,9 @@ def _same_or_refuse(target: Path, hash_: str) -> Bundle:
     try:
         present = open_bundle(target)
     except (BundleError, OSError) as error:
-        raise BundleExists(
-            target, expected=expected, found=f"a broken one: {error}", fix="remove that folder, then publish again"
-        ) from error
+        found = f"a broken one ({str(error).rstrip('.')})"
+        fix = "remove that folder, then publish again"
+        raise BundleExists(target, expected=expected, found=found, fix=fix) from error
     if present.hash != hash_:
         raise BundleExists(
             target,

@@ -112,7 +112,7 @@ class Layers:
         for entry in entries:
             if isinstance(entry, StoreProblem) and entry not in self._logged:
                 self._logged.add(entry)
-                log.warning("bundle_ignored", path=str(entry.path), reason=entry.reason)
+                log.warning("bundle ignored", path=str(entry.path), reason=entry.reason)
         return entries
 
     def _try(self, layer: Path, folder: Path) -> BundleRef | StoreProblem:

@@ -114,7 +114,7 @@ ENGINE = Dashboard(
             "Trigger step",
             "none",
             (Query(mean("glad_denoising_step", "product", PRODUCT), "{{product}}"),),
-            "Mean step at which the trigger fired: the later in the walk, the lower.",
+            "Mean step at which the trigger fired: the later in the walk, the lower. Empty while no image walks.",
         ),
         Panel(
             "Step duration",
@@ -206,12 +206,13 @@ SERVICE = Dashboard(
             "Refused submissions",
             "reqps",
             (Query(f"sum by (reason) ({rate('glad_inspections_rejected_total')})", "{{reason}}"),),
+            "Empty until one is refused.",
         ),
         Panel(
             "Failed inspections",
             "reqps",
             (Query(f"sum by (code) ({rate('glad_inspections_failed_total', PRODUCT)})", "{{code}}"),),
-            "A point leads to the latest of them.",
+            "Empty until one fails. A point leads to the latest of them.",
             inspections="state=failed",
         ),
         Panel(
@@ -258,7 +259,8 @@ SERVICE = Dashboard(
             "Decoders replaced",
             "reqps",
             (Query(f"sum by (job, reason) ({rate('glad_decoders_ended_total')})", "{{job}} {{reason}}"),),
-            "An image took too much time or memory, or crashed it. `killed`: the machine is short of memory.",
+            "An image took too much time or memory, or crashed it; empty until one does. "
+            "`killed`: the machine is short of memory.",
         ),
         Panel(
             "Readers of the events",

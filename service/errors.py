@@ -20,7 +20,7 @@ ServiceError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, Self
 
@@ -51,10 +51,14 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = Field(None, description="the refused fields, for type invalid-fields")
 
 
-def field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
-    """Return pydantic's or FastAPI's errors in the form of the contract: at most `MAX_FIELD_PROBLEMS`, all short."""
+def field_problems(errors: Sequence[Any], known: Iterable[str] = ()) -> list[FieldProblem]:
+    """Return pydantic's or FastAPI's errors in the form of the contract: at most `MAX_FIELD_PROBLEMS`, all short.
+
+    Args:
+        known: the fields that the call has, for the message of one that it has not.
+    """
     return [
-        FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"])))
+        FieldProblem(field=_field_name(error["loc"]), message=_message(error["type"], str(error["msg"]), known))
         for error in errors[:MAX_FIELD_PROBLEMS]
     ]
 
@@ -64,9 +68,10 @@ def _field_name(location: tuple[str | int, ...]) -> str:
     return ".".join(words)[:100] or "request"
 
 
-def _message(kind: str, text: str) -> str:
+def _message(kind: str, text: str, known: Iterable[str]) -> str:
     if kind == "extra_forbidden":
-        return "is not a field of this call: see the OpenAPI document for those that are"
+        names = ", ".join(sorted(known))
+        return f"is not a field of this call: {f'it has {names}' if names else '/docs lists those that are'}"[:300]
     return text.removeprefix("Value error, ")[:300]
 
 
@@ -313,9 +318,9 @@ class InvalidFields(ServiceError):
         return cls(f"{shown}: {message}", errors=[FieldProblem(field=shown, message=message)])
 
     @classmethod
-    def from_validation(cls, errors: Sequence[Any]) -> Self:
-        """Return the error for the fields that pydantic's or FastAPI's errors name."""
-        problems = field_problems(errors)
+    def from_validation(cls, errors: Sequence[Any], known: Iterable[str] = ()) -> Self:
+        """Return the error for the fields that pydantic's or FastAPI's errors name; `known` are those of the call."""
+        problems = field_problems(errors, known)
         return cls("; ".join(f"{one.field}: {one.message}" for one in problems)[:1000], errors=problems)
 
 

@@ -22,7 +22,13 @@ from pathlib import Path
 
 from glad_client.camera.destination import Destination, NameDoesNotMatch
 from glad_client.camera.journal import JOURNAL, Journal, SentFile, Stamp, stamp_of
-from glad_client.camera.line_camera import SUFFIXES, CameraShot, image_key, readable_name
+from glad_client.camera.line_camera import (
+    SUFFIXES,
+    CameraShot,
+    accepted_without_result,
+    image_key,
+    readable_name,
+)
 from glad_client.camera.moved_files import MovedFiles
 from glad_client.client import Client
 from glad_client.errors import ApiError, ClientError
@@ -295,7 +301,7 @@ class HotFolder:
         try:
             inspection = self._client.get(waiting.shot.inspection.id)
         except ApiError as error:
-            return waiting.shot.model_copy(update={"error": str(error)})
+            return waiting.shot.model_copy(update={"error": accepted_without_result(error)})
         if inspection.state.final:
             return waiting.shot.model_copy(update={"inspection": inspection})
         if time.monotonic() < waiting.until:

@@ -105,7 +105,12 @@ class LineCamera:
         try:
             return shot.model_copy(update={"inspection": self.client.wait(shot.inspection.id, wait_s)})
         except ClientError as error:
-            return shot.model_copy(update={"error": str(error)})
+            return shot.model_copy(update={"error": accepted_without_result(error)})
+
+
+def accepted_without_result(error: ClientError) -> str:
+    """Return what a person reads of an image that the service has, and whose result cannot be had here."""
+    return f"accepted; no result here: {error}"
 
 
 def readable_name(name: str | Path) -> str:

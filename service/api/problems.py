@@ -66,7 +66,7 @@ def add_handlers(app: FastAPI, routes: Sequence[BaseRoute], *, retry_after_s: in
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return await refused_by_fastapi(request, InvalidFields.from_validation(error.errors()))
+        return await refused_by_fastapi(request, InvalidFields.from_validation(error.errors(), _fields_of(request)))
 
     async def refused_by_fastapi(request: Request, error: InvalidFields) -> Response:
         if is_submission(request.method, request.url.path):  # refused before `count_rejections` could count it
@@ -84,8 +84,11 @@ def add_handlers(app: FastAPI, routes: Sequence[BaseRoute], *, retry_after_s: in
             detail = f"{_shown(request.url.path)} has a slash too many: call {_shown(address)}"
             return _plain_answer(request, HTTPStatus.TEMPORARY_REDIRECT, detail, {"Location": address})
         status = HTTPStatus(error.status_code)
-        detail = f"{request.method} {_shown(request.url.path)}: {error.detail}; /docs lists the calls that exist"
-        return _plain_answer(request, status, detail, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        allowed = f", use {headers['Allow']}" if "Allow" in headers else ""
+        call = f"{request.method} {_shown(request.url.path)}"
+        detail = f"{call}: {error.detail}{allowed}; /docs lists the calls that exist"
+        return _plain_answer(request, status, detail, headers)
 
     async def redis_error(request: Request, error: Exception) -> Response:
         log.error("queue unavailable", error=str(error), path=_shown(request.url.path))
@@ -114,6 +117,17 @@ def error_body(problem: Problem) -> tuple[str, BaseModel]:
     if problem.instance == "/v2" or problem.instance.startswith("/v2/"):
         return "application/json", InferenceError(error=problem.detail)
     return PROBLEM_JSON, problem
+
+
+def _fields_of(request: Request) -> list[str]:
+    """Return the names of the query parameters and the body's fields that the OpenAPI document gives the call."""
+    document = request.app.openapi()
+    operation = document["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
+    call = operation.get(request.method.lower(), {})
+    in_query = [one["name"] for one in call.get("parameters", ()) if one["in"] == "query"]
+    content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
+    schema = document["components"]["schemas"].get(content.get("schema", {}).get("$ref", "").rpartition("/")[2], {})
+    return [*in_query, *schema.get("properties", {})]
 
 
 def _shown(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import give_up
-from service.cli.common import LOCAL_SERVICE, ServiceUrl
+from service.cli.common import LOCAL_SERVICE, ServiceUrl, open_client
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -85,11 +85,10 @@ def _destination(product: str | None, station: str | None, fields: list[str], pa
 
 def _check_service(url: str, key: str | None, product: str | None) -> None:
     """End the command if no service answers, or it does not know the product: otherwise every image would fail."""
-    from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError
 
     try:
-        with Client(url, api_key=key, patience_s=10) as client:
+        with open_client(url, key, patience_s=10) as client:
             products = client.products()
     except ApiError as error:
         give_up(f"{url} refuses: {error}. Give a key with the scopes submit and read by GLAD_API_KEY or --key")
@@ -113,14 +112,13 @@ def _post_folder(
 ) -> None:
     """Post the images that the folder holds now; exit status 1 if one of them has no result."""
     from glad_client.camera.line_camera import LineCamera, find_images, make_report
-    from glad_client.client import Client
 
     try:
         files = find_images(folder, limit)
     except (ValueError, OSError) as error:
         give_up(error)
     _check_service(url, key, destination.product)
-    with Client(url, api_key=key) as client:
+    with open_client(url, key) as client:
         line_camera = LineCamera(client, destination, rate, run=run)
         began = time.monotonic()
         shots = _print_shots(line_camera.shoot(folder, files, wait_s), len(files))
@@ -153,13 +151,12 @@ def _watch(
 
     from glad_client.camera.hot_folder import HotFolder
     from glad_client.camera.line_camera import header
-    from glad_client.client import Client
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     console = Console(highlight=False, soft_wrap=True)
-    with Client(url, api_key=key, patience_s=5) as client:
+    with open_client(url, key, patience_s=5) as client:
         try:
             hot_folder = HotFolder(client, destination, folder, move_to=move_to, settle_s=settle_s)
             console.print(Text(header(), style="bold"))

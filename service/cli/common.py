@@ -6,7 +6,7 @@ Imports stand inside the functions, so that reading a command's help loads neith
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +56,18 @@ def load_settings(**options: Any) -> Settings:
         give_up(Settings.describe_errors(error, options=given))
 
 
+def misspelt_settings(environment: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that is no setting, and differs little from one: it would have no effect."""
+    from difflib import get_close_matches
+
+    from service.outbox.settings import OutboxSettings
+
+    known = {f"GLAD_{name.upper()}" for name in OutboxSettings.model_fields}
+    unknown = sorted(name for name in environment if name.startswith("GLAD_") and name not in known)
+    meant = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
+    return [f"{name} is no setting: did you mean {close[0]}?" for name, close in meant.items() if close]
+
+
 @contextmanager
 def service_redis(settings: Settings, redis_bin: Path | None = None) -> Iterator[redis.Redis]:
     """Yield a client of the service's Redis; the command ends with the reason if there is none."""
@@ -69,14 +81,23 @@ def service_redis(settings: Settings, redis_bin: Path | None = None) -> Iterator
         give_up(error)
 
 
+def open_client(url: str, key: str | None, patience_s: float = 60.0) -> Client:
+    """Return a client of the service; an address or a key that cannot be one ends the command."""
+    from glad_client.client import Client
+
+    try:
+        return Client(url, api_key=key, patience_s=patience_s)
+    except ValueError as error:
+        give_up(error)
+
+
 @contextmanager
 def connected_client(url: str, key: str | None) -> Iterator[Client]:
     """Yield a client of a running service; a refusal, or no answer, ends the command with one sentence."""
-    from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError
 
     try:
-        with Client(url, api_key=key, patience_s=2) as client:
+        with open_client(url, key, patience_s=2) as client:
             yield client
     except ApiError as error:
         hint = ". Give a key that may do this by GLAD_API_KEY or --key" if error.status in (401, 403) else ""

@@ -6,12 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from model_store.cli.common import give_up
-from service.cli.common import load_settings
+from service.cli.common import load_settings, misspelt_settings
 
 if TYPE_CHECKING:
     from service.host.supervisor import ApiAddress
@@ -39,7 +39,7 @@ def serve(
 
     Example: glad serve --port 8000
     """
-    settings = load_settings(host=host, port=port, data_dir=data_dir, store=store)
+    settings = _process_settings(host=host, port=port, data_dir=data_dir, store=store)
     from service.errors import StartError
 
     try:
@@ -58,7 +58,7 @@ def worker() -> None:
 
     Example: glad worker
     """
-    settings = load_settings()
+    settings = _process_settings()
     if settings.redis_url is None:
         give_up(
             "GLAD_REDIS_URL is not set: a worker takes its jobs from a Redis, such as redis://host:6379/0. "
@@ -67,6 +67,16 @@ def worker() -> None:
     from service.worker.main import run
 
     raise SystemExit(run(settings))
+
+
+def _process_settings(**options: Any) -> Settings:
+    """Return the settings of a process that goes on; say which variables have no effect."""
+    import os
+
+    settings = load_settings(**options)
+    for sentence in misspelt_settings(os.environ):
+        print(f"glad: {sentence}", file=sys.stderr)
+    return settings
 
 
 def _serve_api(settings: Settings) -> None:
@@ -92,6 +102,9 @@ def _supervise(settings: Settings, redis_bin: Path | None) -> None:
         raise ModuleNotFoundError("the worker runs on torch, which is not installed", name="torch")
     from service.host.supervisor import LOOPBACK, Supervisor, SupervisorPlan, SupervisorTimeouts
     from service.outbox.settings import OutboxSettings
+    from service.telemetry.logs import configure_logging
+
+    configure_logging(settings)
 
     for_outbox = OutboxSettings.outbox_variables(os.environ)
     plan = SupervisorPlan(

@@ -152,16 +152,25 @@ class Child:
 class RestartingChild:
     """A child that is started again whenever it ends, each time after a longer delay."""
 
-    def __init__(self, child: Child, start: Callable[[], None], backoff: Backoff, most_failures: int) -> None:
+    def __init__(
+        self,
+        child: Child,
+        start: Callable[[], None],
+        backoff: Backoff,
+        most_failures: int,
+        describe_end: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
         """Keep `child`, which `start` starts.
 
         Args:
             most_failures: so many consecutive ends before the child was ready once end the supervisor too.
+            describe_end: what the log says of an end beside how the child ended.
         """
         self.child = child
         self.succeeded = False
         """Set by the owner once the child was ready: from then on it is restarted without limit, whatever ended it."""
         self._start, self._backoff, self._most_failures = start, backoff, most_failures
+        self._describe_end = describe_end
         self._failures = 0
         self._started_at = self._due_at = 0.0
         self._ended = True
@@ -203,7 +212,7 @@ class RestartingChild:
         # The delay is not slept here: the supervisor goes on watching its other children.
         delay_s = self._backoff.delay_s(self._failures)
         self._due_at = now + delay_s
-        log.warning("child ended", child=self.child.name, how=how, restart_in_s=delay_s)
+        log.warning("child ended", child=self.child.name, how=how, restart_in_s=delay_s, **self._describe_end())
 
 
 def describe_exit(status: int) -> str:

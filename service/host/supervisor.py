@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -183,7 +184,14 @@ class Supervisor:
         child = Child("Redis", command, env=self._plan.environment, log=log_file)
         probing = self._plan.timeouts.probing
         probe = LivenessProbe(lambda: redis_lives(path, probing.timeout_s), probing, from_first_answer=True)
-        restarting = self._add_child("redis", child, child.start, probe)
+        # A Redis that cannot write ends, and its log lies on the same disk: the last lines may be missing there.
+        restarting = self._add_child(
+            "redis",
+            child,
+            child.start,
+            probe,
+            lambda: {"its_log": str(log_file), "disk_free_bytes": shutil.disk_usage(self._plan.data_dir).free},
+        )
         self._say(f"starting Redis ({binary})")
         deadline = time.monotonic() + self._plan.timeouts.redis_start_s
         while not redis_answers(path):
@@ -226,13 +234,20 @@ class Supervisor:
             self._poll_children()
         restarting.succeeded = True
 
-    def _add_child(self, name: str, child: Child, start: Callable[[], None], probe: LivenessProbe) -> RestartingChild:
+    def _add_child(
+        self,
+        name: str,
+        child: Child,
+        start: Callable[[], None],
+        probe: LivenessProbe,
+        describe_end: Callable[[], Mapping[str, object]] = dict,
+    ) -> RestartingChild:
         def start_probed() -> None:
             probe.started(time.monotonic())
             start()
 
         restarting = RestartingChild(
-            child, start_probed, self._plan.backoff, self._plan.timeouts.starts_without_success
+            child, start_probed, self._plan.backoff, self._plan.timeouts.starts_without_success, describe_end
         )
         self._children[name], self._probes[name] = restarting, probe
         restarting.poll(time.monotonic())

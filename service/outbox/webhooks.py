@@ -112,7 +112,7 @@ class WebhookSink:
         except AddressRefused as error:
             return Undelivered(event.id, str(error))
         except (httpx.HTTPError, OSError) as error:
-            return Undelivered(event.id, f"{type(error).__name__}: {error}"[:300])
+            return Undelivered(event.id, f"{type(error).__name__}: {error}"[:300] + _certificate_hint(error))
         if answer.is_success:
             return None
         hint = ", which is not followed: set the URL that it leads to" if answer.has_redirect_location else ""
@@ -207,6 +207,14 @@ def _inner_ipv4(address: IpAddress) -> IpAddress:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
+
+
+def _certificate_hint(error: Exception) -> str:
+    """Return what to do where the receiver's certificate is of an authority that is not known, as in most plants."""
+    unknown = ("self-signed certificate", "self signed certificate", "unable to get local issuer")
+    if not any(words in str(error) for words in unknown):
+        return ""
+    return ": name the PEM file of its authority by GLAD_WEBHOOK_CA_FILE"
 
 
 def _now_s() -> int:

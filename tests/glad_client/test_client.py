@@ -249,6 +249,27 @@ def test_wait_gives_up_and_names_the_state(server: Server, client: Client) -> No
         client.wait("any", seconds=0)
 
 
+def test_an_image_sent_with_a_key_that_may_not_read_counts_as_accepted_not_as_refused(
+    server: Server, client: Client
+) -> None:
+    queued = inspection(State.QUEUED)
+    refused = json.dumps({"title": "Key lacks a scope", "detail": "key 'line-3' has the scope submit"})
+    server.answers = [Answer(202, queued.to_json()), Answer(403, refused)]
+    with pytest.raises(NotFinished, match=rf"{queued.id} was accepted and goes on.*scopes submit and read"):
+        client.inspect("bracket", b"image", seconds=1)
+    server.answers = [Answer(403, refused)]
+    with pytest.raises(ApiError, match="403 Key lacks a scope"):  # such a key may not submit either
+        client.inspect("bracket", b"image", seconds=1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "inspect.plant:8000", "ftp://inspect.plant"])
+def test_an_address_without_http_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ValueError, match=rf"url is '{address}': give .* with http:// or https://"):
+        Client(address)
+    with pytest.raises(ValueError, match=rf"url is '{address}'"):
+        AsyncClient(address)
+
+
 def test_a_picture_that_is_being_drawn_is_waited_for(server: Server, client: Client) -> None:
     drawn_soon = Answer(202, headers={"Retry-After": "0"})
     server.answers = [drawn_soon, drawn_soon, Answer(200, "the picture")]

@@ -188,7 +188,7 @@ def test_a_broken_bundle_is_left_out_logged_once_and_named(store: Store) -> None
     with capture_logs() as logs:
         assert [ref.version for ref in store.versions("toy")] == ["1", "0"]
         assert store.resolve("toy").version == "1"
-    assert [entry["event"] for entry in logs] == ["bundle_ignored"]
+    assert [entry["event"] for entry in logs] == ["bundle ignored"]
     assert WEIGHTS in logs[0]["reason"]
     (problem,) = store.problems()
     assert problem.path == store.root / "toy" / "2"

@@ -71,9 +71,10 @@ def test_a_rule_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_prometheus_understands_its_configuration_and_no_misspelt_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "one-machine.yml"])
+def test_prometheus_understands_its_configuration_and_no_misspelt_one(name: str, tmp_path: Path) -> None:
     shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
-    config = tmp_path / "prometheus" / "prometheus.yml"
+    config = tmp_path / "prometheus" / name
     good = promtool("check", "config", config)
     assert good.returncode == 0, good.stdout + good.stderr
     config.write_text(config.read_text().replace("scrape_interval:", "scrape_intervall:"))
@@ -82,11 +83,24 @@ def test_prometheus_understands_its_configuration_and_no_misspelt_one(tmp_path: 
     assert "scrape_intervall" in bad.stdout + bad.stderr
 
 
+def test_both_configurations_name_the_jobs_that_the_rules_and_dashboards_ask_for() -> None:
+    compose, one_machine = (
+        yaml.safe_load((PROMETHEUS / name).read_text())["scrape_configs"]
+        for name in ("prometheus.yml", "one-machine.yml")
+    )
+    jobs = {job["job_name"] for job in compose}
+    assert jobs == {"glad-api", "glad-worker", "glad-outbox", "prometheus"}
+    assert {job["job_name"] for job in one_machine} == jobs - {"glad-outbox"}  # a comment: few have one
+
+
 def test_refusals_and_failures_that_rules_name_are_the_services_own() -> None:
     text = "".join(file.read_text() for file in RULES.glob("*.yml"))
     kinds = {error.slug: int(error.status) for error in subclasses(ServiceError)}
     (reasons,) = set(re.findall(r'reason=~"([^"]+)"', text))
-    assert {kinds[reason] for reason in reasons.split("|")} == {429, 503}
+    # A bundle that is gone is a 404 to the camera, and no fault of its image.
+    named = {reason: kinds[reason] for reason in reasons.split("|")}
+    assert named.pop("product-unusable") == 404
+    assert set(named.values()) == {429, 503}
     (codes,) = set(re.findall(r'code!~"([^"]+)"', text))
     source = (ROOT / "service" / "worker" / "codec_threads.py").read_text()
     assert all(f'"{code}"' in source for code in codes.split("|"))

@@ -169,7 +169,7 @@ def _read_fields(given: Mapping[str, Any]) -> InspectionFields:
     try:
         return InspectionFields.model_validate(given)
     except ValidationError as error:
-        raise InvalidFields.from_validation(error.errors()) from error
+        raise InvalidFields.from_validation(error.errors(), InspectionFields.model_fields) from error
 
 
 def _with_defaults(given: Mapping[str, Any], origin: StationOrigin) -> InspectionFields:

@@ -325,6 +325,23 @@ async def test_a_line_may_have_damaged_files_inspected(
     assert (await running.http.post(URL, content=half_a_jpeg())).status_code == 202
 
 
+async def test_a_field_that_a_call_has_not_is_refused_with_those_that_it_has(api: Running) -> None:
+    of_an_image = "captured_at, deadline_ms, lot, metadata, priority, serial, station, view"
+    answer = await api.http.post(URL, params={"seriel": "SN-1"}, content=picture())
+    assert answer.json()["errors"][0]["message"] == f"is not a field of this call: it has {of_an_image}"
+    page = await api.http.get("/v1/inspections", params={"verdikt": "fail"})
+    assert "verdikt: is not a field of this call: it has after, limit, lot, order, product, " in page.json()["detail"]
+    changed = await api.http.patch("/v1/products/toy/thresholds?preview=true", json={"fial": 2})
+    assert changed.status_code == 422
+    assert "fial: is not a field of this call: it has " in changed.json()["detail"]
+    assert "fail, last, " in changed.json()["detail"]
+
+
+async def test_a_call_with_the_wrong_method_is_told_the_right_one(api: Running) -> None:
+    answer = await api.http.get(URL)
+    assert f"GET {URL}: Method Not Allowed, use POST; /docs lists the calls" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nowhere", 404), ("PUT", "/v1/products", 405), ("GET", URL, 405), ("POST", "/v1/inspections/x", 405)],

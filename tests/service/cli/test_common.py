@@ -8,7 +8,7 @@ import pytest
 import typer
 from redis.connection import parse_url
 
-from service.cli.common import load_settings
+from service.cli.common import load_settings, misspelt_settings, open_client
 from service.host.private_redis import redis_url
 
 
@@ -61,3 +61,16 @@ def test_an_address_of_a_redis_is_taken_as_it_is(url: str) -> None:
 def test_the_private_redis_is_found_in_a_folder_of_any_name() -> None:
     found = parse_url(redis_url(Path("/data/line #3?/100 %41/redis.sock")))  # type: ignore[no-untyped-call]
     assert (found["path"], found["db"]) == ("/data/line #3?/100 %41/redis.sock", 0)
+
+
+def test_an_address_of_the_service_without_http_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        open_client("inspect.plant:8000", None)
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("glad: url is 'inspect.plant:8000': give the service's address with http://")
+
+
+def test_a_variable_that_is_nearly_a_setting_is_named_and_those_of_other_programs_are_not() -> None:
+    others = ["GLAD_URL", "GLAD_API_KEY", "GLAD_CAMERA_RATE", "GLAD_REDIS_MEMORY", "GLAD_TAKT_S", "PATH"]
+    assert misspelt_settings(others) == []
+    assert misspelt_settings([*others, "GLAD_TAKTS"]) == ["GLAD_TAKTS is no setting: did you mean GLAD_TAKT_S?"]

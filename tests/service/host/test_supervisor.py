@@ -160,6 +160,9 @@ def test_a_dead_worker_is_replaced_and_its_images_end(served: Served) -> None:
         assert client.wait(result.id, 120).state is State.DONE
     served.known |= set(children_of(served.process.pid))
     assert not is_running(worker)
+    # The supervisor's own lines are JSON as those of its children: one log, one form.
+    lines = [json.loads(line) for line in served.text.splitlines() if "child ended" in line]
+    assert [(line["event"], line["child"], line["how"]) for line in lines] == [("child ended", "worker", "by SIGKILL")]
 
 
 IMPATIENT = """
@@ -245,6 +248,9 @@ def test_a_stopped_api_and_a_stopped_redis_are_replaced(impatient: tuple[Served,
         with Client(served.url) as client:
             assert client.wait(client.submit("toy", png(3)).id, 120).state is State.DONE
     assert served.process.poll() is None, served.text
+    (end,) = (line for line in served.text.splitlines() if "child ended" in line and "Redis" in line)
+    assert "redis/redis.log" in end  # where the reason stands
+    assert "disk_free_bytes=" in end  # and the reason itself where a full disk kept Redis from writing it
 
 
 def test_a_port_that_is_in_use_when_a_worker_restarts_delays_that_worker_and_ends_nothing(

@@ -153,6 +153,14 @@ def test_a_certificate_of_another_name_is_refused(authority: trustme.CA, webhook
         assert other.requests == []
 
 
+def test_a_certificate_of_an_authority_of_the_plant_is_refused_with_the_setting_that_names_it(
+    receiver: Receiver, webhook: MakeWebhook
+) -> None:
+    [failed] = webhook(receiver.url, webhook_ca_file=None).deliver([EVENT])
+    assert failed.reason.endswith(": name the PEM file of its authority by GLAD_WEBHOOK_CA_FILE")
+    assert receiver.requests == []
+
+
 def test_the_address_that_was_checked_is_called_in_the_hosts_name(
     authority: trustme.CA, webhook: MakeWebhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
