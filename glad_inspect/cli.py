@@ -61,7 +61,7 @@ def inspect(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="Write boxes, masks and scores as a COCO file; needs the extra [formats].",
+            help="Write boxes, masks and scores as a COCO file; needs the extra `formats`.",
         ),
     ] = None,
     label_studio: Annotated[
@@ -235,9 +235,8 @@ def _print_result(result: InspectionResult, path: Path, picture: Path | None, *,
         reasons = "; ".join(one.detail for one in result.quality.reasons)
         typer.echo(f" not inspected: {reasons}  {_text(path)}", err=err)
         return
-    step = result.measured.denoising_step or "none"  # 0: clear at its first reading
     drawn = "" if picture is None else f"  -> {_text(picture)}"
-    typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {_text(path)}{drawn}", err=err)
+    typer.echo(f" score {result.measured.score:8.4f}  {_text(path)}{drawn}", err=err)
 
 
 def _write_json(target: Path, results: Sequence[dict[str, Any]] | dict[str, Any], *, indent: int | None = 2) -> None:

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from model_store.bundle import open_bundle
 from model_store.engines.loading import load
+from model_store.manifest import check_name
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_TOML, draw_parts
 from training.cli import measure as measure_cli
 from training.cli import train as cli
+from training.package import product_of_folder
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
@@ -96,6 +98,14 @@ def test_an_interrupted_training_says_how_it_goes_on(
     assert done.exit_code == 130
     assert "the same command goes on where it stopped" in done.output
     assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "product"),
+    [("Prüfteile Süd", "prufteile-sud"), ("..x", "x"), ("Teil_7.b", "teil_7.b"), ("ab" * 40, "ab" * 32)],
+)
+def test_any_folders_name_gives_a_products_name(tmp_path: Path, folder: str, product: str) -> None:
+    assert check_name(product_of_folder(tmp_path / folder)) == product
 
 
 def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(glad: Glad, tmp_path: Path) -> None:
