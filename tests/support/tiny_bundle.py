@@ -67,7 +67,8 @@ def make_tiny_bundle(
     """Writes `folder/product/version` (`folder` is then a store) and returns that path; equal arguments, equal hash.
 
     prompt: seed of a random condition, for a text-conditioned UNet; None: a UNet that takes none.
-    thresholds: review, fail, pixel; None: not calibrated yet. gate: see `tests.support.gates`. quality: what was measured.
+    thresholds: review, fail, pixel; None: not calibrated yet. gate: see `tests.support.gates`.
+    quality: what was measured when it was made.
     settings: fields of MethodSettings that replace TINY_SETTINGS.
     """
     parts = BundleParts(
