@@ -84,8 +84,10 @@ def _gate(ref: BundleRef, state: ProductState) -> str:
 
 
 def _stopped(ref: BundleRef) -> str:
-    share = ref.manifest.quality.get("gate", {}).get("good_parts_gated_at_most")
-    return "" if share is None else f"; stops at most {share:.1%} of the good parts"
+    learned = ref.manifest.quality.get("gate", {})
+    if (share := learned.get("good_parts_gated_at_most")) is None:
+        return ""
+    return "; ".join(("", f"stops at most {share:.1%} of the good parts", *filter(None, [learned.get("warning")])))
 
 
 def _pictures(state: ProductState) -> str:

@@ -225,6 +225,7 @@ def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) ->
     assert done.output.count(told) == 2  # before anything is tried, and with the thresholds
     assert "49 parts would be needed. Until then, fail is the largest good score seen." in done.output
     assert json.loads((tmp_path / "made/toy/2/manifest.json").read_text())["calibration"]["groups"] == 3
+    assert done.output.endswith("next: glad bundle publish made/toy/2 --activate\n")
     again = glad(cli.calibrate, *words)
     assert again.exit_code == 1
     assert "bundles never change: give --version another name" in again.output
