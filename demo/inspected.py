@@ -102,7 +102,7 @@ class InspectedSample:
         """The denoising step as text."""
         if self.denoising_step is None:
             return "-"
-        return str(self.denoising_step) if self.denoising_step else "not walked"
+        return str(self.denoising_step) if self.denoising_step else "none: clear at once"
 
     @property
     def is_wrong(self) -> bool:
@@ -127,20 +127,19 @@ def confusion(results: Iterable[InspectedSample]) -> dict[str, dict[DemoVerdict,
 
 def as_table(results: Sequence[InspectedSample]) -> str:
     """Return the results as aligned text."""
-    header = ("file", "truth", "verdict", "score", "step", "latency")
+    header = ("file", "truth", "verdict", "score", "time")
     rows = [
         (
             result.sample.name,
             result.sample.truth,
             result.verdict + (" !" if result.is_wrong else ""),
             f"{result.score:.4f}",
-            result.step,
             f"{result.latency_ms / 1000:.2f} s",
         )
         for result in results
     ]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    right = {3, 4, 5}
+    right = {3, 4}
     return "\n".join(
         "  ".join(f"{cell:>{width}}" if i in right else f"{cell:<{width}}" for i, (cell, width) in enumerate(pairs))
         for pairs in ([*zip(row, widths, strict=True)] for row in [header, *rows])

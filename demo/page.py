@@ -78,6 +78,8 @@ def write_page(
         yardstick=yardstick,
         yardsticks=None if yardstick is None else yardstick.confusion(result.sample for result in results),
         cards=cards,
+        review_from=mean(result.review for result in results),
+        fail_from=mean(result.fail for result in results),
         dots=dots(results),
         rows=ROWS,
         strip_width=STRIP_WIDTH,

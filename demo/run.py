@@ -322,8 +322,8 @@ Serve the same product:         make serve
   and then inspect an image:    curl --data-binary @{as_typed(example)} \\
                                   -H 'Content-Type: image/png' -H 'Prefer: wait=30' \\
                                   http://127.0.0.1:8000/v1/products/{plan.product}/inspections
-Inspect an image of your own,
-without a server:               {binaries}/glad inspect {plan.product} my-photo.jpg"""
+Inspect it without a server:    {binaries}/glad inspect {plan.product} {as_typed(example)}
+Teach it your own product:      docs/tutorial.md"""
 
 
 def as_typed(path: Path) -> str:

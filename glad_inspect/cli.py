@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -33,7 +33,10 @@ LARGEST_CELL_PX, OVERVIEW_CELL_PX = 2048, 256
 """Of one of the four pictures of an image."""
 LONGEST_NAME_BYTES = 200
 """Of a picture's name: file systems take 255, and a number and an ending are added."""
+CAPTION_BYTES = 80
+"""Of a name in the overview, so that it ends before the next image's."""
 STDOUT = Path("-")
+Cell = TypeVar("Cell")
 
 
 def inspect(
@@ -61,7 +64,7 @@ def inspect(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="Write boxes, masks and scores as a COCO file; needs the extra [formats].",
+            help="Write boxes, masks and scores as a COCO file; needs the extra `formats`.",
         ),
     ] = None,
     label_studio: Annotated[
@@ -109,6 +112,7 @@ def inspect(
     )
     results: list[dict[str, Any]] = []
     rows: list[list[Pixels]] = []
+    captions: list[list[str]] = []
     for number, path in enumerate(files, start=1):
         try:
             result = inspector(path)
@@ -120,6 +124,8 @@ def inspect(
         exports.add(path, result)
         if overview is not None and result.measured is not None:
             rows.append([downscale(picture, OVERVIEW_CELL_PX) for picture in _row(result)])
+            named = f"{result.verdict}  {result.measured.score:.4f}  {_short(path.stem, CAPTION_BYTES)}"
+            captions.append([named, *[""] * (len(rows[-1]) - 1)])
         drawn = pictures and result.measured is not None
         picture = out / f"{number:03d}_{_short(path.stem)}.png" if drawn else None
         _print_result(result, path, picture, err=quiet)
@@ -132,7 +138,7 @@ def inspect(
             typer.secho(f"{'error':<7} {_text(path)}: {results[-1]['error']}", fg=typer.colors.RED, err=True)
     with explained():
         if overview is not None and rows:
-            overview.write_bytes(to_png(_sheet(_abreast(rows), OVERVIEW_CELL_PX)))
+            overview.write_bytes(to_png(_sheet(_abreast(rows), OVERVIEW_CELL_PX, _abreast(captions))))
         if json_file is not None:
             _write_json(json_file, results)
         exports.write()
@@ -204,9 +210,9 @@ def _text(value: object) -> str:
     return os.fsencode(str(value)).decode(errors="backslashreplace")
 
 
-def _short(stem: str) -> str:
+def _short(stem: str, longest: int = LONGEST_NAME_BYTES) -> str:
     """Return a file's name, cut where a file system would not take it with a number before and an ending behind."""
-    return stem.encode(errors="replace")[:LONGEST_NAME_BYTES].decode(errors="ignore")
+    return stem.encode(errors="replace")[:longest].decode(errors="ignore")
 
 
 def _row(result: InspectionResult) -> list[Pixels]:
@@ -217,15 +223,15 @@ def _row(result: InspectionResult) -> list[Pixels]:
     return [result.original, *(np.asarray(picture) for picture in drawn if picture is not None)]
 
 
-def _abreast(rows: Sequence[list[Pixels]]) -> list[list[Pixels]]:
+def _abreast(rows: Sequence[list[Cell]]) -> list[list[Cell]]:
     return [[*chain(*rows[start : start + 2])] for start in range(0, len(rows), 2)]
 
 
-def _sheet(rows: Sequence[Sequence[Pixels]], cell: int) -> Pixels:
+def _sheet(rows: Sequence[Sequence[Pixels]], cell: int, captions: Sequence[Sequence[str]] = ()) -> Pixels:
     from glad.images.rendering import contact_sheet
     from model_store.inspection import TITLES
 
-    return contact_sheet(rows, cell=cell, titles=TITLES * (len(rows[0]) // len(TITLES)))
+    return contact_sheet(rows, cell=cell, titles=TITLES * (len(rows[0]) // len(TITLES)), captions=captions)
 
 
 def _print_result(result: InspectionResult, path: Path, picture: Path | None, *, err: bool) -> None:
@@ -235,9 +241,8 @@ def _print_result(result: InspectionResult, path: Path, picture: Path | None, *,
         reasons = "; ".join(one.detail for one in result.quality.reasons)
         typer.echo(f" not inspected: {reasons}  {_text(path)}", err=err)
         return
-    step = result.measured.denoising_step or "none"  # 0: clear at its first reading
     drawn = "" if picture is None else f"  -> {_text(picture)}"
-    typer.echo(f" score {result.measured.score:8.4f}  step {step:>4}  {_text(path)}{drawn}", err=err)
+    typer.echo(f" score {result.measured.score:8.4f}  {_text(path)}{drawn}", err=err)
 
 
 def _write_json(target: Path, results: Sequence[dict[str, Any]] | dict[str, Any], *, indent: int | None = 2) -> None:

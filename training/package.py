@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +36,8 @@ from training.recipe import CalibrationRecipe, RecipeBase
 LICENCE = "trained from scratch by glad-inspect on the data named in provenance; procedural textures only"
 
 
+LONGEST_NAME = 64
+"""Of a product."""
 MOST_UNUSUAL = 6
 """Of the good images whose scores set the thresholds, so many are named: one that is no good part hides defects."""
 
@@ -57,8 +61,10 @@ class Naming:
 
 
 def product_of_folder(data: Path) -> str:
-    """Return the data folder's name as a product's: in small letters, with `-` for what a name must not hold."""
-    return "".join(one if one.isalnum() or one in "._-" else "-" for one in data.resolve().name.lower())
+    """Return the data folder's name as a product's: in small letters, `ü` as `u`, `-` for what a name must not hold."""
+    letters = unicodedata.normalize("NFKD", data.resolve().name.lower())
+    plain = "".join(one for one in letters if not unicodedata.combining(one))
+    return re.sub(r"[^a-z0-9._-]|\.{2,}", "-", plain).lstrip("._-")[:LONGEST_NAME]
 
 
 def software() -> dict[str, str]:

@@ -93,7 +93,12 @@ def overlay(
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Pixels]], *, cell: int = 192, gap: int = 8, titles: Sequence[str] = ()
+    rows: Sequence[Sequence[Pixels]],
+    *,
+    cell: int = 192,
+    gap: int = 8,
+    titles: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
 ) -> Pixels:
     """Return pictures in rows as one picture. Each fits its square cell and keeps its aspect.
 
@@ -102,6 +107,7 @@ def contact_sheet(
         cell: side of a cell, in pixels.
         gap: between cells, in pixels.
         titles: one per column, written above.
+        captions: for each row one per picture, written above it; an empty one leaves room to the one before.
 
     Raises:
         ValueError: if there is no picture.
@@ -110,7 +116,9 @@ def contact_sheet(
     if columns == 0:
         raise ValueError("a contact sheet without pictures: give at least one row with one picture")
     head = 20 if titles else 0
-    sheet = Image.new("RGB", (gap + columns * (cell + gap), head + gap + len(rows) * (cell + gap)), PAPER)
+    line_head = 18 if captions else 0
+    pitch = line_head + cell + gap
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), head + gap + len(rows) * pitch), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
     for column, title in enumerate(titles):
@@ -119,8 +127,11 @@ def contact_sheet(
         for column, picture in enumerate(row):
             fitted = _fitted(picture, cell)
             left = gap + column * (cell + gap) + (cell - fitted.width) // 2
-            top = head + gap + line * (cell + gap) + (cell - fitted.height) // 2
+            top = head + gap + line * pitch + line_head + (cell - fitted.height) // 2
             sheet.paste(fitted, (left, top))
+    for line, row_captions in enumerate(captions):
+        for column, caption in enumerate(row_captions):
+            draw.text((gap + column * (cell + gap), head + gap + line * pitch), caption, INK, font)
     return np.array(sheet)
 
 

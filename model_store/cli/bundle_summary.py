@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -32,8 +33,7 @@ def print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: P
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
         lines[role] = f"{component.kind}, {component.dtype}, {megabytes:.1f} MB, {component.licence}"
-    for figure_name, figure in manifest.quality.items():
-        lines[figure_name] = _figure_in_words(figure)
+    lines |= _measured(manifest.quality)
     for name, line in lines.items():
         typer.echo(f"{name:<12} {line}")
 
@@ -65,14 +65,36 @@ def _in_force(ref: BundleRef, thresholds: VerdictThresholds | None) -> str:
     return f"{shown}  (from {calibration.good_images} good images)"
 
 
+def _measured(quality: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was measured when the bundle was made: what a person reads as a sentence, the rest as it is kept.
+
+    What is known of the gate stands in the line of its switch.
+    """
+    calibration = quality.get("calibration", {})
+    lines = {"promise": calibration.get("warning") or calibration.get("promise")}
+    if unusual := calibration.get("most_unusual"):
+        lines["unusual"] = "good images with the highest scores: " + ", ".join(
+            f"{one['image']} {one['score']:.2f}" for one in unusual
+        )
+    lines |= {name: _figure_in_words(figure) for name, figure in quality.items() if name not in ("calibration", "gate")}
+    return {name: line for name, line in lines.items() if line}
+
+
 def _gate(ref: BundleRef, state: ProductState) -> str:
     if ref.manifest.gate is None:
         return "none: every image is inspected"
-    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images)"
+    switch, learned = state.gate, f"(from {ref.manifest.gate.good_images} good images{_stopped(ref)})"
     if switch is None:
         return f"on  {learned}"
     when = switch.at.isoformat(timespec="seconds")
     return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
+
+
+def _stopped(ref: BundleRef) -> str:
+    learned = ref.manifest.quality.get("gate", {})
+    if (share := learned.get("good_parts_gated_at_most")) is None:
+        return ""
+    return "; ".join(("", f"stops at most {share:.1%} of the good parts", *filter(None, [learned.get("warning")])))
 
 
 def _pictures(state: ProductState) -> str:

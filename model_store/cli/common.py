@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -72,11 +73,24 @@ def new_bundle_folder(out: Path, product: str, version: str) -> Path:
 
     Raises:
         ValueError: if a name is not allowed, or the folder exists.
+        OSError: if it could not be made, which is told before the long work and not after it.
     """
-    folder = out / check_name(product) / check_name(version)
+    folder = out / _name_of("--product", product) / _name_of("--version", version)
     if folder.exists():
         raise ValueError(f"{folder} exists already, and bundles never change: give --version another name")
+    lowest = next(above for above in folder.parents if above.exists())
+    if not lowest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(lowest))
+    if not os.access(lowest, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "may not be written", str(lowest))
     return folder
+
+
+def _name_of(option: str, name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
 
 
 def version_of_now() -> str:

@@ -104,6 +104,16 @@ def test_a_contact_sheet_keeps_every_pictures_aspect() -> None:
         contact_sheet([])
 
 
+def test_a_contact_sheets_captions_stand_above_their_pictures() -> None:
+    dark = np.zeros((40, 40, 3), np.uint8)
+    sheet = contact_sheet([[dark, dark], [dark]], cell=40, gap=4, captions=[["fail", ""], ["pass"]])
+    assert sheet.shape == (4 + 2 * (18 + 44), 4 + 2 * 44, 3)
+    for top, written in ((4, [True, False]), (4 + 62, [True, False])):
+        heads = [sheet[top : top + 18, left : left + 44] for left in (4, 48)]
+        assert [(head != 245).any() for head in heads] == written  # 245: the paper's grey
+        assert (sheet[top + 18 : top + 58, 4:44] == 0).all()
+
+
 def test_the_contour_grows_from_every_region_by_the_same_width_on_all_sides_up_to_the_pictures_edge() -> None:
     found = (np.random.default_rng(5).random((300, 520)) > 0.999).astype(np.float32)
     found[0, 0] = found[-1, -1] = found[0, 200] = 1.0

@@ -78,7 +78,8 @@ def test_a_bad_file_is_told_and_the_others_are_inspected(glad: Glad, photo: Path
     assert done.exit_code == 1
     assert f"error   {bad}" in done.output
     assert (tmp_path / "inspected/002_photo.png").is_file()
-    assert _size(tmp_path / "all.png")[0] > 4 * 64  # one image, four pictures of the model's side
+    # One image: four pictures of 256 pixels with gaps of 8, below the titles, 20 pixels, and its verdict, 18 pixels.
+    assert _size(tmp_path / "all.png") == (8 + 4 * 264, 20 + 8 + 18 + 264)
 
 
 @pytest.mark.parametrize("letter", ["n", "ü"], ids=["ASCII", "two bytes each"])

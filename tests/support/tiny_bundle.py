@@ -9,6 +9,7 @@ The weights mean nothing: scores differ between images and repeat exactly, no mo
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,14 @@ def make_tiny_bundle(
     prompt: int | None = None,
     thresholds: tuple[float, float, float] | None = (0.5, 1.0, 1.0),
     gate: QualityGate | None = None,
+    quality: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
     """Writes `folder/product/version` (`folder` is then a store) and returns that path; equal arguments, equal hash.
 
     prompt: seed of a random condition, for a text-conditioned UNet; None: a UNet that takes none.
     thresholds: review, fail, pixel; None: not calibrated yet. gate: see `tests.support.gates`.
+    quality: what was measured when it was made.
     settings: fields of MethodSettings that replace TINY_SETTINGS.
     """
     parts = BundleParts(
@@ -78,6 +81,7 @@ def make_tiny_bundle(
             created_at=created_at, command="make_tiny_bundle", recipe={}, data={}, software={}, seed=seed
         ),
         gate=gate,
+        quality=quality or {},
     )
     with tempfile.TemporaryDirectory() as sources:
         licence, modules = "Apache-2.0, random", tiny_modules(seed, resolution, told=prompt is not None)

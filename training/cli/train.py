@@ -112,7 +112,12 @@ def _print_recipe_schema(wanted: bool) -> None:
 
 Confidence: TypeAlias = Annotated[
     float | None,
-    typer.Option(min=0.5, max=0.999, help="That no more good parts are rejected than promised. Default: the recipe's."),
+    typer.Option(
+        min=0.5,
+        max=0.999,
+        help="0.95: what is promised of false rejects holds in 95 of 100 calibrations, by higher thresholds. Default: "
+        "the recipe's; without one it holds on average.",
+    ),
 ]
 
 
@@ -226,8 +231,9 @@ def train(
     if isinstance(chosen, FeatureRecipe) if export is None else export:
         export_new_bundle(target, data, checkpoints / "parity")
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
-    to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
-    typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")
+    typer.echo(
+        f"next: {to_evaluate}  (needs a labelled test/)\n      {_to_publish(target)}  (then `glad serve` has it)"
+    )
 
 
 def _print_plan(wanted: Wanted, as_json: bool) -> bool:
@@ -290,11 +296,21 @@ def calibrate(
     ),
     keep_settings: Annotated[bool, typer.Option("--keep-settings", help="Find only the thresholds.")] = False,
     start: Annotated[
-        str, typer.Option(help="Values of T to try, such as 300,400,500. Default: shares of its own.")
+        str,
+        typer.Option(help="How far to go back (T), values to try, such as 300,400,500. Default: shares of its own."),
     ] = "",
-    t_min: Annotated[str, typer.Option(help="Values of t_min to try. Default: shares of T.")] = "",
+    t_min: Annotated[
+        str,
+        typer.Option(
+            help="Below which step an image that showed no difference stays as it was (t_min). Default: shares of T."
+        ),
+    ] = "",
     delta: Annotated[
-        str, typer.Option(help="Values of δ to try; 0: no adaptation. Default: found on good images.")
+        str,
+        typer.Option(
+            help="From which difference on an image is unlike good ones (δ), values to try; 0: not asked. Default: "
+            "found on good images."
+        ),
     ] = "",
     settings: Annotated[
         Path | None,
@@ -312,7 +328,8 @@ def calibrate(
 ) -> None:
     """Find a bundle's thresholds and settings anew on good images, and write them as a new version.
 
-    T, t_min and δ are chosen on synthetic anomalies; --keep-settings finds only the thresholds.
+    How far the method goes back, and from which difference on an image is unlike good ones, is tried on synthetic
+    anomalies; --keep-settings finds only the thresholds.
 
     Example: glad calibrate bracket --data my-product --keep-settings
     """
@@ -337,6 +354,7 @@ def calibrate(
     if made.choice is not None:
         typer.echo(choice_as_markdown(made.choice))
     _tell_thresholds(made.bundle)
+    typer.echo(f"next: {_to_publish(target)}")
 
 
 def gate(
@@ -377,10 +395,15 @@ def gate(
     )
     typer.echo(
         f"learned from {learned.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
-        "parts are gated, as long as they come from the same line"
+        "parts are stopped, as long as they come from the same line"
     )
     if warning := report.get("warning"):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    typer.echo(f"next: {_to_publish(target)}")
+
+
+def _to_publish(bundle: Path) -> str:
+    return shlex.join(["glad", "bundle", "publish", str(bundle), "--activate"])
 
 
 def tell_data_warnings(data: Path) -> None:

@@ -255,10 +255,16 @@ def read_groups(root: Path) -> dict[str, str]:
         file, group = line.fields["file"], line.fields[column]
         if not file or not group:
             raise DataError(f"line {line.number} of {path} lacks a file or its {column}: {dict(line.fields)}")
-        groups[file] = group
+        groups[_with_slashes(file, root)] = group
     if groups and not any((root / name).is_file() for name in groups):
+        example = next((image.relative_to(root).as_posix() for image in list_good_images(root)), "train/good/000.png")
         raise DataError(
             f"{path} names {next(iter(groups))!r}, and neither that nor any other of its files lies in {root}: "
-            "its paths are relative to that folder, such as train/good/000.png"
+            f"its paths are relative to that folder, such as {example}"
         )
     return groups
+
+
+def _with_slashes(file: str, root: Path) -> str:
+    """Return a path as it is written here, if it was written with the backslashes of Windows."""
+    return file if "\\" not in file or (root / file).is_file() else file.replace("\\", "/")

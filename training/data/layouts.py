@@ -19,6 +19,8 @@ from training.data.masks import MASK_SUFFIXES
 
 SHOWN = 8
 """Names listed in an error; the rest is counted."""
+PARTS_OF_A_CLASS = frozenset({"train", "test", "ground_truth", "calibration"})
+"""Folders of a class that are easily given in place of the class."""
 
 
 class FolderLayout(Enum):
@@ -124,10 +126,20 @@ def _unknown(root: Path) -> str:
     for part in ("train", "train/good", "Data", "Data/Images"):
         if not (root / part).exists() and (alike := look_alike(root / part)):
             return expected + alike
-    filled = [folder.name for folder in subfolders(root) if images_in(folder)]
-    if filled:
-        return f"{expected}; {_some(filled)} hold images: give {root / filled[0]}, or move the good ones to train/good"
-    return f"{expected}; it holds {_content(root)}"
+    above = Path(os.path.abspath(root)).parent
+    if root.name in PARTS_OF_A_CLASS and (_is_class(above) or images_in(above)):
+        return f"{expected}: it is a part of {above}, give that"
+    filled = [folder.relative_to(root).as_posix() for folder in _folders_below(root) if images_in(folder)]
+    if not filled:
+        return f"{expected}; it holds {_content(root)}"
+    if len(filled) == 1:
+        return f"{expected}; {filled[0]} holds images: give {root / filled[0]}, or move the good ones to train/good"
+    return f"{expected}; {_some(filled)} hold images: move the good ones to train/good, or give the folder of these"
+
+
+def _folders_below(root: Path) -> tuple[Path, ...]:
+    """Return the folders in a folder, each followed by those in it."""
+    return tuple(one for folder in subfolders(root) for one in (folder, *subfolders(folder)))
 
 
 def _content(root: Path) -> str:
@@ -158,7 +170,8 @@ def mvtec_images(root: Path) -> tuple[TestImage, ...]:
     if not images_in(good):
         refuse_unsupported(good)
         raise DataError(
-            f"{good} has no images; the MVTec-AD layout needs test/good and test/<defect>{look_alike(good)}"
+            f"{good} has no images{look_alike(good)}: measuring needs labelled ones, good parts in test/good and "
+            "defective ones in test/<defect>, such as test/scratch"
         )
     kinds = subfolders(root / "test")
     _check_truth_folders(root, [kind.name for kind in kinds])
@@ -171,10 +184,22 @@ def _images_of(root: Path, kind: Path) -> list[TestImage]:
     if not paths:
         raise DataError(f"{kind} has no images: put the images of this defect into it, or remove it")
     truth = root / "ground_truth" / kind.name
+    _refuse_masks(paths, truth)
     if kind.name == "good" or not truth.is_dir():
         return [TestImage(path, kind.name, None) for path in paths]
     masks = {p.stem + p.suffix.lower(): p for p in truth.iterdir()}
     return [TestImage(path, kind.name, _mask_of(path, truth, masks)) for path in paths]
+
+
+def _refuse_masks(images: Sequence[Path], truth: Path) -> None:
+    """Refuse masks that lie beside their images: each would be measured as one more defective part."""
+    stems = {image.stem for image in images}
+    masks = [path for path in images if path.stem.endswith("_mask") and path.stem.removesuffix("_mask") in stems]
+    if masks:
+        raise DataError(
+            f"{masks[0]} is the mask of an image beside it ({len(masks)} such files lie there), and would be measured "
+            f"as a part: move masks to {truth}"
+        )
 
 
 def _mask_of(image: Path, folder: Path, masks: Mapping[str, Path]) -> Path:

@@ -25,6 +25,8 @@ HOMES = {
     "test": "labelled images are read from test/good and test/<defect>",
     "ground_truth": "masks are read from ground_truth/<defect>",
 }
+MASK_FOLDERS = frozenset({"gt", "groundtruth", "label", "labels", "mask", "masks"})
+"""Other names that people give to the folder of masks."""
 SHOWN = 8
 """Groups that are described one by one."""
 
@@ -108,6 +110,8 @@ def _reason(path: Path, folder: str, layout: FolderLayout) -> str:
         return f"not in a subfolder, {HOMES[top]}" if rest else HOMES[top]
     if top.lower() in HOMES:
         return f"upper and lower case count: {HOMES[top.lower()]}"
+    if top.lower() in MASK_FOLDERS:
+        return HOMES["ground_truth"]
     if folder == "." and layout is FolderLayout.MVTEC:
         return "train/good exists, and is read in place of these"
     return "no command reads this folder"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from model_store.manifest import VerdictThresholds
-from training.evaluation.comparison import defective, verdict_shares
+from training.evaluation.comparison import defective, failed, share_estimate, verdict_shares
 from training.evaluation.rows import Curves, Evaluation, EvaluationRow, Located, RankedMaps, thinned
 from training.metrics import counts
 from training.metrics.aupimo import aupimo
-from training.metrics.bootstrap import multiplicities, rate_estimate
+from training.metrics.bootstrap import Estimate, multiplicities, rate_estimate
 from training.metrics.image_metrics import image_auroc_estimate, image_counts, image_metrics
 from training.metrics.pixel_metrics import Ranked, pixel_auroc, pixel_metrics, pro, rank_pixels
 from training.progress import Count
@@ -70,10 +70,18 @@ def _verdict_figures(rows: Sequence[EvaluationRow], limits: VerdictThresholds | 
     sides = {"good": good, "defect": [row for row in rows if not row.is_good]}
     return {
         "thresholds": {"review": limits.review, "fail": limits.fail, "pixel": limits.pixel},
-        "false_reject_rate": asdict(rate_estimate(sum(row.verdict == "fail" for row in good), len(good))),
+        "false_reject_rate": asdict(_false_rejects(good)),
         "found_at_its_threshold": verdict_shares(rows),
         "verdicts": {side: {v: sum(r.verdict == v for r in of) for v in VERDICTS} for side, of in sides.items()},
     }
+
+
+def _false_rejects(good: Sequence[EvaluationRow]) -> Estimate:
+    """Return the share of good images that fail, its interval by part: exact where each part was photographed once."""
+    groups = [row.group for row in good]
+    if len(set(groups)) == len(groups):
+        return rate_estimate(int(failed(good).sum()), len(good))
+    return share_estimate(failed(good), np.ones(len(good), np.bool_), groups)
 
 
 def _pixel_figures(rows: Sequence[EvaluationRow], located: Sequence[Located], ranked: Ranked) -> dict[str, Any]:

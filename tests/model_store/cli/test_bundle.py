@@ -127,6 +127,18 @@ def test_the_gate_is_switched_for_the_product_and_shown(glad: Glad, root: Path) 
     assert glad("gate", "nothing", "off").exit_code == 1
 
 
+def test_what_was_measured_of_a_bundle_hides_no_switch_and_is_told_in_sentences(glad: Glad, root: Path) -> None:
+    calibration = {"promise": "20 parts: a promise.", "most_unusual": [{"image": "good/7.png", "score": 2.25}]}
+    quality = {"calibration": calibration, "gate": {"good_images": 20, "good_parts_gated_at_most": 6 / 21}}
+    make_tiny_bundle(root, product="measured", gate=a_gate(), quality=quality)
+    assert glad("gate", "measured", "off", "--by", "ann").exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in glad("show", "measured").output.splitlines())
+    assert lines["gate"].startswith("off since")
+    assert lines["gate"].endswith("by ann  (from 100 good images; stops at most 28.6% of the good parts)")
+    assert lines["promise"] == "20 parts: a promise."
+    assert lines["unusual"] == "good images with the highest scores: good/7.png 2.25"
+
+
 def test_when_pictures_are_drawn_is_chosen_for_the_product_and_shown(glad: Glad, root: Path) -> None:
     make_tiny_bundle(root, product="toy")
     assert "of parts that pass: when somebody asks for one" in glad("show", "toy").output

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from model_store.bundle import open_bundle
 from model_store.engines.loading import load
+from model_store.manifest import check_name
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_TOML, draw_parts
 from training.cli import measure as measure_cli
 from training.cli import train as cli
+from training.package import product_of_folder
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
@@ -96,6 +98,14 @@ def test_an_interrupted_training_says_how_it_goes_on(
     assert done.exit_code == 130
     assert "the same command goes on where it stopped" in done.output
     assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "product"),
+    [("Prüfteile Süd", "prufteile-sud"), ("..x", "x"), ("Teil_7.b", "teil_7.b"), ("ab" * 40, "ab" * 32)],
+)
+def test_any_folders_name_gives_a_products_name(tmp_path: Path, folder: str, product: str) -> None:
+    assert check_name(product_of_folder(tmp_path / folder)) == product
 
 
 def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(glad: Glad, tmp_path: Path) -> None:
@@ -215,6 +225,7 @@ def test_calibrating_tells_what_each_choice_costs(glad: Glad, tmp_path: Path) ->
     assert done.output.count(told) == 2  # before anything is tried, and with the thresholds
     assert "49 parts would be needed. Until then, fail is the largest good score seen." in done.output
     assert json.loads((tmp_path / "made/toy/2/manifest.json").read_text())["calibration"]["groups"] == 3
+    assert done.output.endswith("next: glad bundle publish made/toy/2 --activate\n")
     again = glad(cli.calibrate, *words)
     assert again.exit_code == 1
     assert "bundles never change: give --version another name" in again.output

@@ -301,7 +301,8 @@ def test_a_whole_data_set_in_place_of_a_class_is_told_with_its_classes(tmp_path:
         ("Train/good/a.png", "Train lies there: rename it"),
         ("train/Good/a.png", "Good lies there: rename it"),
         ("data/Images/a.png", "data lies there: rename it"),
-        ("good/a.png", r"good hold images: give .*/good, or move the good ones to train/good"),
+        ("good/a.png", r"; good holds images: give .*/good, or move the good ones to train/good"),
+        ("train/ok/a.png", r"; train/ok holds images: give .*/train/ok, or move the good ones to train/good"),
         ("a.gif", r"a\.gif: \.gif files are not read"),
         ("notes.txt", r"it holds notes\.txt"),
     ],
@@ -313,15 +314,48 @@ def test_a_folder_without_a_layout_is_told_what_lies_in_its_place(tmp_path: Path
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["test", "ground_truth"])
+def test_a_part_of_a_class_is_told_with_the_class_and_not_with_a_folder_of_defects(tmp_path: Path, part: str) -> None:
+    root = _mvtec(tmp_path / "bottle")
+    with pytest.raises(DataError, match=rf"it is a part of {root}, give that$"):
+        good_split(root / part, 0.2, seed=0)
+
+
+def test_of_several_folders_with_images_none_is_proposed(tmp_path: Path) -> None:
+    for kind in ("gut", "schlecht"):
+        _image(tmp_path / kind / "a.png")
+    with pytest.raises(DataError, match=r"; gut, schlecht hold images: move the good ones to train/good, or give the"):
+        good_split(tmp_path, 0.2, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["good", "scratch"])
+def test_a_mask_beside_its_image_is_not_measured_as_a_part(tmp_path: Path, kind: str) -> None:
+    root = _mvtec(tmp_path / "bottle")
+    _image(root / "test" / kind / "000_mask.png", value=255)
+    with pytest.raises(
+        DataError, match=rf"000_mask\.png is the mask of an image .*: move masks to {root}/ground_truth/"
+    ):
+        data.test_images(root)
+
+
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png is a file: give the folder"):
         good_split(_image(tmp_path / "a.png"), 0.2, seed=0)
 
 
+def test_groups_may_be_written_with_the_backslashes_and_line_ends_of_windows(tmp_path: Path) -> None:
+    root = _mvtec(tmp_path / "bottle")
+    (root / "groups.csv").write_bytes("\ufefffile;group\r\ntrain\\good\\000.png;Prüfling 1\r\n".encode())
+    assert data.read_groups(root) == {"train/good/000.png": "Prüfling 1"}
+
+
 def test_groups_that_name_no_file_here_are_refused(tmp_path: Path) -> None:
     root = _mvtec(tmp_path / "bottle")
-    _write(root / "groups.csv", ["file,group", "bottle/train/good/000.png,a"])
-    with pytest.raises(DataError, match=r"names 'bottle/train/good/000\.png', and neither that nor any other"):
+    _write(root / "groups.csv", ["file,group", "003.png,a"])
+    with pytest.raises(
+        DataError,
+        match=r"names '003\.png', and neither that nor any other .* that folder, such as train/good/000\.png$",
+    ):
         good_split(root, 0.2, seed=0)
     _write(root / "groups.csv", ["file,group", "train/good/000.png"])
     with pytest.raises(DataError, match=r"line 2 of .*groups\.csv lacks a file or its group"):

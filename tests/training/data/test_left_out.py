@@ -53,6 +53,7 @@ def test_nothing_is_left_out_of_a_folder_in_order(root: Path) -> None:
         ("test", "b.png", "labelled images are read from test/good and test/<defect>"),
         ("test/scratch/sub", "b.png", "not in a subfolder, labelled images are read from test/good and test/<defect>"),
         ("ground_truth", "b_mask.png", "masks are read from ground_truth/<defect>"),
+        ("masks/scratch", "b_mask.png", "masks are read from ground_truth/<defect>"),
         ("Calibration/good", "b.png", f"{OTHER_CASE} good images for the thresholds are read from calibration/good"),
         ("rejects", "b.png", "no command reads this folder"),
         (".", "b.png", "train/good exists, and is read in place of these"),

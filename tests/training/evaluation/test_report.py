@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_store.manifest import VerdictThresholds
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import draw_parts
 from training.evaluation.evaluate import evaluate
@@ -42,6 +43,16 @@ def test_the_outline_lies_outside_the_defect() -> None:
     assert changed.sum() == 8  # the ring around one pixel
     assert not changed[4, 4]
     assert set(np.unique(drawn[changed])) == {0, 255}
+
+
+def test_false_rejects_have_one_interval_and_it_counts_each_part_once() -> None:
+    rows = [replace(_row(f"{part}{n}", 0.1), group=part) for part in "ab" for n in range(30)]
+    found = measure(rows, [], VerdictThresholds(review=0.5, fail=1.0, pixel=1.0), lambda *_: None).figures
+    assert found["false_reject_rate"] == found["found_at_its_threshold"]["false_rejects"]
+    assert found["false_reject_rate"]["high"] == pytest.approx(1 - 0.025 ** (1 / 2))  # none of two parts, not of 60
+    singly = [replace(row, group=row.file) for row in rows]
+    alone = measure(singly, [], VerdictThresholds(review=0.5, fail=1.0, pixel=1.0), lambda *_: None).figures
+    assert alone["false_reject_rate"]["high"] == pytest.approx(1 - 0.025 ** (1 / 60))
 
 
 def test_figures_have_the_papers_form() -> None:
