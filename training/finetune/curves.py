@@ -107,6 +107,8 @@ class Course:
         self._speed, self._memory = math.nan, 0
         self._file = CurveFile(run.folder / CURVES / f"{name}.csv", position) if run.writes else None
         self._board = TensorBoard(run.folder / TENSORBOARD / name, position) if run.writes else None
+        if self._board is not None and not self._board.installed:
+            run.say_once(f"tensorboard is not installed: the curves are in {run.folder / CURVES} alone, as tables")
 
     def add(self, step: int, loss: Tensor, learning_rate: float, images: int) -> None:
         """Note a step; what it says is read from the device now and then, for reading waits for the device."""

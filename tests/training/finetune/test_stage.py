@@ -255,7 +255,7 @@ def test_a_training_that_runs_away_leaves_no_checkpoint_of_it(tmp_path: Path) ->
 
     def break_weights() -> None:
         with torch.no_grad():
-            toy.model[0].weight.fill_(float("nan"))
+            next(toy.model.parameters()).fill_(float("nan"))
 
     with pytest.raises(StageError, match=r"stage toy: weights are not finite after step 4; .* lower learning_rate"):
         toy.run(4, break_weights)

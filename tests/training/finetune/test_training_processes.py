@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -54,6 +55,9 @@ def test_killed_again_and_again_also_while_it_writes_a_training_ends_in_the_same
     def last() -> str:
         return max((path.name for path in written.glob("step-*")), default="")
 
+    def is_writing_after(before: str) -> bool:
+        return last() > before and any(written.glob("draft-*"))
+
     def kill_when(until: Callable[[], object]) -> None:
         process = start(train_until_killed, folder, MANY, WIDE)
         _wait(until, process)
@@ -65,7 +69,7 @@ def test_killed_again_and_again_also_while_it_writes_a_training_ends_in_the_same
     left: list[Path] = []
     while not left:  # in the middle of writing: the draft is still there
         before = last()
-        kill_when(lambda before=before: last() > before and list(written.glob("draft-*")))
+        kill_when(partial(is_writing_after, before))
         left = list(written.glob("draft-*"))
     assert last() < f"step-{MANY:08d}"
     resumed = ToyTraining(folder, steps=MANY, width=WIDE)
