@@ -50,6 +50,22 @@ calibration = { delta_images = 4 }
 """.replace("\\\n", "")
 TINY_FEATURE_RECIPE = FeatureRecipe.model_validate(tomllib.loads(TINY_FEATURE_TOML))
 
+TINY_PUBLISHED_TOML = """
+name = "tiny-published"
+threads = 1
+base = "base"
+dino = "dino"
+licence = "none"
+settings = { resolution = 64, start = 500, steps = 2, t_min = 250, trigger = { delta = 0.3 }, \
+    score = { layers = [1, 2], top = { value = 0.01, unit = "area" } } }
+synthesis = { pairs = 8 }
+autoencoder = { steps = 2, batch = 2, crop = 32, validations = 1 }
+unet = { steps = 2, batch = 2 }
+small = { width = 8, blocks = 1, steps = 2, batch = 2, crop = 32, validations = 1 }
+features = { side = 64, blocks = [1, 2], epochs = 1, batch = 2, anomalies = 8, holdout = 0.2 }
+""".replace("\\\n", "")
+"""Of published models, in the folders `base` and `dino` (`tests.support.tiny_base`), with all of its stages."""
+
 _COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
 _HOLE = (slice(6, 14), slice(8, 20))
 
