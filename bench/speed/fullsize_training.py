@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from bench.speed.fullsize import TOKENS, Architecture, dino_vit, fullsize_settings, sd_unet
+from bench.speed.fullsize import TOKENS, Architecture, dino_vit, fullsize_settings, sd_autoencoder, sd_unet
 from bench.support.child_call import in_child
 from glad.noise_schedule import NoiseSchedule
 from model_store.backbones.vit import VitBackbone
@@ -31,10 +31,12 @@ from training.finetune.reconstructions import RebuiltImages
 from training.finetune.stage import Stage
 from training.finetune.tuning_split import HeldOutImages
 from training.finetune.unet import LatentPairs, draw_batch, noise_loss
+from training.finetune.vae import finetune_vae
 from training.peak_memory import peak_memory_bytes
-from training.pretrained_recipe import DinoFinetuneRecipe
+from training.pretrained_recipe import DinoFinetuneRecipe, VaeFinetuneRecipe
 from training.progress import Progress
 from training.recipe import LoopRecipe
+from training.synthesis.pairs import PairSet
 from training.training_run import CHECKPOINTS, CURVES, TrainingRun, read_records
 
 SEED = 20261129
@@ -176,9 +178,17 @@ def _train_dino(plan: TrainingPlan, run: TrainingRun) -> None:
     finetune_dino(backbone, good, held_out, recipe, run, score=score, seed=SEED, training=LOOP)
 
 
+def _train_autoencoder(plan: TrainingPlan, run: TrainingRun) -> None:
+    recipe = VaeFinetuneRecipe(trained="all", steps=STEPS, batch=1, crop=plan.small_side, validations=1)
+    good, anomalous = _images(1, plan.small_side, damaged=False), _images(1, plan.small_side, damaged=True)
+    pairs = PairSet(good.images, anomalous.images, anomalous.mask, good.valid)
+    finetune_vae(sd_autoencoder(plan.architecture), pairs, pairs, recipe, run, seed=SEED, training=LOOP)
+
+
 PARTS: Mapping[str, Callable[[TrainingPlan, TrainingRun], None]] = {
     "unet": _train_unet,
     "lora": partial(_train_unet, lora=LoraRecipe()),
+    "autoencoder": _train_autoencoder,
     "dino": _train_dino,
 }
 """Each trains one part with random weights on random images."""

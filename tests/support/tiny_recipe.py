@@ -50,21 +50,26 @@ calibration = { delta_images = 4 }
 """.replace("\\\n", "")
 TINY_FEATURE_RECIPE = FeatureRecipe.model_validate(tomllib.loads(TINY_FEATURE_TOML))
 
-TINY_PUBLISHED_TOML = """
-name = "tiny-published"
+TINY_PRETRAINED_TOML = """
+name = "tiny-pretrained"
 threads = 1
 base = "base"
 dino = "dino"
-licence = "none"
-settings = { resolution = 64, start = 500, steps = 2, t_min = 250, trigger = { delta = 0.3 }, \
+licence = "random weights"
+settings = { resolution = 64, start = 500, steps = 2, t_min = 250, guidance = 2.0, trigger = { delta = 9.0 }, \
     score = { layers = [1, 2], top = { value = 0.01, unit = "area" } } }
-synthesis = { pairs = 8 }
-autoencoder = { steps = 2, batch = 2, crop = 32, validations = 1 }
-unet = { steps = 2, batch = 2 }
-small = { width = 8, blocks = 1, steps = 2, batch = 2, crop = 32, validations = 1 }
-features = { side = 64, blocks = [1, 2], epochs = 1, batch = 2, anomalies = 8, holdout = 0.2 }
+synthesis = { pairs = 12, shift_px = 1 }
+training = { gradient_checkpointing = true, accumulate = 2 }
+unet = { steps = 3, batch = 4, learning_rate = 1e-3 }
+calibration = { delta_images = 4 }
 """.replace("\\\n", "")
-"""Of published models, in the folders `base` and `dino` (`tests.support.tiny_base`), with all of its stages."""
+"""Of models in the folders `base` and `dino`: see `tests.support.tiny_base`."""
+TUNING_TABLES = """
+autoencoder = { steps = 2, batch = 2, crop = 32, validations = 1 }
+features = { side = 32, blocks = [1, 2], epochs = 1, batch = 4, anomalies = 8 }
+"""
+"""Stages beside the UNet's."""
+SMALL_TABLE = "small = { width = 8, blocks = 1, steps = 2, batch = 2, crop = 32, validations = 1 }\n"
 
 _COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
 _HOLE = (slice(6, 14), slice(8, 20))

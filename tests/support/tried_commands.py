@@ -18,7 +18,7 @@ from tests.support.environments import Environment
 from tests.support.feature_bundle import train_tiny_feature_bundle
 from tests.support.tiny_base import write_base, write_dino
 from tests.support.tiny_bundle import TINY_SETTINGS, make_tiny_bundle
-from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_PUBLISHED_TOML, draw_parts
+from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_PRETRAINED_TOML, TUNING_TABLES, draw_parts
 from training.export.make import BundleExportPlan, make_export
 from training.progress import silent
 
@@ -120,7 +120,7 @@ def make_inputs(folder: Path, steps: Path) -> CommandInputs:
     recipe, settings, coco = folder / "tiny.toml", folder / "settings.json", folder / "coco.json"
     recipe.write_text(TINY_FEATURE_TOML)
     tuning = folder / "published.toml"
-    tuning.write_text(TINY_PUBLISHED_TOML)
+    tuning.write_text(TINY_PRETRAINED_TOML + TUNING_TABLES)
     settings.write_text(json.dumps({**TINY_SETTINGS, "resolution": 64}))
     image = {"id": 1, "file_name": "000.png", "width": 32, "height": 24}
     outline = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[8, 6, 20, 6, 20, 14, 8, 14]]}

@@ -110,6 +110,42 @@ def test_a_value_that_cannot_work_is_refused_before_anything_long_begins(path: s
         recipe_from(_changed(path, value), "nano.toml")
 
 
+@pytest.mark.parametrize(
+    ("changes", "data", "told"),
+    [
+        ((), None, r"\{class\} in its preset 'mvtec-ad/\{class\}' stands for the folder's name"),
+        ((), "carpett", r"no preset 'mvtec-ad/carpett': did you mean mvtec-ad/carpet"),
+        (
+            ("unet.lora.rnak=3",),
+            "carpet",
+            r"unet.lora.rnak is not a known key: did you mean rank\? Keys of \[unet.lora\]",
+        ),
+        (("autoencoder.steps=9", "autoencoder.trained=all", "unet=no"), "carpet", r"unet is 'no'"),
+        (("settings.trigger.comparator=latents",), "carpet", r"published models compare decoded images"),
+        (("calibration.training_parts=true",), "carpet", r"learnt every image .* set it to false"),
+        (("multi_class=true", "features.epochs=1"), "carpet", r"multi_class trains the UNet alone"),
+        (("unet.lora.rank=2", "unet.ema=0.99"), "carpet", r"adapters have no moving average; set ema to 0"),
+    ],
+)
+def test_a_recipe_of_published_models_that_cannot_work_is_refused(
+    changes: tuple[str, ...], data: str | None, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "carpet/train").mkdir(parents=True)
+    with pytest.raises(RecipeError, match=told):
+        load_recipe("mvtec-ad", changes, None if data is None else tmp_path / data)
+
+
+def test_the_framing_of_a_preset_is_replaced_as_a_whole_by_another_kind() -> None:
+    letterboxed = load_recipe("mvtec-ad", ("settings.framing={ kind = 'letterbox' }",), Path("carpet"))
+    assert letterboxed.settings.framing.kind == "letterbox"
+    assert load_recipe("mvtec-ad", (), Path("carpet")).settings.framing.kind == "stretch"
+
+
+def test_a_min_snr_weighting_of_the_feature_form_is_refused() -> None:
+    with pytest.raises(RecipeError, match="in the feature form error_unit says what counts"):
+        load_recipe("light", ("unet.loss_weighting=min_snr",))
+
+
 def test_a_recipe_whose_anomalies_all_weigh_nothing_is_refused() -> None:
     kinds = SynthesisRecipe(pairs=8).weights
     content = _changed("synthesis", {"pairs": 100, **dict.fromkeys(kinds, 0)})

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from model_store.engines.torch import load_models
 from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 from tests.support.tiny_base import write_base, write_dino
-from tests.support.tiny_recipe import TINY_PUBLISHED_TOML, draw_parts
+from tests.support.tiny_recipe import SMALL_TABLE, TINY_PRETRAINED_TOML, TUNING_TABLES, draw_parts
 from training.cli.finetune import STAGES, finetune
 from training.pretrained_recipe import PretrainedRecipe
 from training.recipe_file import load_recipe
@@ -32,7 +32,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_base(folder / "base")
     write_dino(folder / "dino")
     draw_parts(folder / "parts")
-    (folder / "tiny.toml").write_text(TINY_PUBLISHED_TOML, encoding="utf-8")
+    (folder / "tiny.toml").write_text(TINY_PRETRAINED_TOML + TUNING_TABLES + SMALL_TABLE, encoding="utf-8")
     return folder
 
 
@@ -91,8 +91,7 @@ def test_the_command_knows_every_stage() -> None:
 
 
 def test_a_stage_that_the_recipe_does_not_describe_is_refused(glad: Glad, workplace: Path) -> None:
-    lines = [line for line in TINY_PUBLISHED_TOML.splitlines() if not line.startswith("small")]
-    (workplace / "without.toml").write_text("\n".join(lines), encoding="utf-8")
+    (workplace / "without.toml").write_text(TINY_PRETRAINED_TOML, encoding="utf-8")
     done = glad("small", "without.toml", "--data", "parts", "--out", "never")
     assert "has no table [small]" in " ".join(done.output.split())
 
