@@ -63,7 +63,8 @@ def test_checkpointed_gradients_change_nothing(tmp_path: Path) -> None:
         run, recipe = TrainingRun(tmp_path / str(checkpointed)), RECIPE.model_copy(update={"steps": 2})
         loop = LoopRecipe(gradient_checkpointing=checkpointed)
         made = distil_autoencoder(tiny_modules()[0], pairs(4, 0), pairs(6, 1), recipe, run, seed=0, training=loop)
-        return made.module.state_dict()
+        state: dict[str, Tensor] = made.module.state_dict()
+        return state
 
     plain = weights(checkpointed=False)
     assert all(torch.equal(weight, plain[name]) for name, weight in weights(checkpointed=True).items())
