@@ -289,7 +289,7 @@ def _components(
     spec = ImportSpec("", "", recipe.settings, recipe.prompt, recipe.licence, dtype=recipe.dtype)
     shared = import_components(folder, origins, spec, say=lambda _: None)
     others = [
-        {**shared, "condition": save_condition(own.condition, folder / one.name, own.about, licence=recipe.licence)}
+        {**shared, "condition": save_condition(own.condition, folder / "conditions" / one.name, own.about, licence=recipe.licence)}
         for one, own in zip(classes[1:], told[1:], strict=True)
     ]
     return [shared, *others]
