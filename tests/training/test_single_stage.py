@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from model_store.engines.torch import load_models
@@ -17,6 +19,9 @@ from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 from tests.support.tiny_base import write_base, write_dino
 from tests.support.tiny_recipe import SMALL_TABLE, TINY_PRETRAINED_TOML, TUNING_TABLES, draw_parts
 from training.cli.finetune import STAGES, finetune
+from training.data.dataset import good_split
+from training.pipeline import make_run_pairs
+from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
 from training.pretrained_recipe import PretrainedRecipe
 from training.recipe_file import load_recipe
 from training.single_stage import StageName, finetune_alone
@@ -68,6 +73,26 @@ def test_every_stage_runs_alone_and_what_they_make_becomes_a_bundle(
     assert bundle.manifest.components["autoencoder"].kind == StageName.SMALL.kind
     latents = load_models(bundle).autoencoder.encode(torch.zeros(1, 3, 64, 64))
     assert latents.shape == (1, 4, 8, 8)
+
+
+def test_a_recipe_with_a_small_autoencoder_puts_it_into_the_bundle(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    (tmp_path / "small.toml").write_text(TINY_PRETRAINED_TOML + SMALL_TABLE, encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "small.toml"), (), Path("parts"))
+    assert isinstance(recipe, PretrainedRecipe)
+    recipe = recipe.model_copy(update={"unet": None})
+    split = good_split(Path("parts"), recipe.calibration.holdout, recipe.seed)
+    run = TrainingRun(tmp_path / "run", pretrained_stages(recipe))
+    images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, 1, run.folder), split, 1)
+    made = finetune_published([images], run)[0]
+    assert run.stages == ("pairs", "small_autoencoder", "components")
+    assert made["autoencoder"].kind == "autoencoder_tiny"
+    kept = load_file(run.folder / "finetuned" / "small" / "diffusion_pytorch_model.safetensors")
+    stored = load_file(made["autoencoder"].folder / "diffusion_pytorch_model.safetensors")
+    assert kept.keys() == stored.keys()
+    assert all(torch.equal(kept[name], weight) for name, weight in stored.items())
 
 
 @pytest.mark.parametrize(
