@@ -50,6 +50,7 @@ from training.training_run import TrainingRun
 
 FINETUNED = "finetuned"
 """The folder in a run's that holds what each stage has made."""
+CONDITIONS = "conditions"
 RECONSTRUCTIONS = "reconstructions"
 HELD_OUT_PAIRS = 32
 """By which the autoencoder's best weights are chosen."""
@@ -286,10 +287,16 @@ def _components(
 ) -> list[dict[ComponentName, ComponentSource]]:
     """Return each class's components; all but the condition are the first one's."""
     recipe, folder = classes[0].recipe, run.folder / "components"
-    spec = ImportSpec("", "", recipe.settings, recipe.prompt, recipe.licence, dtype=recipe.dtype)
+    licence = recipe.licence
+    spec = ImportSpec("", "", recipe.settings, recipe.prompt, licence, dtype=recipe.dtype)
     shared = import_components(folder, origins, spec, say=lambda _: None)
     others = [
-        {**shared, "condition": save_condition(own.condition, folder / "conditions" / one.name, own.about, licence=recipe.licence)}
+        {
+            **shared,
+            "condition": save_condition(
+                own.condition, folder / "conditions" / one.name, own.about, licence=recipe.licence
+            ),
+        }
         for one, own in zip(classes[1:], told[1:], strict=True)
     ]
     return [shared, *others]

@@ -22,6 +22,7 @@ from training.finetune.unet import encode_pairs, train_unet
 from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
 from training.pipeline import claim_run, make_run_pairs
+from training.pretrained_recipe import PretrainedRecipe
 from training.progress import Progress
 from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import recipe_class
@@ -37,7 +38,13 @@ def training_recipe(bundle: Bundle) -> Recipe:
     Raises:
         ValueError: if it was not trained from a recipe of the pixel form.
     """
-    if recipe_class(bundle.manifest.provenance.recipe) is FeatureRecipe:
+    kind = recipe_class(bundle.manifest.provenance.recipe)
+    if kind is PretrainedRecipe:
+        raise ValueError(
+            f"{bundle.path} is made of published models: fine-tune their UNet without ATP by `glad train` with --set "
+            "unet.anomaly_weight=none, and give that bundle with --without-atp, or leave those rows out with --no-plain"
+        )
+    if kind is FeatureRecipe:
         raise ValueError(
             f"{bundle.path} is of the feature form, whose parts are trained together: train one without ATP with "
             "`glad train light --set unet.anomaly_weight=none` and give it with --without-atp, or leave those rows out "
