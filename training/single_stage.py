@@ -76,6 +76,7 @@ def finetune_alone(
     *,
     vae: Path | None = None,
     unet: Path | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Run one stage, and save its network in `out`, with what it chose and why in `choice.json`.
 
@@ -87,6 +88,7 @@ def finetune_alone(
         out: a new folder, in Hugging Face layout.
         vae: a fine-tuned autoencoder in place of the base's.
         unet: a fine-tuned UNet in place of the base's.
+        workers: processes for pairs; None: one per core.
 
     Raises:
         ValueError: if the recipe has no such table, or `out` is there.
@@ -102,7 +104,7 @@ def finetune_alone(
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
     claim_run(run.folder, recipe, split)
     _claim_given(run.folder, {"stage": stage.value, "vae": _digest(vae), "unet": _digest(unet)})
-    images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, None, run.folder), split)
+    images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
     module = _made(stage, images, Origins(recipe.base, recipe.dino, unet=unet, vae=vae), run)
     if run.writes:
         save_module(module, out, stage.kind, recipe.dtype, licence=recipe.licence)

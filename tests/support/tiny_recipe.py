@@ -70,6 +70,8 @@ TUNING_TABLES = """
 autoencoder = { steps = 2, batch = 2, crop = 32, validations = 1 }
 features = { side = 32, blocks = [1, 2], epochs = 1, batch = 4, anomalies = 8 }
 """
+"""Stages beside the UNet's."""
+SMALL_TABLE = "small = { width = 8, blocks = 1, steps = 2, batch = 2, crop = 32, validations = 1 }\n"
 
 _COUNTS = {"train/good": 10, "calibration/good": 5, "test/good": 3, "test/hole": 2}
 _HOLE = (slice(6, 14), slice(8, 20))

@@ -18,7 +18,7 @@ from tests.support.environments import Environment
 from tests.support.feature_bundle import train_tiny_feature_bundle
 from tests.support.tiny_base import write_base, write_dino
 from tests.support.tiny_bundle import TINY_SETTINGS, make_tiny_bundle
-from tests.support.tiny_recipe import TINY_FEATURE_TOML, draw_parts
+from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_PRETRAINED_TOML, TUNING_TABLES, draw_parts
 from training.export.make import BundleExportPlan, make_export
 from training.progress import silent
 
@@ -110,6 +110,8 @@ class CommandInputs:
     """A secret key."""
     steps: Path
     """Step times, as `glad bench steps` writes them."""
+    published: Path
+    """A recipe of published models, in the folders `base` and `dino` where it is used."""
 
 
 def make_inputs(folder: Path, steps: Path) -> CommandInputs:
@@ -117,6 +119,8 @@ def make_inputs(folder: Path, steps: Path) -> CommandInputs:
     parts = draw_parts(folder / "parts")
     recipe, settings, coco = folder / "tiny.toml", folder / "settings.json", folder / "coco.json"
     recipe.write_text(TINY_FEATURE_TOML)
+    tuning = folder / "published.toml"
+    tuning.write_text(TINY_PRETRAINED_TOML + TUNING_TABLES)
     settings.write_text(json.dumps({**TINY_SETTINGS, "resolution": 64}))
     image = {"id": 1, "file_name": "000.png", "width": 32, "height": 24}
     outline = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[8, 6, 20, 6, 20, 14, 8, 14]]}
@@ -130,7 +134,7 @@ def make_inputs(folder: Path, steps: Path) -> CommandInputs:
     key = folder / "line.key"
     make_key(key, "")
     shown = sorted((parts / "test" / "good").glob("*.png"))[0]
-    return CommandInputs(parts, shown, recipe, pixel, features, base, dino, settings, coco, key, steps)
+    return CommandInputs(parts, shown, recipe, pixel, features, base, dino, settings, coco, key, steps, tuning)
 
 
 def every_call(given: CommandInputs) -> tuple[Call, ...]:
@@ -184,6 +188,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("train", given.recipe, *data, "--dry-run"),
         _call("preview", given.recipe, *data, "--columns", "1"),
         _call("train", given.recipe, *data, "--version", "1"),
+        _call("finetune", "vae", given.published, *data, "--set", f"base={given.base}", "--set", f"dino={given.dino}",
+              "--out", "tuned"),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),

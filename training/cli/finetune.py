@@ -43,7 +43,7 @@ def finetune(
 
     `glad train` runs all stages of the recipe and makes a bundle; `glad bundle import` makes one of what this saves.
 
-    Example: glad finetune dino visa --data candle --unet runs/candle/finetuned/unet.safetensors --out candle-dino
+    Example: glad finetune dino visa --data candle --unet candle-unet.safetensors --out candle-dino
     """
     if stage not in STAGES:
         raise typer.BadParameter(f"stage is {stage!r}; use one of {', '.join(STAGES)}")

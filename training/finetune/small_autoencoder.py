@@ -78,7 +78,9 @@ def distil_autoencoder(
     check_crop(recipe.crop, teacher)
     torch.manual_seed(seed)
     module = new_small_autoencoder(teacher, recipe)
-    stage = Stage(run, STAGE, recipe.steps, seed=seed, loop=training)
+    # diffusers' tiny encoder leaves out a step of its own where gradients are checkpointed; it is small without that.
+    loop = None if training is None else training.model_copy(update={"gradient_checkpointing": False})
+    stage = Stage(run, STAGE, recipe.steps, seed=seed, loop=loop)
     warmup = min(100, max(1, recipe.steps // 10))
     network = stage.prepare(module, learning_rate=recipe.learning_rate, warmup=warmup, forward=_encode_and_decode)
     known = TorchAutoencoder(teacher.to(stage.device).eval())

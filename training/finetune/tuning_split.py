@@ -120,10 +120,19 @@ def held_out_pairs(
     seed: int,
     workers: int | None,
 ) -> PairSet:
-    """Return pairs made of the images held out, each with an anomaly: those of `count` that show one."""
+    """Return pairs made of the images held out, each with an anomaly: those of `count` that show one.
+
+    Raises:
+        DataError: if none does.
+    """
     every = synthesis.model_copy(update={"pairs": count, "none": 0.0})
     pairs = make_pairs(split.held_out, settings, every, seed + 1, workers=workers)
     shown = pairs.mask.flatten(1).any(1)  # one that fell on ground that is not inspected does not
+    if not shown.any():
+        raise DataError(
+            f"none of {count} synthetic anomalies shows on the {len(split.held_out)} good images held out: look "
+            "at them with `glad preview`, and change [synthesis], the zones or the foreground"
+        )
     return PairSet(pairs.normal[shown], pairs.anomalous[shown], pairs.mask[shown], pairs.valid[shown])
 
 

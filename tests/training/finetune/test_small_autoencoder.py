@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -18,6 +20,7 @@ from tests.training.finetune.test_vae import pairs
 from training.export.pixel_form import pixel_pieces, pixel_shapes
 from training.finetune.small_autoencoder import SmallAutoencoder, distil_autoencoder, new_small_autoencoder
 from training.pretrained_recipe import DistilRecipe
+from training.recipe import LoopRecipe
 from training.training_run import TrainingRun
 
 RECIPE = DistilRecipe(width=8, blocks=1, steps=30, batch=4, crop=32, learning_rate=1e-2, validations=2)
@@ -53,6 +56,18 @@ def test_latents_and_pictures_of_parts_held_out_come_nearer_to_the_teachers(smal
     assert last["latent_error"] < first["latent_error"]
     assert last["picture_error"] < 0.7 * first["picture_error"]
     assert small.choice.chosen > 0
+
+
+def test_checkpointed_gradients_change_nothing(tmp_path: Path) -> None:
+    def weights(checkpointed: bool) -> dict[str, Tensor]:
+        run, recipe = TrainingRun(tmp_path / str(checkpointed)), RECIPE.model_copy(update={"steps": 2})
+        loop = LoopRecipe(gradient_checkpointing=checkpointed)
+        made = distil_autoencoder(tiny_modules()[0], pairs(4, 0), pairs(6, 1), recipe, run, seed=0, training=loop)
+        state: dict[str, Tensor] = made.module.state_dict()
+        return state
+
+    plain = weights(checkpointed=False)
+    assert all(torch.equal(weight, plain[name]) for name, weight in weights(checkpointed=True).items())
 
 
 def test_an_untrained_one_has_the_teachers_latents() -> None:
