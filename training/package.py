@@ -198,9 +198,26 @@ def write_calibrated_bundle(
     learned: LearnedGate,
     origin: Provenance,
 ) -> Bundle:
-    """Write the calibrated bundle to `target`; its thresholds record which settings and weights they belong to."""
+    """Write the calibrated bundle to `target`."""
+    parts = calibrated_parts(
+        naming, draft, settings=settings, calibration=calibration, report=report, learned=learned, origin=origin
+    )
+    return write_bundle(target, parts, draft.sources())
+
+
+def calibrated_parts(
+    naming: Naming,
+    draft: Bundle,
+    *,
+    settings: MethodSettings,
+    calibration: Calibration,
+    report: Mapping[str, Any],
+    learned: LearnedGate,
+    origin: Provenance,
+) -> BundleParts:
+    """Return what a calibrated bundle says; its thresholds record which settings and weights they belong to."""
     belongs = calibration_digest(settings, draft.manifest.components)
-    parts = BundleParts(
+    return BundleParts(
         naming.product,
         naming.version,
         settings,
@@ -210,4 +227,3 @@ def write_calibrated_bundle(
         quality={"calibration": dict(report), "gate": learned.report},
         gate=learned.gate,
     )
-    return write_bundle(target, parts, draft.sources())

@@ -19,11 +19,12 @@ from glad.memory_bank import group_numbers
 from glad.settings.framing import Tiles
 from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
-from model_store.bundle import Bundle, ComponentSource
+from model_store.bundle import Bundle, ComponentSource, write_bundle
 from model_store.engines.feature_form import FeatureModules, save_feature_components
 from model_store.manifest import CalibrationKind, ComponentName
 from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
+from training.data.data_warnings import data_warnings
 from training.data.dataset import DataError, Split, good_split
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.evidence import (
@@ -37,24 +38,27 @@ from training.finetune.evidence import (
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
-from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.finetune.reconstruction_watch import COURSE, ReconstructionWatch, watched_images
+from training.finetune.unet import decode_latents, encode_pairs, preconditioned_loss, train_unet
 from training.launched_processes import leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
     TrainedModules,
     calibrate_bundle,
+    calibrated_parts,
     counts_training_parts,
     draft_bundle,
     provenance,
     save_rounded,
-    write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import recipe_class
+from training.report.pictures import FinishedModels
+from training.report.writing import RunRecord, renew_report, report_training, write_readme
 from training.synthesis.pairs import PairSet, make_pairs
 from training.training_run import MARK, TrainingRun
 
@@ -186,7 +190,9 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
     with run.stage("latents"):
         latents = encode_pairs(autoencoder, pairs)
-    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop)
+    images = watched_images(pairs, latents.normal, latents.anomalous)
+    watch = ReconstructionWatch(run.folder / COURSE, images, partial(decode_latents, autoencoder), settings, seed=seed)
+    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop, watch=watch)
     with run.stage("reconstructions"):
         rebuilt = reconstruct_pairs(
             pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
@@ -307,6 +313,7 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with main_process_first():
         claim_run(run, recipe, split)
+        write_readme(run, target, command)
     stages = STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES
     record = TrainingRun(run, stages, say=say)
     say = record.say
@@ -320,16 +327,13 @@ def train(
     with named_bars() as bars, record.timed(bars) as show:
         settings, calibration, report = calibrate_bundle(draft, recipe, split, show, parts=made.parts, workers=workers)
         learned = learn_gate(split, settings, progress=partial(show, "quality gate"), workers=workers)
-    made_bundle = write_calibrated_bundle(
-        target,
-        naming,
-        draft,
-        settings=settings,
-        calibration=calibration,
-        report=report,
-        learned=learned,
-        origin=origin,
+    parts = calibrated_parts(
+        naming, draft, settings=settings, calibration=calibration, report=report, learned=learned, origin=origin
     )
+    models = FinishedModels(draft, settings, calibration, split, made.parts)
+    pages = report_training(RunRecord(run, target, data), models, recipe, parts, say=say)
+    made_bundle = write_bundle(target, parts, draft.sources(), pages)
+    renew_report(run, made_bundle)
     shutil.rmtree(run / PAIRS, ignore_errors=True)
     return made_bundle
 

@@ -7,7 +7,7 @@ import shlex
 
 import typer
 
-from model_store.manifest import VerdictThresholds
+from model_store.manifest import REPORT_PAGE, VerdictThresholds
 from model_store.product_state import PicturesWhen, ProductState
 from model_store.store import BundleRef
 
@@ -27,6 +27,7 @@ def print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: P
         "thresholds": _in_force(ref, thresholds),
         "gate": _gate(ref, state),
         "pictures": _pictures(state),
+        "report": _report(ref),
     }
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
@@ -65,6 +66,13 @@ def _gate(ref: BundleRef, state: ProductState) -> str:
         return f"on  {learned}"
     when = switch.at.isoformat(timespec="seconds")
     return f"{'on' if switch.on else 'off'} since {when}, by {switch.by} {switch.note}".rstrip() + f"  {learned}"
+
+
+def _report(ref: BundleRef) -> str:
+    if REPORT_PAGE not in ref.manifest.report:
+        return f"none of its training; of what is known: {shlex.join(['glad', 'report', str(ref.path)])}"
+    page = ref.path / REPORT_PAGE
+    return str(page) if page.is_file() else f"not brought along: the training wrote one, and {page} is not there"
 
 
 def _pictures(state: ProductState) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional
 from glad.feature_form import PreconditionedDenoiser
 from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_schedule
 from glad.settings.method import MethodSettings, ScheduleSettings
+from training.finetune.reconstruction_watch import NoisePredictor, ReconstructionWatch
 from training.finetune.stage import Stage
 from training.progress import progress_bar
 from training.recipe import LoopRecipe, UnetRecipe
@@ -69,6 +72,13 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
                 bar.update(task, advance=len(chunk))
             sides.append(torch.cat(chunks).cpu())
     return LatentPairs(*sides)
+
+
+@torch.no_grad()
+def decode_latents(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Return the pictures (B, 3, H, W) of scaled latents (B, C, h, w), about [-1, 1]."""
+    decoded: Tensor = autoencoder.decode(latents.to(autoencoder.device) / autoencoder.config.scaling_factor).sample
+    return decoded
 
 
 def anomaly_weight(timesteps: Tensor, recipe: UnetRecipe, settings: MethodSettings) -> Tensor:
@@ -165,6 +175,13 @@ def _error_unit(error_unit: ErrorUnit, denoiser: PreconditionedDenoiser, batch: 
             return noise
 
 
+@contextmanager
+def averaged_predictor(stage: Stage) -> Iterator[NoisePredictor]:
+    """Yield what predicts the noise by the moving average of the weights of the moment."""
+    with stage.averaged() as model:
+        yield lambda noisy, timesteps: model(noisy.to(stage.device), timesteps.to(stage.device)).sample
+
+
 def train_unet(
     latents: LatentPairs,
     recipe: UnetRecipe,
@@ -175,6 +192,7 @@ def train_unet(
     training: LoopRecipe | None = None,
     fold: int = 1,
     loss: DenoisingLoss | None = None,
+    watch: ReconstructionWatch | None = None,
 ) -> UNet2DModel:
     """Train on noised mixtures of the pairs (ATP), by AdamW, and return the moving average of the weights.
 
@@ -187,6 +205,7 @@ def train_unet(
         training: how the device is used; None: plainly.
         fold: the UNet takes so many places on a side as one.
         loss: None: `noise_loss`.
+        watch: draws reconstructions along the way; of a UNet that predicts the noise.
     """
     torch.manual_seed(seed)
     schedule = NoiseSchedule.from_settings(settings.schedule)
@@ -197,7 +216,7 @@ def train_unet(
     measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device))
     # Inference begins at T and never asks for a noisier step: all of the training goes to the steps that it takes.
     top = settings.start + 1 if recipe.up_to_start else settings.schedule.train_steps
-    for step in stage:
+    for step in stage if watch is None else watch.along(stage, recipe.steps, partial(averaged_predictor, stage)):
         draw = stage.generator(step)
         chosen = torch.randint(count, (recipe.batch,), generator=draw)
         every_noise = torch.randn((recipe.batch, *latents.normal.shape[1:]), generator=draw)
