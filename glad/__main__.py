@@ -24,7 +24,7 @@ DISTRIBUTION = "glad-inspect"
 GROUP = "glad.commands"
 GROUPS = {
     "Inspect": ("inspect", "camera"),
-    "Train": ("train", "calibrate", "gate", "preview", "data", "sample"),
+    "Train": ("train", "report", "calibrate", "gate", "preview", "data", "sample"),
     "Store": ("bundle", "export"),
     "Serve": ("serve", "worker", "outbox", "station", "thresholds", "queue", "key", "backup", "restore"),
     "Measure": ("evaluate", "ablate", "reproduce", "bench"),
@@ -35,7 +35,7 @@ OTHERS = "Other"
 DISTRIBUTIONS = {"minisign": "py-minisign", "opentelemetry": "opentelemetry-sdk", "sklearn": "scikit-learn"}
 """Module -> the distribution that brings it, where their names differ."""
 EXTRAS = dict.fromkeys(
-    ("ablate", "bench", "calibrate", "evaluate", "export", "gate", "preview", "reproduce", "train"), "train"
+    ("ablate", "bench", "calibrate", "evaluate", "export", "gate", "preview", "report", "reproduce", "train"), "train"
 )
 """Command -> the extra that brings all that it needs. What is not here needs the base, and an option another extra."""
 SET_UP = {"cpu", "formats", "otel", "sample", "signing", "train", "worker"}

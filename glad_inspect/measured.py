@@ -44,6 +44,8 @@ class TrainedBundle:
     """The export for ONNX Runtime in the bundle's folder; None: there is none, and PyTorch serves."""
     export_problem: str | None
     """Why an export that was wanted is not there."""
+    report: Path
+    """The page about the training, in the run's folder; report.json lies beside it. The bundle has a copy."""
 
 
 @dataclass(frozen=True)

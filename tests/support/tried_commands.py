@@ -182,6 +182,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("data", "import", "coco", given.coco, "--images", given.parts / "test" / "hole", "--out", "imported"),
         _call("preview", given.recipe, *data, "--columns", "1"),
         _call("train", given.recipe, *data, "--version", "1"),
+        _call("report", given.features),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),

@@ -160,6 +160,7 @@ def train(
     Example: glad train light --data my-product --version 1
     """
     from training.cli.export import export_new_bundle
+    from training.cli.report import tell_report
     from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
@@ -181,6 +182,7 @@ def train(
     _tell_thresholds(bundle)
     if isinstance(chosen, FeatureRecipe) if export is None else export:
         export_new_bundle(target, data, checkpoints / "parity")
+    tell_report(checkpoints, target)
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     to_publish = shlex.join(["glad", "bundle", "publish", str(target), "--activate"])
     typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish}  (then `glad serve` has it)")

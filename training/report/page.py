@@ -16,6 +16,8 @@ from training.report.contents import LossCurve, StageTime, TrainingReport
 from training.report.plots import good_scores, loss_plot
 
 TEMPLATE = "training.html.j2"
+ROUNDING = 1e-6
+"""Of the scores that a calibration keeps."""
 FRAMINGS = {
     "letterbox": "each image is seen whole, scaled to {side} × {side} pixels",
     "stretch": "each image is seen whole, stretched to {side} × {side} pixels",
@@ -38,6 +40,7 @@ def page(report: TrainingReport, pictures: Path) -> str:
         title=f"Training of {report.product} {report.version}".strip(),
         origin=origin_in_words(report),
         state=state_in_words(report),
+        promise="" if any(report.promise in warning for warning in report.warnings) else report.promise,
         duration=in_hours(report.seconds) if report.stages else "",
         calibration=calibration,
         histogram=data_url("png", good_scores(calibration)) if calibration is not None else None,
@@ -129,7 +132,8 @@ def _verdicts(report: TrainingReport) -> dict[str, int]:
     """Return how many of the good images get each verdict."""
     if report.calibration is None:
         return {}
-    given = [report.calibration.verdict(score).value for score in report.calibration.good_scores]
+    # The scores are rounded, and a threshold lies just above one of them: rounded up, that one would fail.
+    given = [report.calibration.verdict(score - ROUNDING).value for score in report.calibration.good_scores]
     return {name: given.count(name) for name in ("pass", "review", "fail")}
 
 
