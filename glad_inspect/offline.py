@@ -125,7 +125,7 @@ def _say_nothing(text: str) -> None:
 
 
 def _trained(
-    bundle: Bundle, warned: tuple[str, ...], export: Path | None, problem: str | None, page: Path
+    bundle: Bundle, warned: tuple[str, ...], export: Path | None, problem: str | None, page: Path | None
 ) -> TrainedBundle:
     manifest, calibration = bundle.manifest, bundle.manifest.thresholds
     report = manifest.quality["calibration"]

@@ -24,7 +24,6 @@ from model_store.engines.feature_form import FeatureModules, save_feature_compon
 from model_store.manifest import CalibrationKind, ComponentName
 from model_store.pretrained import round_to_stored_precision
 from training.calibration.promise import promise_in_words
-from training.data.data_warnings import data_warnings
 from training.data.dataset import DataError, Split, good_split
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.evidence import (

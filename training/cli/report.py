@@ -68,4 +68,5 @@ def tell_report(run: Path, bundle: Path) -> None:
     from training.report.writing import renew_report
 
     with explained(ValueError):
-        typer.echo(f"the report: {renew_report(run, open_bundle(bundle))}")
+        if page := renew_report(run, open_bundle(bundle)):
+            typer.echo(f"the report: {page}")

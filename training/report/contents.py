@@ -93,11 +93,18 @@ class Pictures(Frozen):
     anomalies: tuple[AnomalyShown, ...] = ()
     course: str | None = Field(None, description="reconstructions at several steps of the UNet's training")
     sheet: str | None = Field(None, description="the anomalies that were trained with, a row for each kind")
+    sensitivity: str | None = Field(None, description="what share of synthetic anomalies is found, by size")
 
     @property
     def files(self) -> tuple[str, ...]:
         """Return the names of all files."""
-        shown = (*(one.picture for one in self.good), *(one.picture for one in self.anomalies), self.course, self.sheet)
+        shown = (
+            *(one.picture for one in self.good),
+            *(one.picture for one in self.anomalies),
+            self.course,
+            self.sheet,
+            self.sensitivity,
+        )
         return tuple(file for file in shown if file is not None)
 
 

@@ -13,11 +13,9 @@ import tomlkit
 from training.evaluation.tables import Table
 from training.html_page import data_url, render_template
 from training.report.contents import LossCurve, StageTime, TrainingReport
-from training.report.plots import good_scores, loss_plot
+from training.report.plots import ROUNDING, good_scores, loss_plot
 
 TEMPLATE = "training.html.j2"
-ROUNDING = 1e-6
-"""Of the scores that a calibration keeps."""
 FRAMINGS = {
     "letterbox": "each image is seen whole, scaled to {side} × {side} pixels",
     "stretch": "each image is seen whole, stretched to {side} × {side} pixels",
@@ -46,7 +44,8 @@ def page(report: TrainingReport, pictures: Path) -> str:
         histogram=data_url("png", good_scores(calibration)) if calibration is not None else None,
         verdicts=_verdicts(report),
         good=[(one, inlined.get(one.picture or "")) for one in report.pictures.good],
-        found=None,
+        found=found_table(report.quality.get("synthetic_sensitivity")),
+        sensitivity=inlined.get(report.pictures.sensitivity or ""),
         anomalies=[(one, inlined[one.picture]) for one in report.pictures.anomalies if one.picture in inlined],
         course=inlined.get(report.pictures.course or ""),
         sheet=inlined.get(report.pictures.sheet or ""),
@@ -65,7 +64,8 @@ def origin_in_words(report: TrainingReport) -> str:
     """Return what was trained on what, where and when, in a line."""
     data, parts = report.data, [f"Recipe {report.recipe.get('name', 'without a name')}"]
     if "train_images" in data:
-        parts.append(f"{data['train_images']} good images to train on, thresholds from {data['calibration']}")
+        counted = report.quality.get("calibration", {}).get("calibration_images", data["calibration"])
+        parts.append(f"{data['train_images']} good images to train on; thresholds from {counted}")
     if report.machine:
         parts.append(report.machine)
     return ". ".join([*parts, f"{report.made_at:%Y-%m-%d %H:%M} UTC"])
@@ -97,7 +97,7 @@ def next_commands(report: TrainingReport) -> list[tuple[str, str]]:
     """Return the next steps, each with its command."""
     if not report.finished or report.calibration is None:
         return []
-    folder, data = shlex.quote(report.folder), "DIR"
+    folder, data = shlex.quote(report.folder), shlex.quote(report.data.get("path") or "DIR")
     return [
         ("Measure it on labelled images, good and defective", f"glad evaluate {folder} --data {data}"),
         ("Put it into the store and use it", f"glad bundle publish {folder} --activate"),
@@ -125,14 +125,41 @@ def _without_none(value: Any) -> Any:
 
 def _inlined(report: TrainingReport, folder: Path) -> dict[str, str]:
     files = {name: folder / name for name in report.pictures.files}
-    return {name: data_url("jpeg", file.read_bytes()) for name, file in files.items() if file.is_file()}
+    kinds = {".jpg": "jpeg", ".png": "png"}
+    return {name: data_url(kinds[file.suffix], file.read_bytes()) for name, file in files.items() if file.is_file()}
+
+
+def found_table(record: Mapping[str, Any] | None) -> Table | None:
+    """Return what is found of synthetic defects, a row for each kind; None: it was not measured.
+
+    Args:
+        record: `synthetic_sensitivity` of a manifest's quality.
+    """
+    if record is None:
+        return None
+    contrasts: Mapping[str, str] = record["contrast_grey_levels"]
+    cells = {(line["kind"], line["contrast"]): _found_cell(line) for line in record["lines"]}
+    learnt = {line["kind"]: line["trained_on"] for line in record["lines"]}
+    rows = tuple(
+        (
+            kind,
+            {True: "yes", False: "no"}.get(known, "not known"),
+            *(cells.get((kind, name), "–") for name in contrasts),
+        )
+        for kind, known in learnt.items()
+    )
+    return Table(("kind", "trained on", *(f"{name} contrast ({levels})" for name, levels in contrasts.items())), rows)
+
+
+def _found_cell(line: Mapping[str, Any]) -> str:
+    every = f"{line['all']['found']} of {line['all']['anomalies']}"
+    return f"({every})" if line["from_px"] is None else f"from {line['from_px']:g} px; {every}"
 
 
 def _verdicts(report: TrainingReport) -> dict[str, int]:
     """Return how many of the good images get each verdict."""
     if report.calibration is None:
         return {}
-    # The scores are rounded, and a threshold lies just above one of them: rounded up, that one would fail.
     given = [report.calibration.verdict(score - ROUNDING).value for score in report.calibration.good_scores]
     return {name: given.count(name) for name in ("pass", "review", "fail")}
 

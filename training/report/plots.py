@@ -15,18 +15,22 @@ from training.report.contents import LossCurve
 REVIEW_COLOUR = "#E69F00"
 """Orange of Okabe and Ito's palette."""
 MOST_BINS = 30
+ROUNDING = 1e-6
+"""Of the scores that a calibration keeps; a threshold lies just above one of them."""
 
 
 def good_scores(calibration: Calibration) -> bytes:
     """Return the histogram of the good images' scores, with the three verdicts as zones, as PNG."""
-    scores = np.asarray(calibration.good_scores)
+    scores = np.asarray(calibration.good_scores) - ROUNDING  # so that none lies beyond the threshold that it has set
     low, high = min(float(scores.min()), calibration.review), max(float(scores.max()), calibration.fail)
     room = max(high - low, 1e-6)
     left, right = max(0.0, low - 0.08 * room), high + 0.30 * room
     figure = Figure(figsize=(7.6, 3.0), layout="constrained")
     axis = figure.subplots()
     bins = min(MOST_BINS, max(8, len(scores) // 3))
-    edges = np.linspace(left, right, bins + 1).tolist()
+    width = (right - left) / bins
+    below = int(np.ceil((calibration.fail - left) / width))
+    edges = [calibration.fail + width * place for place in range(-below, bins - below + 2)]
     axis.hist(scores, edges, color=GOOD_COLOUR, alpha=0.75, edgecolor="white", linewidth=0.6)
     _zones(axis, calibration, left, right)
     axis.set(xlim=(left, right), xlabel="score: how unusual the image is")

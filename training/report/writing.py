@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,9 @@ from PIL import Image
 from model_store.bundle import Bundle, BundleParts
 from model_store.engines.export_manifest import EXPORT_NAME, Export
 from model_store.manifest import EXPORTS, REPORT
+from training.data.data_warnings import data_warnings
 from training.finetune.reconstruction_watch import COURSE, course_sheet
 from training.html_page import as_jpeg, render_template, write_whole
-from training.progress import Progress
 from training.recipe import RecipeBase
 from training.report.contents import (
     REPORT_HTML,
@@ -31,13 +32,16 @@ from training.report.contents import (
 from training.report.page import page
 from training.report.pictures import PICTURES, FinishedModels, draw_anomalies, draw_good_images
 from training.report.run_records import machine_in_words, read_curves, read_stages
+from training.training_run import MARK
 
 COURSE_PICTURE = "course.jpg"
 SHEET_OF_RUN = "synthetic-anomalies.png"
 """In a run's pictures: the anomalies that are trained with."""
 SHEET_PICTURE = "synthetic-anomalies.jpg"
-SHEET_WIDTH = 1000
-QUALITY = 80
+SHEET_WIDTH = 900
+SENSITIVITY_PICTURE = "synthetic-sensitivity.png"
+"""In a run's folder: what share of synthetic anomalies is found, by size."""
+QUALITY, SHEET_QUALITY = 80, 60
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,8 @@ class RunRecord:
     run: Path
     target: Path
     """The bundle's folder."""
-    images: str
-    """Digest of the images' bytes."""
-    data_warnings: tuple[str, ...] = ()
+    data: Path | None = None
+    """The folder of images; None: not known."""
 
 
 def write_readme(run: Path, target: Path, command: str) -> None:
@@ -59,30 +62,48 @@ def write_readme(run: Path, target: Path, command: str) -> None:
 
 
 def report_training(
-    record: RunRecord, models: FinishedModels, recipe: RecipeBase, described: BundleParts, *, progress: Progress
+    record: RunRecord,
+    models: FinishedModels,
+    recipe: RecipeBase,
+    described: BundleParts,
+    *,
+    say: Callable[[str], None],
 ) -> tuple[Path, ...]:
     """Draw the pictures and write report.html and report.json into the run's folder.
 
     Returns:
-        The files that the bundle takes: the page, the JSON and the pictures.
+        The files that the bundle takes: the page, the JSON and the pictures. None where the report failed, which is
+        said: it must not cost the bundle.
     """
+    try:
+        return _report_training(record, models, recipe, described)
+    except Exception as error:
+        for old in (REPORT_HTML, REPORT_JSON):
+            (record.run / old).unlink(missing_ok=True)
+        say(f"warning: the bundle has no report of its training: {type(error).__name__}: {error}")
+        return ()
+
+
+def _report_training(
+    record: RunRecord, models: FinishedModels, recipe: RecipeBase, described: BundleParts
+) -> tuple[Path, ...]:
     folder = record.run / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     unusual = described.quality.get("calibration", {}).get("most_unusual", ())
-    progress("report", 0, 2)
     good = draw_good_images(models, unusual, folder)
-    progress("report", 1, 2)
     anomalies = draw_anomalies(models, recipe.synthesis, folder, seed=recipe.seed)
-    pictures = Pictures(good=good, anomalies=anomalies, course=_course(folder), sheet=_sheet(folder))
+    pictures = Pictures(
+        good=good, anomalies=anomalies, course=_course(folder), sheet=_sheet(folder), sensitivity=_sensitivity(folder)
+    )
     report = new_report(record, described, pictures)
     written = write_files(report, folder, record.run / REPORT_HTML)
-    progress("report", 2, 2)
     return (*written, *(folder / name for name in pictures.files))
 
 
 def new_report(record: RunRecord, described: DescribedBundle, pictures: Pictures) -> TrainingReport:
     """Return the report of a training that has ended."""
     origin, settings = described.provenance, described.settings
+    of_data = () if record.data is None else data_warnings(record.data)
     report = TrainingReport(
         product=described.product,
         version=described.version,
@@ -94,7 +115,7 @@ def new_report(record: RunRecord, described: DescribedBundle, pictures: Pictures
         recipe=origin.recipe,
         seed=origin.seed,
         software=origin.software,
-        data={**origin.data, "digest": record.images},
+        data={**origin.data, "path": "" if record.data is None else str(record.data), "digest": _digest(record.run)},
         resolution=settings.resolution,
         framing=settings.framing.kind,
         calibration=described.calibration,
@@ -103,7 +124,13 @@ def new_report(record: RunRecord, described: DescribedBundle, pictures: Pictures
         curves=read_curves(record.run),
         pictures=pictures,
     )
-    return report.model_copy(update={"warnings": report_warnings(report, record.data_warnings)})
+    return report.model_copy(update={"warnings": report_warnings(report, of_data)})
+
+
+def _digest(run: Path) -> str:
+    """Return the digest of the images of a run; "" where there is no run."""
+    mark = run / MARK
+    return str(json.loads(mark.read_text(encoding="utf-8"))["images"]) if mark.is_file() else ""
 
 
 def write_files(report: TrainingReport, pictures: Path, html: Path) -> tuple[Path, Path]:
@@ -121,30 +148,30 @@ def write_files(report: TrainingReport, pictures: Path, html: Path) -> tuple[Pat
     return html, as_json
 
 
-def renew_report(run: Path, bundle: Bundle) -> Path:
-    """Write the run's report again, with the bundle's hash and its exports; return the page."""
+def renew_report(run: Path, bundle: Bundle) -> Path | None:
+    """Write the run's report again, with the bundle's hash and its exports; return the page, None if there is none."""
     report = read_report(run)
     if report is None:
-        raise FileNotFoundError(f"{run / REPORT_JSON}: the training writes it at its end")
+        return None
     return write_files(with_bundle(report, bundle), run / PICTURES, run / REPORT_HTML)[0]
 
 
 def with_bundle(report: TrainingReport, bundle: Bundle) -> TrainingReport:
-    """Return a report with its bundle's place and hash, and the exports that lie in it."""
-    exports = tuple(_exports(bundle))
-    return report.model_copy(update={"folder": str(bundle.path), "bundle_hash": bundle.hash, "exports": exports})
+    """Return a report with its bundle's hash, and the exports that lie in it."""
+    return report.model_copy(update={"bundle_hash": bundle.hash, "exports": tuple(_exports(bundle))})
 
 
 def report_of_bundle(bundle: Bundle, html: Path) -> tuple[Path, Path]:
     """Write the report of a bundle: that of its training, or what its manifest tells where that is not there."""
     folder = bundle.path / REPORT
     report = read_report(folder) or report_from_manifest(bundle)
+    report = report.model_copy(update={"folder": str(bundle.path)})  # where it lies by now
     return write_files(with_bundle(report, bundle), folder, html)
 
 
 def report_from_manifest(bundle: Bundle) -> TrainingReport:
     """Return what a bundle's manifest tells of its training: without times, curves and pictures."""
-    unknown = RunRecord(bundle.path / "no run", bundle.path, images="")
+    unknown = RunRecord(bundle.path / "no run", bundle.path)
     report = new_report(unknown, bundle.manifest, Pictures())
     return report.model_copy(update={"machine": "", "made_at": bundle.manifest.provenance.created_at})
 
@@ -161,8 +188,7 @@ def report_of_run(run: Path, html: Path) -> tuple[Path, Path]:
 
 def _unfinished(run: Path) -> TrainingReport:
     """Return the report of a training that has no bundle yet."""
-    identity = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    recipe: Mapping[str, Any] = identity["recipe"]
+    recipe: Mapping[str, Any] = json.loads((run / MARK).read_text(encoding="utf-8"))["recipe"]
     folder = run / PICTURES
     drawn = Pictures(course=_course(folder), sheet=_sheet(folder)) if folder.is_dir() else Pictures()
     report = TrainingReport(
@@ -175,7 +201,7 @@ def _unfinished(run: Path) -> TrainingReport:
         recipe=dict(recipe),
         seed=int(recipe.get("seed", 0)),
         software={},
-        data={"digest": identity["images"]},
+        data={"digest": _digest(run)},
         resolution=int(recipe["settings"]["resolution"]),
         framing=str(recipe["settings"]["framing"]["kind"]),
         stages=read_stages(run),
@@ -205,6 +231,14 @@ def _course(folder: Path) -> str | None:
     return COURSE_PICTURE
 
 
+def _sensitivity(folder: Path) -> str | None:
+    file = folder.parent / SENSITIVITY_PICTURE
+    if not file.is_file():
+        return None
+    shutil.copyfile(file, folder / file.name)
+    return file.name
+
+
 def _sheet(folder: Path) -> str | None:
     file = folder / SHEET_OF_RUN
     if not file.is_file():
@@ -212,5 +246,5 @@ def _sheet(folder: Path) -> str | None:
     with Image.open(file) as sheet:
         pixels = sheet.convert("RGB")
     pixels.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH))
-    pixels.save(folder / SHEET_PICTURE, "JPEG", quality=QUALITY)
+    pixels.save(folder / SHEET_PICTURE, "JPEG", quality=SHEET_QUALITY)
     return SHEET_PICTURE

@@ -20,12 +20,14 @@ from model_store.engines.export_manifest import EXPORT_NAME, Export
 from model_store.store import SHIPPED_BUNDLES
 from tests.support.tiny_recipe import TINY_FEATURE_RECIPE, TINY_RECIPE, draw_parts
 from training.data.dataset import good_split
+from training.evaluation.tables import Table
 from training.package import Naming
 from training.parallel_inspection import inspect_images
 from training.pipeline import train
 from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import recipe_from
 from training.report.contents import TrainingReport, read_report
+from training.report.page import found_table
 from training.report.writing import renew_report, report_of_bundle, report_of_run
 
 pytestmark = pytest.mark.timeout(600)  # real trainings: slow where other work shares the machine
@@ -132,7 +134,7 @@ def test_a_page_has_all_that_repeats_the_training(pixel: Bundle, data: Path) -> 
 def test_the_bundle_has_the_report_of_its_training_and_the_run_has_the_bundles_hash_as_well(pixel: Bundle) -> None:
     own, of_run = _report(pixel.path / "report"), _report(_run(pixel))
     assert (own.bundle_hash, of_run.bundle_hash) == (None, pixel.hash)
-    assert of_run == own.model_copy(update={"bundle_hash": pixel.hash, "folder": str(pixel.path)})
+    assert of_run == own.model_copy(update={"bundle_hash": pixel.hash})
     assert {f"report/{name}" for name in ("report.html", "report.json", *own.pictures.files)} == set(
         open_bundle(pixel.path).manifest.report
     )
@@ -167,6 +169,36 @@ def test_synthetic_defects_are_shown_as_the_finished_models_see_them(feature: Bu
     shown = _report(_run(feature)).pictures.anomalies
     assert [one.picture for one in shown] == [f"anomaly-{number}.jpg" for number in (1, 2, 3, 4)]
     assert all((_run(feature) / "pictures" / one.picture).is_file() for one in shown)
+
+
+def test_a_report_that_fails_is_told_and_does_not_cost_the_bundle(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pictures").write_text("a file where a folder is needed", encoding="utf-8")
+    told: list[str] = []
+    made = train(
+        TINY_FEATURE_RECIPE, data, tmp_path / "run", tmp_path / "part" / "1", Naming("part", "1"),
+        command="glad train tiny", say=told.append, workers=1,
+    )  # fmt: skip
+    assert any("no report of its training: FileExistsError" in line for line in told)
+    assert open_bundle(made.path).manifest.report == {}
+    assert renew_report(tmp_path / "run", made) is None
+
+
+def test_what_is_found_of_synthetic_defects_is_told_by_kind_and_contrast() -> None:
+    line = {
+        "kind": "crack",
+        "trained_on": True,
+        "contrast": "low",
+        "from_px": None,
+        "all": {"found": 2, "anomalies": 9},
+    }
+    others = {"contrast": "high", "from_px": 9.5, "all": {"found": 8, "anomalies": 9}}
+    record = {"contrast_grey_levels": {"low": "4–12", "high": "40–120"}, "lines": [line, {**line, **others}]}
+    assert found_table(record) == Table(
+        ("kind", "trained on", "low contrast (4–12)", "high contrast (40–120)"),
+        (("crack", "yes", "(2 of 9)", "from 9.5 px; 8 of 9"),),
+    )
+    assert found_table(None) is None
 
 
 def test_curves_and_times_of_the_stages_are_told(pixel: Bundle) -> None:
