@@ -64,7 +64,7 @@ def origin_in_words(report: TrainingReport) -> str:
     """Return what was trained on what, where and when, in a line."""
     data, parts = report.data, [f"Recipe {report.recipe.get('name', 'without a name')}"]
     if "train_images" in data:
-        counted = report.quality.get("calibration", {}).get("calibration_images", data["calibration"])
+        counted = report.quality.get("calibration", {}).get("calibration_images", data.get("calibration"))
         parts.append(f"{data['train_images']} good images to train on; thresholds from {counted}")
     if report.machine:
         parts.append(report.machine)

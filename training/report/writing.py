@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,11 @@ class RunRecord:
 
 def write_readme(run: Path, target: Path, command: str) -> None:
     """Write README.txt, which says what the folder of a run is, and what may be deleted."""
-    names = {"product": target.parent.name, "version": target.name, "command": command, "run": run, "target": target}
-    write_whole(run / "README.txt", render_template("run_readme.txt.j2", **names))
+    folders = {"run": shlex.quote(str(run)), "target": shlex.quote(str(target))}
+    text = render_template(
+        "run_readme.txt.j2", product=target.parent.name, version=target.name, command=command, **folders
+    )
+    write_whole(run / "README.txt", text + "\n")
 
 
 def report_training(

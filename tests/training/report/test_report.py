@@ -18,6 +18,7 @@ from PIL import Image
 from model_store.bundle import Bundle, open_bundle
 from model_store.engines.export_manifest import EXPORT_NAME, Export
 from model_store.store import SHIPPED_BUNDLES
+from tests.support.bundles import new_version
 from tests.support.tiny_recipe import TINY_FEATURE_RECIPE, TINY_RECIPE, draw_parts
 from training.data.dataset import good_split
 from training.evaluation.tables import Table
@@ -239,6 +240,16 @@ def test_a_bundle_without_a_report_has_one_of_what_its_manifest_tells(tmp_path: 
     assert "at most 2 % false rejects are promised" in page.text
     assert len(page.sources) == 1  # the histogram of scores: there are no pictures
     assert "of training" not in page.text.partition("Next steps")[0]
+
+
+def test_a_bundle_with_thresholds_of_its_own_tells_both_commands_that_made_it(pixel: Bundle, tmp_path: Path) -> None:
+    origin = pixel.manifest.provenance
+    about = {"data": {**origin.data, "trained_by": origin.command}, "command": "glad calibrate part --data parts"}
+    other = new_version(pixel.path, tmp_path / "part" / "2", provenance=origin.model_copy(update=about))
+    assert other.manifest.report == {}  # the report is the other bundle's
+    html, _ = report_of_bundle(other, tmp_path / "report.html")
+    first, second, _ = _Page(html.read_text(encoding="utf-8")).pre
+    assert (first, second) == ("glad train tiny --data parts", "glad calibrate part --data parts")
 
 
 def test_a_run_that_was_stopped_has_a_report_of_how_far_it_came(
