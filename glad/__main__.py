@@ -24,7 +24,7 @@ DISTRIBUTION = "glad-inspect"
 GROUP = "glad.commands"
 GROUPS = {
     "Inspect": ("inspect", "camera"),
-    "Train": ("train", "finetune", "calibrate", "gate", "preview", "data", "sample"),
+    "Train": ("train", "report", "finetune", "calibrate", "gate", "preview", "data", "sample"),
     "Store": ("bundle", "export"),
     "Serve": ("serve", "worker", "outbox", "station", "thresholds", "queue", "key", "backup", "restore"),
     "Measure": ("evaluate", "sensitivity", "ablate", "reproduce", "bench"),

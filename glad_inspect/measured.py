@@ -44,6 +44,9 @@ class TrainedBundle:
     """The export for ONNX Runtime in the bundle's folder; None: there is none, and PyTorch serves."""
     export_problem: str | None
     """Why an export that was wanted is not there."""
+    report: Path | None
+    """The page about the training, in the run's folder; report.json lies beside it, and the bundle has a copy. None:
+    it could not be written, which was printed."""
 
 
 @dataclass(frozen=True)

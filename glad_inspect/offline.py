@@ -93,6 +93,7 @@ def train(
         from training.pipeline import train as train_bundle
         from training.progress import named_bars, progress_hidden
         from training.recipe import FeatureRecipe
+        from training.report.writing import renew_report
 
         folder, command = Path(data), "glad_inspect.train"
         naming = Naming(product or product_of_folder(folder), version or version_of_now(), title)
@@ -116,14 +117,17 @@ def train(
                     exported, problem = made.folder, "; ".join(made.problems) or None
                 except (ValueError, ExportFailed) as error:
                     problem = str(error)
-    return _trained(bundle, plan.warnings, exported, problem)
+            page = renew_report(checkpoints, bundle)
+    return _trained(bundle, plan.warnings, exported, problem, page)
 
 
 def _say_nothing(text: str) -> None:
     """Take the place of `print`."""
 
 
-def _trained(bundle: Bundle, warned: tuple[str, ...], export: Path | None, problem: str | None) -> TrainedBundle:
+def _trained(
+    bundle: Bundle, warned: tuple[str, ...], export: Path | None, problem: str | None, page: Path | None
+) -> TrainedBundle:
     manifest, calibration = bundle.manifest, bundle.manifest.thresholds
     report = manifest.quality["calibration"]
     return TrainedBundle(
@@ -139,6 +143,7 @@ def _trained(bundle: Bundle, warned: tuple[str, ...], export: Path | None, probl
         data_warnings=warned,
         export=export,
         export_problem=problem,
+        report=page,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from model_store.manifest import (
     CONFIG_NAME,
     EXPORTS,
     MANIFEST_NAME,
+    REPORT,
     WEIGHTS_NAME,
     Calibration,
     Component,
@@ -51,6 +52,7 @@ from model_store.verification import (
     foreign_file,
     read_json_bytes,
     refuse_unknown,
+    report_present,
     require_file,
 )
 
@@ -125,7 +127,7 @@ def open_bundle(folder: Path, keys: TrustedKeys = NO_KEYS) -> Bundle:
     manifest, hash_ = read_manifest(path, keys)
     check_files_present(path, manifest)
     refuse_unknown(path, manifest)
-    for name, entry in manifest.files.items():
+    for name, entry in (*manifest.files.items(), *report_present(path, manifest).items()):
         check_hash(path / name, hash_file(path / name), entry)
     for name, component in manifest.components.items():
         check_component(path / name, component)
@@ -156,11 +158,22 @@ def read_manifest(folder: Path, keys: TrustedKeys = NO_KEYS) -> tuple[Manifest, 
         ) from error
 
 
-def write_bundle(target: Path, parts: BundleParts, components: Mapping[ComponentName, ComponentSource]) -> Bundle:
+def write_bundle(
+    target: Path,
+    parts: BundleParts,
+    components: Mapping[ComponentName, ComponentSource],
+    report: Iterable[Path] = (),
+) -> Bundle:
     """Write a bundle in one step, and return it: files are copied and fsynced beside `target`, then renamed to it.
 
     At `<store>/<product>/<version>`, files that another bundle of the store has already become hard links to them.
     Writing what is there already changes nothing.
+
+    Args:
+        target: the new bundle's folder.
+        parts: what its manifest says.
+        components: what it is made of.
+        report: the files of the report of its training, each with a name of its own.
 
     Raises:
         BundleExists: if another bundle has the place.
@@ -168,8 +181,10 @@ def write_bundle(target: Path, parts: BundleParts, components: Mapping[Component
         BundleError: if a source holds anything but `config.json` and its safetensors file.
     """
     described = {name: _describe(name, source) for name, source in components.items()}
-    manifest = _compose(target, parts, described)
+    pages = {f"{REPORT}/{file.name}": file for file in report}
+    manifest = _compose(target, parts, described, {path: hash_file(file) for path, file in sorted(pages.items())})
     files = {path: components[name].folder / Path(path).name for name in described for path in described[name].files}
+    files |= pages
     return _install(target, manifest.to_bytes(), manifest, files)
 
 
@@ -184,7 +199,8 @@ def copy_bundle(source: Path, target: Path, keys: TrustedKeys = NO_KEYS) -> Bund
     content = (bundle.path / MANIFEST_NAME).read_bytes()
     if bundle_hash(content) != bundle.hash:
         raise HashMismatch(bundle.path / MANIFEST_NAME, expected=bundle.hash, found=bundle_hash(content), fix=REPUBLISH)
-    made = _install(target, content, bundle.manifest, {name: bundle.path / name for name in bundle.manifest.files})
+    named = (*bundle.manifest.files, *report_present(bundle.path, bundle.manifest))
+    made = _install(target, content, bundle.manifest, {name: bundle.path / name for name in named})
     bring_signature(bundle.path / MANIFEST_NAME, made.path / MANIFEST_NAME)
     _bring_exports(bundle.path, made.path)
     return made
@@ -209,7 +225,9 @@ def _bring_exports(source: Path, target: Path) -> None:
         sync_folder(place.parent)
 
 
-def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, Component]) -> Manifest:
+def _compose(
+    target: Path, parts: BundleParts, components: dict[ComponentName, Component], report: dict[str, FileEntry]
+) -> Manifest:
     try:
         manifest = Manifest(
             product=parts.product,
@@ -221,6 +239,7 @@ def _compose(target: Path, parts: BundleParts, components: dict[ComponentName, C
             gate=parts.gate,
             provenance=parts.provenance,
             quality=dict(parts.quality),
+            report=report,
         )
         # A value that JSON cannot hold (infinity, a path) would be read back as another one.
         content = manifest.to_bytes()
@@ -267,11 +286,23 @@ def _fill(folder: Path, content: bytes, manifest: Manifest, files: Mapping[str, 
         (folder / name).mkdir()
     for path, entry in manifest.files.items():
         check_hash(files[path], link_or_copy(files[path], folder / path, entry, stored), entry)
+    _fill_report(folder, manifest, files)
     for name, component in manifest.components.items():
         check_component(folder / name, component)
         sync_folder(folder / name)
     write_file(folder / MANIFEST_NAME, content)
     sync_folder(folder)
+
+
+def _fill_report(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
+    """Copy the files of the report as far as they are given."""
+    given = {path: entry for path, entry in manifest.report.items() if path in files}
+    if not given:
+        return
+    (folder / REPORT).mkdir()
+    for path, entry in given.items():
+        check_hash(files[path], copy_file(files[path], folder / path), entry)
+    sync_folder(folder / REPORT)
 
 
 def _same_or_refuse(target: Path, hash_: str) -> Bundle:

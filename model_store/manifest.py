@@ -132,12 +132,16 @@ LATER_FIELDS: tuple[tuple[str, ...], ...] = (
     ("settings", "preparation"),
     ("settings", "score", "evidence"),
     ("settings", "doubtful"),
+    ("report",),
 )
 """Fields of the manifest that came after its first bundles were published."""
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 EXPORTS = "engines"
 """Folder of a bundle's exports, which the manifest does not name: see `model_store.engines.export_manifest`."""
+REPORT = "report"
+"""Folder of a bundle's report of the training, which the manifest names; it may be taken away."""
+REPORT_PAGE = f"{REPORT}/report.html"
 KINDS: Mapping[ComponentName, tuple[Kind, ...]] = {
     "autoencoder": ("autoencoder_kl", "autoencoder_tiny"),
     "unet": ("unet2d", "unet2d_condition"),
@@ -267,6 +271,18 @@ class Manifest(Frozen):
     gate: QualityGate | None = Field(None, description="which images are fit for inspection; None: all of them")
     provenance: Provenance
     quality: dict[str, Any] = Field(default_factory=dict, description="measured figures, each with how it was measured")
+    report: dict[str, FileEntry] = Field(
+        default_factory=dict,
+        description="the files of the report of the training: path inside the bundle -> entry; each may be missing",
+    )
+
+    @model_validator(mode="after")
+    def _report_in_its_folder(self) -> Self:
+        for path in self.report:
+            folder, _, file = path.partition("/")
+            if folder != REPORT or not re.fullmatch(FILE_PATTERN, file):
+                raise ValueError(f"file path {path!r} is not allowed in the report: use '{REPORT}/<file>'")
+        return self
 
     @model_validator(mode="after")
     def _components_whole(self) -> Self:
@@ -327,7 +343,7 @@ class Manifest(Frozen):
 
     @property
     def files(self) -> dict[str, FileEntry]:
-        """Return every file but the manifest itself: path inside the bundle -> entry."""
+        """Return every file that a bundle cannot do without, but the manifest: path inside the bundle -> entry."""
         return {path: entry for component in self.components.values() for path, entry in component.files.items()}
 
     def to_bytes(self) -> bytes:

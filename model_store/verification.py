@@ -15,6 +15,7 @@ from model_store.manifest import (
     CONFIG_NAME,
     EXPORTS,
     MANIFEST_NAME,
+    REPORT,
     WEIGHTS_NAME,
     Component,
     Dtype,
@@ -31,13 +32,21 @@ REPUBLISH = "restore the bundle from where it was published, or publish it again
 
 
 def check_files_present(folder: Path, manifest: Manifest) -> None:
-    """Check that every named file is there and of its size. Quick enough for a listing: reads no content."""
-    for name, entry in manifest.files.items():
+    """Check that every needed file is there, and every named one of its size.
+
+    Quick enough for a listing: reads no content.
+    """
+    for name, entry in (*manifest.files.items(), *report_present(folder, manifest).items()):
         path = folder / name
         _refuse_link(path.parent)
         require_file(path, f"a file of {entry.bytes} bytes", REPUBLISH)
         if (size := path.lstat().st_size) != entry.bytes:
             raise HashMismatch(path, expected=f"{entry.bytes} bytes", found=f"{size} bytes", fix=REPUBLISH)
+
+
+def report_present(folder: Path, manifest: Manifest) -> dict[str, FileEntry]:
+    """Return the files of the report that lie in a bundle's folder: no inspection needs it, so any may be missing."""
+    return {name: entry for name, entry in manifest.report.items() if os.path.lexists(folder / name)}
 
 
 def check_component(folder: Path, component: Component) -> None:
@@ -115,13 +124,14 @@ def refuse_unknown(folder: Path, manifest: Manifest) -> None:
     Allowed beside them are the manifest's signature and the exports in `engines/`, which have manifests of their own:
     see `model_store.engines.export_manifest`.
     """
-    files = {MANIFEST_NAME, MANIFEST_NAME + SUFFIX, *manifest.files}
+    files = {MANIFEST_NAME, MANIFEST_NAME + SUFFIX, *manifest.files, *manifest.report}
+    folders = {*manifest.components, *((REPORT,) if manifest.report else ())}
     for path in _walk(folder):
         if path.relative_to(folder).parts[0] == EXPORTS and not path.is_symlink():
             continue
         name = path.relative_to(folder).as_posix()
         _refuse_link(path)
-        known = name in manifest.components if path.is_dir() else name in files
+        known = name in (folders if path.is_dir() else files)
         if not known:
             raise UnknownFile(
                 path,

@@ -307,7 +307,7 @@ def test_the_wheel_carries_what_is_not_python() -> None:
         "service/queue/scripts/*.lua",
         "training/recipes/*.toml",
         "training/recipes/*.json",
-        "training/evaluation/templates/*.j2",
+        "training/templates/*.j2",
     )
     data = [file for kind in kinds for file in ROOT.glob(kind)]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]

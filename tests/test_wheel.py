@@ -19,9 +19,9 @@ BENCH = re.compile(r"bench/(?:__init__|cli|(?:speed|support)/\w+)\.py")
 DATA = re.compile(
     r"glad_inspect/py\.typed"
     r"|model_store/bundles/[a-z-]+-example\.jpg"
-    r"|model_store/bundles/[a-z-]+/\d+/(?:\w+/)*[\w.-]+\.(?:json|safetensors|onnx|html)"
+    r"|model_store/bundles/[a-z-]+/\d+/(?:\w+/)*[\w.-]+\.(?:json|safetensors|onnx|html|jpg)"
     r"|service/queue/scripts/\w+\.lua"
-    r"|training/evaluation/templates/\w+\.(?:html\.j2|css)"
+    r"|training/templates/\w+\.(?:html\.j2|txt\.j2|css)"
     r"|training/recipes/(?:\w+\.toml|recipe\.schema\.json)"
 )
 METADATA = re.compile(r"glad_inspect-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)")

@@ -85,6 +85,7 @@ def train_classes(
             TrainedComponents(sources, recipe.settings),
             targets[name],
             Naming(name, targets[name].name, title),
+            data=data / name,
             run=TrainingRun(run / name, last, say=say),
             origin=provenance(recipe, data_summary(data / name, splits[name]), command),
             workers=workers,

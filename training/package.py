@@ -205,14 +205,39 @@ def write_calibrated_bundle(
     origin: Provenance,
     sensitivity: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Write the calibrated bundle to `target`; its thresholds record which settings and weights they belong to.
+    """Write the calibrated bundle to `target`; arguments as of `calibrated_parts`."""
+    parts = calibrated_parts(
+        naming,
+        draft,
+        settings=settings,
+        calibration=calibration,
+        report=report,
+        learned=learned,
+        origin=origin,
+        sensitivity=sensitivity,
+    )
+    return write_bundle(target, parts, draft.sources())
+
+
+def calibrated_parts(
+    naming: Naming,
+    draft: Bundle,
+    *,
+    settings: MethodSettings,
+    calibration: Calibration,
+    report: Mapping[str, Any],
+    learned: LearnedGate,
+    origin: Provenance,
+    sensitivity: Mapping[str, Any] | None = None,
+) -> BundleParts:
+    """Return what a calibrated bundle says; its thresholds record which settings and weights they belong to.
 
     Args:
         sensitivity: what it finds of synthetic anomalies at these thresholds, see `training.sensitivity`.
     """
     belongs = calibration_digest(settings, draft.manifest.components)
     measured = {} if sensitivity is None else {"synthetic_sensitivity": dict(sensitivity)}
-    parts = BundleParts(
+    return BundleParts(
         naming.product,
         naming.version,
         settings,
@@ -222,4 +247,3 @@ def write_calibrated_bundle(
         quality={"calibration": dict(report), "gate": learned.report, **measured},
         gate=learned.gate,
     )
-    return write_bundle(target, parts, draft.sources())

@@ -7,7 +7,7 @@ parallel: a worker process computes with one thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from multiprocessing import parent_process
@@ -154,7 +154,11 @@ def _result(path: Path, image: InspectedImage, trace: Sequence[tuple[int, float]
 
 def _look_at_one(task: InspectionTask) -> InspectionPictures:
     image, _ = _inspect(task)
-    return InspectionPictures(task.path, image.score, image.input, image.reconstruction, image.map, image.placement)
+    return _pictures(task.path, image)
+
+
+def _pictures(path: Path, image: InspectedImage) -> InspectionPictures:
+    return InspectionPictures(path, image.score, image.input, image.reconstruction, image.map, image.placement)
 
 
 def inspect_images(
@@ -232,19 +236,36 @@ def inspect_without_own_part(
     Raises:
         ValueError: if all images show one part.
     """
+    inspected = _without_own_part(bundle, settings, parts, frozenset(parts.paths))
+    for done, (path, image, trace) in enumerate(inspected, start=1):
+        yield _result(path, image, trace)
+        if progress is not None:
+            progress(done, len(parts.paths))
+
+
+def pictures_without_own_part(
+    bundle: Path, settings: MethodSettings, parts: TrainingParts, chosen: Sequence[Path]
+) -> Iterator[InspectionPictures]:
+    """Inspect some images of a training as `inspect_without_own_part` does, and keep their pictures."""
+    return (_pictures(path, image) for path, image, _ in _without_own_part(bundle, settings, parts, chosen))
+
+
+def _without_own_part(
+    bundle: Path, settings: MethodSettings, parts: TrainingParts, chosen: Collection[Path]
+) -> Iterator[tuple[Path, InspectedImage, Sequence[tuple[int, float]]]]:
     device = device_of_environment()
     models = load(open_bundle(bundle), device, offline_engine_spec()).parts
     if not isinstance(models, FeatureModels):
         raise TypeError(f"{bundle} is of another form than the feature form: it has no memory to leave a part out of")
     memory = replace(models.witnesses.memory, groups=parts.patch_groups.to(device))
-    for done, (path, group) in enumerate(zip(parts.paths, group_numbers(parts.groups), strict=True), start=1):
+    for path, group in zip(parts.paths, group_numbers(parts.groups), strict=True):
+        if path not in chosen:
+            continue
         witnesses = replace(models.witnesses, memory=memory.without(group))
         own = replace(models, witnesses=witnesses).assemble()
         comparator = TracingComparator(own.comparator)
         (image,) = inspect([read_pixels(path)], replace(own, comparator=comparator), settings, device=device)
-        yield _result(path, image, comparator.trace)
-        if progress is not None:
-            progress(done, len(parts.paths))
+        yield path, image, comparator.trace
 
 
 def _all(

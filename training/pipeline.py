@@ -19,7 +19,7 @@ from glad.memory_bank import group_numbers
 from glad.settings.framing import Tiles
 from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
-from model_store.bundle import Bundle, ComponentSource
+from model_store.bundle import Bundle, ComponentSource, write_bundle
 from model_store.engines.feature_form import FeatureModules, save_feature_components
 from model_store.manifest import ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
@@ -36,17 +36,18 @@ from training.finetune.evidence import (
 from training.finetune.features import reconstruct_pairs, train_features
 from training.finetune.latent_space import cached_pairs
 from training.finetune.picture_decoder import train_decoder
-from training.finetune.unet import encode_pairs, preconditioned_loss, train_unet
+from training.finetune.reconstruction_watch import COURSE, ReconstructionWatch, watched_images
+from training.finetune.unet import decode_latents, encode_pairs, preconditioned_loss, train_unet
 from training.launched_processes import is_main_process, leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
     Naming,
     TrainedModules,
     calibrate_bundle,
+    calibrated_parts,
     draft_bundle,
     provenance,
     save_rounded,
-    write_calibrated_bundle,
 )
 from training.parallel_inspection import TrainingParts
 from training.pretrained_pipeline import (
@@ -60,6 +61,8 @@ from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
 from training.recipe_file import AnyRecipe, recipe_class
+from training.report.pictures import FinishedModels
+from training.report.writing import RunRecord, renew_report, report_training, write_readme
 from training.sensitivity.measure import STAGE as SENSITIVITY
 from training.sensitivity.record import FILE_OF_RUN, sensitivity_of_run
 from training.synthesis.contact_sheet import draw_sheet_of_run
@@ -217,7 +220,9 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
     with run.stage("latents"):
         latents = encode_pairs(autoencoder, pairs)
-    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop)
+    images = watched_images(pairs, latents.normal, latents.anomalous)
+    watch = ReconstructionWatch(run.folder / COURSE, images, partial(decode_latents, autoencoder), settings, seed=seed)
+    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop, watch=watch)
     with run.stage("reconstructions"):
         rebuilt = reconstruct_pairs(
             pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
@@ -370,6 +375,7 @@ def train(
         claim_run(run, recipe, split)
         if plan is not None and is_main_process():
             plan.write(run)
+        write_readme(run, target, command)
     stages = stages_of(recipe)
     record = TrainingRun(run, stages, say=say)
     say = record.say
@@ -380,7 +386,7 @@ def train(
         say(f"the anomalies that it learns from: {sheet}")
     made = train_components(recipe, split, record, workers)
     origin = provenance(recipe, data_summary(data, split), command)
-    return calibrated_bundle(recipe, split, made, target, naming, run=record, origin=origin, workers=workers)
+    return calibrated_bundle(recipe, split, made, target, naming, data=data, run=record, origin=origin, workers=workers)
 
 
 def calibrated_bundle(
@@ -390,6 +396,7 @@ def calibrated_bundle(
     target: Path,
     naming: Naming,
     *,
+    data: Path,
     run: TrainingRun,
     origin: Provenance,
     workers: int | None = None,
@@ -406,8 +413,7 @@ def calibrated_bundle(
     if measured is not None:
         measured.write(run.folder / FILE_OF_RUN, {"command": origin.command})
         measured.tell(run.say)
-    made_bundle = write_calibrated_bundle(
-        target,
+    parts = calibrated_parts(
         naming,
         draft,
         settings=settings,
@@ -417,6 +423,10 @@ def calibrated_bundle(
         sensitivity=None if measured is None else measured.record,
         origin=origin,
     )
+    models = FinishedModels(draft, settings, calibration, split, made.parts)
+    pages = report_training(RunRecord(run.folder, target, data), models, recipe, parts, say=run.say)
+    made_bundle = write_bundle(target, parts, draft.sources(), pages)
+    renew_report(run.folder, made_bundle)
     for kept in (PAIRS, RECONSTRUCTIONS):
         shutil.rmtree(run.folder / kept, ignore_errors=True)
     return made_bundle

@@ -23,7 +23,7 @@ from bench.endurance.flatness import Trend, TrendVerdict, trend
 from bench.endurance.soak_load import SoakLine, SoakTally
 from bench.support.process_watch import ProcessSample, ProcessWatch, RedisSample
 from bench.support.servers import RunningService, served
-from training.evaluation.plots import as_png
+from training.html_page import as_png
 
 Say = Callable[[str], None]
 

@@ -135,7 +135,7 @@ def queue_plot(found: Sequence[QueueFigures]) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-    from training.evaluation.plots import as_png
+    from training.html_page import as_png
 
     by_rate = len({one.scenario.cameras for one in found}) > len({one.scenario.workers for one in found})
     curves: dict[str, list[tuple[float, QueueFigures]]] = {}

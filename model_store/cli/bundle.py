@@ -33,6 +33,7 @@ from model_store.manifest import MANIFEST_NAME, manifest_schema
 from model_store.product_state import PicturesWhen, ProductState
 from model_store.signing import signature_of
 from model_store.store import Store
+from model_store.verification import report_present
 
 app = typer.Typer(
     name="bundle",
@@ -138,7 +139,7 @@ def verify(
     with explained(ValueError):
         found = find_bundle(bundle, opened, version)
         checked = found.ref.open() if found.in_store else open_bundle(found.ref.path, opened.keys)
-    files = checked.manifest.files
+    files = {**checked.manifest.files, **report_present(checked.path, checked.manifest)}
     total = sum(entry.bytes for entry in files.values())
     typer.echo(f"{checked.path}: {len(files)} files, {total / 1e6:.1f} MB, all as published; hash {checked.hash}")
     if checked.keys.any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from model_store.manifest import VerdictThresholds
+from model_store.manifest import REPORT_PAGE, VerdictThresholds
 from model_store.product_state import PicturesWhen, ProductState
 from model_store.store import BundleRef
 
@@ -29,6 +29,7 @@ def print_summary(ref: BundleRef, thresholds: VerdictThresholds | None, state: P
         "thresholds": _in_force(ref, thresholds),
         "gate": _gate(ref, state),
         "pictures": _pictures(state),
+        "report": _report(ref),
     }
     for role, component in manifest.components.items():
         megabytes = sum(entry.bytes for entry in component.files.values()) / 1e6
@@ -95,6 +96,13 @@ def _stopped(ref: BundleRef) -> str:
     if (share := learned.get("good_parts_gated_at_most")) is None:
         return ""
     return "; ".join(("", f"stops at most {share:.1%} of the good parts", *filter(None, [learned.get("warning")])))
+
+
+def _report(ref: BundleRef) -> str:
+    if REPORT_PAGE not in ref.manifest.report:
+        return f"none of its training; of what is known: {shlex.join(['glad', 'report', str(ref.path)])}"
+    page = ref.path / REPORT_PAGE
+    return str(page) if page.is_file() else f"not brought along: the training wrote one, and {page} is not there"
 
 
 def _pictures(state: ProductState) -> str:

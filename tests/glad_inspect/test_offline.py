@@ -47,6 +47,8 @@ def test_a_training_gives_what_the_bundle_holds(trained: glad.TrainedBundle, par
     assert trained.unusual[0].score == max(one.score for one in trained.unusual)
     assert (trained.export, trained.export_problem) == (None, None)  # a recipe of the pixel form: when it is told to
     assert manifest["provenance"]["command"] == "glad_inspect.train"
+    assert trained.report == parts / "run" / "report.html"
+    assert trained.hash in trained.report.read_text(encoding="utf-8")
 
 
 def test_a_version_that_is_there_is_not_trained_again(trained: glad.TrainedBundle, parts: Path) -> None:
@@ -71,6 +73,8 @@ def test_a_training_of_the_feature_form_exports_and_takes_changes_of_its_recipe(
     assert made.export == made.folder / "engines" / "onnx", made.export_problem
     recipe = json.loads((made.folder / "manifest.json").read_text())["provenance"]["recipe"]
     assert (recipe["unet"]["steps"], recipe["name"]) == (3, "tiny-changed")
+    assert made.report is not None
+    assert "onnx-cpu-float32" in made.report.read_text(encoding="utf-8")  # written again, after the export
     assert "stages: pairs, latent space" in capsys.readouterr().out
 
 

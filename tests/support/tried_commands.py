@@ -190,6 +190,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("train", given.recipe, *data, "--version", "1"),
         _call("finetune", "vae", given.published, *data, "--set", f"base={given.base}", "--set", f"dino={given.dino}",
               "--out", "tuned"),
+        _call("report", given.features),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),

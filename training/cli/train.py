@@ -187,6 +187,7 @@ def train(
     from training.checked_training import Wanted
     from training.cli.classes import train_every_class
     from training.cli.export import export_new_bundle
+    from training.cli.report import tell_report
     from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
@@ -230,6 +231,7 @@ def train(
     _tell_thresholds(bundle)
     if isinstance(chosen, FeatureRecipe) if export is None else export:
         export_new_bundle(target, data, checkpoints / "parity")
+    tell_report(checkpoints, target)
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     typer.echo(
         f"next: {to_evaluate}  (needs a labelled test/)\n      {_to_publish(target)}  (then `glad serve` has it)"

@@ -74,14 +74,23 @@ def scale_of(limits: VerdictThresholds | None, pictures: Sequence[InspectionPict
     return VerdictThresholds(review=half, fail=half, pixel=half)
 
 
-def strip(seen: InspectionPictures, limits: VerdictThresholds, truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the four pictures without the letterbox's padding; on the overlay the truth's outline, dashed."""
+def strip(
+    seen: InspectionPictures, limits: VerdictThresholds, truth: NDArray[np.bool_], *, cell: int | None = None
+) -> NDArray[np.uint8]:
+    """Return the four pictures without the letterbox's padding; on the overlay the truth's outline, dashed.
+
+    Args:
+        seen: of the image.
+        limits: by which heatmap and overlay are drawn.
+        truth: (H, W), the true defect; of another size than the pictures it is resized.
+        cell: the longer side of each picture; None: as large as it is, or `CELL` if that is more.
+    """
     place, top = seen.placement, limits.heatmap_top
     pictures = seen.input, seen.reconstruction, reduced(seen.map)
     shown, rebuilt, heat = (np.ascontiguousarray(place.restore(picture)) for picture in pictures)
     drawn = outlined(overlay(shown, heat, top, threshold=limits.pixel), _at(truth, shown.shape[:2]))
     row = [shown, rebuilt, heatmap(heat, top), drawn]
-    return contact_sheet([row], cell=max(CELL, *shown.shape[:2]), titles=TITLES)
+    return contact_sheet([row], cell=cell or max(CELL, *shown.shape[:2]), titles=TITLES)
 
 
 def _at(truth: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from model_store.manifest import VerdictThresholds
 from training.evaluation.rows import Curves, EvaluationRow, defects_of
+from training.html_page import as_png
 from training.metrics.counts import Curve
 from training.metrics.pixel_metrics import PRO_LIMIT
 
@@ -113,11 +112,3 @@ def _edges(scores: Sequence[float]) -> NDArray[np.float64]:
 
 def _spans_a_decade(edges: NDArray[np.float64]) -> bool:
     return bool(edges[0] > 0 and edges[-1] / edges[0] > DECADE)
-
-
-def as_png(figure: Figure) -> bytes:
-    """Return the figure as the bytes of a PNG file."""
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()

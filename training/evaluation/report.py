@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from model_store.manifest import VerdictThresholds
 from training.evaluation import tables
 from training.evaluation.misses import Miss
 from training.evaluation.plots import roc_curves, score_histograms
 from training.evaluation.rows import Evaluation
+from training.html_page import as_jpeg, data_url, render_template, write_whole
 
 TEMPLATE = "evaluation.html.j2"
-JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -40,9 +35,7 @@ def write_report(
     """Write figures and rows as JSON and, beside it under the same name, the rows as CSV, Markdown and a page."""
     files = ReportFiles(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
-    whole = files.json.with_name(f".{files.json.name}")  # a reader never meets half a report
-    whole.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    whole.replace(files.json)
+    write_whole(files.json, json.dumps(content, indent=2) + "\n")
     _write_csv(evaluation, files.csv)
     heading = f"# {title_of(evaluation.figures)}\n\n{origin_of(evaluation.figures)}\n\n"
     files.markdown.write_text(heading + tables.as_markdown(evaluation.figures) + "\n", encoding="utf-8")
@@ -111,27 +104,4 @@ def _write_csv(evaluation: Evaluation, path: Path) -> None:
 
 
 def _jpeg(miss: Miss) -> str:
-    buffer = BytesIO()
-    Image.fromarray(miss.strip).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return data_url("jpeg", buffer.getvalue())
-
-
-def render_template(template: str, **values: Any) -> str:
-    """Return one of `training/evaluation/templates`, filled and escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)
-
-
-def data_url(kind: str, content: bytes) -> str:
-    """Return the data URL by which a page holds a picture itself.
-
-    Args:
-        kind: png or jpeg.
-    """
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return data_url("jpeg", as_jpeg(miss.strip))

@@ -10,12 +10,12 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK, as_png
-from training.evaluation.report import data_url, render_template
+from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK
 from training.evaluation.tables import Table
 from training.export.component_parity import ComponentRow
 from training.export.parity import ImageRow, Parity, Summary
 from training.export.tolerances import Tolerances
+from training.html_page import as_png, data_url, render_template, write_whole
 
 TEMPLATE = "parity.html.j2"
 MOST_ROWS = 20
@@ -34,9 +34,7 @@ class ComparedEngines:
 
 def write_page(parity: Parity, compared: ComparedEngines, path: Path) -> None:
     """Write the page, whole or not at all."""
-    whole = path.with_name(f".{path.name}")
-    whole.write_text(page(parity, compared), encoding="utf-8")
-    whole.replace(path)
+    write_whole(path, page(parity, compared))
 
 
 def page(parity: Parity, compared: ComparedEngines) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -131,6 +132,20 @@ class Learner:
             restore_optimizer(self.optimizer, tensors["optimizer"], values["optimizer_values"])
         if self._accelerator.scaler is not None and "scaler" in values:
             self._accelerator.scaler.load_state_dict(values["scaler"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Yield the model with the moving average of its weights, for evaluation; after it, it has its own again."""
+        if self.average is not None:
+            self.average.store(self.trained.values())
+            self.average.copy_to(self.trained.values())
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.model.train()
+            if self.average is not None:
+                self.average.restore(self.trained.values())
 
     def finish(self) -> None:
         """Leave the average in the model, and take accelerate's wrapping from it."""

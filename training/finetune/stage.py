@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -180,6 +180,10 @@ class Stage:
     def update(self, step: int) -> None:
         """Take the optimizer's step with the batch's gradient, clipped to a norm of 1."""
         self._prepared.update(self._rate_now(step))
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Return what opens the model as it would be if the stage ended now, to look at it between two steps."""
+        return self._prepared.averaged()
 
     def finish(self, model: Model) -> Model:
         """Return the model as it was given to `prepare`, trained, with the moving average where there is one."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +19,7 @@ from glad.feature_form import PreconditionedDenoiser
 from glad.noise_schedule import NoiseSchedule, add_noise, atp_target, noise_schedule
 from glad.settings.method import MethodSettings, ScheduleSettings
 from training.denoiser_recipe import AtpRecipe
+from training.finetune.reconstruction_watch import NoisePredictor, ReconstructionWatch
 from training.finetune.stage import Stage
 from training.progress import progress_bar
 from training.recipe import LoopRecipe, UnetRecipe
@@ -74,6 +77,13 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> 
                 bar.update(task, advance=len(chunk))
             sides.append(torch.cat(chunks))
     return LatentPairs(*sides)
+
+
+@torch.no_grad()
+def decode_latents(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Return the pictures (B, 3, H, W) of scaled latents (B, C, h, w), about [-1, 1]."""
+    decoded: Tensor = autoencoder.decode(latents.to(autoencoder.device) / autoencoder.config.scaling_factor).sample
+    return decoded
 
 
 def anomaly_weight(timesteps: Tensor, recipe: AtpRecipe, settings: MethodSettings) -> Tensor:
@@ -231,6 +241,13 @@ def _error_unit(error_unit: ErrorUnit, denoiser: PreconditionedDenoiser, batch: 
             return noise
 
 
+@contextmanager
+def averaged_predictor(stage: Stage) -> Iterator[NoisePredictor]:
+    """Yield what predicts the noise by the moving average of the weights of the moment."""
+    with stage.averaged() as model:
+        yield lambda noisy, timesteps: model(noisy.to(stage.device), timesteps.to(stage.device)).sample
+
+
 def train_unet(
     latents: LatentPairs,
     recipe: UnetRecipe,
@@ -241,6 +258,7 @@ def train_unet(
     training: LoopRecipe | None = None,
     fold: int = 1,
     loss: DenoisingLoss | None = None,
+    watch: ReconstructionWatch | None = None,
 ) -> UNet2DModel:
     """Train on noised mixtures of the pairs (ATP), by AdamW, and return the moving average of the weights.
 
@@ -253,6 +271,7 @@ def train_unet(
         training: how the device is used; None: plainly.
         fold: the UNet takes so many places on a side as one.
         loss: None: `noise_loss`.
+        watch: draws reconstructions along the way; of a UNet that predicts the noise.
     """
     torch.manual_seed(seed)
     _, channels, side, _ = latents.normal.shape
@@ -260,7 +279,7 @@ def train_unet(
     stage = Stage(run, "unet", recipe.steps, seed=seed, loop=training)
     network = stage.prepare(model, learning_rate=recipe.learning_rate, ema=recipe.ema)
     measure = loss or noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device), recipe)
-    for step in stage:
+    for step in stage if watch is None else watch.along(stage, recipe.steps, partial(averaged_predictor, stage)):
         drawn = draw_batch(latents, recipe, settings, stage.generator(step))
         for part in stage.micro_batches(recipe.batch):
             stage.backward(measure(network, drawn.part(part, stage.device)))

@@ -23,6 +23,7 @@ from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_TOML, draw_parts
 from training.cli import measure as measure_cli
 from training.cli import train as cli
+from training.cli.report import report
 from training.package import product_of_folder
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
@@ -51,6 +52,16 @@ def test_a_training_says_where_the_bundle_is_and_what_to_do_with_it(glad: Glad, 
     assert (tmp_path / "bundles/ramp-7/1/manifest.json").is_file()  # the data folder's name, made fit for a URL
     assert "glad evaluate bundles/ramp-7/1 --data 'Ramp 7'" in done.output
     assert "glad bundle publish bundles/ramp-7/1 --activate" in done.output
+    assert "the report: runs/ramp-7/report.html" in done.output
+    assert (tmp_path / "bundles/ramp-7/1/report/report.html").is_file()
+    assert "has not ended" not in glad(report, "runs/ramp-7", "--out", "again.html").output
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "runs/ramp-7/report.html").read_bytes()
+    assert glad(report, "bundles/ramp-7/1").exit_code == 0  # a bundle never changes: beside it
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "report.json").is_file()
+    wrong = glad(report, "runs/ramp-7", "--out", "again.pdf")
+    assert wrong.exit_code == 1
+    assert "give a name that ends in .html" in wrong.output
     assert not (tmp_path / "bundles/ramp-7/1/engines").exists()  # a recipe of the pixel form exports when it is told to
     # 5 calibration images: 1 / 6 on average. Told before the stages, and once more with the thresholds.
     promised = "5 good images, each counted as a part: 2 % false rejects cannot be promised; expect up to 16.7 %"
