@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from training.evaluation.plots import INK, as_png
+from training.evaluation.plots import INK
+from training.html_page import as_png
 from training.sensitivity.choosing import CONTRASTS
 from training.sensitivity.measure import CONFIDENCE, SHARE, Sensitivity, SensitivityLine
 from training.sensitivity.planting import LINES
