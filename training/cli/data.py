@@ -29,6 +29,27 @@ importing = typer.Typer(
 )
 app.add_typer(importing, name="import")
 
+
+def images_folder(given: str) -> Path:
+    """Return the folder of an option such as `--data`: as it was given, or a local copy of what lies behind a URL.
+
+    Raises:
+        typer.BadParameter: if there is no such folder.
+        typer.Exit: if nothing can be copied from the URL; the reason is printed.
+    """
+    if "://" in given:
+        from training.data.remote_folder import local_copy
+
+        with explained(ValueError):
+            return local_copy(given)
+    folder = Path(given)
+    if not folder.exists():
+        raise typer.BadParameter(f"Directory '{given}' does not exist.")
+    if not folder.is_dir():
+        raise typer.BadParameter(f"Directory '{given}' is a file.")
+    return folder
+
+
 ImageFolder = Annotated[
     Path,
     typer.Option(

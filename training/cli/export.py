@@ -11,6 +11,7 @@ import typer
 from model_store.cli.common import BundleName, StoreFolder, command_line, explained, own_bundle_folder
 from model_store.engines.engine_spec import NAMED_COMPONENTS
 from model_store.engines.export_manifest import PARTS
+from training.cli.data import images_folder
 
 if TYPE_CHECKING:
     from model_store.engines.onnx import Provider
@@ -28,7 +29,9 @@ def export(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True, file_okay=False, help="Good images, arranged as for `glad train`: equality is shown on them."
+            parser=images_folder,
+            metavar="DIR",
+            help="Good images, arranged as for `glad train`: equality is shown on them.",
         ),
     ],
     precision: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from model_store.cli.common import explained
+from training.cli.data import images_folder
 
 STAGES = ("vae", "unet", "small", "dino")
 
@@ -19,7 +20,12 @@ def finetune(
     ],
     *,
     data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Good images, arranged as for `glad train`.")
+        Path,
+        typer.Option(
+            parser=images_folder,
+            metavar="DIR",
+            help="Good images, arranged as for `glad train`.",
+        ),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="A new folder, for the network in Hugging Face layout.")],
     vae: Annotated[

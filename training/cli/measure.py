@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained, numbers
+from training.cli.data import images_folder
 from training.cli.train import tell_data_warnings
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True,
-            file_okay=False,
+            parser=images_folder,
+            metavar="DIR",
             help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set.",
         ),
     ],
@@ -101,13 +102,17 @@ def ablate(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True, file_okay=False, help="Labelled folder with masks: test/good, test/<defect>, ground_truth/."
+            parser=images_folder,
+            metavar="DIR",
+            help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.",
         ),
     ],
     train_data: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="What the bundle was trained on. Default: the labelled folder."
+            parser=images_folder,
+            metavar="DIR",
+            help="What the bundle was trained on. Default: the labelled folder.",
         ),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Also rows without ATP: trains a UNet.")] = True,
@@ -198,7 +203,12 @@ def reproduce(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="mvtec-ad, mpdd, visa or pcb-bank.")],
     *,
     data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The data set's folder, with a folder per class.")
+        Path,
+        typer.Option(
+            parser=images_folder,
+            metavar="DIR",
+            help="The data set's folder, with a folder per class.",
+        ),
     ],
     base: Annotated[str, typer.Option(help="Stable Diffusion 1.x: a folder in Hugging Face layout, or a hub id.")] = "",
     dino: Annotated[str, typer.Option(help="DINO's ViT: a folder in Hugging Face layout, or a hub id.")] = "",
@@ -229,7 +239,7 @@ def reproduce(
 
     Example: glad reproduce mvtec-ad --data mvtec --base sd15 --dino dino-vitb8 --licence "CreativeML OpenRAIL-M"
 
-    Example: glad reproduce mvtec-ad --data mvtec --train mvtec-ad --classes carpet,grid
+    Of trainings: glad reproduce mvtec-ad --data mvtec --train mvtec-ad --classes carpet,grid
     """
     if recipe:
         if unneeded := [name for name, given in (("--base", base), ("--dino", dino), ("--unet", unet)) if given]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained
+from training.cli.data import images_folder
 from training.cli.train import tell_data_warnings
 
 
@@ -17,8 +18,8 @@ def sensitivity(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True,
-            file_okay=False,
+            parser=images_folder,
+            metavar="DIR",
             help="Good images, arranged as for `glad train`; anomalies are planted into those for the thresholds.",
         ),
     ],

@@ -23,6 +23,7 @@ from model_store.cli.common import (
     numbers,
     version_of_now,
 )
+from training.cli.data import images_folder
 
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
@@ -70,7 +71,12 @@ def preview(
     ],
     *,
     data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Good images, arranged as for `glad train`.")
+        Path,
+        typer.Option(
+            parser=images_folder,
+            metavar="DIR",
+            help="Good images, arranged as for `glad train`.",
+        ),
     ],
     out: Annotated[Path, typer.Option(dir_okay=False, help="The picture, as PNG.")] = Path("anomalies.png"),
     kinds: Annotated[
@@ -134,8 +140,8 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True,
-            file_okay=False,
+            parser=images_folder,
+            metavar="DIR",
             help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.",
         ),
     ],
@@ -285,8 +291,8 @@ def calibrate(
     data: Annotated[
         Path,
         typer.Option(
-            exists=True,
-            file_okay=False,
+            parser=images_folder,
+            metavar="DIR",
             help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds.",
         ),
     ],
@@ -363,7 +369,12 @@ def gate(
     bundle: BundleName,
     *,
     data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Good images, arranged as for `glad train`.")
+        Path,
+        typer.Option(
+            parser=images_folder,
+            metavar="DIR",
+            help="Good images, arranged as for `glad train`.",
+        ),
     ],
     version: Annotated[
         str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")

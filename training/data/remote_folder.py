@@ -43,11 +43,6 @@ class RemoteFile:
     bytes: int
 
 
-def is_url(given: str) -> bool:
-    """Return whether this names a place behind a URL, such as s3://bucket/folder, and no local path."""
-    return "://" in given
-
-
 def cache_folder() -> Path:
     """Return where copies are kept: GLAD_DATA_CACHE, or a folder of the user's cache."""
     return Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE).expanduser()

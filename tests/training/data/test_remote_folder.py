@@ -12,6 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from glad.image_codec import decode_image
+from tests.support.commands import call
 from tests.support.line import picture
 from tests.support.object_store import ObjectStore, credentials
 from training.data.dataset import good_split
@@ -149,3 +150,20 @@ def test_a_copy_of_an_object_store_is_whole(tmp_path: Path, monkeypatch: pytest.
     finally:
         server.kill()
         fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_command_takes_a_url_where_it_takes_a_folder(
+    remote: CountingMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(remote, 10)
+    monkeypatch.setenv("GLAD_DATA_CACHE", str(tmp_path / "cache"))
+    given = ["light", "--kinds", "spot", "--columns", "1", "--out", str(tmp_path / "drawn.png"), "--data"]
+    assert call(("preview",), [*given, "memory://parts/bracket"], capsys)[0] == 0
+    assert (tmp_path / "drawn.png").is_file()
+    status, printed = call(("preview",), [*given, "memory://parts/nothing"], capsys)
+    assert status == 1
+    assert "memory://parts/nothing holds no files" in printed
+    for wrong, says in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "drawn.png", "is a file")):
+        status, printed = call(("preview",), [*given, str(wrong)], capsys)
+        assert status == 2
+        assert says in printed
