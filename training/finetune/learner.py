@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -149,13 +150,12 @@ def _new_optimizer(
 
 def _eight_bit_adamw() -> Any:
     try:
-        from bitsandbytes.optim import AdamW8bit
+        return import_module("bitsandbytes.optim").AdamW8bit  # in no extra: who wants it installs it
     except ImportError:
         raise StageError(
             'training.optimizer is "adamw8bit", and the package bitsandbytes is not installed: '
             'pip install bitsandbytes, or choose "adamw"'
         ) from None
-    return AdamW8bit
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:
