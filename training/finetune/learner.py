@@ -122,16 +122,20 @@ class Learner:
                 f"the run has begun with training.optimizer {values['optimizer']!r}, the recipe has "
                 f"{self._loop.optimizer!r}: take the first again, or give --run another folder"
             )
-        with torch.no_grad():
-            for name, place in {**self.trained, **dict(self.model.named_buffers())}.items():
-                place.copy_(tensors["model"][name])
+        self._restore_weights(tensors["model"])
         if self.average is not None:
-            shadow = [tensors["average"][name].to(weight.device) for name, weight in self.trained.items()]
+            averages = tensors["average"]
+            shadow = [averages[name].to(weight.device) for name, weight in self.trained.items()]
             self.average.shadow_params, self.average.optimization_step = shadow, values["average_steps"]
         if "optimizer" in tensors:
             restore_optimizer(self.optimizer, tensors["optimizer"], values["optimizer_values"])
         if self._accelerator.scaler is not None and "scaler" in values:
             self._accelerator.scaler.load_state_dict(values["scaler"])
+
+    @torch.no_grad()
+    def _restore_weights(self, saved: Mapping[str, Tensor]) -> None:
+        for name, place in {**self.trained, **dict(self.model.named_buffers())}.items():
+            place.copy_(saved[name])
 
     def finish(self) -> None:
         """Leave the average in the model, and take accelerate's wrapping from it."""
