@@ -16,8 +16,12 @@ from tests.support.commands import EXAMPLE, Command, Parameter, call, entry_poin
 COMMANDS = tuple(every_command())
 BUNDLE = "BUNDLE"
 NO_SUCH = "no-such-thing"
-ANY_KIND = {"glad bench startup --against"}
-"""Options that may name a file or a folder: an interpreter."""
+ANY_KIND = {
+    "glad bench startup --against",
+    *(f"glad bundle import {option}" for option in ("--unet", "--vae", "--features")),
+    *(f"glad finetune {option}" for option in ("--unet", "--vae")),
+}
+"""Options that may name a file or a folder: an interpreter; a checkpoint, which can lie in a folder."""
 
 pytestmark = pytest.mark.timeout(600)  # the first command of a kind imports torch, slow where the machine is shared
 

@@ -25,18 +25,18 @@ def import_command(
     licence: Annotated[str, typer.Option(help="Under which licences the models stand; kept in the manifest.")],
     unet: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Fine-tuned UNet: .bin or .safetensors in diffusers' names."),
+        typer.Option(exists=True, help="Fine-tuned UNet: .bin or .safetensors in diffusers' names, or its folder."),
     ] = None,
     vae: Annotated[
         Path | None,
         typer.Option(
             exists=True,
-            help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers; or a small one's folder in its place.",
+            help="Fine-tuned autoencoder: names of LDM (.ckpt) or of diffusers, or its folder; or that of a small one.",
         ),
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Fine-tuned DINO: names of timm (.pth) or of transformers."),
+        typer.Option(exists=True, help="Fine-tuned DINO: names of timm (.pth) or of transformers, or its folder."),
     ] = None,
     preset: Annotated[str, typer.Option(help="Published settings, such as mvtec-ad/carpet.")] = "",
     settings: Annotated[

@@ -294,6 +294,20 @@ def test_the_command_makes_the_bundle_and_says_how_to_go_on(glad: Callable[..., 
     assert "bundles never change: give --version another name" in again.output
 
 
+def test_a_checkpoint_can_be_named_by_its_folder(
+    glad: Callable[..., Any], base: Path, dino: Path, tmp_path: Path
+) -> None:
+    checkpoints = ("--unet", base / "unet", "--vae", base / "vae", "--features", dino)
+    done = glad("--settings", tmp_path / "settings.json", *checkpoints)
+    assert done.exit_code == 0, done.output
+    recorded = open_bundle(tmp_path / "out/part/imported").manifest.provenance.recipe["checkpoints"]
+    assert {part: one["file"] for part, one in recorded.items()} == {
+        "unet": "diffusion_pytorch_model.safetensors",
+        "vae": "diffusion_pytorch_model.safetensors",
+        "features": "model.safetensors",
+    }
+
+
 def test_a_preset_brings_its_settings_and_prompt(glad: Callable[..., Any]) -> None:
     # The published settings ask for blocks 3, 6, 9 and 12: the tiny ViT has two, and that is what is told.
     done = glad("--preset", "multi/mvtec-ad/cable")
