@@ -101,9 +101,8 @@ def _published(scratch: Path) -> Path:
 
 
 def _show_choice(choice: Choice) -> None:
-    names = ("good_distance", "image_auroc", "patch_auroc")
-    print_table(
-        ("epoch", "loss of good images held out", "I-AUROC, synthetic", "patch AUROC, synthetic"),
-        [(str(place), *(f"{figures[name]:.4f}" for name in names)) for place, figures in choice.measured.items()],
-    )
+    names = ("good_distance", "image_auroc", "patch_auroc", "gain", "gain_at_least")
+    header = ("loss of good images held out", "I-AUROC, synthetic", "patch AUROC, synthetic", "mean gain", "at least")
+    rows = [(str(place), *(f"{figures[name]:.4f}" for name in names)) for place, figures in choice.measured.items()]
+    print_table(("epoch", *header), rows)
     typer.echo(f"\n{choice.in_words()}\n")

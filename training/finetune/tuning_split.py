@@ -25,6 +25,8 @@ class TuningSplit:
 
     train: tuple[Path, ...]
     held_out: tuple[Path, ...]
+    held_out_groups: tuple[str, ...] = ()
+    """The group of each image held out, in their order; () where each is a group of its own."""
 
 
 def tuning_split(split: Split, share: float, seed: int) -> TuningSplit:
@@ -44,8 +46,10 @@ def tuning_split(split: Split, share: float, seed: int) -> TuningSplit:
     drawn = draw_whole_groups(split.train, groups, share, seed)
     if len(drawn) == len(split.train):  # the last group that was drawn held them all
         drawn = frozenset(path for path, group in zip(split.train, groups, strict=True) if group == groups[0])
+    group_of = dict(zip(split.train, groups, strict=True))
+    held_out = tuple(path for path in split.train if path in drawn)
     kept = tuple(path for path in split.train if path not in drawn)
-    return TuningSplit(kept, tuple(path for path in split.train if path in drawn))
+    return TuningSplit(kept, held_out, tuple(group_of[path] for path in held_out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +59,12 @@ class HeldOutImages:
     good: RebuiltImages
     anomalous: RebuiltImages
     """Synthetic anomalies on the same parts."""
+    parts: tuple[str, ...] = ()
+    """The part of each image, of the good ones first; () where each image is a part of its own."""
 
     def at_side(self, side: int) -> HeldOutImages:
         """Return them all at another side in pixels."""
-        return HeldOutImages(self.good.at_side(side), self.anomalous.at_side(side))
+        return HeldOutImages(self.good.at_side(side), self.anomalous.at_side(side), self.parts)
 
 
 def rebuild_good(
@@ -106,9 +112,11 @@ def rebuild_held_out(
     """
     held_out = TuningSplit(split.held_out, ())
     good = rebuild_good(held_out, settings, rebuild, seed=seed, keep=_inside(keep, "good"), workers=workers)
-    pairs = held_out_pairs(split, settings, synthesis, anomalies, seed=seed, workers=workers)
+    pairs, sources = _shown_pairs(split, settings, synthesis, anomalies, seed=seed, workers=workers)
     rebuilt = rebuild_all(pairs.anomalous, rebuild, "reconstructions held out", _inside(keep, "anomalous"))
-    return HeldOutImages(good, RebuiltImages(pairs.anomalous, rebuilt, pairs.valid, pairs.mask))
+    groups = split.held_out_groups or tuple(map(str, split.held_out))
+    parts = (*groups, *(groups[source] for source in sources))
+    return HeldOutImages(good, RebuiltImages(pairs.anomalous, rebuilt, pairs.valid, pairs.mask), parts)
 
 
 def held_out_pairs(
@@ -125,6 +133,19 @@ def held_out_pairs(
     Raises:
         DataError: if none does.
     """
+    return _shown_pairs(split, settings, synthesis, count, seed=seed, workers=workers)[0]
+
+
+def _shown_pairs(
+    split: TuningSplit,
+    settings: MethodSettings,
+    synthesis: SynthesisRecipe,
+    count: int,
+    *,
+    seed: int,
+    workers: int | None,
+) -> tuple[PairSet, list[int]]:
+    """Return the pairs that show an anomaly, and the number of the image held out that each is made of."""
     every = synthesis.model_copy(update={"pairs": count, "none": 0.0})
     pairs = make_pairs(split.held_out, settings, every, seed + 1, workers=workers)
     shown = pairs.mask.flatten(1).any(1)  # one that fell on ground that is not inspected does not
@@ -133,7 +154,9 @@ def held_out_pairs(
             f"none of {count} synthetic anomalies shows on the {len(split.held_out)} good images held out: look "
             "at them with `glad preview`, and change [synthesis], the zones or the foreground"
         )
-    return PairSet(pairs.normal[shown], pairs.anomalous[shown], pairs.mask[shown], pairs.valid[shown])
+    # Pairs are made of the images in turn, tiled ones or not.
+    sources = [int(number) % len(split.held_out) for number in shown.nonzero()[:, 0]]
+    return PairSet(pairs.normal[shown], pairs.anomalous[shown], pairs.mask[shown], pairs.valid[shown]), sources
 
 
 def _inside(folder: Path | None, name: str) -> Path | None:
