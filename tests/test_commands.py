@@ -12,6 +12,7 @@ import torch
 
 from glad.__main__ import GROUPS, OTHERS, grouped, usage
 from tests.support.commands import EXAMPLE, Command, Parameter, call, entry_points, every_command
+from training.cli.data import images_folder
 
 COMMANDS = tuple(every_command())
 BUNDLE = "BUNDLE"
@@ -92,7 +93,7 @@ def test_a_commands_example_is_understood_by_its_parser(command: Command) -> Non
 
 
 def paths(command: Command) -> Iterator[Parameter]:
-    return (one for one in command.parameters if "Path" in one.annotation and one.info.parser is None)
+    return (one for one in command.parameters if "Path" in one.annotation and one.info.parser in {None, images_folder})
 
 
 def bundles(command: Command) -> Iterator[Parameter]:

@@ -22,7 +22,7 @@ DATA = re.compile(
     r"|model_store/bundles/[a-z-]+/\d+/(?:\w+/)*[\w.-]+\.(?:json|safetensors|onnx|html|jpg)"
     r"|service/queue/scripts/\w+\.lua"
     r"|training/templates/\w+\.(?:html\.j2|txt\.j2|css)"
-    r"|training/recipes/(?:\w+\.toml|recipe\.schema\.json)"
+    r"|training/recipes/(?:[\w-]+\.toml|recipe\.schema\.json)"
 )
 METADATA = re.compile(r"glad_inspect-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)")
 SOURCE = re.compile(r"(?:CHANGELOG|README)\.md|LICENSE|PKG-INFO|pyproject\.toml|\.gitignore|constraints/\w+\.txt")

@@ -64,10 +64,10 @@ def _measured(data: Path, weights: Path | None, plan: DinoTuningPlan, run: Path,
     from training.recipe import CalibrationRecipe
     from training.training_run import TrainingRun
 
+    images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
     network = read_folder(weights or _published(scratch))
     if not isinstance(network, VitBackbone):
         raise ValueError(f"{weights} holds {network.kind}: give a vision transformer, such as DINO or DINOv2")
-    images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
     tuned = tune_networks(network, split, plan, TrainingRun(run))
     _show_choice(tuned.choice)
     compared_reads: dict[str, Any] = {}

@@ -75,7 +75,7 @@ def test_a_training_of_the_feature_form_exports_and_takes_changes_of_its_recipe(
     assert (recipe["unet"]["steps"], recipe["name"]) == (3, "tiny-changed")
     assert made.report is not None
     assert "onnx-cpu-float32" in made.report.read_text(encoding="utf-8")  # written again, after the export
-    assert "stages: pairs, latent space" in capsys.readouterr().out
+    assert "stages: pairs, latents" in capsys.readouterr().out
 
 
 def test_an_evaluation_gives_figures_with_intervals(

@@ -30,6 +30,8 @@ def export(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`: equality is shown on them.",
         ),

@@ -23,6 +23,8 @@ def finetune(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`.",
         ),

@@ -24,6 +24,8 @@ def evaluate(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Labelled images: DIR/test/good, DIR/test/<defect>; or a class of a published data set.",
         ),
@@ -103,6 +105,8 @@ def ablate(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Labelled folder with masks: test/good, test/<defect>, ground_truth/.",
         ),
@@ -111,6 +115,8 @@ def ablate(
         Path | None,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="What the bundle was trained on. Default: the labelled folder.",
         ),
@@ -206,6 +212,8 @@ def reproduce(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="The data set's folder, with a folder per class.",
         ),

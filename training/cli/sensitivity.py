@@ -19,6 +19,8 @@ def sensitivity(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`; anomalies are planted into those for the thresholds.",
         ),

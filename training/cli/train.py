@@ -74,6 +74,8 @@ def preview(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`.",
         ),
@@ -141,6 +143,8 @@ def train(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images: DIR/train/good, or DIR itself; or a class of a published data set.",
         ),
@@ -292,6 +296,8 @@ def calibrate(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds.",
         ),
@@ -372,6 +378,8 @@ def gate(
         Path,
         typer.Option(
             parser=images_folder,
+            exists=True,
+            file_okay=False,
             metavar="DIR",
             help="Good images, arranged as for `glad train`.",
         ),

@@ -126,7 +126,7 @@ def test_a_folder_without_images_and_a_recipe_that_is_none_are_told_in_one_line(
     assert "empty holds 0 images" in done.output
     done = glad(cli.train, "nanno", "--data", "empty")
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
-    assert "shipped names: light, nano" in done.output
+    assert "shipped names: light, mpdd, multi-class, mvtec-ad, nano, pcb-bank, visa" in done.output
 
 
 def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_path: Path) -> None:

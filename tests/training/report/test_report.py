@@ -173,14 +173,14 @@ def test_synthetic_defects_are_shown_as_the_finished_models_see_them(feature: Bu
 
 
 def test_a_report_that_fails_is_told_and_does_not_cost_the_bundle(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "pictures").write_text("a file where a folder is needed", encoding="utf-8")
+    # A folder where a picture is to lie: the report's first one, of the most unusual good image.
+    (tmp_path / "run" / "pictures" / "good-1.jpg").mkdir(parents=True)
     told: list[str] = []
     made = train(
         TINY_FEATURE_RECIPE, data, tmp_path / "run", tmp_path / "part" / "1", Naming("part", "1"),
         command="glad train tiny", say=told.append, workers=1,
     )  # fmt: skip
-    assert any("no report of its training: FileExistsError" in line for line in told)
+    assert any("no report of its training: IsADirectoryError" in line for line in told)
     assert open_bundle(made.path).manifest.report == {}
     assert renew_report(tmp_path / "run", made) is None
 
