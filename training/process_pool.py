@@ -1,7 +1,7 @@
 """Many independent pieces of work on all cores: a process per core, results in order, and no process left behind.
 
-Ctrl-C reaches only the parent, once: it drops what is not finished, and the processes end at once. If the parent is
-killed, they end by themselves.
+Ctrl-C reaches only the parent, once: it drops what is not begun, and the processes end after the item that each has in
+hand. If the parent is killed, they end by themselves, at once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def parallel_map(
         yield from map(call, items)
         return
     context = get_context("spawn")
-    watched, held = context.Pipe(duplex=False)  # `held` is this process's alone: when it is closed, the others end
+    watched, held = context.Pipe(duplex=False)  # `held` is this process's alone: once it is closed, the others stop
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(watched, prepare, given))
     try:
         with _interrupts_blocked():
@@ -102,8 +102,11 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_STOPPED = threading.Event()  # a worker process's own: nobody wants what it has not begun
+
+
 def _call_each(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [call(item) for item in items]
+    return [call(item) for item in items if not _STOPPED.is_set()]
 
 
 def _begin(watched: Connection, prepare: Callable[..., object] | None, given: Iterable[Any]) -> None:
@@ -113,7 +116,14 @@ def _begin(watched: Connection, prepare: Callable[..., object] | None, given: It
 
 
 def _end_with_parent(watched: Connection) -> None:
-    """End this process when its parent has ended, or has closed its end of the pipe."""
+    """End this process when its parent has ended; begin nothing more once it has closed its end of the pipe.
+
+    To end in the middle of a result that is on its way would leave the parent waiting for the rest of it for ever.
+    """
     parent = parent_process()
-    wait([watched] if parent is None else [watched, parent.sentinel])
+    if parent is None:  # not a worker
+        return
+    if parent.sentinel not in wait([watched, parent.sentinel]):
+        _STOPPED.set()
+        wait([parent.sentinel])
     os._exit(1)

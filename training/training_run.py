@@ -62,6 +62,7 @@ class TrainingRun:
         self.folder, self.stages = folder, tuple(stages)
         self.say: Callable[[str], None] = say if is_main_process() else lambda _: None
         self.records = read_records(folder)
+        self._said: set[str] = set()
         self._expected = expected_seconds(folder)
         self._elapsed_s: Callable[[], float] = lambda: 0.0  # of the stage under way, over all sessions
 
@@ -75,6 +76,12 @@ class TrainingRun:
         if name not in self.stages:
             return name
         return f"stage {self.stages.index(name) + 1} of {len(self.stages)}: {name}"
+
+    def say_once(self, line: str) -> None:
+        """Say a line that was not said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
 
     def outlook(self, name: str, left_s: float | None = None) -> str:
         """Return how long the run takes in all, such as "about 40 min in all".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -71,9 +72,7 @@ def train_as_one_of_two(folder: Path, rank: int, port: int, stop_at: int = -1) -
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     toy = ToyTraining(folder)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         toy.run(stop_at if rank == 1 else -1, ctrl_c)
-    except KeyboardInterrupt:
-        pass
     weights = {name: weight.tolist() for name, weight in toy.model.state_dict().items()}
     (folder / f"end-{rank}.json").write_text(json.dumps({"taken": toy.taken, "weights": weights}))

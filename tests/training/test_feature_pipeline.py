@@ -110,6 +110,14 @@ def test_a_training_says_its_stages_and_what_it_made(data: Path, tmp_path: Path)
     assert "memory: 200 patches; latents: 24 channels, 8 modelled" in lines
 
 
+def test_pictures_of_the_decoder_lie_where_tensorboard_finds_them(bundle: Bundle) -> None:
+    loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = loading.EventAccumulator(str(bundle.path.parent / "run/tensorboard/decoder")).Reload()
+    shown = events.Images("images above their drawings")
+    assert [picture.step for picture in shown] == [0, 1, 2]  # eight in all, where there are so many steps
+    assert (shown[0].width, shown[0].height) == (2 * 16, 2 * 16)  # a batch of 2, drawn at 16 x 16, in two rows
+
+
 def test_a_memory_of_one_part_is_refused_before_anything_long_begins(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "parts")
     files = sorted((tmp_path / "parts").rglob("good/*.png"))

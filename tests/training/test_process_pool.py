@@ -25,6 +25,8 @@ if __name__ == "__main__":
     for _ in parallel_map(time.sleep, [0.05] * 2000, workers=2, chunk=16):
         print("one", flush=True)
 """
+LARGE_RESULTS = SLOW_WORK.replace("time.sleep, [0.05] * 2000", "bytes, [2_000_000] * 20_000")
+"""Its workers are nearly always in the middle of sending a result."""
 
 
 def test_one_worker_is_this_process() -> None:
@@ -52,10 +54,10 @@ def test_fewer_than_one_process_is_refused() -> None:
 
 
 @pytest.fixture
-def at_work(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def at_work(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """A program with two worker processes in the middle of long work, in a process group of its own."""
-    script = tmp_path / "slow_work.py"
-    script.write_text(SLOW_WORK, encoding="utf-8")
+    script = tmp_path / "work.py"
+    script.write_text(getattr(request, "param", SLOW_WORK), encoding="utf-8")
     with subprocess.Popen(
         [sys.executable, script],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -79,6 +81,16 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_the_workers(at_work: subp
     assert at_work.returncode == -signal.SIGINT
     assert told.count("Traceback") == 1  # the program's own KeyboardInterrupt
     assert "SpawnProcess" not in told
+    _assert_group_is_gone(at_work.pid)
+
+
+@pytest.mark.parametrize("at_work", [LARGE_RESULTS], indirect=True)
+def test_ctrl_c_while_results_are_on_their_way_leaves_nobody_waiting_for_the_rest(
+    at_work: subprocess.Popen[str],
+) -> None:
+    os.killpg(at_work.pid, signal.SIGINT)
+    at_work.communicate(timeout=60)
+    assert at_work.returncode == -signal.SIGINT
     _assert_group_is_gone(at_work.pid)
 
 

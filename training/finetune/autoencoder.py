@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
+from training.finetune.curves import in_rows
 from training.finetune.stage import Stage
 from training.recipe import AutoencoderRecipe, CropsRecipe, LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
@@ -113,6 +114,8 @@ def train_autoencoder(
             reconstructed, kl = network(images, noise[part].to(stage.device))
             loss = reconstruction_loss(reconstructed, images, damaged, recipe) + recipe.kl_weight * kl.mean()
             stage.backward(loss, shown=functional.l1_loss(reconstructed.detach(), images))
+        if stage.shows_picture(step):
+            stage.picture("images above their reconstructions", in_rows(images, reconstructed))
         stage.update(step)
     trained = stage.finish(model)
     trained.register_to_config(scaling_factor=latent_scale(trained, pairs))

@@ -41,6 +41,22 @@ class Checkpoint:
     """What is not a tensor; JSON."""
 
 
+class _Files(Mapping[str, Mapping[str, Tensor]]):
+    """A checkpoint's groups, each read when it is asked for: a large model's do not fit in memory together twice."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+
+    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
+        return load_file(self._files[group])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 class CheckpointFolder:
     """The last checkpoints of one stage."""
 
@@ -106,8 +122,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name, sum_then in state["files"].items():
         if checksum(path / name) != sum_then:
             raise ValueError(f"{name} is not as it was written")
-    tensors = {Path(name).stem: load_file(path / name) for name in state["files"]}
-    return Checkpoint(int(state["position"]), tensors, state["values"])
+    files = {Path(name).stem: path / name for name in state["files"]}
+    return Checkpoint(int(state["position"]), _Files(files), state["values"])
 
 
 def read_former_checkpoint(path: Path, trained: Sequence[str], parameters: Sequence[str]) -> Checkpoint:

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,9 @@ class TensorBoard:
             for name, value in zip(COLUMNS[1:], values, strict=True):
                 self._writer.add_scalar(name, value, step)
 
-    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Write pictures (3, H, W), uint8 or float in [0, 1]."""
-        if self._writer is None:
-            return
-        for name, picture in pictures.items():
+    def picture(self, step: int, name: str, picture: Tensor) -> None:
+        """Write a picture (3, H, W) in [0, 1]."""
+        if self._writer is not None:
             self._writer.add_image(name, picture, step)
 
     def close(self) -> None:
@@ -107,6 +105,8 @@ class Course:
         self._speed, self._memory = math.nan, 0
         self._file = CurveFile(run.folder / CURVES / f"{name}.csv", position) if run.writes else None
         self._board = TensorBoard(run.folder / TENSORBOARD / name, position) if run.writes else None
+        if self._board is not None and not self._board.installed:
+            run.say_once(f"tensorboard is not installed: the curves are in {run.folder / CURVES} alone, as tables")
 
     def add(self, step: int, loss: Tensor, learning_rate: float, images: int) -> None:
         """Note a step; what it says is read from the device now and then, for reading waits for the device."""
@@ -145,16 +145,22 @@ class Course:
         """What the bar says: loss, images per second, memory."""
         return f"loss {self.average:.4f}, {self._speed:.3g} images/s, {in_gib(self._memory)}"
 
-    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Show pictures (3, H, W), uint8 or float in [0, 1], in TensorBoard."""
+    def picture(self, step: int, name: str, picture: Tensor) -> None:
+        """Show a picture (3, H, W) in [0, 1] in TensorBoard."""
         if self._board is not None:
-            self._board.pictures(step, pictures)
+            self._board.picture(step, name, picture)
 
     def close(self) -> None:
         """Write what waits, and end."""
         self.flush()
         if self._board is not None:
             self._board.close()
+
+
+def in_rows(*batches: Tensor, most: int = 4) -> Tensor:
+    """Return the first images of batches (B, 3, H, W) in [-1, 1] as one picture in [0, 1], a row for each batch."""
+    rows = [torch.cat(list(batch[:most].detach().float()), dim=-1) for batch in batches]
+    return ((torch.cat(rows, dim=-2) + 1) / 2).clamp(0, 1).cpu()
 
 
 def _summary_writer(folder: Path, position: int) -> Any:

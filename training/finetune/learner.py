@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -121,16 +122,20 @@ class Learner:
                 f"the run has begun with training.optimizer {values['optimizer']!r}, the recipe has "
                 f"{self._loop.optimizer!r}: take the first again, or give --run another folder"
             )
-        with torch.no_grad():
-            for name, place in {**self.trained, **dict(self.model.named_buffers())}.items():
-                place.copy_(tensors["model"][name])
+        self._restore_weights(tensors["model"])
         if self.average is not None:
-            shadow = [tensors["average"][name].to(weight.device) for name, weight in self.trained.items()]
+            averages = tensors["average"]
+            shadow = [averages[name].to(weight.device) for name, weight in self.trained.items()]
             self.average.shadow_params, self.average.optimization_step = shadow, values["average_steps"]
         if "optimizer" in tensors:
             restore_optimizer(self.optimizer, tensors["optimizer"], values["optimizer_values"])
         if self._accelerator.scaler is not None and "scaler" in values:
             self._accelerator.scaler.load_state_dict(values["scaler"])
+
+    @torch.no_grad()
+    def _restore_weights(self, saved: Mapping[str, Tensor]) -> None:
+        for name, place in {**self.trained, **dict(self.model.named_buffers())}.items():
+            place.copy_(saved[name])
 
     def finish(self) -> None:
         """Leave the average in the model, and take accelerate's wrapping from it."""
@@ -149,13 +154,12 @@ def _new_optimizer(
 
 def _eight_bit_adamw() -> Any:
     try:
-        from bitsandbytes.optim import AdamW8bit
+        return import_module("bitsandbytes.optim").AdamW8bit  # in no extra: who wants it installs it
     except ImportError:
         raise StageError(
             'training.optimizer is "adamw8bit", and the package bitsandbytes is not installed: '
             'pip install bitsandbytes, or choose "adamw"'
         ) from None
-    return AdamW8bit
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:

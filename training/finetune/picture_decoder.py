@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from training.feature_recipe import DecoderRecipe
 from training.finetune.autoencoder import gradient_distance
+from training.finetune.curves import in_rows
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
 from training.recipe import LoopRecipe
@@ -63,6 +64,8 @@ def train_decoder(
             target = functional.interpolate(shown, (side, side), mode="area").to(stage.device)
             drawn = network(given.to(stage.device) / LATENT_RANGE)
             stage.backward(functional.l1_loss(drawn, target) + gradient_distance(drawn, target))
+        if stage.shows_picture(step):
+            stage.picture("images above their drawings", in_rows(target, drawn))
         stage.update(step)
     return stage.finish(model)
 

@@ -36,6 +36,7 @@ from training.recipe import LoopRecipe
 from training.training_run import CHECKPOINTS, StageError, TrainingRun
 
 Model = TypeVar("Model", bound=nn.Module)
+PICTURES = 8
 RateCourse: TypeAlias = Literal["cosine", "constant"]
 
 
@@ -186,9 +187,13 @@ class Stage:
         self._prepared.finish()
         return model.eval()
 
+    def shows_picture(self, step: int) -> bool:
+        """Return whether this is one of the `PICTURES` steps of which a picture is shown, the last among them."""
+        return self.run.writes and (step + 1) * PICTURES // self.steps > step * PICTURES // self.steps
+
     def picture(self, name: str, picture: Tensor) -> None:
-        """Show a picture (3, H, W), uint8 or float in [0, 1], of the step under way in TensorBoard."""
-        self._course.pictures(self.position, {name: picture})
+        """Show a picture (3, H, W) in [0, 1] of the step under way in TensorBoard."""
+        self._course.picture(self.position, name, picture)
 
     def rng(self, step: int) -> np.random.Generator:
         """Return this step's own generator."""

@@ -6,8 +6,8 @@ disk too, for a run that is interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -196,8 +196,12 @@ def make_pairs(
     """
     kept = None if keep is None else KeptPairs(keep, recipe.pairs)
     arrays = [] if kept is None else list(kept.read())
-    made = _pairs_from(len(arrays), paths, settings, recipe, seed, workers=process_count(workers))
-    with nullcontext(Event()) if kept is None else interrupts_noted() as interrupted:
+    images: list[TrainingSquare] = []
+    if len(arrays) < recipe.pairs:
+        camera, cut = recipe.camera if recipe.noisy else None, recipe.settings(settings)
+        images = read_squares(paths, cut, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
+    made = _pairs_from(len(arrays), images, recipe, seed, workers=process_count(workers))
+    with closing(made), nullcontext(Event()) if kept is None else interrupts_noted() as interrupted:
         for done, result in enumerate(made, start=len(arrays) + 1):
             arrays.append(result)
             if kept is not None:
@@ -212,14 +216,11 @@ def make_pairs(
 
 
 def _pairs_from(
-    first: int, paths: Sequence[Path], settings: MethodSettings, recipe: SynthesisRecipe, seed: int, *, workers: int
-) -> Iterator[Arrays]:
-    if first == recipe.pairs:
-        return iter(())
-    camera = recipe.camera if recipe.noisy else None
-    cut = recipe.settings(settings)
-    images = read_squares(paths, cut, at_least=recipe.pairs, seed=seed, camera=camera, workers=workers)
+    first: int, images: list[TrainingSquare], recipe: SynthesisRecipe, seed: int, *, workers: int
+) -> Generator[Arrays, None, None]:
+    indices = range(first, recipe.pairs)
     if workers == 1:
-        return map(partial(_one, images=images, recipe=recipe, seed=seed), range(first, recipe.pairs))
+        yield from map(partial(_one, images=images, recipe=recipe, seed=seed), indices)
+        return
     make = partial(_one_of_worker, recipe=recipe, seed=seed)
-    return parallel_map(make, range(first, recipe.pairs), workers=workers, chunk=16, prepare=_remember, given=(images,))
+    yield from parallel_map(make, indices, workers=workers, chunk=16, prepare=_remember, given=(images,))

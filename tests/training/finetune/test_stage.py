@@ -200,7 +200,7 @@ def test_a_batch_in_parts_of_whatever_size_is_learnt_as_one(
 
 def test_a_batch_of_fewer_samples_than_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        StageError, match="the batch of stage toy is 8; 1 x training.accumulate 9 parts need at least 9"
+        StageError, match=r"the batch of stage toy is 8; 1 x training\.accumulate 9 parts need at least 9"
     ):
         ToyTraining(tmp_path, LoopRecipe(accumulate=9)).run()
 
@@ -246,7 +246,7 @@ def test_a_run_does_not_go_on_with_another_optimizer(tmp_path: Path) -> None:
         ToyTraining(tmp_path).run(2, ctrl_c)
     state = next((tmp_path / "stages/toy").iterdir()) / "state.json"
     state.write_text(state.read_text().replace('"optimizer": "adamw"', '"optimizer": "adamw8bit"'))
-    with pytest.raises(StageError, match="begun with training.optimizer 'adamw8bit', the recipe has 'adamw'"):
+    with pytest.raises(StageError, match=r"begun with training\.optimizer 'adamw8bit', the recipe has 'adamw'"):
         ToyTraining(tmp_path)
 
 
@@ -255,9 +255,9 @@ def test_a_training_that_runs_away_leaves_no_checkpoint_of_it(tmp_path: Path) ->
 
     def break_weights() -> None:
         with torch.no_grad():
-            toy.model[0].weight.fill_(float("nan"))
+            next(toy.model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(StageError, match="stage toy: weights are not finite after step 4; .* lower learning_rate"):
+    with pytest.raises(StageError, match=r"stage toy: weights are not finite after step 4; .* lower learning_rate"):
         toy.run(4, break_weights)
     seldom = ToyTraining(tmp_path, LoopRecipe())
     assert seldom.stage.position == 4

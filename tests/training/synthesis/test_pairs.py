@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,23 @@ def test_pairs_that_were_interrupted_go_on_from_those_that_are_there(images: lis
     )
     assert seen == []
     assert _equal(again, resumed)
+
+
+def test_all_pairs_that_were_made_before_a_ctrl_c_are_there_when_the_next_run_begins(
+    images: list[Path], tmp_path: Path
+) -> None:
+    def press(done: int, total: int) -> None:
+        if done == PER_FILE + 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_pairs(images, SETTINGS, MANY, 1, progress=press, workers=1, keep=tmp_path / "pairs")
+    seen: list[int] = []
+    resumed = make_pairs(
+        images, SETTINGS, MANY, 1, progress=lambda done, total: seen.append(done), workers=1, keep=tmp_path / "pairs"
+    )
+    assert seen == list(range(PER_FILE + 8, len(resumed) + 1))
+    assert _equal(resumed, make_pairs(images, SETTINGS, MANY, 1, workers=1))
 
 
 def test_a_file_of_pairs_that_cannot_be_read_is_made_again(images: list[Path], tmp_path: Path) -> None:
