@@ -125,7 +125,7 @@ class Course:
         self._speed = speed if math.isnan(self._speed) else 0.9 * self._speed + 0.1 * speed
         self._since, self._memory = now, used_memory_bytes()
         rows = [
-            (step, loss, rate, round(speed, 2), self._memory)
+            (step, loss, rate, float(f"{speed:.4g}"), self._memory)
             for (step, _, rate, _), loss in zip(waiting, losses, strict=True)
         ]
         for step, loss, *_ in rows:
