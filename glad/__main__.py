@@ -39,6 +39,7 @@ EXTRAS = dict.fromkeys(
         "ablate",
         "bench",
         "calibrate",
+        "data",
         "evaluate",
         "export",
         "finetune",
