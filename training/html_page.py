@@ -61,10 +61,3 @@ def as_png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all: a reader never meets half of it."""
-    whole = path.with_name(f".{path.name}")
-    whole.write_text(text, encoding="utf-8")
-    whole.replace(path)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from threading import Event, current_thread, main_thread
 from types import FrameType
 
+import typer
+
 from training.launched_processes import is_launched, is_main_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -50,6 +52,17 @@ def interrupts_noted() -> Iterator[Event]:
         yield noted
     finally:
         _restore(before)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """End a command that was interrupted with exit status 130, and say how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_main_process():
+            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        raise typer.Exit(130) from None
 
 
 def _restore(before: dict[signal.Signals, signal._HANDLER]) -> None:

@@ -21,6 +21,7 @@ from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource, write_bundle
 from model_store.engines.feature_form import FeatureModules, save_feature_components
+from model_store.files import replace_file
 from model_store.manifest import ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
 from training.data.dataset import DataError, Split, good_split
@@ -126,11 +127,8 @@ def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
     """
     if resumes_run(folder, recipe, split):
         return
-    mark = folder / MARK
     folder.mkdir(parents=True, exist_ok=True)
-    draft = mark.with_suffix(".tmp")
-    draft.write_text(json.dumps(_identity(recipe, split), indent=2), encoding="utf-8")
-    draft.replace(mark)
+    replace_file(folder / MARK, json.dumps(_identity(recipe, split), indent=2).encode())
 
 
 def resumes_run(folder: Path, recipe: RecipeBase, split: Split) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field
 from glad.settings import Frozen
 from glad.settings.framing import Letterbox, Stretch, Tiles
 from glad.settings.method import MethodSettings
+from model_store.files import replace_file
 from model_store.manifest import CalibrationKind
 from training.calibration.promise import promise, promise_in_words
 from training.data.dataset import Split
@@ -93,9 +93,7 @@ class TrainingPlan(Frozen):
 
     def write(self, run: Path) -> None:
         """Write it into a run's folder, in one step."""
-        draft = run / f"{PLAN}.tmp"
-        draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, run / PLAN)
+        replace_file(run / PLAN, f"{self.model_dump_json(indent=2)}\n".encode())
 
 
 def plan_training(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from model_store.files import replace_file
 from training.launched_processes import is_main_process
 from training.peak_memory import peak_memory_bytes, reset_peak_memory
 from training.progress import Progress
@@ -165,9 +165,8 @@ class TrainingRun:
         if not self.writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f"{STAGES}.tmp"
-        draft.write_text(json.dumps([asdict(one) for one in self.records.values()], indent=2), encoding="utf-8")
-        os.replace(draft, self.folder / STAGES)
+        content = json.dumps([asdict(one) for one in self.records.values()], indent=2)
+        replace_file(self.folder / STAGES, content.encode())
 
 
 def read_records(folder: Path) -> dict[str, StageRecord]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from model_store.cli.common import command_line, explained, new_bundle_folder, version_of_now
+from training.interrupts import resumable
 
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
@@ -64,10 +65,7 @@ def train_every_class(
             ]
             fine = [show_plan(one) for one in wanted]  # a plan of every class
             raise typer.Exit(0 if all(fine) else 1)
-        try:
+        with resumable():
             return train_classes(
                 recipes, data, checkpoints, targets, title=title, command=command_line(), say=typer.echo
             )
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
-            raise typer.Exit(130) from None

@@ -9,6 +9,7 @@ import typer
 
 from model_store.cli.common import explained
 from training.cli.data import images_folder
+from training.interrupts import resumable
 
 STAGES = ("vae", "unet", "small", "dino")
 
@@ -71,13 +72,10 @@ def finetune(
             )
         tell_data_warnings(data)
         checkpoints = run or Path("runs") / f"{product_of_folder(data)}-{stage}"
-        try:
+        with resumable():
             named = StageName(stage)
             made = finetune_alone(
                 named, chosen, data, TrainingRun(checkpoints, say=typer.echo), out, vae=vae, unet=unet
             )
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
-            raise typer.Exit(130) from None
     option = {"vae": "--vae", "unet": "--unet", "small": "--vae", "dino": "--features"}[stage]
     typer.echo(f"{made}  for glad bundle import: {option} {made}")

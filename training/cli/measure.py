@@ -12,6 +12,7 @@ import typer
 from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained, numbers
 from training.cli.data import images_folder
 from training.cli.train import tell_data_warnings
+from training.interrupts import resumable
 
 if TYPE_CHECKING:
     from glad.settings.method import MethodSettings
@@ -286,12 +287,8 @@ def _reproduce_by_training(
         plans = plan_trainings(dataset, data, name, changes, tuple(name for name in classes.split(",") if name))
         folder = out or Path("reproduced") / f"{dataset}-{Path(name).stem}"
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with named_bars() as show:
-                table = run_protocol(plans, folder, command=command_line(), progress=show, say=typer.echo)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
-            raise typer.Exit(130) from None
+        with resumable(), named_bars() as show:
+            table = run_protocol(plans, folder, command=command_line(), progress=show, say=typer.echo)
     images = sum(len(one.images) for one in plans)
     typer.echo(table.as_markdown())
     typer.echo(

@@ -24,6 +24,7 @@ from model_store.cli.common import (
     version_of_now,
 )
 from training.cli.data import images_folder
+from training.interrupts import resumable
 
 if TYPE_CHECKING:
     from model_store.bundle import Bundle
@@ -198,7 +199,6 @@ def train(
     from training.cli.classes import train_every_class
     from training.cli.export import export_new_bundle
     from training.cli.report import tell_report
-    from training.launched_processes import is_main_process
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
@@ -229,15 +229,11 @@ def train(
             raise typer.Exit(0 if _print_plan(wanted, as_json) else 1)
         if as_json:
             raise ValueError("--json prints the plan of a --dry-run: give both, or neither")
-        try:
+        with resumable():
             chosen, plan = _checked_before_training(wanted)
             bundle = train_bundle(
                 chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo, plan=plan
             )
-        except KeyboardInterrupt:
-            if is_main_process():
-                typer.echo("interrupted; the same command goes on where it stopped", err=True)
-            raise typer.Exit(130) from None
     _tell_thresholds(bundle)
     if isinstance(chosen, FeatureRecipe) if export is None else export:
         export_new_bundle(target, data, checkpoints / "parity")

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 from filelock import FileLock
 
+from model_store.files import replace_file
 from training.data.image_files import DataError
 from training.progress import Count, progress_bar
 
@@ -174,9 +175,7 @@ def _known(index: Path) -> dict[str, str]:
 
 
 def _write_index(index: Path, versions: Mapping[str, str]) -> None:
-    draft = index.with_suffix(".tmp")
-    draft.write_text(json.dumps(versions, indent=1, sort_keys=True), encoding="utf-8")
-    draft.replace(index)
+    replace_file(index, json.dumps(versions, indent=1, sort_keys=True).encode())
 
 
 def _reason(error: Exception) -> str:

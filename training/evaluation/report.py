@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from model_store.files import replace_file
 from model_store.manifest import VerdictThresholds
 from training.evaluation import tables
 from training.evaluation.misses import Miss
 from training.evaluation.plots import roc_curves, score_histograms
 from training.evaluation.rows import Evaluation
-from training.html_page import as_jpeg, data_url, render_template, write_whole
+from training.html_page import as_jpeg, data_url, render_template
 
 TEMPLATE = "evaluation.html.j2"
 
@@ -35,7 +36,7 @@ def write_report(
     """Write figures and rows as JSON and, beside it under the same name, the rows as CSV, Markdown and a page."""
     files = ReportFiles(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
-    write_whole(files.json, json.dumps(content, indent=2) + "\n")
+    replace_file(files.json, (json.dumps(content, indent=2) + "\n").encode())
     _write_csv(evaluation, files.csv)
     heading = f"# {title_of(evaluation.figures)}\n\n{origin_of(evaluation.figures)}\n\n"
     files.markdown.write_text(heading + tables.as_markdown(evaluation.figures) + "\n", encoding="utf-8")

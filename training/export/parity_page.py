@@ -10,12 +10,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from model_store.files import replace_file
 from training.evaluation.plots import DEFECT_COLOUR, GOOD_COLOUR, INK
 from training.evaluation.tables import Table
 from training.export.component_parity import ComponentRow
 from training.export.parity import ImageRow, Parity, Summary
 from training.export.tolerances import Tolerances
-from training.html_page import as_png, data_url, render_template, write_whole
+from training.html_page import as_png, data_url, render_template
 
 TEMPLATE = "parity.html.j2"
 MOST_ROWS = 20
@@ -34,7 +35,7 @@ class ComparedEngines:
 
 def write_page(parity: Parity, compared: ComparedEngines, path: Path) -> None:
     """Write the page, whole or not at all."""
-    write_whole(path, page(parity, compared))
+    replace_file(path, page(parity, compared).encode())
 
 
 def page(parity: Parity, compared: ComparedEngines) -> str:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from model_store.bundle import Bundle, BundleParts
 from model_store.engines.export_manifest import EXPORT_NAME, Export
+from model_store.files import replace_file
 from model_store.manifest import EXPORTS, REPORT
 from training.data.data_warnings import data_warnings
 from training.finetune.reconstruction_watch import COURSE, course_sheet
-from training.html_page import as_jpeg, render_template, write_whole
+from training.html_page import as_jpeg, render_template
 from training.recipe import RecipeBase
 from training.report.contents import (
     REPORT_HTML,
@@ -62,7 +63,7 @@ def write_readme(run: Path, target: Path, command: str) -> None:
     text = render_template(
         "run_readme.txt.j2", product=target.parent.name, version=target.name, command=command, **folders
     )
-    write_whole(run / "README.txt", text + "\n")
+    replace_file(run / "README.txt", (text + "\n").encode())
 
 
 def report_training(
@@ -147,8 +148,8 @@ def write_files(report: TrainingReport, pictures: Path, html: Path) -> tuple[Pat
     """
     html.parent.mkdir(parents=True, exist_ok=True)
     as_json = html.with_suffix(".json")
-    write_whole(as_json, report.model_dump_json(indent=2) + "\n")
-    write_whole(html, page(report, pictures))
+    replace_file(as_json, (report.model_dump_json(indent=2) + "\n").encode())
+    replace_file(html, page(report, pictures).encode())
     return html, as_json
 
 

@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from glad.settings.presets import SINGLE_CLASS
 from model_store.bundle import Bundle, open_bundle
-from training.data.dataset import TestImage, test_images
-from training.evaluation.rows import GOOD
+from training.data.dataset import TestImage
 from training.evaluation.tables import Table
 from training.package import Naming
 from training.pipeline import train
@@ -26,6 +24,7 @@ from training.progress import Progress
 from training.recipe import Recipe
 from training.recipe_file import AnyRecipe, load_recipe
 from training.studies.ablation import FULL, as_json, compare, fixed_steps, measure, variants
+from training.studies.reproduce import labelled_classes
 from training.studies.retrained import train_plain
 
 PAPER = {
@@ -69,26 +68,12 @@ def plan_trainings(
     Raises:
         ValueError, DataError: names the first one that is wrong.
     """
-    if dataset not in SINGLE_CLASS:
-        raise ValueError(f"no data set {dataset!r}: give one of {', '.join(SINGLE_CLASS)}")
-    known = SINGLE_CLASS[dataset][1]
-    if unknown := [name for name in classes if name not in known]:
-        raise ValueError(f"{dataset} has no class {unknown[0]!r}: its classes are {', '.join(known)}")
     plans = []
-    for product in classes or known:
+    for product, images in labelled_classes(dataset, root, classes):
         folder = root / product
-        if not folder.is_dir():
-            raise ValueError(
-                f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
-            )
         loaded = load_recipe(recipe, changes, folder)
         if loaded.unet is None or loaded.unet.anomaly_weight == "none":
             raise ValueError(f"recipe {recipe} trains no UNet with ATP, which the tables compare: choose one that does")
-        images = tuple(test_images(folder))
-        if unmasked := [image.path for image in images if image.defect != GOOD and image.mask is None]:
-            raise ValueError(
-                f"{unmasked[0]} has no mask: the tables need one for every defect in ground_truth/<defect>"
-            )
         plans.append(ClassTraining(product, folder, loaded, images))
     return tuple(plans)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from glad.settings.presets import SINGLE_CLASS, Preset, preset
 from model_store.bundle import Bundle, open_bundle
 from model_store.importing.bundle import ImportSpec, Origins, import_bundle
-from training.data.dataset import test_images
+from training.data.dataset import TestImage, test_images
 from training.evaluation.evaluate import evaluate
 from training.evaluation.misses import inspect_worst
 from training.evaluation.report import write_report
@@ -80,28 +80,41 @@ def plan(
     Raises:
         ValueError, DataError: names the first one that is wrong.
     """
+    plans = []
+    for product, _ in labelled_classes(dataset, root, classes):
+        chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
+        plans.append(ReproductionPlan(product, chosen, root / product, weights.origins(product)))
+    return tuple(plans)
+
+
+def labelled_classes(dataset: str, root: Path, classes: Sequence[str]) -> Iterator[tuple[str, tuple[TestImage, ...]]]:
+    """Yield each class of a published data set with its test images, every defect of which has a mask.
+
+    Args are those of `plan`.
+
+    Raises:
+        ValueError, DataError: names the first one that is wrong.
+    """
     if dataset not in SINGLE_CLASS:
         raise ValueError(f"no data set {dataset!r}: give one of {', '.join(SINGLE_CLASS)}")
     known = SINGLE_CLASS[dataset][1]
     if unknown := [name for name in classes if name not in known]:
         raise ValueError(f"{dataset} has no class {unknown[0]!r}: its classes are {', '.join(known)}")
-    plans = []
     for product in classes or known:
         folder = root / product
         if not folder.is_dir():
             raise ValueError(
                 f"{folder} is missing: {root} must hold a folder per class of {dataset}, or give --classes"
             )
-        defects = [image for image in test_images(folder) if image.defect != GOOD]
+        images = tuple(test_images(folder))
+        defects = [image for image in images if image.defect != GOOD]
         if unmasked := [image.path for image in defects if image.mask is None]:
             raise ValueError(
                 f"{unmasked[0]} has no mask: the table needs one for every defect in ground_truth/<defect>"
             )
         if not defects:
             raise ValueError(f"{folder} holds no defects: the table needs labelled ones in test/<defect>")
-        chosen = preset(f"{'multi/' if multi else ''}{dataset}/{product}")
-        plans.append(ReproductionPlan(product, chosen, folder, weights.origins(product)))
-    return tuple(plans)
+        yield product, images
 
 
 def reproduce(
