@@ -33,16 +33,18 @@ serve: python ## the service with the demo product, on http://127.0.0.1:8000
 test: setup ## the whole test suite
 	@$(VENV)/bin/python -m pytest -q -n $(TEST_JOBS) --dist loadfile --durations=10 $(PYTEST_ARGS)
 
-check: setup ## format, lint, strict types, import rules, the documents' links
+check: setup ## format, lint, strict types, import rules, the documents' links, the page's scripts
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "make check: run 'make format'" >&2; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/python scripts/check_links.py
+	@$(VENV)/bin/python -m scripts.page check
 
 format: setup ## format the code and sort its imports
 	@$(VENV)/bin/ruff check --quiet --select I --fix .
 	@$(VENV)/bin/ruff format --quiet .
+	@$(VENV)/bin/python -m scripts.page format
 
 bundle: setup ## make the shipped bundle again, as model_store/bundles/bracket/$(VERSION): some twenty minutes on two cores
 	@$(VENV)/bin/glad sample $(DATA) --seed 20261123 --train 400 --calibration 1000

@@ -220,6 +220,7 @@ class Settings(BaseSettings):
     rate_burst: int = Field(20, ge=1, description="calls at once under GLAD_RATE_PER_S")
     failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address; beyond it 429")
     docs: bool = Field(True, description="serve /docs and /openapi.json")
+    page: bool = Field(True, description="serve the operators' page at /")
     metrics_open: bool = Field(True, description="/metrics needs no key; off: one with the scope read")
     cors_origins: Origins = Field(
         (), description="web pages that may call from a browser, with commas between: `https://mes.example`"

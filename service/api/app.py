@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
 from model_store.store import SHIPPED_BUNDLES, Store
-from service.api import problems
+from service.api import page, problems
 from service.api.addresses import HeadMiddleware
 from service.api.dependencies import Services, authorize
 from service.api.fleet_state import active_bundles
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json" if settings.docs else None,
         dependencies=[Depends(authorize)],
     )
-    modules = (*ROUTE_MODULES, docs_page) if settings.docs else ROUTE_MODULES
+    modules = (*ROUTE_MODULES, *([docs_page] if settings.docs else []), *([page] if settings.page else []))
     routes = [route for module in modules for route in module.router.routes]
     _add_middleware(app, settings, routes)
     problems.add_handlers(app, routes, retry_after_s=settings.retry_after_s)
@@ -135,7 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute]) -> None:
     # Starlette wraps the application in each middleware anew: the last one that is added meets a request first.
     app.add_middleware(BodyLimitMiddleware, limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s))
-    public_paths = PUBLIC_PATHS | ({"/metrics"} if settings.metrics_open else set())
+    public_paths = PUBLIC_PATHS | page.PUBLIC_TEMPLATES | ({"/metrics"} if settings.metrics_open else set())
     app.add_middleware(AuthenticationMiddleware, public_paths=public_paths, routes=routes)
     if settings.cors_origins:
         add_cors(app, settings.cors_origins)

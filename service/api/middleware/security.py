@@ -32,7 +32,13 @@ class AuthenticationMiddleware:
     """
 
     def __init__(self, app: ASGIApp, public_paths: frozenset[str], routes: Sequence[BaseRoute]) -> None:
-        """Wrap `app`; requests to `public_paths` need no key. `routes`: all of the application, in its order."""
+        """Wrap `app`.
+
+        Args:
+            app: what is wrapped.
+            public_paths: paths, or templates of paths, that need no key.
+            routes: all of the application, in its order.
+        """
         self._app, self._public_paths, self._routes = app, public_paths, routes
         self._at_work: Counter[str] = Counter()
         """API key -> its requests that are worked on."""
@@ -43,11 +49,12 @@ class AuthenticationMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._caller(scope)
             route = find_route(self._routes, scope)
+            is_public = not self._public_paths.isdisjoint({scope["path"], route.path_format if route else ""})
+            caller = ANONYMOUS if is_public else await self._authenticate(scope)
             if route is not None:
                 scope["route"] = route
-                if scope["path"] not in self._public_paths:
+                if not is_public:
                     check_scope(caller, scope["method"], route.path_format, scope["path"])
             self._check_share(caller, scope)
         except ServiceError as error:
@@ -55,7 +62,7 @@ class AuthenticationMiddleware:
             await problem_answer(error, scope["path"])(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["caller"], state[LET_IN] = caller, scope["path"] not in self._public_paths
+        state["caller"], state[LET_IN] = caller, not is_public
         self._at_work[caller.id] += 1
         try:
             await self._app(scope, receive, send)
@@ -73,9 +80,7 @@ class AuthenticationMiddleware:
                 retry_after_s=settings.retry_after_s,
             )
 
-    async def _caller(self, scope: Scope) -> Caller:
-        if scope["path"] in self._public_paths:
-            return ANONYMOUS
+    async def _authenticate(self, scope: Scope) -> Caller:
         services: Services = scope["app"].state.services
         return await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"))
 

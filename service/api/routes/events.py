@@ -54,6 +54,9 @@ class EventsQuery(BaseModel):
     after: EventId | None = Field(
         None, description="as the header Last-Event-ID, which wins over it; 0: all that are kept"
     )
+    heartbeats: bool = Field(
+        False, description="signs of life are events of the type `heartbeat` and not comments, which browsers hide"
+    )
 
     def matches(self, event: ReadEvent) -> bool:
         """Return whether the event meets the filters."""
@@ -173,7 +176,8 @@ async def _stream(
     """
     last, is_behind = start.after, True
     if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
-        yield f"retry: {RECONNECT_MS}\nid: {last}\n\n"
+        first = _heartbeat(last, heartbeat_s) if query.heartbeats else f"id: {last}\n\n"
+        yield f"retry: {RECONNECT_MS}\n{first}"
     else:
         yield f"retry: {RECONNECT_MS}\nevent: reset\ndata: {start.reset}\n\n"
     sent_at = time.monotonic()
@@ -189,7 +193,7 @@ async def _stream(
         at_end, last, is_behind = page.last == last, page.last, page.is_full
         if time.monotonic() - sent_at >= heartbeat_s:
             # The id alone moves Last-Event-ID past events that the filters left out.
-            yield f"id: {last}\n: heartbeat\n\n"
+            yield _heartbeat(last, heartbeat_s) if query.heartbeats else f"id: {last}\n: heartbeat\n\n"
             sent_at = time.monotonic()
         if at_end:
             await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
@@ -204,6 +208,11 @@ async def _read(feed: EventFeed, last: str, is_behind: bool) -> EventPage:
         log.warning("events not read", error=str(error), kind=type(error).__name__)
         await asyncio.sleep(PAUSE_S)
         return EventPage((), last, is_full=False)
+
+
+def _heartbeat(last: str, heartbeat_s: float) -> str:
+    """Return a sign of life as an event: a browser's EventSource tells its page of nothing else."""
+    return f'id: {last}\nevent: heartbeat\ndata: {{"every_s": {heartbeat_s}}}\n\n'
 
 
 def _frame(event: ReadEvent) -> str:

@@ -1,0 +1,33 @@
+/** Keys that do something: not while somebody types, and not together with Ctrl, Alt or Meta. */
+import { useEffect, useRef } from "./html.js";
+
+/**
+ * @param {Record<string, (event: KeyboardEvent) => void>} actions by `KeyboardEvent.key`, letters in lower case
+ * @param {{enabled?: boolean}} [options]
+ */
+export function useKeys(actions, { enabled = true } = {}) {
+  const latest = useRef(actions);
+  latest.current = actions;
+  useEffect(() => {
+    if (!enabled) return undefined;
+    /** @param {KeyboardEvent} event */
+    const listen = (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || isTyping(event.target)) return;
+      const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const action = latest.current[key];
+      if (action) {
+        event.preventDefault();
+        action(event);
+      }
+    };
+    addEventListener("keydown", listen);
+    return () => removeEventListener("keydown", listen);
+  }, [enabled]);
+}
+
+/** @param {EventTarget | null} target */
+function isTyping(target) {
+  if (!(target instanceof HTMLElement)) return false;
+  if (target.closest("dialog")) return true;
+  return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
+}

@@ -1,0 +1,109 @@
+/** The page's start: texts, session, then the component of the address. */
+import { html, render, useEffect, useErrorBoundary, useState } from "./lib/html.js";
+import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
+import { loadSession, signOut, useSession } from "./lib/session.js";
+import { createStore, useStore } from "./lib/store.js";
+import { currentLanguage, LANGUAGES, loadTexts, preferredLanguage, rememberLanguage, t } from "./lib/texts.js";
+import { applyTheme, nextTheme, useTheme } from "./lib/theme.js";
+import { ProblemNote } from "./parts/problem.js";
+
+/** Pattern of an address -> the module whose default export shows it. The service knows the same addresses. */
+const PAGES = /** @type {Record<string, () => Promise<{default: any}>>} */ ({
+  "/": () => import("./pages/line.js"),
+  "/line": () => import("./pages/line.js"),
+  "/line/:station": () => import("./pages/line.js"),
+  "/review": () => import("./pages/review.js"),
+  "/history": () => import("./pages/history.js"),
+  "/inspections/:id": () => import("./pages/inspection.js"),
+  "/products": () => import("./pages/products.js"),
+  "/products/:product": () => import("./pages/product.js"),
+  "/stations/:station/limit-samples": () => import("./pages/limit_samples.js"),
+  "/shift": () => import("./pages/shift.js"),
+  "/sign-in": () => import("./pages/sign_in.js"),
+});
+const SECTIONS = ["line", "review", "history", "products", "shift"];
+/** Grows with each change of language, so that all is drawn again. */
+const drawn = createStore(0);
+
+/** @param {string} path */
+function find(path) {
+  for (const [pattern, load] of Object.entries(PAGES)) {
+    const params = matchPath(pattern, path);
+    if (params) return { load, params };
+  }
+  return null;
+}
+
+function Page() {
+  const { path, query } = useLocation();
+  const found = find(path);
+  const [shown, setShown] = useState(/** @type {{load: unknown, component: any} | null} */ (null));
+  const [failure, resetFailure] = useErrorBoundary();
+  const [loadError, setLoadError] = useState(/** @type {unknown} */ (null));
+  const load = found?.load;
+  useEffect(() => {
+    resetFailure();
+    setLoadError(null);
+    load?.().then((module) => setShown({ load, component: module.default }), setLoadError);
+  }, [load]);
+  if (!found) return html`<main><h1>${t("common.no_page")}</h1><p><${Link} href="/">${t("nav.line")}<//></p></main>`;
+  const error = failure ?? loadError;
+  if (error) return html`<main><${ProblemNote} error=${error} onRetry=${() => location.reload()} /></main>`;
+  if (!shown || shown.load !== load) return html`<main aria-busy="true"></main>`;
+  return html`<${shown.component} key=${path} params=${found.params} query=${query} />`;
+}
+
+function Header() {
+  const { path } = useLocation();
+  const session = useSession();
+  const theme = useTheme();
+  /** @param {Event} event */
+  const changeLanguage = async (event) => {
+    const chosen = /** @type {import("./lib/texts.js").Language} */ (
+      /** @type {HTMLSelectElement} */ (event.currentTarget).value
+    );
+    rememberLanguage(chosen);
+    await loadTexts(chosen);
+    drawn.set(drawn.get() + 1);
+  };
+  return html`<header class="top">
+    <nav aria-label=${t("nav.label")}>
+      ${SECTIONS.map((name) => {
+        const isHere = path.startsWith(`/${name}`) || (name === "line" && path === "/");
+        return html`<${Link} key=${name} href=${`/${name}`} aria-current=${isHere ? "page" : undefined}>${t(`nav.${name}`)}<//>`;
+      })}
+    </nav>
+    <div class="tools">
+      ${session?.person && html`<span class="who">${session.person}</span>`}
+      ${session?.signed_in && html`<button type="button" onClick=${signOut}>${t("nav.sign_out")}</button>`}
+      ${session && !session.signed_in && html`<${Link} class="button" href="/sign-in">${t("nav.sign_in")}<//>`}
+      <button type="button" aria-label=${t("nav.theme", { theme: t(`theme.${theme}`) })} onClick=${nextTheme}>
+        ${t(`theme.${theme}`)}
+      </button>
+      <select aria-label=${t("nav.language")} value=${currentLanguage()} onChange=${changeLanguage}>
+        ${Object.entries(LANGUAGES).map(([code, name]) => html`<option key=${code} value=${code}>${name}</option>`)}
+      </select>
+    </div>
+  </header>`;
+}
+
+function App() {
+  const key = useStore(drawn);
+  return html`<${Header} key=${`header-${key}`} /><${Page} key=${`page-${key}`} />`;
+}
+
+async function start() {
+  applyTheme();
+  await loadTexts(preferredLanguage());
+  const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+  try {
+    await loadSession();
+  } catch (error) {
+    render(html`<main><${ProblemNote} error=${error} onRetry=${() => location.reload()} /></main>`, root);
+    return;
+  }
+  if (location.pathname === "/") navigate("/line", { replace: true });
+  render(html`<${App} />`, root);
+}
+
+start();

@@ -1,0 +1,54 @@
+"""The running service with the shipped product, and a browser. Without Chromium all skip, and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api")
+
+from playwright.sync_api import Browser, Page
+
+from tests.support.browser import CHROMIUM, EmbeddedService, Watched, chromium, embedded_service, open_context
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedService]:
+    """One service for all tests of the page: use stations and serials of your own."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    with embedded_service(tmp_path_factory.mktemp("page")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def browser(service: EmbeddedService) -> Iterator[Browser]:
+    """The browser of all tests of the page."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser, service: EmbeddedService) -> Iterator[Callable[..., Page]]:
+    """Opens a page as a person of their own does: open_page("/line", color_scheme="dark").
+
+    A test fails if one of its pages logged an error, or asked another host; `allow_errors=True` leaves the former out.
+    """
+    watched: list[tuple[Watched, bool]] = []
+    contexts = []
+
+    def open_(path: str = "/", *, allow_errors: bool = False, **options: Any) -> Page:
+        context = open_context(browser, service, **options)
+        contexts.append(context)
+        page = context.new_page()
+        watched.append((Watched(page, service.url), allow_errors))
+        page.goto(path)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert [error for one, allowed in watched if not allowed for error in one.errors] == []
+    assert [host for one, _ in watched for host in one.foreign] == []
