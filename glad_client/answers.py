@@ -204,6 +204,23 @@ class ThresholdsView(Message):
     effect: Effect
 
 
+ScopeName = Literal["submit", "read", "review", "admin"]
+
+
+class SessionView(Message):
+    """Who makes the calls, and what they may do."""
+
+    needs_key: bool = Field(description="calls need an API key or a session; false: anybody who reaches the service")
+    signed_in: bool = Field(description="the call came with the cookie of a session")
+    person: str | None = Field(description="who signed in, as they said", examples=["A. Meier"])
+    key: str | None = Field(description="name of the API key; null where none was needed", examples=["console"])
+    scopes: tuple[ScopeName, ...] = Field(description="what the calls may do; empty: nothing without a key")
+    expires_at: Timestamp | None = Field(description="when the session ends")
+    csrf: str | None = Field(
+        description="what the header `X-CSRF-Token` of a call that changes something has to be; null without a session"
+    )
+
+
 class HealthCheck(Message):
     """The outcome of one check."""
 

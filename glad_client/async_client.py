@@ -14,6 +14,7 @@ from glad_client.answers import (
     Part,
     ProductView,
     Readiness,
+    SessionView,
     StationHistory,
     StationSettings,
     StationView,
@@ -148,6 +149,10 @@ class AsyncClient:
     async def remove_station(self, name: str, *, by: str | None = None) -> None:
         """As `Client.remove_station`."""
         return await self._run(self._calls.remove_station(name, by))
+
+    async def session(self) -> SessionView:
+        """As `Client.session`."""
+        return await self._run(self._calls.session())
 
     async def ready(self) -> Readiness:
         """As `Client.ready`."""

@@ -22,6 +22,7 @@ from glad_client.answers import (
     Part,
     ProductView,
     Readiness,
+    SessionView,
     StationHistory,
     StationList,
     StationSettings,
@@ -203,6 +204,10 @@ class ApiCalls:
         """Remove a station: its address takes no images any more."""
         params = {} if by is None else {"by": by}
         yield from self.patience.send(RequestStep("DELETE", _path("stations", name), {"params": params}))
+
+    def session(self) -> Steps[SessionView]:
+        """Get who makes the calls, and what they may do."""
+        return (yield from self._get(SessionView, "/v1/session"))
 
     def ready(self) -> Steps[Readiness]:
         """Get what the service says of itself: once, for a program that watches it."""

@@ -22,6 +22,7 @@ from glad_client.answers import (
     Part,
     ProductView,
     Readiness,
+    SessionView,
     StationHistory,
     StationSettings,
     StationView,
@@ -231,6 +232,10 @@ class Client:
     def remove_station(self, name: str, *, by: str | None = None) -> None:
         """Remove a station: its address takes no images any more."""
         return self._run(self._calls.remove_station(name, by))
+
+    def session(self) -> SessionView:
+        """Return the name of the client's API key and what it may do; and whether a key is needed at all."""
+        return self._run(self._calls.session())
 
     def ready(self) -> Readiness:
         """Return whether the service accepts and keeps images now, and why not. It is asked once, without retries."""

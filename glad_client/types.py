@@ -50,6 +50,10 @@ def check_text(text: str) -> str:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(check_text)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(check_text)]
+Person = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(check_text)
+]
+"""Name or badge of a person."""
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 

@@ -48,7 +48,8 @@ GROUPS: dict[str, dict[str, Sequence[str]]] = {
     "Who may call, and how much at a time": {
         f"{API}, {WORKER}, {OUTBOX}": ("auth", "metrics_open"),
         API: (
-            *("rate_per_s", "rate_burst", "failures_per_minute", "docs", "page", "cors_origins", "body_timeout_s"),
+            *("rate_per_s", "rate_burst", "failures_per_minute", "session_s", "docs", "page"),
+            *("cors_origins", "body_timeout_s"),
             *("max_connections", "max_connections_per_address", "max_held_bytes", "max_event_streams", "heartbeat_s"),
             "oip_wait_s",
         ),

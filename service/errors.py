@@ -3,7 +3,7 @@
 ServiceError
  ├── 400 EmptyImage, UndecodableImage, MalformedForm, MalformedInference, DigestMismatch
  ├── 401 Unauthorized
- ├── 403 Forbidden, ForeignPage
+ ├── 403 Forbidden, ForeignPage, CsrfTokenMissing
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
  │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart
  ├── 408 BodyTooSlow
@@ -180,10 +180,17 @@ class Forbidden(ServiceError):
 
 
 class ForeignPage(ServiceError):
-    """Without API keys: a page of another site called, or a name that is not this machine's was used."""
+    """A page of another site called, with a session or without API keys; or, without keys, by another name."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "foreign-page", "Page of another site"
     example = "a page of https://example.com called; without API keys only pages of this service may"
+
+
+class CsrfTokenMissing(ServiceError):
+    """A call that changes something came with a session's cookie alone."""
+
+    status, slug, title = HTTPStatus.FORBIDDEN, "csrf-token-missing", "CSRF token missing"
+    example = "PUT with the cookie of a session needs the header X-CSRF-Token: GET /v1/session says which"
 
 
 class UnknownProduct(ServiceError):

@@ -218,6 +218,9 @@ class Settings(BaseSettings):
         None, gt=0, description="calls a second of one key, or of one address where no key is needed; default: no limit"
     )
     rate_burst: int = Field(20, ge=1, description="calls at once under GLAD_RATE_PER_S")
+    session_s: int = Field(
+        12 * 3600, ge=60, le=30 * 86_400, description="how long a person who signed in on the page stays signed in"
+    )
     failures_per_minute: int = Field(30, ge=1, description="calls without a valid key, from one address; beyond it 429")
     docs: bool = Field(True, description="serve /docs and /openapi.json")
     page: bool = Field(True, description="serve the operators' page at /")

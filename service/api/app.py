@@ -33,14 +33,17 @@ from service.api.routes import (
     product_admin,
     products,
     quality_gate,
+    session,
     stations,
 )
 from service.api.threads import ThreadPools
 from service.api.uploads.budget import UploadBudget
 from service.api.uploads.decoding import Decoder
 from service.auth.api_keys import KeyCache
-from service.auth.authenticator import Authenticator, AuthPolicy, RateLimiter
+from service.auth.authenticator import Authenticator, AuthPolicy
+from service.auth.rate_limit import RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
+from service.auth.sessions import Sessions
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
 from service.queue.artifact_home import ArtifactHome
@@ -81,6 +84,7 @@ ROUTE_MODULES = (
     product_admin,
     quality_gate,
     products,
+    session,
     health,
     oip,
 )
@@ -194,7 +198,12 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 checks=health.make_outcomes(),
                 metrics=metrics,
                 tracing=tracing,
-                authenticator=Authenticator(AuthPolicy.from_settings(settings), KeyCache(client), RateLimiter(client)),
+                authenticator=Authenticator(
+                    AuthPolicy.from_settings(settings),
+                    KeyCache(client),
+                    RateLimiter(client),
+                    Sessions(client, lifetime_s=settings.session_s),
+                ),
             )
     finally:
         decoder.close()

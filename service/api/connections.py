@@ -24,7 +24,7 @@ from typing import Any, Self, cast
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.auth.authenticator import client_address
+from service.auth.rate_limit import client_address
 from service.settings import Settings
 
 HEAD_TIMEOUT_S = 15.0

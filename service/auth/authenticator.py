@@ -9,61 +9,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import redis
-import redis.asyncio
-import structlog
 from redis.exceptions import RedisError
 
 from service.auth.api_keys import KeyCache, KeyRing, KeyStore
+from service.auth.rate_limit import CALLS_IN_WORDS, Counted, Rate, RateLimiter, client_address
 from service.auth.scopes import ANONYMOUS, Caller
-from service.errors import ForeignPage, QueueUnavailable, RateExceeded, StartError, Unauthorized
-from service.queue import keys
-from service.queue.scripts import load
+from service.auth.sessions import CSRF_HEADER, SAFE_METHODS, OpenSession, Sessions, session_token
+from service.errors import CsrfTokenMissing, ForeignPage, QueueUnavailable, RateExceeded, StartError, Unauthorized
 from service.settings import Settings
-
-ANSWER_TIMEOUT_S = 1.0
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A limit: calls a second in the long run, and calls at once."""
-
-    per_s: float
-    burst: int
-
-
-class RateLimiter:
-    """Counts calls in Redis. While Redis is away nothing is counted: calls that need Redis are refused then anyway."""
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._script = client.register_script(load("token_bucket"))
-
-    async def count_call(self, kind: Literal["calls", "failures"], caller: str, rate: Rate) -> int:
-        """Count one call and return the seconds to wait: 0 if it may pass.
-
-        Args:
-            kind: each kind of calls has a bucket of its own.
-            caller: a key's id, or an address of `authenticator.client_address`.
-            rate: the limit.
-        """
-        call = self._script(keys=[keys.rate(kind, caller)], args=[rate.per_s, rate.burst])
-        try:
-            wait_ms = await asyncio.wait_for(cast("Any", call), ANSWER_TIMEOUT_S)
-        except (RedisError, TimeoutError) as error:
-            log.warning("call not counted by the rate limit", error=str(error), kind=type(error).__name__)
-            return 0
-        return math.ceil(int(wait_ms) / 1000)
-
 
 Auth = Literal["auto", "keys", "off"]
 HOW_TO_GET_A_KEY = "make one on the service's machine with `glad key create NAME --scope submit,read`"
@@ -79,7 +39,7 @@ class AuthPolicy:
     rate: Rate | None
     """Limit of one key, or of one address where no key is needed; None: no limit."""
     failures: Rate
-    """Limit of calls without a valid key, from one address."""
+    """Limit of calls without a valid key, from one address; and of sign-ins."""
     retry_after_s: int
     cors_origins: tuple[str, ...] = ()
 
@@ -96,57 +56,190 @@ class AuthPolicy:
         )
 
 
+@dataclass(frozen=True)
+class SignedIn:
+    """Who made a request, and what it may do."""
+
+    needs_key: bool
+    """Whether calls of the service need a key."""
+    caller: Caller | None
+    """None: a key is needed, and there is neither key nor session."""
+    session: OpenSession | None
+
+
 class Authenticator:
     """Decides whether a request is accepted, and finds its caller."""
 
-    def __init__(self, policy: AuthPolicy, keys: KeyCache, limiter: RateLimiter) -> None:
-        self._policy, self._keys, self._limiter = policy, keys, limiter
+    def __init__(self, policy: AuthPolicy, keys: KeyCache, limiter: RateLimiter, sessions: Sessions) -> None:
+        self._policy, self._keys, self._limiter, self._sessions = policy, keys, limiter, sessions
 
-    async def authenticate(self, headers: Mapping[str, str], client: tuple[str, int] | None) -> Caller:
+    async def authenticate(
+        self, headers: Mapping[str, str], client: tuple[str, int] | None, method: str = "GET"
+    ) -> Caller:
         """Return the caller of a request, and count the call.
+
+        A key in a header counts before the cookie of a session.
 
         Args:
             headers: of the request, found by names in lower case.
             client: host and port of the connection; None for a unix socket.
+            method: of the request.
 
         Raises:
-            Unauthorized: if a key is needed and the request has none that is in use.
-            ForeignPage: if no key is needed, and the request comes from another site's page in a browser.
+            Unauthorized: if a key is needed, and the request has none that is in use, and no session.
+            ForeignPage: if it comes from another site's page in a browser, with a session or where no key is needed.
+            CsrfTokenMissing: if a session's cookie came alone, and the method may change something.
             RateExceeded: if the caller calls too often.
             QueueUnavailable: if the keys could never be read.
         """
         address = client_address(client)
-        caller = await self._identify(headers, address)
+        caller = await self._identify(headers, address, method)
         if self._policy.rate is not None:
             await self._count("calls", caller.id or address, self._policy.rate)
         return caller
 
     async def is_still_valid(self, caller: Caller) -> bool:
-        """Return whether the caller's key is still in use. Event streams ask again and again while they last."""
+        """Return whether the caller's key and session still count. Event streams ask again and again."""
+        if caller.session and not await self._sessions.lasts(caller.session):
+            return False
         ring = await self._keys.current_keys()
         if ring is None or not self._needs_key(ring):
             return True
         key = ring.by_id.get(caller.id)
         return key is not None and key.revoked_at is None
 
-    async def _identify(self, headers: Mapping[str, str], address: str) -> Caller:
+    async def sign_in(
+        self, headers: Mapping[str, str], client: tuple[str, int] | None, *, person: str, key: str | None
+    ) -> SignedIn:
+        """Open a session for a person. The one that the request came with ends.
+
+        Args:
+            headers: of the request, found by names in lower case.
+            client: host and port of the connection; None for a unix socket.
+            person: who signs in, as they say.
+            key: the text of an API key; not looked at where none is needed.
+
+        Raises:
+            Unauthorized: if a key is needed, and this is none that is in use.
+            ForeignPage: if the request comes from another site's page in a browser.
+            RateExceeded: if too many sign-ins came from the address, or too many failed.
+            QueueUnavailable: if Redis is away.
+        """
+        address = client_address(client)
+        self._refuse_foreign_origin(headers)
+        ring = await self._ring_if_needed(headers)
+        caller = ANONYMOUS if ring is None else await self._caller_of_key(ring, key, address)
+        await self._count("sign_ins", address, self._policy.failures)
+        former = await self._find_session(headers)
+        try:
+            session = await self._sessions.open(person, caller.id)
+            if former is not None:
+                await self._sessions.end(former)
+        except RedisError as error:
+            raise self._unavailable("the session cannot be kept now") from error
+        return SignedIn(ring is not None, _with_session(caller, session), session)
+
+    async def sign_out(self, headers: Mapping[str, str]) -> None:
+        """End the session of the request, if it has one.
+
+        Raises:
+            ForeignPage, CsrfTokenMissing: if it may come from another site's page.
+            QueueUnavailable: if Redis is away.
+        """
+        session = await self._find_session(headers)
+        if session is None:
+            return
+        self._refuse_forged(headers, "DELETE", session)
+        try:
+            await self._sessions.end(session)
+        except RedisError as error:
+            raise self._unavailable("the session cannot be ended now") from error
+
+    async def describe(self, headers: Mapping[str, str], client: tuple[str, int] | None) -> SignedIn:
+        """Return who made a request, and whether calls need a key.
+
+        Raises:
+            Unauthorized: if it came with a key that is not in use.
+            ForeignPage, RateExceeded, QueueUnavailable: as `authenticate` does.
+        """
+        address = client_address(client)
+        if self._policy.rate is not None:
+            await self._count("calls", address, self._policy.rate)
+        ring = await self._ring_if_needed(headers)
+        if ring is not None and presented_key(headers):
+            return SignedIn(True, await self._caller_of_key(ring, presented_key(headers), address), None)
+        session = await self._find_session(headers)
+        caller = ANONYMOUS if ring is None else _caller_of_session(ring, session)
+        if caller is None or session is None:
+            return SignedIn(ring is not None, caller, None)
+        return SignedIn(ring is not None, _with_session(caller, session), session)
+
+    async def _identify(self, headers: Mapping[str, str], address: str, method: str) -> Caller:
+        ring = await self._ring_if_needed(headers)
+        if ring is not None and presented_key(headers):
+            return await self._caller_of_key(ring, presented_key(headers), address)
+        session = await self._find_session(headers)
+        if ring is None:
+            caller: Caller | None = ANONYMOUS
+        elif (caller := _caller_of_session(ring, session)) is None:
+            await self._count("failures", address, self._policy.failures)
+            raise _ended_session() if session_token(headers) else _no_key(ring)
+        assert caller is not None
+        if session is None:
+            return caller
+        self._refuse_forged(headers, method, session)
+        return _with_session(caller, session)
+
+    async def _ring_if_needed(self, headers: Mapping[str, str]) -> KeyRing | None:
+        """Return the keys; None where a call needs none, and may be made from the page that it comes from."""
         if self._policy.auth == "off":
-            return ANONYMOUS
+            return None
         ring = await self._keys.current_keys()
         if ring is None:
-            raise QueueUnavailable(
-                "the API keys cannot be read now: try again later", retry_after_s=self._policy.retry_after_s
-            )
-        if not self._needs_key(ring):
-            self._refuse_foreign_host(headers.get("host", ""))
-            self._refuse_foreign_page(headers)
-            return ANONYMOUS
-        presented = presented_key(headers)
+            raise self._unavailable("the API keys cannot be read now")
+        if self._needs_key(ring):
+            return ring
+        self._refuse_foreign_host(headers.get("host", ""))
+        self._refuse_foreign_page(headers)
+        return None
+
+    async def _caller_of_key(self, ring: KeyRing, presented: str | None, address: str) -> Caller:
         key = ring.find_key(presented) if presented else None
         if key is None:
             await self._count("failures", address, self._policy.failures)
-            raise _unauthorized(headers, ring)
+            raise _unknown_key() if presented else _no_key(ring)
         return Caller(key.id, key.name, key.scopes)
+
+    async def _find_session(self, headers: Mapping[str, str]) -> OpenSession | None:
+        token = session_token(headers)
+        if token is None:
+            return None
+        try:
+            return await self._sessions.find(token)
+        except (RedisError, TimeoutError) as error:
+            raise self._unavailable("the session cannot be looked up now") from error
+
+    def _unavailable(self, what: str) -> QueueUnavailable:
+        return QueueUnavailable(f"{what}: try again later", retry_after_s=self._policy.retry_after_s)
+
+    def _refuse_forged(self, headers: Mapping[str, str], method: str, session: OpenSession) -> None:
+        # A browser adds the cookie to a call by itself; only a page that could read the token adds the header.
+        if method in SAFE_METHODS:
+            return
+        self._refuse_foreign_origin(headers)
+        if not session.accepts_csrf(headers.get(CSRF_HEADER.lower())):
+            raise CsrfTokenMissing(
+                f"{method} with the cookie of a session needs the header {CSRF_HEADER}: GET /v1/session says which; a "
+                "program sends an API key instead, as `Authorization: Bearer glad_…`"
+            )
+
+    def _refuse_foreign_origin(self, headers: Mapping[str, str]) -> None:
+        origin, host = headers.get("origin"), headers.get("host", "")
+        if origin is not None and origin.partition("://")[2] != host:
+            raise ForeignPage(
+                f"a page of {origin[:100]} called {host[:100]} with a session: only pages of this service may. Behind "
+                "a proxy, let it pass on the header Host as it came (nginx: proxy_set_header Host $http_host)"
+            )
 
     def _needs_key(self, ring: KeyRing) -> bool:
         return needs_key(self._policy.auth, self._policy.host, any_key_made=ring.any_created)
@@ -176,13 +269,12 @@ class Authenticator:
                 "name that site in GLAD_CORS_ORIGINS, or make keys with `glad key create`"
             )
 
-    async def _count(self, kind: Literal["calls", "failures"], caller: str, rate: Rate) -> None:
+    async def _count(self, kind: Counted, caller: str, rate: Rate) -> None:
         wait_s = await self._limiter.count_call(kind, caller, rate)
         if wait_s:
-            calls = "calls without a valid API key" if kind == "failures" else "calls"
             raise RateExceeded(
-                f"too many {calls} from {caller}: {rate.per_s:g} a second and {rate.burst} at once are allowed; "
-                f"try again in {wait_s} s",
+                f"too many {CALLS_IN_WORDS[kind]} from {caller}: {rate.per_s:g} a second and {rate.burst} at once are "
+                f"allowed; try again in {wait_s} s",
                 retry_after_s=wait_s,
             )
 
@@ -240,26 +332,24 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _unauthorized(headers: Mapping[str, str], ring: KeyRing) -> Unauthorized:
-    if presented_key(headers):
-        return Unauthorized("this API key is not in use: it was mistyped, or revoked; `glad key list` shows all keys")
+def _caller_of_session(ring: KeyRing, session: OpenSession | None) -> Caller | None:
+    """Return the caller of a session whose key is in use; None if it is not, or there is no session."""
+    key = None if session is None else ring.by_id.get(session.stored.key_id)
+    return None if key is None or key.revoked_at is not None else Caller(key.id, key.name, key.scopes)
+
+
+def _with_session(caller: Caller, session: OpenSession) -> Caller:
+    return replace(caller, person=session.stored.person, session=session.digest)
+
+
+def _ended_session() -> Unauthorized:
+    return Unauthorized("this session has ended, or its API key was revoked: sign in again")
+
+
+def _unknown_key() -> Unauthorized:
+    return Unauthorized("this API key is not in use: it was mistyped, or revoked; `glad key list` shows all keys")
+
+
+def _no_key(ring: KeyRing) -> Unauthorized:
     none_yet = "" if ring.any_created else "; none has been made yet"
     return Unauthorized(f"send an API key as `Authorization: Bearer glad_…`{none_yet}: {HOW_TO_GET_A_KEY}")
-
-
-def client_address(client: tuple[str, int] | None) -> str:
-    """Return the address that identifies a client: IPv4, or the /64 network of IPv6, which one client has for itself.
-
-    Args:
-        client: host and port of the connection; None for a unix socket.
-    """
-    host = client[0] if client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a unix socket, or the name that an ASGI test client gives
-        return host[:64] or "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)

@@ -28,11 +28,19 @@ class Caller:
     """The key's id; "" without a key."""
     name: str
     scopes: frozenset[Scope]
+    person: str | None = None
+    """Who signed in on the page; None for a call without a session."""
+    session: str = ""
+    """The session's digest; "" without one."""
 
     @property
     def key_name(self) -> str | None:
         """The key's name; None without a key."""
         return self.name if self.id else None
+
+    def author(self, given: str | None) -> str:
+        """Return who makes a change: the person who signed in, else whom the call names, else the key's name."""
+        return self.person or given or self.name
 
     def has_scope(self, scope: Scope) -> bool:
         """Return whether the caller has this scope; `admin` includes every other one."""
@@ -75,8 +83,8 @@ REQUIRED_SCOPES: dict[tuple[str, str], Scope] = {
 
 _PROBES = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 _DOCUMENTS = {"/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png", "/openapi.json"}
-PUBLIC_PATHS = frozenset(_PROBES | _DOCUMENTS)
-"""Paths that need no key: probes, and the description of the API."""
+PUBLIC_PATHS = frozenset(_PROBES | _DOCUMENTS | {"/v1/session"})
+"""Paths that need no key: probes, the description of the API, and signing in."""
 
 
 def required_scope(method: str, path: str) -> Scope:

@@ -35,6 +35,7 @@
 | `glad:v1:outbox:writer:{sink}` | string | the outbox process that wrote last, where a sink has to know |
 | `glad:v1:outbox:dead` | stream | events given up: `sink`, `id`, `event`, `reason`, `attempts` |
 | `glad:v1:api_keys` | hash | id of an API key -> what is kept of it: name, scopes, SHA-256 of its secret |
+| `glad:v1:session:{digest}` | string | a person's session by the SHA-256 of its token: name, key's id; expires |
 | `glad:v1:rate:{what}:{who}` | hash | a token bucket: `tokens`, `at_ms`; expires once it is full |
 | `glad:v1:sweeper` | string | the process that sweeps the artifacts, or did lately; expires |
 | `glad:v1:born` | string | when artifacts were first swept with this Redis, ms |
@@ -146,6 +147,11 @@ def idempotency(client: str, scope: str, key: str) -> str:
     """Return the key of the record of an Idempotency-Key: hashed, because clients choose its length and letters."""
     digest = hashlib.sha256("\0".join((client, scope, key)).encode()).hexdigest()
     return f"{PREFIX}idempotency:{digest}"
+
+
+def session(digest: str) -> str:
+    """Return the key of the session whose token has this SHA-256."""
+    return f"{PREFIX}session:{digest}"
 
 
 def rate(what: str, who: str) -> str:

@@ -18,7 +18,7 @@ from service.api.dependencies import Services, check_scope
 from service.api.middleware.observability import count_refusal
 from service.api.oip.wire import HEADER_LENGTH
 from service.api.problems import SECURITY_HEADERS, problem_answer
-from service.auth.authenticator import client_address
+from service.auth.rate_limit import client_address
 from service.auth.scopes import ANONYMOUS, Caller
 from service.errors import RateExceeded, ServiceError
 
@@ -82,7 +82,7 @@ class AuthenticationMiddleware:
 
     async def _authenticate(self, scope: Scope) -> Caller:
         services: Services = scope["app"].state.services
-        return await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"))
+        return await services.authenticator.authenticate(Headers(scope=scope), scope.get("client"), scope["method"])
 
 
 class SecurityHeadersMiddleware:

@@ -16,9 +16,11 @@ from starlette.routing import BaseRoute
 from service.api.openapi.responses import add_error
 from service.api.problems import InferenceError
 from service.auth.scopes import PUBLIC_PATHS, required_scope
+from service.auth.sessions import SAFE_METHODS
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
+    CsrfTokenMissing,
     Forbidden,
     ForeignPage,
     Problem,
@@ -100,6 +102,8 @@ def _describe_access(operation: dict[str, Any], method: str, path: str) -> None:
         operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".lstrip()
         for error in AUTHENTICATION_ERRORS:
             add_error(operation["responses"], error, path)
+        if method not in SAFE_METHODS:
+            add_error(operation["responses"], CsrfTokenMissing, path)
     if "requestBody" in operation:
         for error in BODY_ERRORS:
             add_error(operation["responses"], error, path)

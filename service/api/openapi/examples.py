@@ -195,6 +195,15 @@ STATION: dict[str, Any] = STATION_SETTINGS | {
 STATION_CHANGES: dict[str, Any] = {
     "changes": [{"at": STATION["changed_at"], "by": "mes", "settings": STATION_SETTINGS}]
 }
+SESSION: dict[str, Any] = {
+    "needs_key": True,
+    "signed_in": True,
+    "person": "A. Meier",
+    "key": "console",
+    "scopes": ["read", "review"],
+    "expires_at": "2026-11-23T20:15:30.120Z",
+    "csrf": "9c" * 32,
+}
 CHECKS: dict[str, Any] = {
     "redis": {"ok": True, "required": True, "detail": "answers"},
     "durability": {"ok": True, "required": False, "detail": "keeps what it is given"},

@@ -184,6 +184,27 @@ STATION_DELETE_RESPONSES: Responses = {
     204: {"description": "Removed"},
     **responses_for("/v1/stations/line-3", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable),
 }
+SESSION_RESPONSES: Responses = {
+    200: json_response(examples.SESSION),
+    **responses_for(
+        "/v1/session", errors.Unauthorized, errors.ForeignPage, errors.RateExceeded, errors.QueueUnavailable
+    ),
+}
+SIGN_IN_RESPONSES: Responses = {
+    200: json_response(examples.SESSION, description="Signed in: the cookie is set"),
+    **responses_for(
+        "/v1/session",
+        errors.Unauthorized,
+        errors.ForeignPage,
+        errors.InvalidFields,
+        errors.RateExceeded,
+        errors.QueueUnavailable,
+    ),
+}
+SIGN_OUT_RESPONSES: Responses = {
+    204: {"description": "Signed out"},
+    **responses_for("/v1/session", errors.ForeignPage, errors.CsrfTokenMissing, errors.QueueUnavailable),
+}
 LIVE_RESPONSES: Responses = {200: json_response({"status": "alive"})}
 READY_RESPONSES: Responses = {
     200: json_response({"status": "ready", "checks": examples.CHECKS}),

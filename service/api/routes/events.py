@@ -27,6 +27,7 @@ from service.queue.events import BEGINNING, PAUSE_S, EventFeed, EventPage, ReadE
 RECONNECT_MS = 2000
 """Pause of a browser before it connects again."""
 KEY_REVOKED = ": the API key of this stream is not in use any more: the stream ends\n\n"
+SIGNED_OUT = ": the session of this stream has ended: the stream ends\n\n"
 
 router = APIRouter(tags=["history"])
 log = structlog.get_logger(__name__)
@@ -83,8 +84,8 @@ async def events(
     first event is `reset`: it names the part of the history that closes the gap, and the stream goes on with the oldest
     event that is kept.
 
-    An event may come more than once: its `inspection_id` and `type` identify it. Once its API key is revoked, a reader
-    gets no further event, and the stream ends with a comment that says so.
+    An event may come more than once: its `inspection_id` and `type` identify it. Once its API key is revoked or its
+    session ends, a reader gets no further event, and the stream ends with a comment that says so.
     """
     _check_room(services, caller)  # the stream checks again, and finally
     start = await _find_start(services.feed, last_event_id or query.after)
@@ -97,6 +98,7 @@ async def events(
             start,
             services.settings.heartbeat_s,
             lambda: services.authenticator.is_still_valid(caller),
+            ending=SIGNED_OUT if caller.session else KEY_REVOKED,
         ),
     )
 
@@ -163,7 +165,13 @@ def _key(event_id: str) -> tuple[int, int]:
 
 
 async def _stream(
-    feed: EventFeed, query: EventsQuery, start: StreamStart, heartbeat_s: float, is_valid: Callable[[], Awaitable[bool]]
+    feed: EventFeed,
+    query: EventsQuery,
+    start: StreamStart,
+    heartbeat_s: float,
+    is_valid: Callable[[], Awaitable[bool]],
+    *,
+    ending: str,
 ) -> AsyncIterator[str]:
     """Yield the text of the stream. A lost Redis delays it; a reader that closes its connection cancels it.
 
@@ -172,7 +180,9 @@ async def _stream(
         query: the filters.
         start: of this reader.
         heartbeat_s: longest time without any text.
-        is_valid: whether the reader's API key is still in use; called before anything is sent, heartbeats included.
+        is_valid: whether the reader's API key and session still count; called before anything is sent, heartbeats
+            included.
+        ending: what is sent last once they do not.
     """
     last, is_behind = start.after, True
     if start.reset is None:  # an id at once, so that a reader cut off before the first event resumes here
@@ -185,7 +195,7 @@ async def _stream(
         generation = feed.generation
         page = await _read(feed, last, is_behind)
         if not await is_valid():
-            yield KEY_REVOKED
+            yield ending
             return
         if text := "".join(_frame(event) for event in page.events if query.matches(event)):
             yield text

@@ -139,7 +139,11 @@ async def review(
     """
     result = await get_or_404(services, inspection_id)
     new = Review(
-        decision=fields.decision, note=fields.note, by=fields.by, key=caller.key_name, at=await services.jobs.now()
+        decision=fields.decision,
+        note=fields.note,
+        by=caller.author(fields.by),
+        key=caller.key_name,
+        at=await services.jobs.now(),
     )
     outcome = await services.reviews.add(result, new)
     if outcome is ReviewOutcome.UNFINISHED:

@@ -78,7 +78,7 @@ async def activate(
     Images that wait already stay with the version that they were accepted for. Every file of the version is verified
     first.
     """
-    by, note = fields.by or caller.name, fields.note or ""
+    by, note = caller.author(fields.by), fields.note or ""
 
     def change(store: Store) -> ProductState:
         before = state_before_change(store, product, if_match)
@@ -126,7 +126,7 @@ async def thresholds(
     before, after = state.thresholds(ref.version, calibration), _overridden(ref, overrides)
     effect = await preview_effect(services.history, ref, after, last)
     if not preview:
-        by = fields.by or caller.name
+        by = caller.author(fields.by)
         # The overrides were merged into this revision: a change made since then is not written over.
         revision = state.revision
         state = await use_store(

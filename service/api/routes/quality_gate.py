@@ -55,7 +55,7 @@ async def switch(
     Images that wait already, and stored results, stay as they are. The limits are the bundle's own: `glad gate` learns
     others.
     """
-    by, note = fields.by or caller.name, fields.note or ""
+    by, note = caller.author(fields.by), fields.note or ""
 
     def change(store: Store) -> ProductState:
         before = state_before_change(store, product, if_match)

@@ -65,7 +65,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fi
     settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     if "hold" not in fields.model_fields_set:
         settings = settings.model_copy(update={"hold": await services.stations.hold(station)})
-    change = StationChange(at=await services.jobs.now(), by=fields.by or caller.name, settings=settings)
+    change = StationChange(at=await services.jobs.now(), by=caller.author(fields.by), settings=settings)
     try:
         await services.stations.change(station, change)
     except StationsFull as error:
@@ -89,7 +89,7 @@ async def delete(
 ) -> Response:
     """Remove the station: from now on its address accepts no images. Its changes are kept as long as results are."""
     await _settings(services, station)
-    change = StationChange(at=await services.jobs.now(), by=by or caller.name, settings=None)
+    change = StationChange(at=await services.jobs.now(), by=caller.author(by), settings=None)
     await services.stations.change(station, change)
     log.info("station removed", station=station, by=change.by, key=caller.key_name)
     return Response(status_code=204)

@@ -10,7 +10,7 @@ import redis
 import redis.asyncio
 
 from service.auth.api_keys import KeyStore
-from service.auth.authenticator import Rate, RateLimiter, client_address
+from service.auth.rate_limit import Rate, RateLimiter, client_address
 from service.auth.scopes import Scope
 from service.queue import keys
 from service.queue.scripts import load
