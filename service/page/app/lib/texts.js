@@ -35,7 +35,7 @@ export function currentLanguage() {
 }
 
 /**
- * Return a text with its values put in: t("line.since", {time: "12:03"}) of "not live since {time}". A text of several
+ * Return a text with its values put in: `{time}` of "not live since {time}" by {time: "12:03"}. A text of several
  * forms ({"one": …, "other": …}) is chosen by `n`.
  * @param {string} key
  * @param {Record<string, string | number>} [values]
