@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.app import create_app
+from service.api.page import PUBLIC_TEMPLATES
 from service.auth.scopes import PUBLIC_PATHS
 from service.settings import Settings
 from tests.support.manifests import OVERLAYS, documents, named
@@ -18,7 +19,8 @@ INSIDE = {"/metrics", "/health/live"}
 
 def paths() -> set[str]:
     """Every path that the API answers, by its template."""
-    return set(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi()["paths"]) | set(PUBLIC_PATHS)
+    calls = set(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi()["paths"])
+    return calls | PUBLIC_PATHS | PUBLIC_TEMPLATES
 
 
 def rules(overlay: str) -> Iterator[Mapping[str, Any]]:
