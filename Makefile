@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bundle reference rules dashboards sbom checkov labelstudio weights audit sizes wheels clean python
+.PHONY: help setup demo serve test check format bundle reference rules dashboards screenshots sbom checkov labelstudio weights audit sizes wheels clean python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10 | sed 's/^/  make /'
@@ -61,6 +61,9 @@ rules: ## write the alert rules again as PrometheusRule objects, into k8s/compon
 
 dashboards: ## write the Grafana dashboards again, into docker/grafana and k8s/components/monitoring
 	@$(PYTHON) -m scripts.dashboards
+
+screenshots: setup ## pictures of every page of the operators' page, light, dark and phone, into build/screenshots
+	@$(VENV)/bin/python -m scripts.screenshots
 
 sbom: setup ## a bill of materials (CycloneDX) of what is installed, as dist/sbom.cdx.json; each image has its own inside
 	@mkdir -p dist
