@@ -30,7 +30,27 @@ if TYPE_CHECKING:
     from glad_client.async_client import AsyncClient
     from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError, NotFinished, UnexpectedAnswer, Unreachable
-    from glad_client.results import Decision, Event, Quality, Region, Result, Review, State, Thresholds, Verdict
+    from glad_client.results import (
+        Decision,
+        Disposition,
+        Event,
+        PartDisposition,
+        Quality,
+        Region,
+        Result,
+        Review,
+        State,
+        Thresholds,
+        Verdict,
+    )
+    from glad_client.reviews import (
+        BlindInspection,
+        DefectKind,
+        ReviewPlan,
+        ReviewPlanSettings,
+        ReviewSummary,
+        ReviewTask,
+    )
     from glad_client.sse import ServerEvent
 
 _MODULES = {
@@ -49,19 +69,36 @@ _MODULES = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": ("ApiError", "ClientError", "NotFinished", "UnexpectedAnswer", "Unreachable"),
-    "results": ("Decision", "Event", "Quality", "Region", "Result", "Review", "State", "Thresholds", "Verdict"),
+    "results": (
+        "Decision",
+        "Disposition",
+        "Event",
+        "PartDisposition",
+        "Quality",
+        "Region",
+        "Result",
+        "Review",
+        "State",
+        "Thresholds",
+        "Verdict",
+    ),
+    "reviews": ("BlindInspection", "DefectKind", "ReviewPlan", "ReviewPlanSettings", "ReviewSummary", "ReviewTask"),
     "sse": ("ServerEvent",),
 }
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "BlindInspection",
     "Client",
     "ClientError",
     "Decision",
+    "DefectKind",
+    "Disposition",
     "Event",
     "InspectionPage",
     "NotFinished",
     "Part",
+    "PartDisposition",
     "PartView",
     "ProductView",
     "Quality",
@@ -69,6 +106,10 @@ __all__ = [
     "Region",
     "Result",
     "Review",
+    "ReviewPlan",
+    "ReviewPlanSettings",
+    "ReviewSummary",
+    "ReviewTask",
     "ServerEvent",
     "SessionView",
     "State",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from glad_client.results import Priority, Result, State, Thresholds, Verdict
+from glad_client.results import PartDisposition, Priority, Result, State, Thresholds, Verdict
 from glad_client.types import InspectionId, Message, Name, NotBool, Text, Timestamp
 
 PicturesWhen = Literal["always", "on_demand"]
@@ -108,6 +108,10 @@ class Part(Message):
     )
     finished: bool = Field(description="no image of the part waits or runs")
     views: list[PartView]
+    disposition: PartDisposition | None = Field(
+        None, description="what was decided about the part last; null: nothing, or it was taken back"
+    )
+    dispositions: list[PartDisposition] = Field(default_factory=list, description="all that was decided, oldest first")
 
 
 class GateLimits(Message):

@@ -25,6 +25,7 @@ from glad_client.client import connection_options
 from glad_client.errors import ApiError, problem_of
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.reviewing import AsyncReviewing, ReviewCalls
 from glad_client.sse import EventReader, ServerEvent
 from glad_client.types import ArtifactName
 
@@ -41,6 +42,8 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**connection_options(url, api_key, timeout_s))
         self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
         self.url = url
+        self.reviews = AsyncReviewing(self._run, ReviewCalls(self._calls.patience, timeout_s))
+        """As `Client.reviews`."""
 
     async def __aenter__(self) -> Self:
         return self

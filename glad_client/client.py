@@ -32,6 +32,7 @@ from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submis
 from glad_client.errors import ApiError, problem_of
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.reviewing import ReviewCalls, Reviewing
 from glad_client.sse import EventReader, ServerEvent
 from glad_client.types import ArtifactName
 
@@ -57,6 +58,8 @@ class Client:
         self._http = httpx.Client(**connection_options(url, api_key, timeout_s))
         self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
         self.url = url
+        self.reviews = Reviewing(self._run, ReviewCalls(self._calls.patience, timeout_s))
+        """For people who review images: see `glad_client.reviewing`."""
 
     def __enter__(self) -> Self:
         return self

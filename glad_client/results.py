@@ -6,9 +6,9 @@ JSON is read leniently: fields that only a newer service has are ignored.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from glad_client.types import ArtifactName, InspectionId, Message, Metadata, Name, Note, Sha256, Text, Timestamp
 
@@ -113,15 +113,67 @@ class Decision(StrEnum):
     DEFECT = "defect"
 
 
+DefectCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+"""A plant's own name of a kind of defect: also the name of a folder, where reviewed images are exported."""
+MAX_DRAWN_REGIONS = 64
+_Pixel = Annotated[int, Field(ge=0, le=1 << 20)]
+_Extent = Annotated[int, Field(ge=1, le=1 << 20)]
+DrawnRegion = tuple[_Pixel, _Pixel, _Extent, _Extent]
+"""x, y, width, height of a box that a person drew, in pixels of the upright original."""
+
+
 class Review(Message):
-    """An operator's judgement of an inspected part. Reviews are never changed; the last one counts."""
+    """An operator's judgement of an inspected part. The last one counts that nobody has withdrawn."""
 
     decision: Decision
+    defect_code: DefectCode | None = Field(
+        None, description="the kind of defect, one of the product's review plan", examples=["scratch"]
+    )
+    regions: tuple[DrawnRegion, ...] | None = Field(
+        None,
+        max_length=MAX_DRAWN_REGIONS,
+        description="where the person saw the defect: boxes x, y, width, height in pixels of the upright original; "
+        "null: the service's regions were not corrected",
+        examples=[[[12, 30, 40, 25]]],
+    )
+    blind: bool = Field(False, description="whether the person saw the image without the service's verdict")
+    audit: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="set where this answers the random audit, blind: the probability with which the image was drawn",
+    )
+    double_read: bool = Field(False, description="whether this is the second, blind look at an image by another person")
+    withdrawn_at: Timestamp | None = Field(None, description="when it was taken back: then it does not count")
+    withdrawn_by: Text | None = Field(None, description="who took it back")
     note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
     by: Text = Field(description="who judged, as the caller says", examples=["a.meier"])
     key: Text | None = Field(
         None, description="name of the API key that sent it; null where no key was needed", examples=["console"]
     )
+    at: Timestamp = Field(description="when it was recorded")
+
+    @property
+    def counts(self) -> bool:
+        """Whether nobody has withdrawn it."""
+        return self.withdrawn_at is None
+
+
+class Disposition(StrEnum):
+    """What becomes of a part."""
+
+    SCRAP = "scrap"
+    REWORK = "rework"
+    USE_AS_IS = "use_as_is"
+
+
+class PartDisposition(Message):
+    """A decision on what becomes of a part; null: an earlier one was taken back."""
+
+    disposition: Disposition | None = Field(description="null: nothing is decided (any more)")
+    note: Note | None = Field(None, description="for people", examples=["polished by hand"])
+    by: Text = Field(description="who decided", examples=["a.meier"])
+    key: Text | None = Field(None, description="name of the API key that sent it; null where no key was needed")
     at: Timestamp = Field(description="when it was recorded")
 
 
@@ -191,7 +243,15 @@ class Result(Traceability):
     attempts: int = Field(0, description="how often a worker took it up")
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
-    reviews: tuple[Review, ...] = Field((), description="what operators found, oldest first; the last one counts")
+    audit: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="set where the image was drawn for the random audit of the reviews: the probability of it",
+    )
+    reviews: tuple[Review, ...] = Field(
+        (), description="what operators found, oldest first; the last one counts that was not withdrawn"
+    )
 
     @model_validator(mode="after")
     def _states_mean_what_they_say(self) -> Self:
@@ -219,17 +279,30 @@ class Result(Traceability):
         """Whether the quality gate found the image unfit for inspection."""
         return self.quality is not None and not self.quality.passed
 
+    @property
+    def counting_review(self) -> Review | None:
+        """The review that counts: the last one that nobody has withdrawn."""
+        return next((review for review in reversed(self.reviews) if review.counts), None)
+
     def to_json(self) -> str:
         """Return the JSON that is stored and sent."""
         return self.model_dump_json()
 
 
 class Event(Message):
-    """One inspection ended, or was reviewed: the line of the event stream that page, MES cursor and outbox read."""
+    """One inspection ended or was reviewed, or a part got a disposition: the line of the event stream that page, MES
+    cursor and outbox read."""
 
-    type: Literal["inspection.done", "inspection.failed", "inspection.expired", "inspection.reviewed"]
-    inspection_id: InspectionId
-    product: Name
+    type: Literal[
+        "inspection.done",
+        "inspection.failed",
+        "inspection.expired",
+        "inspection.reviewed",
+        "inspection.review_withdrawn",
+        "part.disposition",
+    ]
+    inspection_id: InspectionId | None = Field(None, description="null where the event is of no single image")
+    product: Name | None = None
     serial: Text | None = None
     lot: Text | None = None
     station: Text | None = None
@@ -238,14 +311,30 @@ class Event(Message):
     score: float | None = None
     quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
     error: Failure | None = None
-    review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
+    review: Review | None = Field(
+        None, description="set when the type is `inspection.reviewed` or `inspection.review_withdrawn`"
+    )
+    disposition: PartDisposition | None = Field(None, description="set when the type is `part.disposition`")
     at: Timestamp
 
     @classmethod
     def from_review(cls, result: Result, review: Review) -> Self:
-        """Return the event of a review of this ended inspection."""
-        return cls.from_result(result).model_copy(
-            update={"type": "inspection.reviewed", "review": review, "at": review.at}
+        """Return the event of a review of this ended inspection, or of its withdrawal."""
+        kind = "inspection.reviewed" if review.counts else "inspection.review_withdrawn"
+        at = review.withdrawn_at or review.at
+        return cls.from_result(result).model_copy(update={"type": kind, "review": review, "at": at})
+
+    @classmethod
+    def from_disposition(cls, serial: str, last: Result, disposition: PartDisposition) -> Self:
+        """Return the event of a part's disposition; `last` is the part's last inspection."""
+        return cls(
+            type="part.disposition",
+            product=last.product,
+            serial=serial,
+            lot=last.lot,
+            station=last.station,
+            disposition=disposition,
+            at=disposition.at,
         )
 
     @classmethod

@@ -7,7 +7,7 @@ ServiceError
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
  │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart
  ├── 408 BodyTooSlow
- ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, NotReplayable
+ ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable
  ├── 412 PreconditionFailed
  ├── 413 BodyTooLarge
  ├── 415 UnknownFormat
@@ -282,6 +282,20 @@ class NotReviewable(ServiceError):
 
     status, slug, title = HTTPStatus.CONFLICT, "not-reviewable", "Inspection cannot be reviewed"
     example = f"inspection {_ID} is running: it can be reviewed when it has ended"
+
+
+class ClaimLost(ServiceError):
+    """The claim on an image to review has ended, and somebody else may have the image."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "claim-lost", "Claim has ended"
+    example = "the claim has ended, and somebody else may have the image: ask for the next one"
+
+
+class NothingToWithdraw(ServiceError):
+    """The inspection has no review of the caller that counts."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "nothing-to-withdraw", "No review to withdraw"
+    example = f"inspection {_ID} has no review by 'a.meier' that counts: only one's own are withdrawn, or with admin"
 
 
 class NotReplayable(ServiceError):

@@ -33,6 +33,8 @@ from service.api.routes import (
     product_admin,
     products,
     quality_gate,
+    review_plans,
+    reviews,
     session,
     stations,
 )
@@ -48,10 +50,14 @@ from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
 from service.queue.artifact_home import ArtifactHome
 from service.queue.connection import connect, connect_async
+from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
-from service.queue.results import Results, Reviews
+from service.queue.results import Results
+from service.queue.review_plans import ReviewPlans
+from service.queue.review_queue import ReviewQueue
+from service.queue.reviews import Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
@@ -80,6 +86,8 @@ ROUTE_MODULES = (
     history,
     events,
     parts,
+    reviews,
+    review_plans,
     stations,
     product_admin,
     quality_gate,
@@ -184,7 +192,10 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 results=results,
                 history=History(client),
                 feed=feed,
-                reviews=Reviews(client, max_events=settings.max_events),
+                reviews=Reviews(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
+                review_queue=ReviewQueue(client),
+                review_plans=ReviewPlans(client),
+                dispositions=Dispositions(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
                 pictures=PictureRequests(client),
                 stations=Stations(client, keep_removed_s=settings.result_ttl_s),
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),

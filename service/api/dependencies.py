@@ -19,10 +19,14 @@ from service.auth.scopes import Caller, required_scope
 from service.contract import LONGEST_WAIT_S
 from service.errors import Forbidden
 from service.queue.artifact_home import ArtifactHome
+from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
-from service.queue.results import Results, Reviews
+from service.queue.results import Results
+from service.queue.review_plans import ReviewPlans
+from service.queue.review_queue import ReviewQueue
+from service.queue.reviews import Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
@@ -42,6 +46,9 @@ class Services:
     history: History
     feed: EventFeed
     reviews: Reviews
+    review_queue: ReviewQueue
+    review_plans: ReviewPlans
+    dispositions: Dispositions
     pictures: PictureRequests
     stations: Stations
     store: Store

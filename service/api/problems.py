@@ -160,6 +160,14 @@ def queue_unavailable(services: Services, error: RedisError) -> QueueUnavailable
     )
 
 
+def memory_is_for_images(services: Services, what: str) -> QueueUnavailable:
+    """Return the error for a record, such as a review, for which Redis has no memory to spare."""
+    return QueueUnavailable(
+        f"Redis is nearly full, and what is left is for images: the {what} was not recorded, send it again later",
+        retry_after_s=services.settings.retry_after_s,
+    )
+
+
 def unknown_inspection(inspection_id: str) -> UnknownInspection:
     """Return the error for an id, as the caller gave it, under which nothing is kept."""
     return UnknownInspection(f"no inspection {inspection_id[:100]!r}: it was never accepted here, or is no longer kept")

@@ -61,6 +61,9 @@ class Job(Traceability):
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     hold: Text | None = Field(None, description="why its station is on hold: then `thresholds` let nothing pass")
+    audit: float | None = Field(
+        None, gt=0, le=1, description="set where it was drawn for the reviews' random audit: the probability of it"
+    )
     pool: Name = DEFAULT_POOL
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     traceparent: str | None = Field(

@@ -146,6 +146,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "deadline_ms": job.deadline_ms,
         "thresholds": Thresholds.model_validate(job.thresholds, from_attributes=True),
         "hold": job.hold,
+        "audit": job.audit,
         "artifacts": artifact_links(job.id, (IMAGE,)),
         "image_sha256": job.image_sha256,
         "width": job.width,

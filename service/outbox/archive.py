@@ -101,7 +101,7 @@ class ArchiveSink:
     def _lines(self, events: Sequence[StoredEvent]) -> Iterator[str]:
         with self._redis.pipeline(transaction=False) as pipe:
             for event in events:
-                pipe.hmget(keys.inspection(event.fields["inspection_id"]), RESULT_FIELDS)
+                pipe.hmget(keys.inspection(_inspection_id(event)), RESULT_FIELDS)
             rows = cast("list[list[str | None]]", pipe.execute())
         for event, row in zip(events, rows, strict=True):
             line = {"event_id": event.id, **event.fields, "inspection": _inspection(event, row)}
@@ -131,13 +131,21 @@ class ArchiveSink:
 
 
 def _inspection(event: StoredEvent, row: Sequence[str | None]) -> Any:
-    """Return the inspection as the REST interface shows it; None if it is no longer stored."""
+    """Return the inspection as the REST interface shows it; None if it is no longer stored, or there is none."""
     try:
-        result = read_result(event.fields["inspection_id"], row)
+        result = read_result(_inspection_id(event), row)
     except ValueError as error:
         log.warning("inspection not archived", event_id=event.id, error=str(error)[:300])
         return None
     return None if result is None else result.model_dump(mode="json")
+
+
+def _inspection_id(event: StoredEvent) -> str:
+    """Return the id of the event's inspection; "" for an event of no single one, such as a part's disposition."""
+    fields = event.fields
+    kind: str = fields["type"]
+    inspection_id: str = fields["inspection_id"] if kind.startswith("inspection.") else ""
+    return inspection_id
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import redis.asyncio
 
-from service.contract import Result, State, Verdict
+from service.contract import Disposition, Result, State, Verdict
 from service.queue import keys
 from service.queue.clock import from_ms
 from service.queue.results import ACCEPTANCE_FIELDS, RESULT_FIELDS, acceptance, read_result
@@ -41,6 +41,8 @@ _OUTCOMES: dict[State, tuple[str, ...]] = {
     State.EXPIRED: (State.EXPIRED.value,),
 }
 
+_REVIEWED = keys.history("reviewed", "true")
+
 
 @dataclass(frozen=True)
 class HistoryFilter:
@@ -57,10 +59,16 @@ class HistoryFilter:
     """Ended at this time or later, by Redis's clock."""
     until: datetime | None = None
     """Ended before this time."""
+    defect_code: str | None = None
+    """Of the review that counts."""
+    disposition: Disposition | None = None
+    """Of the part."""
+    reviewed: bool | None = None
+    """Whether a review counts."""
 
     def indexes(self) -> tuple[tuple[str, ...], ...]:
         """Return groups of index keys: an inspection must be in one index of each group."""
-        fields = {name: getattr(self, name) for name in ("product", "serial", "lot", "station")}
+        fields = {name: getattr(self, name) for name in ("product", "serial", "lot", "station", "defect_code")}
         groups: list[tuple[str, ...]] = [
             (keys.history(name, value),) for name, value in fields.items() if value is not None
         ]
@@ -68,7 +76,16 @@ class HistoryFilter:
             groups.append((keys.history("outcome", self.verdict.value),))
         if self.state is not None:
             groups.append(tuple(keys.history("outcome", outcome) for outcome in _OUTCOMES[self.state]))
+        if self.disposition is not None:
+            groups.append((keys.history("disposition", self.disposition.value),))
+        if self.reviewed:
+            groups.append((_REVIEWED,))
         return tuple(groups)
+
+    @property
+    def excluded(self) -> str | None:
+        """The index that an inspection must not be in."""
+        return _REVIEWED if self.reviewed is False else None
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,16 @@ class _Walk:
 
     index: str
     groups: tuple[tuple[str, ...], ...]
+    excluded: str | None
+    """The index that its ids must not be in."""
     low: str
     high: str
     newest_first: bool
+
+    @property
+    def selects(self) -> bool:
+        """Whether ids of the index may be left out."""
+        return bool(self.groups) or self.excluded is not None
 
 
 @dataclass(frozen=True)
@@ -134,7 +158,7 @@ class History:
         found: list[Result] = []
         position, scanned = after or 0, 0
         while len(found) < limit and scanned < MOST_SCANNED:
-            chunk = _chunk(limit, scanned) if walk.groups else limit - len(found)
+            chunk = _chunk(limit, scanned) if walk.selects else limit - len(found)
             rows = await self._rows(walk, position if scanned else None, chunk)
             taken = await self._take(walk, [inspection_id for inspection_id, _ in rows], limit - len(found))
             found.extend(result for result in taken.results if result is not None)
@@ -171,12 +195,12 @@ class History:
 
     async def _plan(self, filters: HistoryFilter, after: int | None, newest_first: bool) -> _Walk:
         """Choose the index with the fewest entries in the range; the other filters are checked id by id."""
-        low = "-inf" if filters.since is None else str(_position(filters.since))
-        high = "+inf" if filters.until is None else f"({_position(filters.until)}"
+        low = "-inf" if filters.since is None else str(position_at(filters.since))
+        high = "+inf" if filters.until is None else f"({position_at(filters.until)}"
         if after is not None and newest_first:
-            high = f"({after}" if filters.until is None else f"({min(after, _position(filters.until))}"
+            high = f"({after}" if filters.until is None else f"({min(after, position_at(filters.until))}"
         elif after is not None:
-            low = f"({after}" if filters.since is None else f"({max(after, _position(filters.since) - 1)}"
+            low = f"({after}" if filters.since is None else f"({max(after, position_at(filters.since) - 1)}"
         groups = filters.indexes()
         single = [group[0] for group in groups if len(group) == 1] or [keys.HISTORY]
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -184,7 +208,8 @@ class History:
                 pipe.zcount(index, low, high)
             sizes = await pipe.execute()
         chosen = single[sizes.index(min(sizes))]
-        return _Walk(chosen, tuple(group for group in groups if group != (chosen,)), low, high, newest_first)
+        others = tuple(group for group in groups if group != (chosen,))
+        return _Walk(chosen, others, filters.excluded, low, high, newest_first)
 
     async def _rows(self, walk: _Walk, beyond: int | None, count: int) -> list[tuple[str, int]]:
         """Return (id, position) of the next ids of the walk."""
@@ -198,21 +223,23 @@ class History:
 
     async def _take(self, walk: _Walk, ids: list[str], limit: int) -> _Taken:
         """Read the first `limit` of these ids that are in every group. An id that has just expired has no result."""
-        matching = await self._matching(walk.groups, ids)
+        matching = await self._matching(walk, ids)
         chosen = [place for place, matches in enumerate(matching) if matches][:limit]
         results = await self._results([ids[place] for place in chosen])
         return _Taken(results, looked_at=chosen[-1] + 1 if len(chosen) == limit else len(ids))
 
-    async def _matching(self, groups: tuple[tuple[str, ...], ...], ids: list[str]) -> list[bool]:
-        if not ids or not groups:
+    async def _matching(self, walk: _Walk, ids: list[str]) -> list[bool]:
+        if not ids or not walk.selects:
             return [True] * len(ids)
-        indexes = [index for group in groups for index in group]
+        excluded = () if walk.excluded is None else (walk.excluded,)
+        indexes = [index for group in (*walk.groups, excluded) for index in group]
         async with self._redis.pipeline(transaction=False) as pipe:
             for index in indexes:
                 pipe.zmscore(index, ids)
             scores = dict(zip(indexes, await pipe.execute(), strict=True))
         return [
-            all(any(scores[index][place] is not None for index in group) for group in groups)
+            all(any(scores[index][place] is not None for index in group) for group in walk.groups)
+            and all(scores[index][place] is None for index in excluded)
             for place in range(len(ids))
         ]
 
@@ -237,7 +264,7 @@ class History:
             return [acceptance(*row) for row in await pipe.execute()]
 
 
-def _position(moment: datetime) -> int:
+def position_at(moment: datetime) -> int:
     """Return the first position of this millisecond."""
     return round(moment.timestamp() * 1000) * POSITIONS_PER_MS
 

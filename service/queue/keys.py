@@ -27,6 +27,14 @@
 | `glad:v1:position` | string | the last position of the history that was given, also after it was emptied |
 | `glad:v1:forgotten` | hash | results that were let go before their time, by reason: `number`, `memory` |
 | `glad:v1:history:{field}:{value}` | sorted set | those of one `product`, `serial`, `lot`, `station` or `outcome` |
+| `glad:v1:history:{field}:{value}` | sorted set | and of one `defect_code` or `disposition` |
+| `glad:v1:history:reviewed:true` | sorted set | those with a review that counts; `history:reviews:any`: with any |
+| `glad:v1:waiting:{kind}` | sorted set | ids that wait for a person: see reviewed.lua -> position in the history |
+| `glad:v1:waiting:{kind}:product:{product}` | sorted set | and of one product; also `:station:{station}`, and both |
+| `glad:v1:review_claim:{id}` | string | who has the image now: the claim, the kind, the person, one a line; expires |
+| `glad:v1:review_turns` | string | images given to people; each fourth turn begins with a blind one |
+| `glad:v1:review_plan:{product}` | stream | the product's review plans: `revision`, `plan`; the last is in force |
+| `glad:v1:disposition:{serial}` | list | what was decided about a part, the last one in force; expires |
 | `glad:v1:stations` | set | names of the stations that are set |
 | `glad:v1:station:{name}` | stream | the station's changes: `change`; the last is in force; expires once removed |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
@@ -46,8 +54,9 @@
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
 `deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` and `places` (the sets that it is in),
-`outcome` (the verdict, or the state of one without), `reviews` (one JSON a line); `bundle` and `expires_ms` (of its
-job, once a worker has left it to others: see unusable.lua).
+`outcome` (the verdict, or the state of one without), `reviews` (one JSON a line), `waiting` (the kind of look that it
+waits for), `readers` (who has judged it), `double_read` (drawn for a second look), `defect_code` and `disposition` (the
+indexes that it is in); `bundle` and `expires_ms` (of its job, once a worker has left it to others: see unusable.lua).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """
@@ -83,6 +92,9 @@ STATIONS = f"{PREFIX}stations"
 POOLS = f"{PREFIX}pools"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
+WAITING_PREFIX = f"{PREFIX}waiting:"
+REVIEW_CLAIM_PREFIX = f"{PREFIX}review_claim:"
+REVIEW_TURNS = f"{PREFIX}review_turns"
 ARTIFACTS = f"{PREFIX}artifacts"
 
 
@@ -106,6 +118,26 @@ def history(field: str, value: str) -> str:
     this value.
     """
     return f"{HISTORY}:{field}:{value}"
+
+
+def waiting_suffix(product: str | None, station: str | None) -> str:
+    """Return the end of the keys of what waits for people, of a product, a station, both, or all."""
+    return ("" if product is None else f":product:{product}") + ("" if station is None else f":station:{station}")
+
+
+def review_claim(inspection_id: str) -> str:
+    """Return the key of the claim of the person who has an image to review."""
+    return f"{REVIEW_CLAIM_PREFIX}{inspection_id}"
+
+
+def review_plan(product: str) -> str:
+    """Return the key of the stream of a product's review plans."""
+    return f"{PREFIX}review_plan:{product}"
+
+
+def disposition(serial: str) -> str:
+    """Return the key of the list of what was decided about a part."""
+    return f"{PREFIX}disposition:{serial}"
 
 
 def station(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The end of an inspection and what is known of it: `Completer` for workers, `Results` and `Reviews` for the API."""
+"""The end of an inspection and what is known of it: `Completer` for workers, `Results` for the API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -28,10 +27,6 @@ RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_m
 """Fields of an inspection's hash, in the order that `read_result` expects."""
 ACCEPTANCE_FIELDS = ["submitted_ms", "entry"]
 """Fields of an inspection's hash, in the order that `acceptance` expects."""
-MOST_REVIEWS = 50
-"""Of one inspection."""
-MOST_REVIEW_BYTES = 32 << 10
-"""Of all reviews of one inspection: six of the longest notes, or fifty of a hundred words."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +52,7 @@ class Completer:
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._pool_keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._complete_script = client.register_script(load("pace", "history", "events", "complete"))
+        self._complete_script = client.register_script(load("pace", "reviewed", "history", "events", "complete"))
 
     def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
         """Record the result of a claimed job and return whether it is the visible one.
@@ -254,50 +249,3 @@ def acceptance(submitted_ms: str | None, entry: str | None) -> tuple[int, int]:
     """
     moment_ms, _, number = (entry or submitted_ms or "0").partition("-")
     return int(moment_ms), int(number or 0)
-
-
-class ReviewOutcome(StrEnum):
-    """Outcome of adding a review."""
-
-    RECORDED = "recorded"
-    UNKNOWN = "unknown"
-    """The inspection is no longer kept."""
-    UNFINISHED = "unfinished"
-    """The inspection has not ended."""
-    FULL = "full"
-    """The inspection has `MOST_REVIEWS` reviews, or this one would make more than `MOST_REVIEW_BYTES`."""
-    NO_MEMORY = "no_memory"
-    """Redis is so full that what is left is for images."""
-
-
-class Reviews:
-    """Adds operators' reviews to ended inspections, and an event for each."""
-
-    def __init__(self, client: redis.asyncio.Redis, *, max_events: int) -> None:
-        self._script = client.register_script(load("events", "review"))
-        self._max_events = max_events
-
-    async def add(self, result: Result, review: Review) -> ReviewOutcome:
-        """Add a review to an ended inspection. A repeated call adds it once.
-
-        Raises:
-            RedisError: if Redis is away.
-        """
-        if not result.state.final:
-            return ReviewOutcome.UNFINISHED
-        event = Event.from_review(result, review).model_dump_json(exclude_none=True)
-        outcome = await cast(
-            "Any",
-            self._script(
-                keys=[keys.inspection(result.id), keys.EVENTS],
-                args=[
-                    result.id,
-                    review.model_dump_json(exclude_none=True),
-                    event,
-                    self._max_events,
-                    MOST_REVIEWS,
-                    MOST_REVIEW_BYTES,
-                ],
-            ),
-        )
-        return ReviewOutcome(outcome)

@@ -15,9 +15,14 @@ import redis
 from glad_client import (
     ApiError,
     AsyncClient,
+    BlindInspection,
     Client,
     Decision,
+    DefectKind,
+    Disposition,
     NotFinished,
+    Result,
+    ReviewPlanSettings,
     ServerEvent,
     State,
     StationSettings,
@@ -46,8 +51,13 @@ class BlockingAsyncClient:
         self._client = AsyncClient(url, **options)
 
     def __getattr__(self, name: str) -> Any:
+        return _BlockingCalls(self, self._client.reviews) if name == "reviews" else self.blocking(self._client, name)
+
+    def blocking(self, owner: object, name: str) -> Callable[..., Any]:
+        """A call that is run to its end."""
+
         def call(*words: Any, **options: Any) -> Any:
-            made = getattr(self._client, name)(*words, **options)
+            made = getattr(owner, name)(*words, **options)
             return self._each(made) if isinstance(made, AsyncGenerator) else self._loop.run_until_complete(made)
 
         return call
@@ -65,6 +75,14 @@ class BlockingAsyncClient:
         """Close the client and its loop."""
         self._loop.run_until_complete(self._client.close())
         self._loop.close()
+
+
+class _BlockingCalls:
+    def __init__(self, client: BlockingAsyncClient, owner: object) -> None:
+        self._client, self._owner = client, owner
+
+    def __getattr__(self, name: str) -> Any:
+        return self._client.blocking(self._owner, name)
 
 
 Connect = Callable[..., Client]
@@ -192,3 +210,38 @@ def test_nobody_there_and_somebody_else_are_told_apart(connect_client: Connect, 
         connect_client("http://127.0.0.1:9").ready()
     with pytest.raises(UnexpectedAnswer, match="check the address"):
         connect_client(f"{url}/health/live?").get("x")
+
+
+@pytest.mark.usefixtures("worker")
+def test_images_are_reviewed_one_after_the_other_and_a_mistake_is_taken_back(api: Client) -> None:
+    plan = ReviewPlanSettings(audit_share=1.0, defect_codes=(DefectKind(code="dent", title="Dent", key="t"),))
+    assert api.reviews.set_plan("toy", plan, by="q").revision == api.reviews.plan("toy").revision == 1
+    audited = api.inspect("toy", picture(), fields={"serial": "SN-1"})
+    api.reviews.set_plan("toy", plan.model_copy(update={"audit_share": 0.0}))
+    queued = api.inspect("toy", picture(), fields={"serial": "SN-1"})
+    first = api.reviews.next("ann", product="toy")
+    assert first is not None
+    assert isinstance(first.inspection, Result)
+    assert (first.inspection, first.task) == (queued, "queue")
+    assert api.reviews.renew(first.claim).until >= first.until
+    seen = api.reviews.answer(first, Decision.DEFECT, by="ann", defect_code="dent", regions=[(1, 2, 3, 4)])
+    assert isinstance(seen, Result)
+    assert (seen.reviews[0].defect_code, seen.reviews[0].regions) == ("dent", ((1, 2, 3, 4),))
+    withdrawn = api.reviews.withdraw(queued.id, by="ann")
+    assert isinstance(withdrawn, Result)
+    assert withdrawn.counting_review is None
+    blind = api.reviews.next("ann", skip=[queued.id])
+    assert blind is not None
+    assert isinstance(blind.inspection, BlindInspection)
+    api.reviews.give_back(blind.claim)
+    again = api.reviews.next("ann", skip=[queued.id])
+    assert again is not None
+    assert (again.inspection.id, again.task) == (audited.id, "audit")
+    assert isinstance(api.reviews.answer(again, Decision.OK, by="ann"), BlindInspection)
+    assert api.reviews.next("ann", skip=[queued.id]) is None
+    summary = api.reviews.summary(product="toy")
+    assert (summary.reviewed, summary.withdrawn, summary.waiting.review) == (1, 1, 1)
+    assert (summary.agreement.passed.ok, summary.agreement.fail.defect) == (1, 0)
+    part = api.reviews.dispose("SN-1", Disposition.REWORK, by="mes")
+    assert part.disposition is not None
+    assert api.reviews.dispose("SN-1", None).disposition is None

@@ -41,6 +41,7 @@ from service.contract import (
 )
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
+from service.queue.reviews import is_drawn
 from service.queue.submitter import Pinned, pin_now
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
@@ -129,7 +130,8 @@ async def accept_image(
     with _timed_stage(services, "accept_decode"):
         image = await services.decoder.check_image(upload.content, caller.id)
     hold = await services.stations.hold(fields.station)
-    job = _make_job(pinned, fields, upload, image, pool=pool, hold=hold, at=found.at)
+    plan = await services.review_plans.current(product)
+    job = _make_job(pinned, fields, upload, image, pool=pool, hold=hold, audit_share=plan.audit_share, at=found.at)
     with _timed_stage(services, "accept_store"):
         await _store_image(services, job, upload.content)
     submission = await _enqueue(
@@ -192,6 +194,7 @@ def _make_job(
     *,
     pool: str,
     hold: str | None,
+    audit_share: float,
     at: datetime,
 ) -> Job:
     """Return the job of an image.
@@ -200,6 +203,7 @@ def _make_job(
         pinned, fields, upload, image: what it is made of.
         pool: that inspects the image.
         hold: why its station is on hold.
+        audit_share: share of the product's images that people judge blind.
         at: time by Redis's clock. This machine's may be another, and ids and times are compared with those of others.
     """
     inspection_id = new_inspection_id(at)
@@ -218,6 +222,7 @@ def _make_job(
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         hold=hold,
+        audit=audit_share if is_drawn("audit", inspection_id, audit_share) else None,
         pool=pool,
         traceparent=current_traceparent(),
     )

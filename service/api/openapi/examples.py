@@ -82,6 +82,57 @@ REVIEW: dict[str, Any] = {
     "key": "console",
     "at": "2026-11-23T08:17:02.005Z",
 }
+WITHDRAWN_REVIEW: dict[str, Any] = REVIEW | {
+    "withdrawn_at": "2026-11-23T08:17:09.441Z",
+    "withdrawn_by": "a.meier",
+}
+CLAIM = f"{ID}.5f0c2a9b1e77d3a1"
+BLIND: dict[str, Any] = {
+    name: DONE[name]
+    for name in ("serial", "lot", "view", "station", "id", "state", "product", "image_sha256", "width", "height")
+} | {
+    "captured_at": None,
+    "metadata": None,
+    "artifacts": {"image": f"/v1/inspections/{ID}/image"},
+    "accepted_at": DONE["accepted_at"],
+}
+"""An inspection as a person sees it who judges blind."""
+REVIEW_TASK: dict[str, Any] = {
+    "claim": CLAIM,
+    "until": "2026-11-23T08:19:02.005Z",
+    "task": "audit",
+    "blind": True,
+    "inspection": BLIND,
+}
+CLAIM_RENEWAL: dict[str, Any] = {"claim": CLAIM, "until": "2026-11-23T08:20:41.310Z"}
+REVIEW_SUMMARY: dict[str, Any] = {
+    "waiting": {"fail": 3, "review": 12, "audit": 40, "double_read": 2},
+    "reviewed": 310,
+    "withdrawn": 4,
+    "agreement": {
+        "pass": {"ok": 118, "defect": 2},
+        "review": {"ok": 95, "defect": 15},
+        "fail": {"ok": 9, "defect": 71},
+    },
+    "double_read": {"pairs": 30, "agreed": 28, "kappa": 0.84},
+}
+REVIEW_PLAN: dict[str, Any] = {
+    "product": "bracket",
+    "revision": 2,
+    "by": "q.engineer",
+    "at": "2026-11-23T06:00:00.000Z",
+    "audit_share": 0.02,
+    "double_read_share": 0.1,
+    "defect_codes": [{"code": "scratch", "title": "Scratch", "key": "s"}],
+    "earlier": [],
+}
+DISPOSITION: dict[str, Any] = {
+    "disposition": "rework",
+    "note": "polished by hand",
+    "by": "a.meier",
+    "key": "console",
+    "at": "2026-11-23T08:20:11.612Z",
+}
 PART: dict[str, Any] = {
     "serial": "SN-000123",
     "verdict": "review",

@@ -117,16 +117,56 @@ REPLAY_RESPONSES: Responses = {
     ),
 }
 REVIEW_RESPONSES: Responses = {
-    200: inspection_response(
-        "The inspection, with all its reviews", examples.DONE | {"reviews": [examples.REVIEW]}, {}
+    200: json_response(
+        examples.DONE | {"reviews": [examples.REVIEW]}, description="The inspection, with all its reviews"
     ),
     **responses_for(
         f"/v1/inspections/{ID}/review",
         errors.UnknownInspection,
         errors.NotReviewable,
+        errors.ClaimLost,
         errors.InvalidFields,
         errors.QueueUnavailable,
     ),
+}
+WITHDRAWAL_RESPONSES: Responses = {
+    200: json_response(
+        examples.DONE | {"reviews": [examples.WITHDRAWN_REVIEW]}, description="The inspection, with all its reviews"
+    ),
+    **responses_for(
+        f"/v1/inspections/{ID}/review",
+        errors.UnknownInspection,
+        errors.NothingToWithdraw,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
+}
+NEXT_REVIEW_RESPONSES: Responses = {
+    200: json_response(examples.REVIEW_TASK, description="The image, and the claim on it"),
+    204: {"description": "Nothing waits that this person may have"},
+    **responses_for("/v1/reviews/next", errors.InvalidFields, errors.QueueUnavailable),
+}
+RENEWAL_RESPONSES: Responses = {
+    200: json_response(examples.CLAIM_RENEWAL),
+    **responses_for(
+        f"/v1/reviews/claims/{examples.CLAIM}/renew", errors.ClaimLost, errors.InvalidFields, errors.QueueUnavailable
+    ),
+}
+CLAIM_DELETE_RESPONSES: Responses = {
+    204: {"description": "Given back, or ended before"},
+    **responses_for(f"/v1/reviews/claims/{examples.CLAIM}", errors.InvalidFields, errors.QueueUnavailable),
+}
+SUMMARY_RESPONSES: Responses = {
+    200: json_response(examples.REVIEW_SUMMARY),
+    **responses_for("/v1/reviews/summary", errors.InvalidFields, errors.QueueUnavailable),
+}
+REVIEW_PLAN_RESPONSES: Responses = {
+    200: json_response(examples.REVIEW_PLAN),
+    **responses_for("/v1/products/bracket/review-plan", *PRODUCT_ERRORS, errors.QueueUnavailable),
+}
+REVIEW_PLAN_PUT_RESPONSES: Responses = {
+    200: json_response(examples.REVIEW_PLAN),
+    **responses_for("/v1/products/bracket/review-plan", *PRODUCT_ERRORS, errors.InvalidFields, errors.QueueUnavailable),
 }
 HISTORY_RESPONSES: Responses = {
     200: json_response(
@@ -138,6 +178,15 @@ HISTORY_RESPONSES: Responses = {
 PART_RESPONSES: Responses = {
     200: json_response(examples.PART, description="The part, with the verdict of each of its views"),
     **responses_for("/v1/parts/SN-000123", errors.UnknownPart, errors.InvalidFields, errors.QueueUnavailable),
+}
+DISPOSITION_RESPONSES: Responses = {
+    200: json_response(
+        examples.PART | {"disposition": examples.DISPOSITION, "dispositions": [examples.DISPOSITION]},
+        description="The part, with all that was decided about it",
+    ),
+    **responses_for(
+        "/v1/parts/SN-000123/disposition", errors.UnknownPart, errors.InvalidFields, errors.QueueUnavailable
+    ),
 }
 EVENTS_RESPONSES: Responses = {
     200: {

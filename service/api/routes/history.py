@@ -1,4 +1,4 @@
-"""The history: ended inspections in the order in which they ended, a page at a time; and reviews of them."""
+"""The history: ended inspections in the order in which they ended, a page at a time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import base64
 import binascii
 from typing import Annotated, Literal
 
-import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from glad_client.answers import InspectionPage
 from model_store.manifest import Name
-from service.api.dependencies import CallerDep, InspectionPath, ServicesDep
+from service.api.dependencies import ServicesDep
 from service.api.openapi import operations as documents
-from service.api.problems import unknown_inspection
-from service.api.routes.inspections import get_or_404, result_response
-from service.contract import Decision, Note, Result, Review, State, Text, Timestamp, Verdict
-from service.errors import NotReviewable, QueueUnavailable
+from service.contract import DefectCode, Disposition, State, Text, Timestamp, Verdict
 from service.queue.history import HistoryFilter
-from service.queue.results import MOST_REVIEW_BYTES, MOST_REVIEWS, ReviewOutcome
 
 MAX_PER_PAGE = 500
 _MARK = "h1:"
@@ -27,7 +22,6 @@ _MARK = "h1:"
 _NOT_A_CURSOR = "is no cursor of this call: send `next` of an earlier page as it came, or leave it out"
 
 router = APIRouter(tags=["history"])
-log = structlog.get_logger(__name__)
 
 
 def write_cursor(position: int) -> str:
@@ -67,6 +61,9 @@ class HistoryQuery(BaseModel):
     station: Text | None = Field(None, description="where the image was taken", examples=["line-3"])
     verdict: Verdict | None = None
     state: Literal["done", "failed", "expired"] | None = Field(None, description="what has not ended is in no history")
+    defect_code: DefectCode | None = Field(None, description="of the review that counts", examples=["scratch"])
+    disposition: Disposition | None = Field(None, description="of the part")
+    reviewed: bool | None = Field(None, description="true: a review counts; false: none does")
     since: Timestamp | None = Field(None, description="ended at this time or later", examples=["2026-11-23T06:00:00Z"])
     until: Timestamp | None = Field(None, description="ended before this time", examples=["2026-11-23T14:00:00Z"])
     order: Literal["oldest", "newest"] = Field("oldest", description="which end of the history comes first")
@@ -84,6 +81,9 @@ class HistoryQuery(BaseModel):
             station=self.station,
             verdict=self.verdict,
             state=State(self.state) if self.state else None,
+            defect_code=self.defect_code,
+            disposition=self.disposition,
+            reviewed=self.reviewed,
             since=self.since,
             until=self.until,
         )
@@ -110,55 +110,3 @@ async def history(services: ServicesDep, query: Annotated[HistoryQuery, Query()]
     )
     answer = InspectionPage(inspections=page.results, next=write_cursor(page.position), more=page.more)
     return Response(answer.model_dump_json(), media_type="application/json")
-
-
-class ReviewFields(BaseModel):
-    """An operator's decision on an inspected part."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"decision": "ok", "by": "a.meier"}]})
-
-    decision: Decision = Field(description="`ok`: the part is good; `defect`: it is not")
-    by: Text = Field(description="who judged", examples=["a.meier"])
-    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
-
-
-@router.post(
-    "/v1/inspections/{id}/review",
-    summary="Review an inspection",
-    response_model=Result,
-    responses=documents.REVIEW_RESPONSES,
-)
-async def review(
-    services: ServicesDep, caller: CallerDep, inspection_id: InspectionPath, fields: ReviewFields
-) -> Response:
-    """Add an operator's decision to an ended inspection.
-
-    Earlier reviews stay; the last one counts, also for the verdict of the whole part. The inspection's own `verdict`
-    stays what the service found. `by` is stored as it is given; `key` is the name of the API key that the review came
-    with.
-    """
-    result = await get_or_404(services, inspection_id)
-    new = Review(
-        decision=fields.decision,
-        note=fields.note,
-        by=caller.author(fields.by),
-        key=caller.key_name,
-        at=await services.jobs.now(),
-    )
-    outcome = await services.reviews.add(result, new)
-    if outcome is ReviewOutcome.UNFINISHED:
-        raise NotReviewable(f"inspection {result.id} is {result.state.value}: it can be reviewed when it has ended")
-    if outcome is ReviewOutcome.FULL:
-        raise NotReviewable(
-            f"inspection {result.id} has {len(result.reviews)} reviews; the limit is {MOST_REVIEWS}, of "
-            f"{MOST_REVIEW_BYTES} bytes together: the last one counts"
-        )
-    if outcome is ReviewOutcome.NO_MEMORY:
-        raise QueueUnavailable(
-            "Redis is nearly full, and what is left is for images: the review was not recorded, send it again later",
-            retry_after_s=services.settings.retry_after_s,
-        )
-    if outcome is ReviewOutcome.UNKNOWN:
-        raise unknown_inspection(result.id)
-    log.info("inspection reviewed", inspection_id=result.id, decision=new.decision.value, by=new.by, key=new.key)
-    return result_response(await get_or_404(services, result.id), 200)

@@ -1,23 +1,29 @@
-"""The verdict on a part that is seen from several sides: `GET /v1/parts/{serial}`."""
+"""The verdict on a part that is seen from several sides, and what becomes of it: `/v1/parts/{serial}`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from glad_client.answers import Part, PartView, VerdictReason
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
-from service.contract import Decision, Result, SerialNumber, Text, Verdict
+from service.api.problems import memory_is_for_images
+from service.contract import Decision, Disposition, Note, PartDisposition, Result, SerialNumber, Text, Verdict
 from service.errors import UnknownPart
+from service.queue.dispositions import DispositionOutcome
 from service.queue.history import PartImage
 
 _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 
 router = APIRouter(tags=["history"])
+log = structlog.get_logger(__name__)
 
+SerialPath = Annotated[SerialNumber, Path(description="the part's serial number", examples=["SN-000123"])]
 ExpectedView = tuple[str | None, str]
 """(product, view) that must be there; None: whichever product the view shows."""
 ExpectedViews = Annotated[
@@ -29,7 +35,7 @@ ExpectedViews = Annotated[
 @router.get("/v1/parts/{serial:path}", summary="Judge a part", responses=documents.PART_RESPONSES)
 async def part(
     services: ServicesDep,
-    serial: Annotated[SerialNumber, Path(description="the part's serial number", examples=["SN-000123"])],
+    serial: SerialPath,
     expected_view: ExpectedViews = (),
 ) -> Part:
     """Return the part's verdict, which is the worst of all its views.
@@ -38,16 +44,73 @@ async def part(
     `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
     come, is `review`.
     """
-    images = await services.history.part_images(serial)
-    if not images:
-        raise UnknownPart(
-            f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection"
-        )
+    images = await _images_or_404(services, serial)
     results = [image.result for image in images]
     by_stations = await _views_expected_by_stations(services, images)
     known = {result.view for result in results} | {view for _, view in by_stations}
     by_call = {(None, view) for view in expected_view if view not in known}
-    return part_verdict(serial, results, by_stations | by_call)
+    judged = part_verdict(serial, results, by_stations | by_call)
+    dispositions = await services.dispositions.of_part(serial)
+    last = dispositions[-1] if dispositions else None
+    return judged.model_copy(
+        update={
+            "disposition": None if last is None or last.disposition is None else last,
+            "dispositions": dispositions,
+        }
+    )
+
+
+class DispositionFields(BaseModel):
+    """What becomes of a part."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"disposition": "rework", "by": "mes"}]})
+
+    disposition: Disposition | None = Field(description="null: take back what was decided")
+    note: Note | None = Field(None, description="for people", examples=["polished by hand"])
+    by: Text | None = Field(
+        None, description="who decided; default: the name of the API key. A person who signed in is named instead"
+    )
+
+
+@router.put(
+    "/v1/parts/{serial:path}/disposition",
+    summary="Decide what becomes of a part",
+    responses=documents.DISPOSITION_RESPONSES,
+)
+async def put_disposition(
+    services: ServicesDep, caller: CallerDep, serial: SerialPath, fields: DispositionFields
+) -> Part:
+    """Record that the part is scrapped, reworked or used as it is; earlier decisions stay, and the last one counts.
+
+    The part's verdict stays as it is: it says what was found, the disposition what is done about it.
+    """
+    images = await _images_or_404(services, serial)
+    decided = PartDisposition(
+        disposition=fields.disposition,
+        note=fields.note,
+        by=caller.author(fields.by),
+        key=caller.key_name,
+        at=await services.jobs.now(),
+    )
+    outcome = await services.dispositions.set(serial, images[-1].result, decided)
+    if outcome is DispositionOutcome.NO_MEMORY:
+        raise memory_is_for_images(services, "disposition")
+    if outcome is DispositionOutcome.UNKNOWN:
+        raise _unknown(serial)
+    value = None if fields.disposition is None else fields.disposition.value
+    log.info("part disposed", serial=serial, disposition=value, by=decided.by, key=decided.key)
+    return await part(services, serial)
+
+
+async def _images_or_404(services: Services, serial: str) -> tuple[PartImage, ...]:
+    images = await services.history.part_images(serial)
+    if not images:
+        raise _unknown(serial)
+    return images
+
+
+def _unknown(serial: str) -> UnknownPart:
+    return UnknownPart(f"no image with serial {serial!r} is kept: check the serial, or the time since its inspection")
 
 
 async def _views_expected_by_stations(services: Services, images: Iterable[PartImage]) -> set[ExpectedView]:
@@ -117,8 +180,8 @@ def _missing_view(product: str | None, view: str) -> PartView:
 def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
         return None, "unfinished"
-    if result.reviews:
-        return (Verdict.PASS if result.reviews[-1].decision is Decision.OK else Verdict.FAIL), "operator"
+    if (counting := result.counting_review) is not None:
+        return (Verdict.PASS if counting.decision is Decision.OK else Verdict.FAIL), "operator"
     if result.verdict is None:
         return Verdict.REVIEW, "no_result"
     if result.unfit:

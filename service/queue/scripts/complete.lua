@@ -59,5 +59,9 @@ if type(ended.serial) == 'string' then
   redis.call('SREM', unfinished .. ended.serial, id)
 end
 add_to_history(history, id, ended, outcome, ttl_ms)
+update_reviewed(history, inspection, id, tonumber(ttl_ms))
+if type(ended.serial) == 'string' then
+  note_disposition(history, inspection, id, ended.serial, tonumber(ttl_ms))
+end
 forget_oldest(history, prefix, max_results)
 return 'recorded'

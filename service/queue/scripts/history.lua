@@ -1,5 +1,5 @@
 -- The history: ended inspections in the order in which they ended, as a whole and per value that is asked for.
--- Put before complete.lua, after common.lua: add_to_history, forget_oldest.
+-- Put before complete.lua, after reviewed.lua: add_to_history, forget_oldest.
 
 -- A position is Redis's time in ms, times 1024, and at least one more than the last: it only grows, also when the clock
 -- goes back or the history was emptied, and it is exact in a double until the year 2248. The last one is kept beside the
@@ -25,14 +25,11 @@ local function history_keys(history, result, outcome)
   return found
 end
 
--- Adds one inspection. What is too old leaves each index that grows; an index that does not grow expires as a whole.
+-- Adds one inspection.
 local function add_to_history(history, id, result, outcome, ttl_ms)
   local position = next_position(history)
-  local kept_from = string.format('(%.0f', (now_ms() - ttl_ms) * 1024)
   for _, key in ipairs(history_keys(history, result, outcome)) do
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_from)
-    redis.call('ZADD', key, string.format('%.0f', position), id)
-    redis.call('PEXPIRE', key, ttl_ms)
+    add_to_index(key, position, id, ttl_ms)
   end
 end
 
@@ -55,9 +52,11 @@ local function forget_oldest(history, inspections, max_results)
     local f = redis.call('HMGET', inspections .. id, 'result', 'outcome', 'idempotency')
     redis.call('ZREM', history, id)
     if f[1] and f[2] then
-      for _, key in ipairs(history_keys(history, cjson.decode(f[1]), f[2])) do
+      local result = cjson.decode(f[1])
+      for _, key in ipairs(history_keys(history, result, f[2])) do
         redis.call('ZREM', key, id)
       end
+      forget_reviewed(history, inspections .. id, id, result)
     end
     redis.call('DEL', inspections .. id, f[3] or inspections .. id)
   end

@@ -1,12 +1,26 @@
--- Adds an operator's review to an ended inspection, once, with an event. The last review counts.
--- KEYS  inspection, events
--- ARGV  id, review, event, longest event stream, most reviews of one inspection, most bytes of them
--- -> recorded, unknown, unfinished, full, no_memory
-local inspection, events = KEYS[1], KEYS[2]
+-- Adds an operator's review to an ended inspection, once, with an event and its place in the indexes.
+-- One script: after a crash between two of these steps the image would be given to a second person, or to nobody.
+-- KEYS  inspection, events, history, claim
+-- ARGV  id, review, event, longest event stream, most reviews of one inspection, most bytes of them, time to live ms,
+--       the claim that it answers or '', drawn for a second look (0/1)
+-- -> recorded, unknown, unfinished, claim_lost, full, no_memory
+local inspection, events, history, claim_key = unpack(KEYS)
 local id, review, event = ARGV[1], ARGV[2], ARGV[3]
 local max_events, most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local ttl_ms, claim, is_drawn = tonumber(ARGV[7]), ARGV[8], ARGV[9] == '1'
 -- Beyond this share of maxmemory there is room for images alone.
 local MOST_MEMORY_OF_REVIEWS = 0.85
+
+-- A claim has one answer: the reply to the first was lost, and the client sends it again with a later time.
+local function is_answered(reviews)
+  for line in reviews:gmatch('[^\n]+') do
+    local given = cjson.decode(line)
+    if given.claim == claim and not is_text(given.withdrawn_at) then
+      return true
+    end
+  end
+  return false
+end
 
 local fields = redis.call('HMGET', inspection, 'state', 'result', 'reviews')
 if not fields[1] then
@@ -20,6 +34,15 @@ local reviews = fields[3] or ''
 if ('\n' .. reviews):find('\n' .. review .. '\n', 1, true) then
   return 'recorded'
 end
+if claim ~= '' then
+  if is_answered(reviews) then
+    return 'recorded'
+  end
+  local held = redis.call('GET', claim_key)
+  if not held or held:match('^[^\n]*') ~= claim then
+    return 'claim_lost'
+  end
+end
 if select(2, reviews:gsub('\n', '')) >= most or #reviews + #review > most_bytes then
   return 'full'
 end
@@ -27,5 +50,12 @@ if memory_is_beyond(MOST_MEMORY_OF_REVIEWS) then
   return 'no_memory'
 end
 redis.call('HSET', inspection, 'reviews', reviews .. review .. '\n')
+if claim ~= '' then
+  redis.call('DEL', claim_key)
+end
+if is_drawn then
+  redis.call('HSET', inspection, 'double_read', '1')
+end
+update_reviewed(history, inspection, id, ttl_ms)
 add_event(events, id, event, max_events)
 return 'recorded'

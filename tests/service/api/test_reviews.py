@@ -15,7 +15,7 @@ from service.auth.scopes import Scope
 from service.contract import Decision, Event, Review, new_inspection_id, now
 from service.queue import keys
 from service.queue.jobs import JobQueue
-from service.queue.results import ReviewOutcome, Reviews
+from service.queue.reviews import ReviewOutcome, Reviews
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running
 from tests.support.line import make_job, result_of

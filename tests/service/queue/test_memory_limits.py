@@ -14,7 +14,8 @@ from service.contract import Decision, Result, Review, now
 from service.queue import keys
 from service.queue.connection import connect, connect_async
 from service.queue.redis_health import read_redis_state
-from service.queue.results import MOST_REVIEW_BYTES, MOST_REVIEWS, Results, ReviewOutcome, Reviews
+from service.queue.results import Results
+from service.queue.reviews import MOST_REVIEW_BYTES, MOST_REVIEWS, ReviewOutcome, Reviews
 from service.queue.stations import MOST_CHANGES, MOST_STATIONS, Stations, StationsFull
 from service.queue.submitter import JobSubmitter
 from tests.support.ended import end

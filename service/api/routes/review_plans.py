@@ -1,0 +1,74 @@
+"""A product's review plan: which share of its images people judge blind, and the plant's list of defect codes."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+
+from glad_client.reviews import ReviewPlan, ReviewPlanSettings
+from service.api.dependencies import CallerDep, ProductPath, ServicesDep
+from service.api.intake.acceptance import pin_product
+from service.api.openapi import operations as documents
+from service.contract import Text
+
+router = APIRouter(tags=["reviews"])
+log = structlog.get_logger(__name__)
+
+
+class ReviewPlanFields(ReviewPlanSettings):
+    """A product's review plan. What is left out gets its default, not its old value."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "audit_share": 0.02,
+                    "double_read_share": 0.1,
+                    "defect_codes": [{"code": "scratch", "title": "Scratch", "key": "s"}],
+                    "by": "q.engineer",
+                }
+            ]
+        },
+    )
+
+    by: Text | None = Field(
+        None, description="who sets it; default: the name of the API key. A person who signed in is named instead"
+    )
+
+
+@router.get(
+    "/v1/products/{product}/review-plan", summary="Show a review plan", responses=documents.REVIEW_PLAN_RESPONSES
+)
+async def plan(services: ServicesDep, product: ProductPath) -> ReviewPlan:
+    """Return the product's review plan, and those before it. One that was never set draws no image."""
+    pinned = await services.threads.bundles.run(pin_product, services.store, product)
+    return await services.review_plans.show(pinned.bundle.product)
+
+
+@router.put(
+    "/v1/products/{product}/review-plan", summary="Set a review plan", responses=documents.REVIEW_PLAN_PUT_RESPONSES
+)
+async def put_plan(
+    services: ServicesDep, caller: CallerDep, product: ProductPath, fields: ReviewPlanFields
+) -> ReviewPlan:
+    """Set the product's review plan for images that come from now on.
+
+    Whether an image belongs to the audit is drawn when it is accepted, by its id alone, and kept with the probability
+    in force then: a plan that is changed later changes no draw. All settings are replaced; earlier plans are kept.
+    """
+    pinned = await services.threads.bundles.run(pin_product, services.store, product)
+    name = pinned.bundle.product
+    settings = ReviewPlanSettings.model_validate(fields.model_dump(exclude={"by"}))
+    change = await services.review_plans.set(name, settings, caller.author(fields.by), await services.jobs.now())
+    log.info(
+        "review plan set",
+        product=name,
+        revision=change.revision,
+        audit_share=change.audit_share,
+        double_read_share=change.double_read_share,
+        by=change.by,
+        key=caller.key_name,
+    )
+    return await services.review_plans.show(name)

@@ -1,0 +1,137 @@
+"""Which image a person reviews next. An image is given to one person at a time, by a claim that ends by itself."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+import redis.asyncio
+
+from glad_client.reviews import CLAIM_S, ReviewTaskName
+from service.contract import parse_inspection_id
+from service.queue import keys
+from service.queue.clock import from_ms
+from service.queue.scripts import load
+
+MOST_SKIPPED = 100
+"""Ids that a person may put off in one call."""
+
+
+class WaitingKind(StrEnum):
+    """What an image waits for: see reviewed.lua."""
+
+    FAIL = "fail"
+    REVIEW = "review"
+    AUDIT = "audit"
+    DOUBLE_READ = "double_read"
+
+    @property
+    def task(self) -> ReviewTaskName:
+        """The task of the person who gets the image."""
+        if self is WaitingKind.AUDIT:
+            return "audit"
+        return "double_read" if self is WaitingKind.DOUBLE_READ else "queue"
+
+    @property
+    def blind(self) -> bool:
+        """Whether the person sees the image without what was found of it."""
+        return self in {WaitingKind.AUDIT, WaitingKind.DOUBLE_READ}
+
+
+@dataclass(frozen=True)
+class ReviewClaim:
+    """An image that one person has."""
+
+    claim: str
+    inspection_id: str
+    kind: WaitingKind
+    person: str
+    until: datetime | None = None
+    """When it ends; None: not read."""
+
+
+class ReviewQueue:
+    """Gives waiting images to people. Methods raise RedisError if Redis is away."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, length_s: float = CLAIM_S) -> None:
+        """Prepare the scripts; nothing connects yet.
+
+        Args:
+            client: of the service's Redis.
+            length_s: how long a claim lasts, unless it is renewed.
+        """
+        self._redis, self._length_ms = client, round(length_s * 1000)
+        self._next, self._renew = (
+            client.register_script(load("next_review")),
+            client.register_script(load("renew_claim")),
+        )
+
+    async def next(
+        self, person: str, *, product: str | None = None, station: str | None = None, skip: Sequence[str] = ()
+    ) -> ReviewClaim | None:
+        """Give the person an image; None if none waits that the person may have.
+
+        Args:
+            person: gets no image to judge blind that the same person has judged.
+            product: only of this one; None: of any.
+            station: only of this one.
+            skip: ids that the person does not want now.
+        """
+        secret = secrets.token_hex(8)
+        found = await cast(
+            "Any",
+            self._next(
+                keys=[keys.REVIEW_TURNS],
+                args=[
+                    person,
+                    secret,
+                    self._length_ms,
+                    keys.INSPECTION_PREFIX,
+                    keys.REVIEW_CLAIM_PREFIX,
+                    keys.WAITING_PREFIX,
+                    keys.waiting_suffix(product, station),
+                    *skip[:MOST_SKIPPED],
+                ],
+            ),
+        )
+        if not found:
+            return None
+        inspection_id, claim, kind, until_ms = found
+        return ReviewClaim(claim, inspection_id, WaitingKind(kind), person, from_ms(int(until_ms)))
+
+    async def find(self, claim: str) -> ReviewClaim | None:
+        """Return a claim that has not ended; None for any other text."""
+        inspection_id = claimed_inspection(claim)
+        held = None if inspection_id is None else await self._redis.get(keys.review_claim(inspection_id))
+        if inspection_id is None or not held:
+            return None
+        token, kind, person = str(held).split("\n")
+        return ReviewClaim(token, inspection_id, WaitingKind(kind), person) if token == claim else None
+
+    async def renew(self, claim: str) -> datetime | None:
+        """Let a claim last from now on as long as a new one; None if it has ended."""
+        return await self._change(claim, self._length_ms)
+
+    async def give_back(self, claim: str) -> bool:
+        """End a claim; return False if it has ended before."""
+        return await self._change(claim, 0) is not None
+
+    async def _change(self, claim: str, length_ms: int) -> datetime | None:
+        inspection_id = claimed_inspection(claim)
+        if inspection_id is None:
+            return None
+        key = keys.review_claim(inspection_id)
+        until_ms = await cast("Any", self._renew(keys=[key], args=[claim, length_ms]))
+        return None if until_ms is None else from_ms(int(until_ms))
+
+
+def claimed_inspection(claim: str) -> str | None:
+    """Return the id of the inspection that a claim is of; None if the text is no claim."""
+    try:
+        return parse_inspection_id(claim.partition(".")[0])
+    except ValueError:
+        return None

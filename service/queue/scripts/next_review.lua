@@ -1,0 +1,64 @@
+-- Gives one waiting image to one person, for a while. What somebody holds is given to nobody else.
+-- KEYS  turns
+-- ARGV  person, secret of the claim, its length ms, inspection prefix, claim prefix, waiting prefix, index suffix (of a
+--       product, a station, both, or ''), then ids that the person does not want now
+-- -> {id, claim, kind, until ms}, or nothing
+local person, secret, length_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local inspections, claims, waiting, suffix = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+-- Each fourth turn begins with an image to judge blind: else a full queue would leave the audit without answers.
+local ORDERS = {
+  [0] = {'audit', 'double_read', 'fail', 'review'},
+  [4] = {'double_read', 'audit', 'fail', 'review'},
+}
+local USUAL = {'fail', 'review', 'audit', 'double_read'}
+local IS_BLIND = {audit = true, double_read = true}
+local MOST_LOOKED_AT, AT_ONCE = 1000, 50
+
+local skipped = {}
+for i = 8, #ARGV do
+  skipped[ARGV[i]] = true
+end
+
+-- true, false, or 'gone': the inspection is no longer kept, or waits for something else
+local function is_for_person(id, kind)
+  if skipped[id] or redis.call('EXISTS', claims .. id) == 1 then
+    return false
+  end
+  local f = redis.call('HMGET', inspections .. id, 'waiting', 'readers')
+  if f[1] ~= kind then
+    return 'gone'
+  end
+  return not IS_BLIND[kind] or not (f[2] and f[2]:find('\n' .. person .. '\n', 1, true))
+end
+
+local function find(kind)
+  local key, looked_at = waiting .. kind .. suffix, 0
+  while looked_at < MOST_LOOKED_AT do
+    local ids = redis.call('ZRANGE', key, looked_at, looked_at + AT_ONCE - 1)
+    if #ids == 0 then
+      return nil
+    end
+    for _, id in ipairs(ids) do
+      local suits = is_for_person(id, kind)
+      if suits == true then
+        return id
+      elseif suits == 'gone' then
+        redis.call('ZREM', key, id)
+      else
+        looked_at = looked_at + 1
+      end
+    end
+  end
+end
+
+local turn = redis.call('INCR', KEYS[1]) % 8
+for _, kind in ipairs(ORDERS[turn] or USUAL) do
+  local id = find(kind)
+  if id then
+    local claim = id .. '.' .. secret
+    redis.call('SET', claims .. id, claim .. '\n' .. kind .. '\n' .. person, 'PX', length_ms)
+    return {id, claim, kind, now_ms() + length_ms}
+  end
+end
+return nil

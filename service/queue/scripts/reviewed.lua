@@ -1,0 +1,136 @@
+-- Which images wait for a review, and which have one. Put before history.lua: add_to_index, update_reviewed,
+-- forget_reviewed.
+-- An image waits for one kind of look at a time, which follows from its result and its reviews alone:
+--   audit        it was drawn at random, and nobody has judged it blind yet, whatever the service found
+--   fail, review the service found this, and nobody has judged it
+--   double_read  it was judged, drawn for a second look, and nobody has had that yet
+-- Indexes hold positions of the history, so that what waits longest is found first, and go with their inspections.
+
+-- Adds one inspection. What is too old leaves each index that grows; an index that does not grow expires as a whole.
+local function add_to_index(key, position, id, ttl_ms)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', (now_ms() - ttl_ms) * 1024))
+  redis.call('ZADD', key, string.format('%.0f', position), id)
+  redis.call('PEXPIRE', key, ttl_ms)
+end
+
+local VERDICTS = {pass = true, review = true, fail = true}
+
+local function is_text(value)
+  return type(value) == 'string' -- cjson.null is no false
+end
+
+-- The keys of what waits: of all, of the product, of the station, and of both.
+local function waiting_keys(history, kind, result)
+  local key = history:match('^(.*:)') .. 'waiting:' .. kind
+  local found = {key}
+  if is_text(result.product) then
+    found[#found + 1] = key .. ':product:' .. result.product
+  end
+  if is_text(result.station) then
+    found[#found + 1] = key .. ':station:' .. result.station
+  end
+  if is_text(result.product) and is_text(result.station) then
+    found[#found + 1] = key .. ':product:' .. result.product .. ':station:' .. result.station
+  end
+  return found
+end
+
+-- -> the kind of look that an image waits for or nil; the review that counts or nil; who has judged it, one a line
+local function review_state(result, outcome, reviews, wants_double_read)
+  local audited, read_twice, counting, readers = false, false, nil, '\n'
+  for line in reviews:gmatch('[^\n]+') do
+    local review = cjson.decode(line)
+    if not is_text(review.withdrawn_at) then
+      counting = review
+      readers = readers .. (is_text(review.by) and review.by or '') .. '\n'
+      audited = audited or type(review.audit) == 'number'
+      read_twice = read_twice or review.double_read == true
+    end
+  end
+  local kind
+  if is_text(result.limit_sample) or not VERDICTS[outcome] then
+    kind = nil -- a part that stands for a station's check, not for production; or nothing was found
+  elseif type(result.audit) == 'number' and not audited then
+    kind = 'audit'
+  elseif not counting then
+    kind = (outcome == 'fail' or outcome == 'review') and outcome or nil
+  elseif wants_double_read and not read_twice then
+    kind = 'double_read'
+  end
+  return kind, counting, readers
+end
+
+local function set_or_clear(inspection, field, value)
+  if value then
+    redis.call('HSET', inspection, field, value)
+  else
+    redis.call('HDEL', inspection, field)
+  end
+end
+
+local function move(keys_before, keys_after, position, id, ttl_ms)
+  for _, key in ipairs(keys_before) do
+    redis.call('ZREM', key, id)
+  end
+  for _, key in ipairs(keys_after) do
+    add_to_index(key, position, id, ttl_ms)
+  end
+end
+
+-- Brings the indexes and the inspection's bookkeeping in line with its reviews.
+local function update_reviewed(history, inspection, id, ttl_ms)
+  local position = redis.call('ZSCORE', history, id)
+  if not position then
+    return -- older than the history, or no longer in it
+  end
+  local f = redis.call('HMGET', inspection, 'result', 'outcome', 'reviews', 'double_read', 'waiting', 'defect_code')
+  local result, reviews = cjson.decode(f[1]), f[3] or ''
+  local kind, counting, readers = review_state(result, f[2], reviews, f[4])
+  if f[5] ~= (kind or false) then
+    move(f[5] and waiting_keys(history, f[5], result) or {}, kind and waiting_keys(history, kind, result) or {},
+      position, id, ttl_ms)
+    set_or_clear(inspection, 'waiting', kind)
+  end
+  if reviews == '' then
+    return
+  end
+  redis.call('HSET', inspection, 'readers', readers)
+  add_to_index(history .. ':reviews:any', position, id, ttl_ms)
+  local code = counting and is_text(counting.defect_code) and counting.defect_code or nil
+  move(f[6] and {history .. ':defect_code:' .. f[6]} or {}, code and {history .. ':defect_code:' .. code} or {},
+    position, id, ttl_ms)
+  set_or_clear(inspection, 'defect_code', code)
+  move({history .. ':reviewed:true'}, counting and {history .. ':reviewed:true'} or {}, position, id, ttl_ms)
+end
+
+-- A new image of a part that has a disposition is found under it too.
+local function note_disposition(history, inspection, id, serial, ttl_ms)
+  local list = history:match('^(.*:)') .. 'disposition:' .. serial
+  local last = redis.call('LINDEX', list, -1)
+  if not last then
+    return
+  end
+  redis.call('PEXPIRE', list, ttl_ms)
+  local disposition = cjson.decode(last).disposition
+  if is_text(disposition) then
+    redis.call('HSET', inspection, 'disposition', disposition)
+    add_to_index(history .. ':disposition:' .. disposition, redis.call('ZSCORE', history, id), id, ttl_ms)
+  end
+end
+
+-- Takes an inspection that is let go out of every index of this file.
+local function forget_reviewed(history, inspection, id, result)
+  local f = redis.call('HMGET', inspection, 'waiting', 'defect_code', 'disposition', 'readers')
+  if f[1] then
+    move(waiting_keys(history, f[1], result), {}, nil, id)
+  end
+  if f[2] then
+    redis.call('ZREM', history .. ':defect_code:' .. f[2], id)
+  end
+  if f[3] then
+    redis.call('ZREM', history .. ':disposition:' .. f[3], id)
+  end
+  if f[4] then
+    move({history .. ':reviews:any', history .. ':reviewed:true'}, {}, nil, id)
+  end
+end
