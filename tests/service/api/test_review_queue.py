@@ -180,6 +180,8 @@ async def test_two_api_processes_never_give_the_same_image_and_a_killed_one_take
 ) -> None:
     ids = [await line.end(FAIL) for _ in range(12)]
     settings = {"GLAD_REDIS_URL": shared_redis.url, "GLAD_STORE": str(toy_store)}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
     with ExitStack() as stack:
         apis = [stack.enter_context(running_api(settings, tmp_path / name)) for name in ("a", "b")]
         async with httpx.AsyncClient(timeout=30) as http:
