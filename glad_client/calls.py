@@ -83,9 +83,7 @@ class ApiCalls:
             "params": dict(fields or {}),
             "timeout": self.timeout_s + wait_s,
         }
-        return read_answer(
-            Result, (yield from self.patience.send(RequestStep("POST", f"{address}/inspections", options)))
-        )
+        return _read(Result, (yield from self.patience.send(RequestStep("POST", f"{address}/inspections", options))))
 
     def inspect(
         self, address: str, image: bytes, idempotency_key: str | None, seconds: float, fields: Mapping[str, str] | None
@@ -116,7 +114,7 @@ class ApiCalls:
 
     def get(self, inspection_id: str) -> Steps[Result]:
         """Get the inspection in its current state."""
-        return (yield from self._get(Result, api_path("inspections", inspection_id)))
+        return (yield from self._get(Result, _path("inspections", inspection_id)))
 
     def wait(self, inspection_id: str, seconds: float, every_s: float) -> Steps[Result]:
         """Get the inspection again and again until it has ended."""
@@ -131,7 +129,7 @@ class ApiCalls:
         """Get one picture of an inspection, or its anomaly map; wait for one that has to be drawn."""
         deadline = time.monotonic() + self.patience.patience_s
         while True:
-            answer = yield from self.patience.send(RequestStep("GET", api_path("inspections", inspection_id, name)))
+            answer = yield from self.patience.send(RequestStep("GET", _path("inspections", inspection_id, name)))
             if answer.status_code != HTTPStatus.ACCEPTED:
                 return answer.content
             pause = pause_s(answer, 1)  # it is drawn by a worker that has no image waiting
@@ -144,9 +142,7 @@ class ApiCalls:
     def review(self, inspection_id: str, decision: Decision, by: str, note: str | None) -> Steps[Result]:
         """Add an operator's decision to an ended inspection."""
         given = {"decision": decision, "by": by} | ({} if note is None else {"note": note})
-        return (
-            yield from self._send(Result, "POST", f"{api_path('inspections', inspection_id)}/review", {"json": given})
-        )
+        return (yield from self._send(Result, "POST", f"{_path('inspections', inspection_id)}/review", {"json": given}))
 
     def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[InspectionPage]:
         """Get one page of ended inspections after the cursor."""
@@ -155,7 +151,7 @@ class ApiCalls:
 
     def part(self, serial: str, expected_views: Sequence[str]) -> Steps[Part]:
         """Get the verdict of a part that is seen from several sides."""
-        return (yield from self._get(Part, api_path("parts", serial), {"expected_view": list(expected_views)}))
+        return (yield from self._get(Part, _path("parts", serial), {"expected_view": list(expected_views)}))
 
     def products(self) -> Steps[tuple[str, ...]]:
         """Get the names of all products."""
@@ -163,7 +159,7 @@ class ApiCalls:
 
     def product(self, name: str) -> Steps[ProductView]:
         """Get a product's versions, thresholds and quality gate."""
-        return (yield from self._get(ProductView, api_path("products", name)))
+        return (yield from self._get(ProductView, _path("products", name)))
 
     def change_thresholds(
         self,
@@ -183,7 +179,7 @@ class ApiCalls:
             "params": {"preview": str(preview).lower(), "last": str(last)},
             "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
         }
-        return (yield from self._send(ThresholdsView, "PATCH", f"{api_path('products', product)}/thresholds", options))
+        return (yield from self._send(ThresholdsView, "PATCH", f"{_path('products', product)}/thresholds", options))
 
     def stations(self) -> Steps[tuple[StationView, ...]]:
         """Get all stations that are set."""
@@ -191,12 +187,12 @@ class ApiCalls:
 
     def station(self, name: str) -> Steps[StationHistory]:
         """Get a station's settings and their changes."""
-        return (yield from self._get(StationHistory, api_path("stations", name)))
+        return (yield from self._get(StationHistory, _path("stations", name)))
 
     def set_station(self, name: str, settings: StationSettings, by: str | None) -> Steps[StationView]:
         """Replace a station's settings; a hold that is not named in them stays as it is."""
         given = settings.model_dump(mode="json", exclude_unset=True) | ({} if by is None else {"by": by})
-        return (yield from self._send(StationView, "PUT", api_path("stations", name), {"json": given}))
+        return (yield from self._send(StationView, "PUT", _path("stations", name), {"json": given}))
 
     def hold_station(self, name: str, reason: str | None, by: str | None) -> Steps[StationView]:
         """Put a station on hold, or lift its hold; its other settings stay."""
@@ -207,7 +203,7 @@ class ApiCalls:
     def remove_station(self, name: str, by: str | None) -> Steps[None]:
         """Remove a station: its address takes no images any more."""
         params = {} if by is None else {"by": by}
-        yield from self.patience.send(RequestStep("DELETE", api_path("stations", name), {"params": params}))
+        yield from self.patience.send(RequestStep("DELETE", _path("stations", name), {"params": params}))
 
     def session(self) -> Steps[SessionView]:
         """Get who makes the calls, and what they may do."""
@@ -220,14 +216,14 @@ class ApiCalls:
             raise Unreachable(f"{self.patience.url} gave no answer: {type(answer).__name__}: {answer}") from answer
         assert answer is not None
         if answer.is_success or b'"checks"' in answer.content:  # a 503 with its checks is an answer too
-            return read_answer(Readiness, answer)
+            return _read(Readiness, answer)
         raise problem_of(answer)
 
     def _get(self, model: type[M], path: str, params: Mapping[str, Any] | None = None) -> Steps[M]:
         return (yield from self._send(model, "GET", path, {"params": params or {}}))
 
     def _send(self, model: type[M], method: str, path: str, options: Mapping[str, Any]) -> Steps[M]:
-        return read_answer(model, (yield from self.patience.send(RequestStep(method, path, options))))
+        return _read(model, (yield from self.patience.send(RequestStep(method, path, options))))
 
 
 def submission_path(product: str | None, station: str | None) -> str:
@@ -239,9 +235,9 @@ def submission_path(product: str | None, station: str | None) -> str:
     if (product is None) == (station is None):
         raise ValueError("give a product, or None and a station; a product's station goes into the fields")
     if station is not None:
-        return api_path("stations", station)
+        return _path("stations", station)
     assert product is not None, "exactly one of them is given"
-    return api_path("products", product)
+    return _path("products", product)
 
 
 def image_bytes(image: Image) -> bytes:
@@ -253,14 +249,14 @@ def image_bytes(image: Image) -> bytes:
     return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else Path(image).read_bytes()
 
 
-def api_path(*words: str) -> str:
+def _path(*words: str) -> str:
     """Return the path of these words, with all special characters quoted."""
     # A word of dots must stay one: `..` would lead to another call.
     quoted = (quote(word, safe="").replace(".", "%2E" if word in {".", ".."} else ".") for word in words)
     return "/".join(("/v1", *quoted))
 
 
-def read_answer(model: type[M], answer: httpx.Response) -> M:
+def _read(model: type[M], answer: httpx.Response) -> M:
     """Return the content of a successful answer.
 
     Raises:
