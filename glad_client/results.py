@@ -236,9 +236,14 @@ class Event(Message):
     view: Text | None = None
     verdict: Verdict | None = None
     score: float | None = None
+    calibrated_score: float | None = None
+    thresholds: Thresholds | None = Field(None, description="set when there is a score: the limits it was held against")
+    denoising_step: int | None = None
+    hold: Text | None = Field(None, description="why the station was on hold when the image came")
     quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
     error: Failure | None = None
     review: Review | None = Field(None, description="set when the type is `inspection.reviewed`")
+    accepted_at: Timestamp | None = Field(None, description="null: an event of an older version")
     at: Timestamp
 
     @classmethod
@@ -262,8 +267,13 @@ class Event(Message):
                 "view": result.view,
                 "verdict": result.verdict,
                 "score": result.score,
+                "calibrated_score": result.calibrated_score,
+                "thresholds": None if result.score is None else result.thresholds,
+                "denoising_step": result.denoising_step,
+                "hold": result.hold,
                 "quality": result.quality if result.unfit else None,
                 "error": result.error,
+                "accepted_at": result.accepted_at,
                 "at": result.finished_at,
             }
         )

@@ -67,6 +67,18 @@ def mask(anomaly_map: Map, threshold: float) -> Pixels:
     return above
 
 
+def heat_layer(colours: Pixels, above: Pixels) -> Pixels:
+    """Return a heatmap (H, W, 3) as a layer (H, W, 4) to lay over the part: opaque where its mask is white, else clear.
+
+    Args:
+        colours: as `heatmap` gives them.
+        above: as `mask` gives it, (H, W), of the same map.
+    """
+    layer = np.dstack([colours, above])
+    layer[above == 0] = 0  # what is clear has one colour: the file is small
+    return layer
+
+
 def overlay(
     pixels: Pixels, anomaly_map: Map, top: float, alpha: float = 0.6, *, threshold: float | None = None
 ) -> Pixels:

@@ -18,7 +18,7 @@ from glad.images.tiling import FramedImage, ModelInput, frame
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import find_unfit, measure_quality
 from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
-from service.storage.pictures import DRAWN_NAMES, Drawing, preview
+from service.storage.pictures import DRAWN_NAMES, Drawing, overlay_ground
 from service.worker.bundle_cache import LoadedBundle
 
 
@@ -35,8 +35,8 @@ class PreparedInspection:
 
     bundle: LoadedBundle
     framed: FramedImage
-    preview: Pixels
-    """The upright original, at most `service.storage.pictures.PREVIEW_SIDE_PX` a side."""
+    overlay_ground: Pixels
+    """The upright original, at most `service.storage.pictures.OVERLAY_SIDE_PX` a side."""
     decode_ms: float
     single: ModelInput | None
     """What the models take of an image of one tile, cut already; of one with many each is cut when it has a lane."""
@@ -84,7 +84,7 @@ def prepare_inspection(
     return PreparedInspection(
         bundle=bundle,
         framed=framed,
-        preview=preview(original),
+        overlay_ground=overlay_ground(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
         single=single,
         unfit=unfit,
@@ -114,7 +114,7 @@ def render_pictures(
     if reconstruction is not None:
         files[RECONSTRUCTION] = draw_reconstruction(image, reconstruction)
     for name in DRAWN_NAMES if at_once else ():
-        files[name] = drawing.draw(name, image.preview)
+        files[name] = drawing.draw(name, image.overlay_ground)
     return RenderedPictures(
         regions=tuple(defect_regions(drawing.map, pixel_threshold, placement)),
         files=files,

@@ -115,6 +115,10 @@ EVENT: dict[str, Any] = {
     "station": "line-3",
     "verdict": "fail",
     "score": 0.54,
+    "calibrated_score": 0.6,
+    "thresholds": THRESHOLDS,
+    "denoising_step": 421,
+    "accepted_at": "2026-11-23T08:15:30.412Z",
     "at": "2026-11-23T08:15:31.432Z",
 }
 GATE: dict[str, Any] = {
