@@ -88,6 +88,14 @@ class Region(Message):
     peak: float = Field(description="highest map value inside")
 
 
+class HottestPlace(Message):
+    """The place of the highest map value, whether or not a region is there: a display marks it."""
+
+    x: int = Field(ge=0, description="in pixels of the upright original")
+    y: int = Field(ge=0)
+    peak: float = Field(description="the map value there; it may lie below the pixel limit")
+
+
 class Timings(Message):
     """Milliseconds spent per stage."""
 
@@ -172,6 +180,9 @@ class Result(Traceability):
         None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
     )
     regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
+    hottest: HottestPlace | None = Field(
+        None, description="where the map is highest; null: not inspected, or by an older version"
+    )
     denoising_step: int | None = None
     unet_evaluations: int | None = None
     near_tie: bool | None = Field(

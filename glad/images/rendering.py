@@ -253,6 +253,18 @@ def defect_regions(
     return sorted(regions, key=lambda region: (-region.peak, region.box))
 
 
+def hottest_place(anomaly_map: NDArray[np.float32], placement: Placement) -> tuple[int, int, float]:
+    """Return where the map (H, W) is highest, x and y in pixels of the upright original, and its value there.
+
+    Args:
+        anomaly_map: as the placement's `restore` made it. NaN counts as the highest.
+        placement: that one.
+    """
+    row, column = np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape)
+    x, y, width, height = placement.to_original((int(column), int(row), 1, 1))
+    return x + width // 2, y + height // 2, float(anomaly_map[row, column])
+
+
 def _in_original(region: DefectRegion, placement: Placement) -> DefectRegion:
     area = placement.area_in_original(region.area_px)
     return DefectRegion(placement.to_original(region.box), area, region.peak)

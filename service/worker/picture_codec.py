@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.image_codec import DecodedImage, Pixels, decode_image, to_png
-from glad.images.rendering import DefectRegion, defect_regions
+from glad.images.rendering import DefectRegion, defect_regions, hottest_place
 from glad.images.tiling import FramedImage, ModelInput, frame
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import find_unfit, measure_quality
-from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
+from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, HottestPlace, StoredName
 from service.storage.pictures import DRAWN_NAMES, Drawing, overlay_ground
 from service.worker.bundle_cache import LoadedBundle
 
@@ -49,6 +49,7 @@ class RenderedPictures:
     """The files and defect regions of one inspection."""
 
     regions: tuple[DefectRegion, ...]
+    hottest: HottestPlace
     files: dict[StoredName, bytes]
     """Name -> content, of what is stored."""
     artifacts: tuple[ArtifactName, ...]
@@ -115,8 +116,10 @@ def render_pictures(
         files[RECONSTRUCTION] = draw_reconstruction(image, reconstruction)
     for name in DRAWN_NAMES if at_once else ():
         files[name] = drawing.draw(name, image.overlay_ground)
+    x, y, peak = hottest_place(drawing.map, placement)
     return RenderedPictures(
         regions=tuple(defect_regions(drawing.map, pixel_threshold, placement)),
+        hottest=HottestPlace(x=x, y=y, peak=peak),
         files=files,
         artifacts=(*DRAWN_NAMES, RECONSTRUCTION),
     )
