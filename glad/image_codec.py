@@ -356,8 +356,15 @@ def from_model(image: NDArray[np.float32]) -> Pixels:
     return np.ascontiguousarray(np.rint(levels).astype(np.uint8).transpose(1, 2, 0))
 
 
+def to_jpeg(pixels: Pixels) -> bytes:
+    """Return a JPEG file of (H, W, 3) uint8 for people to look at, without coarser colours: a stain may be small."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, format="JPEG", quality=88, subsampling=0)
+    return target.getvalue()
+
+
 def to_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
-    """Return a PNG file of (H, W, 3) or (H, W) uint8, or of (H, W) bool, which becomes 0 and 255.
+    """Return a PNG file of (H, W, 3), (H, W, 4) or (H, W) uint8, or of (H, W) bool, which becomes 0 and 255.
 
     Packed by run lengths: on pictures of parts five times as fast as zlib's usual search, and no more than a few per
     cent larger.

@@ -27,7 +27,7 @@ from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import AsyncReviewing, ReviewCalls
 from glad_client.sse import EventReader, ServerEvent
-from glad_client.types import ArtifactName
+from glad_client.types import ArtifactName, ScreenPictureName
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ class AsyncClient:
         """As `Client.wait`."""
         return await self._run(self._calls.wait(inspection_id, seconds, every_s))
 
-    async def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
+    async def artifact(self, inspection_id: str, name: ArtifactName | ScreenPictureName) -> bytes:
         """As `Client.artifact`."""
         return await self._run(self._calls.artifact(inspection_id, name))
 

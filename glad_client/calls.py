@@ -32,7 +32,7 @@ from glad_client.answers import (
 from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
-from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message
+from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName
 
 HISTORY_PAGE = 500
 Image = bytes | PathLike[str] | str
@@ -125,7 +125,7 @@ class ApiCalls:
             yield PauseStep(min(every_s, max(0.0, deadline - time.monotonic())))
         return inspection
 
-    def artifact(self, inspection_id: str, name: ArtifactName) -> Steps[bytes]:
+    def artifact(self, inspection_id: str, name: ArtifactName | ScreenPictureName) -> Steps[bytes]:
         """Get one picture of an inspection, or its anomaly map; wait for one that has to be drawn."""
         deadline = time.monotonic() + self.patience.patience_s
         while True:

@@ -34,7 +34,7 @@ from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import ReviewCalls, Reviewing
 from glad_client.sse import EventReader, ServerEvent
-from glad_client.types import ArtifactName
+from glad_client.types import ArtifactName, ScreenPictureName
 
 CONNECTIONS = 64
 EXAMPLE_URL = "http://127.0.0.1:8000"
@@ -148,7 +148,7 @@ class Client:
         """
         return self._run(self._calls.wait(inspection_id, seconds, every_s))
 
-    def artifact(self, inspection_id: str, name: ArtifactName) -> bytes:
+    def artifact(self, inspection_id: str, name: ArtifactName | ScreenPictureName) -> bytes:
         """Return the bytes of one picture of an inspection, or of its anomaly map."""
         return self._run(self._calls.artifact(inspection_id, name))
 

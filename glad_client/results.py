@@ -88,6 +88,14 @@ class Region(Message):
     peak: float = Field(description="highest map value inside")
 
 
+class HottestPlace(Message):
+    """The place of the highest map value, whether or not a region is there: a display marks it."""
+
+    x: int = Field(ge=0, description="in pixels of the upright original")
+    y: int = Field(ge=0)
+    peak: float = Field(description="the map value there; it may lie below the pixel limit")
+
+
 class Timings(Message):
     """Milliseconds spent per stage."""
 
@@ -224,6 +232,9 @@ class Result(Traceability):
         None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
     )
     regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
+    hottest: HottestPlace | None = Field(
+        None, description="where the map is highest; null: not inspected, or by an older version"
+    )
     denoising_step: int | None = None
     unet_evaluations: int | None = None
     near_tie: bool | None = Field(
@@ -309,12 +320,17 @@ class Event(Message):
     view: Text | None = None
     verdict: Verdict | None = None
     score: float | None = None
+    calibrated_score: float | None = None
+    thresholds: Thresholds | None = Field(None, description="set when there is a score: the limits it was held against")
+    denoising_step: int | None = None
+    hold: Text | None = Field(None, description="why the station was on hold when the image came")
     quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
     error: Failure | None = None
     review: Review | None = Field(
         None, description="set when the type is `inspection.reviewed` or `inspection.review_withdrawn`"
     )
     disposition: PartDisposition | None = Field(None, description="set when the type is `part.disposition`")
+    accepted_at: Timestamp | None = Field(None, description="null: an event of an older version")
     at: Timestamp
 
     @classmethod
@@ -351,8 +367,13 @@ class Event(Message):
                 "view": result.view,
                 "verdict": result.verdict,
                 "score": result.score,
+                "calibrated_score": result.calibrated_score,
+                "thresholds": None if result.score is None else result.thresholds,
+                "denoising_step": result.denoising_step,
+                "hold": result.hold,
                 "quality": result.quality if result.unfit else None,
                 "error": result.error,
+                "accepted_at": result.accepted_at,
                 "at": result.finished_at,
             }
         )

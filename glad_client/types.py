@@ -68,6 +68,10 @@ Name = Annotated[str, AfterValidator(_check_name)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ArtifactName = Literal["heatmap.png", "overlay.png", "reconstruction.png", "mask.png", "map.npy", "image"]
 ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
+ScreenPictureName = Literal["preview.jpg", "thumbnail.jpg", "heat.png"]
+"""Pictures for screens, drawn when somebody asks. `Result.artifacts` does not list them: older clients would refuse a
+name that they do not know."""
+SCREEN_PICTURE_NAMES: tuple[ScreenPictureName, ...] = get_args(ScreenPictureName)
 
 
 def _refuse_bool(value: object) -> object:

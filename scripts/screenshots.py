@@ -16,7 +16,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from glad_client import Client
+from glad_client import Client, Decision
 from tests.support.browser import CHROMIUM, EmbeddedService, chromium, embedded_service, open_context, part
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,13 +74,17 @@ def make_traffic(service: EmbeddedService) -> list[dict[str, Any]]:
     for number in range(36):
         is_defect = number % 6 == 4
         image = part(7100 + number, DEFECTS[number // 6 % len(DEFECTS)] if is_defect else None)
-        fields = {"serial": f"SN-{4100 + number}", "lot": f"L-{42 + number // 18}", "station": f"line-{1 + number % 2}"}
+        fields: dict[str, Any] = {
+            "serial": f"SN-{4100 + number}",
+            "lot": f"L-{42 + number // 18}",
+            "station": f"line-{1 + number % 2}",
+        }
         found.append(service.post(image, **fields))
         print(f"{number + 1} of 36 images: {found[-1]['verdict']}", flush=True)
     with Client(service.url) as client:
         failed = [one["id"] for one in found if one["verdict"] == "fail"]
         for inspection_id in failed[:3]:
-            client.review(inspection_id, "defect", by="A. Meier")
+            client.review(inspection_id, Decision.DEFECT, by="A. Meier")
     return found
 
 

@@ -67,6 +67,18 @@ def mask(anomaly_map: Map, threshold: float) -> Pixels:
     return above
 
 
+def heat_layer(colours: Pixels, above: Pixels) -> Pixels:
+    """Return a heatmap (H, W, 3) as a layer (H, W, 4) to lay over the part: opaque where its mask is white, else clear.
+
+    Args:
+        colours: as `heatmap` gives them.
+        above: as `mask` gives it, (H, W), of the same map.
+    """
+    layer = np.dstack([colours, above])
+    layer[above == 0] = 0  # what is clear has one colour: the file is small
+    return layer
+
+
 def overlay(
     pixels: Pixels, anomaly_map: Map, top: float, alpha: float = 0.6, *, threshold: float | None = None
 ) -> Pixels:
@@ -239,6 +251,18 @@ def defect_regions(
     if placement is not None:
         regions = [_in_original(region, placement) for region in regions]
     return sorted(regions, key=lambda region: (-region.peak, region.box))
+
+
+def hottest_place(anomaly_map: NDArray[np.float32], placement: Placement) -> tuple[int, int, float]:
+    """Return where the map (H, W) is highest, x and y in pixels of the upright original, and its value there.
+
+    Args:
+        anomaly_map: as the placement's `restore` made it. NaN counts as the highest.
+        placement: that one.
+    """
+    row, column = np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape)
+    x, y, width, height = placement.to_original((int(column), int(row), 1, 1))
+    return x + width // 2, y + height // 2, float(anomaly_map[row, column])
 
 
 def _in_original(region: DefectRegion, placement: Placement) -> DefectRegion:

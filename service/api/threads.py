@@ -45,6 +45,8 @@ class ThreadPools:
         """Images that are stored as they come: whoever reads pictures delays no camera."""
         self.images = ThreadPool("images", IMAGE_THREADS)
         """Images and pictures that are read from the artifact store, or drawn from what it has."""
+        self.previews = ThreadPool("previews", settings.decode_threads)
+        """Pictures for screens, which wait for a decoder: whoever reads a stored picture does not wait behind them."""
         self.bundles = ThreadPool("bundles", BUNDLE_THREADS)
         """The store of bundles and product states."""
         self.inference = ThreadPool("inference", settings.decode_threads)
@@ -57,7 +59,16 @@ class ThreadPools:
 
     def close(self) -> None:
         """End all threads after what they are working on; wait for none."""
-        for pool in (self.intake, self.images, self.bundles, self.inference, self.heavy_inference, self.probes):
+        pools = (
+            self.intake,
+            self.images,
+            self.previews,
+            self.bundles,
+            self.inference,
+            self.heavy_inference,
+            self.probes,
+        )
+        for pool in pools:
             pool.close()
 
 

@@ -13,6 +13,7 @@ from glad_client.results import (
     MAX_REGIONS,
     BundleId,
     Failure,
+    HottestPlace,
     Quality,
     QualityReason,
     Region,
@@ -32,6 +33,7 @@ class Findings(Message):
 
     score: float = Field(description="raw image score")
     regions: tuple[Region, ...] = ()
+    hottest: HottestPlace | None = Field(None, description="as `Result.hottest`; null: by an older worker")
     denoising_step: int | None = Field(
         description="the step at which the trigger fired (Sec. 3.3); 0: clear at its first reading, not walked"
     )
@@ -78,6 +80,7 @@ def done_result(
         calibrated_score=job.thresholds.calibrate(findings.score),
         verdict=Verdict(job.thresholds.verdict(findings.score)),
         regions=tuple(highest),
+        hottest=findings.hottest,
         denoising_step=findings.denoising_step,
         unet_evaluations=findings.unet_evaluations,
         near_tie=_near_tie(findings, job.thresholds),

@@ -9,7 +9,14 @@ from uuid import UUID
 import uuid6
 from pydantic import AfterValidator
 
-from glad_client.types import ARTIFACT_NAMES, ArtifactName, Text, to_utc_ms
+from glad_client.types import (
+    ARTIFACT_NAMES,
+    SCREEN_PICTURE_NAMES,
+    ArtifactName,
+    ScreenPictureName,
+    Text,
+    to_utc_ms,
+)
 
 LONGEST_INFER_WAIT_S = 60
 """Longest wait of an inference request under /v2: its usual clients wait no longer for an answer."""
@@ -20,8 +27,13 @@ RECONSTRUCTION: ArtifactName = "reconstruction.png"
 DrawingName = Literal["drawing.npz"]
 DRAWING: DrawingName = "drawing.npz"
 """What the pictures of a part that passed are drawn from, when somebody asks for one; no artifact that clients see."""
-StoredName = ArtifactName | DrawingName
-STORED_NAMES: tuple[StoredName, ...] = (*ARTIFACT_NAMES, DRAWING)
+PREVIEW: ScreenPictureName = "preview.jpg"
+THUMBNAIL: ScreenPictureName = "thumbnail.jpg"
+HEAT: ScreenPictureName = "heat.png"
+OF_NO_ATTEMPT = frozenset({IMAGE, PREVIEW, THUMBNAIL})
+"""Show the image alone, so that they are the same whichever worker inspected it."""
+StoredName = ArtifactName | ScreenPictureName | DrawingName
+STORED_NAMES: tuple[StoredName, ...] = (*ARTIFACT_NAMES, *SCREEN_PICTURE_NAMES, DRAWING)
 
 
 def check_station(name: str) -> str:

@@ -23,7 +23,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
-from service.contract import IMAGE, STORED_NAMES, StoredName, parse_inspection_id
+from service.contract import IMAGE, OF_NO_ATTEMPT, STORED_NAMES, StoredName, parse_inspection_id
 from service.storage.local import Disk, LocalFolder
 from service.storage.remote import RemoteStore
 
@@ -115,7 +115,7 @@ class ArtifactStore:
         """Return the reference of one file.
 
         Args:
-            attempt: of the worker that stores it; the original image belongs to none.
+            attempt: of the worker that stores it; the image as it came, and smaller ones of it, belong to none.
 
         Raises:
             ValueError: for an id or name that no inspection has.
@@ -124,7 +124,7 @@ class ArtifactStore:
         if name not in STORED_NAMES:
             raise ValueError(f"artifact {name!r} is not one of {', '.join(STORED_NAMES)}")
         day = datetime.fromtimestamp((UUID(inspection_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")
-        numbered = attempt > FIRST_ATTEMPT and name != IMAGE
+        numbered = attempt > FIRST_ATTEMPT and name not in OF_NO_ATTEMPT
         return f"{day}/{inspection_id}/{f'{attempt}.' if numbered else ''}{name}"
 
     def put(self, inspection_id: str, name: StoredName, content: bytes, attempt: int = FIRST_ATTEMPT) -> str:

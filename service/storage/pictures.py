@@ -17,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.image_codec import Pixels, downscale, to_png
-from glad.images.rendering import heatmap, mask, overlay, reduced
+from glad.images.rendering import heat_layer, heatmap, mask, overlay, reduced
 
-PREVIEW_SIDE_PX = 1024
+OVERLAY_SIDE_PX = 1024
 """The longer side of the picture under the overlay: sharp enough to recognise the part, small enough to send."""
+
+PREVIEW_SIDE_PX = 1600
+"""The longer side of `preview.jpg`: a part on a large screen."""
+THUMBNAIL_SIDE_PX = 200
 
 DrawnName = Literal["heatmap.png", "overlay.png", "mask.png", "map.npy"]
 DRAWN_NAMES: tuple[DrawnName, ...] = ("heatmap.png", "overlay.png", "mask.png", "map.npy")
@@ -73,6 +77,10 @@ class Drawing:
         except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a drawing: {error}") from error
 
+    def draw_heat(self) -> bytes:
+        """Return the file of `heat.png`."""
+        return to_png(heat_layer(heatmap(self.shown, self.top), mask(self.shown, self.threshold)))
+
     def draw(self, name: DrawnName, original: Pixels | None = None) -> bytes:
         """Return one artifact's file.
 
@@ -81,7 +89,7 @@ class Drawing:
 
         Args:
             name: of the artifact.
-            original: the part, upright, (H, W, 3), of the original or its `preview`; only the overlay needs it.
+            original: the part, upright, (H, W, 3), of the original or its `overlay_ground`; only the overlay needs it.
 
         Raises:
             ValueError: for an overlay without the original.
@@ -96,12 +104,12 @@ class Drawing:
             case "overlay.png":
                 if original is None:
                     raise ValueError("an overlay is drawn on the original image: give it")
-                return to_png(overlay(preview(original), self.shown, self.top, threshold=self.threshold))
+                return to_png(overlay(overlay_ground(original), self.shown, self.top, threshold=self.threshold))
 
 
-def preview(original: Pixels) -> Pixels:
-    """Return the image (H, W, 3), made smaller if it is longer than `PREVIEW_SIDE_PX`."""
-    return downscale(original, PREVIEW_SIDE_PX)
+def overlay_ground(original: Pixels) -> Pixels:
+    """Return the image (H, W, 3), made smaller if it is longer than `OVERLAY_SIDE_PX`."""
+    return downscale(original, OVERLAY_SIDE_PX)
 
 
 def to_npy(values: NDArray[np.float32]) -> bytes:

@@ -338,6 +338,7 @@ def _findings(
     return Findings(
         score=result.score,
         regions=tuple(Region(box=one.box, area_px=one.area_px, peak=one.peak) for one in rendered.regions),
+        hottest=rendered.hottest,
         denoising_step=result.lane.denoising_step,
         unet_evaluations=result.lane.unet_evaluations,
         near_tie=result.lane.near_tie,

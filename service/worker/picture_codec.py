@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glad.image_codec import DecodedImage, Pixels, decode_image, to_png
-from glad.images.rendering import DefectRegion, defect_regions
+from glad.images.rendering import DefectRegion, defect_regions, hottest_place
 from glad.images.tiling import FramedImage, ModelInput, frame
 from glad.quality_gate.limits import QualityGate, Unfit
 from glad.quality_gate.measure import find_unfit, measure_quality
-from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, StoredName
-from service.storage.pictures import DRAWN_NAMES, Drawing, preview
+from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, HottestPlace, StoredName
+from service.storage.pictures import DRAWN_NAMES, Drawing, overlay_ground
 from service.worker.bundle_cache import LoadedBundle
 
 
@@ -35,8 +35,8 @@ class PreparedInspection:
 
     bundle: LoadedBundle
     framed: FramedImage
-    preview: Pixels
-    """The upright original, at most `service.storage.pictures.PREVIEW_SIDE_PX` a side."""
+    overlay_ground: Pixels
+    """The upright original, at most `service.storage.pictures.OVERLAY_SIDE_PX` a side."""
     decode_ms: float
     single: ModelInput | None
     """What the models take of an image of one tile, cut already; of one with many each is cut when it has a lane."""
@@ -49,6 +49,7 @@ class RenderedPictures:
     """The files and defect regions of one inspection."""
 
     regions: tuple[DefectRegion, ...]
+    hottest: HottestPlace
     files: dict[StoredName, bytes]
     """Name -> content, of what is stored."""
     artifacts: tuple[ArtifactName, ...]
@@ -84,7 +85,7 @@ def prepare_inspection(
     return PreparedInspection(
         bundle=bundle,
         framed=framed,
-        preview=preview(original),
+        overlay_ground=overlay_ground(original),
         decode_ms=(time.perf_counter() - began) * 1e3,
         single=single,
         unfit=unfit,
@@ -114,9 +115,11 @@ def render_pictures(
     if reconstruction is not None:
         files[RECONSTRUCTION] = draw_reconstruction(image, reconstruction)
     for name in DRAWN_NAMES if at_once else ():
-        files[name] = drawing.draw(name, image.preview)
+        files[name] = drawing.draw(name, image.overlay_ground)
+    x, y, peak = hottest_place(drawing.map, placement)
     return RenderedPictures(
         regions=tuple(defect_regions(drawing.map, pixel_threshold, placement)),
+        hottest=HottestPlace(x=x, y=y, peak=peak),
         files=files,
         artifacts=(*DRAWN_NAMES, RECONSTRUCTION),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glad.images.placement import fit
-from glad.images.rendering import defect_regions
+from glad.images.rendering import defect_regions, hottest_place
 from glad.scoring import add_pixel_term, anomaly_map, at_side, image_scores, patch_map, valid_rectangle
 from glad.settings.method import Area, Direction, Length, Resize, ScoreSettings
 from glad.smoothing import smooth
@@ -216,6 +216,13 @@ def test_regions_are_told_in_pixels_of_the_original() -> None:
     (region,) = defect_regions(found, 0.5, placement)
     assert region.box == (80, 40, 12, 8)
     assert region.area_px == 6 * 16
+
+
+def test_the_hottest_place_is_told_in_pixels_of_the_original_also_below_every_threshold() -> None:
+    placement = fit(np.zeros((100, 200, 3), dtype=np.uint8), 50).placement  # scale 1/4: content 50 x 25
+    found = np.zeros((25, 50), dtype=np.float32)
+    found[10, 20], found[3, 3] = 0.25, 0.125
+    assert hottest_place(found, placement) == (80 + 2, 40 + 2, 0.25)  # the middle of 4 x 4 pixels
 
 
 def test_at_half_the_side_areas_give_means_and_aligned_corners_keep_the_corners() -> None:

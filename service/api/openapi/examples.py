@@ -38,6 +38,7 @@ DONE: dict[str, Any] = QUEUED | {
     "calibrated_score": 0.6,
     "verdict": "fail",
     "regions": [{"box": [211, 87, 34, 29], "area_px": 702, "peak": 0.91}],
+    "hottest": {"x": 229, "y": 101, "peak": 0.91},
     "denoising_step": 421,
     "unet_evaluations": 25,
     "near_tie": False,
@@ -68,6 +69,7 @@ UNFIT: dict[str, Any] = DONE | {
     "calibrated_score": None,
     "verdict": "review",
     "regions": [],
+    "hottest": None,
     "denoising_step": None,
     "unet_evaluations": 0,
     "seed": None,
@@ -166,6 +168,10 @@ EVENT: dict[str, Any] = {
     "station": "line-3",
     "verdict": "fail",
     "score": 0.54,
+    "calibrated_score": 0.6,
+    "thresholds": THRESHOLDS,
+    "denoising_step": 421,
+    "accepted_at": "2026-11-23T08:15:30.412Z",
     "at": "2026-11-23T08:15:31.432Z",
 }
 GATE: dict[str, Any] = {

@@ -100,6 +100,7 @@ ARTIFACT_RESPONSES: Responses = {
         "content": {kind: {"schema": BINARY} for kind in IMAGE_TYPES},
     },
     202: {"description": "`reconstruction.png` will be drawn: ask again", "headers": RETRY_AFTER},
+    304: {"description": "As it was: `If-None-Match` names its `ETag`"},
     **responses_for(f"/v1/inspections/{ID}/heatmap.png", errors.UnknownInspection, errors.UnknownArtifact, *OUTAGES),
 }
 REPLAY_RESPONSES: Responses = {

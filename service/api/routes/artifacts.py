@@ -5,24 +5,42 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import structlog
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import StreamingResponse
 from redis.exceptions import RedisError
 
 from glad import image_codec
+from glad.image_codec import Pixels, downscale, to_jpeg, to_png
+from glad.images.rendering import LONGEST_PX, heat_layer
 from service.api.dependencies import InspectionPath, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import queue_unavailable
 from service.api.routes.inspections import POLL_AGAIN_S, get_or_404
-from service.contract import ARTIFACT_NAMES, DRAWING, IMAGE, RECONSTRUCTION, ArtifactName, Result
-from service.errors import StorageUnavailable, UnknownArtifact
+from service.contract import (
+    ARTIFACT_NAMES,
+    DRAWING,
+    HEAT,
+    IMAGE,
+    OF_NO_ATTEMPT,
+    PREVIEW,
+    RECONSTRUCTION,
+    SCREEN_PICTURE_NAMES,
+    THUMBNAIL,
+    ArtifactName,
+    Result,
+    ScreenPictureName,
+)
+from service.errors import DecodingTooCostly, StorageUnavailable, TooManyPixels, UndecodableImage, UnknownArtifact
 from service.storage.artifacts import FIRST_ATTEMPT, ArtifactNotFound, ArtifactStore, ArtifactsUnavailable
-from service.storage.pictures import PREVIEW_SIDE_PX, Drawing, is_drawn
+from service.storage.pictures import OVERLAY_SIDE_PX, PREVIEW_SIDE_PX, THUMBNAIL_SIDE_PX, Drawing, is_drawn
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "TIFF": "image/tiff", "WEBP": "image/webp"}
+
+FetchedName = ArtifactName | ScreenPictureName
+FETCHED_NAMES: tuple[FetchedName, ...] = (*ARTIFACT_NAMES, *SCREEN_PICTURE_NAMES)
 
 PIECE_BYTES = 256 << 10
 """What is read of a file at a time."""
@@ -40,32 +58,40 @@ log = structlog.get_logger(__name__)
 async def artifact(
     services: ServicesDep,
     inspection_id: InspectionPath,
-    artifact: Annotated[str, Path(description=", ".join(ARTIFACT_NAMES), examples=["heatmap.png"])],
+    artifact: Annotated[str, Path(description=", ".join(FETCHED_NAMES), examples=["heatmap.png"])],
+    known: Annotated[str, Header(alias="If-None-Match", description="`ETag` of an earlier answer")] = "",
 ) -> Response:
     """Return one picture of the inspection, or its map.
 
     `heatmap.png` (fixed scale), `overlay.png`, `reconstruction.png`, `mask.png`, `map.npy` (float32, in the original's
-    aspect), or `image`, the bytes as they came.
+    aspect), or `image`, the bytes as they came. For screens: `preview.jpg` (the image upright, at most 1600 pixels
+    long), `thumbnail.jpg` (200), and `heat.png`, the heatmap's colours where the map reaches the pixel limit, clear
+    elsewhere, to lay over them.
 
     Those of a part that passed may be drawn now, for the first one who asks. The reconstruction is then the work of a
     worker that has no image waiting: until it is drawn the answer is 202 without a body, and `Retry-After`.
     """
     name = _artifact_name(artifact)
     result = await get_or_404(services, inspection_id)
-    if name not in result.artifacts:
+    if _source(name) not in result.artifacts:
         raise UnknownArtifact(
             f"inspection {result.id} has no {name}: its state is {result.state.value}, and it has "
             f"{', '.join(result.artifacts)}"
         )
-    opened = await services.threads.images.run(_open, services, result, name)
-    if opened is None:
-        return await _request_reconstruction(services, result)
     headers = {
-        "Content-Disposition": f'inline; filename="{result.id}-{name}"',
-        "Content-Length": str(opened.size),
+        "ETag": f'"{result.id}-{0 if name in OF_NO_ATTEMPT else result.attempts}-{name}"',
         "Cache-Control": "private, max-age=86400, immutable",
         "X-Content-Type-Options": "nosniff",
     }
+    if headers["ETag"] in known:
+        return Response(status_code=304, headers=headers)
+    opened = await services.threads.images.run(_open, services, result, name)
+    if opened is None and _is_for_screen(name):
+        opened = await services.threads.previews.run(_open_for_screen, services, result, name)
+    if opened is None:
+        return await _request_reconstruction(services, result)
+    headers["Content-Disposition"] = f'inline; filename="{result.id}-{name}"'
+    headers["Content-Length"] = str(opened.size)
     pieces = _pieces(services, opened)
     return StreamingResponse(pieces, media_type=_media_type(name, opened.first), headers=headers)
 
@@ -80,8 +106,10 @@ class OpenedArtifact:
     ref: str
 
 
-def _open(services: Services, result: Result, name: ArtifactName) -> OpenedArtifact | None:
-    """Return the beginning of an artifact, or all of it if it has to be drawn; None: only a worker can draw it.
+def _open(services: Services, result: Result, name: FetchedName) -> OpenedArtifact | None:
+    """Return the beginning of an artifact, or all of it if it has to be drawn.
+
+    None: it takes a decoder, or a worker, to draw it.
 
     Raises:
         UnknownArtifact: if it is no longer kept.
@@ -89,12 +117,18 @@ def _open(services: Services, result: Result, name: ArtifactName) -> OpenedArtif
     """
     store = services.artifacts
     with _answered(services, result, name):
+        if _is_for_screen(name):
+            return _opened_screen_picture(store, result, name)
         stored = _read_stored(store, result, name)
         if stored.drawn:
-            size = store.size(stored.ref) if len(stored.first) == PIECE_BYTES else len(stored.first)
-            return OpenedArtifact(stored.first, size, stored.ref)
+            return _opened(store, stored)
         content = _draw(services, result, name, stored)
     return None if content is None else OpenedArtifact(content, len(content), stored.ref)
+
+
+def _opened(store: ArtifactStore, stored: StoredArtifact) -> OpenedArtifact:
+    size = store.size(stored.ref) if len(stored.first) == PIECE_BYTES else len(stored.first)
+    return OpenedArtifact(stored.first, size, stored.ref)
 
 
 async def _pieces(services: Services, opened: OpenedArtifact) -> AsyncIterator[bytes]:
@@ -103,11 +137,22 @@ async def _pieces(services: Services, opened: OpenedArtifact) -> AsyncIterator[b
         yield await services.threads.images.run(services.artifacts.get_piece, opened.ref, start, PIECE_BYTES)
 
 
-def _artifact_name(text: str) -> ArtifactName:
-    for name in ARTIFACT_NAMES:
+def _artifact_name(text: str) -> FetchedName:
+    for name in FETCHED_NAMES:
         if name == text:
             return name
-    raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(ARTIFACT_NAMES)}")
+    raise UnknownArtifact(f"no artifact {text[:100]!r}: ask for {', '.join(FETCHED_NAMES)}")
+
+
+def _is_for_screen(name: FetchedName) -> TypeGuard[ScreenPictureName]:
+    return name in SCREEN_PICTURE_NAMES
+
+
+def _source(name: FetchedName) -> FetchedName:
+    """Return the artifact without which there is none of this name: itself, but for a picture for screens."""
+    if name == HEAT:
+        return "heatmap.png"
+    return IMAGE if name in OF_NO_ATTEMPT else name
 
 
 def load_artifact(services: Services, result: Result, name: ArtifactName) -> bytes:
@@ -140,8 +185,8 @@ class StoredArtifact:
 
 
 @contextmanager
-def _answered(services: Services, result: Result, name: ArtifactName) -> Iterator[None]:
-    """Turn the store's errors into answers."""
+def _answered(services: Services, result: Result, name: FetchedName) -> Iterator[None]:
+    """Turn errors of the store, and of an image that decodes no more, into answers."""
     try:
         services.artifact_home.check()
         yield
@@ -153,25 +198,87 @@ def _answered(services: Services, result: Result, name: ArtifactName) -> Iterato
             f"{name} of inspection {result.id} cannot be read now: try again later",
             retry_after_s=services.settings.retry_after_s,
         ) from error
+    except (UndecodableImage, TooManyPixels, DecodingTooCostly) as error:
+        raise UnknownArtifact(f"{name} of inspection {result.id} cannot be drawn: {error}") from error
 
 
-def _draw(services: Services, result: Result, name: ArtifactName, stored: StoredArtifact) -> bytes | None:
+def _opened_screen_picture(store: ArtifactStore, result: Result, name: ScreenPictureName) -> OpenedArtifact | None:
+    """Return a picture for screens that was drawn before; None: it was not. Raise as `_read_stored` does."""
+    attempt = _read_stored(store, result, "heatmap.png").attempt if name == HEAT else FIRST_ATTEMPT
+    ref = store.ref(result.id, name, attempt)
+    with suppress(ArtifactNotFound):
+        return _opened(store, StoredArtifact(attempt, ref, store.get_piece(ref, 0, PIECE_BYTES), drawn=True))
+    return None
+
+
+def _open_for_screen(services: Services, result: Result, name: ScreenPictureName) -> OpenedArtifact:
+    """Return a picture for screens, drawn and stored unless another caller has done so by now. Blocks, decodes.
+
+    Raises:
+        UnknownArtifact: if what it is drawn from is no longer kept, or decodes no more.
+        StorageUnavailable: if the store cannot be read.
+        DecodingUnavailable: if no decoder could be asked.
+    """
+    store = services.artifacts
+    with _answered(services, result, name):
+        if (opened := _opened_screen_picture(store, result, name)) is not None:
+            return opened
+        if name == HEAT:
+            attempt, content = _draw_heat(services, result)
+        else:
+            attempt, content = FIRST_ATTEMPT, _draw_image(services, result, name)
+    _keep(services, result, name, content, attempt)
+    return OpenedArtifact(content, len(content), store.ref(result.id, name, attempt))
+
+
+def _draw_image(services: Services, result: Result, name: ScreenPictureName) -> bytes:
+    """Return the image upright and small enough for a screen, whatever it came as."""
+    image = services.artifacts.get(services.artifacts.ref(result.id, IMAGE))
+    longest_px = THUMBNAIL_SIDE_PX if name == THUMBNAIL else PREVIEW_SIDE_PX
+    pixels = services.decoder.decode_preview(image, longest_px)
+    if name == PREVIEW:  # whoever looks at a part soon looks at it in a list; to decode it twice would cost more
+        _keep(services, result, THUMBNAIL, to_jpeg(downscale(pixels, THUMBNAIL_SIDE_PX)), FIRST_ATTEMPT)
+    return to_jpeg(pixels)
+
+
+def _draw_heat(services: Services, result: Result) -> tuple[int, bytes]:
+    """Return the layer of heat, and the attempt under whose names the map was found."""
+    store = services.artifacts
+    stored = _read_stored(store, result, "heatmap.png")
+    if not stored.drawn:
+        return stored.attempt, Drawing.from_bytes(store.get(stored.ref)).draw_heat()
+    above = store.get(store.ref(result.id, "mask.png", stored.attempt))
+    return stored.attempt, to_png(
+        heat_layer(_decoded(services, store.get(stored.ref)), _decoded(services, above)[:, :, 0])
+    )
+
+
+def _decoded(services: Services, picture: bytes) -> Pixels:
+    return services.decoder.decode_preview(picture, LONGEST_PX)
+
+
+def _keep(services: Services, result: Result, name: FetchedName, content: bytes, attempt: int) -> None:
+    """Store what was drawn; on a full disk it is drawn again next time."""
+    try:
+        services.artifacts.put(result.id, name, content, attempt)
+    except ArtifactsUnavailable as error:
+        log.warning("drawn, but not stored", inspection_id=result.id, artifact=name, error=str(error))
+
+
+def _draw(services: Services, result: Result, name: FetchedName, stored: StoredArtifact) -> bytes | None:
     """Return an artifact that nobody has drawn yet, and store it; None: only a worker can draw it."""
     store = services.artifacts
     drawing = store.get(stored.ref)
     image = store.get(store.ref(result.id, IMAGE)) if name in {"overlay.png", RECONSTRUCTION} else None
     if not is_drawn(name):
         return None
-    original = None if image is None else services.decoder.decode_preview(image, PREVIEW_SIDE_PX)
+    original = None if image is None else services.decoder.decode_preview(image, OVERLAY_SIDE_PX)
     content = Drawing.from_bytes(drawing).draw(name, original)
-    try:
-        store.put(result.id, name, content, stored.attempt)
-    except ArtifactsUnavailable as error:  # a full disk: it is drawn again next time
-        log.warning("drawn, but not stored", inspection_id=result.id, artifact=name, error=str(error))
+    _keep(services, result, name, content, stored.attempt)
     return content
 
 
-def _read_stored(store: ArtifactStore, result: Result, name: ArtifactName) -> StoredArtifact:
+def _read_stored(store: ArtifactStore, result: Result, name: FetchedName) -> StoredArtifact:
     """Return what is stored of an artifact, by the attempt whose result is shown.
 
     Older versions gave the pictures of every attempt the names of the first. They are looked at only if the attempt has
@@ -206,7 +313,9 @@ async def _request_reconstruction(services: Services, result: Result) -> Respons
     return Response(status_code=202, headers={"Retry-After": str(POLL_AGAIN_S)})
 
 
-def _media_type(name: ArtifactName, content: bytes) -> str:
+def _media_type(name: FetchedName, content: bytes) -> str:
+    if name.endswith(".jpg"):
+        return "image/jpeg"
     if name.endswith(".png"):
         return "image/png"
     if name != IMAGE:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glad.image_codec import decode_image
-from service.storage.pictures import DRAWN_NAMES, Drawing, preview
+from service.storage.pictures import DRAWN_NAMES, Drawing, overlay_ground
 from tests.support.line import picture
 
 IMAGE = picture(96, 48)
@@ -25,7 +25,7 @@ def a_drawing() -> Drawing:
 @pytest.mark.parametrize("name", DRAWN_NAMES)
 def test_what_is_drawn_later_is_what_would_have_been_drawn_at_once(name: str) -> None:
     drawing = a_drawing()
-    at_once = {one: drawing.draw(one, preview(ORIGINAL)) for one in DRAWN_NAMES}
+    at_once = {one: drawing.draw(one, overlay_ground(ORIGINAL)) for one in DRAWN_NAMES}
     (drawn,) = [one for one in DRAWN_NAMES if one == name]
     assert Drawing.from_bytes(drawing.to_bytes()).draw(drawn, ORIGINAL) == at_once[drawn]
     assert len(set(at_once.values())) == len(DRAWN_NAMES)

@@ -84,6 +84,8 @@ def test_pictures_and_regions_of_a_tiled_image_are_in_the_originals_place(tiled:
     for name in ("heatmap.png", "overlay.png", "reconstruction.png", "mask.png"):
         assert decode_image(rendered.files[name]).pixels.shape == (110, 150, 3)
     assert rendered.regions[0].box == (0, 0, 150, 110)
+    shown = np.load(io.BytesIO(rendered.files["map.npy"]))  # of the original's size here: its pixels are the original's
+    assert shown[rendered.hottest.y, rendered.hottest.x] == rendered.hottest.peak == shown.max()
 
 
 class Unwell:

@@ -46,6 +46,7 @@ def assert_same(result: Result, expected: Result) -> None:
     assert result.denoising_step == expected.denoising_step
     assert result.unet_evaluations == expected.unet_evaluations
     assert len(result.regions) == len(expected.regions)
+    assert result.hottest is not None
 
 
 def test_200_inspections_survive_three_kills_none_lost_none_twice(fleet: WorkerFleet, tmp_path: Path) -> None:

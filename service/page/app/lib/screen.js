@@ -1,0 +1,84 @@
+/** What a screen on a wall needs: it stays on, shows the page alone, and can be heard. */
+import { useEffect, useState } from "./html.js";
+import { createStore, useStore } from "./store.js";
+
+/** Keep the screen on while the page is seen, where the browser can do that. */
+export function useWakeLock() {
+  useEffect(() => {
+    /** @type {WakeLockSentinel | null} */
+    let lock = null;
+    const take = async () => {
+      if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
+      lock = await navigator.wakeLock.request("screen").catch(() => null);
+    };
+    take();
+    document.addEventListener("visibilitychange", take);
+    return () => {
+      document.removeEventListener("visibilitychange", take);
+      lock?.release().catch(() => {});
+    };
+  }, []);
+}
+
+/** @returns {{isFull: boolean, toggle: () => void}} */
+export function useFullScreen() {
+  const [isFull, setIsFull] = useState(document.fullscreenElement !== null);
+  useEffect(() => {
+    const see = () => setIsFull(document.fullscreenElement !== null);
+    document.addEventListener("fullscreenchange", see);
+    return () => document.removeEventListener("fullscreenchange", see);
+  }, []);
+  const toggle = () => {
+    const change = isFull ? document.exitFullscreen() : document.documentElement.requestFullscreen();
+    change.catch(() => {});
+  };
+  return { isFull, toggle };
+}
+
+const REMEMBERED = "glad.line.sound";
+const sound = createStore(localStorage.getItem(REMEMBERED) === "on");
+/** @type {AudioContext | null} */
+let audio = null;
+
+/** @returns {{isOn: boolean, toggle: () => void}} off until somebody turns it on here */
+export function useSound() {
+  const isOn = useStore(sound);
+  useEffect(() => {
+    if (!isOn) return undefined;
+    // A browser lets a page sound only after a click or a key: after a reload the next one wakes it.
+    const wake = () => context().resume();
+    addEventListener("pointerdown", wake);
+    addEventListener("keydown", wake);
+    return () => {
+      removeEventListener("pointerdown", wake);
+      removeEventListener("keydown", wake);
+    };
+  }, [isOn]);
+  const toggle = () => {
+    sound.set(!sound.get());
+    localStorage.setItem(REMEMBERED, sound.get() ? "on" : "off");
+    if (sound.get()) soundFail();
+  };
+  return { isOn, toggle };
+}
+
+function context() {
+  audio ??= new AudioContext();
+  return audio;
+}
+
+/** Two falling tones, if the sound is on. */
+export function soundFail() {
+  if (!sound.get()) return;
+  const here = context();
+  for (const [at, hertz] of [
+    [0, 880],
+    [0.22, 587],
+  ]) {
+    const tone = new OscillatorNode(here, { type: "square", frequency: hertz });
+    const volume = new GainNode(here, { gain: 0.15 });
+    tone.connect(volume).connect(here.destination);
+    tone.start(here.currentTime + at);
+    tone.stop(here.currentTime + at + 0.2);
+  }
+}

@@ -1,0 +1,33 @@
+/** Why a part has its verdict: one plain sentence. */
+import { formatNumber, t } from "../lib/texts.js";
+
+/**
+ * @param {any} entry an inspection, or what its event says of it
+ * @returns {string}
+ */
+export function reasonText(entry) {
+  if (entry.is_waiting) return t("reason.waiting");
+  if (entry.error || entry.verdict === null) return t("reason.no_result", { detail: entry.error?.detail ?? "–" });
+  const unfit = entry.quality?.passed === false ? entry.quality.reasons?.[0] : null;
+  if (unfit) return unfitText(unfit);
+  if (entry.score === null || !entry.thresholds) return entry.overtime ? t("reason.overtime") : "";
+  const values = { score: entry.score, review: entry.thresholds.review, fail: entry.thresholds.fail };
+  if (entry.verdict === "fail") return t("reason.fail", values);
+  if (entry.hold) return t("reason.hold", { reason: entry.hold });
+  if (entry.overtime) return t("reason.overtime");
+  return t(entry.verdict === "review" ? "reason.review" : "reason.pass", values);
+}
+
+/** @param {{measure: string, value: number, limit: number, detail: string}} reason */
+function unfitText({ measure, value, limit, detail }) {
+  const text = t(`reason.${measure}`, { value, limit });
+  return text === `reason.${measure}` ? detail : text; // a measure of a newer service
+}
+
+/**
+ * Return a number as a score is shown: three decimals.
+ * @param {number | null} score
+ */
+export function formatScore(score) {
+  return formatNumber(score, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
+}

@@ -1,0 +1,239 @@
+/** A part's picture: input and reconstruction side by side under a slider, heat laid over it, regions outlined. */
+import { artifactUrl } from "../lib/api.js";
+import { useGestures } from "../lib/gestures.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../lib/html.js";
+import { hottestPlace, regionMarks } from "../lib/marks.js";
+import { usePicture } from "../lib/pictures.js";
+import { formatNumber, t } from "../lib/texts.js";
+import { fitted } from "../lib/zoom.js";
+
+/** @typedef {[number, number, number, number]} Box x, y, width, height in pixels of the upright original */
+/** @typedef {import("../lib/zoom.js").Size} Size */
+
+/**
+ * What the viewer shows.
+ * @typedef {object} ViewerProps
+ * @property {any} inspection as `GET /v1/inspections/{id}` gives it; null: an empty stage. Only `id` is needed; without
+ *   `width` and `height` the preview's are taken, and without `regions`, `hottest` and `verdict` nothing is marked
+ * @property {boolean} [imageOnly] the image alone: no reconstruction, no heat, no marks (for who must judge unaided)
+ * @property {Box[]} [drawn] boxes that a person drew
+ * @property {(box: Box) => void} [onDraw] if given, dragging on the picture draws a box, which it is called with
+ * @property {any} [children] what lies over the stage's corner, such as a note
+ */
+
+const HEAT = 0.7;
+
+/**
+ * The view (zoom, slider, heat) stays when the inspection changes: who watches one place goes on watching it.
+ * Keys while it has the focus: + − 0 zoom, arrows move what is zoomed.
+ * @param {ViewerProps} props
+ */
+export function Viewer({ inspection, imageOnly = false, drawn = [], onDraw, children }) {
+  const [split, setSplit] = useState(0);
+  const [heat, setHeat] = useState(HEAT);
+  const [hasMarks, setHasMarks] = useState(true);
+  const natural = useNaturalSize(inspection);
+  const id = inspection?.id ?? "";
+  const artifacts = inspection?.artifacts ?? {};
+  const canCompare = !imageOnly && "reconstruction.png" in artifacts;
+  const canHeat = !imageOnly && "heatmap.png" in artifacts;
+  const reconstruction = usePicture(id, "reconstruction.png", canCompare && split > 0);
+  return html`<div class="viewer">
+    <${Stage}
+      inspection=${inspection}
+      natural=${natural}
+      reconstruction=${canCompare ? reconstruction : null}
+      split=${canCompare ? split : 0}
+      heat=${canHeat ? heat : 0}
+      hasMarks=${hasMarks && !imageOnly}
+      drawn=${drawn}
+      onDraw=${onDraw}
+    >${children}<//>
+    ${
+      !imageOnly &&
+      html`<div class="viewer-controls">
+        <label>${t("viewer.reconstruction")}
+          <input type="range" min="0" max="100" step="5" value=${split} disabled=${!canCompare} onInput=${(/** @type {any} */ event) => setSplit(Number(event.currentTarget.value))} />
+        </label>
+        <label>${t("viewer.heat")}
+          <input type="range" min="0" max="1" step="0.05" value=${heat} disabled=${!canHeat} onInput=${(/** @type {any} */ event) => setHeat(Number(event.currentTarget.value))} />
+        </label>
+        <label class="viewer-check"><input type="checkbox" checked=${hasMarks} onChange=${(/** @type {any} */ event) => setHasMarks(event.currentTarget.checked)} />${t("viewer.marks")}</label>
+      </div>`
+    }
+  </div>`;
+}
+
+/**
+ * @param {{inspection: any, natural: {size: Size | null, onLoad: (event: Event) => void}, heat: number, split: number,
+ *   reconstruction: import("../lib/pictures.js").Picture | null, hasMarks: boolean, drawn: Box[],
+ *   onDraw?: (box: Box) => void, children?: any}} props
+ */
+function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, drawn, onDraw, children }) {
+  const [stageSize, observe] = useElementSize();
+  const picture = natural.size ?? { width: 4, height: 3 };
+  const plane = fitted(picture, stageSize);
+  const [draft, setDraft] = useState(/** @type {Box | null} */ (null));
+  const perPixel = picture.width / (plane.width || 1);
+  const drag = onDraw && makeDrag(picture, perPixel, setDraft, onDraw);
+  const { view, zoomBy, reset, stage, place, handlers } = useGestures(plane, drag);
+  const preview = usePreview(inspection?.id ?? "");
+  useLayoutEffect(() => observe(stage.current), []);
+  const shown = draft ? [...drawn, draft] : drawn;
+  const classes = `viewer-stage${view.scale > 1 ? " is-zoomed" : ""}${onDraw ? " is-drawing" : ""}`;
+  return html`<div class="viewer-frame">
+    <div class=${classes} ref=${stage} tabindex="0" role="group" aria-label=${t("viewer.label")} ...${handlers}>
+      <div class="viewer-place" ref=${place} style=${{ width: `${plane.width}px`, height: `${plane.height}px` }}>
+        ${
+          inspection &&
+          html`<div class="viewer-plane" style=${{ transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` }}>
+            <img key=${inspection.id} class="viewer-layer" alt=${t("viewer.alt", { serial: inspection.serial ?? "–" })}
+              src=${artifactUrl(inspection.id, "preview.jpg")} draggable=${false}
+              onLoad=${(/** @type {Event} */ event) => {
+                natural.onLoad(event);
+                preview.onLoad();
+              }} onError=${preview.onError} />
+            ${
+              reconstruction?.url &&
+              html`<img class="viewer-layer" alt="" src=${reconstruction.url} draggable=${false}
+                style=${{ clipPath: `inset(0 0 0 ${100 - split}%)` }} />`
+            }
+            ${
+              heat > 0 &&
+              html`<img key=${`heat-${inspection.id}`} class="viewer-layer viewer-heat" alt="" draggable=${false}
+                src=${artifactUrl(inspection.id, "heat.png")} style=${{ opacity: heat }} />`
+            }
+            ${hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} scale=${view.scale} />`}
+            ${shown.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
+            ${split > 0 && html`<div class="viewer-split" style=${{ left: `${100 - split}%` }}></div>`}
+          </div>`
+        }
+      </div>
+    </div>
+    <${Status} inspection=${inspection} preview=${preview.state} reconstruction=${split > 0 ? reconstruction : null} />
+    ${children}
+    <div class="viewer-zoom">
+      <button type="button" aria-label=${t("viewer.zoom_out")} onClick=${() => zoomBy(1 / 1.5)}>−</button>
+      <button type="button" aria-label=${t("viewer.zoom_whole")} onClick=${reset}>${formatNumber(view.scale, { style: "percent" })}</button>
+      <button type="button" aria-label=${t("viewer.zoom_in")} onClick=${() => zoomBy(1.5)}>+</button>
+    </div>
+  </div>`;
+}
+
+/** @param {{inspection: any, preview: string, reconstruction: import("../lib/pictures.js").Picture | null}} props */
+function Status({ inspection, preview, reconstruction }) {
+  let text = "";
+  if (!inspection) text = "";
+  else if (preview === "gone") text = t("viewer.no_picture");
+  else if (preview === "loading") text = t("viewer.loading");
+  else if (reconstruction?.state === "drawing") text = t("viewer.drawing");
+  else if (reconstruction?.state === "away") text = t("viewer.away");
+  else if (reconstruction?.state === "gone") text = t("viewer.no_reconstruction");
+  else if (reconstruction?.state === "loading") text = t("viewer.loading");
+  return html`<p class="viewer-status" role="status">${text}</p>`;
+}
+
+/** @param {{inspection: any, scale: number}} props */
+function Marks({ inspection, scale }) {
+  const marks = regionMarks(inspection);
+  const hottest = hottestPlace(inspection);
+  let number = 0;
+  return html`<div class="viewer-marks">
+    ${marks.map((mark) => {
+      const label = mark.specks > 1 ? t("viewer.specks", { n: mark.specks }) : String(++number);
+      return html`<${Outline} key=${mark.box.join()} box=${mark.box} size=${inspection} kind=${mark.specks ? "specks" : "region"} label=${label} scale=${scale} />`;
+    })}
+    ${
+      hottest &&
+      html`<svg class="viewer-hottest" viewBox="0 0 48 48" role="img" aria-label=${t("viewer.hottest")}
+        style=${{ left: percent(hottest.x, inspection.width), top: percent(hottest.y, inspection.height), transform: `translate(-50%, -50%) scale(${1 / scale})` }}>
+        <path class="halo" d=${CROSS} /><path d=${CROSS} />
+      </svg>`
+    }
+  </div>`;
+}
+
+const CROSS = "M24 10a14 14 0 1 0 0 28 14 14 0 0 0 0-28M24 1v14M24 33v14M1 24h14M33 24h14";
+
+/** @param {{box: Box, size: Size, kind: "region" | "specks" | "drawn", label?: string, scale?: number}} props */
+function Outline({ box, size, kind, label, scale = 1 }) {
+  const style = {
+    left: percent(box[0], size.width),
+    top: percent(box[1], size.height),
+    width: percent(box[2], size.width),
+    height: percent(box[3], size.height),
+    "--inverse": 1 / scale,
+  };
+  return html`<div class=${`viewer-outline outline-${kind}`} style=${style}>
+    ${label && html`<span class="viewer-label">${label}</span>`}
+  </div>`;
+}
+
+/**
+ * @param {number} value
+ * @param {number} whole
+ */
+function percent(value, whole) {
+  return `${(100 * value) / (whole || 1)}%`;
+}
+
+/**
+ * @param {Size} picture
+ * @param {number} perPixel pixels of the original in one of the plane
+ * @param {(box: Box | null) => void} setDraft
+ * @param {(box: Box) => void} onDraw
+ * @returns {(from: {x: number, y: number}, to: {x: number, y: number}, isOver: boolean) => void}
+ */
+function makeDrag(picture, perPixel, setDraft, onDraw) {
+  return (from, to, isOver) => {
+    const across = [from.x, to.x].map((one) => Math.round(Math.min(Math.max(one * perPixel, 0), picture.width)));
+    const down = [from.y, to.y].map((one) => Math.round(Math.min(Math.max(one * perPixel, 0), picture.height)));
+    const [left, top] = [Math.min(...across), Math.min(...down)];
+    const box = /** @type {Box} */ ([left, top, Math.max(...across) - left, Math.max(...down) - top]);
+    setDraft(isOver ? null : box);
+    if (isOver && box[2] > 1 && box[3] > 1) onDraw(box);
+  };
+}
+
+/**
+ * Return the size of the upright original, or of the preview where the inspection does not say.
+ * @param {any} inspection
+ * @returns {{size: Size | null, onLoad: (event: Event) => void}}
+ */
+function useNaturalSize(inspection) {
+  const [loaded, setLoaded] = useState(/** @type {{id: string, size: Size} | null} */ (null));
+  const onLoad = (/** @type {Event} */ event) => {
+    const image = /** @type {HTMLImageElement} */ (event.currentTarget);
+    setLoaded({ id: inspection.id, size: { width: image.naturalWidth, height: image.naturalHeight } });
+  };
+  if (inspection?.width && inspection.height) {
+    return { size: { width: inspection.width, height: inspection.height }, onLoad: () => {} };
+  }
+  return { size: loaded && loaded.id === inspection?.id ? loaded.size : null, onLoad };
+}
+
+/** @param {string} id */
+function usePreview(id) {
+  const [state, setState] = useState("loading");
+  useEffect(() => setState("loading"), [id]);
+  return { state, onLoad: () => setState("ready"), onError: () => setState("gone") };
+}
+
+/** @returns {[Size, (element: Element | null) => (() => void) | undefined]} */
+function useElementSize() {
+  const [size, setSize] = useState({ width: 400, height: 300 });
+  const latest = useRef(size);
+  /** @param {Element | null} element */
+  const observe = (element) => {
+    if (!element) return undefined;
+    const observer = new ResizeObserver(([entry]) => {
+      const { width, height } = entry.contentRect;
+      if (Math.abs(width - latest.current.width) < 1 && Math.abs(height - latest.current.height) < 1) return;
+      latest.current = { width, height };
+      setSize(latest.current);
+    });
+    observer.observe(element);
+    return () => observer.disconnect();
+  };
+  return [size, observe];
+}
