@@ -160,7 +160,8 @@ class _Run:
         """Follow the events from the first to the last."""
         with Client(self._apis[0], api_key=self._key, patience_s=PATIENCE_S) as client:
             for event in client.events(last_event_id="0"):
-                self._notes.read.append(event.event.inspection_id)
+                if event.event.inspection_id is not None:
+                    self._notes.read.append(event.event.inspection_id)
                 if event.event.serial == LAST:
                     return
 

@@ -23,9 +23,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServic
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(service: EmbeddedService) -> Iterator[Browser]:
-    """The browser of all tests of the page."""
+    """The browser of a file of tests. No longer: while it is open, this thread cannot run another asyncio loop."""
     with chromium() as browser:
         yield browser
 

@@ -40,7 +40,7 @@ def begun(fleet: WorkerFleet, wire: Wire | None = None) -> tuple[list[str], Work
 def assert_all_ended_once(fleet: WorkerFleet, ids: Sequence[str]) -> None:
     """Each has its one result, and nothing is left behind."""
     assert {result.state for result in fleet.ended(ids)} == {State.DONE}
-    assert sorted(event.inspection_id for event in fleet.events()) == sorted(ids)
+    assert sorted(str(event.inspection_id) for event in fleet.events()) == sorted(ids)
     pool = keys.PoolKeys("default")
     assert [fleet.client.zcard(key) for key in (pool.leases, pool.suspects)] == [0, 0]
     assert fleet.client.xlen(pool.dead) == 0

@@ -38,7 +38,7 @@ def handed_back(worker: Worker) -> int:
 def assert_all_done_once(fleet: WorkerFleet, ids: list[str]) -> None:
     """Each has its one result, with its pictures."""
     assert {result.state for result in fleet.ended(ids)} == {State.DONE}
-    assert sorted(event.inspection_id for event in fleet.events()) == sorted(ids)
+    assert sorted(str(event.inspection_id) for event in fleet.events()) == sorted(ids)
     assert all(fleet.artifact(name, "overlay.png").startswith(b"\x89PNG") for name in ids)
 
 

@@ -72,7 +72,7 @@ def test_200_inspections_survive_three_kills_none_lost_none_twice(fleet: WorkerF
     for number, result in enumerate(results):
         assert_same(result, expected[number % 20])
     events = fleet.events()[before:]
-    assert sorted(event.inspection_id for event in events) == sorted(ids)
+    assert sorted(str(event.inspection_id) for event in events) == sorted(ids)
     assert max(result.attempts for result in results) > 1
     assert fleet.client.xlen(keys.PoolKeys("default").dead) == 0
 
@@ -301,7 +301,7 @@ def test_a_worker_that_slept_past_its_lease_does_not_complete_twice(fleet: Worke
     sleeper.signal(signal.SIGTERM)
     assert sleeper.wait() == 0
     assert {result.state for result in results} == {State.DONE}
-    assert sorted(event.inspection_id for event in fleet.events()) == sorted(ids)
+    assert sorted(str(event.inspection_id) for event in fleet.events()) == sorted(ids)
     assert fleet.results(ids) == results
 
 
@@ -313,7 +313,7 @@ def test_everything_accepted_ends_though_redis_was_killed(fleet: WorkerFleet, re
     eventually(lambda: "error" in worker.log.read_text())
     redis_server.start()
     assert {result.state for result in fleet.ended(ids)} == {State.DONE}
-    assert sorted(event.inspection_id for event in fleet.events()) == sorted(ids)
+    assert sorted(str(event.inspection_id) for event in fleet.events()) == sorted(ids)
     assert worker.running
 
 
