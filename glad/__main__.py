@@ -26,7 +26,7 @@ GROUPS = {
     "Inspect": ("inspect", "camera"),
     "Train": ("train", "report", "finetune", "calibrate", "gate", "preview", "data", "sample"),
     "Store": ("bundle", "export"),
-    "Serve": ("serve", "worker", "outbox", "station", "thresholds", "queue", "key", "backup", "restore"),
+    "Serve": ("serve", "worker", "outbox", "station", "reviews", "thresholds", "queue", "key", "backup", "restore"),
     "Measure": ("evaluate", "sensitivity", "ablate", "reproduce", "bench"),
 }
 """Heading of the help -> its commands, the most used one first."""

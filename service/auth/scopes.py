@@ -67,6 +67,7 @@ REQUIRED_SCOPES: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/reviews/claims/{claim}/renew"): Scope.REVIEW,
     ("DELETE", "/v1/reviews/claims/{claim}"): Scope.REVIEW,
     ("GET", "/v1/reviews/summary"): Scope.READ,
+    ("GET", "/v1/reviews/export.zip"): Scope.READ,
     ("GET", "/v1/products/{product}/review-plan"): Scope.READ,
     ("PUT", "/v1/products/{product}/review-plan"): Scope.ADMIN,
     ("PUT", "/v1/parts/{serial}/disposition"): Scope.REVIEW,

@@ -177,6 +177,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("station", "hold", "line-3", "--reason", "blurred", *nobody, status=1, told=":9"),
         _call("station", "release", "line-3", "--yes", *nobody, status=1, told=":9"),
         _call("station", "remove", "line-3", "--yes", *nobody, status=1, told=":9"),
+        _call("reviews", "export", "LABELLED", *nobody, status=1, told=":9"),
+        _call("reviews", "summary", *nobody, status=1, told=":9"),
         _call("thresholds", "show", "toy", *nobody, status=1, told=":9"),
         _call("thresholds", "set", "toy", "--fail", "2", "--yes", *nobody, status=1, told=":9"),
         _call("thresholds", "reset", "toy", "--yes", *nobody, status=1, told=":9"),

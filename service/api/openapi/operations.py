@@ -161,6 +161,10 @@ SUMMARY_RESPONSES: Responses = {
     200: json_response(examples.REVIEW_SUMMARY),
     **responses_for("/v1/reviews/summary", errors.InvalidFields, errors.QueueUnavailable),
 }
+EXPORT_RESPONSES: Responses = {
+    200: {"description": "A ZIP file with a data folder", "content": {"application/zip": {"schema": BINARY}}},
+    **responses_for("/v1/reviews/export.zip", errors.InvalidFields, errors.QueueUnavailable, errors.StorageUnavailable),
+}
 REVIEW_PLAN_RESPONSES: Responses = {
     200: json_response(examples.REVIEW_PLAN),
     **responses_for("/v1/products/bracket/review-plan", *PRODUCT_ERRORS, errors.QueueUnavailable),
