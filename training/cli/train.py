@@ -289,7 +289,7 @@ def calibrate(
     bundle: BundleName,
     *,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             parser=images_folder,
             exists=True,
@@ -297,7 +297,17 @@ def calibrate(
             metavar="DIR",
             help="Good images, arranged as for `glad train`; those of DIR/calibration/good are for the thresholds.",
         ),
-    ],
+    ] = None,
+    from_reviews: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            metavar="DIR",
+            help="In place of --data: propose thresholds from a folder of `glad reviews export`, DIR/PRODUCT. Writes "
+            "nothing; takes --confidence and --json alone.",
+        ),
+    ] = None,
     version: Annotated[
         str, typer.Option(help="Version of the new bundle; default: the time, such as 20261123-2359.")
     ] = "",
@@ -339,10 +349,19 @@ def calibrate(
     """Find a bundle's thresholds and settings anew on good images, and write them as a new version.
 
     How far the method goes back, and from which difference on an image is unlike good ones, is tried on synthetic
-    anomalies; --keep-settings finds only the thresholds.
+    anomalies; --keep-settings finds only the thresholds. With --from-reviews thresholds are proposed from the blind
+    random audit of a running service, and nothing is written.
 
     Example: glad calibrate bracket --data my-product --keep-settings
     """
+    if data is None or from_reviews is not None:
+        from training.cli.reviewed import propose_from_reviews
+
+        with explained(ValueError):
+            if from_reviews is None or data is not None:
+                raise ValueError("give --data, a folder of good images, or --from-reviews, one of exported reviews")
+            propose_from_reviews(bundle_folder(bundle, store), from_reviews, confidence, json_file)
+        return
     from model_store.bundle import open_bundle
     from training.calibration.search import SearchRanges, choice_as_markdown
     from training.progress import named_bars
