@@ -194,6 +194,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
               "--out", "tuned"),
         _call("report", given.features),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
+        _call("calibrate", given.features, "--from-reviews", given.parts, status=1, told="glad reviews export"),
         _call("gate", given.features, *data, "--version", "3"),
         _call("evaluate", given.features, *data),
         _call("sensitivity", given.features, *data, "--per-cell", "1", "--kinds", "spot"),
