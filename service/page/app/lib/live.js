@@ -5,7 +5,11 @@ import { useEffect, useRef, useState } from "./html.js";
 import { MOST_ENTRIES, withEvent, withHistory } from "./line_log.js";
 
 /** @typedef {import("./line_log.js").Entry} Entry */
-/** @typedef {{isLive: boolean, since: Date | null}} Liveness `since`: the last sign of life; null: there was none yet */
+/**
+ * @typedef {object} Liveness
+ * @property {boolean | null} isLive whether events arrive; null: it is not known yet
+ * @property {Date | null} since the last sign of life; null: there was none yet
+ */
 
 /** Events of so many milliseconds are drawn together. */
 const TOGETHER_MS = 20;
@@ -21,7 +25,7 @@ const AGAIN_MS = 5_000;
  */
 export function useLive(station, onAdded) {
   const [entries, setEntries] = useState(/** @type {Entry[]} */ ([]));
-  const [liveness, setLiveness] = useState(/** @type {Liveness} */ ({ isLive: true, since: null }));
+  const [liveness, setLiveness] = useState(/** @type {Liveness} */ ({ isLive: null, since: null }));
   const [stations, setStations] = useState(/** @type {any[]} */ ([]));
   const latest = useRef(onAdded);
   latest.current = onAdded;
@@ -33,7 +37,7 @@ export function useLive(station, onAdded) {
     let known = [];
     /** @type {Date | null} */
     let lastSign = null;
-    let isLive = true;
+    let isLive = /** @type {boolean | null} */ (null);
     let ended = false;
     /** @type {Set<number>} */
     const timers = new Set();
@@ -90,7 +94,7 @@ export function useLive(station, onAdded) {
       },
     );
     later(() => {
-      if (lastSign === null && isLive) {
+      if (isLive === null) {
         isLive = false;
         setLiveness({ isLive, since: null });
       }
