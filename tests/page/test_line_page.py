@@ -209,7 +209,7 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     page.context.add_init_script(COUNTED)
     page.reload()
     expect(page.locator("main.line[data-live=true]")).to_be_visible()
-    fail = {"verdict": Verdict.FAIL, "score": 3.0, "calibrated_score": 0.6}
+    fail: dict[str, Any] = {"verdict": Verdict.FAIL, "score": 3.0, "calibrated_score": 0.6}
     shown(page, write_event(events, "live-12", **fail))
     assert page.evaluate("window.tones") == 0
     page.keyboard.press("s")
@@ -227,13 +227,13 @@ def test_a_part_over_its_takt_is_on_review_until_its_verdict_comes_and_after(
     open_page: Opener, events: redis.Redis
 ) -> None:
     page = live(open_page, "live-13", allow_errors=True)
-    event = {"type": "inspection.overtime", "inspection_id": new_inspection_id(), "product": "bracket"}
+    event: dict[str, Any] = {"type": "inspection.overtime", "inspection_id": new_inspection_id(), "product": "bracket"}
     event |= {"station": "live-13", "verdict": "review", "overtime": True, "at": rfc3339(now())}
-    events.xadd(keys.EVENTS, {"id": str(event["inspection_id"]), "event": json.dumps(event)})
-    shown(page, str(event["inspection_id"]))
+    events.xadd(keys.EVENTS, {"id": event["inspection_id"], "event": json.dumps(event)})
+    shown(page, event["inspection_id"])
     expect(page.locator(".big-word")).to_have_text("REVIEW")
     expect(page.locator(".line-facts")).to_contain_text("there is no verdict yet")
-    write_event(events, "live-13", inspection_id=str(event["inspection_id"]), verdict=Verdict.REVIEW)
+    write_event(events, "live-13", inspection_id=event["inspection_id"], verdict=Verdict.REVIEW)
     expect(page.locator(".line-facts")).to_contain_text("after the takt was over")
     expect(page.locator(".strip button")).to_have_count(1)
 
