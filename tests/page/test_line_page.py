@@ -48,7 +48,7 @@ def write_event(client: redis.Redis, station: str, inspection_id: str | None = N
     }
     event = Event.model_validate(given | fields)
     text = event.model_dump_json(exclude_none=True)
-    client.xadd(keys.EVENTS, {"id": event.inspection_id, "event": text})
+    client.xadd(keys.EVENTS, {"id": str(event.inspection_id), "event": text})
     return str(event.inspection_id)
 
 
