@@ -49,7 +49,7 @@ PROBE = """
     drawn(() => { seen.shown[id] = performance.now(); });
   }).observe(document, { subtree: true, childList: true, attributeFilter: ["data-inspection"] });
   document.addEventListener("load", (event) => {
-    const id = /inspections\\/([^/]+)\\/preview/.exec(event.target.src ?? "")?.[1];
+    const id = event.target.dataset?.picture;
     if (id) drawn(() => { seen.pictures[id] ??= performance.now(); });
   }, true);
 })();

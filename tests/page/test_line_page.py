@@ -184,7 +184,7 @@ def test_the_reconstruction_is_asked_for_until_it_is_drawn(open_page: Opener, se
     expect(page.get_by_label("Reconstruction")).to_be_enabled()
     with page.expect_response(lambda one: one.url.endswith("reconstruction.png") and one.status == 202):
         page.get_by_label("Reconstruction").fill("50")
-    expect(page.locator("img.viewer-layer[src^='blob:']")).to_be_visible()
+    expect(page.locator("img.viewer-layer[style*='clip-path']")).to_be_visible()
     expect(page.locator(".viewer-status")).to_be_hidden()
 
 
@@ -215,6 +215,7 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     assert page.evaluate("window.tones") == 0
     page.keyboard.press("s")
     expect(page.get_by_role("button", name="Sound on")).to_be_visible()
+    eventually(lambda: page.evaluate("window.tones") > 0)  # it is heard once, so that one knows how loud it is
     before = page.evaluate("window.tones")
     shown(page, write_event(events, "live-12"))
     assert page.evaluate("window.tones") == before
@@ -222,6 +223,7 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     assert page.evaluate("window.tones") > before
     page.reload()
     expect(page.get_by_role("button", name="Sound on")).to_be_visible()
+    shown(page, write_event(events, "live-12", **fail))
 
 
 def test_a_part_over_its_takt_is_on_review_until_its_verdict_comes_and_after(

@@ -1,5 +1,5 @@
 /** A line's parts as they come: the event stream, and the history for what it no longer has. */
-import { api } from "./api.js";
+import { api, Problem } from "./api.js";
 import { followEvents } from "./events.js";
 import { useEffect, useRef, useState } from "./html.js";
 import { MOST_ENTRIES, withEvent, withHistory } from "./line_log.js";
@@ -129,9 +129,12 @@ export function useInspection(entry) {
     const aborter = new AbortController();
     const ask = () => {
       askedAt.current = performance.now();
-      api.get(`/v1/inspections/${encodeURIComponent(id)}`, {}, { signal: aborter.signal }).then(setFound, () => {});
+      api.get(`/v1/inspections/${encodeURIComponent(id)}`, {}, { signal: aborter.signal }).then(setFound, (problem) => {
+        const isAway = problem instanceof Problem && problem.status !== 404;
+        if (isAway && !aborter.signal.aborted) timer = setTimeout(ask, AGAIN_MS);
+      });
     };
-    const timer = setTimeout(ask, Math.max(0, askedAt.current + PAUSE_MS - performance.now()));
+    let timer = setTimeout(ask, Math.max(0, askedAt.current + PAUSE_MS - performance.now()));
     return () => {
       clearTimeout(timer);
       aborter.abort();

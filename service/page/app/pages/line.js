@@ -112,7 +112,7 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     </label>
     ${children}
     <div class="line-tools">
-      <button type="button" aria-pressed=${sound.isOn} onClick=${sound.toggle}>${t(sound.isOn ? "line.sound_on" : "line.sound_off")} <kbd>S</kbd></button>
+      <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>
     </div>
   </div>`;
