@@ -16,6 +16,7 @@ from bench.speed.finetune_command import finetune
 from bench.speed.fullsize_command import fullsize
 from bench.speed.image_commands import arrivals, batching, products, stages
 from bench.speed.image_commands import speed as image_speed
+from bench.speed.page_command import page
 from bench.speed.pairs_command import pairs
 from bench.speed.queue_command import queue
 
@@ -34,6 +35,7 @@ SPEED: tuple[Callable[..., None], ...] = (
     pairs,
     finetune,
     speed.startup,
+    page,
 )
 
 

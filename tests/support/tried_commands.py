@@ -217,6 +217,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("bench", "pairs", given.recipe, *data, "--images", "1", "--count", "1", "--steps", "1"),
         _call("bench", "finetune", "--narrow", "--parts", "lora", "--side", "64"),
         _call("bench", "startup", "--rounds", "1"),
+        _call("bench", "page", given.features, *data, "--images", "1", "--openings", "1", status=1,
+              told="pip install playwright"),
     )  # fmt: skip
 
 

@@ -1,11 +1,15 @@
 /** A line's parts as they come: the event stream, and the history for what it no longer has. */
-import { api } from "./api.js";
+import { api, Problem } from "./api.js";
 import { followEvents } from "./events.js";
 import { useEffect, useRef, useState } from "./html.js";
 import { MOST_ENTRIES, withEvent, withHistory } from "./line_log.js";
 
 /** @typedef {import("./line_log.js").Entry} Entry */
-/** @typedef {{isLive: boolean, since: Date | null}} Liveness `since`: the last sign of life; null: there was none yet */
+/**
+ * @typedef {object} Liveness
+ * @property {boolean | null} isLive whether events arrive; null: it is not known yet
+ * @property {Date | null} since the last sign of life; null: there was none yet
+ */
 
 /** Events of so many milliseconds are drawn together. */
 const TOGETHER_MS = 20;
@@ -21,7 +25,7 @@ const AGAIN_MS = 5_000;
  */
 export function useLive(station, onAdded) {
   const [entries, setEntries] = useState(/** @type {Entry[]} */ ([]));
-  const [liveness, setLiveness] = useState(/** @type {Liveness} */ ({ isLive: true, since: null }));
+  const [liveness, setLiveness] = useState(/** @type {Liveness} */ ({ isLive: null, since: null }));
   const [stations, setStations] = useState(/** @type {any[]} */ ([]));
   const latest = useRef(onAdded);
   latest.current = onAdded;
@@ -33,7 +37,7 @@ export function useLive(station, onAdded) {
     let known = [];
     /** @type {Date | null} */
     let lastSign = null;
-    let isLive = true;
+    let isLive = /** @type {boolean | null} */ (null);
     let ended = false;
     /** @type {Set<number>} */
     const timers = new Set();
@@ -90,7 +94,7 @@ export function useLive(station, onAdded) {
       },
     );
     later(() => {
-      if (lastSign === null && isLive) {
+      if (isLive === null) {
         isLive = false;
         setLiveness({ isLive, since: null });
       }
@@ -125,9 +129,12 @@ export function useInspection(entry) {
     const aborter = new AbortController();
     const ask = () => {
       askedAt.current = performance.now();
-      api.get(`/v1/inspections/${encodeURIComponent(id)}`, {}, { signal: aborter.signal }).then(setFound, () => {});
+      api.get(`/v1/inspections/${encodeURIComponent(id)}`, {}, { signal: aborter.signal }).then(setFound, (problem) => {
+        const isAway = problem instanceof Problem && problem.status !== 404;
+        if (isAway && !aborter.signal.aborted) timer = setTimeout(ask, AGAIN_MS);
+      });
     };
-    const timer = setTimeout(ask, Math.max(0, askedAt.current + PAUSE_MS - performance.now()));
+    let timer = setTimeout(ask, Math.max(0, askedAt.current + PAUSE_MS - performance.now()));
     return () => {
       clearTimeout(timer);
       aborter.abort();

@@ -5,8 +5,7 @@ import { useEffect, useState } from "./html.js";
 /** @typedef {"none" | "loading" | "drawing" | "ready" | "gone" | "away"} PictureState */
 /** @typedef {{url: string, state: PictureState}} Picture */
 
-/** @type {Picture} */
-const NONE = { url: "", state: "none" };
+const NONE = { key: "", url: "", state: /** @type {PictureState} */ ("none") };
 const AWAY_MS = 3_000;
 const LONGEST_PAUSE_S = 10;
 
@@ -19,8 +18,8 @@ const LONGEST_PAUSE_S = 10;
  */
 export function usePicture(id, name, isWanted) {
   const [picture, setPicture] = useState(NONE);
+  const key = `${id}/${name}`;
   useEffect(() => {
-    setPicture(NONE);
     if (!isWanted) return undefined;
     const aborter = new AbortController();
     let url = "";
@@ -29,18 +28,19 @@ export function usePicture(id, name, isWanted) {
       const found = await fetchPicture(id, name, aborter.signal);
       if (aborter.signal.aborted) return;
       if (found.blob) url = URL.createObjectURL(found.blob);
-      setPicture({ url, state: found.state });
+      setPicture({ key, url, state: found.state });
       if (found.againMs > 0) timer = setTimeout(ask, found.againMs);
     };
-    setPicture({ url: "", state: "loading" });
     ask();
     return () => {
       aborter.abort();
       clearTimeout(timer);
       if (url) URL.revokeObjectURL(url);
+      setPicture(NONE);
     };
   }, [id, name, isWanted]);
-  return picture;
+  if (!isWanted) return NONE;
+  return picture.key === key ? picture : { url: "", state: "loading" }; // never that of the part before
 }
 
 /**

@@ -37,15 +37,21 @@ export function useFullScreen() {
 
 const REMEMBERED = "glad.line.sound";
 const sound = createStore(localStorage.getItem(REMEMBERED) === "on");
+/** Whether the browser lets the page sound: only after a click or a key. */
+const isAwake = createStore(false);
 /** @type {AudioContext | null} */
 let audio = null;
 
-/** @returns {{isOn: boolean, toggle: () => void}} off until somebody turns it on here */
+/**
+ * @returns {{state: "off" | "asleep" | "on", toggle: () => void}} off until somebody turns it on here; asleep: after a
+ *   reload, until the next click or key
+ */
 export function useSound() {
   const isOn = useStore(sound);
+  const awake = useStore(isAwake);
   useEffect(() => {
     if (!isOn) return undefined;
-    // A browser lets a page sound only after a click or a key: after a reload the next one wakes it.
+    context();
     const wake = () => context().resume();
     addEventListener("pointerdown", wake);
     addEventListener("keydown", wake);
@@ -57,13 +63,18 @@ export function useSound() {
   const toggle = () => {
     sound.set(!sound.get());
     localStorage.setItem(REMEMBERED, sound.get() ? "on" : "off");
-    if (sound.get()) soundFail();
+    if (sound.get()) context().resume().then(soundFail);
   };
-  return { isOn, toggle };
+  return { state: isOn ? (awake ? "on" : "asleep") : "off", toggle };
 }
 
 function context() {
-  audio ??= new AudioContext();
+  if (audio === null) {
+    const made = new AudioContext();
+    audio = made;
+    made.onstatechange = () => isAwake.set(made.state === "running");
+    isAwake.set(made.state === "running");
+  }
   return audio;
 }
 
@@ -71,6 +82,7 @@ function context() {
 export function soundFail() {
   if (!sound.get()) return;
   const here = context();
+  if (here.state !== "running") return; // tones would wait, and all sound together at the next click
   for (const [at, hertz] of [
     [0, 880],
     [0.22, 587],

@@ -38,11 +38,18 @@ export default function LinePage({ params }) {
     s: sound.toggle,
     f: screen.toggle,
   });
-  const isOld = !liveness.isLive && !pinned;
-  return html`<main class=${`line${held.length > 0 ? " is-held" : ""}`}>
+  const isOld = liveness.isLive === false && !pinned;
+  const classes = ["line", held.length > 0 && "is-held", isOld && "is-old", pinned && "is-pinned"]
+    .filter(Boolean)
+    .join(" ");
+  return html`<main class=${classes} data-live=${String(liveness.isLive)}>
     <h1 class="visually-hidden">${station ? t("line.of_station", { station }) : t("line.title")}</h1>
-    <${Toolbar} station=${station} stations=${stations} entries=${entries} sound=${sound} screen=${screen} />
-    <${Banner} held=${held} liveness=${liveness} pinned=${pinned} unpin=${unpin} />
+    <${Toolbar} station=${station} stations=${stations} entries=${entries} sound=${sound} screen=${screen}>
+      ${pinned && html`<${PinnedNote} liveness=${liveness} unpin=${unpin} />`}
+    <//>
+    <div class="line-banners">
+      ${held.map((one) => html`<p key=${one.station} class="banner" role="alert"><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</p>`)}
+    </div>
     <section class="line-verdict" aria-live="polite" data-inspection=${isOld ? "" : (shown?.id ?? "")}>
       ${isOld ? html`<${NotLive} liveness=${liveness} />` : html`<${BigVerdict} entry=${shown} />`}
     </section>
@@ -87,8 +94,8 @@ function usePinned(entries) {
   return { pinned, pin, unpin, step };
 }
 
-/** @param {{station?: string, stations: any[], entries: Entry[], sound: any, screen: any}} props */
-function Toolbar({ station, stations, entries, sound, screen }) {
+/** @param {{station?: string, stations: any[], entries: Entry[], sound: any, screen: any, children?: any}} props */
+function Toolbar({ station, stations, entries, sound, screen, children }) {
   const names = new Set([...stations.map((one) => one.station), ...entries.map((one) => one.station), station]);
   const known = [...names].filter((one) => typeof one === "string").sort();
   /** @param {Event} event */
@@ -103,20 +110,20 @@ function Toolbar({ station, stations, entries, sound, screen }) {
         ${known.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select>
     </label>
+    ${children}
     <div class="line-tools">
-      <button type="button" aria-pressed=${sound.isOn} onClick=${sound.toggle}>${t(sound.isOn ? "line.sound_on" : "line.sound_off")} <kbd>S</kbd></button>
+      <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>
     </div>
   </div>`;
 }
 
-/** @param {{held: any[], liveness: Liveness, pinned: Entry | null, unpin: () => void}} props */
-function Banner({ held, liveness, pinned, unpin }) {
-  return html`<div class="line-banners">
-    ${held.map((one) => html`<p key=${one.station} class="banner banner-hold" role="alert"><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</p>`)}
-    ${pinned && html`<p class="banner banner-pinned"><strong>${t("line.pinned")}</strong> <button type="button" onClick=${unpin}>${t("line.back")} <kbd>Esc</kbd></button></p>`}
-    ${pinned && !liveness.isLive && html`<p class="banner banner-away" role="alert"><strong>${notLiveText(liveness)}</strong></p>`}
-  </div>`;
+/** @param {{liveness: Liveness, unpin: () => void}} props */
+function PinnedNote({ liveness, unpin }) {
+  return html`<p class="pinned" role="status">
+    <strong>${liveness.isLive === false ? notLiveText(liveness) : t("line.pinned")}</strong>
+    <button type="button" onClick=${unpin}>${t("line.back")} <kbd>Esc</kbd></button>
+  </p>`;
 }
 
 /** @param {{liveness: Liveness}} props */
@@ -170,7 +177,7 @@ function Facts({ entry, isOld }) {
       ${entry.score !== null && html`<div><dt>${t("line.score")}</dt><dd>${formatScore(entry.score)}</dd></div>`}
       ${facts.map(([name, value]) => html`<div key=${name}><dt>${t(`line.${name}`)}</dt><dd>${value}</dd></div>`)}
     </dl>
-    <${Link} class="button" href=${`/inspections/${entry.id}`}>${t("line.details")}<//>
+    <p class="line-more"><${Link} href=${`/inspections/${entry.id}`}>${t("line.details")}<//></p>
   </div>`;
 }
 

@@ -11,7 +11,11 @@ export function reasonText(entry) {
   const unfit = entry.quality?.passed === false ? entry.quality.reasons?.[0] : null;
   if (unfit) return unfitText(unfit);
   if (entry.score === null || !entry.thresholds) return entry.overtime ? t("reason.overtime") : "";
-  const values = { score: entry.score, review: entry.thresholds.review, fail: entry.thresholds.fail };
+  const values = {
+    score: formatScore(entry.score),
+    review: formatScore(entry.thresholds.review),
+    fail: formatScore(entry.thresholds.fail),
+  };
   if (entry.verdict === "fail") return t("reason.fail", values);
   if (entry.hold) return t("reason.hold", { reason: entry.hold });
   if (entry.overtime) return t("reason.overtime");
@@ -20,7 +24,8 @@ export function reasonText(entry) {
 
 /** @param {{measure: string, value: number, limit: number, detail: string}} reason */
 function unfitText({ measure, value, limit, detail }) {
-  const text = t(`reason.${measure}`, { value, limit });
+  const short = (/** @type {number} */ number) => formatNumber(number, { maximumSignificantDigits: 3 });
+  const text = t(`reason.${measure}`, { value: short(value), limit: short(limit) });
   return text === `reason.${measure}` ? detail : text; // a measure of a newer service
 }
 

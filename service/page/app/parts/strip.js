@@ -1,6 +1,6 @@
 /** The last parts as thumbnails, newest first, each with its verdict as shape and colour. */
 import { artifactUrl } from "../lib/api.js";
-import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { formatTime, t } from "../lib/texts.js";
 import { askForTurn } from "../lib/turns.js";
 import { VerdictShape } from "./verdict.js";
@@ -26,11 +26,10 @@ function Thumbnail({ entry, isShown, isPinned, onPin }) {
     if (isShown && isPinned) button.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [isShown, isPinned]);
   const verdict = entry.verdict ?? "none";
-  const name = t("line.thumbnail", {
-    verdict: t(`verdict.${verdict}`),
-    serial: entry.serial ?? "–",
-    time: formatTime(entry.at),
-  });
+  const name = useMemo(() => {
+    const values = { verdict: t(`verdict.${verdict}`), serial: entry.serial ?? "–", time: formatTime(entry.at) };
+    return t("line.thumbnail", values);
+  }, [entry]);
   return html`<button type="button" ref=${button} class=${`thumb verdict-${verdict}`} aria-pressed=${isShown && isPinned}
     aria-current=${isShown ? "true" : undefined} aria-label=${name} title=${name} onClick=${() => onPin(entry.id)}>
     ${

@@ -1,7 +1,6 @@
 /** A part's picture: input and reconstruction side by side under a slider, heat laid over it, regions outlined. */
-import { artifactUrl } from "../lib/api.js";
 import { useGestures } from "../lib/gestures.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../lib/html.js";
+import { html, useLayoutEffect, useRef, useState } from "../lib/html.js";
 import { hottestPlace, regionMarks } from "../lib/marks.js";
 import { usePicture } from "../lib/pictures.js";
 import { formatNumber, t } from "../lib/texts.js";
@@ -77,7 +76,8 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
   const perPixel = picture.width / (plane.width || 1);
   const drag = onDraw && makeDrag(picture, perPixel, setDraft, onDraw);
   const { view, zoomBy, reset, stage, place, handlers } = useGestures(plane, drag);
-  const preview = usePreview(inspection?.id ?? "");
+  const preview = usePicture(inspection?.id ?? "", "preview.jpg", Boolean(inspection));
+  const heated = usePicture(inspection?.id ?? "", "heat.png", heat > 0);
   useLayoutEffect(() => observe(stage.current), []);
   const shown = draft ? [...drawn, draft] : drawn;
   const classes = `viewer-stage${view.scale > 1 ? " is-zoomed" : ""}${onDraw ? " is-drawing" : ""}`;
@@ -87,21 +87,20 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
         ${
           inspection &&
           html`<div class="viewer-plane" style=${{ transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` }}>
-            <img key=${inspection.id} class="viewer-layer" alt=${t("viewer.alt", { serial: inspection.serial ?? "–" })}
-              src=${artifactUrl(inspection.id, "preview.jpg")} draggable=${false}
-              onLoad=${(/** @type {Event} */ event) => {
-                natural.onLoad(event);
-                preview.onLoad();
-              }} onError=${preview.onError} />
+            ${
+              preview.url &&
+              html`<img key=${preview.url} class="viewer-layer" alt=${t("viewer.alt", { serial: inspection.serial ?? "–" })}
+                data-picture=${inspection.id} src=${preview.url} draggable=${false} onLoad=${natural.onLoad} />`
+            }
             ${
               reconstruction?.url &&
               html`<img class="viewer-layer" alt="" src=${reconstruction.url} draggable=${false}
                 style=${{ clipPath: `inset(0 0 0 ${100 - split}%)` }} />`
             }
             ${
-              heat > 0 &&
-              html`<img key=${`heat-${inspection.id}`} class="viewer-layer viewer-heat" alt="" draggable=${false}
-                src=${artifactUrl(inspection.id, "heat.png")} style=${{ opacity: heat }} />`
+              heated.url &&
+              html`<img key=${heated.url} class="viewer-layer viewer-heat" alt="" draggable=${false}
+                src=${heated.url} style=${{ opacity: heat }} />`
             }
             ${hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} scale=${view.scale} />`}
             ${shown.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
@@ -110,7 +109,7 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
         }
       </div>
     </div>
-    <${Status} inspection=${inspection} preview=${preview.state} reconstruction=${split > 0 ? reconstruction : null} />
+    <${Status} preview=${preview.state} reconstruction=${(split > 0 && reconstruction?.state) || "none"} />
     ${children}
     <div class="viewer-zoom">
       <button type="button" aria-label=${t("viewer.zoom_out")} onClick=${() => zoomBy(1 / 1.5)}>−</button>
@@ -120,16 +119,14 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
   </div>`;
 }
 
-/** @param {{inspection: any, preview: string, reconstruction: import("../lib/pictures.js").Picture | null}} props */
-function Status({ inspection, preview, reconstruction }) {
+/** @param {{preview: import("../lib/pictures.js").PictureState, reconstruction: import("../lib/pictures.js").PictureState}} props */
+function Status({ preview, reconstruction }) {
   let text = "";
-  if (!inspection) text = "";
-  else if (preview === "gone") text = t("viewer.no_picture");
-  else if (preview === "loading") text = t("viewer.loading");
-  else if (reconstruction?.state === "drawing") text = t("viewer.drawing");
-  else if (reconstruction?.state === "away") text = t("viewer.away");
-  else if (reconstruction?.state === "gone") text = t("viewer.no_reconstruction");
-  else if (reconstruction?.state === "loading") text = t("viewer.loading");
+  if (preview === "gone") text = t("viewer.no_picture");
+  else if (preview === "away" || reconstruction === "away") text = t("viewer.away");
+  else if (preview === "loading" || reconstruction === "loading") text = t("viewer.loading");
+  else if (reconstruction === "drawing") text = t("viewer.drawing");
+  else if (reconstruction === "gone") text = t("viewer.no_reconstruction");
   return html`<p class="viewer-status" role="status">${text}</p>`;
 }
 
@@ -210,13 +207,6 @@ function useNaturalSize(inspection) {
     return { size: { width: inspection.width, height: inspection.height }, onLoad: () => {} };
   }
   return { size: loaded && loaded.id === inspection?.id ? loaded.size : null, onLoad };
-}
-
-/** @param {string} id */
-function usePreview(id) {
-  const [state, setState] = useState("loading");
-  useEffect(() => setState("loading"), [id]);
-  return { state, onLoad: () => setState("ready"), onError: () => setState("gone") };
 }
 
 /** @returns {[Size, (element: Element | null) => (() => void) | undefined]} */
