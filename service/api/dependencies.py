@@ -128,6 +128,7 @@ def check_scope(caller: Caller, method: str, template: str, path: str) -> None:
 
 
 ProductPath = Annotated[str, Path(description="the product's name", examples=["bracket"])]
+VersionPath = Annotated[str, Path(description="the version's name", examples=["2"])]
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
 IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 IdempotencyKey = Annotated[

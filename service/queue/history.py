@@ -23,6 +23,7 @@ from service.queue.clock import from_ms
 from service.queue.results import ACCEPTANCE_FIELDS, RESULT_FIELDS, acceptance, read_result
 
 POSITIONS_PER_MS = 1024
+DAY_MS = 24 * 3600 * 1000
 CHUNK = 1000
 """Ids that are checked in one round trip."""
 MOST_SCANNED = 20_000
@@ -168,6 +169,18 @@ class History:
             if len(rows) < chunk and taken.looked_at == len(rows):
                 return HistoryPage(tuple(found), position, more=False)
         return HistoryPage(tuple(found), position, more=True)
+
+    async def ended_in_last_day(self, product: str) -> int:
+        """Return how many inspections of a product ended in the 24 hours up to the latest one: also on a day off.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        index = keys.history("product", product)
+        latest = await cast("Any", self._redis.zrevrange(index, 0, 0, withscores=True))
+        if not latest:
+            return 0
+        return int(await self._redis.zcount(index, int(latest[0][1]) - DAY_MS * POSITIONS_PER_MS, "+inf"))
 
     async def part_images(self, serial: str) -> tuple[PartImage, ...]:
         """Return the part's inspections in the order of acceptance: all that wait or run, and the latest that ended.

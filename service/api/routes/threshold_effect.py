@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from glad_client.answers import MAX_EFFECT_READ, SHOWN_EXAMPLES, Change, Effect
 from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
-from service.contract import Result, State, Verdict
-from service.queue.history import History, HistoryFilter
-
-PAGE = 200
-MAX_COMPARED = 5000
+from service.api.routes.stored_results import read_recent, share_of_a_day
+from service.contract import Result, Verdict
+from service.queue.history import History
 
 
 async def preview_effect(
@@ -27,20 +25,14 @@ async def preview_effect(
         last: how many inspections to compare.
         max_read: how many of the product's inspections to read for that.
     """
-    done = HistoryFilter(product=ref.product, state=State.DONE)
-    results: list[Result] = []
-    position, read = None, 0
-    while len(results) < last and read < max_read:
-        page = await history.page(done, after=position, limit=min(PAGE, max_read - read), newest_first=True)
-        results += [result for result in page.results if result.score is not None and _is_of(ref, result)]
-        position, read = page.position, read + len(page.results)
-        if not page.more:
-            break
-    return compare_verdicts(results[:last], thresholds)
+    results = await read_recent(history, ref, _scored, last, max_read=max_read)
+    effect = compare_verdicts(results, thresholds)
+    per_day = await share_of_a_day(history, ref.product, effect.changed, effect.compared)
+    return effect.model_copy(update={"per_day": per_day})
 
 
-def _is_of(ref: BundleRef, result: Result) -> bool:
-    return result.bundle is not None and result.bundle.hash == ref.hash
+def _scored(result: Result) -> Result | None:
+    return None if result.score is None else result
 
 
 def compare_verdicts(results: Iterable[Result], thresholds: VerdictThresholds) -> Effect:
