@@ -56,6 +56,7 @@ from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
+from service.queue.recent import RecentInspections
 from service.queue.results import Results
 from service.queue.review_plans import ReviewPlans
 from service.queue.review_queue import ReviewQueue
@@ -178,6 +179,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
     decoder = _make_decoder(settings, metrics)
     threads = ThreadPools(settings)
     try:
+        history = History(client)
         async with (
             Results(client) as results,
             EventFeed(client) as feed,
@@ -194,7 +196,8 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                     wait_ms=settings.redis_wait_ms,
                 ),
                 results=results,
-                history=History(client),
+                history=history,
+                recent=RecentInspections(history),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
                 review_queue=ReviewQueue(client),

@@ -23,6 +23,7 @@ from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
+from service.queue.recent import RecentInspections
 from service.queue.results import Results
 from service.queue.review_plans import ReviewPlans
 from service.queue.review_queue import ReviewQueue
@@ -44,6 +45,7 @@ class Services:
     jobs: JobSubmitter
     results: Results
     history: History
+    recent: RecentInspections
     feed: EventFeed
     reviews: Reviews
     review_queue: ReviewQueue

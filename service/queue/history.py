@@ -176,11 +176,27 @@ class History:
         Raises:
             RedisError: if Redis is away.
         """
+        latest = await self.last_position(product)
         index = keys.history("product", product)
-        latest = await cast("Any", self._redis.zrevrange(index, 0, 0, withscores=True))
-        if not latest:
-            return 0
-        return int(await self._redis.zcount(index, int(latest[0][1]) - DAY_MS * POSITIONS_PER_MS, "+inf"))
+        return int(await self._redis.zcount(index, latest - DAY_MS * POSITIONS_PER_MS, "+inf"))
+
+    async def last_position(self, product: str) -> int:
+        """Return the position of the product's latest inspection; 0 if there is none.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        latest = await cast("Any", self._redis.zrevrange(keys.history("product", product), 0, 0, withscores=True))
+        return int(latest[0][1]) if latest else 0
+
+    async def first_end(self, product: str) -> datetime | None:
+        """Return when the first of the product's inspections that are kept ended; None if there is none.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        first = await cast("Any", self._redis.zrange(keys.history("product", product), 0, 0, withscores=True))
+        return from_ms(int(first[0][1]) // POSITIONS_PER_MS) if first else None
 
     async def part_images(self, serial: str) -> tuple[PartImage, ...]:
         """Return the part's inspections in the order of acceptance: all that wait or run, and the latest that ended.

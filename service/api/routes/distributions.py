@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, get_args
 
@@ -23,11 +21,12 @@ from glad_client.product_answers import (
 from model_store.manifest import Name, VerdictThresholds
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
-from service.api.routes.gate_effect import JudgedImage, judged_image
+from service.api.routes.gate_effect import JudgedImage, judged_images
 from service.api.routes.product_changes import use_store
 from service.api.routes.quality_gate import gate_limits
-from service.api.routes.stored_results import MAX_COMPARED, read_recent
-from service.contract import Decision, Result, Thresholds, Timestamp, Verdict
+from service.api.routes.stored_results import MAX_COMPARED, has_score, read_recent
+from service.contract import Thresholds, Timestamp, Verdict
+from service.queue.recent import EndedInspection
 
 router = APIRouter(tags=["products"])
 
@@ -35,22 +34,14 @@ BINS = 80
 LONG_TAIL = 4
 """Beyond the fail threshold so many times its distance from the lowest score: scores there share the last bin."""
 
+MEASURE_ROOM = 16
+"""Beside the values of a measure, at either end, a sixteenth of their range is left."""
 NOT_ASKED = {"darkest": 0, "brightest": 255, "black_share": 1, "white_share": 1, "sharpness": 0}
 """Limits that stop no image: a histogram need not reach to them."""
 
 Version = Annotated[Name | None, Query(description="default: the active version")]
 Last = Annotated[int, Query(ge=0, le=MAX_COMPARED, description="inspections to read at most, the latest")]
 Since = Annotated[Timestamp | None, Query(description="only those that ended at this time or later")]
-
-
-@dataclass(frozen=True)
-class ScoredInspection:
-    """What a histogram of scores shows of an inspection."""
-
-    score: float
-    verdict: Verdict
-    decision: Decision | None
-    finished_at: datetime | None
 
 
 @router.get(
@@ -71,9 +62,10 @@ async def scores(
     """
     ref = await use_store(services, product, lambda store: store.resolve(product, version))
     limits = await use_store(services, product, lambda store: store.thresholds(ref))
-    found = await read_recent(services.history, ref, _scored, last, since=since)
+    latest = await read_recent(services, ref, has_score, last, anew=True)
+    found = [one for one in latest if since is None or (one.finished_at is not None and one.finished_at >= since)]
     calibration = ref.manifest.thresholds
-    edges = score_edges([one.score for one in found], calibration.good_scores, limits)
+    edges = score_edges([one.score for one in found if one.score is not None], calibration.good_scores, limits)
     return ScoreDistribution(
         product=product,
         version=ref.version,
@@ -97,14 +89,13 @@ async def gate(
     product: ProductPath,
     version: Version = None,
     last: Last = 1000,
-    since: Since = None,
 ) -> GateDistribution:
     """Return a version's limits, and a histogram of each measure of the last images that the gate judged."""
     ref = await use_store(services, product, lambda store: store.resolve(product, version))
     state = await use_store(services, product, lambda store: store.state(product))
     learned = ref.manifest.gate
     in_force = None if learned is None else state.gate_in_force(ref.version, learned)
-    found = await read_recent(services.history, ref, judged_image, last, since=since)
+    found = await judged_images(services, ref, last)
     return GateDistribution(
         product=product,
         version=ref.version,
@@ -135,12 +126,14 @@ def score_edges(scores: Sequence[float], good_scores: Sequence[float], limits: V
 
 
 def score_bins(
-    edges: Sequence[float], found: Sequence[ScoredInspection], good_scores: Sequence[float]
+    edges: Sequence[float], found: Sequence[EndedInspection], good_scores: Sequence[float]
 ) -> list[ScoreBin]:
     """Return the bins between these borders, filled."""
     counts = [dict.fromkeys(("passed", "review", "fail", "ok", "defect", "calibration"), 0) for _ in edges[1:]]
     names = {Verdict.PASS: "passed", Verdict.REVIEW: "review", Verdict.FAIL: "fail"}
     for one in found:
+        if one.score is None:
+            continue
         at = counts[_bin_of(edges, one.score)]
         at[names[one.verdict]] += 1
         if one.decision is not None:
@@ -158,7 +151,9 @@ def _measure_distribution(
         limits = list(_limits_of(name, gate))
         return MeasureDistribution(name=name, low=min(limits, default=0.0), high=max(limits, default=0.0), bins=[])
     shown = [value for value, _ in rows] + list(_limits_of(name, gate))
-    edges = _equal_steps(min(shown), max(shown))
+    low, high = min(shown), max(shown)
+    room = (high - low) / MEASURE_ROOM  # so that a limit at the end can be seen and moved further
+    edges = _equal_steps(low - room, high + room)
     counts = [{"passed": 0, "stopped": 0} for _ in edges[1:]]
     for value, passed in rows:
         counts[_bin_of(edges, value)]["passed" if passed else "stopped"] += 1
@@ -186,10 +181,3 @@ def _equal_steps(low: float, high: float) -> tuple[float, ...]:
 
 def _bin_of(edges: Sequence[float], value: float) -> int:
     return min(max(bisect_right(edges, value) - 1, 0), len(edges) - 2)
-
-
-def _scored(result: Result) -> ScoredInspection | None:
-    if result.score is None or result.verdict is None:
-        return None
-    decision = result.reviews[-1].decision if result.reviews else None
-    return ScoredInspection(result.score, result.verdict, decision, result.finished_at)

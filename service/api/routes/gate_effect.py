@@ -12,9 +12,8 @@ from glad.quality_gate.limits import GateMeasures, QualityGate, check_limits
 from glad_client.answers import SHOWN_EXAMPLES
 from glad_client.product_answers import GateEffect
 from model_store.store import BundleRef
-from service.api.routes.stored_results import read_recent, share_of_a_day
-from service.contract import Result
-from service.queue.history import History
+from service.api.dependencies import Services
+from service.api.routes.stored_results import has_measures, read_recent, share_of_a_day
 
 _MEASURES = TypeAdapter(GateMeasures)
 
@@ -29,23 +28,23 @@ class JudgedImage:
     finished_at: datetime | None
 
 
-async def gate_effect(history: History, ref: BundleRef, gate: QualityGate, last: int) -> GateEffect:
+async def gate_effect(services: Services, ref: BundleRef, gate: QualityGate, last: int) -> GateEffect:
     """Return what these limits would have done to the version's last images that the gate judged."""
-    images = await read_recent(history, ref, judged_image, last)
-    effect = compare_limits(images, gate)
-    per_day = await share_of_a_day(history, ref.product, effect.changed, effect.compared)
+    effect = compare_limits(await judged_images(services, ref, last), gate)
+    per_day = await share_of_a_day(services, ref.product, effect.changed, effect.compared)
     return effect.model_copy(update={"per_day": per_day})
 
 
-def judged_image(result: Result) -> JudgedImage | None:
-    """Return what the gate measured of an image; None where that is not kept, as of older workers."""
-    if result.quality is None or result.quality.measures is None:
-        return None
-    try:
-        measures = _MEASURES.validate_python(result.quality.measures)
-    except ValidationError:  # by a worker of another version, which measures something else
-        return None
-    return JudgedImage(result.id, measures, result.quality.passed, result.finished_at)
+async def judged_images(services: Services, ref: BundleRef, last: int) -> list[JudgedImage]:
+    """Return the version's last images whose measures are kept, the latest first."""
+    images = []
+    for one in await read_recent(services, ref, has_measures, last):
+        try:
+            measures = _MEASURES.validate_python(one.measures)
+        except ValidationError:  # by a worker of another version, which measures something else
+            continue
+        images.append(JudgedImage(one.id, measures, one.passed, one.finished_at))
+    return images
 
 
 def compare_limits(images: Sequence[JudgedImage], gate: QualityGate) -> GateEffect:

@@ -126,7 +126,7 @@ async def thresholds(
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = state.thresholds(ref.version, calibration), _overridden(ref, overrides)
-    effect = await preview_effect(services.history, ref, after, last)
+    effect = await preview_effect(services, ref, after, last)
     if not preview:
         by, note = caller.author(fields.by), fields.note or ""
         # The overrides were merged into this revision: a change made since then is not written over.

@@ -141,7 +141,7 @@ async def limits(
     chosen = state.gate_limits.get(ref.version, GateOverrides())
     chosen = chosen.model_copy(update=fields.limits.model_dump(exclude_unset=True))
     before, after = state.gate_in_force(ref.version, learned), _overridden(learned, chosen)
-    effect = await gate_effect(services.history, ref, after, last)
+    effect = await gate_effect(services, ref, after, last)
     if not preview:
         by, note, revision = caller.author(fields.by), fields.note or "", state.revision
         state = await use_store(

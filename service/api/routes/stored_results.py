@@ -3,56 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import TypeVar
 
 from glad_client.answers import MAX_EFFECT_READ
 from model_store.store import BundleRef
-from service.contract import Result, State
-from service.queue.history import History, HistoryFilter
+from service.api.dependencies import Services
+from service.queue.recent import EndedInspection
 
-T = TypeVar("T")
-
-PAGE = 200
 MAX_COMPARED = 5000
 
 
 async def read_recent(
-    history: History,
+    services: Services,
     ref: BundleRef,
-    take: Callable[[Result], T | None],
+    counts: Callable[[EndedInspection], bool],
     last: int,
     *,
-    since: datetime | None = None,
-    max_read: int = MAX_EFFECT_READ,
-) -> list[T]:
-    """Return what is taken of a version's inspections that are done, the latest first.
+    anew: bool = False,
+) -> list[EndedInspection]:
+    """Return a version's last inspections that are done and count, the latest first.
 
     Args:
-        history: read from its newest end, a page at a time.
-        ref: the version whose inspections count.
-        take: returns what is kept of an inspection, or None if it does not count. Results are large: keep little.
-        last: how many to return, at most.
-        since: only those that ended at this time or later.
-        max_read: how many of the product's inspections to read for that.
+        services: of this process.
+        ref: the version.
+        counts: returns whether an inspection counts.
+        last: how many, at most.
+        anew: with what people have decided by now.
     """
-    done = HistoryFilter(product=ref.product, state=State.DONE, since=since)
-    found: list[T] = []
-    position, read = None, 0
-    while len(found) < last and read < max_read:
-        page = await history.page(done, after=position, limit=min(PAGE, max_read - read), newest_first=True)
-        taken = (take(result) for result in page.results if _is_of(ref, result))
-        found += [one for one in taken if one is not None]
-        position, read = page.position, read + len(page.results)
-        if not page.more:
-            break
-    return found[:last]
+    return await services.recent.read(ref.product, ref.hash, counts, last, max_read=MAX_EFFECT_READ, anew=anew)
 
 
-async def share_of_a_day(history: History, product: str, changed: int, compared: int) -> float | None:
+def has_score(one: EndedInspection) -> bool:
+    """Return whether it was inspected: what the quality gate stopped has no score."""
+    return one.score is not None
+
+
+def has_measures(one: EndedInspection) -> bool:
+    """Return whether what the quality gate measured is kept."""
+    return one.measures is not None
+
+
+async def share_of_a_day(services: Services, product: str, changed: int, compared: int) -> float | None:
     """Return about how many a day would change, of so many that were compared; None if none were."""
-    return None if compared == 0 else round(changed / compared * await history.ended_in_last_day(product), 1)
-
-
-def _is_of(ref: BundleRef, result: Result) -> bool:
-    return result.bundle is not None and result.bundle.hash == ref.hash
+    if compared == 0:
+        return None
+    return round(changed / compared * await services.history.ended_in_last_day(product), 1)

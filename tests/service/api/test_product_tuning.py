@@ -112,10 +112,11 @@ async def test_measures_are_kept_of_every_image_that_the_gate_judged(tuned: Runn
     shown = (await tuned.http.get(f"{TOY}/gate")).json()
     assert (shown["compared"], shown["on"], shown["limits"]) == (3, True, shown["learned"])
     light = next(one for one in shown["measures"] if one["name"] == "brightness")
-    # From the darkest image to the limit `brightest`.
-    assert (light["low"], light["high"]) == (10, 160)
+    # From the darkest image to the limit `brightest`, and a sixteenth of that at either end.
+    assert (light["low"], light["high"]) == (10 - 150 / 16, 160 + 150 / 16)
     assert [sum(one[name] for one in light["bins"]) for name in ("passed", "stopped")] == [2, 1]
-    assert light["bins"][0]["stopped"] == 1
+    [darkest] = [one for one in light["bins"] if one["from"] <= 10 < one["to"]]
+    assert darkest["stopped"] == 1
 
 
 async def test_other_limits_show_what_they_would_have_stopped_and_hold_for_what_comes_after(

@@ -36,6 +36,11 @@ export function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, place) => roundTo((first + place) * step, step));
 }
 
+/** Return a number without the digits that say nothing, for a field. @param {number} value */
+export function shortValue(value) {
+  return Number(value.toPrecision(5));
+}
+
 /** @param {number} value a limit or measure, with as many digits as say something */
 export function formatValue(value) {
   return formatNumber(value, { maximumSignificantDigits: 4 });

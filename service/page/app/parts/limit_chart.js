@@ -4,7 +4,7 @@ import { formatValue, roundStep, roundTo, ticks } from "../lib/limits.js";
 import { formatNumber } from "../lib/texts.js";
 
 /** @typedef {{from: number, to: number, count: number}} Bar */
-/** @typedef {{name: string, label: string, tone: string, value: number}} LimitLine */
+/** @typedef {{name: string, title: string, label: string, tone: string, value: number, inForce: number}} LimitLine `title`: for readers of a screen */
 /** @typedef {{tone: string, shape: "disc" | "cross", bars: Bar[]}} MarkRow */
 
 const ROW = 22;
@@ -73,6 +73,12 @@ export function LimitChart({ title, low, high, bars, tail = null, toneOf, lines,
             }),
         )}
       </g>
+      ${lines
+        .filter((line) => line.value !== line.inForce)
+        .map((line) => {
+          const at = x(line.inForce);
+          return html`<line key=${`was-${line.name}`} class=${`chart-was tone-${line.tone}`} x1=${at} x2=${at} y1=${top} y2=${bottom} />`;
+        })}
       ${lines.map(
         (line, place) =>
           html`<${Line}
@@ -93,6 +99,11 @@ export function LimitChart({ title, low, high, bars, tail = null, toneOf, lines,
     </svg>`
     }
   </div>`;
+}
+
+/** Return a number without an exponent, as ARIA wants it. @param {number} value */
+function plain(value) {
+  return value.toFixed(6);
 }
 
 /** Return an element and its width in pixels, at each change of it. */
@@ -213,10 +224,10 @@ function Line({ line, x, row, rows, bottom, width, low, high, step, onMove, valu
     class=${`chart-limit tone-${line.tone} ${onMove ? "movable" : ""}`}
     role="slider"
     tabindex=${onMove ? 0 : undefined}
-    aria-label=${line.label}
-    aria-valuemin=${low}
-    aria-valuemax=${high}
-    aria-valuenow=${line.value}
+    aria-label=${line.title}
+    aria-valuemin=${plain(low)}
+    aria-valuemax=${plain(high)}
+    aria-valuenow=${plain(line.value)}
     aria-valuetext=${formatValue(line.value)}
     aria-disabled=${onMove ? undefined : "true"}
     onPointerDown=${grab}

@@ -1,7 +1,7 @@
 /** The quality gate: a switch, and each limit beside what was measured. */
 import { api } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
-import { aDay, formatValue } from "../lib/limits.js";
+import { aDay, formatValue, shortValue } from "../lib/limits.js";
 import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
@@ -141,6 +141,7 @@ function GateLimitsForm({ product, version, gate, make, mayChange, path }) {
             measure=${measure}
             found=${gate.measures.find((/** @type {any} */ one) => one.name === measure)}
             limits=${limits}
+            inForce=${inForce}
             learned=${learned}
             onMove=${mayChange ? move : null}
           />`,
@@ -171,8 +172,8 @@ function GateLimitsForm({ product, version, gate, make, mayChange, path }) {
     }`;
 }
 
-/** @param {{measure: string, found: any, limits: GateLimits, learned: GateLimits, onMove: ((name: string, value: number) => void) | null}} props */
-function Measure({ measure, found, limits, learned, onMove }) {
+/** @param {{measure: string, found: any, limits: GateLimits, inForce: GateLimits, learned: GateLimits, onMove: ((name: string, value: number) => void) | null}} props */
+function Measure({ measure, found, limits, inForce, learned, onMove }) {
   const names = NAMES.filter((one) => LIMITS[one].measure === measure);
   const asked = names.filter((one) => limits[one] !== LIMITS[one].off);
   /** @param {number} value */
@@ -191,7 +192,7 @@ function Measure({ measure, found, limits, learned, onMove }) {
         height=${90}
         bars=${found.bins.map((/** @type {any} */ one) => ({ from: one.from, to: one.to, count: one.passed + one.stopped }))}
         toneOf=${toneOf}
-        lines=${asked.map((one) => ({ name: one, label: t(LIMITS[one].isLeast ? "product.at_least" : "product.at_most"), tone: "review", value: limits[one] }))}
+        lines=${asked.map((one) => ({ name: one, title: t(`product.limit_${one}`), label: t(LIMITS[one].isLeast ? "product.at_least" : "product.at_most"), tone: "review", value: limits[one], inForce: inForce[one] }))}
         onMove=${onMove}
       />`
     }
@@ -218,7 +219,7 @@ function LimitField({ name, value, learned, onMove }) {
       step="any"
       inputmode="decimal"
       aria-label=${`${t(`product.limit_${name}`)}, ${t(isLeast ? "product.at_least" : "product.at_most")}`}
-      value=${isAsked ? value : ""}
+      value=${isAsked ? shortValue(value) : ""}
       disabled=${!onMove || !isAsked}
       onInput=${(/** @type {any} */ event) => {
         const typed = event.currentTarget.valueAsNumber;

@@ -1,7 +1,7 @@
 /** The scores of the last parts, with the two thresholds to move: what a change does is shown before it is made. */
 import { api } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
-import { aDay, formatValue } from "../lib/limits.js";
+import { aDay, formatValue, shortValue } from "../lib/limits.js";
 import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
@@ -12,6 +12,8 @@ import { changeProduct, productPath, refusalText, useLoaded, usePreview } from "
 /** @typedef {{review: number, fail: number, pixel: number}} Limits */
 /** @typedef {{from: number, to: number, pass: number, review: number, fail: number, ok: number, defect: number, calibration: number}} ScoreBin */
 
+/** Inspections in the histogram. */
+const SHOWN = 2000;
 const NAMES = /** @type {const} */ (["review", "fail", "pixel"]);
 
 /** @param {{product: any, version: any, onChanged: () => void}} props */
@@ -22,7 +24,7 @@ export function Thresholds({ product, version, onChanged }) {
   const [note, setNote] = useState("");
   const [refused, setRefused] = useState(/** @type {unknown} */ (null));
   const key = `${product.product} ${version.version} ${product.revision}`;
-  const scores = useLoaded(key, () => api.get(`${path}/scores`, { version: version.version }));
+  const scores = useLoaded(key, () => api.get(`${path}/scores`, { version: version.version, last: SHOWN }));
   useEffect(() => setMoved({}), [key]);
   const limits = { ...inForce, ...moved };
   const changes = Object.fromEntries(
@@ -83,7 +85,7 @@ export function Thresholds({ product, version, onChanged }) {
     <p>${t("product.thresholds_text")}</p>
     ${scores.error && html`<${ProblemNote} error=${scores.error} onRetry=${scores.reload} />`}
     ${!scores.data && !scores.error && html`<div class="chart-waiting" aria-busy="true">${t("product.reading")}</div>`}
-    ${scores.data && html`<${ScoreChart} scores=${scores.data} limits=${limits} onMove=${mayChange ? move : null} />`}
+    ${scores.data && html`<${ScoreChart} scores=${scores.data} limits=${limits} inForce=${inForce} onMove=${mayChange ? move : null} />`}
     <div class="limit-fields">
       ${NAMES.map(
         (one) => html`<label class="field" key=${one}>
@@ -92,7 +94,7 @@ export function Thresholds({ product, version, onChanged }) {
             type="number"
             step="any"
             inputmode="decimal"
-            value=${limits[one]}
+            value=${shortValue(limits[one])}
             disabled=${!mayChange}
             onInput=${(/** @type {any} */ event) => {
               const value = event.currentTarget.valueAsNumber;
@@ -125,8 +127,8 @@ export function Thresholds({ product, version, onChanged }) {
   </section>`;
 }
 
-/** @param {{scores: any, limits: Limits, onMove: ((name: string, value: number) => void) | null}} props */
-function ScoreChart({ scores, limits, onMove }) {
+/** @param {{scores: any, limits: Limits, inForce: Limits, onMove: ((name: string, value: number) => void) | null}} props */
+function ScoreChart({ scores, limits, inForce, onMove }) {
   const all = /** @type {ScoreBin[]} */ (scores.bins);
   const isTail = all.length > 0 && all[all.length - 1].from >= scores.high;
   const shown = isTail ? all.slice(0, -1) : all;
@@ -154,8 +156,22 @@ function ScoreChart({ scores, limits, onMove }) {
       tail=${isTail ? asBar(all[all.length - 1]) : null}
       toneOf=${toneOf}
       lines=${[
-        { name: "review", label: t("product.review_from"), tone: "review", value: limits.review },
-        { name: "fail", label: t("product.fail_from"), tone: "fail", value: limits.fail },
+        {
+          name: "review",
+          title: t("product.review"),
+          label: t("product.review_from"),
+          tone: "review",
+          value: limits.review,
+          inForce: inForce.review,
+        },
+        {
+          name: "fail",
+          title: t("product.fail"),
+          label: t("product.fail_from"),
+          tone: "fail",
+          value: limits.fail,
+          inForce: inForce.fail,
+        },
       ]}
       marks=${
         reviewed
