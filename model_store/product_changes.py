@@ -87,7 +87,8 @@ def _changes_between(before: ProductState, after: ProductState, note: str) -> It
 def _activations(state: ProductState, known: set[AwareDatetime]) -> Iterator[StateChange]:
     previous: Activation | None = None
     for one in state.history:
-        if one.at not in known:
+        is_change = previous is None or previous.version != one.version
+        if is_change and one.at not in known:
             yield StateChange(
                 revision=None,
                 kind="active",

@@ -31,7 +31,7 @@ from service.queue.recent import EndedInspection
 router = APIRouter(tags=["products"])
 
 BINS = 80
-LONG_TAIL = 4
+LONG_TAIL = 2
 """Beyond the fail threshold so many times its distance from the lowest score: scores there share the last bin."""
 
 MEASURE_ROOM = 16

@@ -70,11 +70,11 @@ async def test_scores_lie_in_bins_by_verdict_with_what_people_decided(tuned: Run
         assert (await tuned.http.post(url, json={"decision": decision, "by": "ann"})).status_code == 200
     shown = (await tuned.http.get(f"{TOY}/scores")).json()
     assert (shown["version"], shown["compared"], shown["thresholds"]["fail"]) == ("1", 6, 1.0)
-    # From the lowest, 0.1, to the fail threshold and four times its distance from there: 1 + 4 * 0.9.
-    assert (shown["low"], shown["high"]) == (0.1, pytest.approx(4.6))
+    # From the lowest, 0.1, to the fail threshold and twice its distance from there: 1 + 2 * 0.9.
+    assert (shown["low"], shown["high"]) == (0.1, pytest.approx(2.8))
     bins = shown["bins"]
     assert len(bins) == 81
-    assert (bins[-1]["from"], bins[-1]["to"], bins[-1]["fail"]) == (pytest.approx(4.6), 60.0, 1)  # the long tail
+    assert (bins[-1]["from"], bins[-1]["to"], bins[-1]["fail"]) == (pytest.approx(2.8), 60.0, 1)  # the long tail
     assert all(one["to"] == after["from"] for one, after in pairwise(bins))
     for score, counted in ((0.1, "pass"), (0.3, "pass"), (0.6, "review"), (1.2, "fail")):
         [here] = [one for one in bins if one["from"] <= score < one["to"]]

@@ -13,6 +13,8 @@ const AXIS = 24;
 const TAIL = 44;
 /** Finest step of a drag, as a part of the axis. */
 const STEPS = 500;
+/** Narrower bars are put together. */
+const LEAST_BAR = 5;
 
 /**
  * @param {object} props
@@ -36,7 +38,8 @@ export function LimitChart({ title, low, high, bars, tail = null, toneOf, lines,
   const total = bottom + AXIS + marks.length * MARKS;
   /** @param {number} value */
   const x = (value) => left + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * (right - left);
-  const most = Math.max(1, tail?.count ?? 0, ...bars.map((one) => one.count));
+  const joined = width > 0 ? join(bars, Math.ceil((LEAST_BAR * bars.length) / Math.max(right - left, 1))) : bars;
+  const most = Math.max(1, tail?.count ?? 0, ...joined.map((one) => one.count));
   /** Square roots: a few parts beside a peak of thousands stay visible. @param {number} count */
   const y = (count) => bottom - Math.sqrt(count / most) * height;
   const step = roundStep((high - low) / STEPS);
@@ -51,7 +54,7 @@ export function LimitChart({ title, low, high, bars, tail = null, toneOf, lines,
         </g>`,
       )}
       <g aria-hidden="true">
-        ${bars.map((one) => bar(one, x(one.from), x(one.to), y, bottom, toneOf((one.from + one.to) / 2)))}
+        ${joined.map((one) => bar(one, x(one.from), x(one.to), y, bottom, toneOf((one.from + one.to) / 2)))}
         ${tail && bar(tail, right + 16, right + TAIL, y, bottom, toneOf(tail.to))}
         ${tail && html`<text class="chart-text" x=${right + TAIL} y=${bottom + 17} text-anchor="end">> ${formatValue(high)}</text>`}
         <line class="chart-axis" x1=${left} x2=${right} y1=${bottom} y2=${bottom} />
@@ -99,6 +102,22 @@ export function LimitChart({ title, low, high, bars, tail = null, toneOf, lines,
     </svg>`
     }
   </div>`;
+}
+
+/**
+ * Return bars, so many together.
+ * @param {Bar[]} bars
+ * @param {number} size
+ */
+function join(bars, size) {
+  const groups = Array.from({ length: Math.ceil(bars.length / size) }, (_, place) =>
+    bars.slice(place * size, (place + 1) * size),
+  );
+  return groups.map((group) => ({
+    from: group[0].from,
+    to: group[group.length - 1].to,
+    count: group.reduce((sum, one) => sum + one.count, 0),
+  }));
 }
 
 /** Return a number without an exponent, as ARIA wants it. @param {number} value */

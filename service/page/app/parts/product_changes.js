@@ -6,6 +6,7 @@ import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { ProblemNote } from "./problem.js";
 import { changeProduct, productPath, refusalText, useLoaded } from "./product_data.js";
+import { limitText } from "./product_gate.js";
 
 const SHOWN = 10;
 
@@ -69,6 +70,12 @@ function undoCall(path, { kind, version, before }) {
   return null;
 }
 
+/** @param {string} kind @param {string} name @param {number | null} value */
+function valueText(kind, name, value) {
+  if (value === null) return t(kind === "thresholds" ? "product.calibrated" : "product.learned");
+  return kind === "thresholds" ? formatValue(value) : limitText(/** @type {any} */ (name), value);
+}
+
 /** @param {Change} change in words, such as "Version 7, FAIL from: calibrated → 1.9" */
 function changeText({ kind, version, before, after }) {
   if (kind === "active") return t("product.change_active", { version: String(after.version ?? "–") });
@@ -78,9 +85,7 @@ function changeText({ kind, version, before, after }) {
     .filter((one) => before[one] !== after[one])
     .map((one) => {
       const name = t(kind === "thresholds" ? `product.${one}` : `product.limit_${one}`);
-      const values = [before[one], after[one]].map((value) =>
-        value === null ? t(kind === "thresholds" ? "product.calibrated" : "product.learned") : formatValue(value),
-      );
+      const values = [before[one], after[one]].map((value) => valueText(kind, one, value));
       return `${name} ${values[0]} → ${values[1]}`;
     });
   return t("product.change_values", { version: String(version), what: moved.join(", ") || "–" });

@@ -236,7 +236,7 @@ function fallback(name) {
 }
 
 /** @param {LimitName} name @param {number} value */
-function limitText(name, value) {
+export function limitText(name, value) {
   return value === LIMITS[name].off ? t("product.not_asked") : formatValue(value);
 }
 

@@ -190,8 +190,8 @@ function ScoreChart({ scores, limits, inForce, onMove }) {
     ${
       reviewed > 0 &&
       html`<p class="chart-key">
-        <svg viewBox="0 0 14 14" class="chart-key-shape tone-pass" aria-hidden="true"><circle cx="7" cy="7" r="5" /></svg> ${t("product.people_ok")}
-        <svg viewBox="0 0 14 14" class="chart-key-shape tone-fail" aria-hidden="true"><path d="M2 2l10 10M12 2L2 12" /></svg> ${t("product.people_defect")}
+        <span><svg viewBox="0 0 14 14" class="chart-key-shape tone-pass" aria-hidden="true"><circle cx="7" cy="7" r="5" /></svg> ${t("product.people_ok")}</span>
+        <span><svg viewBox="0 0 14 14" class="chart-key-shape tone-fail" aria-hidden="true"><path d="M2 2l10 10M12 2L2 12" /></svg> ${t("product.people_defect")}</span>
       </p>
       <p><strong>${t("product.disagreement", { missed, alarms, reviewed })}</strong></p>`
     }
