@@ -134,8 +134,9 @@ class GateView(Message):
     at: Timestamp | None = Field(description="when")
     note: str | None = Field(description="why")
     limits: GateLimits | None = Field(
-        description="of the active version; null: it has no gate, and inspects all images"
+        description="in force for the active version; null: it has no gate, and inspects all images"
     )
+    learned: GateLimits | None = Field(None, description="that good images set, before anybody changed one")
 
 
 class BundleView(Message):
@@ -146,7 +147,9 @@ class BundleView(Message):
     title: str
     created_at: Timestamp
     resolution: int = Field(description="side of the square model image, in pixels")
-    thresholds: Thresholds
+    thresholds: Thresholds = Field(description="in force")
+    calibrated: Thresholds | None = Field(None, description="that calibration found; null: by an older service")
+    report: str | None = Field(None, description="link to the report of its training; null: the bundle brings none")
     quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
 
 
@@ -191,6 +194,11 @@ class Effect(Message):
     )
     changed: int
     changes: list[Change]
+    per_day: float | None = Field(
+        None,
+        description="about how many a day would change: their share of all that ended in the 24 hours up to the "
+        "product's latest inspection; null: nothing was compared",
+    )
     oldest: Timestamp | None = Field(description="end of the oldest of them")
     examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 

@@ -23,6 +23,7 @@ from glad_client.answers import (
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.client import connection_options
 from glad_client.errors import ApiError, problem_of
+from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import AsyncReviewing, ReviewCalls
@@ -125,13 +126,45 @@ class AsyncClient:
         preview: bool = False,
         last: int = 1000,
         revision: int | None = None,
+        note: str | None = None,
     ) -> ThresholdsView:
         """As `Client.change_thresholds`."""
         return await self._run(
             self._calls.change_thresholds(
-                product, changes, version=version, by=by, preview=preview, last=last, revision=revision
+                product, changes, version=version, by=by, preview=preview, last=last, revision=revision, note=note
             )
         )
+
+    async def scores(self, product: str, *, version: str | None = None, last: int = 5000) -> ScoreDistribution:
+        """As `Client.scores`."""
+        return await self._run(self._calls.scores(product, version, last))
+
+    async def gate(self, product: str, *, version: str | None = None, last: int = 1000) -> GateDistribution:
+        """As `Client.gate`."""
+        return await self._run(self._calls.gate(product, version, last))
+
+    async def change_gate_limits(
+        self,
+        product: str,
+        limits: Mapping[str, float | None],
+        *,
+        version: str | None = None,
+        by: str | None = None,
+        note: str | None = None,
+        preview: bool = False,
+        last: int = 1000,
+        revision: int | None = None,
+    ) -> GateLimitsView:
+        """As `Client.change_gate_limits`."""
+        return await self._run(
+            self._calls.change_gate_limits(
+                product, limits, version=version, by=by, note=note, preview=preview, last=last, revision=revision
+            )
+        )
+
+    async def product_changes(self, product: str) -> ProductChanges:
+        """As `Client.product_changes`."""
+        return await self._run(self._calls.product_changes(product))
 
     async def stations(self) -> tuple[StationView, ...]:
         """As `Client.stations`."""

@@ -30,6 +30,7 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
+from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
 from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName
@@ -171,15 +172,50 @@ class ApiCalls:
         preview: bool,
         last: int,
         revision: int | None,
+        note: str | None = None,
     ) -> Steps[ThresholdsView]:
         """Change a version's thresholds, or show what a change would do."""
-        given = {name: value for name, value in (("version", version), ("by", by)) if value is not None}
+        given = _given(version=version, by=by, note=note)
         options = {
             "json": {**changes, **given},
             "params": {"preview": str(preview).lower(), "last": str(last)},
             "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
         }
         return (yield from self._send(ThresholdsView, "PATCH", f"{_path('products', product)}/thresholds", options))
+
+    def scores(self, product: str, version: str | None, last: int) -> Steps[ScoreDistribution]:
+        """Get how the scores of a version's last inspections lie."""
+        params = _given(version=version, last=str(last))
+        return (yield from self._get(ScoreDistribution, f"{_path('products', product)}/scores", params))
+
+    def gate(self, product: str, version: str | None, last: int) -> Steps[GateDistribution]:
+        """Get a version's quality gate, and how its measures lie."""
+        params = _given(version=version, last=str(last))
+        return (yield from self._get(GateDistribution, f"{_path('products', product)}/gate", params))
+
+    def change_gate_limits(
+        self,
+        product: str,
+        limits: Mapping[str, float | None],
+        *,
+        version: str | None,
+        by: str | None,
+        note: str | None,
+        preview: bool,
+        last: int,
+        revision: int | None,
+    ) -> Steps[GateLimitsView]:
+        """Change limits of a version's quality gate, or show what a change would do."""
+        options = {
+            "json": {"limits": dict(limits), **_given(version=version, by=by, note=note)},
+            "params": {"preview": str(preview).lower(), "last": str(last)},
+            "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
+        }
+        return (yield from self._send(GateLimitsView, "PATCH", f"{_path('products', product)}/gate", options))
+
+    def product_changes(self, product: str) -> Steps[ProductChanges]:
+        """Get who changed what of a product and when."""
+        return (yield from self._get(ProductChanges, f"{_path('products', product)}/changes"))
 
     def stations(self) -> Steps[tuple[StationView, ...]]:
         """Get all stations that are set."""
@@ -247,6 +283,11 @@ def image_bytes(image: Image) -> bytes:
         OSError: if it is a path, and the file cannot be read.
     """
     return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else Path(image).read_bytes()
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    """Return the values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _path(*words: str) -> str:

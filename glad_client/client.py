@@ -30,6 +30,7 @@ from glad_client.answers import (
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.errors import ApiError, problem_of
+from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import ReviewCalls, Reviewing
@@ -183,6 +184,7 @@ class Client:
         preview: bool = False,
         last: int = 1000,
         revision: int | None = None,
+        note: str | None = None,
     ) -> ThresholdsView:
         """Change a version's thresholds for images that come from now on, or show what a change would do.
 
@@ -194,15 +196,58 @@ class Client:
             preview: only show the effect.
             last: inspections to try the change on, at most 5000.
             revision: change only if the product is still at this one, which an earlier answer showed.
+            note: why.
 
         Raises:
             ApiError: 412 if it is not; 422 if review would lie above fail.
         """
         return self._run(
             self._calls.change_thresholds(
-                product, changes, version=version, by=by, preview=preview, last=last, revision=revision
+                product, changes, version=version, by=by, preview=preview, last=last, revision=revision, note=note
             )
         )
+
+    def scores(self, product: str, *, version: str | None = None, last: int = 5000) -> ScoreDistribution:
+        """Return how the scores of a version's last inspections lie, beside its thresholds."""
+        return self._run(self._calls.scores(product, version, last))
+
+    def gate(self, product: str, *, version: str | None = None, last: int = 1000) -> GateDistribution:
+        """Return a version's quality gate, and how the measures of its last images lie beside the limits."""
+        return self._run(self._calls.gate(product, version, last))
+
+    def change_gate_limits(
+        self,
+        product: str,
+        limits: Mapping[str, float | None],
+        *,
+        version: str | None = None,
+        by: str | None = None,
+        note: str | None = None,
+        preview: bool = False,
+        last: int = 1000,
+        revision: int | None = None,
+    ) -> GateLimitsView:
+        """Change limits of a version's quality gate for images that come from now on, or show what a change would do.
+
+        Args:
+            product: its name.
+            limits: darkest, brightest, black_share, white_share, sharpness, likeness: those left out stay; None
+                restores what good images set.
+            version, by, preview, last, revision: as of `change_thresholds`.
+            note: why.
+
+        Raises:
+            ApiError: as `change_thresholds`; 409 if the version has no gate.
+        """
+        return self._run(
+            self._calls.change_gate_limits(
+                product, limits, version=version, by=by, note=note, preview=preview, last=last, revision=revision
+            )
+        )
+
+    def product_changes(self, product: str) -> ProductChanges:
+        """Return who changed what of a product and when, with the values before."""
+        return self._run(self._calls.product_changes(product))
 
     def stations(self) -> tuple[StationView, ...]:
         """Return all stations that are set."""

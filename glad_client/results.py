@@ -78,6 +78,11 @@ class Quality(Message):
 
     passed: bool
     reasons: tuple[QualityReason, ...] = Field((), description="what to put right first stands first")
+    measures: dict[str, float] | None = Field(
+        None,
+        description="what the gate measured: brightness (0 to 255), black_share, white_share, sharpness, likeness; "
+        "null: by an older worker",
+    )
 
 
 class Region(Message):

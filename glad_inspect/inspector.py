@@ -137,7 +137,7 @@ def _judging(bundle: str | Path, version: str | None, store: Store) -> Judging:
     ref, opened = found.ref, found.ref.open()
     if not found.in_store:
         return Judging(opened, opened.manifest.thresholds, opened.manifest.gate)
-    return Judging(opened, store.thresholds(ref), ref.manifest.gate if store.gated(ref) else None)
+    return Judging(opened, store.thresholds(ref), store.gate(ref))
 
 
 def read_pixels(image: ImageLike) -> Pixels:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
+from glad.quality_gate.limits import QualityGate
 from glad.settings import Frozen
 from model_store.errors import BadProductState, NothingToRollBack, StateConflict
 from model_store.files import make_folder, replace_file
@@ -53,6 +54,36 @@ class ThresholdOverrides(Frozen):
         )
 
 
+class GateOverrides(Frozen):
+    """Limits of the quality gate that replace those that good images set; None keeps what was learnt."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    darkest: float | None = Field(None, ge=0)
+    brightest: float | None = Field(None, ge=0)
+    black_share: float | None = Field(None, ge=0)
+    white_share: float | None = Field(None, ge=0)
+    sharpness: float | None = Field(None, ge=0)
+    likeness: float | None = Field(None, ge=0, le=1, description="0: not asked")
+
+    def over(self, gate: QualityGate) -> QualityGate:
+        """Return the gate in force.
+
+        Raises:
+            ValueError: if no brightness would be allowed.
+        """
+        chosen = self.model_dump(exclude_none=True)
+        if "likeness" in chosen:
+            chosen["likeness"] = chosen["likeness"] or None
+        made = gate.model_copy(update=chosen)
+        if made.darkest > made.brightest:
+            raise ValueError(
+                f"darkest is {made.darkest:g} and brightest is {made.brightest:g}: every image would be stopped; set "
+                "darkest below brightest"
+            )
+        return made
+
+
 class ActivationKind(StrEnum):
     """The way in which a version came to be active."""
 
@@ -81,6 +112,8 @@ class GateSwitch(Frozen):
     note: str = ""
 
 
+Overrides = TypeVar("Overrides", ThresholdOverrides, GateOverrides)
+
 PicturesWhen = Literal["always", "on_demand"]
 """When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""
 
@@ -103,6 +136,9 @@ class ProductState(Frozen):
     active: Name | None = Field(None, description="None: not recorded yet, so the newest version")
     overrides: dict[Name, ThresholdOverrides] = Field(default_factory=dict)
     gate: GateSwitch | None = Field(None, description="None: on, where the bundle has one")
+    gate_limits: dict[Name, GateOverrides] = Field(
+        default_factory=dict, description="of a version's gate, as overrides"
+    )
     pictures: PicturesChoice | None = Field(None, description="of parts that pass; None: on demand")
     history: tuple[Activation, ...] = ()
     changed_by: str | None = None
@@ -137,18 +173,24 @@ class ProductState(Frozen):
 
     def override(self, version: str, overrides: ThresholdOverrides, *, by: str, at: AwareDatetime) -> ProductState:
         """Return the state with these overrides in place of the version's earlier ones; empty: the calibration's."""
-        others = {name: kept for name, kept in self.overrides.items() if name != version}
-        chosen = {} if overrides == ThresholdOverrides() else {version: overrides}
-        return self._changed(by, at, overrides={**others, **chosen})
+        return self._changed(by, at, overrides=_with_version(self.overrides, version, overrides))
 
     def switch_gate(self, *, on: bool, by: str, at: AwareDatetime, note: str = "") -> ProductState:
         """Return the state with the quality gate switched on or off, whatever version inspects."""
         return self._changed(by, at, gate=GateSwitch(on=on, by=by, at=at, note=note))
 
+    def limit_gate(self, version: str, limits: GateOverrides, *, by: str, at: AwareDatetime) -> ProductState:
+        """Return the state with these limits in place of the version's earlier ones; empty: those that were learnt."""
+        return self._changed(by, at, gate_limits=_with_version(self.gate_limits, version, limits))
+
     @property
     def gate_on(self) -> bool:
         """Return whether the gate is used where a bundle has one: it is not switched off."""
         return self.gate is None or self.gate.on
+
+    def gate_in_force(self, version: str, learnt: QualityGate) -> QualityGate:
+        """Return the limits in force for a version's gate: learnt, unless overridden."""
+        return self.gate_limits.get(version, GateOverrides()).over(learnt)
 
     def choose_pictures(self, when: PicturesWhen, *, by: str, at: AwareDatetime, note: str = "") -> ProductState:
         """Return the state with this choice of when pictures are drawn of parts that pass."""
@@ -176,7 +218,7 @@ class ProductState(Frozen):
 
         What was never chosen is left out, so that versions of before there was a choice can read the file.
         """
-        absent = {name for name in ("gate", "pictures") if getattr(self, name) is None}
+        absent = {name for name in ("gate", "gate_limits", "pictures") if not getattr(self, name)}
         return (self.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
     def _path(self) -> list[str]:
@@ -196,6 +238,12 @@ class ProductState(Frozen):
     def _changed(self, by: str, at: AwareDatetime, **changes: object) -> ProductState:
         fields = {**dict(self), **changes, "revision": self.revision + 1, "changed_by": by, "changed_at": at}
         return ProductState.model_validate(fields)
+
+
+def _with_version(chosen: dict[str, Overrides], version: str, overrides: Overrides) -> dict[str, Overrides]:
+    """Return the overrides of all versions, with these of one version; overrides that replace nothing are left out."""
+    others = {name: kept for name, kept in chosen.items() if name != version}
+    return others if overrides == type(overrides)() else {**others, version: overrides}
 
 
 def read_state(folder: Path, product: str) -> ProductState:
@@ -218,15 +266,25 @@ def read_state(folder: Path, product: str) -> ProductState:
     return state
 
 
-def write_state(folder: Path, state: ProductState) -> None:
+def write_state(
+    folder: Path, state: ProductState, record: Callable[[ProductState, ProductState], None] | None = None
+) -> None:
     """Replace the state on disk, durably.
+
+    Args:
+        folder: of the product.
+        state: to write.
+        record: called before with the state on disk and the new one, while nobody else can change the product.
 
     Raises:
         StateConflict: if the state on disk is not of the revision just before `state`'s.
     """
     make_folder(folder)
     with _locked(folder):
-        read_state(folder, state.product).refuse_other_than(state.revision - 1)
+        before = read_state(folder, state.product)
+        before.refuse_other_than(state.revision - 1)
+        if record is not None:
+            record(before, state)
         replace_file(folder / STATE_NAME, state.to_bytes())
 
 

@@ -1,18 +1,10 @@
-"""A store: bundles under `<root>/<product>/<version>` over a read-only layer of shipped ones; their states. No torch.
-
-The store reads manifests only, so that listing is quick; weights are verified when they are loaded: `ref.open()`.
-A broken bundle is left out of every listing and named by `problems()`: see `model_store.store_layers`.
-"""
+"""A store of bundles over a read-only layer of shipped ones: publishing, and what changes a product. No torch."""
 
 from __future__ import annotations
 
-import os
-import threading
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-import structlog
 
 from model_store.bundle import copy_bundle, read_manifest
 from model_store.errors import (
@@ -20,154 +12,28 @@ from model_store.errors import (
     BrokenBundle,
     BundleError,
     BundleExists,
-    NotCalibrated,
     NothingToRollBack,
-    ProductNotInStore,
     StoreError,
-    UnsupportedStore,
-    VersionNotInStore,
-    nearest,
 )
-from model_store.manifest import VerdictThresholds, check_name
+from model_store.product_changes import record_change
 from model_store.product_state import (
+    GateOverrides,
     PicturesWhen,
     ProductState,
     ThresholdOverrides,
-    read_state,
-    write_default,
     write_state,
 )
-from model_store.signing import NO_KEYS, TrustedKeys
-from model_store.store_layers import BundleRef, Layers, StoreProblem
+from model_store.store_contents import StoreContents
+from model_store.store_layers import BundleRef, StoreProblem
 
 __all__ = ["SHIPPED_BUNDLES", "BundleRef", "Store", "StoreProblem"]
 
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that come with the package; the folder may be absent."""
 
-log = structlog.get_logger(__name__)
 
-
-class Store:
+class Store(StoreContents):
     """The bundles and product states of one root, over the shipped ones."""
-
-    def __init__(
-        self, root: Path | str, shipped: Path | None = None, *, keys: TrustedKeys = NO_KEYS, records: bool = True
-    ) -> None:
-        """Open the store of a root.
-
-        Args:
-            root: a folder, or its file:// URL.
-            shipped: the folder of bundles that come with the package.
-            keys: every bundle, shipped or not, must be signed by one of them; without keys none needs a signature.
-            records: `resolve` records what is active where nobody has chosen. False for who only reads: a command may
-                run as another user than the service, or without its keys.
-
-        Raises:
-            UnsupportedStore: if the root is not a local folder.
-        """
-        self.root = _local_folder(root)
-        self._shipped, self.keys = shipped, keys
-        self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
-        self._was_there = self.root.is_dir()
-        self._records, self._recording = records, threading.Lock()
-        self._unrecorded: set[str] = set()
-        """Products whose active version could not be recorded: it is said once, not at each image."""
-
-    def check_readable(self) -> None:
-        """Read the root's own listing: a share that is not mounted, or a server that is away, is no empty store.
-
-        Raises:
-            OSError: if there is no such folder, or it cannot be read now.
-        """
-        with os.scandir(self.root) as entries:
-            next(entries, None)
-
-    def products(self) -> tuple[str, ...]:
-        """Return the names of the products that have a usable bundle, sorted."""
-        return tuple(product for product in self._layers.products() if self.versions(product))
-
-    def versions(self, product: str) -> tuple[BundleRef, ...]:
-        """Return the product's usable bundles, newest first; empty for an unknown product."""
-        return tuple(ref for ref in self._layers.sound(product) if ref.calibrated)
-
-    def drafts(self) -> tuple[BundleRef, ...]:
-        """Return every product's bundles that are not calibrated yet: without thresholds they give no verdict."""
-        products = self._layers.products()
-        return tuple(ref for product in products for ref in self._layers.sound(product) if not ref.calibrated)
-
-    def problems(self) -> tuple[StoreProblem, ...]:
-        """Return everything that is left out of the listings, and why."""
-        problems = self._layers.stray()
-        for product in self._layers.products():
-            problems.extend(entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem))
-            problems.extend(self._layers.shadowed(product))
-            try:
-                self.state(product)
-            except BadProductState as error:
-                problems.append(StoreProblem(self._folder(product), str(error)))
-        return tuple(problems)
-
-    def resolve(self, product: str, version: str | None = None) -> BundleRef:
-        """Return one bundle: of this version, or the active one.
-
-        Nothing becomes active unasked after a product's first version. What is active where nobody has chosen is
-        recorded, with a copy of its bundle if it is a shipped one: neither a version that is added later nor an upgrade
-        of the package changes it. Before there is a record the newest is active, as it was in versions that kept none.
-
-        A chosen version that broke is never replaced by another one silently; a version that is asked for by name may
-        be one that is not calibrated yet.
-
-        Raises:
-            ProductNotInStore: if no layer of the store has the product.
-            VersionNotInStore: if the product has no such version.
-            BrokenBundle: if the version cannot be used.
-            BadProductState: if the product's state cannot be read.
-            NotCalibrated: if the product has nothing but bundles without thresholds.
-        """
-        if version is not None:
-            return self._find(_checked(product, ProductNotInStore), _checked(version, VersionNotInStore))
-        state = self.state(product)
-        ref = self._active(state)
-        if not self._records or product in self._unrecorded or (state.active is not None and not self._is_shipped(ref)):
-            return ref
-        with self._recording:
-            try:
-                return self._active(self.settle(product))
-            except (BundleError, OSError) as error:
-                self._unrecorded.add(product)
-                log.warning("active_version_not_recorded", product=product, version=ref.version, reason=str(error))
-        return ref
-
-    def settle(self, product: str) -> ProductState:
-        """Record which version is active, if nobody has chosen one, and keep its bundle in the root; return the state.
-
-        Raises:
-            BadProductState: if the state cannot be read.
-            BundleError: if the bundle is broken.
-            OSError: if the root cannot be written.
-        """
-        state = self.state(product)
-        if state.active is None and not self.versions(product):
-            return state
-        ref = self._active(state)
-        self._keep(ref)
-        if state.active is not None:
-            return state
-        return write_default(self._folder(product), product, ref.version, at=datetime.now(UTC))
-
-    def thresholds(self, ref: BundleRef) -> VerdictThresholds:
-        """Return the thresholds in force for a bundle: its calibration's, unless overridden.
-
-        Raises:
-            NotCalibrated: if it has none.
-            BadProductState: if the product's state cannot be read.
-        """
-        return self.state(ref.product).thresholds(ref.version, ref.manifest.thresholds)
-
-    def gated(self, ref: BundleRef) -> bool:
-        """Return whether the bundle has a quality gate, and the product's is not switched off."""
-        return ref.manifest.gate is not None and self.state(ref.product).gate_on
 
     def publish(self, folder: Path) -> BundleRef:
         """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
@@ -192,20 +58,6 @@ class Store:
         bundle = copy_bundle(folder, self._folder(manifest.product) / manifest.version, self.keys)
         self._settle_if_used(manifest.product)
         return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest, self.keys)
-
-    def state(self, product: str) -> ProductState:
-        """Return the product's state; of revision 0 where nothing was changed yet.
-
-        Raises:
-            BadProductState: if it cannot be read. So it is if the root was there and is not: to go on with shipped
-                bundles and calibrated thresholds would be another decision than the one that was made.
-        """
-        folder = self._folder(product)
-        if self.root.is_dir():
-            self._was_there = True
-        elif self._was_there:
-            raise BadProductState(f"{self.root} was there and is gone, with what is active: bring it back")
-        return read_state(folder, product)
 
     def activate(
         self,
@@ -237,7 +89,7 @@ class Store:
         self._verified(ref)
         state = self._state_at(product, revision)
         self._keep(ref)
-        return self._written(state.activate(version, by=by, at=at or datetime.now(UTC), note=note))
+        return self._written(state.activate(version, by=by, at=at or datetime.now(UTC), note=note), note)
 
     def roll_back(
         self, product: str, *, by: str, note: str = "", at: datetime | None = None, revision: int | None = None
@@ -256,7 +108,7 @@ class Store:
         ref = self.resolve(product, state.active)
         self._verified(ref)
         self._keep(ref)
-        return self._written(state)
+        return self._written(state, note)
 
     def override(
         self,
@@ -265,6 +117,7 @@ class Store:
         overrides: ThresholdOverrides,
         *,
         by: str,
+        note: str = "",
         at: datetime | None = None,
         revision: int | None = None,
     ) -> ProductState:
@@ -280,13 +133,7 @@ class Store:
         except ValueError as error:
             raise BadProductState(f"product {product}, version {version}: {error}") from error
         state = self._state_at(product, revision)
-        return self._written(state.override(version, overrides, by=by, at=at or datetime.now(UTC)))
-
-    def _state_at(self, product: str, revision: int | None) -> ProductState:
-        state = self._settle_if_used(product)  # before the change, whose record would leave open what was active
-        if revision is not None:
-            state.refuse_other_than(revision)
-        return state
+        return self._written(state.override(version, overrides, by=by, at=at or datetime.now(UTC)), note)
 
     def switch_gate(
         self,
@@ -308,7 +155,36 @@ class Store:
         if not self.versions(product):
             raise self._unknown(product)
         state = self._state_at(product, revision)
-        return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note))
+        return self._written(state.switch_gate(on=on, by=by, at=at or datetime.now(UTC), note=note), note)
+
+    def limit_gate(
+        self,
+        product: str,
+        version: str,
+        limits: GateOverrides,
+        *,
+        by: str,
+        note: str = "",
+        at: datetime | None = None,
+        revision: int | None = None,
+    ) -> ProductState:
+        """Replace the overrides of a version's gate limits; return the product's new state.
+
+        Raises:
+            BadProductState: if the version has no gate, or no image would keep these limits.
+            StoreError: as `activate`.
+        """
+        ref = self.resolve(product, version)
+        if ref.manifest.gate is None:
+            raise BadProductState(
+                f"product {product}, version {version}: has no quality gate whose limits could change"
+            )
+        try:
+            limits.over(ref.manifest.gate)
+        except ValueError as error:
+            raise BadProductState(f"product {product}, version {version}: {error}") from error
+        state = self._state_at(product, revision)
+        return self._written(state.limit_gate(version, limits, by=by, at=at or datetime.now(UTC)), note)
 
     def choose_pictures(
         self, product: str, when: PicturesWhen, *, by: str, note: str = "", at: datetime | None = None
@@ -323,19 +199,18 @@ class Store:
         if not self.versions(product):
             raise self._unknown(product)
         state = self._state_at(product, None)
-        return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note))
+        return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note), note)
 
     def own_copy(self, ref: BundleRef) -> BundleRef:
         """Return the bundle in the root, where it may be added to; a shipped one is copied there first."""
         self._keep(ref)
         return self._find(ref.product, ref.version)
 
-    def _active(self, state: ProductState) -> BundleRef:
-        if state.active is not None:
-            return self._find(state.product, state.active)
-        if refs := self.versions(state.product):
-            return refs[0]
-        raise self._unknown(state.product)
+    def _state_at(self, product: str, revision: int | None) -> ProductState:
+        state = self._settle_if_used(product)  # before the change, whose record would leave open what was active
+        if revision is not None:
+            state.refuse_other_than(revision)
+        return state
 
     def _settle_if_used(self, product: str) -> ProductState:
         """Settle, unless what is active cannot be used: another can be activated then all the same."""
@@ -344,61 +219,13 @@ class Store:
         except (StoreError, BundleError):
             return self.state(product)
 
-    def _is_shipped(self, ref: BundleRef) -> bool:
-        return self._shipped is not None and ref.path.is_relative_to(self._shipped)
-
-    def _keep(self, ref: BundleRef) -> None:
-        """Copy a shipped bundle into the root: an upgrade of the package replaces the shipped ones."""
-        if self._is_shipped(ref):
-            copy_bundle(ref.path, self._folder(ref.product) / ref.version, self.keys)
-
-    def _written(self, state: ProductState) -> ProductState:
-        write_state(self._folder(state.product), state)
+    def _written(self, state: ProductState, note: str) -> ProductState:
+        folder = self._folder(state.product)
+        write_state(folder, state, partial(record_change, folder, note=note))
         return state
-
-    def _folder(self, product: str) -> Path:
-        return self.root / _checked(product, ProductNotInStore)
-
-    def _find(self, product: str, version: str) -> BundleRef:
-        if (ref := self._layers.find(product, version)) is not None:
-            return ref
-        known = [ref.version for ref in self._layers.sound(product)]
-        if not known:
-            raise self._unknown(product)
-        raise VersionNotInStore(f"product {product!r} has no version {version!r}: use one of {', '.join(known)}")
 
     def _verified(self, ref: BundleRef) -> None:
         try:
             ref.open()
         except (BundleError, OSError) as error:
             raise BrokenBundle.from_error(ref.product, ref.version, error) from error
-
-    def _unknown(self, product: str) -> StoreError:
-        if drafts := self._layers.sound(product):
-            return NotCalibrated.for_version(product, drafts[0].version)
-        broken = [entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem)]
-        if broken:
-            return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")
-        known = ", ".join(self.products()) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
-        near = nearest(product, self.products())
-        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}{near}")
-
-
-def _checked(name: str, refusal: type[StoreError]) -> str:
-    try:
-        return check_name(name)
-    except ValueError as error:
-        raise refusal(str(error)) from error
-
-
-def _local_folder(root: Path | str) -> Path:
-    if isinstance(root, Path):
-        return root
-    address = urlsplit(root)
-    if address.scheme == "file" and address.netloc in {"", "localhost"}:
-        return Path(unquote(address.path))
-    if "://" in root:
-        raise UnsupportedStore(
-            f"store is {root!r}; a store is a local folder or file:// URL: mount it and give its path"
-        )
-    return Path(root).expanduser()

@@ -5,7 +5,8 @@ ServiceError
  ├── 401 Unauthorized
  ├── 403 Forbidden, ForeignPage, CsrfTokenMissing
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
- │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart
+ │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart,
+ │       UnknownReport
  ├── 408 BodyTooSlow
  ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable
  ├── 412 PreconditionFailed
@@ -247,6 +248,13 @@ class UnknownPart(ServiceError):
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-part", "Unknown part"
     example = "no image with serial 'SN-000124' is kept: check the serial, or the time since its inspection"
+
+
+class UnknownReport(ServiceError):
+    """The version's bundle brings no report of its training."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-report", "Unknown report"
+    example = "version 2 of product 'bracket' brings no report of its training: `glad report BUNDLE` writes a page"
 
 
 class BodyTooSlow(ServiceError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,8 @@ from glad.settings import Frozen
 VIEW_SIDE = 48
 """Side of a view, in pixels: so small that neither noise nor a defect is seen in it, large enough for a part's outline.
 """
+MOSTLY = 0.5
+"""From this share of black or of white on the light alone is reported: nothing else can be seen."""
 
 
 class QualityCheck(StrEnum):
@@ -40,6 +43,19 @@ class Unfit:
     limit: float
     detail: str
     """In words, with what to do."""
+
+
+@dataclass(frozen=True)
+class GateMeasures:
+    """The numbers of an image that limits are about."""
+
+    brightness: float
+    """Mean grey, 0 ... 255: `darkest` and `brightest` limit it."""
+    black_share: float
+    white_share: float
+    sharpness: float
+    likeness: float
+    """Correlation with the gate's view, -1 ... 1."""
 
 
 class QualityGate(Frozen):
@@ -68,3 +84,46 @@ class QualityGate(Frozen):
         if size != VIEW_SIDE**2:
             raise ValueError(f"view holds {size} grey levels; {VIEW_SIDE**2} are needed: learn it with `glad gate`")
         return value
+
+
+def check_limits(gate: QualityGate, measures: GateMeasures) -> tuple[Unfit, ...]:
+    """Return why an image with these measures is unfit, what to put right first; () if it is fit.
+
+    Sharpness is checked only where the part is there and lit, and its presence only where enough can be seen: so one
+    fault is reported once.
+    """
+    light = tuple(_check_light(gate, measures))
+    if light and max(measures.black_share, measures.white_share) >= MOSTLY:
+        return light
+    return (*_check_part(gate, measures.likeness), *light) or tuple(_check_focus(gate, measures.sharpness))
+
+
+def _check_light(gate: QualityGate, light: GateMeasures) -> Iterator[Unfit]:
+    dark, bright = "check lamp, exposure and lens cap", "check lamp, exposure and reflections"
+    if light.brightness < gate.darkest:
+        detail = f"too dark: brightness {light.brightness:.0f} of 255, at least {gate.darkest:.0f}: {dark}"
+        yield Unfit(QualityCheck.TOO_DARK, "darkest", light.brightness, gate.darkest, detail)
+    elif light.black_share > gate.black_share:
+        detail = f"too dark: {light.black_share:.0%} of it is black, at most {gate.black_share:.0%}: {dark}"
+        yield Unfit(QualityCheck.TOO_DARK, "black_share", light.black_share, gate.black_share, detail)
+    if light.brightness > gate.brightest:
+        detail = f"too bright: brightness {light.brightness:.0f} of 255, at most {gate.brightest:.0f}: {bright}"
+        yield Unfit(QualityCheck.TOO_BRIGHT, "brightest", light.brightness, gate.brightest, detail)
+    elif light.white_share > gate.white_share:
+        detail = f"too bright: {light.white_share:.0%} of it is white, at most {gate.white_share:.0%}: {bright}"
+        yield Unfit(QualityCheck.TOO_BRIGHT, "white_share", light.white_share, gate.white_share, detail)
+
+
+def _check_part(gate: QualityGate, correlation: float) -> Iterator[Unfit]:
+    if gate.likeness is not None and correlation < gate.likeness:
+        detail = (
+            f"no part, or another one: likeness to good images {correlation:.2f}, at least {gate.likeness:.2f}: "
+            "check the part, its place and the product that is chosen"
+        )
+        yield Unfit(QualityCheck.NO_PART, "likeness", correlation, gate.likeness, detail)
+
+
+def _check_focus(gate: QualityGate, sharpness: float) -> Iterator[Unfit]:
+    if sharpness < gate.sharpness:
+        detail = f"blurred: sharpness {sharpness:.3f}, at least {gate.sharpness:.3f}: check focus, lens and motion"
+        yield Unfit(QualityCheck.BLURRED, "sharpness", sharpness, gate.sharpness, detail)

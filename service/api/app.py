@@ -25,12 +25,14 @@ from service.api.openapi.document import build_document
 from service.api.routes import (
     artifacts,
     batch,
+    distributions,
     events,
     health,
     history,
     inspections,
     parts,
     product_admin,
+    product_records,
     products,
     quality_gate,
     review_export,
@@ -55,6 +57,7 @@ from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
+from service.queue.recent import RecentInspections
 from service.queue.results import Results
 from service.queue.review_plans import ReviewPlans
 from service.queue.review_queue import ReviewQueue
@@ -93,6 +96,8 @@ ROUTE_MODULES = (
     stations,
     product_admin,
     quality_gate,
+    distributions,
+    product_records,
     products,
     session,
     health,
@@ -176,6 +181,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
     decoder = _make_decoder(settings, metrics)
     threads = ThreadPools(settings)
     try:
+        history = History(client)
         async with (
             Results(client) as results,
             EventFeed(client) as feed,
@@ -192,7 +198,8 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                     wait_ms=settings.redis_wait_ms,
                 ),
                 results=results,
-                history=History(client),
+                history=history,
+                recent=RecentInspections(history),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
                 review_queue=ReviewQueue(client),

@@ -23,6 +23,7 @@ from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
 from service.queue.picture_requests import PictureRequests
+from service.queue.recent import RecentInspections
 from service.queue.results import Results
 from service.queue.review_plans import ReviewPlans
 from service.queue.review_queue import ReviewQueue
@@ -44,6 +45,7 @@ class Services:
     jobs: JobSubmitter
     results: Results
     history: History
+    recent: RecentInspections
     feed: EventFeed
     reviews: Reviews
     review_queue: ReviewQueue
@@ -128,6 +130,7 @@ def check_scope(caller: Caller, method: str, template: str, path: str) -> None:
 
 
 ProductPath = Annotated[str, Path(description="the product's name", examples=["bracket"])]
+VersionPath = Annotated[str, Path(description="the version's name", examples=["2"])]
 InspectionPath = Annotated[str, Path(alias="id", description="the inspection's id, a UUIDv7")]
 IdempotencyKeyText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 IdempotencyKey = Annotated[

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glad_client.types import rfc3339
 from service.cli.common import LOCAL_SERVICE, AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
     from glad_client.answers import BundleView, ThresholdsView
     from glad_client.client import Client
+    from glad_client.product_answers import GateLimitsView, ProductChange
 
 app = typer.Typer(
     name="thresholds",
-    help="Show and change the thresholds of a running service, with the effect on what it has inspected.\n\n"
+    help="Show and change the thresholds of a running service, with the effect on what it has inspected; limits of the "
+    "quality gate, and who changed what.\n\n"
     "Example: glad thresholds show bracket",
     no_args_is_help=True,
     add_completion=False,
@@ -26,6 +29,7 @@ Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's n
 Last = Annotated[int, typer.Option(min=0, max=5000, help="So many of its last inspections show the effect.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Only show the effect.")]
 NAMES = ("review", "fail", "pixel")
+LIMITS = ("darkest", "brightest", "black_share", "white_share", "sharpness", "likeness")
 
 
 @app.command()
@@ -93,6 +97,97 @@ def reset(
         _change(client, product, dict.fromkeys(NAMES), preview=preview, last=last, by=by, yes=yes)
 
 
+@app.command()
+def gate(
+    product: Product,
+    *,
+    darkest: Annotated[float | None, typer.Option(help="Least mean grey, 0 to 255.")] = None,
+    brightest: Annotated[float | None, typer.Option(help="Largest mean grey.")] = None,
+    black_share: Annotated[float | None, typer.Option(help="Largest share of the image in black, 0 to 1.")] = None,
+    white_share: Annotated[float | None, typer.Option(help="Largest share of the image in white.")] = None,
+    sharpness: Annotated[float | None, typer.Option(help="Least sharpness, in cycles per pixel.")] = None,
+    likeness: Annotated[float | None, typer.Option(help="Least likeness to good images; 0: not asked.")] = None,
+    learned: Annotated[bool, typer.Option("--learned", help="Go back to all limits that good images set.")] = False,
+    preview: Preview = False,
+    last: Last = 1000,
+    by: By = None,
+    yes: Yes = False,
+    url: ServiceUrl = LOCAL_SERVICE,
+    key: AdminKey = None,
+) -> None:
+    """Set limits of the quality gate for images that come from now on, after showing what they change.
+
+    Those left out stay. Without any limit the present ones are shown.
+
+    Example: glad thresholds gate bracket --darkest 60 --preview
+    """
+    values = (darkest, brightest, black_share, white_share, sharpness, likeness)
+    given = {name: value for name, value in zip(LIMITS, values, strict=True) if value is not None}
+    limits = {**dict.fromkeys(LIMITS), **given} if learned else given
+    name, version = _named(product)
+    with connected_client(url, key) as client:
+        shown = client.change_gate_limits(name, limits, version=version, preview=True, last=last)
+        _print_gate_effect(shown)
+        if preview or not limits:
+            return
+        if shown.before == shown.after:
+            typer.echo("nothing to change")
+            return
+        confirm(f"Use these limits for {name} {shown.version} from now on?", yes)
+        made = client.change_gate_limits(name, limits, version=shown.version, by=by, last=0, revision=shown.revision)
+    typer.echo(f"{name} {made.version}: in force for images that come from now on (revision {made.revision})")
+
+
+@app.command()
+def changes(
+    product: Product, *, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False
+) -> None:
+    """Show who changed a product's active version, thresholds and quality gate, and when; the latest first.
+
+    Example: glad thresholds changes bracket
+    """
+    with connected_client(url, key) as client:
+        found = client.product_changes(_named(product)[0])
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    for one in found.changes:
+        typer.echo(f"{rfc3339(one.at)}  {_in_words(one)}  by {one.by}  {one.note}".rstrip())
+    if not found.changes:
+        typer.echo(f"{found.product}: nobody has changed anything")
+
+
+def _in_words(change: ProductChange) -> str:
+    """Return what a change made of what, such as `thresholds 7: fail calibrated -> 1.9`."""
+    unset = {"thresholds": "calibrated", "gate_limits": "learned"}.get(change.kind, "none")
+    moved = [
+        f"{name} {unset if old is None else old} -> {unset if new is None else new}"
+        for name, old in change.before.items()
+        if (new := change.after.get(name)) != old
+    ]
+    concerned = f" {change.version}" if change.version and change.kind != "active" else ""
+    return f"{change.kind}{concerned}: {', '.join(moved) or 'as it was'}"
+
+
+def _print_gate_effect(shown: GateLimitsView) -> None:
+    typer.echo(f"{shown.product} {shown.version:<14} {'learned':>9} {'before':>9} {'after':>9}")
+    for name in LIMITS:
+        values = (getattr(one, name) for one in (shown.learned, shown.before, shown.after))
+        typer.echo(f"  {name:<20}" + "".join("       off" if value is None else f"{value:10.4f}" for value in values))
+    effect = shown.effect
+    if not effect.compared:
+        typer.echo("of no image of this version the measures are kept: the effect is not known")
+        return
+    typer.echo(
+        f"of the last {effect.compared} images, {effect.newly_stopped} more would be stopped and "
+        f"{effect.newly_inspected} more inspected{_a_day(effect.per_day)}"
+    )
+
+
+def _a_day(per_day: float | None) -> str:
+    return "" if not per_day else f", about {per_day:.0f} a day"
+
+
 def _change(
     client: Client,
     product: str,
@@ -127,7 +222,8 @@ def _print_effect(shown: ThresholdsView) -> None:
     if not effect.compared:
         typer.echo("no inspection of this version with a score is kept: the effect is not known")
         return
-    typer.echo(f"of the last {effect.compared} inspections, {effect.changed} would have another verdict")
+    changed = f"{effect.changed} would have another verdict{_a_day(effect.per_day)}"
+    typer.echo(f"of the last {effect.compared} inspections, {changed}")
     for one in effect.changes:
         typer.echo(f"  {one.before} -> {one.after}: {one.count}")
 

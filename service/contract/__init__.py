@@ -55,6 +55,7 @@ from service.contract.job import (
     MAX_JOB_BYTES,
     Job,
     JobTooLarge,
+    PinnedGateLimits,
     PinnedThresholds,
 )
 from service.contract.result import (
@@ -123,6 +124,7 @@ __all__ = [
     "Note",
     "PartDisposition",
     "Person",
+    "PinnedGateLimits",
     "PinnedThresholds",
     "Priority",
     "Quality",

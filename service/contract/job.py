@@ -6,10 +6,11 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field
 
+from glad.quality_gate.limits import QualityGate
 from glad_client.results import Priority, Thresholds, Traceability
 from glad_client.types import InspectionId, Name, Sha256, Text, Timestamp
 from model_store.manifest import Verdict, VerdictThresholds
-from model_store.product_state import PicturesWhen
+from model_store.product_state import GateOverrides, PicturesWhen
 
 MAX_JOB_BYTES = 2048
 DEFAULT_POOL = "default"
@@ -39,6 +40,12 @@ class PinnedThresholds(VerdictThresholds):
         return self.model_copy(update={"review": BELOW_ANY_SCORE})
 
 
+class PinnedGateLimits(GateOverrides):
+    """The limits that replaced those of the bundle's gate when the image was accepted."""
+
+    model_config = ConfigDict(extra="ignore")  # as PinnedThresholds
+
+
 class Job(Traceability):
     """One accepted image, as the worker sees it: at most 2 KB, pointing to the stored bytes."""
 
@@ -48,6 +55,9 @@ class Job(Traceability):
     bundle_hash: Sha256
     thresholds: PinnedThresholds
     gate: bool = Field(False, description="the bundle's quality gate is asked; jobs of older versions ask none")
+    gate_limits: PinnedGateLimits | None = Field(
+        None, description="in place of those of the bundle's gate; null: all are the bundle's"
+    )
     pictures: PicturesWhen = Field(
         "always", description="whether those of a part that passes are drawn at once; jobs of older versions: all are"
     )
@@ -87,6 +97,12 @@ class Job(Traceability):
     def draws_pictures(self, score: float) -> bool:
         """Return whether pictures of an image with this score are drawn at once: always, unless it passes."""
         return self.pictures == "always" or self.thresholds.verdict(score) is not Verdict.PASS
+
+    def gate_in_force(self, bundle_gate: QualityGate | None) -> QualityGate | None:
+        """Return the gate that is asked of the image, from that of its bundle; None: no gate is."""
+        if not self.gate or bundle_gate is None:
+            return None
+        return bundle_gate if self.gate_limits is None else self.gate_limits.over(bundle_gate)
 
     @property
     def traceability(self) -> dict[str, Any]:

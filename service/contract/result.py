@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
-from glad.quality_gate.limits import Unfit
+from glad.quality_gate.limits import GateMeasures, Unfit
 from glad_client.results import (
     MAX_REGIONS,
     BundleId,
@@ -45,10 +46,10 @@ class Findings(Message):
     quality: Quality | None = Field(None, description="None: no quality gate was asked")
 
 
-def quality_from_reasons(unfit: Iterable[Unfit]) -> Quality:
+def quality_from_reasons(unfit: Iterable[Unfit], measures: GateMeasures | None = None) -> Quality:
     """Return the quality of an image for which the gate gave these reasons; none: it is fit."""
     reasons = tuple(QualityReason.model_validate(one, from_attributes=True) for one in unfit)
-    return Quality(passed=not reasons, reasons=reasons)
+    return Quality(passed=not reasons, reasons=reasons, measures=None if measures is None else asdict(measures))
 
 
 def waiting_result(

@@ -23,6 +23,7 @@ from service.queue.clock import from_ms
 from service.queue.results import ACCEPTANCE_FIELDS, RESULT_FIELDS, acceptance, read_result
 
 POSITIONS_PER_MS = 1024
+DAY_MS = 24 * 3600 * 1000
 CHUNK = 1000
 """Ids that are checked in one round trip."""
 MOST_SCANNED = 20_000
@@ -168,6 +169,34 @@ class History:
             if len(rows) < chunk and taken.looked_at == len(rows):
                 return HistoryPage(tuple(found), position, more=False)
         return HistoryPage(tuple(found), position, more=True)
+
+    async def ended_in_last_day(self, product: str) -> int:
+        """Return how many inspections of a product ended in the 24 hours up to the latest one: also on a day off.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        latest = await self.last_position(product)
+        index = keys.history("product", product)
+        return int(await self._redis.zcount(index, latest - DAY_MS * POSITIONS_PER_MS, "+inf"))
+
+    async def last_position(self, product: str) -> int:
+        """Return the position of the product's latest inspection; 0 if there is none.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        latest = await cast("Any", self._redis.zrevrange(keys.history("product", product), 0, 0, withscores=True))
+        return int(latest[0][1]) if latest else 0
+
+    async def first_end(self, product: str) -> datetime | None:
+        """Return when the first of the product's inspections that are kept ended; None if there is none.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
+        first = await cast("Any", self._redis.zrange(keys.history("product", product), 0, 0, withscores=True))
+        return from_ms(int(first[0][1]) // POSITIONS_PER_MS) if first else None
 
     async def part_images(self, serial: str) -> tuple[PartImage, ...]:
         """Return the part's inspections in the order of acceptance: all that wait or run, and the latest that ended.

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from model_store.product_state import PicturesWhen
 from model_store.store import BundleRef, Store
-from service.contract import DEFAULT_POOL, Job, PinnedThresholds, Priority
+from service.contract import DEFAULT_POOL, Job, PinnedGateLimits, PinnedThresholds, Priority
 from service.queue import keys
 from service.queue.admission import ACCEPTED, Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
@@ -204,6 +204,8 @@ class Pinned:
     thresholds: PinnedThresholds
     gate: bool
     """Whether the quality gate is asked: the bundle has one, and the product's is not switched off."""
+    gate_limits: PinnedGateLimits | None
+    """Limits in place of those of the bundle's gate; None: all are the bundle's."""
     pictures: PicturesWhen
     """When pictures are drawn of a part that passes."""
 
@@ -215,6 +217,7 @@ class Pinned:
             "bundle_hash": self.bundle.hash,
             "thresholds": self.thresholds,
             "gate": self.gate,
+            "gate_limits": self.gate_limits,
             "pictures": self.pictures,
         }
 
@@ -228,4 +231,13 @@ def pin_now(store: Store, product: str) -> Pinned:
     """
     bundle = store.resolve(product)
     thresholds = PinnedThresholds.from_limits(store.thresholds(bundle))
-    return Pinned(bundle, thresholds, store.gated(bundle), store.state(product).pictures_when)
+    state = store.state(product)
+    gated = bundle.manifest.gate is not None and state.gate_on
+    limits = state.gate_limits.get(bundle.version) if gated else None
+    return Pinned(
+        bundle,
+        thresholds,
+        gate=gated,
+        gate_limits=None if limits is None else PinnedGateLimits(**limits.model_dump()),
+        pictures=state.pictures_when,
+    )

@@ -168,7 +168,7 @@ class CodecThreads:
         except (OSError, RedisError) as error:
             failure = failure_from_error("image_unavailable", error)
             return self._retry_or_fail(claimed, failure, lambda: self._is_lost(claimed.job.image_ref))
-        gate = bundle.manifest.gate if claimed.job.gate else None
+        gate = claimed.job.gate_in_force(bundle.manifest.gate)
         # What the API has accepted is inspected, also where its GLAD_MAX_PIXELS is the larger one.
         max_pixels = max(self._max_pixels, claimed.job.width * claimed.job.height)
         try:
@@ -196,7 +196,7 @@ class CodecThreads:
             score=0.0,
             total=_total_ms(claimed, claimed_at),
         )
-        quality = quality_from_reasons(image.unfit)
+        quality = quality_from_reasons(image.unfit, image.measures)
         result = unfit_result(claimed.job, quality, timings, **claimed.result_fields)
         return self._complete(claimed, result)
 
@@ -352,7 +352,7 @@ def _findings(
             total=_total_ms(claimed, claimed_at),
         ),
         artifacts=rendered.artifacts,
-        quality=quality_from_reasons(()) if claimed.job.gate and image.bundle.manifest.gate is not None else None,
+        quality=None if image.measures is None else quality_from_reasons((), image.measures),
     )
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from glad.image_codec import DecodedImage, Pixels, decode_image, to_png
 from glad.images.rendering import DefectRegion, defect_regions, hottest_place
 from glad.images.tiling import FramedImage, ModelInput, frame
-from glad.quality_gate.limits import QualityGate, Unfit
-from glad.quality_gate.measure import find_unfit, measure_quality
+from glad.quality_gate.limits import GateMeasures, QualityGate, Unfit, check_limits
+from glad.quality_gate.measure import gate_measures, measure_quality
 from service.contract import DRAWING, RECONSTRUCTION, ArtifactName, HottestPlace, StoredName
 from service.storage.pictures import DRAWN_NAMES, Drawing, overlay_ground
 from service.worker.bundle_cache import LoadedBundle
@@ -42,6 +42,8 @@ class PreparedInspection:
     """What the models take of an image of one tile, cut already; of one with many each is cut when it has a lane."""
     unfit: tuple[Unfit, ...] = ()
     """Why the quality gate stops it; () if it is fit or no gate was asked."""
+    measures: GateMeasures | None = None
+    """What the gate measured; None if no gate was asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,8 @@ def prepare_inspection(
     began = time.perf_counter()
     original = decode(data, max_pixels=max_pixels, intact=False).pixels  # the API has said what it takes
     framed = frame(original, bundle.settings, bundle.latent_shape)
-    unfit = () if gate is None else find_unfit(gate, measure_quality(original, bundle.settings))
+    measures = None if gate is None else gate_measures(gate, measure_quality(original, bundle.settings))
+    unfit = () if gate is None or measures is None else check_limits(gate, measures)
     tiles = framed.tiles
     single = framed.model_input(tiles[0]) if len(tiles) == 1 and not unfit else None
     return PreparedInspection(
@@ -89,6 +92,7 @@ def prepare_inspection(
         decode_ms=(time.perf_counter() - began) * 1e3,
         single=single,
         unfit=unfit,
+        measures=measures,
     )
 
 

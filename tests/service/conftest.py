@@ -18,7 +18,8 @@ import redis
 import redis.asyncio
 
 from glad.quality_gate.limits import QualityGate
-from model_store.manifest import Calibration, Component, FileEntry, Manifest, Provenance
+from model_store.files import hash_file
+from model_store.manifest import REPORT_PAGE, Calibration, Component, FileEntry, Manifest, Provenance
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.auth.api_keys import KeyCache
@@ -92,9 +93,18 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_toy(
-    folder: Path, *, calibrated: bool = True, gate: QualityGate | None = None, created_at: datetime = AT
+    folder: Path,
+    *,
+    calibrated: bool = True,
+    gate: QualityGate | None = None,
+    report: bytes | None = None,
+    created_at: datetime = AT,
 ) -> None:
     """A bundle as far as the API looks at one."""
+    pages = {} if report is None else {REPORT_PAGE: report}
+    for page, content in pages.items():
+        (folder / page).parent.mkdir(parents=True)
+        (folder / page).write_bytes(content)
     empty = FileEntry(sha256="00" * 32, bytes=0)
     components: dict[Any, Component] = {}
     for name, kind in (("autoencoder", "autoencoder_kl"), ("unet", "unet2d"), ("features", "vit")):
@@ -115,6 +125,7 @@ def write_toy(
             "components": components,
             "calibration": calibration if calibrated else None,
             "gate": gate,
+            "report": {page: hash_file(folder / page) for page in pages},
             "provenance": Provenance(created_at=created_at, command="test", recipe={}, data={}, software={}, seed=0),
         }
     )

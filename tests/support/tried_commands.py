@@ -182,6 +182,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("thresholds", "show", "toy", *nobody, status=1, told=":9"),
         _call("thresholds", "set", "toy", "--fail", "2", "--yes", *nobody, status=1, told=":9"),
         _call("thresholds", "reset", "toy", "--yes", *nobody, status=1, told=":9"),
+        _call("thresholds", "gate", "toy", "--darkest", "60", "--yes", *nobody, status=1, told=":9"),
+        _call("thresholds", "changes", "toy", *nobody, status=1, told=":9"),
         _call("backup", "backups"),
         _call("restore", "backups/none", "--data-dir", "restored", status=2, told="backups/none"),
         _call("sample", "drawn", "--good", "1"),

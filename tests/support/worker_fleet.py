@@ -56,7 +56,7 @@ class WorkerFleet:
                 "bundle_version": reference.version,
                 "bundle_hash": reference.hash,
                 "thresholds": PinnedThresholds(**limits.model_dump()),
-                "gate": bundles.gated(reference),
+                "gate": bundles.gate(reference) is not None,
                 "image_ref": self.artifacts.put(name, "image", image),
                 "image_sha256": hashlib.sha256(image).hexdigest(),
                 "image_format": "PNG",

@@ -189,6 +189,71 @@ GATE: dict[str, Any] = {
         "good_images": 700,
     },
 }
+GATE_DISTRIBUTION: dict[str, Any] = {
+    "product": "bracket",
+    "version": "2",
+    "on": True,
+    "limits": GATE["limits"] | {"darkest": 60.0},
+    "learned": GATE["limits"],
+    "compared": 1000,
+    "oldest": "2026-11-23T06:02:11.871Z",
+    "measures": [
+        {
+            "name": "brightness",
+            "low": 41.2,
+            "high": 156.8,
+            "bins": [{"from": 41.2, "to": 99.0, "passed": 11, "stopped": 2}],
+        }
+    ],
+}
+GATE_LIMITS_CHANGE: dict[str, Any] = {
+    "product": "bracket",
+    "version": "2",
+    "revision": 5,
+    "applied": False,
+    "learned": GATE["limits"],
+    "before": GATE["limits"],
+    "after": GATE["limits"] | {"darkest": 60.0},
+    "effect": {
+        "compared": 1000,
+        "changed": 2,
+        "newly_stopped": 0,
+        "newly_inspected": 2,
+        "per_day": 16.0,
+        "oldest": "2026-11-23T06:02:11.871Z",
+        "examples": [ID],
+    },
+}
+SCORES: dict[str, Any] = {
+    "product": "bracket",
+    "version": "2",
+    "thresholds": THRESHOLDS,
+    "calibrated": THRESHOLDS,
+    "compared": 5000,
+    "oldest": "2026-11-23T06:02:11.871Z",
+    "low": 0.11,
+    "high": 1.36,
+    "bins": [
+        {"from": 0.11, "to": 0.13, "pass": 212, "review": 0, "fail": 0, "ok": 3, "defect": 0, "calibration": 19},
+        {"from": 1.36, "to": 4.02, "pass": 0, "review": 0, "fail": 14, "ok": 0, "defect": 9, "calibration": 0},
+    ],
+}
+PRODUCT_CHANGES: dict[str, Any] = {
+    "product": "bracket",
+    "revision": 4,
+    "changes": [
+        {
+            "revision": 4,
+            "kind": "thresholds",
+            "version": "2",
+            "before": {"review": None, "fail": None, "pixel": None},
+            "after": {"review": None, "fail": 0.4, "pixel": None},
+            "by": "a.meier",
+            "at": "2026-11-23T08:15:30.120Z",
+            "note": "too many false alarms",
+        }
+    ],
+}
 BUNDLE: dict[str, Any] = {
     "version": "2",
     "hash": "5f" * 32,
@@ -196,6 +261,8 @@ BUNDLE: dict[str, Any] = {
     "created_at": "2026-11-20T17:02:11.000Z",
     "resolution": 256,
     "thresholds": THRESHOLDS,
+    "calibrated": THRESHOLDS,
+    "report": "/v1/products/bracket/versions/2/report",
     "quality": {},
 }
 PRODUCT: dict[str, Any] = {
@@ -232,6 +299,7 @@ THRESHOLD_CHANGE: dict[str, Any] = {
         "compared": 1000,
         "changed": 3,
         "changes": [{"before": "fail", "after": "review", "count": 3}],
+        "per_day": 24.0,
         "oldest": "2026-11-23T06:02:11.871Z",
         "examples": [ID],
     },

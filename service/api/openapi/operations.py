@@ -218,6 +218,40 @@ GATE_RESPONSES: Responses = {
     200: json_response(examples.GATE, headers=ETAG),
     **responses_for("/v1/products/bracket/gate", *CHANGE_ERRORS),
 }
+GATE_SHOWN_RESPONSES: Responses = {
+    200: json_response(examples.GATE_DISTRIBUTION),
+    **responses_for(
+        "/v1/products/bracket/gate",
+        errors.UnknownVersion,
+        *PRODUCT_ERRORS,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
+}
+GATE_LIMITS_RESPONSES: Responses = {
+    200: json_response(examples.GATE_LIMITS_CHANGE, headers=ETAG),
+    **responses_for("/v1/products/bracket/gate", errors.UnknownVersion, errors.QueueUnavailable, *CHANGE_ERRORS),
+}
+SCORES_RESPONSES: Responses = {
+    200: json_response(examples.SCORES),
+    **responses_for(
+        "/v1/products/bracket/scores",
+        errors.UnknownVersion,
+        *PRODUCT_ERRORS,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
+}
+CHANGES_RESPONSES: Responses = {
+    200: json_response(examples.PRODUCT_CHANGES, headers=ETAG),
+    **responses_for("/v1/products/bracket/changes", *PRODUCT_ERRORS),
+}
+REPORT_RESPONSES: Responses = {
+    200: {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}},
+    **responses_for(
+        "/v1/products/bracket/versions/2/report", errors.UnknownVersion, errors.UnknownReport, *PRODUCT_ERRORS
+    ),
+}
 THRESHOLDS_RESPONSES: Responses = {
     200: json_response(examples.THRESHOLD_CHANGE, headers=ETAG),
     **responses_for("/v1/products/bracket/thresholds", errors.UnknownVersion, errors.QueueUnavailable, *CHANGE_ERRORS),

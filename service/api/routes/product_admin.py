@@ -15,7 +15,8 @@ from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
-from service.api.routes.threshold_effect import MAX_COMPARED, preview_effect
+from service.api.routes.stored_results import MAX_COMPARED
+from service.api.routes.threshold_effect import preview_effect
 from service.contract import NotBool, Note, Text, Thresholds
 from service.errors import InvalidFields
 
@@ -59,6 +60,7 @@ class ThresholdFields(BaseModel):
     pixel: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.42])
     version: Name | None = Field(None, description="default: the active version")
     by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    note: Note | None = Field(None, description="why", examples=["too many false alarms"])
 
 
 @router.put(
@@ -124,13 +126,15 @@ async def thresholds(
     calibration = ref.manifest.thresholds
     overrides = _merged(state.overrides.get(ref.version, ThresholdOverrides()), fields)
     before, after = state.thresholds(ref.version, calibration), _overridden(ref, overrides)
-    effect = await preview_effect(services.history, ref, after, last)
+    effect = await preview_effect(services, ref, after, last)
     if not preview:
-        by = caller.author(fields.by)
+        by, note = caller.author(fields.by), fields.note or ""
         # The overrides were merged into this revision: a change made since then is not written over.
         revision = state.revision
         state = await use_store(
-            services, product, lambda store: store.override(product, ref.version, overrides, by=by, revision=revision)
+            services,
+            product,
+            lambda store: store.override(product, ref.version, overrides, by=by, note=note, revision=revision),
         )
         log.info(
             "thresholds changed",

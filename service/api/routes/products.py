@@ -11,6 +11,7 @@ from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import product_error
 from service.api.routes.product_changes import set_etag
+from service.api.routes.product_records import report_link
 from service.api.routes.quality_gate import gate_view
 from service.contract import Thresholds
 
@@ -78,5 +79,7 @@ def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
         created_at=ref.manifest.provenance.created_at,
         resolution=ref.manifest.settings.resolution,
         thresholds=Thresholds.model_validate(limits, from_attributes=True),
+        calibrated=Thresholds.model_validate(ref.manifest.thresholds, from_attributes=True),
+        report=report_link(ref),
         quality=ref.manifest.quality,
     )

@@ -5,57 +5,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from glad_client.answers import MAX_EFFECT_READ, SHOWN_EXAMPLES, Change, Effect
+from glad_client.answers import SHOWN_EXAMPLES, Change, Effect
 from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
-from service.contract import Result, State, Verdict
-from service.queue.history import History, HistoryFilter
+from service.api.dependencies import Services
+from service.api.routes.stored_results import has_score, read_recent, share_of_a_day
+from service.contract import Verdict
+from service.queue.recent import EndedInspection
 
-PAGE = 200
-MAX_COMPARED = 5000
 
-
-async def preview_effect(
-    history: History, ref: BundleRef, thresholds: VerdictThresholds, last: int, *, max_read: int = MAX_EFFECT_READ
-) -> Effect:
+async def preview_effect(services: Services, ref: BundleRef, thresholds: VerdictThresholds, last: int) -> Effect:
     """Return what these thresholds would have done to the bundle's last inspections.
 
     Args:
-        history: read from its newest end, a page at a time.
+        services: of this process.
         ref: the version whose inspections count.
         thresholds: to try.
         last: how many inspections to compare.
-        max_read: how many of the product's inspections to read for that.
     """
-    done = HistoryFilter(product=ref.product, state=State.DONE)
-    results: list[Result] = []
-    position, read = None, 0
-    while len(results) < last and read < max_read:
-        page = await history.page(done, after=position, limit=min(PAGE, max_read - read), newest_first=True)
-        results += [result for result in page.results if result.score is not None and _is_of(ref, result)]
-        position, read = page.position, read + len(page.results)
-        if not page.more:
-            break
-    return compare_verdicts(results[:last], thresholds)
+    effect = compare_verdicts(await read_recent(services, ref, has_score, last), thresholds)
+    per_day = await share_of_a_day(services, ref.product, effect.changed, effect.compared)
+    return effect.model_copy(update={"per_day": per_day})
 
 
-def _is_of(ref: BundleRef, result: Result) -> bool:
-    return result.bundle is not None and result.bundle.hash == ref.hash
-
-
-def compare_verdicts(results: Iterable[Result], thresholds: VerdictThresholds) -> Effect:
+def compare_verdicts(inspections: Iterable[EndedInspection], thresholds: VerdictThresholds) -> Effect:
     """Return what these thresholds would have done to inspections that are done, given latest first."""
-    pairs = [
-        (result, result.verdict, Verdict(thresholds.verdict(result.score)))
-        for result in results
-        if result.verdict is not None and result.score is not None
-    ]
-    changed = [(result, before, after) for result, before, after in pairs if before is not after]
+    pairs = [(one, one.verdict, Verdict(thresholds.verdict(one.score))) for one in inspections if one.score is not None]
+    changed = [(one, before, after) for one, before, after in pairs if before is not after]
     counts = Counter((before, after) for _, before, after in changed)
     return Effect(
         compared=len(pairs),
         changed=len(changed),
         changes=[Change(before=before, after=after, count=count) for (before, after), count in sorted(counts.items())],
         oldest=pairs[-1][0].finished_at if pairs else None,
-        examples=[result.id for result, _, _ in changed[:SHOWN_EXAMPLES]],
+        examples=[one.id for one, _, _ in changed[:SHOWN_EXAMPLES]],
     )

@@ -115,15 +115,15 @@ def test_the_gate_is_switched_for_the_product_and_shown(glad: Glad, root: Path) 
     off = glad("gate", "gated", "off", "--by", "ann", "--note", "new lamp")
     assert off.exit_code == 0, off.output
     store = Store(root)
-    assert not store.gated(store.resolve("gated"))
+    assert store.gate(store.resolve("gated")) is None
     shown = glad("show", "gated").output
     assert "off since" in shown
     assert "by ann new lamp" in shown
     assert json.loads(glad("show", "gated", "--json").output)["gate_on"] is False
     assert glad("gate", "gated", "on").exit_code == 0
-    assert store.gated(store.resolve("gated"))
+    assert store.gate(store.resolve("gated")) is not None
     assert "has none yet: glad gate" in glad("gate", "plain", "on").output
-    assert not store.gated(store.resolve("plain"))
+    assert store.gate(store.resolve("plain")) is None
     assert glad("gate", "nothing", "off").exit_code == 1
 
 

@@ -14,8 +14,8 @@ import redis
 
 from model_store.product_state import STATE_NAME
 from model_store.store import SHIPPED_BUNDLES
-from service.api.routes.threshold_effect import preview_effect
 from service.queue.jobs import JobQueue
+from service.queue.recent import RecentInspections
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running, StartApp, write_toy
 from tests.support.bundles import new_version
@@ -134,11 +134,11 @@ async def test_a_preview_looks_no_further_back_than_it_says(
         await submitter.submit(make_job(bundle_hash=hash_))
         [claimed] = queue.claim(1)
         queue.complete(claimed, result_of(claimed, 0.45))
-    history, limits = changing.services.history, changing.services.store.thresholds(active)
-    found = [
-        (await preview_effect(history, active, limits, 10, max_read=looked_at)).compared for looked_at in (3, 4, 100)
-    ]
-    assert found == [0, 1, 2]
+    found = []
+    for looked_at in (3, 4, 100):
+        recent = RecentInspections(changing.services.history)
+        found.append(await recent.read("toy", active.hash, lambda _: True, 10, max_read=looked_at))
+    assert [len(one) for one in found] == [0, 1, 2]
 
 
 async def test_changed_thresholds_hold_for_what_comes_after_and_can_be_restored(

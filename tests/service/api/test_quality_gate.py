@@ -130,6 +130,7 @@ async def test_an_unfit_image_is_for_review_without_a_score_everywhere(
                 "detail": "too dark: check the lamp",
             }
         ],
+        "measures": None,
     }
     assert list(shown["artifacts"]) == ["image"]
     history = (await api.http.get("/v1/inspections", params={"verdict": "review"})).json()

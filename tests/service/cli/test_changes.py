@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
 from tests.service.conftest import write_toy
+from tests.support.gates import a_gate
 from tests.support.http_server import server_on
 from tests.support.line import make_job, result_of
 from tests.support.redis_server import RedisServer
@@ -52,6 +54,22 @@ def glad(url: str, monkeypatch: pytest.MonkeyPatch) -> Glad:
         return CliRunner().invoke(app, words)
 
     return call
+
+
+def test_limits_of_the_gate_are_shown_asked_for_and_recorded(glad: Glad, store: Path) -> None:
+    shutil.rmtree(store / "toy" / "1")
+    write_toy(store / "toy" / "1", gate=a_gate())
+    shown = glad(thresholds_app, "gate", "toy")
+    assert "60.0000   60.0000   60.0000" in shown.output
+    assert glad(thresholds_app, "gate", "toy", "--darkest", "20").exit_code == 1  # nobody said yes
+    made = glad(thresholds_app, "gate", "toy", "--darkest", "20", "--by", "ann", "--yes")
+    assert (made.exit_code, "revision 1" in made.output) == (0, True)
+    assert "gate_limits 1: darkest learned -> 20.0  by ann" in glad(thresholds_app, "changes", "toy").output
+    refused = glad(thresholds_app, "gate", "toy", "--darkest", "200", "--yes")  # above `brightest`, 160
+    assert (refused.exit_code, "every image would be stopped" in refused.output) == (1, True)
+    assert glad(thresholds_app, "gate", "toy", "--learned", "--yes").exit_code == 0
+    (last, _) = json.loads(glad(thresholds_app, "changes", "toy", "--json").output)["changes"][:2]
+    assert (last["before"]["darkest"], last["after"]["darkest"]) == (20.0, None)
 
 
 async def test_a_change_of_thresholds_shows_its_effect_first_and_needs_a_yes(

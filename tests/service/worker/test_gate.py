@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glad.image_codec import to_png
 from model_store.store import Store
-from service.contract import QualityCheck, Result, State, Verdict
+from service.contract import PinnedGateLimits, QualityCheck, Result, State, Verdict
 from tests.support.gates import a_gate, a_part
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.worker_fleet import WorkerFleet
@@ -64,3 +64,18 @@ def test_a_job_keeps_the_switch_that_it_was_accepted_with(gated: WorkerFleet) ->
     assert reasons(stopped) == [QualityCheck.TOO_DARK]
     assert inspected.quality is None
     assert inspected.score is not None
+
+
+def test_a_job_keeps_the_limits_that_it_was_accepted_with_and_each_result_what_was_measured(gated: WorkerFleet) -> None:
+    dark = files(a_part(level=30))
+    [learned] = gated.accept(dark)
+    [lowered] = gated.accept(dark, gate_limits=PinnedGateLimits(darkest=10, likeness=0))
+    gated.worker()
+    stopped, inspected = gated.ended([learned, lowered])
+    assert reasons(stopped) == [QualityCheck.TOO_DARK]
+    assert (inspected.quality is not None and inspected.quality.passed, inspected.score is None) == (True, False)
+    for result in (stopped, inspected):
+        assert result.quality is not None
+        assert result.quality.measures is not None
+        assert 10 < result.quality.measures["brightness"] < 60
+        assert set(result.quality.measures) == {"brightness", "black_share", "white_share", "sharpness", "likeness"}

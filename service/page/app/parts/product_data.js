@@ -1,0 +1,98 @@
+/** What the product pages read and send, and the answers that a person must understand. */
+import { api, call, Problem, withQuery } from "../lib/api.js";
+import { useEffect, useState } from "../lib/html.js";
+import { askPerson } from "../lib/session.js";
+import { t } from "../lib/texts.js";
+import { confirmChange } from "./dialog.js";
+
+const PREVIEW_AFTER_MS = 150;
+/** Inspections that a change is tried on while somebody drags. */
+export const TRIED = 1000;
+
+/** @param {string} product @param {string} [rest] */
+export function productPath(product, rest = "") {
+  return `/v1/products/${encodeURIComponent(product)}${rest}`;
+}
+
+/**
+ * Return what a call answers, its error, and how to call again; anew when `key` changes.
+ * @template T
+ * @param {string} key
+ * @param {() => Promise<T>} load
+ */
+export function useLoaded(key, load) {
+  const [state, setState] = useState(
+    /** @type {{key: string, data: T | null, error: unknown}} */ ({ key: "", data: null, error: null }),
+  );
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    let isCurrent = true;
+    load().then(
+      (data) => isCurrent && setState({ key, data, error: null }),
+      (error) => isCurrent && setState({ key, data: null, error }),
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [key, turn]);
+  const reload = () => setTurn((one) => one + 1);
+  return { data: state.key === key ? state.data : null, error: state.error, reload };
+}
+
+/**
+ * Return what a change would do, asked for shortly after the last move; null as long as nothing is changed.
+ * @param {string} path of the call, whose `preview` shows the effect
+ * @param {Record<string, unknown> | null} body null: there is nothing to show
+ */
+export function usePreview(path, body) {
+  const [shown, setShown] = useState(
+    /** @type {{wanted: string, data: any, error: unknown}} */ ({ wanted: "", data: null, error: null }),
+  );
+  const wanted = body ? JSON.stringify(body) : "";
+  useEffect(() => {
+    if (!wanted) return undefined;
+    const stop = new AbortController();
+    const timer = setTimeout(() => {
+      call("PATCH", withQuery(path, { preview: true, last: TRIED }), JSON.parse(wanted), { signal: stop.signal }).then(
+        (answer) => setShown({ wanted, data: answer.data, error: null }),
+        (error) => {
+          if (error instanceof Problem) setShown({ wanted, data: null, error });
+        },
+      );
+    }, PREVIEW_AFTER_MS);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [path, wanted]);
+  if (!wanted) return { data: null, error: null, isPending: false };
+  return { data: shown.data, error: shown.wanted === wanted ? shown.error : null, isPending: shown.wanted !== wanted };
+}
+
+/**
+ * Ask, and make a change of a product if it is still at this revision.
+ * @param {object} change
+ * @param {{title: string, text?: any, action: string, isDangerous?: boolean}} change.question
+ * @param {"PUT" | "PATCH"} change.method
+ * @param {string} change.path
+ * @param {Record<string, unknown>} change.body
+ * @param {number} change.revision
+ * @returns {Promise<boolean>} whether it was made; throws Problem if it was refused
+ */
+export async function changeProduct({ question, method, path, body, revision }) {
+  if (!(await confirmChange(question))) return false;
+  const by = await askPerson();
+  if (by === null) return false;
+  await api.send(method, path, { ...body, by }, { headers: { "If-Match": `"${revision}"` } });
+  return true;
+}
+
+/**
+ * Return what a refused change means to the person who made it.
+ * @param {unknown} error
+ */
+export function refusalText(error) {
+  if (error instanceof Problem && (error.status === 412 || error.type.endsWith(":state-changed")))
+    return t("product.changed_meanwhile");
+  return null;
+}
