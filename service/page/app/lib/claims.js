@@ -12,6 +12,8 @@ import { createStore } from "./store.js";
 /** How many images are claimed: the shown one and the next. */
 const CLAIMED = 2;
 const RENEW_MS = 40_000;
+/** The service takes no more in one call. */
+const MOST_SKIPPED = 100;
 /** How often an empty queue is asked again. */
 const ASK_AGAIN_MS = 10_000;
 
@@ -52,8 +54,9 @@ const ASK_AGAIN_MS = 10_000;
  */
 
 /**
- * A claimed image, as the service hands it out. One whose decision was taken back has no claim, and what was entered.
+ * A claimed image, as the service hands it out. One whose decision was taken back has no claim at first, and a draft.
  * @typedef {object} Task
+ * @property {number} shown number of its own, for as long as it is shown
  * @property {string} claim
  * @property {string} until
  * @property {"queue" | "audit" | "double_read"} task
@@ -77,6 +80,7 @@ export class Claims {
   #tasks = [];
   /** @type {Set<string>} */
   #skipped = new Set();
+  #shown = 0;
   #filling = false;
   #stopped = false;
   #empty = false;
@@ -137,18 +141,34 @@ export class Claims {
   }
 
   /**
-   * Show an image again whose decision was taken back. It has no claim any more.
+   * Show an image again whose decision was taken back. Its claim is answered: it gets another, see `claimAgain`.
    * @param {Task} task
    * @param {Draft} draft what was entered
    */
   again(task, draft) {
-    this.#tasks.unshift({ ...task, claim: "", draft });
+    this.#tasks.unshift({ ...task, shown: ++this.#shown, claim: "", draft });
     this.#tell();
+  }
+
+  /**
+   * Claim an image that is shown again, once the service knows that its decision is withdrawn.
+   * @param {string} id
+   */
+  async claimAgain(id) {
+    if (!this.#tasks.some((task) => isUnclaimed(task, id))) return;
+    const found = await api.send("POST", "/v1/reviews/next", { inspection: id }).catch(() => null);
+    const place = this.#tasks.findIndex((task) => isUnclaimed(task, id));
+    if (found && (place < 0 || this.#stopped)) {
+      giveBack(found);
+    } else if (found) {
+      this.#tasks[place] = { ...this.#tasks[place], ...found };
+      this.#tell();
+    }
   }
 
   /** @param {Task} task */
   #remove(task) {
-    this.#tasks = this.#tasks.filter((one) => one !== task);
+    this.#tasks = this.#tasks.filter((one) => one.shown !== task.shown);
     this.#lost = false;
     this.#tell();
     this.#fill();
@@ -174,12 +194,14 @@ export class Claims {
   /** @returns {Promise<boolean>} whether there was one */
   async #claimNext() {
     const unsent = decisions.view.get().waiting.map((one) => one.inspection); // the service would hand them out again
-    const skip = [...new Set([...this.#tasks.map((task) => task.inspection.id), ...this.#skipped, ...unsent])];
-    const task = /** @type {Task | null} */ (await api.send("POST", "/v1/reviews/next", { ...this.filter, skip }));
-    this.#empty = !task;
-    if (!task) {
+    const skip = [...new Set([...this.#tasks.map((task) => task.inspection.id), ...unsent, ...this.#skipped])];
+    const body = { ...this.filter, skip: skip.slice(0, MOST_SKIPPED) };
+    const found = await api.send("POST", "/v1/reviews/next", body);
+    this.#empty = !found;
+    if (!found) {
       return false;
     }
+    const task = /** @type {Task} */ ({ ...found, shown: ++this.#shown });
     if (this.#stopped) {
       giveBack(task);
       return false;
@@ -199,7 +221,7 @@ export class Claims {
       try {
         await (task.claim && api.send("POST", `/v1/reviews/claims/${task.claim}/renew`));
       } catch (error) {
-        if (error instanceof Problem && error.status === 404) {
+        if (error instanceof Problem && error.status === 409) {
           this.#lost = this.#tasks[0] === task;
           this.#tasks = this.#tasks.filter((one) => one !== task);
           this.#tell();
@@ -226,6 +248,11 @@ export class Claims {
       this.view.set({ tasks, empty: this.#empty, problem: this.#problem, lost: this.#lost, skipped });
     }
   }
+}
+
+/** @param {Task} task @param {string} id */
+function isUnclaimed(task, id) {
+  return task.inspection.id === id && !task.claim;
 }
 
 /**

@@ -1,12 +1,13 @@
 /**
  * Decisions on their way to the service, in the order in which they were made.
  *
- * Each is kept in the browser until the service has answered, also over a reload or a loss of the network, and is
- * recorded once: before one is sent again whose answer got lost, the page looks whether it has been recorded.
+ * Each is kept in the browser until the service has answered, also over a reload or a loss of the network. It is
+ * recorded once: a claim has one answer, however often that is sent.
  */
 
 import { api, Problem } from "./api.js";
 import { createStore } from "./store.js";
+import { t } from "./texts.js";
 
 const STORED = "glad.decisions.";
 const TAB = "glad.tab";
@@ -25,7 +26,7 @@ const ABANDONED_MS = 5 * 60_000;
 
 /**
  * A decision, or the withdrawal of one (`body` null). `sent`: it may have reached the service.
- * @typedef {{inspection: string, title: string, body: ReviewBody | null, sent: boolean}} Operation
+ * @typedef {{inspection: string, title: string, by: string, body: ReviewBody | null, sent: boolean}} Operation
  */
 
 /**
@@ -72,7 +73,7 @@ class Decisions {
    * @returns {Operation}
    */
   decide(inspection, title, body) {
-    const operation = { inspection, title, body, sent: false };
+    const operation = { inspection, title, by: body.by, body, sent: false };
     this.#append(operation);
     return operation;
   }
@@ -86,7 +87,7 @@ class Decisions {
       this.#waiting = this.#waiting.filter((one) => one !== operation);
       this.#changed();
     } else {
-      this.#append({ inspection: operation.inspection, title: operation.title, body: null, sent: false });
+      this.#append({ ...operation, body: null, sent: false });
     }
   }
 
@@ -167,13 +168,35 @@ class Decisions {
    */
   async #record(operation, body) {
     const path = `/v1/inspections/${operation.inspection}`;
-    if (operation.sent) {
-      const found = /** @type {Inspection} */ (await api.get(path));
-      if (found.reviews.some((review) => isSame(review, body))) {
-        return found;
+    if (!body.claim) {
+      if (operation.sent) {
+        const found = /** @type {Inspection} */ (await api.get(path));
+        if (found.reviews.some((review) => isSame(review, body))) return found;
       }
+      body.claim = await claimOf(operation.inspection);
     }
     operation.sent = true;
+    this.#store();
+    try {
+      return await api.send("POST", `${path}/review`, body);
+    } catch (error) {
+      if (!(error instanceof Problem && error.type.endsWith("claim-lost"))) throw error;
+    }
+    return await this.#recordLate(operation, body);
+  }
+
+  /**
+   * Record a decision whose claim ended before it could be sent, unless somebody else has decided meanwhile.
+   * @param {Operation} operation
+   * @param {ReviewBody} body
+   * @returns {Promise<Inspection>}
+   */
+  async #recordLate(operation, body) {
+    const path = `/v1/inspections/${operation.inspection}`;
+    const found = /** @type {Inspection} */ (await api.get(path));
+    const other = found.reviews.find((review) => !review.withdrawn_at && review.by !== body.by);
+    if (other) throw new Problem(409, { detail: t("review.decided_by", { by: other.by }) });
+    body.claim = await claimOf(operation.inspection);
     this.#store();
     return await api.send("POST", `${path}/review`, body);
   }
@@ -196,9 +219,25 @@ class Decisions {
 /** One list for the page, which goes on sending when another section of it is shown. */
 export const decisions = new Decisions();
 
-/** @param {Operation} operation @returns {Promise<Inspection>} */
-function withdraw(operation) {
-  return api.send("DELETE", `/v1/inspections/${operation.inspection}/review`);
+/**
+ * Withdraw the person's own decision; if there is none, there is nothing to do: an admin's call would take another's.
+ * @param {Operation} operation
+ * @returns {Promise<Inspection>}
+ */
+async function withdraw(operation) {
+  const path = `/v1/inspections/${operation.inspection}`;
+  const found = /** @type {Inspection} */ (await api.get(path));
+  const isThere = found.reviews.some((review) => !review.withdrawn_at && review.by === operation.by);
+  return isThere ? await api.send("DELETE", `${path}/review`) : found;
+}
+
+/**
+ * Return a new claim of this image, for one that has none; undefined if somebody else has it.
+ * @param {string} inspection
+ * @returns {Promise<string | undefined>}
+ */
+async function claimOf(inspection) {
+  return (await api.send("POST", "/v1/reviews/next", { inspection }))?.claim;
 }
 
 /**

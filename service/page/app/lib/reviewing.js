@@ -6,9 +6,10 @@ import { useStore } from "./store.js";
 
 /** How many decisions can be taken back by U. */
 const KEPT = 50;
+const COUNTED = "glad.decided";
 
 /**
- * A decision that was made here. `verdict`: the model's, known once the service has answered; undefined: not yet.
+ * A decision that was made here. `verdict`: the model's, once the service has answered; of a blind one it stays hidden.
  * @typedef {object} Made
  * @property {import("./claims.js").Task} task
  * @property {import("./decisions.js").Operation} operation
@@ -39,6 +40,7 @@ export function useReviewing(filter, person) {
   const sending = useStore(decisions.view);
   const [made, setMade] = useState(/** @type {readonly Made[]} */ ([]));
   const [last, setLast] = useState(/** @type {"made" | "undone" | "none"} */ ("none"));
+  const [today, setToday] = useState(() => countToday(person, 0));
   const [undone, setUndone] = useState(/** @type {Made | null} */ (null));
 
   useEffect(() => {
@@ -49,7 +51,10 @@ export function useReviewing(filter, person) {
     /** @type {Parameters<typeof decisions.listeners.add>[0]} */
     const listen = (operation, result) => {
       const verdict = result?.verdict ?? null;
-      setMade((all) => all.map((one) => (one.operation === operation ? { ...one, answered: true, verdict } : one)));
+      const isOther = (/** @type {Made} */ one) => one.operation !== operation;
+      if (result) setMade((all) => all.map((one) => (isOther(one) ? one : { ...one, answered: true, verdict })));
+      else setMade((all) => all.filter(isOther)); // refused: there is nothing to take back
+      if (operation.body === null) claims.claimAgain(operation.inspection);
     };
     decisions.listeners.add(listen);
     decisions.start();
@@ -71,7 +76,7 @@ export function useReviewing(filter, person) {
       by: person,
       note: draft.note.trim() || null,
       defect_code: defect?.code ?? null,
-      regions: draft.regions,
+      regions: decision === "defect" ? draft.regions : null,
       claim: task.claim || undefined,
     };
     claims.decided(task);
@@ -79,6 +84,7 @@ export function useReviewing(filter, person) {
     const entry = { task, operation, draft, code: defect?.title ?? null, answered: false, verdict: null };
     setMade((all) => [entry, ...all].slice(0, KEPT));
     setLast("made");
+    setToday(countToday(person, 1));
   };
   const undo = () => {
     const entry = made[0];
@@ -87,6 +93,7 @@ export function useReviewing(filter, person) {
     claims.again(entry.task, entry.draft);
     setMade((all) => all.slice(1));
     setUndone(entry);
+    setToday(countToday(person, -1));
     setLast("undone");
   };
   const skip = () => {
@@ -98,10 +105,24 @@ export function useReviewing(filter, person) {
     view,
     sending,
     last: /** @type {Last} */ ({ kind: last, made: last === "undone" ? undone : (made[0] ?? null) }),
+    today,
     canUndo: made.length > 0,
     decide,
     undo,
     skip,
     showSkipped: () => claims.showSkipped(),
   };
+}
+
+/**
+ * Change how many decisions a person made today in this browser, and return the number.
+ * @param {string} person
+ * @param {number} change
+ */
+function countToday(person, change) {
+  const day = new Date().toDateString();
+  const stored = JSON.parse(localStorage.getItem(COUNTED) ?? "{}");
+  const n = (stored.day === day && stored.person === person ? stored.n : 0) + change;
+  localStorage.setItem(COUNTED, JSON.stringify({ day, person, n }));
+  return n;
 }

@@ -43,10 +43,10 @@ const HANDLE_REACH_PX = 22;
  * Show an image with rectangles; `onChange` gets all of them after each change that is complete.
  * @param {{
  *   src: string, alt: string, image: Size, regions: readonly Box[], editing: boolean,
- *   onChange: (regions: Box[]) => void, onImageError?: () => void,
- * }} props
+ *   onChange: (regions: Box[]) => void, onImageError?: () => void, children?: any,
+ * }} props `children`: further buttons
  */
-export function DrawRegions({ src, alt, image, regions, editing, onChange, onImageError }) {
+export function DrawRegions({ src, alt, image, regions, editing, onChange, onImageError, children }) {
   const view = useZoom(image);
   const [draft, setDraft] = useState(/** @type {{index: number, box: Box} | null} */ (null));
   const [selected, setSelected] = useState(-1);
@@ -75,6 +75,7 @@ export function DrawRegions({ src, alt, image, regions, editing, onChange, onIma
       </div>
     </div>
     <div class="draw-regions-tools">
+      ${children}
       ${
         editing &&
         html`<button type="button" onClick=${keys.add}>${t("regions.add")}</button>

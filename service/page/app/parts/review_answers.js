@@ -25,9 +25,10 @@ function decisionText({ operation, code }) {
   return code ? t("review.was_defect_code", { code }) : t("review.was_defect");
 }
 
-/** Say how it compares with the model; of a blind image only now. @param {Made} made */
-function agreementText({ operation, answered, verdict }) {
+/** Say how it compares with the model; of a blind image not even now: an undo has to stay blind. @param {Made} made */
+function agreementText({ task, operation, answered, verdict }) {
   if (!answered) return t("review.sending");
+  if (task.blind) return t("review.stays_blind");
   if (verdict === "review") return t("review.model_unsure");
   if (verdict === null) return t("review.model_silent");
   const isSame = (verdict === "pass") === (operation.body?.decision === "ok");

@@ -1,4 +1,4 @@
-/** How much was decided today, and how much waits. */
+/** How many the person decided today in this browser, and how many wait. */
 import { api } from "../lib/api.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { t } from "../lib/texts.js";
@@ -9,14 +9,14 @@ const READ_SOON_MS = 1_500;
 
 /** @typedef {{fail: number, review: number, audit: number, double_read: number}} Waiting */
 
-/** @param {{filter: {product?: string}, last: import("../lib/reviewing.js").Last}} props */
-export function Counter({ filter, last }) {
-  const [found, setFound] = useState(/** @type {{reviewed: number, waiting: Waiting} | null} */ (null));
+/** @param {{filter: {product?: string, station?: string}, today: number}} props */
+export function Counter({ filter, today }) {
+  const [waiting, setWaiting] = useState(/** @type {Waiting | null} */ (null));
   const soon = useRef(0);
   const read = () => {
     soon.current = 0;
-    const query = { product: filter.product, since: startOfToday() };
-    if (!document.hidden) api.get("/v1/reviews/summary", query).then(setFound, () => {});
+    const keep = (/** @type {{waiting: Waiting}} */ summary) => setWaiting(summary.waiting);
+    if (!document.hidden) api.get("/v1/reviews/summary", { product: filter.product }).then(keep, () => {});
   };
   useEffect(() => {
     read();
@@ -27,19 +27,17 @@ export function Counter({ filter, last }) {
     };
   }, [filter.product]);
   useEffect(() => {
-    if (last.kind !== "none") soon.current ||= setTimeout(read, READ_SOON_MS);
-  }, [last.made]);
-  if (!found) return null;
-  const { fail, review, audit, double_read } = found.waiting;
+    soon.current ||= setTimeout(read, READ_SOON_MS);
+  }, [today]);
   return html`<p class="review-counter">
-    <span>${t("review.today", { n: found.reviewed })}</span>
-    <span>${t("review.waits", { n: fail + review + audit + double_read })}</span>
-    <span class="review-counter-kinds">${t("review.waits_kinds", { fail, review, audit, double_read })}</span>
+    <span>${t("review.today", { n: today })}</span>
+    ${waiting && !filter.station && html`<${WaitingText} waiting=${waiting} />`}
   </p>`;
 }
 
-function startOfToday() {
-  const today = new Date();
-  today.setHours(0, 0, 0, 0);
-  return today.toISOString();
+/** @param {{waiting: Waiting}} props */
+function WaitingText({ waiting }) {
+  const { fail, review, audit, double_read } = waiting;
+  return html`<span>${t("review.waits", { n: fail + review + audit + double_read })}</span>
+    <span class="review-counter-kinds">${t("review.waits_kinds", { fail, review, audit, double_read })}</span>`;
 }

@@ -29,14 +29,14 @@ export function ReviewDesk({ filter, person }) {
   const kinds = useDefectKinds(task?.inspection.product ?? null);
   return html`<div class="review-desk">
     <div class="review-status">
-      <${Counter} filter=${filter} last=${last} />
+      <${Counter} filter=${filter} today=${reviewing.today} />
       <${Sending} sending=${reviewing.sending} />
       ${view.lost && html`<p class="note" role="status">${t("review.lost")}</p>`}
       ${Boolean(view.problem) && html`<${ProblemNote} error=${view.problem} />`}
     </div>
     ${
       task
-        ? html`<${OpenImage} key=${`${task.inspection.id} ${task.claim}`} task=${task} kinds=${kinds} reviewing=${reviewing} />`
+        ? html`<${OpenImage} key=${task.shown} task=${task} kinds=${kinds} reviewing=${reviewing} />`
         : html`<${NoImage} reviewing=${reviewing} />`
     }
     <${LastDecision} last=${last} onUndo=${reviewing.canUndo ? reviewing.undo : null} />
@@ -85,8 +85,13 @@ function OpenImage({ task, kinds, reviewing }) {
   useKeys(mapValues(isChoosing ? { ...keys, ...kindKeys } : keys, once));
 
   return html`<div class="review-image">
-      <${ReviewPicture} task=${task} regions=${draft.regions} isDrawing=${isDrawing} onDrawn=${draw}
-        onChange=${(/** @type {Draft["regions"]} */ regions) => setDraft({ ...draft, regions })} />
+      <${ReviewPicture} task=${task} regions=${draft.regions} isDrawing=${isDrawing}
+        onChange=${(/** @type {Draft["regions"]} */ regions) => setDraft({ ...draft, regions })}>
+        <button type="button" aria-pressed=${isDrawing} onClick=${draw}>
+          ${isDrawing ? t("review.drawn") : t("review.draw")} <kbd>R</kbd>
+        </button>
+        <button type="button" onClick=${skip}>${t("review.skip")} <kbd>S</kbd></button>
+      <//>
     </div>
     <aside class="review-side" aria-label=${t("review.image", { title: titleOf(task.inspection) })}>
       <${Facts} task=${task} />
@@ -94,18 +99,13 @@ function OpenImage({ task, kinds, reviewing }) {
         <input ref=${note} maxlength="1000" value=${draft.note} onKeyDown=${leaveOnEnter}
           onInput=${(/** @type {any} */ event) => setDraft({ ...draft, note: event.currentTarget.value })} />
       </label>
-      <div class="review-tools">
-        <button type="button" aria-pressed=${isDrawing} onClick=${draw}>
-          ${isDrawing ? t("review.drawn") : t("review.draw")} <kbd>R</kbd>
-        </button>
-        <button type="button" onClick=${skip}>${t("review.skip")} <kbd>S</kbd></button>
-        <button type="button" disabled=${!canUndo} onClick=${undo}>${t("review.undo")} <kbd>U</kbd></button>
-      </div>
       <div class="review-decide">
         ${isChoosing && html`<${Kinds} kinds=${kinds ?? []} onChoose=${defect} onBack=${back} />`}
         <button type="button" class="review-ok" onClick=${ok}>${t("review.ok")} <kbd>O</kbd></button>
         <button type="button" class="review-defect" aria-expanded=${kinds?.length ? isChoosing : undefined}
-          disabled=${!kinds} onClick=${chooseDefect}>${isChoosing ? t("review.no_code") : t("review.defect")} <kbd>D</kbd></button>
+          disabled=${!kinds} onClick=${chooseDefect}>
+          ${isChoosing ? t("review.no_code") : t("review.defect")} <kbd>D</kbd>
+        </button>
       </div>
     </aside>`;
 }

@@ -9,7 +9,7 @@ import { Verdict } from "./verdict.js";
 /** @param {{task: import("../lib/claims.js").Task}} props */
 export function Facts({ task }) {
   const { inspection, blind } = task;
-  return html`<div class="review-facts">
+  return html`<div class="review-facts" tabindex="0" role="group" aria-label=${titleOf(inspection)}>
     <h2>${titleOf(inspection)}</h2>
     ${blind ? html`<p class="review-blind">${t("review.blind")}</p>` : html`<${ModelFound} inspection=${inspection} />`}
     <dl>

@@ -10,24 +10,21 @@ import { DrawRegions } from "./draw_regions.js";
 /**
  * @param {{
  *   task: import("../lib/claims.js").Task, regions: Box[] | null, isDrawing: boolean,
- *   onChange: (regions: Box[]) => void, onDrawn: () => void,
- * }} props `regions` null: nobody has drawn, those of the model are shown
+ *   onChange: (regions: Box[]) => void, children?: any,
+ * }} props `regions` null: nobody has drawn, those of the model are shown; `children`: further buttons
  */
-export function ReviewPicture({ task, regions, isDrawing, onChange, onDrawn }) {
+export function ReviewPicture({ task, regions, isDrawing, onChange, children }) {
   const { inspection } = task;
   const [source, setSource] = useState(/** @type {"preview.jpg" | "image" | null} */ ("preview.jpg"));
   const alt = t("review.image", { title: titleOf(inspection) });
   const size = { width: inspection.width ?? 0, height: inspection.height ?? 0 };
   const shown = regions ?? (inspection.regions ?? []).map((region) => region.box);
   if (source === null || size.width === 0 || size.height === 0) {
-    return html`<p class="note note-problem">${t("review.no_picture")}</p>`;
+    return html`<p class="note note-problem">${t("review.no_picture")}</p>
+      <div class="draw-regions-tools">${children}</div>`;
   }
   const insteadOf = () => setSource(source === "preview.jpg" ? "image" : null);
-  return html`<${DrawRegions} src=${artifactUrl(inspection.id, source)} alt=${alt} image=${size} regions=${shown}
-      editing=${isDrawing} onChange=${onChange} onImageError=${insteadOf} />
-    ${
-      isDrawing &&
-      html`<p class="review-drawing" role="status">${t("review.drawing")}
-      <button type="button" onClick=${onDrawn}>${t("review.drawn")} <kbd>R</kbd></button></p>`
-    }`;
+  return html`${isDrawing && html`<p class="review-drawing" role="status">${t("review.drawing")}</p>`}
+    <${DrawRegions} src=${artifactUrl(inspection.id, source)} alt=${alt} image=${size} regions=${shown}
+      editing=${isDrawing} onChange=${onChange} onImageError=${insteadOf}>${children}<//>`;
 }
