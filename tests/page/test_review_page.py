@@ -156,9 +156,9 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
 
 
 def test_two_people_never_have_the_same_image(service: EmbeddedService, open_page: Opener, station: str) -> None:
-    ids = post(service, station, *(f"SN-{n}" for n in range(6)))
+    ids = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
     pages = {name: sit_down(open_page, station, name) for name in ("A. Meier", "B. Wolf")}
-    for page in [*pages.values()] * 3:
+    for page in [*pages.values()] * 2:
         expect(page.locator(".review-facts h2")).to_be_visible()
         page.keyboard.press("o")
         page.wait_for_timeout(50)
@@ -167,7 +167,7 @@ def test_two_people_never_have_the_same_image(service: EmbeddedService, open_pag
     for inspection_id in ids:
         expect_reviews(service, inspection_id, ("ok", None))
     by = [reviews(service, inspection_id)[0]["by"] for inspection_id in ids]
-    assert (by.count("A. Meier"), by.count("B. Wolf")) == (3, 3)
+    assert (by.count("A. Meier"), by.count("B. Wolf")) == (2, 2)
 
 
 def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open_page: Opener, station: str) -> None:
@@ -176,7 +176,8 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     expect_image(page, "SN-1")
     other = sit_down(open_page, station, "B. Wolf")
     expect_nothing_left(other)
-    page.get_by_role("link", name="Line", exact=True).click()
+    with page.expect_response("**/v1/reviews/claims/*"):
+        page.get_by_role("link", name="Line", exact=True).click()
     other.reload()
     expect_image(other, "SN-1")
     other.keyboard.press("d")

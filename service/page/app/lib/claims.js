@@ -15,7 +15,9 @@ const RENEW_MS = 40_000;
 /** The service takes no more in one call. */
 const MOST_SKIPPED = 100;
 /** How often an empty queue is asked again. */
-const ASK_AGAIN_MS = 10_000;
+const ASK_AGAIN_MS = 5_000;
+/** At the start sooner: after a reload the image that was given back may not be free yet. */
+const ASK_AT_START_MS = 500;
 
 /** @typedef {"pass" | "review" | "fail"} VerdictName */
 
@@ -103,7 +105,7 @@ export class Claims {
     addEventListener("pageshow", this.#return);
     document.addEventListener("visibilitychange", this.#return);
     this.#timers = [setInterval(() => this.#renew(), RENEW_MS), setInterval(() => this.#fill(), ASK_AGAIN_MS)];
-    this.#fill();
+    this.#fill().then(() => setTimeout(() => this.#fill(), ASK_AT_START_MS));
   }
 
   /** Give everything back: the page is left, or shows another queue. */
