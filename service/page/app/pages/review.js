@@ -2,8 +2,9 @@
 import { api, withQuery } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { Link, navigate } from "../lib/router.js";
-import { askPerson, hasScope, useSession } from "../lib/session.js";
+import { hasScope, signIn, useSession } from "../lib/session.js";
 import { t } from "../lib/texts.js";
+import { ProblemNote } from "../parts/problem.js";
 import { ReviewDesk } from "../parts/review_desk.js";
 import { ReviewNumbers } from "../parts/review_numbers.js";
 import { ReviewPlan } from "../parts/review_plan.js";
@@ -31,20 +32,27 @@ export default function ReviewPage({ query }) {
 
 /** The desk, once it is known who decides. @param {{person: string | null, query: Query}} props */
 function Desk({ person, query }) {
-  const [refused, setRefused] = useState(false);
-  const ask = () => askPerson().then((name) => setRefused(name === null));
-  useEffect(() => {
-    if (!person) ask();
-  }, []);
-  if (person) {
-    const filter = { product: query.product, station: query.station };
-    return html`<${ReviewDesk} key=${JSON.stringify(filter)} filter=${filter} person=${person} />`;
-  }
-  return (
-    refused &&
-    html`<div class="note"><p>${t("review.who")}</p>
-      <button type="button" class="primary" onClick=${ask}>${t("review.say_who")}</button></div>`
-  );
+  if (!person) return html`<${WhoDecides} />`;
+  const filter = { product: query.product, station: query.station };
+  return html`<${ReviewDesk} key=${JSON.stringify(filter)} filter=${filter} person=${person} />`;
+}
+
+/** Asks for the name in the page itself: a dialog would stand between a visitor and the other pages. */
+function WhoDecides() {
+  const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  /** @param {SubmitEvent} event */
+  const accept = (event) => {
+    event.preventDefault();
+    const form = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
+    signIn({ key: null, person: String(form.get("person")).trim() }).catch(setProblem);
+  };
+  return html`<form class="card review-who" onSubmit=${accept}>
+    <h2>${t("person.title")}</h2>
+    <p>${t("person.text")}</p>
+    <label class="field">${t("person.name")}<input name="person" required maxlength="100" pattern=".*\\S.*" autofocus autocomplete="off" /></label>
+    ${Boolean(problem) && html`<${ProblemNote} error=${problem} />`}
+    <div class="actions"><button type="submit" class="primary">${t("person.accept")}</button></div>
+  </form>`;
 }
 
 /** @param {{query: Query, shown: string}} props */
