@@ -71,7 +71,13 @@ class ReviewQueue:
         )
 
     async def next(
-        self, person: str, *, product: str | None = None, station: str | None = None, skip: Sequence[str] = ()
+        self,
+        person: str,
+        *,
+        product: str | None = None,
+        station: str | None = None,
+        skip: Sequence[str] = (),
+        wanted: str | None = None,
     ) -> ReviewClaim | None:
         """Give the person an image; None if none waits that the person may have.
 
@@ -80,6 +86,7 @@ class ReviewQueue:
             product: only of this one; None: of any.
             station: only of this one.
             skip: ids that the person does not want now.
+            wanted: the id of the image, for a person who decides on it again; None: the queue decides.
         """
         secret = secrets.token_hex(8)
         found = await cast(
@@ -94,6 +101,7 @@ class ReviewQueue:
                     keys.REVIEW_CLAIM_PREFIX,
                     keys.WAITING_PREFIX,
                     keys.waiting_suffix(product, station),
+                    wanted or "",
                     *skip[:MOST_SKIPPED],
                 ],
             ),

@@ -159,6 +159,10 @@ class NextReviewFields(BaseModel):
     product: Name | None = Field(None, description="only of this product", examples=["bracket"])
     station: Text | None = Field(None, description="only of this station", examples=["line-3"])
     skip: tuple[InspectionId, ...] = Field((), max_length=MOST_SKIPPED, description="images that are put off")
+    inspection: InspectionId | None = Field(
+        None,
+        description="this image and no other, to decide on it again: 204 if it does not wait, or somebody else has it",
+    )
     by: Text | None = Field(
         None, description="who will judge; needed unless a person has signed in, who is named instead"
     )
@@ -180,7 +184,7 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
     person = _reviewer(caller, fields.by)
     for _ in range(MOST_EXPIRED):
         claim = await services.review_queue.next(
-            person, product=fields.product, station=fields.station, skip=fields.skip
+            person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
         )
         if claim is None:
             break

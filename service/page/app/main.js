@@ -92,6 +92,11 @@ function App() {
   return html`<${Header} key=${`header-${key}`} /><${Page} key=${`page-${key}`} />`;
 }
 
+/** Whether decisions of people wait here for the service: they are sent whichever page is opened first. */
+function hasStoredDecisions() {
+  return Object.keys(localStorage).some((name) => name.startsWith("glad.decisions."));
+}
+
 async function start() {
   applyTheme();
   await loadTexts(preferredLanguage());
@@ -102,6 +107,7 @@ async function start() {
     render(html`<main><${ProblemNote} error=${error} onRetry=${() => location.reload()} /></main>`, root);
     return;
   }
+  if (hasStoredDecisions()) import("./lib/decisions.js").then(({ decisions }) => decisions.start());
   if (location.pathname === "/") navigate("/line", { replace: true });
   render(html`<${App} />`, root);
 }

@@ -1,10 +1,11 @@
 -- Gives one waiting image to one person, for a while. What somebody holds is given to nobody else.
 -- KEYS  turns
 -- ARGV  person, secret of the claim, its length ms, inspection prefix, claim prefix, waiting prefix, index suffix (of a
---       product, a station, both, or ''), then ids that the person does not want now
+--       product, a station, both, or ''), the id of the one image that is wanted or '', then ids that the person does
+--       not want now
 -- -> {id, claim, kind, until ms}, or nothing
 local person, secret, length_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local inspections, claims, waiting, suffix = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local inspections, claims, waiting, suffix, wanted = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 -- Each fourth turn begins with an image to judge blind: else a full queue would leave the audit without answers.
 local ORDERS = {
@@ -16,7 +17,7 @@ local IS_BLIND = {audit = true, double_read = true}
 local MOST_LOOKED_AT, AT_ONCE = 1000, 50
 
 local skipped = {}
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   skipped[ARGV[i]] = true
 end
 
@@ -52,13 +53,21 @@ local function find(kind)
   end
 end
 
+local function give(id, kind)
+  local claim = id .. '.' .. secret
+  redis.call('SET', claims .. id, claim .. '\n' .. kind .. '\n' .. person, 'PX', length_ms)
+  return {id, claim, kind, now_ms() + length_ms}
+end
+
+if wanted ~= '' then
+  local kind = redis.call('HGET', inspections .. wanted, 'waiting')
+  return kind and is_for_person(wanted, kind) == true and give(wanted, kind) or nil
+end
 local turn = redis.call('INCR', KEYS[1]) % 8
 for _, kind in ipairs(ORDERS[turn] or USUAL) do
   local id = find(kind)
   if id then
-    local claim = id .. '.' .. secret
-    redis.call('SET', claims .. id, claim .. '\n' .. kind .. '\n' .. person, 'PX', length_ms)
-    return {id, claim, kind, now_ms() + length_ms}
+    return give(id, kind)
   end
 end
 return nil

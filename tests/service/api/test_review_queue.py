@@ -293,6 +293,22 @@ async def test_a_withdrawn_review_does_not_count_and_the_image_is_open_again(
 
 
 @pytest.mark.usefixtures("keys_read_at_once")
+async def test_who_takes_a_blind_decision_back_gets_that_image_again_and_still_blind(api: Running, line: Line) -> None:
+    drawn = await line.end(FAIL, audit=0.5)
+    await line.end(FAIL)
+    task = await ask(api, "ann", inspection=drawn)
+    assert task is not None
+    assert await ask(api, "bob", inspection=drawn) is None  # ann has it
+    await decide(api, task, "ok", "ann")
+    assert await ask(api, "ann", inspection=drawn) is None  # it does not wait
+    await api.http.delete(f"/v1/inspections/{drawn}/review", params={"by": "ann"})
+    again = await ask(api, "ann", inspection=drawn)
+    assert again is not None
+    assert (again["inspection"]["id"], again["task"], again["blind"]) == (drawn, "audit", True)
+    assert again["claim"] != task["claim"]
+    assert await ask(api, "ann", inspection="019abc12-3456-7def-8123-456789abcdef") is None
+
+
 async def test_a_key_withdraws_its_persons_own_reviews_and_admin_anybodys(
     api: Running, line: Line, client: redis.Redis
 ) -> None:

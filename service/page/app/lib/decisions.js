@@ -1,0 +1,293 @@
+/**
+ * Decisions on their way to the service, in the order in which they were made.
+ *
+ * Each is kept in the browser until the service has answered, also over a reload or a loss of the network. It is
+ * recorded once: a claim has one answer, however often that is sent.
+ */
+
+import { api, Problem } from "./api.js";
+import { createStore } from "./store.js";
+import { t } from "./texts.js";
+
+const STORED = "glad.decisions.";
+const TAB = "glad.tab";
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 30_000;
+/** A list that no tab has touched for so long belongs to one that was closed. */
+const ABANDONED_MS = 5 * 60_000;
+
+/**
+ * What a person decided, as `POST /v1/inspections/{id}/review` takes it.
+ * @typedef {{
+ *   decision: "ok" | "defect", by: string, note?: string | null, defect_code?: string | null,
+ *   regions?: import("./rectangles.js").Box[] | null, claim?: string,
+ * }} ReviewBody
+ */
+
+/**
+ * A decision, or the withdrawal of one (`body` null). `sent`: it may have reached the service.
+ * @typedef {{inspection: string, title: string, by: string, body: ReviewBody | null, sent: boolean}} Operation
+ */
+
+/**
+ * What is on its way, and what the service refused. `offline`: the last attempt found no service.
+ * @typedef {{waiting: readonly Operation[], refused: readonly Refusal[], offline: boolean}} DecisionsView
+ */
+
+/** @typedef {{operation: Operation, why: string}} Refusal */
+
+/** @typedef {import("./claims.js").Inspection} Inspection */
+
+class Decisions {
+  /** @type {Operation[]} */
+  #waiting = [];
+  /** @type {Refusal[]} */
+  #refused = [];
+  #started = false;
+  #offline = false;
+  #sending = false;
+  #pause_ms = FIRST_PAUSE_MS;
+  #timer = 0;
+  /** @type {import("./store.js").Store<DecisionsView>} */
+  view = createStore(/** @type {DecisionsView} */ ({ waiting: [], refused: [], offline: false }));
+  /** Called with each operation that the service has answered; null: it was refused.
+   * @type {Set<(operation: Operation, result: Inspection | null) => void>} */
+  listeners = new Set();
+
+  /** Send what an earlier load of the page has left. */
+  start() {
+    if (this.#started) return;
+    this.#started = true;
+    const left = [...abandoned(), readStored(storedName())];
+    this.#waiting = left.flatMap((one) => one.waiting);
+    this.#refused = left.flatMap((one) => one.refused);
+    addEventListener("online", this.#now);
+    this.#changed();
+    this.#send();
+  }
+
+  /**
+   * @param {string} inspection
+   * @param {string} title the part, as people call it
+   * @param {ReviewBody} body
+   * @returns {Operation}
+   */
+  decide(inspection, title, body) {
+    const operation = { inspection, title, by: body.by, body, sent: false };
+    this.#append(operation);
+    return operation;
+  }
+
+  /**
+   * Take a decision back: one that has not been sent is forgotten, any other is withdrawn.
+   * @param {Operation} operation
+   */
+  undo(operation) {
+    if (this.#waiting.includes(operation) && !operation.sent) {
+      this.#waiting = this.#waiting.filter((one) => one !== operation);
+      this.#changed();
+    } else {
+      this.#append({ ...operation, body: null, sent: false });
+    }
+  }
+
+  /**
+   * Forget a refusal that the person has read.
+   * @param {Refusal} refusal
+   */
+  forget(refusal) {
+    this.#refused = this.#refused.filter((one) => one !== refusal);
+    this.#changed();
+  }
+
+  /** @param {Operation} operation */
+  #append(operation) {
+    this.#waiting.push(operation);
+    this.#changed();
+    this.#send();
+  }
+
+  #now = () => {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#send();
+  };
+
+  /** Send what waits, one after the other; after a failure that may pass, try again later. */
+  async #send() {
+    if (this.#sending || this.#timer) {
+      return;
+    }
+    this.#sending = true;
+    if (localStorage.getItem(storedName()) === null) this.#waiting = []; // this tab slept, and another one sent them
+    try {
+      for (let operation = this.#waiting[0]; operation; operation = this.#waiting[0]) {
+        await this.#sendOne(operation);
+        [this.#offline, this.#pause_ms] = [false, FIRST_PAUSE_MS];
+        this.#waiting = this.#waiting.filter((one) => one !== operation);
+        this.#changed();
+      }
+    } catch {
+      this.#offline = true;
+      this.#timer = setTimeout(this.#now, this.#pause_ms);
+      this.#pause_ms = Math.min(2 * this.#pause_ms, LONGEST_PAUSE_MS);
+      this.#changed();
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  /**
+   * Send an operation and report its answer.
+   * @param {Operation} operation
+   * @throws {Problem} if it has to be sent again
+   */
+  async #sendOne(operation) {
+    try {
+      this.#answered(operation, await (operation.body ? this.#record(operation, operation.body) : withdraw(operation)));
+    } catch (error) {
+      if (!(error instanceof Problem) || mayPass(error)) {
+        throw error;
+      }
+      if (operation.body) {
+        this.#refused.push({ operation, why: error.message });
+      }
+      this.#answered(operation, null);
+    }
+  }
+
+  /** @param {Operation} operation @param {Inspection | null} result */
+  #answered(operation, result) {
+    for (const listener of this.listeners) listener(operation, result);
+  }
+
+  /**
+   * @param {Operation} operation
+   * @param {ReviewBody} body
+   * @returns {Promise<Inspection>}
+   */
+  async #record(operation, body) {
+    const path = `/v1/inspections/${operation.inspection}`;
+    if (!body.claim) {
+      if (operation.sent) {
+        const found = /** @type {Inspection} */ (await api.get(path));
+        if (found.reviews.some((review) => isSame(review, body))) return found;
+      }
+      body.claim = await claimOf(operation.inspection);
+    }
+    operation.sent = true;
+    this.#store();
+    try {
+      return await api.send("POST", `${path}/review`, body);
+    } catch (error) {
+      if (!(error instanceof Problem && error.type.endsWith("claim-lost"))) throw error;
+    }
+    return await this.#recordLate(operation, body);
+  }
+
+  /**
+   * Record a decision whose claim ended before it could be sent, unless somebody else has decided meanwhile.
+   * @param {Operation} operation
+   * @param {ReviewBody} body
+   * @returns {Promise<Inspection>}
+   */
+  async #recordLate(operation, body) {
+    const path = `/v1/inspections/${operation.inspection}`;
+    const found = /** @type {Inspection} */ (await api.get(path));
+    const other = found.reviews.find((review) => !review.withdrawn_at && review.by !== body.by);
+    if (other) throw new Problem(409, { detail: t("review.decided_by", { by: other.by }) });
+    body.claim = await claimOf(operation.inspection);
+    this.#store();
+    return await api.send("POST", `${path}/review`, body);
+  }
+
+  #changed() {
+    this.#store();
+    this.view.set({ waiting: [...this.#waiting], refused: [...this.#refused], offline: this.#offline });
+  }
+
+  #store() {
+    if (this.#waiting.length + this.#refused.length === 0) {
+      localStorage.removeItem(storedName());
+    } else {
+      const stored = { at: Date.now(), waiting: this.#waiting, refused: this.#refused };
+      localStorage.setItem(storedName(), JSON.stringify(stored));
+    }
+  }
+}
+
+/** One list for the page, which goes on sending when another section of it is shown. */
+export const decisions = new Decisions();
+
+/**
+ * Withdraw the person's own decision; if there is none, there is nothing to do: an admin's call would take another's.
+ * @param {Operation} operation
+ * @returns {Promise<Inspection>}
+ */
+async function withdraw(operation) {
+  const path = `/v1/inspections/${operation.inspection}`;
+  const found = /** @type {Inspection} */ (await api.get(path));
+  const isThere = found.reviews.some((review) => !review.withdrawn_at && review.by === operation.by);
+  return isThere ? await api.send("DELETE", `${path}/review`) : found;
+}
+
+/**
+ * Return a new claim of this image, for one that has none; undefined if somebody else has it.
+ * @param {string} inspection
+ * @returns {Promise<string | undefined>}
+ */
+async function claimOf(inspection) {
+  return (await api.send("POST", "/v1/reviews/next", { inspection }))?.claim;
+}
+
+/**
+ * Whether the service may take it later: it could not be reached, was busy, or wants a new sign-in.
+ * @param {Problem} problem
+ */
+function mayPass(problem) {
+  return problem.status === 0 || problem.status === 401 || problem.status === 429 || problem.status >= 500;
+}
+
+/**
+ * @param {Inspection["reviews"][number]} review
+ * @param {ReviewBody} body
+ */
+function isSame(review, body) {
+  return (
+    !review.withdrawn_at &&
+    review.by === body.by &&
+    review.decision === body.decision &&
+    (review.defect_code ?? null) === (body.defect_code ?? null)
+  );
+}
+
+/** The name under which this tab keeps its list: another tab must not send the same decisions. */
+function storedName() {
+  let tab = sessionStorage.getItem(TAB);
+  if (!tab) {
+    tab = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    sessionStorage.setItem(TAB, tab);
+  }
+  return STORED + tab;
+}
+
+/** Return the lists that closed tabs have left, and take them over. */
+function abandoned() {
+  const names = Object.keys(localStorage).filter((name) => name.startsWith(STORED) && name !== storedName());
+  const left = names.filter((name) => Date.now() - readStored(name).at > ABANDONED_MS);
+  return left.map((name) => {
+    const found = readStored(name);
+    localStorage.removeItem(name);
+    return found;
+  });
+}
+
+/** @param {string} name @returns {{at: number, waiting: Operation[], refused: Refusal[]}} */
+function readStored(name) {
+  try {
+    const { at, waiting, refused } = JSON.parse(localStorage.getItem(name) ?? "{}");
+    return { at: Number(at ?? 0), waiting: waiting ?? [], refused: refused ?? [] };
+  } catch {
+    return { at: 0, waiting: [], refused: [] };
+  }
+}

@@ -1,0 +1,68 @@
+/** What is known of the image to decide; of a blind one nothing that the model found. */
+import { html } from "../lib/html.js";
+import { titleOf } from "../lib/reviewing.js";
+import { formatDate, formatNumber, t } from "../lib/texts.js";
+import { Verdict } from "./verdict.js";
+
+/** @typedef {import("../lib/claims.js").Inspection} Inspection */
+
+/** @param {{task: import("../lib/claims.js").Task}} props */
+export function Facts({ task }) {
+  const { inspection, blind } = task;
+  return html`<div class="review-facts" tabindex="0" role="group" aria-label=${titleOf(inspection)}>
+    <h2>${titleOf(inspection)}</h2>
+    ${blind ? html`<p class="review-blind">${t("review.blind")}</p>` : html`<${ModelFound} inspection=${inspection} />`}
+    <dl>
+      <${Fact} name=${t("review.product")} value=${inspection.product} />
+      <${Fact} name=${t("review.station")} value=${inspection.station} />
+      <${Fact} name=${t("review.lot")} value=${inspection.lot} />
+      <${Fact} name=${t("review.view")} value=${inspection.view} />
+      <${Fact} name=${t("review.time")} value=${formatDate(inspection.accepted_at)} />
+    </dl>
+  </div>`;
+}
+
+/** @param {{name: string, value: string | null | undefined}} props */
+function Fact({ name, value }) {
+  return value && html`<div><dt>${name}</dt><dd>${value}</dd></div>`;
+}
+
+/** @param {{inspection: Inspection}} props */
+function ModelFound({ inspection }) {
+  return html`<div class="review-model">
+    <${Verdict} verdict=${inspection.verdict} size="large" />
+    <p>${reasonText(inspection)}</p>
+    <${Score} inspection=${inspection} />
+  </div>`;
+}
+
+/** Say why it is not a pass. @param {Inspection} inspection */
+function reasonText(inspection) {
+  const unfit = inspection.quality?.passed === false ? inspection.quality.reasons[0] : undefined;
+  if (unfit) return t("review.reason_unfit", { why: unfit.detail });
+  const regions = t("review.regions", { n: inspection.regions.length });
+  if (inspection.hold) return t("review.reason_hold", { why: inspection.hold });
+  if (inspection.overtime) return t("review.reason_overtime");
+  return inspection.regions.length > 0 ? regions : t("review.reason_score");
+}
+
+/** The score on a scale that ends at one; the limits are marked. @param {{inspection: Inspection}} props */
+function Score({ inspection }) {
+  const { score, thresholds } = inspection;
+  if (score === null || !thresholds) return null;
+  const place = (/** @type {number} */ value) => (100 * value) / (value + thresholds.fail);
+  const [at, review, fail] = [score, thresholds.review, thresholds.fail].map(place);
+  return html`<div class="review-score">
+    <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
+      <rect class="review-score-pass" x="0" y="3" width=${review} height="4" />
+      <rect class="review-score-review" x=${review} y="3" width=${fail - review} height="4" />
+      <rect class="review-score-fail" x=${fail} y="3" width=${100 - fail} height="4" />
+      <rect class="review-score-at" x=${Math.min(at, 99)} y="0" width="1" height="10" />
+    </svg>
+    <p>${t("review.score", {
+      score: formatNumber(score),
+      review: formatNumber(thresholds.review),
+      fail: formatNumber(thresholds.fail),
+    })}</p>
+  </div>`;
+}
