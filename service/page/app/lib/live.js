@@ -90,7 +90,10 @@ export function useLive(station, onAdded) {
         if (alive === isLive) return;
         isLive = alive;
         setLiveness({ isLive, since: lastSign });
-        if (alive) ask(readStations);
+        if (alive) {
+          ask(readStations);
+          ask(readHistory); // again: a part that came before the stream began is in the history by now
+        }
       },
     );
     later(() => {
