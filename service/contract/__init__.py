@@ -16,6 +16,7 @@ from glad_client.results import (
     Disposition,
     DrawnRegion,
     Event,
+    EventType,
     Failure,
     HottestPlace,
     PartDisposition,
@@ -61,11 +62,13 @@ from service.contract.result import (
     Findings,
     done_result,
     ended_result,
+    overtime_result,
     quality_from_reasons,
     unfit_result,
     waiting_result,
 )
 from service.contract.types import (
+    CALLS_OF_STATIONS,
     DRAWING,
     HEAT,
     IMAGE,
@@ -87,6 +90,7 @@ from service.contract.types import (
 
 __all__ = [
     "ARTIFACT_NAMES",
+    "CALLS_OF_STATIONS",
     "DEFAULT_POOL",
     "DRAWING",
     "FINAL_STATES",
@@ -111,6 +115,7 @@ __all__ = [
     "Disposition",
     "DrawnRegion",
     "Event",
+    "EventType",
     "Failure",
     "Findings",
     "HottestPlace",
@@ -149,6 +154,7 @@ __all__ = [
     "ended_result",
     "new_inspection_id",
     "now",
+    "overtime_result",
     "parse_inspection_id",
     "quality_from_reasons",
     "rfc3339",
