@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PartView,
         ProductView,
         Readiness,
+        SessionView,
         StationHistory,
         StationSettings,
         StationView,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from glad_client.async_client import AsyncClient
     from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError, NotFinished, UnexpectedAnswer, Unreachable
+    from glad_client.limit_samples import LimitSample, LimitSamplesView
     from glad_client.results import (
         Decision,
         Disposition,
@@ -68,6 +70,7 @@ _MODULES = {
     ),
     "async_client": ("AsyncClient",),
     "client": ("Client",),
+    "limit_samples": ("LimitSample", "LimitSamplesView"),
     "errors": ("ApiError", "ClientError", "NotFinished", "UnexpectedAnswer", "Unreachable"),
     "results": (
         "Decision",
@@ -96,6 +99,8 @@ __all__ = [
     "Disposition",
     "Event",
     "InspectionPage",
+    "LimitSample",
+    "LimitSamplesView",
     "NotFinished",
     "Part",
     "PartDisposition",

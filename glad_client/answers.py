@@ -43,6 +43,15 @@ class StationSettings(Message):
         examples=["images are blurred"],
     )
 
+    takt_ms: Annotated[int | None, NotBool] = Field(
+        None,
+        ge=1,
+        le=86_400_000,
+        description="time of a part, in ms after its image was accepted: what has no verdict by then is `review`; left "
+        "out of a change, it stays as it is; null: no limit",
+        examples=[800],
+    )
+
     @property
     def defaults(self) -> dict[str, Any]:
         """Values for fields that a submission leaves out."""
@@ -55,6 +64,8 @@ class StationChange(Message):
     at: Timestamp
     by: Text | None = Field(None, description="who, as they said")
     settings: StationSettings | None = Field(description="null: the station was removed")
+    held_at: Timestamp | None = Field(None, description="since when it is on hold; null: it is not")
+    held_by: Text | None = Field(None, description="who put it on hold, as they said")
 
 
 class StationView(StationSettings):
@@ -63,6 +74,8 @@ class StationView(StationSettings):
     station: str = Field(examples=["line-3"])
     changed_at: Timestamp
     changed_by: str | None
+    held_at: Timestamp | None = Field(None, description="since when it is on hold for this reason; null: it is not")
+    held_by: str | None = Field(None, description="who put it on hold, as they said")
 
 
 class StationHistory(StationView):
@@ -77,7 +90,7 @@ class StationList(Message):
     stations: list[StationView]
 
 
-VerdictReason = Literal["score", "hold", "quality", "operator", "no_result", "missing", "unfinished"]
+VerdictReason = Literal["score", "hold", "overtime", "quality", "operator", "no_result", "missing", "unfinished"]
 
 
 class PartView(Message):
@@ -89,8 +102,9 @@ class PartView(Message):
     verdict: Verdict | None = Field(description="null until the inspection ends")
     reason: VerdictReason = Field(
         description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
-        "passed; `quality`: the image is unfit for inspection; an operator's review; `no_result`: the inspection "
-        "failed or expired, so a person has to look; `missing`: the view is expected, and no image has come; "
+        "passed; `overtime`: there was no verdict within the station's takt; `quality`: the image is unfit for "
+        "inspection; an operator's review; `no_result`: the inspection failed or expired, so a person has to look; "
+        "`missing`: the view is expected, and no image has come; "
         "`unfinished`: its image waits or runs"
     )
     inspection_id: InspectionId | None
@@ -104,7 +118,7 @@ class Part(Message):
 
     serial: str
     verdict: Verdict | None = Field(
-        description="the worst of all views; null until all have ended, which is never pass"
+        description="the worst of all views; null until all have a verdict, which is never pass"
     )
     finished: bool = Field(description="no image of the part waits or runs")
     views: list[PartView]

@@ -23,6 +23,7 @@ from glad_client.answers import (
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.client import connection_options
 from glad_client.errors import ApiError, problem_of
+from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
@@ -181,6 +182,24 @@ class AsyncClient:
     async def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
         """As `Client.hold_station`."""
         return await self._run(self._calls.hold_station(name, reason, by))
+
+    async def limit_samples(self, name: str) -> LimitSamplesView:
+        """As `Client.limit_samples`."""
+        return await self._run(self._calls.limit_samples(name))
+
+    async def set_limit_samples(
+        self, name: str, samples: Sequence[LimitSample], *, by: str | None = None
+    ) -> LimitSamplesView:
+        """As `Client.set_limit_samples`."""
+        return await self._run(self._calls.set_limit_samples(name, samples, by))
+
+    async def start_limit_check(self, name: str, *, by: str | None = None) -> LimitSamplesView:
+        """As `Client.start_limit_check`."""
+        return await self._run(self._calls.start_limit_check(name, by))
+
+    async def cancel_limit_check(self, name: str, *, by: str | None = None) -> LimitSamplesView:
+        """As `Client.cancel_limit_check`."""
+        return await self._run(self._calls.cancel_limit_check(name, by))
 
     async def remove_station(self, name: str, *, by: str | None = None) -> None:
         """As `Client.remove_station`."""

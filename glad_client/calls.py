@@ -30,6 +30,7 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
+from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
@@ -226,15 +227,37 @@ class ApiCalls:
         return (yield from self._get(StationHistory, _path("stations", name)))
 
     def set_station(self, name: str, settings: StationSettings, by: str | None) -> Steps[StationView]:
-        """Replace a station's settings; a hold that is not named in them stays as it is."""
+        """Replace a station's settings; a hold or takt that is not named in them stays as it is."""
         given = settings.model_dump(mode="json", exclude_unset=True) | ({} if by is None else {"by": by})
         return (yield from self._send(StationView, "PUT", _path("stations", name), {"json": given}))
 
     def hold_station(self, name: str, reason: str | None, by: str | None) -> Steps[StationView]:
-        """Put a station on hold, or lift its hold; its other settings stay."""
-        found = yield from self.station(name)
-        settings = StationSettings.model_validate(found.model_dump() | {"hold": reason})
-        return (yield from self.set_station(name, settings, by))
+        """Put a station on hold, or lift its hold."""
+        path, by_whom = f"{_path('stations', name)}/hold", {} if by is None else {"by": by}
+        if reason is None:
+            return (yield from self._send(StationView, "DELETE", path, {"params": by_whom}))
+        return (yield from self._send(StationView, "PUT", path, {"json": {"reason": reason, **by_whom}}))
+
+    def limit_samples(self, name: str) -> Steps[LimitSamplesView]:
+        """Get a station's limit samples and the checks by them."""
+        return (yield from self._get(LimitSamplesView, f"{_path('stations', name)}/limit-samples"))
+
+    def set_limit_samples(self, name: str, samples: Sequence[LimitSample], by: str | None) -> Steps[LimitSamplesView]:
+        """Replace a station's limit samples."""
+        given = {"samples": [one.model_dump(mode="json") for one in samples], **({} if by is None else {"by": by})}
+        path = f"{_path('stations', name)}/limit-samples"
+        return (yield from self._send(LimitSamplesView, "PUT", path, {"json": given}))
+
+    def start_limit_check(self, name: str, by: str | None) -> Steps[LimitSamplesView]:
+        """Start a check of a station by its limit samples."""
+        path = f"{_path('stations', name)}/limit-samples/check"
+        return (yield from self._send(LimitSamplesView, "POST", path, {"json": {} if by is None else {"by": by}}))
+
+    def cancel_limit_check(self, name: str, by: str | None) -> Steps[LimitSamplesView]:
+        """End a check by limit samples without an outcome."""
+        path = f"{_path('stations', name)}/limit-samples/check"
+        options = {"params": {} if by is None else {"by": by}}
+        return (yield from self._send(LimitSamplesView, "DELETE", path, options))
 
     def remove_station(self, name: str, by: str | None) -> Steps[None]:
         """Remove a station: its address takes no images any more."""

@@ -30,6 +30,7 @@ from glad_client.answers import (
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.errors import ApiError, problem_of
+from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
@@ -261,21 +262,37 @@ class Client:
         """Replace a station's settings, as at a changeover.
 
         Args:
-            settings: what is left out gets its default; but a hold that is not named stays.
+            settings: what is left out gets its default; but a hold or takt that is not named stays.
             by: who changes them; None: the name of the API key.
         """
         return self._run(self._calls.set_station(name, settings, by))
 
     def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
-        """Put a station on hold: nothing passes there until it is lifted. Its other settings stay.
-
-        Read and write are two calls: if somebody else changes the station between them, the later one wins.
+        """Put a station on hold: nothing passes there until it is lifted. Its settings stay.
 
         Args:
             reason: why; None: lift the hold.
             by: who; None: the name of the API key.
         """
         return self._run(self._calls.hold_station(name, reason, by))
+
+    def limit_samples(self, name: str) -> LimitSamplesView:
+        """Return a station's limit samples, the last check by them, and the checks before."""
+        return self._run(self._calls.limit_samples(name))
+
+    def set_limit_samples(
+        self, name: str, samples: Sequence[LimitSample], *, by: str | None = None
+    ) -> LimitSamplesView:
+        """Replace the limit samples of a station: known parts, by their serials."""
+        return self._run(self._calls.set_limit_samples(name, samples, by))
+
+    def start_limit_check(self, name: str, *, by: str | None = None) -> LimitSamplesView:
+        """Start a check: the samples are shown from now on, and the first wrong verdict holds the station."""
+        return self._run(self._calls.start_limit_check(name, by))
+
+    def cancel_limit_check(self, name: str, *, by: str | None = None) -> LimitSamplesView:
+        """End the check that runs, without an outcome."""
+        return self._run(self._calls.cancel_limit_check(name, by))
 
     def remove_station(self, name: str, *, by: str | None = None) -> None:
         """Remove a station: its address takes no images any more."""

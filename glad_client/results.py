@@ -5,6 +5,8 @@ JSON is read leniently: fields that only a newer service has are ignored.
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -31,6 +33,10 @@ class QualityCheck(StrEnum):
     TOO_DARK = "too_dark"
     TOO_BRIGHT = "too_bright"
     BLURRED = "blurred"
+
+
+LimitSampleKind = Literal["good", "bad"]
+"""What a limit sample is known to be."""
 
 
 class Priority(StrEnum):
@@ -236,6 +242,15 @@ class Result(Traceability):
     hold: Text | None = Field(
         None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
     )
+    overtime: bool | None = Field(
+        None,
+        description="the station's takt was over when the verdict came, or is over without one: nothing passes then; "
+        "null: no takt was set",
+    )
+    limit_sample: LimitSampleKind | None = Field(
+        None,
+        description="the image shows a limit sample of its station, known to be good or bad, and counts as no part",
+    )
     regions: tuple[Region, ...] = Field((), description=f"at most {MAX_REGIONS}, the highest peaks first")
     hottest: HottestPlace | None = Field(
         None, description="where the map is highest; null: not inspected, or by an older version"
@@ -305,20 +320,29 @@ class Result(Traceability):
         return self.model_dump_json()
 
 
-class Event(Message):
-    """One inspection ended or was reviewed, or a part got a disposition: the line of the event stream that page, MES
-    cursor and outbox read."""
+EventType = Literal[
+    "inspection.done",
+    "inspection.failed",
+    "inspection.expired",
+    "inspection.reviewed",
+    "inspection.review_withdrawn",
+    "inspection.overtime",
+    "part.disposition",
+    "station.held",
+    "station.released",
+    "limit_samples.passed",
+    "limit_samples.failed",
+]
 
-    type: Literal[
-        "inspection.done",
-        "inspection.failed",
-        "inspection.expired",
-        "inspection.reviewed",
-        "inspection.review_withdrawn",
-        "part.disposition",
-    ]
+
+class Event(Message):
+    """One inspection ended, was reviewed, or has no verdict in time; a part got a disposition; or something happened to
+    a station: the line of the event stream that page, MES cursor and outbox read.
+    """
+
+    type: EventType
     inspection_id: InspectionId | None = Field(None, description="null where the event is of no single image")
-    product: Name | None = None
+    product: Name | None = Field(None, description="of a station's event: the product that is set there")
     serial: Text | None = None
     lot: Text | None = None
     station: Text | None = None
@@ -336,7 +360,16 @@ class Event(Message):
     )
     disposition: PartDisposition | None = Field(None, description="set when the type is `part.disposition`")
     accepted_at: Timestamp | None = Field(None, description="null: an event of an older version")
+    overtime: bool | None = Field(None, description="true: its takt was over before the verdict came")
+    limit_sample: LimitSampleKind | None = Field(None, description="the image shows a limit sample, not a part")
+    reason: Text | None = Field(None, description="of a station's event: why it is on hold, or what failed")
+    by: Text | None = Field(None, description="of a station's event: who did it, as they said")
     at: Timestamp
+
+    def to_json(self) -> str:
+        """Return the JSON that is stored and sent: without what is null, but for `inspection_id`."""
+        known = self.model_dump(mode="json", exclude_none=True)
+        return json.dumps({"type": self.type, "inspection_id": self.inspection_id, **known}, ensure_ascii=False)
 
     @classmethod
     def from_review(cls, result: Result, review: Review) -> Self:
@@ -356,6 +389,22 @@ class Event(Message):
             station=last.station,
             disposition=disposition,
             at=disposition.at,
+        )
+
+    @classmethod
+    def from_overtime(cls, result: Result, at: datetime) -> Self:
+        """Return the event of an inspection that had no verdict when its station's takt was over."""
+        return cls(
+            type="inspection.overtime",
+            inspection_id=result.id,
+            product=result.product,
+            serial=result.serial,
+            lot=result.lot,
+            station=result.station,
+            view=result.view,
+            verdict=Verdict.REVIEW,
+            overtime=True,
+            at=at,
         )
 
     @classmethod
@@ -379,6 +428,8 @@ class Event(Message):
                 "quality": result.quality if result.unfit else None,
                 "error": result.error,
                 "accepted_at": result.accepted_at,
+                "overtime": result.overtime or None,
+                "limit_sample": result.limit_sample,
                 "at": result.finished_at,
             }
         )

@@ -8,7 +8,8 @@ ServiceError
  │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart,
  │       UnknownReport
  ├── 408 BodyTooSlow
- ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable
+ ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable,
+ │       LimitCheckConflict
  ├── 412 PreconditionFailed
  ├── 413 BodyTooLarge
  ├── 415 UnknownFormat
@@ -311,6 +312,13 @@ class NotReplayable(ServiceError):
 
     status, slug, title = HTTPStatus.CONFLICT, "not-replayable", "Inspection cannot be replayed"
     example = f"inspection {_OLD_ID} has a verdict: only failed and expired ones are replayed"
+
+
+class LimitCheckConflict(ServiceError):
+    """A check by limit samples runs, or none does, or the station has no limit samples."""
+
+    status, slug, title = HTTPStatus.CONFLICT, "limit-check-conflict", "Not possible at this state of the check"
+    example = "a check by limit samples runs already: show the samples, or cancel it"
 
 
 class PreconditionFailed(ServiceError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -71,7 +72,11 @@ def _end_all(client: redis.Redis, count: int, progress: Count) -> None:
 
 
 async def _change_station(url: str) -> None:
-    change = StationChange(at=datetime.now(UTC), by="bench", settings=StationSettings(product="product-0", lot="lot-0"))
+    def change(present: StationSettings | None) -> StationChange:
+        settings = StationSettings(product="product-0", lot="lot-0")
+        return StationChange(at=datetime.now(UTC), by=f"bench {next(numbers)}", settings=settings)
+
+    numbers = itertools.count()
     async with connect_async(url) as client:
         for _ in range(CHANGES):
             await Stations(client, keep_removed_s=86_400).change("station-0", change)

@@ -8,6 +8,8 @@ from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.contract import CALLS_OF_STATIONS
+
 ENDLESS = frozenset({"/v1/events"})
 """Answers without an end, of which HEAD would learn nothing."""
 
@@ -34,10 +36,10 @@ class StationConvertor(Convertor[str]):
     """The name of a station in a route, which may have slashes: `line/3`, sent as `line%2F3` or as it is.
 
     Servers decode %2F before routing, so that the slashes of a name and of an address look alike. A part of a name that
-    follows a slash is therefore never `inspections`, and none is empty: see `check_station`.
+    follows a slash is therefore never one of `CALLS_OF_STATIONS`, and none is empty: see `check_station`.
     """
 
-    regex = "[^/]+(?:/(?!inspections(?:/|$))[^/]+)*"
+    regex = f"[^/]+(?:/(?!(?:{'|'.join(sorted(CALLS_OF_STATIONS))})(?:/|$))[^/]+)*"
 
     def convert(self, value: str) -> str:
         """Return the name as it stands in the path."""

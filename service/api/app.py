@@ -30,6 +30,7 @@ from service.api.routes import (
     health,
     history,
     inspections,
+    limit_samples,
     parts,
     product_admin,
     product_records,
@@ -51,11 +52,14 @@ from service.auth.scopes import PUBLIC_PATHS
 from service.auth.sessions import Sessions
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
+from service.maintenance.station_watch import StationWatch, watching
 from service.queue.artifact_home import ArtifactHome
 from service.queue.connection import connect, connect_async
 from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
+from service.queue.limit_samples import LimitSamples
+from service.queue.overtime import OvertimeWatch
 from service.queue.picture_requests import PictureRequests
 from service.queue.recent import RecentInspections
 from service.queue.results import Results
@@ -94,6 +98,7 @@ ROUTE_MODULES = (
     review_export,
     review_plans,
     stations,
+    limit_samples,
     product_admin,
     quality_gate,
     distributions,
@@ -180,12 +185,16 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
     metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
     decoder = _make_decoder(settings, metrics)
     threads = ThreadPools(settings)
+    all_stations = Stations(client, keep_removed_s=settings.result_ttl_s, max_events=settings.max_events)
+    samples = LimitSamples(client, all_stations)
+    watch = StationWatch(client, OvertimeWatch(client, max_events=settings.max_events), samples)
     try:
         history = History(client)
         async with (
             Results(client) as results,
             EventFeed(client) as feed,
             sweeping(settings, redis_url, artifacts),
+            watching(watch),
         ):
             yield Services(
                 settings=settings,
@@ -206,7 +215,8 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 review_plans=ReviewPlans(client),
                 dispositions=Dispositions(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
                 pictures=PictureRequests(client),
-                stations=Stations(client, keep_removed_s=settings.result_ttl_s),
+                stations=all_stations,
+                limit_samples=samples,
                 store=Store(settings.store_url, shipped=SHIPPED_BUNDLES, keys=settings.trusted_keys),
                 artifacts=artifacts,
                 artifact_home=ArtifactHome(blocking, artifacts),

@@ -22,6 +22,7 @@ from service.queue.artifact_home import ArtifactHome
 from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
 from service.queue.history import History
+from service.queue.limit_samples import LimitSamples
 from service.queue.picture_requests import PictureRequests
 from service.queue.recent import RecentInspections
 from service.queue.results import Results
@@ -53,6 +54,7 @@ class Services:
     dispositions: Dispositions
     pictures: PictureRequests
     stations: Stations
+    limit_samples: LimitSamples
     store: Store
     artifacts: ArtifactStore
     artifact_home: ArtifactHome

@@ -113,11 +113,13 @@ class Authenticator:
     ) -> SignedIn:
         """Open a session for a person. The one that the request came with ends.
 
+        Who is signed in may hand over to another person without the key; that session ends when the first one would.
+
         Args:
             headers: of the request, found by names in lower case.
             client: host and port of the connection; None for a unix socket.
             person: who signs in, as they say.
-            key: the text of an API key; not looked at where none is needed.
+            key: the text of an API key; None: the one of the present session; not looked at where none is needed.
 
         Raises:
             Unauthorized: if a key is needed, and this is none that is in use.
@@ -127,12 +129,15 @@ class Authenticator:
         """
         address = client_address(client)
         self._refuse_foreign_origin(headers)
-        ring = await self._ring_if_needed(headers)
-        caller = ANONYMOUS if ring is None else await self._caller_of_key(ring, key, address)
+        ring, former = await self._ring_if_needed(headers), await self._find_session(headers)
+        handed_over = None if ring is None or key is not None else _caller_of_session(ring, former)
+        if former is not None and handed_over is not None:
+            self._refuse_forged(headers, "POST", former)
+        caller = handed_over or (ANONYMOUS if ring is None else await self._caller_of_key(ring, key, address))
         await self._count("sign_ins", address, self._policy.failures)
-        former = await self._find_session(headers)
         try:
-            session = await self._sessions.open(person, caller.id)
+            until = former.stored.expires_at if former is not None and handed_over is not None else None
+            session = await self._sessions.open(person, caller.id, until)
             if former is not None:
                 await self._sessions.end(former)
         except RedisError as error:

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import redis.asyncio
@@ -101,13 +101,15 @@ class Sessions:
         self._asked: dict[str, tuple[float, bool]] = {}
         """Session -> when it was last asked for, and whether it lasted then."""
 
-    async def open(self, person: str, key_id: str) -> OpenSession:
-        """Open a session and return it."""
-        expires_at = now() + timedelta(seconds=self.lifetime_s)
+    async def open(self, person: str, key_id: str, until: datetime | None = None) -> OpenSession:
+        """Open a session and return it; it lasts as long as all do, or `until` then."""
+        at = now()
+        expires_at = until or at + timedelta(seconds=self.lifetime_s)
+        left_s = max(1, round((expires_at - at).total_seconds()))
         opened = OpenSession(
             secrets.token_urlsafe(32), StoredSession(person=person, key_id=key_id, expires_at=expires_at)
         )
-        await self._redis.set(keys.session(opened.digest), opened.stored.model_dump_json(), ex=self.lifetime_s)
+        await self._redis.set(keys.session(opened.digest), opened.stored.model_dump_json(), ex=left_s)
         return opened
 
     async def find(self, token: str) -> OpenSession | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli import limit_samples
 from service.cli.common import LOCAL_SERVICE, AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
+app.add_typer(limit_samples.app)
+
 Station = Annotated[str, typer.Argument(metavar="STATION", help="The station's name, such as line-3.")]
-FIELDS = ("product", "lot", "view", "priority", "deadline_ms", "expected_views", "hold")
+FIELDS = ("product", "lot", "view", "priority", "deadline_ms", "expected_views", "takt_ms", "hold")
 
 
 @app.command("list")
@@ -74,6 +77,9 @@ def set_station(
     expected_view: Annotated[
         list[str] | None, typer.Option(help="A part without this view is for review; again for more.")
     ] = None,
+    takt_ms: Annotated[
+        int | None, typer.Option(min=1, help="Without a verdict so many ms after acceptance a part is for review.")
+    ] = None,
     by: By = None,
     yes: Yes = False,
     url: ServiceUrl = LOCAL_SERVICE,
@@ -81,7 +87,8 @@ def set_station(
 ) -> None:
     """Set which product a station inspects from now on, as at a changeover; what is left out gets its default.
 
-    A hold stays: `glad station release` lifts it. Images that were accepted before stay as they are.
+    A hold stays, and a takt that is left out: `glad station release` and `glad station takt` change them. Images that
+    were accepted before stay as they are.
 
     Example: glad station set line-3 --product bracket --lot L-42
     """
@@ -90,6 +97,7 @@ def set_station(
     from glad_client.answers import StationSettings
 
     optional: dict[str, Any] = {"lot": lot, "view": view, "priority": priority, "deadline_ms": deadline_ms}
+    optional["takt_ms"] = takt_ms
     given = {name: value for name, value in optional.items() if value is not None}
     try:
         settings = StationSettings(product=product, expected_views=tuple(expected_view or ()), **given)
@@ -99,7 +107,7 @@ def set_station(
         raise typer.BadParameter(f"{option} is {first['input']!r}: {first['msg']}") from error
     with connected_client(url, key) as client:
         before = _present(client, station)
-        kept = {} if before is None else {"hold": before.hold}
+        kept = {} if before is None else before.model_dump(include={"hold", "takt_ms"} - set(given))
         _print_change(before, settings.model_copy(update=kept))
         confirm(f"Set {station} from now on?", yes)
         made = client.set_station(station, settings, by=by)
@@ -141,6 +149,34 @@ def release(
         confirm(f"Let images of {station} pass again?", yes)
         client.hold_station(station, None, by=by)
     typer.echo(f"{station} is not on hold any more")
+
+
+@app.command()
+def takt(
+    station: Station,
+    *,
+    ms: Annotated[int | None, typer.Option("--ms", min=1, help="Time of a part, in ms after its acceptance.")] = None,
+    off: Annotated[bool, typer.Option("--off", help="No limit any more.")] = False,
+    by: By = None,
+    yes: Yes = False,
+    url: ServiceUrl = LOCAL_SERVICE,
+    key: AdminKey = None,
+) -> None:
+    """Set a station's takt: a part that has no verdict by then is for review, and an event says so.
+
+    Example: glad station takt line-3 --ms 800
+    """
+    from glad_client.answers import StationSettings
+
+    if (ms is None) != off:
+        raise typer.BadParameter("give either --ms, such as --ms 800, or --off")
+    with connected_client(url, key) as client:
+        present = client.station(station)
+        settings = StationSettings.model_validate(present.model_dump(exclude={"hold"}) | {"takt_ms": ms})
+        _print_change(present, settings.model_copy(update={"hold": present.hold}))
+        confirm(f"Set the takt of {station}?", yes)
+        client.set_station(station, settings, by=by)
+    typer.echo(f"{station} has no takt any more" if ms is None else f"{station} has a takt of {ms} ms")
 
 
 @app.command()

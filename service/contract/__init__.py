@@ -16,6 +16,7 @@ from glad_client.results import (
     Disposition,
     DrawnRegion,
     Event,
+    EventType,
     Failure,
     HottestPlace,
     PartDisposition,
@@ -62,11 +63,13 @@ from service.contract.result import (
     Findings,
     done_result,
     ended_result,
+    overtime_result,
     quality_from_reasons,
     unfit_result,
     waiting_result,
 )
 from service.contract.types import (
+    CALLS_OF_STATIONS,
     DRAWING,
     HEAT,
     IMAGE,
@@ -88,6 +91,7 @@ from service.contract.types import (
 
 __all__ = [
     "ARTIFACT_NAMES",
+    "CALLS_OF_STATIONS",
     "DEFAULT_POOL",
     "DRAWING",
     "FINAL_STATES",
@@ -112,6 +116,7 @@ __all__ = [
     "Disposition",
     "DrawnRegion",
     "Event",
+    "EventType",
     "Failure",
     "Findings",
     "HottestPlace",
@@ -151,6 +156,7 @@ __all__ = [
     "ended_result",
     "new_inspection_id",
     "now",
+    "overtime_result",
     "parse_inspection_id",
     "quality_from_reasons",
     "rfc3339",

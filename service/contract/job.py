@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field
 
 from glad.quality_gate.limits import QualityGate
-from glad_client.results import Priority, Thresholds, Traceability
+from glad_client.results import LimitSampleKind, Priority, Thresholds, Traceability
 from glad_client.types import InspectionId, Name, Sha256, Text, Timestamp
 from model_store.manifest import Verdict, VerdictThresholds
 from model_store.product_state import GateOverrides, PicturesWhen
@@ -74,6 +75,10 @@ class Job(Traceability):
     audit: float | None = Field(
         None, gt=0, le=1, description="set where it was drawn for the reviews' random audit: the probability of it"
     )
+    takt_ms: int | None = Field(
+        None, ge=1, description="of its station: without a verdict so many ms after acceptance the part is for review"
+    )
+    limit_sample: LimitSampleKind | None = Field(None, description="it shows a limit sample of its station, not a part")
     pool: Name = DEFAULT_POOL
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
     traceparent: str | None = Field(
@@ -103,6 +108,11 @@ class Job(Traceability):
         if not self.gate or bundle_gate is None:
             return None
         return bundle_gate if self.gate_limits is None else self.gate_limits.over(bundle_gate)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the takt of its station is over; None: it has none."""
+        return None if self.takt_ms is None else self.accepted_at + timedelta(milliseconds=self.takt_ms)
 
     @property
     def traceability(self) -> dict[str, Any]:

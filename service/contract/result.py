@@ -53,10 +53,22 @@ def quality_from_reasons(unfit: Iterable[Unfit], measures: GateMeasures | None =
 
 
 def waiting_result(
-    job: Job, state: State = State.QUEUED, *, started_at: datetime | None = None, attempts: int = 0
+    job: Job,
+    state: State = State.QUEUED,
+    *,
+    started_at: datetime | None = None,
+    attempts: int = 0,
+    overtime: bool = False,
 ) -> Result:
-    """Return the inspection before its end."""
-    return Result(**_pinned(job), state=state, started_at=started_at, attempts=attempts)
+    """Return the inspection before its end; `overtime`: its takt is over."""
+    pinned = {**_pinned(job), **({"overtime": True} if overtime else {})}
+    return Result(**pinned, state=state, started_at=started_at, attempts=attempts)
+
+
+def overtime_result(result: Result) -> Result:
+    """Return an ended inspection as it is recorded after its takt: what would pass is for review."""
+    verdict = Verdict.REVIEW if result.verdict is Verdict.PASS else result.verdict
+    return result.model_copy(update={"overtime": True, "verdict": verdict})
 
 
 def done_result(
@@ -151,6 +163,8 @@ def _pinned(job: Job) -> dict[str, Any]:
         "thresholds": Thresholds.model_validate(job.thresholds, from_attributes=True),
         "hold": job.hold,
         "audit": job.audit,
+        "overtime": None if job.takt_ms is None else False,
+        "limit_sample": job.limit_sample,
         "artifacts": artifact_links(job.id, (IMAGE,)),
         "image_sha256": job.image_sha256,
         "width": job.width,

@@ -22,6 +22,8 @@ LONGEST_INFER_WAIT_S = 60
 """Longest wait of an inference request under /v2: its usual clients wait no longer for an answer."""
 DOT_SEGMENTS = frozenset({".", ".."})
 """Parts of a path that clients and proxies resolve, however they are written (RFC 3986, 5.2.4)."""
+CALLS_OF_STATIONS = frozenset({"hold", "inspections", "limit-samples"})
+"""What follows a station's name in the addresses of its calls."""
 IMAGE: ArtifactName = "image"
 RECONSTRUCTION: ArtifactName = "reconstruction.png"
 DrawingName = Literal["drawing.npz"]
@@ -43,10 +45,10 @@ def check_station(name: str) -> str:
         ValueError: if its address, `/v1/stations/{name}`, would be that of another call, or of another name.
     """
     parts = name.split("/")
-    if not {"", *DOT_SEGMENTS}.isdisjoint(parts) or "inspections" in parts[1:]:
+    if not {"", *DOT_SEGMENTS}.isdisjoint(parts) or not CALLS_OF_STATIONS.isdisjoint(parts[1:]):
         raise ValueError(
-            "cannot be an address: between slashes a part of it is empty, '.', '..' or 'inspections'. Use a name such "
-            "as line-3 or line/3"
+            "cannot be an address: between slashes a part of it is empty, '.' or '..', or behind a slash one is "
+            f"{', '.join(sorted(CALLS_OF_STATIONS))}. Use a name such as line-3 or line/3"
         )
     if "\ufffd" in name:
         raise ValueError("holds U+FFFD, which stands for letters that were lost: send the name in UTF-8")

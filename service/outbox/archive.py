@@ -130,22 +130,19 @@ class ArchiveSink:
             self._close_at_ms, self._closed_before = next_midnight_ms(now_ms), day_at(now_ms)
 
 
+def _inspection_id(event: StoredEvent) -> str:
+    """Return the id of an event's inspection; "" for an event of none, such as a station's."""
+    return event.fields.get("inspection_id") or ""
+
+
 def _inspection(event: StoredEvent, row: Sequence[str | None]) -> Any:
-    """Return the inspection as the REST interface shows it; None if it is no longer stored, or there is none."""
+    """Return the inspection as the REST interface shows it; None if there is none, or none any more."""
     try:
         result = read_result(_inspection_id(event), row)
     except ValueError as error:
         log.warning("inspection not archived", event_id=event.id, error=str(error)[:300])
         return None
     return None if result is None else result.model_dump(mode="json")
-
-
-def _inspection_id(event: StoredEvent) -> str:
-    """Return the id of the event's inspection; "" for an event of no single one, such as a part's disposition."""
-    fields = event.fields
-    kind: str = fields["type"]
-    inspection_id: str = fields["inspection_id"] if kind.startswith("inspection.") else ""
-    return inspection_id
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ async def redis_now(client: redis.asyncio.Redis) -> datetime:
     return from_ms(seconds * 1000 + micros // 1000)
 
 
+def to_ms(moment: datetime) -> int:
+    """Return a time in ms since 1970."""
+    return round(moment.timestamp() * 1000)
+
+
 def from_ms(moment_ms: int) -> datetime:
     """Return the time in UTC of a moment in ms since 1970."""
     seconds, milliseconds = divmod(moment_ms, 1000)

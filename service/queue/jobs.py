@@ -241,18 +241,23 @@ class JobQueue:
         fields = self._redis.hmget(keys.inspection(claimed.id), ["owner", "attempt"])
         return cast("list[str | None]", fields) == [claimed.owner, str(claimed.attempt)]
 
-    def complete(self, claimed: ClaimedJob, result: Result) -> bool:
-        """Record result, event and acknowledgement in one step; return whether this result is the visible one.
+    def record(self, claimed: ClaimedJob, result: Result) -> Result | None:
+        """Record result, event and acknowledgement in one step; return the result as it stands now.
 
-        True also if the call is repeated after a lost reply. False if the claim is stale; nothing changed then.
+        Once the takt of the job's station is over, what would pass is recorded for review. None if the claim is stale;
+        nothing changed then. The call may be repeated after a lost reply.
 
         Raises:
             RedisError: if Redis is away. The claim is still held: call again, or let a later claim give it again.
         """
         _refuse_picture(claimed)
-        recorded = self._completer.complete(claimed, result)
+        recorded = self._completer.record(claimed, result)
         self._forget(claimed)
         return recorded
+
+    def complete(self, claimed: ClaimedJob, result: Result) -> bool:
+        """Record a result as `record` does; return whether it is the visible one."""
+        return self.record(claimed, result) is not None
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED) -> bool:
         """End the inspection without a verdict (`failed` or `expired`); return as `complete` does."""

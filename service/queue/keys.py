@@ -37,6 +37,11 @@
 | `glad:v1:disposition:{serial}` | list | what was decided about a part, the last one in force; expires |
 | `glad:v1:stations` | set | names of the stations that are set |
 | `glad:v1:station:{name}` | stream | the station's changes: `change`; the last is in force; expires once removed |
+| `glad:v1:limit_samples:{station}` | hash | its `plan` and its last `check`, as JSON; expires once it is removed |
+| `glad:v1:limit_serials:{station}` | hash | serial of a limit sample -> `good` or `bad` |
+| `glad:v1:limit_checks:{station}` | list | the checks before the last one, as JSON; the latest first |
+| `glad:v1:limit_ended` | sorted set | ids of images of limit samples that ended and are not judged yet -> when, ms |
+| `glad:v1:takts` | sorted set | ids of unfinished inspections with a takt -> when it is over, ms |
 | `glad:v1:unfinished:{serial}` | set | ids of a part's inspections that have not ended |
 | `glad:v1:outbox:retries:{sink}` | hash | event id -> failed attempts to deliver it, and when to try again |
 | `glad:v1:outbox:holder:{sink}` | string | the outbox process that delivers to the sink; expires |
@@ -54,9 +59,10 @@
 Bookkeeping in an inspection's hash: `priority`, `entry` (id in the job stream), `submitted_ms`, `started_ms` (first
 claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with every claim), `alone`, `suspect`,
 `deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` and `places` (the sets that it is in),
-`outcome` (the verdict, or the state of one without), `reviews` (one JSON a line), `waiting` (the kind of look that it
-waits for), `readers` (who has judged it), `double_read` (drawn for a second look), `defect_code` and `disposition` (the
-indexes that it is in); `bundle` and `expires_ms` (of its job, once a worker has left it to others: see unusable.lua).
+`outcome` (the verdict, or the state of one without), `due_ms` (when the takt is over), `overtime` (it was, before the
+verdict), `reviews` (one JSON a line), `waiting` (the kind of look that it waits for), `readers` (who has judged it),
+`double_read` (drawn for a second look), `defect_code` and `disposition` (the indexes that it is in); `bundle` and
+`expires_ms` (of its job, once a worker has left it to others: see unusable.lua).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """
@@ -89,6 +95,8 @@ OUTBOX_DEAD = f"{PREFIX}outbox:dead"
 OUTBOX_GROUP_PREFIX = "outbox:"
 """Prefix of the sinks' consumer groups on the event stream."""
 STATIONS = f"{PREFIX}stations"
+TAKTS = f"{PREFIX}takts"
+LIMIT_ENDED = f"{PREFIX}limit_ended"
 POOLS = f"{PREFIX}pools"
 UNFINISHED_PREFIX = f"{PREFIX}unfinished:"
 API_KEYS = f"{PREFIX}api_keys"
@@ -143,6 +151,21 @@ def disposition(serial: str) -> str:
 def station(name: str) -> str:
     """Return the key of the stream of a station's changes."""
     return f"{PREFIX}station:{name}"
+
+
+def limit_samples(station_name: str) -> str:
+    """Return the key of a station's limit samples and their last check."""
+    return f"{PREFIX}limit_samples:{station_name}"
+
+
+def limit_serials(station_name: str) -> str:
+    """Return the key of the serials of a station's limit samples."""
+    return f"{PREFIX}limit_serials:{station_name}"
+
+
+def limit_checks(station_name: str) -> str:
+    """Return the key of a station's earlier checks by limit samples."""
+    return f"{PREFIX}limit_checks:{station_name}"
 
 
 def picture(inspection_id: str) -> str:

@@ -107,6 +107,7 @@ class Replayer:
                 "image_ref": ArtifactStore.ref(inspection_id, IMAGE),
                 "accepted_at": at,
                 "deadline_ms": None,
+                "takt_ms": None,
                 "pool": self.pool_of(old.product),
                 "replay_of": old.id,
             }

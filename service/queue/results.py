@@ -15,7 +15,18 @@ import redis.asyncio
 import structlog
 from pydantic import ValidationError
 
-from service.contract import Event, Failure, Job, Priority, Result, Review, State, ended_result, waiting_result
+from service.contract import (
+    Event,
+    Failure,
+    Job,
+    Priority,
+    Result,
+    Review,
+    State,
+    ended_result,
+    overtime_result,
+    waiting_result,
+)
 from service.queue import keys
 from service.queue.claims import ClaimedJob, UnreadableJob, failed_result, partial_result
 from service.queue.connection import LONGEST_BLOCK_MS
@@ -23,7 +34,7 @@ from service.queue.scripts import load
 
 PAUSE_S = 0.2
 """Between an error and the next attempt to read the event stream."""
-RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews"]
+RESULT_FIELDS = ["job", "state", "result", "attempt", "started_ms", "submitted_ms", "reviews", "overtime"]
 """Fields of an inspection's hash, in the order that `read_result` expects."""
 ACCEPTANCE_FIELDS = ["submitted_ms", "entry"]
 """Fields of an inspection's hash, in the order that `acceptance` expects."""
@@ -54,11 +65,11 @@ class Completer:
         self._retention = retention
         self._complete_script = client.register_script(load("pace", "reviewed", "history", "events", "complete"))
 
-    def complete(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> bool:
-        """Record the result of a claimed job and return whether it is the visible one.
+    def record(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> Result | None:
+        """Record the result of a claimed job, and return it as it stands; after the job's takt nothing passes.
 
-        True also if an earlier call recorded it and only its reply was lost: the call may be repeated. False if the
-        claim is stale; nothing changed then.
+        Also if an earlier call recorded it and only its reply was lost: the call may be repeated. None if the claim is
+        stale; nothing changed then.
 
         Args:
             dead_reason: if given, the job is also left as a dead letter with this reason.
@@ -69,20 +80,39 @@ class Completer:
         """
         if result.id != claimed.id or not result.state.final:
             raise ValueError(f"result is of {result.id} in state {result.state}; the claim is of {claimed.id}")
-        return self._end(claimed.owner, claimed.attempt, claimed.job.priority, result, dead_reason)
+        return self._end(
+            claimed.owner,
+            claimed.attempt,
+            claimed.job.priority,
+            result,
+            dead_reason=dead_reason,
+            due_at=claimed.job.due_at,
+        )
 
     def fail(self, claimed: ClaimedJob, error: Failure, *, state: State = State.FAILED, dead_reason: str = "") -> bool:
-        """End the inspection without a verdict; return as `complete` does."""
+        """End the inspection without a verdict; return whether this end is the visible one."""
         result = ended_result(claimed.job, state, error, **claimed.result_fields)
-        return self.complete(claimed, result, dead_reason=dead_reason)
+        return self.record(claimed, result, dead_reason=dead_reason) is not None
 
     def dead_letter(self, job: UnreadableJob) -> bool:
-        """End an unreadable job as a `failed` inspection with a dead letter; return as `complete` does."""
+        """End an unreadable job as a `failed` inspection with a dead letter; return as `fail` does."""
         result = failed_result(job)
         assert result.error is not None
-        return self._end(job.owner, job.attempt, job.priority, result, result.error.detail)
+        reason = result.error.detail
+        return self._end(job.owner, job.attempt, job.priority, result, dead_reason=reason) is not None
 
-    def _end(self, owner: str, attempt: int, priority: Priority, result: Result, dead_reason: str) -> bool:
+    def _end(
+        self,
+        owner: str,
+        attempt: int,
+        priority: Priority,
+        result: Result,
+        *,
+        dead_reason: str,
+        due_at: datetime | None = None,
+    ) -> Result | None:
+        text, event, shown_outcome = _shown(result)
+        late = None if due_at is None else overtime_result(result)
         outcome = self._complete_script(
             keys=[
                 keys.inspection(result.id),
@@ -94,6 +124,8 @@ class Completer:
                 keys.HISTORY,
                 self._pool_keys.pace,
                 self._pool_keys.served,
+                keys.TAKTS,
+                keys.LIMIT_ENDED,
             ],
             args=[
                 result.id,
@@ -101,18 +133,31 @@ class Completer:
                 attempt,
                 keys.GROUP,
                 result.state.value,
-                result.to_json(),
-                Event.from_result(result).model_dump_json(exclude_none=True),
+                text,
+                event,
                 self._retention.result_ttl_s * 1000,
                 self._retention.max_events,
                 dead_reason,
-                (result.verdict or result.state).value,
+                shown_outcome,
                 self._retention.max_results,
                 keys.INSPECTION_PREFIX,
                 keys.UNFINISHED_PREFIX,
+                *(("",) * 4 if late is None or due_at is None else (*_shown(late), _overtime_event(late, due_at))),
             ],
         )
-        return cast(str, outcome) != "stale"
+        if outcome == "stale":
+            return None
+        return late if late is not None and str(outcome).endswith("_late") else result
+
+
+def _shown(result: Result) -> tuple[str, str, str]:
+    """Return an ended inspection, its event, and its outcome in the history, as complete.lua takes them."""
+    event = Event.from_result(result).model_dump_json(exclude_none=True)
+    return result.to_json(), event, (result.verdict or result.state).value
+
+
+def _overtime_event(result: Result, due_at: datetime) -> str:
+    return Event.from_overtime(result, due_at).to_json()
 
 
 class Results:
@@ -221,7 +266,7 @@ class Results:
 
 def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | None:
     """Return the inspection from the `RESULT_FIELDS` of its hash; None if it is unknown, or no longer kept."""
-    text, state, result, attempt, started_ms, submitted_ms, reviews = fields
+    text, state, result, attempt, started_ms, submitted_ms, reviews, overtime = fields
     if state is None:
         return None
     if result is not None:
@@ -235,7 +280,7 @@ def read_result(inspection_id: str, fields: Sequence[str | None]) -> Result | No
     except ValidationError:  # the next worker that claims the job ends it
         submitted = int(submitted_ms or 0)
         return partial_result(inspection_id, text, State(state), submitted, started_at=started_at, attempts=attempts)
-    return waiting_result(job, State(state), started_at=started_at, attempts=attempts)
+    return waiting_result(job, State(state), started_at=started_at, attempts=attempts, overtime=overtime is not None)
 
 
 def acceptance(submitted_ms: str | None, entry: str | None) -> tuple[int, int]:

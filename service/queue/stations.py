@@ -2,68 +2,153 @@
 is in force.
 
 A change is an entry of the station's stream, so what was in force at a time can be told later: a part that was
-inspected before a changeover is judged by what was expected then.
+inspected before a changeover is judged by what was expected then. Each is made from the one before it: if another call
+came in between, it is made again, so that a changeover never lifts a hold that was set a moment ago.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, cast
 
 import redis.asyncio
 
-from glad_client.answers import StationChange
+from glad_client.answers import StationChange, StationSettings
+from glad_client.results import EventType, LimitSampleKind
+from service.contract import Event
 from service.queue import keys
+from service.queue.scripts import load
 
 MOST_CHANGES = 1000
 """Number of changes that are kept of a station."""
 MOST_STATIONS = 1000
 """Number of stations that are set at a time."""
+MOST_EARLIER_CHECKS = 20
+"""Number of checks by limit samples that are kept of a station, beside the last one."""
+MOST_TRIES = 100
+"""So often a step is made again because something else changed: each time another call has got through."""
 
 
 class StationsFull(Exception):
     """There are `MOST_STATIONS` stations, and this one would be a further one."""
 
 
+@dataclass(frozen=True)
+class StationPin:
+    """What a station gives to an image when it is accepted."""
+
+    hold: str | None = None
+    takt_ms: int | None = None
+    limit_sample: LimitSampleKind | None = None
+    """The image shows a limit sample: hold and takt do not count for it."""
+
+
+@dataclass(frozen=True)
+class StationRecord:
+    """What is stored of a station, as texts, and what was read from it."""
+
+    last: str
+    """Id of the last change; "" if there was none."""
+    change: StationChange | None
+    plan: str
+    """JSON of the limit samples; "" if there were none."""
+    check: str
+    """JSON of the last check by them; "" if there was none."""
+
+    @property
+    def settings(self) -> StationSettings | None:
+        """The settings in force; None for a station that is not set."""
+        return None if self.change is None else self.change.settings
+
+
+class StepOutcome(StrEnum):
+    """Outcome of a step of station.lua."""
+
+    RECORDED = "recorded"
+    REPEATED = "repeated"
+    CHANGED = "changed"
+    FULL = "full"
+
+
 class Stations:
     """Reads and writes stations. Methods raise RedisError if Redis is away."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, keep_removed_s: int) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, keep_removed_s: int, max_events: int = 1_000_000) -> None:
         """Make them.
 
         Args:
             client: of the service's Redis.
             keep_removed_s: how long a removed station's changes are kept: as long as results that they may decide on.
+            max_events: length of the event stream.
         """
-        self._redis, self._keep_removed_s = client, keep_removed_s
+        self._redis, self._keep_removed_s, self._max_events = client, keep_removed_s, max_events
+        self._script = client.register_script(load("events", "station"))
 
-    async def change(self, station: str, change: StationChange) -> None:
-        """Put a change into force.
+    async def change(
+        self, station: str, make: Callable[[StationSettings | None], StationChange | None]
+    ) -> StationChange | None:
+        """Put a change into force, with an event if it sets or lifts a hold; return what is in force then.
+
+        Args:
+            station: its name.
+            make: returns the change from the settings in force, which are None where the station is not set; None:
+                nothing is to change. It may be called again.
 
         Raises:
             StationsFull: if it would make a station too many.
             RedisError: if Redis is away.
         """
-        if change.settings is not None and await self._is_one_too_many(station):
-            raise StationsFull
-        key = keys.station(station)
-        entry: dict[Any, Any] = {"change": change.model_dump_json()}
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xadd(key, entry, maxlen=MOST_CHANGES, approximate=True)
-            if change.settings is None:
-                pipe.srem(keys.STATIONS, station)
-                pipe.expire(key, self._keep_removed_s)
-            else:
-                pipe.sadd(keys.STATIONS, station)
-                pipe.persist(key)
-            await pipe.execute()
+        for _ in range(MOST_TRIES):
+            record = await self.read(station)
+            made = make(record.settings)
+            if made is None:
+                return record.change
+            change = with_hold(record, made)
+            outcome = await self.apply(station, self.change_step(record, change), hold_events(station, record, change))
+            if outcome is StepOutcome.FULL:
+                raise StationsFull
+            if outcome is not StepOutcome.CHANGED:
+                return change
+        raise redis.RedisError(f"station {station!r} changes all the time: try again later")
 
-    async def _is_one_too_many(self, station: str) -> bool:
+    def change_step(self, record: StationRecord, change: StationChange) -> dict[str, Any]:
+        """Return what station.lua needs to put this change behind the one that was read."""
+        removed = {"removed_ms": self._keep_removed_s * 1000} if change.settings is None else {}
+        return {"read_last": record.last, "change": change.model_dump_json(), **removed}
+
+    async def apply(self, station: str, step: dict[str, Any], events: Sequence[Event] = ()) -> StepOutcome:
+        """Take a step of station.lua, with its events."""
+        whole = {
+            **step,
+            "station": station,
+            "events": [event.to_json() for event in events],
+            "max_events": self._max_events,
+            "most_changes": MOST_CHANGES,
+            "most_stations": MOST_STATIONS,
+            "most_checks": MOST_EARLIER_CHECKS,
+        }
+        script_keys = [
+            keys.station(station),
+            keys.STATIONS,
+            keys.limit_samples(station),
+            keys.limit_serials(station),
+            keys.limit_checks(station),
+            keys.LIMIT_ENDED,
+            keys.EVENTS,
+        ]
+        return StepOutcome(await cast("Any", self._script(keys=script_keys, args=[json.dumps(whole)])))
+
+    async def read(self, station: str) -> StationRecord:
+        """Return what is stored of a station, all of one moment."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.sismember(keys.STATIONS, station)
-            pipe.scard(keys.STATIONS)
-            known, count = await pipe.execute()
-        return not known and count >= MOST_STATIONS
+            pipe.xrevrange(keys.station(station), count=1)
+            pipe.hmget(keys.limit_samples(station), ["plan", "check"])
+            rows, (plan, check) = await pipe.execute()
+        return StationRecord(rows[0][0] if rows else "", _read(rows[0]) if rows else None, plan or "", check or "")
 
     async def last_change(self, station: str, before: datetime | None = None) -> StationChange | None:
         """Return the change in force now, or at that time; None if there was none. A removal has no settings."""
@@ -71,20 +156,65 @@ class Stations:
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), max=until, count=1))
         return _read(rows[0]) if rows else None
 
-    async def hold(self, station: str | None) -> str | None:
-        """Return why a station is on hold; None if it is not, or is not set, or no station is given."""
-        change = None if station is None else await self.last_change(station)
-        return None if change is None or change.settings is None else change.settings.hold
+    async def pin(self, station: str | None, serial: str | None) -> StationPin:
+        """Return what a station gives to an image that is accepted now; nothing where it is not set."""
+        if station is None:
+            return StationPin()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrevrange(keys.station(station), count=1)
+            if serial is not None:
+                pipe.hget(keys.limit_serials(station), serial)
+            rows, *kinds = await pipe.execute()
+        settings = _read(rows[0]).settings if rows else None
+        if settings is None:
+            return StationPin()
+        if kinds and kinds[0]:
+            return StationPin(limit_sample=kinds[0])
+        return StationPin(settings.hold, settings.takt_ms)
 
     async def changes(self, station: str) -> tuple[StationChange, ...]:
         """Return the station's changes, the latest first; empty for one that never was."""
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), count=MOST_CHANGES))
-        # A change whose reply was lost was sent twice; it carries the same time.
+        # A change whose reply was lost may have been sent twice; it carries the same time.
         return tuple(dict.fromkeys(_read(row) for row in rows))
 
     async def names(self) -> tuple[str, ...]:
         """Return the names of all stations, sorted."""
         return tuple(sorted(await cast("Any", self._redis.smembers(keys.STATIONS))))
+
+
+def with_hold(record: StationRecord, change: StationChange) -> StationChange:
+    """Return a change that says since when the station is on hold: if the reason stays, since it was set."""
+    if change.settings is None or change.settings.hold is None:
+        return change
+    before = record.change
+    if before and before.settings and before.settings.hold == change.settings.hold:
+        return change.model_copy(update={"held_at": before.held_at, "held_by": before.held_by})
+    return change.model_copy(update={"held_at": change.at, "held_by": change.by})
+
+
+def hold_events(station: str, record: StationRecord, change: StationChange) -> list[Event]:
+    """Return the event of a change that sets or lifts a hold; of any other, none."""
+    before = record.settings.hold if record.settings else None
+    if change.settings is None or change.settings.hold == before:
+        return []
+    kind: EventType = "station.released" if change.settings.hold is None else "station.held"
+    reason = before if change.settings.hold is None else change.settings.hold
+    return [station_event(kind, station, change, reason)]
+
+
+def station_event(kind: EventType, station: str, change: StationChange, reason: str | None) -> Event:
+    """Return an event of a station; `change` says when, by whom, and which product was set there."""
+    assert change.settings is not None, "only a station that is set has events"
+    return Event(
+        type=kind,
+        inspection_id=None,
+        product=change.settings.product,
+        station=station,
+        reason=reason,
+        by=change.by,
+        at=change.at,
+    )
 
 
 def _read(row: tuple[str, dict[str, str]]) -> StationChange:

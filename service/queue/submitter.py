@@ -17,7 +17,7 @@ from service.contract import DEFAULT_POOL, Job, PinnedGateLimits, PinnedThreshol
 from service.queue import keys
 from service.queue.admission import ACCEPTED, Admission, QueueEstimate, QueueLimits, Submission
 from service.queue.claims import DEFAULT_LEASE_MS
-from service.queue.clock import from_ms, redis_now
+from service.queue.clock import from_ms, redis_now, to_ms
 from service.queue.connection import check_schema_async
 from service.queue.redis_health import read_durability
 from service.queue.scripts import load
@@ -93,6 +93,7 @@ class JobSubmitter:
                 keys.idempotency(client_name, scope or job.product, idempotency_key or ""),
                 *_admission_keys(pool),
                 keys.POOLS,
+                keys.TAKTS,
             ],
             [
                 job.id,
@@ -102,6 +103,7 @@ class JobSubmitter:
                 *self._admission_args(job.priority, job.deadline_ms, pool, key_id),
                 "" if job.serial is None else keys.unfinished(job.serial),
                 job.pool,
+                "" if job.due_at is None else to_ms(job.due_at),
             ],
         )
         return Submission(*_estimate_fields(*estimate), inspection_id)

@@ -253,12 +253,13 @@ class CodecThreads:
     def _complete(self, claimed: ClaimedJob, result: Result) -> Finished:
         """Make the result the visible one, unless another worker has the job by now."""
         # Pictures were stored before: a reader that sees the result finds everything it links to.
-        if self._insist("result", claimed, lambda: self._jobs.complete(claimed, result)):
-            self._metrics.count_result(result)
-            self._tracing.record_inspection(claimed.job, result)
-            _log_end(result)
-            return Finished(claimed.entry_id)
-        return self._drop(claimed)
+        recorded = self._insist("result", claimed, lambda: self._jobs.record(claimed, result))
+        if recorded is None:
+            return self._drop(claimed)
+        self._metrics.count_result(recorded)
+        self._tracing.record_inspection(claimed.job, recorded)
+        _log_end(recorded)
+        return Finished(claimed.entry_id)
 
     def _drop(self, claimed: ClaimedJob) -> Finished:
         log.warning("result dropped: another worker has the job", inspection_id=claimed.id)

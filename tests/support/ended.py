@@ -7,11 +7,24 @@ from typing import Any
 
 import redis
 
+from glad_client.answers import StationChange, StationSettings
 from service.queue.connection import connect_async
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
+from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
-from tests.support.line import make_job, result_of
+from tests.support.line import AT, make_job, result_of
+
+
+def hold_station(client: redis.Redis, station: str = "line-3", reason: str | None = "lens is dirty") -> None:
+    """Put a station of product "toy" on hold as the API does, or release it with None, at one moment by "a.meier"."""
+
+    async def hold() -> None:
+        async with connect_async(f"unix://{client.get_connection_kwargs()['path']}") as found:
+            change = StationChange(at=AT, by="a.meier", settings=StationSettings(product="toy", hold=reason))
+            await Stations(found, keep_removed_s=60).change(station, lambda present: change)
+
+    asyncio.run(hold())
 
 
 def end(client: redis.Redis, count: int = 1, retention: Retention | None = None, **fields: Any) -> list[str]:

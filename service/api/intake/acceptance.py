@@ -42,6 +42,7 @@ from service.contract import (
 from service.errors import InvalidFields, KeyReused, QueueUnavailable, ServiceError, StorageUnavailable
 from service.queue.admission import Admission, Submission
 from service.queue.reviews import is_drawn
+from service.queue.stations import StationPin
 from service.queue.submitter import Pinned, pin_now
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
@@ -129,9 +130,10 @@ async def accept_image(
     )
     with _timed_stage(services, "accept_decode"):
         image = await services.decoder.check_image(upload.content, caller.id)
-    hold = await services.stations.hold(fields.station)
+    station = await services.stations.pin(fields.station, fields.serial)
     plan = await services.review_plans.current(product)
-    job = _make_job(pinned, fields, upload, image, pool=pool, hold=hold, audit_share=plan.audit_share, at=found.at)
+    share = plan.audit_share if station.limit_sample is None else 0.0
+    job = _make_job(pinned, fields, upload, image, pool=pool, station=station, audit_share=share, at=found.at)
     with _timed_stage(services, "accept_store"):
         await _store_image(services, job, upload.content)
     submission = await _enqueue(
@@ -193,7 +195,7 @@ def _make_job(
     image: CheckedImage,
     *,
     pool: str,
-    hold: str | None,
+    station: StationPin,
     audit_share: float,
     at: datetime,
 ) -> Job:
@@ -202,7 +204,7 @@ def _make_job(
     Args:
         pinned, fields, upload, image: what it is made of.
         pool: that inspects the image.
-        hold: why its station is on hold.
+        station: what its station gives it.
         audit_share: share of the product's images that people judge blind.
         at: time by Redis's clock. This machine's may be another, and ids and times are compared with those of others.
     """
@@ -221,12 +223,14 @@ def _make_job(
         accepted_at=at,
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
-        hold=hold,
+        hold=station.hold,
+        takt_ms=station.takt_ms,
+        limit_sample=station.limit_sample,
         audit=audit_share if is_drawn("audit", inspection_id, audit_share) else None,
         pool=pool,
         traceparent=current_traceparent(),
     )
-    if hold is not None:  # so that workers of an older version let nothing pass either
+    if station.hold is not None:  # so that workers of an older version let nothing pass either
         job = job.model_copy(update={"thresholds": job.thresholds.on_hold})
     try:
         job.to_json()

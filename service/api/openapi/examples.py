@@ -311,14 +311,42 @@ STATION_SETTINGS: dict[str, Any] = {
     "priority": "normal",
     "deadline_ms": None,
     "expected_views": ["top", "bottom"],
+    "hold": None,
+    "takt_ms": 800,
 }
 STATION: dict[str, Any] = STATION_SETTINGS | {
     "station": "line-3",
     "changed_at": "2026-11-23T06:00:00.000Z",
     "changed_by": "mes",
+    "held_at": None,
+    "held_by": None,
 }
 STATION_CHANGES: dict[str, Any] = {
     "changes": [{"at": STATION["changed_at"], "by": "mes", "settings": STATION_SETTINGS}]
+}
+LIMIT_SAMPLES: dict[str, Any] = {
+    "station": "line-3",
+    "samples": [{"serial": "LIMIT-BAD-1", "expected": "bad", "note": "scratch of 0.4 mm, top left"}],
+    "changed_at": "2026-11-20T17:02:11.000Z",
+    "changed_by": "a.meier",
+    "check": {
+        "started_at": "2026-11-23T06:00:00.000Z",
+        "by": "b.huber",
+        "state": "passed",
+        "samples": [
+            {
+                "serial": "LIMIT-BAD-1",
+                "expected": "bad",
+                "verdict": "fail",
+                "inspection_id": ID,
+                "ok": True,
+                "views": [None],
+            }
+        ],
+        "expected_views": [],
+        "ended_at": "2026-11-23T06:00:21.480Z",
+    },
+    "earlier": [],
 }
 SESSION: dict[str, Any] = {
     "needs_key": True,

@@ -272,6 +272,26 @@ STATION_DELETE_RESPONSES: Responses = {
     204: {"description": "Removed"},
     **responses_for("/v1/stations/line-3", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable),
 }
+STATION_HOLD_RESPONSES: Responses = {
+    200: json_response(examples.STATION),
+    **responses_for("/v1/stations/line-3/hold", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable),
+}
+LIMIT_SAMPLES_RESPONSES: Responses = {
+    200: json_response(examples.LIMIT_SAMPLES),
+    **responses_for(
+        "/v1/stations/line-3/limit-samples", errors.UnknownStation, errors.InvalidFields, errors.QueueUnavailable
+    ),
+}
+LIMIT_CHANGE_RESPONSES: Responses = {
+    200: json_response(examples.LIMIT_SAMPLES),
+    **responses_for(
+        "/v1/stations/line-3/limit-samples",
+        errors.UnknownStation,
+        errors.LimitCheckConflict,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
+}
 SESSION_RESPONSES: Responses = {
     200: json_response(examples.SESSION),
     **responses_for(

@@ -42,7 +42,7 @@ async def part(
 
     Of several images of a view, the last accepted one counts. An operator's review counts instead of the score: `ok` as
     `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
-    come, is `review`.
+    come, is `review`; so is one whose station's takt is over before its verdict comes, which may then still be `fail`.
     """
     images = await _images_or_404(services, serial)
     results = [image.result for image in images]
@@ -143,11 +143,10 @@ def part_verdict(serial: str, results: Iterable[Result], expected: Iterable[Expe
     missing = set(expected) - set(last)
     views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
     verdicts = [view.verdict for view in views if view.verdict is not None]
-    finished = len(verdicts) == len(views)
     return Part(
         serial=serial,
-        verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if finished else None,
-        finished=finished,
+        verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if len(verdicts) == len(views) else None,
+        finished=all(view.state is None or view.state.final for view in views),
         views=sorted(views, key=lambda view: (view.product or "", view.view or "")),
     )
 
@@ -179,12 +178,21 @@ def _missing_view(product: str | None, view: str) -> PartView:
 
 def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
-        return None, "unfinished"
+        return (Verdict.REVIEW, "overtime") if result.overtime else (None, "unfinished")
     if (counting := result.counting_review) is not None:
         return (Verdict.PASS if counting.decision is Decision.OK else Verdict.FAIL), "operator"
     if result.verdict is None:
         return Verdict.REVIEW, "no_result"
     if result.unfit:
         return result.verdict, "quality"
-    # Whether the score alone would have been for review is not known: on hold every score up to `fail` is.
-    return result.verdict, "hold" if result.hold is not None and result.verdict is Verdict.REVIEW else "score"
+    if result.verdict is not Verdict.REVIEW:
+        return result.verdict, "score"
+    if result.hold is not None:  # whether the score alone would have been for review is not known
+        return result.verdict, "hold"
+    return result.verdict, "overtime" if _passed_too_late(result) else "score"
+
+
+def _passed_too_late(result: Result) -> bool:
+    """Return whether a result would be `pass` by its score, had it come within the takt."""
+    limits, score = result.thresholds, result.score
+    return bool(result.overtime) and limits is not None and score is not None and score < limits.review

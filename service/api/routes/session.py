@@ -14,7 +14,7 @@ from service.api.openapi import operations as documents
 from service.auth.authenticator import SignedIn
 from service.auth.scopes import Scope
 from service.auth.sessions import COOKIE
-from service.contract import Person
+from service.contract import Person, now
 
 router = APIRouter(tags=["session"])
 log = structlog.get_logger(__name__)
@@ -27,7 +27,9 @@ class SignInFields(BaseModel):
 
     person: Person = Field(description="name or badge: stands at every decision", examples=["A. Meier"])
     key: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="the API key; null where none is needed", examples=["glad_5f0c2a9b1e77_…"]
+        None,
+        description="the API key; null where none is needed, or to hand the present session over to another person",
+        examples=["glad_5f0c2a9b1e77_…"],
     )
 
 
@@ -47,6 +49,8 @@ async def sign_in(services: ServicesDep, request: Request, response: Response, f
     A call with the cookie that changes something needs the header `X-CSRF-Token`. Whatever such a call names as `by`,
     the person who signed in is recorded. The session ends by itself after `GLAD_SESSION_S` seconds, and when its key is
     revoked. Programs need none: they send their key.
+
+    A person who is signed in can hand over to another one without the key; the time of the session goes on.
     """
     signed_in = await services.authenticator.sign_in(
         request.headers, request.scope.get("client"), person=fields.person, key=fields.key
@@ -55,7 +59,7 @@ async def sign_in(services: ServicesDep, request: Request, response: Response, f
     response.set_cookie(
         COOKIE,
         signed_in.session.token,
-        max_age=services.settings.session_s,
+        max_age=round((signed_in.session.stored.expires_at - now()).total_seconds()),  # its clock may be another
         path="/",
         secure=request.url.scheme == "https",
         httponly=True,

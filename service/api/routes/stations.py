@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import register_url_convertor
 
 from glad_client.answers import StationChange, StationHistory, StationList, StationSettings, StationView
@@ -16,6 +17,7 @@ from service.api.intake.acceptance import InspectionFields, StationOrigin, accep
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
+from service.auth.scopes import Caller
 from service.contract import Result, StationName, Text
 from service.errors import InvalidFields, UnknownStation
 from service.queue.stations import MOST_STATIONS, StationsFull
@@ -35,6 +37,15 @@ class StationFields(StationSettings):
     by: Text | None = Field(None, description="who changes it; default: the name of the API key", examples=["mes"])
 
 
+class HoldFields(BaseModel):
+    """Why a station is put on hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Text = Field(description="for those who look at the results", examples=["images are blurred"])
+    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+
+
 @router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)
 async def stations(services: ServicesDep) -> StationList:
     """Return every station that is set."""
@@ -50,7 +61,7 @@ async def station(services: ServicesDep, station: StationPath) -> StationHistory
     changes = await services.stations.changes(station)
     view = _view(station, changes[0]) if changes else None
     if view is None:
-        raise _unknown(station)
+        raise unknown_station(station)
     return StationHistory(**view.model_dump(), changes=list(changes))
 
 
@@ -58,21 +69,17 @@ async def station(services: ServicesDep, station: StationPath) -> StationHistory
 async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fields: StationFields) -> StationView:
     """Set which product the station's camera looks at from now on, and the defaults of its images' fields.
 
-    Images that were accepted before stay as they are. All settings are replaced, but for a hold that the call does not
-    name: a changeover does not lift it. Every change is kept, with its time and its author.
+    Images that were accepted before stay as they are. All settings are replaced, but for a hold and a takt that the
+    call does not name: a changeover does not lift them. Every change is kept, with its time and its author.
     """
     await services.threads.bundles.run(pin_product, services.store, fields.product)
-    settings = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
-    if "hold" not in fields.model_fields_set:
-        settings = settings.model_copy(update={"hold": await services.stations.hold(station)})
-    change = StationChange(at=await services.jobs.now(), by=caller.author(fields.by), settings=settings)
-    try:
-        await services.stations.change(station, change)
-    except StationsFull as error:
-        message = f"would be a station more than the {MOST_STATIONS} that may be set: remove one that is not used"
-        raise InvalidFields.for_field("station", message) from error
-    log.info("station set", station=station, by=change.by, key=caller.key_name, **settings.model_dump(mode="json"))
-    return StationView(**settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
+    given = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
+    kept = {name for name in ("hold", "takt_ms") if name not in fields.model_fields_set}
+
+    def settings(present: StationSettings | None) -> StationSettings:
+        return given if present is None else given.model_copy(update=present.model_dump(include=kept))
+
+    return await _change(services, caller, station, fields.by, settings)
 
 
 @router.delete(
@@ -90,9 +97,43 @@ async def delete(
     """Remove the station: from now on its address accepts no images. Its changes are kept as long as results are."""
     await _settings(services, station)
     change = StationChange(at=await services.jobs.now(), by=caller.author(by), settings=None)
-    await services.stations.change(station, change)
+    await services.stations.change(station, lambda present: None if present is None else change)
     log.info("station removed", station=station, by=change.by, key=caller.key_name)
     return Response(status_code=204)
+
+
+@router.put("/v1/stations/{station:station}/hold", summary="Hold a station", responses=documents.STATION_HOLD_RESPONSES)
+async def hold(services: ServicesDep, caller: CallerDep, station: StationPath, fields: HoldFields) -> StationView:
+    """Put the station on hold, or change the reason: what is accepted from now on does not pass.
+
+    Its parts are still inspected: one that would pass is `review`, one that fails still fails. Event: `station.held`.
+    """
+
+    def held(present: StationSettings | None) -> StationSettings:
+        return _known(station, present).model_copy(update={"hold": fields.reason})
+
+    return await _change(services, caller, station, fields.by, held)
+
+
+@router.delete(
+    "/v1/stations/{station:station}/hold", summary="Release a station", responses=documents.STATION_HOLD_RESPONSES
+)
+async def release(
+    services: ServicesDep,
+    caller: CallerDep,
+    station: StationPath,
+    by: Annotated[Text | None, Query(description="who releases it; default: the name of the API key")] = None,
+) -> StationView:
+    """Lift the station's hold: what is accepted from now on passes again. Event: `station.released`.
+
+    Without a hold nothing changes.
+    """
+
+    def released(present: StationSettings | None) -> StationSettings | None:
+        settings = _known(station, present)
+        return None if settings.hold is None else settings.model_copy(update={"hold": None})
+
+    return await _change(services, caller, station, by, released)
 
 
 @router.post(
@@ -124,18 +165,58 @@ async def submit(
     return await submission_response(services, accepted, wait_seconds(prefer))
 
 
+async def _change(
+    services: Services,
+    caller: Caller,
+    station: str,
+    by: str | None,
+    make: Callable[[StationSettings | None], StationSettings | None],
+) -> StationView:
+    """Put new settings into force, made from those in force; None from `make` leaves them as they are."""
+    at, author = await services.jobs.now(), caller.author(by)
+
+    def change(present: StationSettings | None) -> StationChange | None:
+        settings = make(present)
+        return None if settings is None else StationChange(at=at, by=author, settings=settings)
+
+    try:
+        made = await services.stations.change(station, change)
+    except StationsFull as error:
+        message = f"would be a station more than the {MOST_STATIONS} that may be set: remove one that is not used"
+        raise InvalidFields.for_field("station", message) from error
+    view = None if made is None else _view(station, made)
+    if view is None:
+        raise unknown_station(station)
+    log.info("station set", by=author, key=caller.key_name, **view.model_dump(mode="json", exclude={"changed_by"}))
+    return view
+
+
+def _known(station: str, present: StationSettings | None) -> StationSettings:
+    if present is None:
+        raise unknown_station(station)
+    return present
+
+
 async def _settings(services: Services, station: str) -> StationSettings:
     change = await services.stations.last_change(station)
     if change is None or change.settings is None:
-        raise _unknown(station)
+        raise unknown_station(station)
     return change.settings
 
 
 def _view(station: str, change: StationChange) -> StationView | None:
     if change.settings is None:
         return None
-    return StationView(**change.settings.model_dump(), station=station, changed_at=change.at, changed_by=change.by)
+    return StationView(
+        **change.settings.model_dump(),
+        station=station,
+        changed_at=change.at,
+        changed_by=change.by,
+        held_at=change.held_at,
+        held_by=change.held_by,
+    )
 
 
-def _unknown(station: str) -> UnknownStation:
+def unknown_station(station: str) -> UnknownStation:
+    """Return the error for a station that is not set."""
     return UnknownStation(f"no station {station!r}: set its product with PUT /v1/stations/{{station}}")

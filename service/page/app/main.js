@@ -74,7 +74,7 @@ function Header() {
       })}
     </nav>
     <div class="tools">
-      ${session?.person && html`<span class="who">${session.person}</span>`}
+      ${session?.person && html`<${Link} class="who" href="/sign-in">${session.person}<//>`}
       ${session?.signed_in && html`<button type="button" onClick=${signOut}>${t("nav.sign_out")}</button>`}
       ${session && !session.signed_in && html`<${Link} class="button" href="/sign-in">${t("nav.sign_in")}<//>`}
       <button type="button" aria-label=${t("nav.theme", { theme: t(`theme.${theme}`) })} onClick=${nextTheme}>

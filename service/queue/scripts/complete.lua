@@ -1,11 +1,12 @@
 -- Ends an inspection: result, event, history and acknowledgement in one step, by the holder of the claim, once.
 -- One script: a crash between two of these steps would lose an acknowledged job's result, or show a result whose job
 -- runs again. The fence (owner and attempt) comes first: XACK and XDEL themselves do not ask who sends them.
--- KEYS  inspection, stream, leases, held, events, dead, history, pace, served
+-- KEYS  inspection, stream, leases, held, events, dead, history, pace, served, takts, ended limit samples
 -- ARGV  id, owner, attempt, group, state, result, event, time to live ms, longest event stream, reason (dead letter) or
---       '', outcome, most results, inspection prefix, prefix of a part's unfinished inspections
--- -> recorded, repeated (this claim recorded it before), stale (another has the job)
-local inspection, stream, leases, held, events, dead, history, pace, served = unpack(KEYS)
+--       '', outcome, most results, inspection prefix, prefix of a part's unfinished inspections; and of a job with a takt
+--       result, event and outcome for the case that it is over, and the event that says so: else all ''
+-- -> recorded, repeated (this claim recorded it before), stale (another has the job); with _late, if the takt was over
+local inspection, stream, leases, held, events, dead, history, pace, served, takts, limit_ended = unpack(KEYS)
 local id, owner, attempt, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local state, result, event, ttl_ms = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local max_events, reason = tonumber(ARGV[9]), ARGV[10]
@@ -20,12 +21,20 @@ local function note_served(products, product)
 end
 
 local fields = redis.call('HMGET', inspection, 'owner', 'attempt', 'state', 'entry', 'idempotency', 'job',
-  'submitted_ms', 'unfinished', 'places')
+  'submitted_ms', 'unfinished', 'places', 'due_ms', 'overtime')
 if not holds(fields, owner, attempt) then
   return 'stale'
 end
 if fields[3] ~= 'running' then
-  return 'repeated'
+  return fields[11] and 'repeated_late' or 'repeated'
+end
+-- Redis's clock decides, once: whoever was told that the takt is over never sees the part pass.
+local late = ARGV[15] ~= '' and (fields[11] or (fields[10] and now_ms() > tonumber(fields[10])))
+if late then
+  result, event, outcome = ARGV[15], ARGV[16], ARGV[17]
+end
+if fields[10] then
+  redis.call('ZREM', takts, id)
 end
 local ended = cjson.decode(result) -- not of the job, which may be unreadable
 redis.call('HSET', inspection, 'state', state, 'result', result, 'outcome', outcome)
@@ -33,7 +42,14 @@ if state == 'done' then
   note_completion(pace, fields[7])
   note_served(served, ended.product)
 end
+if late and not fields[11] then
+  redis.call('HSET', inspection, 'overtime', 1)
+  add_event(events, '', ARGV[18], max_events)
+end
 add_event(events, id, event, max_events)
+if type(ended.limit_sample) == 'string' then
+  redis.call('ZADD', limit_ended, now_ms(), id)
+end
 if reason ~= '' then
   redis.call('XADD', dead, '*', 'id', id, 'job', fields[6] or '', 'reason', reason)
 end
@@ -64,4 +80,4 @@ if type(ended.serial) == 'string' then
   note_disposition(history, inspection, id, ended.serial, tonumber(ttl_ms))
 end
 forget_oldest(history, prefix, max_results)
-return 'recorded'
+return late and 'recorded_late' or 'recorded'

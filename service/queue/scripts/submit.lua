@@ -1,8 +1,8 @@
 -- Accepts a job, once: a repeated call, or a second one with the same idempotency key, changes nothing.
--- KEYS  inspection, stream, idempotency, then as estimate.lua: high, normal, leases, pace; and the set of pools
+-- KEYS  inspection, stream, idempotency, then as estimate.lua: high, normal, leases, pace; and the set of pools, takts
 -- ARGV  id, job, fingerprint, idempotency in use (0/1), then as estimate.lua: priority, backlog limit, longest wait ms,
 --       deadline ms or '', set of the places of the caller's API key or '', inspection prefix; and the part's
---       unfinished set or '', the pool
+--       unfinished set or '', the pool, when the takt is over in ms or ''
 -- -> {decision, backlog, jobs ahead, mean interval in ms or '', time now in ms, id of the inspection that stands}
 -- decision: as `admission`, or repeated, conflict
 local inspection, stream, idempotency = KEYS[1], KEYS[2], KEYS[3]
@@ -48,6 +48,10 @@ if places ~= '' then
   redis.call('SADD', places, id)
   redis.call('PEXPIRE', places, 86400000) -- of a key that is no longer used nothing stays
   redis.call('HSET', inspection, 'places', places)
+end
+if ARGV[13] ~= '' then
+  redis.call('ZADD', KEYS[9], ARGV[13], id)
+  redis.call('HSET', inspection, 'due_ms', ARGV[13])
 end
 redis.call('SADD', KEYS[8], pool)
 return {'admitted', queue[2] + 1, queue[3], queue[4], queue[5], id}

@@ -20,6 +20,7 @@ import redis.asyncio
 from glad_client.async_client import AsyncClient
 from glad_client.client import Client
 from glad_client.errors import Unreachable
+from glad_client.results import Event
 from glad_client.sse import read_events
 from service.auth.api_keys import KeyStore
 from service.auth.scopes import Scope
@@ -30,7 +31,7 @@ from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
-from tests.support.ended import end
+from tests.support.ended import end, hold_station
 from tests.support.http_server import server_on
 from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer
@@ -117,6 +118,24 @@ def test_only_what_is_asked_for_comes_and_a_heartbeat_moves_past_the_rest(
     assert [event.data["inspection_id"]] == wanted
     newest: Any = client.xrevrange(keys.EVENTS, count=1)
     assert (heartbeat.id, heartbeat.data) == (newest[0][0], None)
+
+
+def test_the_events_of_stations_come_to_those_who_ask_for_the_station_or_its_product(
+    client: redis.Redis, settings: Settings
+) -> None:
+    hold_station(client, "s1")
+    hold_station(client, "s2")
+    hold_station(client, "s1", None)
+    last = end(client, station="s1")
+    with server_on(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+        params = {"after": "0", "station": "s1", "product": "toy"}
+        with http.stream("GET", URL, params=params) as stream:
+            held, released, done = frames(stream.iter_lines(), 3)
+    assert (held.event, held.data["reason"], held.data["by"]) == ("station.held", "lens is dirty", "a.meier")
+    assert (released.event, released.data["inspection_id"]) == ("station.released", None)
+    assert [done.data["inspection_id"]] == last
+    read = Event.model_validate(held.data)
+    assert (read.station, read.inspection_id) == ("s1", None)
 
 
 def test_a_reader_that_was_away_too_long_is_told_where_the_gap_is(client: redis.Redis, settings: Settings) -> None:

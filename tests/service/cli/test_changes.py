@@ -143,6 +143,38 @@ def test_what_cannot_be_changed_is_a_sentence(
     assert "Traceback" not in refused.output
 
 
+def test_a_takt_is_set_kept_by_a_changeover_and_lifted(glad: Glad) -> None:
+    glad(station_app, "set", "line-3", "--product", "toy", "--takt-ms", "900", "--yes")
+    glad(station_app, "hold", "line-3", "--reason", "blurred")
+    assert "Add --yes" in glad(station_app, "takt", "line-3", "--ms", "800").output
+    made = glad(station_app, "takt", "line-3", "--ms", "800", "--yes").output
+    assert "takt_ms          900  ->  800" in made
+    assert "hold             blurred  (stays)" in made
+    assert "takt_ms          800  (stays)" in glad(station_app, "set", "line-3", "--product", "other", "--yes").output
+    assert "has no takt any more" in glad(station_app, "takt", "line-3", "--off", "--yes").output
+    (listed,) = json.loads(glad(station_app, "list", "--json").output)
+    assert (listed["product"], listed["takt_ms"], listed["hold"]) == ("other", None, "blurred")
+    for words in ((), ("--ms", "5", "--off")):
+        assert "either --ms" in glad(station_app, "takt", "line-3", *words).output
+
+
+def test_limit_samples_are_set_shown_checked_and_cancelled(glad: Glad) -> None:
+    glad(station_app, "set", "line-3", "--product", "toy", "--yes")
+    samples = ("--good", "G-1", "--bad", "B-1", "--bad", "B-2")
+    assert "Add --yes" in glad(station_app, "limit-samples", "set", "line-3", *samples).output
+    made = glad(station_app, "limit-samples", "set", "line-3", *samples, "--yes").output
+    assert "0 samples before, 3 from now on" in made
+    assert "show 3 samples to its camera" in glad(station_app, "limit-samples", "check", "line-3", "--by", "ann").output
+    refused = glad(station_app, "limit-samples", "check", "line-3")
+    assert (refused.exit_code, "runs already" in refused.output) == (1, True)
+    shown = glad(station_app, "limit-samples", "show", "line-3").output
+    assert "bad      B-2  not shown" in shown
+    assert "by ann: running" in shown
+    assert "is cancelled" in glad(station_app, "limit-samples", "cancel", "line-3").output
+    found = json.loads(glad(station_app, "limit-samples", "show", "line-3", "--json").output)
+    assert (found["check"]["state"], len(found["samples"])) == ("cancelled", 3)
+
+
 def test_a_station_is_set_shown_held_released_and_removed(glad: Glad) -> None:
     assert "no station is set" in glad(station_app, "list").output
     made = glad(station_app, "set", "line-3", "--product", "toy", "--lot", "L-42", "--by", "mes", "--yes")

@@ -24,7 +24,7 @@ from service.queue.outbox import DeadEvents, Subscription
 from service.storage.artifacts import ArtifactFolder, ArtifactStore, ArtifactsUnavailable
 from service.storage.local import MARKER
 from tests.service.outbox.conftest import MakeRelay, turns
-from tests.support.ended import end
+from tests.support.ended import end, hold_station
 
 MONDAY = 1_795_392_000_000
 """2026-11-23T00:00:00Z in ms: 20,780 days after 1970-01-01."""
@@ -77,6 +77,19 @@ def test_a_line_is_the_event_with_its_inspection(
     assert result.regions[0].area_px == 9
     [entry] = [entry for entry, _ in _entries(client)]
     assert line["event_id"] == entry
+
+
+def test_the_line_of_a_stations_event_has_no_inspection(
+    client: redis.Redis, folder: ArtifactFolder, archive: Callable[[], ArchiveSink], make_relay: MakeRelay
+) -> None:
+    relay = make_relay(archive())
+    hold_station(client)
+    end(client, 1)
+    turns(relay, 2)
+    held, done = [line for name in folder.names() for line in lines(folder, name)]
+    assert (held["type"], held["station"], held["reason"]) == ("station.held", "line-3", "lens is dirty")
+    assert (held["inspection_id"], held["inspection"]) == (None, None)
+    assert done["inspection"]["id"] == done["inspection_id"]
 
 
 def _entries(client: redis.Redis) -> list[Any]:

@@ -29,7 +29,7 @@ from service.queue.events import StoredEvent
 from service.queue.outbox import DeadEvents, Subscription
 from tests.service.outbox.conftest import MakeRelay, MakeSettings, turns
 from tests.support.broker import Broker, Subscriber, broker, subscribed
-from tests.support.ended import end
+from tests.support.ended import end, hold_station
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 
@@ -59,6 +59,22 @@ def plain(tmp_path: Path) -> Iterator[Broker]:
     """A broker without TLS, open to all."""
     with broker(tmp_path / "broker", "allow_anonymous true") as found:
         yield found
+
+
+def test_that_a_station_is_held_and_released_comes_on_its_topic(
+    client: redis.Redis, plain: Broker, make_mqtt: MakeMqtt, make_relay: MakeRelay
+) -> None:
+    relay = make_relay(make_mqtt(f"mqtt://127.0.0.1:{plain.port}"))
+    with subscribed(plain.port, "glad/#") as subscriber:
+        hold_station(client, "line/3")
+        hold_station(client, "line/3", None)
+        turns(relay, 2)
+        eventually(lambda: len(subscriber.got) == 2)
+    told = [(one.topic, json.loads(one.payload)) for one in subscriber.got]
+    assert [(topic, body["type"], body["inspection_id"]) for topic, body in told] == [
+        ("glad/line%2F3", "station.held", None),
+        ("glad/line%2F3", "station.released", None),
+    ]
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

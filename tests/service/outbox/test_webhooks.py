@@ -36,7 +36,7 @@ from service.queue import keys
 from service.queue.events import StoredEvent
 from service.queue.outbox import DeadEvents, Subscription
 from tests.service.outbox.conftest import SECRET, MakeRelay, MakeSettings, turns
-from tests.support.ended import end
+from tests.support.ended import end, hold_station
 from tests.support.receiver import Answer, Received, Receiver, receiving
 
 EVENT = StoredEvent("1795421731432-0", '{"type":"inspection.done","inspection_id":"019a","station":"line-3"}')
@@ -91,6 +91,26 @@ def test_an_event_is_one_signed_post(receiver: Receiver, webhook: MakeWebhook) -
     assert request.headers["webhook-id"] == EVENT.id
     assert request.headers["content-type"] == "application/json"
     assert request.headers["host"] == receiver.url.split("/")[2]
+
+
+def test_the_event_of_a_station_is_posted_too(
+    client: redis.Redis, receiver: Receiver, webhook: MakeWebhook, make_relay: MakeRelay
+) -> None:
+    relay = make_relay(webhook(receiver.url))
+    hold_station(client)
+    turns(relay, 2)
+    [request] = receiver.requests
+    body = verified(request)
+    assert body.pop("event_id") == request.headers["webhook-id"]
+    assert body == {
+        "type": "station.held",
+        "inspection_id": None,
+        "product": "toy",
+        "station": "line-3",
+        "reason": "lens is dirty",
+        "by": "a.meier",
+        "at": "2026-11-23T08:15:30.120Z",
+    }
 
 
 def test_while_secrets_change_a_receiver_may_know_either(receiver: Receiver, webhook: MakeWebhook) -> None:

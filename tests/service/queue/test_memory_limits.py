@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -107,8 +108,14 @@ async def test_results_that_go_before_their_time_are_counted(own_redis: RedisSer
 
 
 async def test_stations_are_bounded_and_a_removed_one_is_forgotten(own_redis: RedisServer, client: redis.Redis) -> None:
-    change = StationChange(at=now(), settings=StationSettings(product="toy"))
-    removal = StationChange(at=now(), settings=None)
+    numbers = count()
+
+    def change(present: StationSettings | None) -> StationChange:
+        return StationChange(at=now(), by=f"mes {next(numbers)}", settings=StationSettings(product="toy"))
+
+    def removal(present: StationSettings | None) -> StationChange:
+        return StationChange(at=now(), settings=None)
+
     async with connect_async(own_redis.url) as found:
         stations = Stations(found, keep_removed_s=86_400)
         for _ in range(MOST_CHANGES + 500):

@@ -1,37 +1,59 @@
-/** Sign-in: a person's name, and an API key where the service needs one. */
+/** Sign-in: a person's name, and an API key where the service needs one. Who is signed in hands over by name alone. */
 import { html, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { signIn, useSession } from "../lib/session.js";
-import { t } from "../lib/texts.js";
+import { formatDate, t } from "../lib/texts.js";
 import { ProblemNote } from "../parts/problem.js";
 
 /** @param {{query: Record<string, string>}} props `query.next`: where to go afterwards */
 export default function SignIn({ query }) {
   const session = useSession();
   const [error, setError] = useState(/** @type {unknown} */ (null));
+  const [withKey, setWithKey] = useState(false);
+  const [isSending, setSending] = useState(false);
+  const hasSession = session?.signed_in ?? false;
+  const asksKey = session?.needs_key && (!hasSession || withKey);
   /** @param {SubmitEvent} event */
   const accept = async (event) => {
     event.preventDefault();
     const fields = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
     const key = String(fields.get("key") ?? "").trim() || null;
+    setSending(true);
+    setError(null);
     try {
       await signIn({ key, person: String(fields.get("person") ?? "").trim() });
       navigate(safePath(query.next), { replace: true });
     } catch (problem) {
       setError(problem);
+    } finally {
+      setSending(false);
     }
   };
   return html`<main class="narrow">
-    <h1>${t("sign_in.title")}</h1>
+    <h1>${hasSession ? t("sign_in.hand_over") : t("sign_in.title")}</h1>
+    ${query.next && !hasSession && html`<p class="note">${t("sign_in.ended")}</p>`}
+    ${
+      hasSession &&
+      html`<p>${t("sign_in.now", { person: session?.person ?? "–", until: formatDate(session?.expires_at) })}</p>`
+    }
     <form onSubmit=${accept}>
       <label class="field">${t("person.name")}<input name="person" required maxlength="100" autofocus autocomplete="off" /></label>
       ${
-        session?.needs_key &&
-        html`<label class="field">${t("sign_in.key")}<input name="key" type="password" required autocomplete="off" /></label>
+        asksKey &&
+        html`<label class="field">${t("sign_in.key")}<input name="key" type="password" required maxlength="200" autocomplete="off" /></label>
           <p class="hint">${t("sign_in.key_hint")}</p>`
       }
+      ${!asksKey && !hasSession && session && html`<p class="hint">${t("sign_in.no_key")}</p>`}
       ${error && html`<${ProblemNote} error=${error} />`}
-      <div class="actions"><button type="submit" class="primary">${t("nav.sign_in")}</button></div>
+      <div class="actions">
+        ${
+          session?.needs_key &&
+          hasSession &&
+          !withKey &&
+          html`<button type="button" onClick=${() => setWithKey(true)}>${t("sign_in.other_key")}</button>`
+        }
+        <button type="submit" class="primary" disabled=${isSending}>${hasSession ? t("person.accept") : t("nav.sign_in")}</button>
+      </div>
     </form>
   </main>`;
 }
@@ -41,5 +63,5 @@ export default function SignIn({ query }) {
  * @param {string | undefined} path
  */
 function safePath(path) {
-  return path && /^\/(?![/\\])/.test(path) ? path : "/line";
+  return path && /^\/(?![/\\])/.test(path) && !path.startsWith("/sign-in") ? path : "/line";
 }

@@ -1,0 +1,143 @@
+"""Limit samples on the page: set, shown to the camera, judged while one looks; the hold and its release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import EmbeddedService, part, serious_findings
+
+Opener = Callable[..., Page]
+GOOD, BAD = part(7110), part(7104, "missing_screw")
+"""The shipped product passes the one and fails the other."""
+
+
+@pytest.fixture
+def station(service: EmbeddedService, request: pytest.FixtureRequest) -> str:
+    """A station of this test's own, with hostile letters in its name."""
+    name = f"<b>{request.node.name[5:40]}</b>"
+    answer = httpx.put(f"{service.url}/v1/stations/{path_of(name)}", json={"product": "bracket"})
+    assert answer.status_code == 200, answer.text
+    return name
+
+
+def path_of(station: str) -> str:
+    return station.replace("/", "%2F").replace("<", "%3C").replace(">", "%3E")
+
+
+def page_of(station: str) -> str:
+    return f"/stations/{path_of(station)}/limit-samples"
+
+
+def set_samples(service: EmbeddedService, station: str) -> None:
+    samples = [{"serial": f"{station}-good", "expected": "good"}, {"serial": f"{station}-bad", "expected": "bad"}]
+    url = f"{service.url}/v1/stations/{path_of(station)}/limit-samples"
+    assert httpx.put(url, json={"samples": samples}).status_code == 200
+
+
+def name_oneself(page: Page, name: str = "A. Meier") -> None:
+    page.get_by_label("Your name or badge number").fill(name)
+    page.keyboard.press("Enter")
+
+
+def test_samples_are_set_and_a_check_passes_while_one_looks(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    page = open_page(page_of(station))
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Limit samples of {station}")
+    page.get_by_role("button", name="Change the samples").click()
+    page.get_by_label("Serial").fill(f"{station}-good")
+    page.get_by_label("Known to be").select_option("good")
+    page.get_by_role("button", name="Add a sample").click()
+    page.get_by_label("Serial").nth(1).fill(f"{station}-bad")
+    page.get_by_label("Note").nth(1).fill("<i>without a screw</i>")
+    page.get_by_role("button", name="Save the samples").click()
+    page.get_by_role("dialog").get_by_role("button", name="Save the samples").click()
+    name_oneself(page)
+    expect(page.get_by_text("<i>without a screw</i>")).to_be_visible()
+    page.get_by_role("button", name="Start a check").click()
+    expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
+    assert serious_findings(page) == []
+    assert service.post(BAD, station=station, serial=f"{station}-bad")["limit_sample"] == "bad"
+    row = page.get_by_role("row").filter(has_text=f"{station}-bad").first
+    expect(row).to_contain_text("as expected")
+    service.post(GOOD, station=station, serial=f"{station}-good")
+    check = page.get_by_role("region", name="Check", exact=True)
+    expect(check).to_contain_text("Passed")
+    expect(check).to_contain_text("by A. Meier")
+    row.get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/inspections/"))
+
+
+def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    set_samples(service, station)
+    page = open_page(page_of(station))
+    page.get_by_role("button", name="Start a check").click()
+    name_oneself(page, "B. Huber")
+    service.post(GOOD, station=station, serial=f"{station}-bad")
+    expect(page.get_by_text("Not passed")).to_be_visible()
+    expect(page.get_by_text("Check light, lens and position")).to_be_visible()
+    held = page.get_by_role("status").filter(has_text="On hold:")
+    expect(held).to_contain_text("(bad) was pass")
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="Start a check").click()  # during the hold
+    service.post(BAD, station=station, serial=f"{station}-bad")
+    service.post(GOOD, station=station, serial=f"{station}-good")
+    expect(page.get_by_role("region", name="Check", exact=True)).to_contain_text("Passed")
+    page.get_by_role("button", name="Release the station").click()
+    page.get_by_role("dialog").get_by_role("button", name="Release the station").click()
+    expect(held).to_be_hidden()
+    expect(page.get_by_role("region", name="Earlier checks")).to_contain_text("Not passed")
+    found = httpx.get(f"{service.url}/v1/stations/{path_of(station)}").json()
+    assert [change["by"] for change in found["changes"][:2]] == ["B. Huber", "B. Huber"]
+    assert found["hold"] is None
+
+
+def test_a_station_is_held_by_keyboard_alone_with_a_reason(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    page = open_page(page_of(station), color_scheme="dark")
+    page.get_by_role("button", name="Hold the station").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # not without a reason
+    page.keyboard.type("<script>alert(1)</script> lens is dirty")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Your name or badge number")).to_be_focused()
+    page.keyboard.type("A. Meier")
+    page.keyboard.press("Enter")
+    held = page.get_by_role("status").filter(has_text="On hold:")
+    expect(held).to_contain_text("<script>alert(1)</script> lens is dirty")
+    expect(held).to_contain_text("by A. Meier")
+    assert serious_findings(page) == []
+    found = httpx.get(f"{service.url}/v1/stations/{path_of(station)}").json()
+    assert found["hold"] == "<script>alert(1)</script> lens is dirty"
+    # Somebody else releases it, and the page hears of it.
+    httpx.delete(f"{service.url}/v1/stations/{path_of(station)}/hold")
+    expect(held).to_be_hidden()
+
+
+def test_a_running_check_is_cancelled_only_after_a_question(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    set_samples(service, station)
+    page = open_page(page_of(station), viewport={"width": 390, "height": 844}, has_touch=True)
+    page.get_by_role("button", name="Start a check").tap()
+    name_oneself(page)
+    page.get_by_role("button", name="Cancel the check").tap()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).tap()
+    expect(page.get_by_text("Running", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Cancel the check").tap()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the check").tap()
+    expect(page.get_by_text("It was cancelled")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_station_that_is_not_set_says_so(open_page: Opener) -> None:
+    page = open_page("/stations/nowhere/limit-samples", allow_errors=True)
+    expect(page.get_by_role("alert")).to_contain_text("no station 'nowhere'")
