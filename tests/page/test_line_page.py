@@ -223,6 +223,7 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     assert page.evaluate("window.tones") > before
     page.reload()
     expect(page.get_by_role("button", name="Sound on")).to_be_visible()
+    expect(page.locator("main.line[data-live=true]")).to_be_visible()
     shown(page, write_event(events, "live-12", **fail))
 
 
