@@ -281,7 +281,7 @@ def test_events_that_are_no_longer_kept_come_from_the_history(
     page.goto("/line/live-15")
     shown(page, found["id"])
     expect(page.locator("main.line[data-live=true]")).to_be_visible()
-    eventually(lambda: page.evaluate(HISTORIES_READ) == 2)  # at the start, and at the reset
+    eventually(lambda: page.evaluate(HISTORIES_READ) == 3)  # at the start, once it is live, and at the reset
     expect(page.locator(".strip button")).to_have_count(1)
 
 

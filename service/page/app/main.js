@@ -99,11 +99,14 @@ function hasStoredDecisions() {
 
 async function start() {
   applyTheme();
+  const session = loadSession().then(
+    () => null,
+    (error) => error,
+  ); // asked for beside the texts: the first paint waits for both
   await loadTexts(preferredLanguage());
   const root = /** @type {HTMLElement} */ (document.getElementById("app"));
-  try {
-    await loadSession();
-  } catch (error) {
+  const error = await session;
+  if (error) {
     render(html`<main><${ProblemNote} error=${error} onRetry=${() => location.reload()} /></main>`, root);
     return;
   }
