@@ -18,8 +18,9 @@ from training.data.dataset import good_split
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.package import Naming
-from training.pipeline import RunMismatch, claim_run, train
+from training.pipeline import train
 from training.recipe import FeatureRecipe, Recipe
+from training.run_identity import RunMismatch, claim_run
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_threshol
 
 def test_a_run_folder_of_another_recipe_is_refused(data: Path, bundle: Bundle) -> None:
     other = TINY_RECIPE.model_copy(update={"seed": TINY_RECIPE.seed + 1})
-    with pytest.raises(RunMismatch, match="another recipe or other images: give --run another folder"):
+    with pytest.raises(RunMismatch, match=r"another recipe:\n  seed was 0 and is 1 now\nto go on"):
         _train(data, bundle.path.parent, other)
 
 
