@@ -49,6 +49,7 @@ from training.package import (
 )
 from training.parallel_inspection import TrainingParts
 from training.pretrained_pipeline import (
+    LATENTS,
     RECONSTRUCTIONS,
     ClassImages,
     finetune_published,
@@ -144,14 +145,21 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
     with run.stage("pairs"):
         pairs = make_run_pairs(recipe, split, workers, run.folder)
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
-    with run.stage("latents"):
-        latents = encode_pairs(autoencoder, pairs)
+    with run.stage("latents"), main_process_first():
+        latents = encode_pairs(autoencoder, pairs, keep=run.folder / LATENTS)
     images = watched_images(pairs, latents.normal, latents.anomalous)
     watch = ReconstructionWatch(run.folder / COURSE, images, partial(decode_latents, autoencoder), settings, seed=seed)
     unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop, watch=watch)
-    with run.stage("reconstructions"):
+    with run.stage("reconstructions"), main_process_first():
         rebuilt = reconstruct_pairs(
-            pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
+            pairs,
+            latents,
+            autoencoder,
+            unet,
+            settings,
+            count=recipe.features.reconstructions,
+            seed=seed,
+            keep=run.folder / RECONSTRUCTIONS,
         )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
     leave_to_main_process()

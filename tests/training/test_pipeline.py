@@ -65,7 +65,11 @@ def test_a_folder_of_good_images_becomes_a_calibrated_bundle(bundle: Bundle) -> 
     assert found.provenance.recipe["name"] == "tiny"
 
 
-@pytest.mark.parametrize("step", [1, 5, 9])  # in the autoencoder's, the UNet's and the features' training
+KEPT = {1: {"pairs"}, 5: {"pairs", "normal", "anomalous"}, 9: {"pairs", "normal", "anomalous", "reconstructions"}}
+"""By the step at which a run is interrupted: the folders of what it has made of the images."""
+
+
+@pytest.mark.parametrize("step", KEPT)  # in the autoencoder's, the UNet's and the features' training
 def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_thresholds(
     step: int, bundle: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +87,10 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_threshol
         _train(data, tmp_path)
     assert taken == step
     assert not (tmp_path / "bundle").exists()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npz")}
+    assert {path.parent.name for path in kept} == KEPT[step]
     resumed = _train(data, tmp_path)
+    assert all(path.stat().st_mtime_ns == kept[path] for path in kept if "latents" in path.parts)
     assert taken == 3 + 4 + 3
     assert resumed.manifest.components == bundle.manifest.components
     assert resumed.manifest.calibration == bundle.manifest.thresholds
