@@ -252,7 +252,7 @@ def _error_unit(error_unit: ErrorUnit, denoiser: PreconditionedDenoiser, batch: 
 @contextmanager
 def averaged_predictor(stage: Stage) -> Iterator[NoisePredictor]:
     """Yield what predicts the noise by the moving average of the weights of the moment."""
-    with stage.averaged() as model:
+    with stage.untimed(), stage.averaged() as model:
         yield lambda noisy, timesteps: model(noisy.to(stage.device), timesteps.to(stage.device)).sample
 
 
