@@ -344,6 +344,10 @@ class Store:
         except (StoreError, BundleError):
             return self.state(product)
 
+    def ships(self, product: str) -> bool:
+        """Return whether a product comes with the package."""
+        return self._shipped is not None and (self._shipped / _checked(product, ProductNotInStore)).is_dir()
+
     def _is_shipped(self, ref: BundleRef) -> bool:
         return self._shipped is not None and ref.path.is_relative_to(self._shipped)
 

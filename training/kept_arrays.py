@@ -82,8 +82,9 @@ def made_once(
         task = bar.add_task(title, total=len(items), completed=len(found), note="")
         for few in torch.split(items[len(found) :], at_once) if len(found) < len(items) else ():
             batches.append(make(few))
-            for one in batches[-1] if kept is not None else ():
-                kept.add((one.numpy(),))
+            if kept is not None:
+                for one in batches[-1]:
+                    kept.add((one.numpy(),))
             bar.update(task, advance=len(few))
     return torch.cat(batches)
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL
@@ -56,7 +57,7 @@ class Fuse:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FusedAutoencoder(AutoencoderKL):
+class FusedAutoencoder(AutoencoderKL):  # type: ignore[misc]
     """Random weights."""
 
     fuse: Fuse
@@ -118,7 +119,7 @@ def encode_by_backbone(folder: Path, fuse: Fuse) -> list[Tensor]:
 
 def _autoencoder(fuse: Fuse) -> FusedAutoencoder:
     torch.manual_seed(4)
-    made = new_autoencoder(AUTOENCODER, SIDE)
+    made: Any = new_autoencoder(AUTOENCODER, SIDE)
     made.__class__ = FusedAutoencoder
     made.fuse = fuse
-    return made
+    return cast("FusedAutoencoder", made)

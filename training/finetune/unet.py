@@ -75,8 +75,8 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8, kee
     scale = autoencoder.config.scaling_factor
 
     def encode(images: Tensor) -> Tensor:
-        latents: Tensor = autoencoder.encode(to_unit(images).to(autoencoder.device)).latent_dist.mean
-        return (latents * scale).cpu()
+        latents: Tensor = autoencoder.encode(to_unit(images).to(autoencoder.device)).latent_dist.mean * scale
+        return latents.cpu()
 
     sides = {"normal": pairs.normal, "anomalous": pairs.anomalous}
     return LatentPairs(
