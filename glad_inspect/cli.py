@@ -36,6 +36,8 @@ LONGEST_NAME_BYTES = 200
 CAPTION_BYTES = 80
 """Of a name in the overview, so that it ends before the next image's."""
 STDOUT = Path("-")
+MASKS = "ground_truth"
+"""The folder of a data set that holds where its defects are, as images."""
 Cell = TypeVar("Cell")
 
 
@@ -43,7 +45,10 @@ def inspect(
     bundle: BundleName,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns: 'in/*.png'."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, folders of them (masks in ground_truth are left out), or patterns: 'in/*.png'.",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for one picture per image.")] = Path("inspected"),
@@ -182,7 +187,7 @@ class AnnotationExports:
 
 
 def _files(given: Sequence[str]) -> Iterator[Path]:
-    """Yield the files that are named: themselves, those of folders, those that match patterns.
+    """Yield the files that are named: themselves, those of folders but for masks, those that match patterns.
 
     Raises:
         ValueError: for a folder without images, or a pattern that nothing matches.
@@ -193,9 +198,13 @@ def _files(given: Sequence[str]) -> Iterator[Path]:
         path = Path(name)
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not found:
-                raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}): give another folder")
-            yield from found
+            images = [file for file in found if MASKS not in file.relative_to(path).parts[:-1]]
+            if not images:
+                only = f" but masks in {MASKS}" if found else ""
+                raise ValueError(f"{path} holds no images{only} ({', '.join(sorted(SUFFIXES))}): give another folder")
+            if masks := len(found) - len(images):
+                typer.echo(f"{_text(path)}: {masks} mask{'' if masks == 1 else 's'} in {MASKS} left out", err=True)
+            yield from images
         elif not path.exists() and glob.has_magic(name):
             matching = sorted(Path(file) for file in glob.glob(name, recursive=True) if Path(file).is_file())
             if not matching:

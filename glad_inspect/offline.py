@@ -94,6 +94,7 @@ def train(
         from training.progress import named_bars, progress_hidden
         from training.recipe import FeatureRecipe
         from training.report.writing import renew_report
+        from training.run_lock import locked_run
 
         folder, command = Path(data), "glad_inspect.train"
         naming = Naming(product or product_of_folder(folder), version or version_of_now(), title)
@@ -105,19 +106,20 @@ def train(
         with progress_hidden(not progress), named_bars() as show:
             checked = check_before_training(wanted, progress=show, workers=workers)
             chosen, plan = checked.recipe, checked.plan
-            bundle = train_bundle(
-                chosen, folder, checkpoints, target, naming, command=command, say=say, workers=workers, plan=plan
-            )
-            exported, problem = None, None
-            if isinstance(chosen, FeatureRecipe) if export is None else export:
-                try:
-                    made = export_for_this_device(
-                        target, folder, checkpoints / "parity", command=command, progress=show
-                    )
-                    exported, problem = made.folder, "; ".join(made.problems) or None
-                except (ValueError, ExportFailed) as error:
-                    problem = str(error)
-            page = renew_report(checkpoints, bundle)
+            with locked_run(checkpoints):
+                bundle = train_bundle(
+                    chosen, folder, checkpoints, target, naming, command=command, say=say, workers=workers, plan=plan
+                )
+                exported, problem = None, None
+                if isinstance(chosen, FeatureRecipe) if export is None else export:
+                    try:
+                        made = export_for_this_device(
+                            target, folder, checkpoints / "parity", command=command, progress=show
+                        )
+                        exported, problem = made.folder, "; ".join(made.problems) or None
+                    except (ValueError, ExportFailed) as error:
+                        problem = str(error)
+                page = renew_report(checkpoints, bundle)
     return _trained(bundle, plan.warnings, exported, problem, page)
 
 

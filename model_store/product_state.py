@@ -300,6 +300,25 @@ def write_default(folder: Path, product: str, version: str, *, at: AwareDatetime
 
 
 @contextmanager
+def locked_state(folder: Path, product: str) -> Iterator[ProductState]:
+    """Yield the product's state, which nobody else changes during the block.
+
+    Raises:
+        BadProductState: if the file cannot be read.
+    """
+    with _locked(folder):
+        yield read_state(folder, product)
+
+
+def forget_version(folder: Path, state: ProductState, version: str, *, by: str, at: AwareDatetime) -> None:
+    """Take a version's threshold overrides out of the state on disk, durably, within `locked_state`.
+
+    The revision is a new one in any case: who was about to activate the version is refused.
+    """
+    replace_file(folder / STATE_NAME, state.override(version, ThresholdOverrides(), by=by, at=at).to_bytes())
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of one writer at a time, across processes; it ends with the process that holds it."""
     descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -194,6 +194,10 @@ class StoreContents:
             return refs[0]
         raise self._unknown(state.product)
 
+    def ships(self, product: str) -> bool:
+        """Return whether a product comes with the package."""
+        return self._shipped is not None and (self._shipped / _checked(product, ProductNotInStore)).is_dir()
+
     def _is_shipped(self, ref: BundleRef) -> bool:
         return self._shipped is not None and ref.path.is_relative_to(self._shipped)
 

@@ -13,11 +13,13 @@ from training.data.dataset import Split, good_split
 from training.data.image_checks import ImageChecks, check_images
 from training.launched_processes import is_main_process
 from training.package import Naming
-from training.pipeline import RunMismatch, refuse_one_part, resumes_run, stages_of, with_backbone_mean
+from training.pipeline import refuse_one_part, stages_of, with_backbone_mean
 from training.progress import Progress
 from training.proposed_recipe import MY_PRODUCT, Proposal, propose_recipe, write_recipe
 from training.recipe import FeatureRecipe
 from training.recipe_file import AnyRecipe, load_recipe
+from training.run_identity import RunMismatch, resumes_run
+from training.run_lock import RunInUse, locked_run, refuse_run_in_use
 from training.training_plan import TrainingPlan, plan_training
 from training.tried_steps import BatchDoesNotFit, TriedStage, try_stages
 
@@ -67,7 +69,8 @@ def check_before_training(wanted: Wanted, *, progress: Progress, workers: int | 
     if checked.plan.problems:
         raise TrainingRefused("\n".join(checked.plan.problems))
     if checked.proposal is not None and is_main_process():
-        write_recipe(checked.proposal, wanted.run)
+        with locked_run(wanted.run):
+            write_recipe(checked.proposal, wanted.run)
     return checked
 
 
@@ -129,8 +132,10 @@ def _plan(
 def _resumes(run: Path, recipe: AnyRecipe, split: Split) -> tuple[bool, str | None]:
     """Return whether the run goes on, and what is wrong with its folder."""
     try:
+        if is_main_process():  # it holds the run for all
+            refuse_run_in_use(run)
         return resumes_run(run, recipe, split), None
-    except RunMismatch as error:
+    except (RunInUse, RunMismatch) as error:
         return False, str(error)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from training.pipeline import (
     Say,
     TrainedComponents,
     calibrated_bundle,
-    claim_run,
     data_summary,
     last_stages,
     make_run_pairs,
 )
 from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
 from training.pretrained_recipe import PretrainedRecipe
+from training.run_identity import claim_run
+from training.run_lock import locked_run
 from training.training_plan import planned_promise
 from training.training_run import TrainingRun
 
@@ -55,8 +57,25 @@ def train_classes(
         workers: processes for pairs and calibration.
 
     Raises:
-        DataError, RunMismatch, ImportRefused, BundleError: no bundle is written.
+        DataError, RunMismatch, RunInUse, ImportRefused, BundleError: no bundle is written.
     """
+    with ExitStack() as held:
+        for folder in (run, *(run / name for name in recipes)):  # a class's can be the run of a training of its own
+            held.enter_context(locked_run(folder))
+        return _train_classes(recipes, data, run, targets, title=title, command=command, say=say, workers=workers)
+
+
+def _train_classes(
+    recipes: Mapping[str, PretrainedRecipe],
+    data: Path,
+    run: Path,
+    targets: Mapping[str, Path],
+    *,
+    title: str,
+    command: str,
+    say: Say,
+    workers: int | None,
+) -> list[Bundle]:
     splits = {name: good_split(data / name, one.calibration.holdout, one.seed) for name, one in recipes.items()}
     for name, recipe in recipes.items():
         with main_process_first():

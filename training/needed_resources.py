@@ -14,7 +14,7 @@ from glad.settings import Frozen
 from glad.settings.framing import Tiles
 from training.peak_memory import in_gib
 from training.pretrained_recipe import PretrainedRecipe
-from training.recipe import FeatureRecipe, Recipe
+from training.recipe import Recipe
 from training.recipe_file import AnyRecipe
 from training.tried_steps import TriedStage, latent_channels
 
@@ -100,10 +100,13 @@ def _picture_bytes(recipe: AnyRecipe) -> int:
 
 def _disk(recipe: AnyRecipe, tried: Sequence[TriedStage], run: Path, target: Path) -> Iterator[Need]:
     weights = sum(stage.checkpoint_bytes for stage in tried)
+    kept = dict(_kept_in_memory(recipe, 0))
     parts = {
         "pairs": pair_bytes(recipe),
         "checkpoints": weights * CHECKPOINT_WITH_OPTIMIZER * recipe.training.keep,
-        **({"latents": dict(_kept_in_memory(recipe, 0))["latents"]} if isinstance(recipe, FeatureRecipe) else {}),
+        # Of all but the pixel form they lie there twice for a moment: in the parts that survive a stop, and as a whole.
+        "latents": kept["latents"] * (1 if isinstance(recipe, Recipe) else 2),
+        "reconstructions": kept.get("reconstructions", 0),
     }
     places = {existing_parent(run): sum(parts.values())}
     places[existing_parent(target)] = places.get(existing_parent(target), 0) + 2 * weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -177,14 +177,28 @@ def find_thresholds(
     )
     calibration, report = thresholds_from_scores(good, recipe)
     report["calibration_images"] = how
-    unusual = sorted(results, key=lambda found: (-found.score, found.path))[:MOST_UNUSUAL]
     report["most_unusual"] = [
-        {"image": f"{found.path.parent.name}/{found.path.name}", "score": round(found.score, 4)} for found in unusual
+        {"image": f"{path.parent.name}/{path.name}", "score": round(score, 4)}
+        for path, score in most_unusual([(found.path, found.score) for found in results], groups)
     ]
     report["good_triggered_share"] = sum(found.triggered for found in results) / len(results)
     if settings.doubtful is not None:
         report["good_walked_share"] = sum(found.walked for found in results) / len(results)
     return calibration, report
+
+
+def most_unusual(scores: Sequence[tuple[Path, float]], groups: Sequence[str]) -> list[tuple[Path, float]]:
+    """Return the images with the highest scores, the highest first: of each part one image.
+
+    Args:
+        scores: of good images.
+        groups: the part that each of them shows; none: each a part of its own.
+    """
+    parts = groups or [str(path) for path, _ in scores]
+    highest: dict[str, tuple[Path, float]] = {}
+    for (path, score), part in sorted(zip(scores, parts, strict=True), key=lambda each: (-each[0][1], each[0][0])):
+        highest.setdefault(part, (path, score))
+    return list(highest.values())[:MOST_UNUSUAL]
 
 
 def counts_training_parts(recipe: CalibrationRecipe, split: Split) -> bool:

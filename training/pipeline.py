@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from glad.memory_bank import group_numbers
@@ -21,7 +19,6 @@ from glad.settings.method import MethodSettings
 from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource, write_bundle
 from model_store.engines.feature_form import FeatureModules, save_feature_components
-from model_store.files import replace_file
 from model_store.manifest import ComponentName, Provenance
 from model_store.pretrained import round_to_stored_precision
 from training.data.dataset import DataError, Split, good_split
@@ -52,6 +49,7 @@ from training.package import (
 )
 from training.parallel_inspection import TrainingParts
 from training.pretrained_pipeline import (
+    LATENTS,
     RECONSTRUCTIONS,
     ClassImages,
     finetune_published,
@@ -61,16 +59,18 @@ from training.pretrained_recipe import PretrainedRecipe
 from training.progress import named_bars, progress_bar
 from training.quality_gate import learn_gate
 from training.recipe import FeatureRecipe, Recipe, RecipeBase
-from training.recipe_file import AnyRecipe, recipe_class
+from training.recipe_file import AnyRecipe
 from training.report.pictures import FinishedModels
 from training.report.writing import RunRecord, renew_report, report_training, write_readme
+from training.run_identity import claim_run
+from training.run_lock import locked_run
 from training.sensitivity.measure import STAGE as SENSITIVITY
 from training.sensitivity.record import FILE_OF_RUN, sensitivity_of_run
 from training.synthesis.contact_sheet import draw_sheet_of_run
 from training.synthesis.pairs import PairSet, make_pairs
-from training.synthesis.textures import check_textures, texture_digest
+from training.synthesis.textures import check_textures
 from training.training_plan import TrainingPlan, planned_promise
-from training.training_run import MARK, TrainingRun
+from training.training_run import TrainingRun
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
@@ -100,77 +100,6 @@ class TrainedFeatureModules:
     """Of the backbone's weights."""
     settings: MethodSettings
     """As `TrainedComponents.settings`."""
-
-
-class RunMismatch(ValueError):
-    """The run folder was begun with another recipe or other images."""
-
-
-def images_digest(split: Split) -> str:
-    """Return the SHA-256 over every image's name and bytes, and over which of them train and which calibrate."""
-    digest = hashlib.sha256()
-    for part in (split.train, split.calibration):
-        for path in part:
-            digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
-
-
-def claim_run(folder: Path, recipe: RecipeBase, split: Split) -> None:
-    """Mark a run folder as this recipe's and these images', or refuse one that belongs to others.
-
-    Checkpoints of other images must not go on: an image that they were trained on could be held out for calibration
-    now, and the thresholds would promise too much.
-
-    Raises:
-        RunMismatch: if the folder holds a run with another recipe, other images or other textures.
-    """
-    if resumes_run(folder, recipe, split):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / MARK, json.dumps(_identity(recipe, split), indent=2).encode())
-
-
-def resumes_run(folder: Path, recipe: RecipeBase, split: Split) -> bool:
-    """Return whether a folder holds the beginning of this recipe's run on these images; False: it holds none.
-
-    Raises:
-        RunMismatch: if the folder holds a run with another recipe, other images or other textures.
-    """
-    mark = folder / MARK
-    if not mark.is_file():
-        return False
-    recorded = json.loads(mark.read_text(encoding="utf-8"))
-    # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-    then = {**recorded, "recipe": _as_written_now(recorded.get("recipe"))}
-    if _without_loop(then) != _without_loop(_identity(recipe, split)):
-        raise RunMismatch(
-            f"{folder} holds a run with another recipe or other images: give --run another folder, or remove it"
-        )
-    return True
-
-
-def _identity(recipe: RecipeBase, split: Split) -> dict[str, Any]:
-    identity = {"recipe": recipe.model_dump(mode="json"), "images": images_digest(split)}
-    if recipe.synthesis.textures is not None:
-        identity["textures"] = texture_digest(recipe.synthesis.textures)
-    return identity
-
-
-def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what may not change within a run: how its loops use the device may, for one that ran out of memory."""
-    recipe = identity["recipe"]
-    if not isinstance(recipe, dict):
-        return identity
-    return {**identity, "recipe": {key: value for key, value in recipe.items() if key != "training"}}
-
-
-def _as_written_now(recorded: Any) -> Any:
-    """Return a recorded recipe as this version would record it, or as it is where this version cannot read it."""
-    try:
-        return recipe_class(recorded).model_validate(recorded).model_dump(mode="json")
-    except (TypeError, ValidationError):
-        return recorded
 
 
 def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
@@ -216,14 +145,21 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
     with run.stage("pairs"):
         pairs = make_run_pairs(recipe, split, workers, run.folder)
     autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
-    with run.stage("latents"):
-        latents = encode_pairs(autoencoder, pairs)
+    with run.stage("latents"), main_process_first():
+        latents = encode_pairs(autoencoder, pairs, keep=run.folder / LATENTS)
     images = watched_images(pairs, latents.normal, latents.anomalous)
     watch = ReconstructionWatch(run.folder / COURSE, images, partial(decode_latents, autoencoder), settings, seed=seed)
     unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop, watch=watch)
-    with run.stage("reconstructions"):
+    with run.stage("reconstructions"), main_process_first():
         rebuilt = reconstruct_pairs(
-            pairs, latents, autoencoder, unet, settings, count=recipe.features.reconstructions, seed=seed
+            pairs,
+            latents,
+            autoencoder,
+            unet,
+            settings,
+            count=recipe.features.reconstructions,
+            seed=seed,
+            keep=run.folder / RECONSTRUCTIONS,
         )
     features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
     leave_to_main_process()
@@ -358,7 +294,7 @@ def train(
         plan: what was checked before, to be kept in the run.
 
     Raises:
-        DataError, RunMismatch, BundleError: no bundle is written.
+        DataError, RunMismatch, RunInUse, BundleError: no bundle is written.
     """
     if isinstance(recipe, PretrainedRecipe) and recipe.multi_class:
         raise ValueError(
@@ -369,22 +305,36 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
-    with main_process_first():
-        claim_run(run, recipe, split)
-        if plan is not None and is_main_process():
-            plan.write(run)
-        write_readme(run, target, command)
-    stages = stages_of(recipe)
-    record = TrainingRun(run, stages, say=say)
-    say = record.say
+    with locked_run(run):
+        with main_process_first():
+            claim_run(run, recipe, split)
+            if plan is not None and is_main_process():
+                plan.write(run)
+            write_readme(run, target, command)
+        record = TrainingRun(run, stages_of(recipe), say=say)
+        return _train(recipe, split, record, target, naming, data=data, command=command, workers=workers)
+
+
+def _train(
+    recipe: AnyRecipe,
+    split: Split,
+    run: TrainingRun,
+    target: Path,
+    naming: Naming,
+    *,
+    data: Path,
+    command: str,
+    workers: int | None,
+) -> Bundle:
+    say = run.say
     say(f"{len(split.train)} images to train on; calibration on {split.how}")
     say(planned_promise(recipe, split).words)
-    say(f"stages: {', '.join(stages)}; each resumes where it was interrupted")
-    if record.writes and (sheet := draw_sheet_of_run(recipe, split.train, run)):
+    say(f"stages: {', '.join(run.stages)}; each resumes where it was interrupted")
+    if run.writes and (sheet := draw_sheet_of_run(recipe, split.train, run.folder)):
         say(f"the anomalies that it learns from: {sheet}")
-    made = train_components(recipe, split, record, workers)
+    made = train_components(recipe, split, run, workers)
     origin = provenance(recipe, data_summary(data, split), command)
-    return calibrated_bundle(recipe, split, made, target, naming, data=data, run=record, origin=origin, workers=workers)
+    return calibrated_bundle(recipe, split, made, target, naming, data=data, run=run, origin=origin, workers=workers)
 
 
 def calibrated_bundle(

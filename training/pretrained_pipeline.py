@@ -52,6 +52,8 @@ FINETUNED = "finetuned"
 """The folder in a run's that holds what each stage has made."""
 CONDITIONS = "conditions"
 RECONSTRUCTIONS = "reconstructions"
+LATENTS = "latents"
+"""Folders in a run's: what its networks have made of its images so far."""
 HELD_OUT_PAIRS = 32
 """By which the autoencoder's best weights are chosen."""
 TUNING_PAIRS = "pairs-of-the-autoencoder"
@@ -186,7 +188,7 @@ def _adapter(run: TrainingRun) -> str:
 
 def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPairs:
     """Return a class's latents, from the run's folder where they were encoded before."""
-    file = run.folder / "latents" / f"{one.name or 'product'}.safetensors"
+    file = run.folder / LATENTS / f"{one.name or 'product'}.safetensors"
     if not file.is_file():
         with run.stage("pairs"):
             pairs = one.pairs()
@@ -194,8 +196,9 @@ def _latents(one: ClassImages, origins: Origins, run: TrainingRun) -> LatentPair
             if run.writes:
                 device: Any = joined_processes().device
                 autoencoder = autoencoder_of(Base(origins.base), origins.vae).to(device)
-                latents = encode_pairs(autoencoder, pairs, ENCODED_AT_ONCE)
+                latents = encode_pairs(autoencoder, pairs, ENCODED_AT_ONCE, keep=file.with_suffix(""))
                 save_atomically({"normal": latents.normal, "anomalous": latents.anomalous}, file)
+                shutil.rmtree(file.with_suffix(""))
     tensors = load_file(file)
     return LatentPairs(tensors["normal"], tensors["anomalous"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from model_store.checkpoints import checkpoint_file
-from model_store.files import hash_file
+from model_store.files import hash_file, replace_file
 from model_store.importing.bundle import Origins, check_origins
 from model_store.manifest import Kind
 from model_store.pretrained import save_module
@@ -21,8 +21,8 @@ from training.finetune.best_weights import CHOICE
 from training.finetune.dino import STAGE as DINO_STAGE
 from training.finetune.small_autoencoder import STAGE as SMALL_STAGE
 from training.finetune.vae import STAGE as VAE_STAGE
-from training.launched_processes import joined_processes
-from training.pipeline import RunMismatch, claim_run, make_run_pairs
+from training.launched_processes import joined_processes, main_process_first
+from training.pipeline import make_run_pairs
 from training.pretrained_pipeline import (
     ClassImages,
     distilled_autoencoder,
@@ -31,6 +31,8 @@ from training.pretrained_pipeline import (
     finetuned_vae,
 )
 from training.pretrained_recipe import PretrainedRecipe
+from training.run_identity import RunMismatch, claim_run
+from training.run_lock import locked_run
 from training.training_run import CHECKPOINTS, TrainingRun
 
 GIVEN = "given.json"
@@ -92,7 +94,7 @@ def finetune_alone(
 
     Raises:
         ValueError: if the recipe has no such table, or `out` is there.
-        DataError, RunMismatch, ImportRefused, ModelsDoNotFit: nothing is written.
+        DataError, RunMismatch, RunInUse, ImportRefused, ModelsDoNotFit: nothing is written.
     """
     if getattr(recipe, stage.table) is None:
         raise ValueError(
@@ -102,16 +104,18 @@ def finetune_alone(
     if out.exists():
         raise ValueError(f"{out} is there already: choose another folder, or remove it")
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
-    claim_run(run.folder, recipe, split)
-    _claim_given(run.folder, {"stage": stage.value, "vae": _digest(vae), "unet": _digest(unet)})
-    images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
-    module = _made(stage, images, Origins(recipe.base, recipe.dino, unet=unet, vae=vae), run)
-    if run.writes:
-        save_module(module, out, stage.kind, recipe.dtype, licence=recipe.licence)
-        choice = run.folder / CHECKPOINTS / stage.folder / "best" / CHOICE
-        if choice.is_file():
-            shutil.copyfile(choice, out / CHOICE)
-    joined_processes().wait_for_everyone()
+    with locked_run(run.folder):
+        with main_process_first():
+            claim_run(run.folder, recipe, split)
+            _claim_given(run.folder, {"stage": stage.value, "vae": _digest(vae), "unet": _digest(unet)})
+        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
+        module = _made(stage, images, Origins(recipe.base, recipe.dino, unet=unet, vae=vae), run)
+        if run.writes:
+            save_module(module, out, stage.kind, recipe.dtype, licence=recipe.licence)
+            choice = run.folder / CHECKPOINTS / stage.folder / "best" / CHOICE
+            if choice.is_file():
+                shutil.copyfile(choice, out / CHOICE)
+        joined_processes().wait_for_everyone()
     return out
 
 
@@ -132,11 +136,18 @@ def _claim_given(folder: Path, given: Mapping[str, str | None]) -> None:
     """Mark a run's folder as a stage's that stands on these checkpoints: what it keeps was made by them."""
     file = folder / GIVEN
     if not file.is_file():
-        file.write_text(json.dumps(given, indent=2), encoding="utf-8")
-    elif json.loads(file.read_text(encoding="utf-8")) != given:
+        replace_file(file, json.dumps(given, indent=2).encode())
+        return
+    then = json.loads(file.read_text(encoding="utf-8"))
+    if then["stage"] != given["stage"]:
         raise RunMismatch(
-            f"{folder} holds the run of another stage, or of one that was given another --vae or --unet: give --run "
-            "another folder, or remove it"
+            f"{folder} holds the run of the stage {then['stage']}, and {given['stage']} is asked for: give --run "
+            "another folder"
+        )
+    if others := [f"--{name}" for name in ("vae", "unet") if then[name] != given[name]]:
+        raise RunMismatch(
+            f"{folder} holds a run that was begun with another {' and another '.join(others)}: give the same as then, "
+            "or --run another folder"
         )
 
 

@@ -62,13 +62,15 @@ def _measured(data: Path, weights: Path | None, plan: DinoTuningPlan, run: Path,
     from training.data.dataset import good_split, test_images
     from training.progress import named_bars
     from training.recipe import CalibrationRecipe
+    from training.run_lock import locked_run
     from training.training_run import TrainingRun
 
     images, split = test_images(data), good_split(data, CalibrationRecipe().holdout, 0)
     network = read_folder(weights or _published(scratch))
     if not isinstance(network, VitBackbone):
         raise ValueError(f"{weights} holds {network.kind}: give a vision transformer, such as DINO or DINOv2")
-    tuned = tune_networks(network, split, plan, TrainingRun(run))
+    with locked_run(run):
+        tuned = tune_networks(network, split, plan, TrainingRun(run))
     _show_choice(tuned.choice)
     compared_reads: dict[str, Any] = {}
     with named_bars() as show:

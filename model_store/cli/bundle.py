@@ -28,6 +28,7 @@ from model_store.cli.common import (
     own_bundle_folder,
 )
 from model_store.cli.import_ import import_command
+from model_store.cli.remove import remove_command
 from model_store.errors import NotCalibrated
 from model_store.manifest import MANIFEST_NAME, manifest_schema
 from model_store.product_state import PicturesWhen, ProductState
@@ -37,7 +38,7 @@ from model_store.verification import report_present
 
 app = typer.Typer(
     name="bundle",
-    help="Import, list, verify, sign, publish and activate model bundles.\n\nExample: glad bundle list",
+    help="Import, list, verify, sign, publish, activate and remove model bundles.\n\nExample: glad bundle list",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -49,6 +50,7 @@ Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's n
 Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="A version. Default: the active one.")]
 
 app.command("import")(import_command)
+app.command("remove")(remove_command)
 
 
 @app.callback()

@@ -57,6 +57,21 @@ def test_a_product_and_its_folder_are_both_a_bundle_to_inspect_with(glad: Glad, 
     assert _size(tmp_path / "inspected/001_photo.png")[0] > 4 * 90
 
 
+def test_the_masks_of_a_data_set_are_left_out_and_told(glad: Glad, photo: Path, tmp_path: Path) -> None:
+    for folder in ("test/hole", "ground_truth/hole"):
+        (tmp_path / "parts" / folder).mkdir(parents=True)
+        photo.with_name("copy.jpg").write_bytes(photo.read_bytes())
+        photo.with_name("copy.jpg").rename(tmp_path / "parts" / folder / "000.jpg")
+    done = glad("toy", "parts", "--no-pictures", "--json", "-")
+    assert done.exit_code == 0, done.output
+    assert [one["file"] for one in json.loads(done.stdout)] == ["parts/test/hole/000.jpg"]
+    assert "parts: 1 mask in ground_truth left out" in done.stderr
+    named = glad("toy", "parts/ground_truth", "--no-pictures")  # a folder that is named is meant
+    assert "parts/ground_truth/hole/000.jpg" in named.output
+    (tmp_path / "parts/test/hole/000.jpg").unlink()
+    assert "parts holds no images but masks in ground_truth" in " ".join(glad("toy", "parts").output.split())
+
+
 def test_a_folder_that_only_has_the_products_name_is_not_taken_for_a_bundle(glad: Glad, photo: Path) -> None:
     Path("toy").mkdir()
     assert glad("toy", photo).exit_code == 0

@@ -64,6 +64,7 @@ synthesis = { pairs = 12, shift_px = 1 }
 training = { gradient_checkpointing = true, accumulate = 2 }
 unet = { steps = 3, batch = 4, learning_rate = 1e-3 }
 calibration = { delta_images = 4 }
+sensitivity = { per_cell = 0 }
 """.replace("\\\n", "")
 """Of models in the folders `base` and `dino`: see `tests.support.tiny_base`."""
 TUNING_TABLES = """

@@ -156,6 +156,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("bundle", "rollback", "toy", status=1, told="no version was active before"),
         _call("bundle", "gate", "bracket", "off"),
         _call("bundle", "pictures", "bracket", "on-demand"),
+        _call("bundle", "remove", "toy", status=1, told="Add --yes"),
         _call("bundle", "key", "secret.key", "--no-password"),
         _call("bundle", "sign", "SIGNED", "--key", given.key),
         _call("bundle", "import", *published, "--product", "x", "--settings", given.settings),

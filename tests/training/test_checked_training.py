@@ -73,7 +73,7 @@ def test_a_dry_run_of_what_would_fail_says_why_and_ends_with_1(train: Train, tmp
     (run / "run.json").write_text('{"recipe": {"name": "another"}, "images": ""}', encoding="utf-8")
     done = train("tiny.toml", "--data", "ramp", "--dry-run")
     assert done.exit_code == 1
-    assert "problem: runs/ramp holds a run with another recipe or other images" in done.output
+    assert "problem: runs/ramp holds a run with another recipe and other images:" in done.output
     assert "nothing was trained; it would fail" in done.output
     broken = tmp_path / "ramp/train/good/003.png"
     broken.write_bytes(broken.read_bytes()[:-200])

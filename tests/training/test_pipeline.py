@@ -18,8 +18,9 @@ from training.data.dataset import good_split
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tables import as_markdown
 from training.package import Naming
-from training.pipeline import RunMismatch, claim_run, train
+from training.pipeline import train
 from training.recipe import FeatureRecipe, Recipe
+from training.run_identity import RunMismatch, claim_run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,11 @@ def test_a_folder_of_good_images_becomes_a_calibrated_bundle(bundle: Bundle) -> 
     assert found.provenance.recipe["name"] == "tiny"
 
 
-@pytest.mark.parametrize("step", [1, 5, 9])  # in the autoencoder's, the UNet's and the features' training
+KEPT = {1: {"pairs"}, 5: {"pairs", "normal", "anomalous"}, 9: {"pairs", "normal", "anomalous", "reconstructions"}}
+"""By the step at which a run is interrupted: the folders of what it has made of the images."""
+
+
+@pytest.mark.parametrize("step", KEPT)  # in the autoencoder's, the UNet's and the features' training
 def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_thresholds(
     step: int, bundle: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +87,10 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_threshol
         _train(data, tmp_path)
     assert taken == step
     assert not (tmp_path / "bundle").exists()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npz")}
+    assert {path.parent.name for path in kept} == KEPT[step]
     resumed = _train(data, tmp_path)
+    assert all(path.stat().st_mtime_ns == kept[path] for path in kept if "latents" in path.parts)
     assert taken == 3 + 4 + 3
     assert resumed.manifest.components == bundle.manifest.components
     assert resumed.manifest.calibration == bundle.manifest.thresholds
@@ -91,7 +99,7 @@ def test_a_run_interrupted_in_any_stage_resumes_to_the_same_weights_and_threshol
 
 def test_a_run_folder_of_another_recipe_is_refused(data: Path, bundle: Bundle) -> None:
     other = TINY_RECIPE.model_copy(update={"seed": TINY_RECIPE.seed + 1})
-    with pytest.raises(RunMismatch, match="another recipe or other images: give --run another folder"):
+    with pytest.raises(RunMismatch, match=r"another recipe:\n  seed was 0 and is 1 now\nto go on"):
         _train(data, bundle.path.parent, other)
 
 

@@ -76,7 +76,9 @@ def _in_cache(folder: Path, repository: str, cache: Path) -> None:
 
 def test_models_of_the_hub_become_a_bundle_that_inspects_with_every_stage_trained(place: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(TINY_PRETRAINED_TOML + TUNING_TABLES, encoding="utf-8")
+    few = 'sensitivity = { per_cell = 1, images = 2, kinds = ["spot"] }'
+    content = TINY_PRETRAINED_TOML.replace("sensitivity = { per_cell = 0 }", few)
+    recipe.write_text(content + TUNING_TABLES, encoding="utf-8")
     _in_cache(place / "base", "acme/diffusion", tmp_path / "cache")
     _in_cache(place / "dino", "acme/dino", tmp_path / "cache")
     words = ["train", str(recipe), "--data", str(place / "ramp"), "--version", "1"]
@@ -94,6 +96,7 @@ def test_models_of_the_hub_become_a_bundle_that_inspects_with_every_stage_traine
     assert {component.licence for component in found.components.values()} == {"random weights"}
     assert found.thresholds.calibrated_for == calibration_digest(found.settings, found.components)
     assert found.settings.trigger.delta != 9.0
+    assert {line["kind"] for line in found.quality["synthetic_sensitivity"]["lines"]} == {"spot"}
     condition = json.loads((bundle.component("condition") / "config.json").read_text(encoding="utf-8"))
     assert condition["prompt"] == "a photo of sks"
     published = UNet2DConditionModel.from_pretrained(place / "base" / "unet").state_dict()

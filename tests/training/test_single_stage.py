@@ -127,4 +127,6 @@ def test_a_run_that_stands_on_another_checkpoint_is_refused(glad: Glad, workplac
     assert glad(*words, "--out", tmp_path / "first").exit_code == 0
     done = glad(*words, "--out", tmp_path / "second", "--vae", vae)
     assert done.exit_code != 0
-    assert "another --vae or --unet" in " ".join(done.output.split())
+    assert "begun with another --vae: give the same as then" in " ".join(done.output.split())
+    other = glad("dino", *words[1:], "--out", tmp_path / "second")
+    assert "holds the run of the stage unet, and dino is asked for" in " ".join(other.output.split())

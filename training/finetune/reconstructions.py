@@ -16,8 +16,8 @@ from glad.models import Models
 from glad.noise_schedule import add_noise, noise_schedule, predict_x0
 from glad.seeded_noise import image_noise
 from glad.settings.method import MethodSettings
+from training.kept_arrays import KeptArrays
 from training.progress import progress_bar
-from training.synthesis.kept_pairs import KeptPairs
 from training.synthesis.pairs import to_unit
 
 Rebuild = Callable[[Tensor], Tensor]
@@ -58,7 +58,7 @@ def _resized(images: Tensor, side: int) -> Tensor:
 
 def rebuild_all(images: Tensor, rebuild: Rebuild, title: str, keep: Path | None) -> Tensor:
     """Return the reconstructions of images: uint8 (N, 3, S, S), from the folder `keep` as far as they lie there."""
-    kept = None if keep is None else KeptPairs(keep, len(images))
+    kept = None if keep is None else KeptArrays(keep, len(images))
     made = [] if kept is None else [torch.from_numpy(array) for (array,) in kept.read()]
     with progress_bar() as bar:
         task = bar.add_task(title, total=len(images), completed=len(made), note="")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -185,6 +185,13 @@ class Stage:
     def averaged(self) -> AbstractContextManager[Any]:
         """Return what opens the model as it would be if the stage ended now, to look at it between two steps."""
         return self._prepared.averaged()
+
+    @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """Let what happens inside, between two steps, count for no step's speed: it is no part of learning."""
+        begun = time.monotonic()
+        yield
+        self._course.pass_over(time.monotonic() - begun)
 
     def finish(self, model: Model) -> Model:
         """Return the model as it was given to `prepare`, trained, with the moving average where there is one."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ from glad.settings.method import MethodSettings, ScheduleSettings
 from training.denoiser_recipe import AtpRecipe
 from training.finetune.reconstruction_watch import NoisePredictor, ReconstructionWatch
 from training.finetune.stage import Stage
-from training.progress import progress_bar
+from training.kept_arrays import made_once
 from training.recipe import LoopRecipe, UnetRecipe
 from training.synthesis.pairs import PairSet, to_unit
 from training.training_run import TrainingRun
@@ -62,21 +63,28 @@ def new_unet(recipe: UnetRecipe, channels: int, side: int) -> UNet2DModel:
 
 
 @torch.no_grad()
-def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8) -> LatentPairs:
-    """Encode both sides of every pair once, on the autoencoder's device: float32, on the CPU."""
+def encode_pairs(autoencoder: AutoencoderKL, pairs: PairSet, batch: int = 8, keep: Path | None = None) -> LatentPairs:
+    """Encode both sides of every pair once, on the autoencoder's device: float32, on the CPU.
+
+    Args:
+        autoencoder: that is trained already.
+        pairs: of images.
+        batch: images a call.
+        keep: a folder of this very call, which goes on from the latents that lie there.
+    """
     scale = autoencoder.config.scaling_factor
-    sides: list[Tensor] = []
-    with progress_bar() as bar:
-        task = bar.add_task("latents", total=2 * len(pairs), note="")
-        for images in (pairs.normal, pairs.anomalous):
-            chunks = []
-            for chunk in torch.split(images, batch):
-                chunks.append(
-                    (autoencoder.encode(to_unit(chunk).to(autoencoder.device)).latent_dist.mean * scale).cpu()
-                )
-                bar.update(task, advance=len(chunk))
-            sides.append(torch.cat(chunks))
-    return LatentPairs(*sides)
+
+    def encode(images: Tensor) -> Tensor:
+        latents: Tensor = autoencoder.encode(to_unit(images).to(autoencoder.device)).latent_dist.mean * scale
+        return latents.cpu()
+
+    sides = {"normal": pairs.normal, "anomalous": pairs.anomalous}
+    return LatentPairs(
+        **{
+            side: made_once(images, encode, keep and keep / side, at_once=batch, title=f"latents, {side}")
+            for side, images in sides.items()
+        }
+    )
 
 
 @torch.no_grad()
@@ -244,7 +252,7 @@ def _error_unit(error_unit: ErrorUnit, denoiser: PreconditionedDenoiser, batch: 
 @contextmanager
 def averaged_predictor(stage: Stage) -> Iterator[NoisePredictor]:
     """Yield what predicts the noise by the moving average of the weights of the moment."""
-    with stage.averaged() as model:
+    with stage.untimed(), stage.averaged() as model:
         yield lambda noisy, timesteps: model(noisy.to(stage.device), timesteps.to(stage.device)).sample
 
 

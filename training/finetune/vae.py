@@ -42,7 +42,7 @@ RULE = (
     "unless a later measurement is better"
 )
 MEASURED_CROPS = 32
-"""Of the images held out, always the same: half of them with an anomaly."""
+"""At most so many of the images held out, always the same: half of them with an anomaly. Of each pair two."""
 COMPARED_BLOCKS = (3, 6, 9, 12)
 """Blocks of the features' network; of a shallower one those that it has, and its last one."""
 
@@ -102,7 +102,8 @@ def finetune_vae(
     places = validation_steps(recipe.steps, recipe.validations)
     for step in stage:
         if step in places:
-            best.measure(step, measured, write=run.writes)
+            with stage.untimed():
+                best.measure(step, measured, write=run.writes)
         crops, masks = random_crops(pairs, stage.rng(step), recipe)
         noise = posterior_noise(module, crops, stage.generator(step))
         for part in stage.micro_batches(recipe.batch):
@@ -209,6 +210,7 @@ def measure_vae(
 
 
 def held_out_crops(held_out: PairSet, recipe: CropsRecipe) -> tuple[Tensor, Tensor]:
-    """Return `MEASURED_CROPS` crops of the pairs held out, always the same ones: as `random_crops`."""
+    """Return crops of the pairs held out, always the same ones: as `random_crops`."""
     drawn = np.random.Generator(np.random.Philox(len(held_out)))
-    return random_crops(held_out, drawn, recipe.model_copy(update={"batch": MEASURED_CROPS}))
+    count = min(MEASURED_CROPS, 2 * len(held_out))
+    return random_crops(held_out, drawn, recipe.model_copy(update={"batch": count}))

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.evaluation.tables import Table
 from training.sensitivity.choosing import CONTRASTS
-from training.sensitivity.measure import CONFIDENCE, SHARE, FoundCount, Sensitivity, SensitivityLine
+from training.sensitivity.measure import CONFIDENCE, LEAST_BEYOND, SHARE, FoundCount, Sensitivity, SensitivityLine
 from training.sensitivity.planting import LINES
 
 TOLD = "medium"
@@ -27,9 +27,14 @@ def sentence(line: SensitivityLine, learnt: frozenset[str] | None = None) -> str
     about = f"{line.kind} of {line.contrast} contrast"
     if learnt is not None and line.kind not in learnt:
         about += " (not trained on)"
+    if line.all.anomalies < LEAST_BEYOND:
+        return (
+            f"{about}: {line.all.found} of {line.all.anomalies} found; that is too few to say from which size on "
+            f"{_percent(SHARE)} are (at least {LEAST_BEYOND} are needed)."
+        )
     beyond = f"{line.beyond.found} of {line.beyond.anomalies}"
     if line.from_px is None:
-        return f"{about}: no size was found at {_percent(SHARE)}; of the largest {beyond}."
+        return f"{about}: at no size {_percent(SHARE)} are found; of the largest ones {beyond}."
     return (
         f"{about}: {_percent(SHARE)} found from about {_size(line)} of your originals on ({beyond} that large; with "
         f"{_percent(CONFIDENCE)} confidence at least {_percent(line.beyond.at_least)})."
@@ -74,7 +79,7 @@ def explanation(found: Sensitivity) -> str:
         f"First the share of all kinds that fails, then the size from which {_percent(SHARE)} of a kind fail: lengths, "
         "or sides of a square of the same area, in pixels of your originals; in brackets, where the tried ones show no "
         "such size, how many of all. "
-        f"Contrast is the mean change in grey levels of 255. {len(found.tried)} anomalies{short} on good images that "
+        f"Contrast is the mean change in grey levels of 255. {_number(len(found.tried), short)} on good images that "
         f"no training saw, of which {found.good.found} of {found.good.anomalies} fail without an anomaly. Real defects "
         "may be easier or harder."
     )
@@ -166,6 +171,10 @@ def _cell(line: SensitivityLine) -> str:
 
 def _share(count: FoundCount) -> str:
     return f"{_percent(count.share)} of {count.anomalies}" if count.anomalies else "–"
+
+
+def _number(anomalies: int, of_how_many: str) -> str:
+    return f"{anomalies} anomal{'y' if anomalies == 1 else 'ies'}{of_how_many}"
 
 
 def _learnt(kind: str, learnt: frozenset[str] | None) -> str:

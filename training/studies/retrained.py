@@ -21,11 +21,13 @@ from training.finetune.features import Reconstructions, train_features
 from training.finetune.unet import encode_pairs, train_unet
 from training.package import LICENCE
 from training.parallel_inspection import trigger_peaks
-from training.pipeline import claim_run, make_run_pairs
+from training.pipeline import make_run_pairs
 from training.pretrained_recipe import PretrainedRecipe
 from training.progress import Progress
 from training.recipe import FeatureRecipe, Recipe
 from training.recipe_file import recipe_class
+from training.run_identity import claim_run
+from training.run_lock import locked_run
 from training.training_run import TrainingRun
 
 BUNDLE = "bundle"
@@ -78,7 +80,7 @@ def train_plain(
 
     Raises:
         ValueError: as in `training_recipe`.
-        DataError, RunMismatch: if the images or the run folder do not fit.
+        DataError, RunMismatch, RunInUse: if the images or the run folder do not fit.
     """
     recipe = training_recipe(bundle)
     change = {"unet": recipe.unet.model_copy(update={"anomaly_weight": "none"})}
@@ -114,11 +116,12 @@ def _retrained(
     workers: int | None,
 ) -> tuple[Path, float]:
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
-    claim_run(run, recipe, split)
     folder = run / BUNDLE
-    if not (folder / MANIFEST_NAME).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        _train(bundle, recipe, part, split, run, workers=workers)
+    with locked_run(run):
+        claim_run(run, recipe, split)
+        if not (folder / MANIFEST_NAME).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            _train(bundle, recipe, part, split, run, workers=workers)
     return folder, _same_quantile(bundle, folder, recipe, split, progress=progress, workers=workers)
 
 

@@ -26,10 +26,10 @@ from glad.settings.method import MethodSettings
 from training.data.camera_noise import CameraNoise, add_camera_noise
 from training.data.image_files import DataError, read_pixels
 from training.interrupts import interrupts_noted
+from training.kept_arrays import Arrays, KeptArrays
 from training.process_pool import parallel_map, process_count
 from training.progress import Count
 from training.synthesis.anomalies import synthesise
-from training.synthesis.kept_pairs import Arrays, KeptPairs
 from training.synthesis_recipe import SynthesisRecipe
 
 
@@ -195,7 +195,7 @@ def make_pairs(
     Raises:
         KeyboardInterrupt: after Ctrl-C, with all pairs that were made in `keep`.
     """
-    kept = None if keep is None else KeptPairs(keep, recipe.pairs)
+    kept = None if keep is None else KeptArrays(keep, recipe.pairs)
     arrays = [] if kept is None else list(kept.read())
     images: list[TrainingSquare] = []
     if len(arrays) < recipe.pairs:

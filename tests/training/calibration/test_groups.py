@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from training.calibration.thresholds import (
     representatives,
     threshold,
 )
+from training.package import MOST_UNUSUAL, most_unusual
 from training.recipe import CalibrationRecipe
 
 SURE = 0.001
@@ -61,6 +63,18 @@ def test_where_each_image_is_a_part_of_its_own_the_ranks_are_the_usual_ones(
     names = [f"part-{number}" for number in range(count)]
     assert threshold(scores, quantile, confidence, names) == sorted(scores)[rank - 1]
     assert threshold(scores, quantile, confidence) == sorted(scores)[rank - 1]
+
+
+def test_the_most_unusual_images_name_each_part_once() -> None:
+    scores = [(Path(f"good/{number}.png"), float(number % 8)) for number in range(16)]
+    parts = [f"part {number % 8 // 2}" for number in range(16)]  # scores of 0 and 1, of 2 and 3, ..., each twice
+    named = [(path.stem, score) for path, score in most_unusual(scores, parts)]
+    assert named == [("15", 7.0), ("13", 5.0), ("11", 3.0), ("1", 1.0)]
+    each = most_unusual(scores, ())
+    assert [score for _, score in each] == [7.0, 7.0, 6.0, 6.0, 5.0, 5.0]
+    assert len(each) == MOST_UNUSUAL
+    again = [*scores, *scores]  # inspected twice, such as among the training's and among the held-out ones
+    assert most_unusual(again, ()) == each
 
 
 def test_representatives_are_one_of_each_part_and_do_not_depend_on_the_scores() -> None:

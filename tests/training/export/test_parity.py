@@ -21,10 +21,12 @@ from model_store.bundle import Bundle, open_bundle
 from model_store.engines.backends import Backend
 from model_store.engines.export_manifest import Precision
 from model_store.engines.torch import load_models
+from model_store.inspection import inspect
 from model_store.manifest import Manifest
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_calibration
+from training.data.image_files import read_pixels
 from training.export.parity import Parity, compare, correlation
-from training.export.parity_page import ComparedEngines, page, write_page
+from training.export.parity_page import ComparedEngines, page, verdict, write_page
 from training.export.tolerances import Tolerances, tolerances_for
 from training.progress import silent
 from training.synthesis.probes import Probe
@@ -187,6 +189,51 @@ def test_an_image_whose_score_is_the_threshold_flips_by_rounding_and_is_not_coun
     (row,) = parity.images
     assert {row.reference_verdict, row.candidate_verdict} == {"pass", "fail"}
     assert (row.at_threshold, row.flipped, parity.summary.verdict_flips) == (True, False, 0)
+
+
+def _first_comparison(models: PixelModels, manifest: Manifest, probe: Probe) -> float:
+    """The trigger score of the first step of an image, of which any difference is one."""
+    (found,) = inspect([read_pixels(probe.path)], models.assemble(), _with_delta(manifest, 1e-9).settings)
+    assert found.lane.trigger is not None
+    assert found.lane.trigger.step == found.lane.grid[0]
+    return found.lane.trigger.score
+
+
+def _with_delta(manifest: Manifest, delta: float) -> Manifest:
+    trigger = manifest.settings.trigger.model_copy(update={"delta": delta})
+    return manifest.model_copy(update={"settings": manifest.settings.model_copy(update={"trigger": trigger})})
+
+
+def test_an_image_that_rounding_sends_another_way_is_not_compared(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
+    other = replace(models, autoencoder=Brighter(models.autoencoder, 1e-5))
+    scores = [_first_comparison(one, bundle.manifest, probes[0]) for one in (models, other)]
+    assert 0 < abs(scores[0] - scores[1]) < 1e-4 * scores[0]
+    between = _with_delta(bundle.manifest, sum(scores) / 2)  # the first step of one, another one of the other
+    parity = run(models, other, between, probes)
+    first, *others = parity.images
+    assert first.reference_step != first.candidate_step
+    assert (first.near_tie, first.undecided, first.step_differs) == (True, True, False)
+    assert not any(row.undecided for row in others)
+    assert parity.problems == ()
+    assert (parity.summary.undecided, parity.summary.step_differences) == (1, 0)
+    assert parity.summary.score_difference == max(row.relative_difference for row in others)
+    said = verdict(parity, NAMES)
+    assert said.endswith("rounding decided the denoising step of 1, which are not compared")
+    (problem,) = run(models, other, between, probes[:1]).problems  # nothing is left that compares the engines
+    assert problem.startswith("rounding decided the denoising step of 1 of 1 images")
+
+
+def test_another_step_that_more_than_rounding_decided_is_a_problem(
+    bundle: Bundle, models: PixelModels, probes: tuple[Probe, ...]
+) -> None:
+    other = replace(models, autoencoder=Brighter(models.autoencoder, 0.5))
+    scores = [_first_comparison(one, bundle.manifest, probes[0]) for one in (models, other)]
+    assert abs(scores[0] - scores[1]) > 1e-3 * scores[0]
+    parity = run(models, other, _with_delta(bundle.manifest, sum(scores) / 2), probes)
+    assert parity.images[0].step_differs
+    assert any(problem.startswith("denoising step differs in ") for problem in parity.problems)
 
 
 def test_without_calibration_scores_are_held_against_their_median(

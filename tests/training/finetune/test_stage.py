@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from tests.support.toy_training import BATCH, STEPS, ToyTraining, ctrl_c
+from training.finetune import curves as curves_module
+from training.finetune import stage as stage_module
 from training.finetune.curves import read_curve
 from training.finetune.stage import Stage, learning_rate_at
 from training.finetune.unet import new_unet
@@ -139,6 +142,25 @@ def test_a_run_knows_how_long_a_stage_took_and_how_often_it_was_resumed(tmp_path
     assert (after.finished, after.resumed, after.begun) == (True, 1, before.begun)
     assert after.seconds > before.seconds > 0
     assert after.peak_memory_bytes > 2**20
+
+
+def test_a_measurement_between_two_steps_counts_for_no_steps_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(stage_module, "time", clock)
+    monkeypatch.setattr(curves_module, "time", clock)
+    toy = ToyTraining(tmp_path, steps=3)
+
+    def passes() -> None:
+        nonlocal now
+        with toy.stage.untimed():
+            now += 1000
+        now += 2
+
+    toy.run(1, passes)
+    assert read_curve(tmp_path / "curves/toy.csv")[1][3] == BATCH / 2  # images in the two seconds of learning
 
 
 def test_scalars_lie_where_tensorboard_finds_them(unbroken_run: tuple[Path, Weights]) -> None:

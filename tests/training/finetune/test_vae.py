@@ -12,7 +12,14 @@ from torch import Tensor
 from model_store.backbones.vit import VitBackbone
 from tests.support.tiny_base import base_autoencoder
 from tests.support.tiny_vit import tiny_vit
-from training.finetune.vae import TunedVae, finetune_vae, measure_vae, picture_distance
+from training.finetune.vae import (
+    MEASURED_CROPS,
+    TunedVae,
+    finetune_vae,
+    held_out_crops,
+    measure_vae,
+    picture_distance,
+)
 from training.pretrained_recipe import VaeFinetuneRecipe
 from training.recipe import LoopRecipe
 from training.synthesis.pairs import PairSet
@@ -110,6 +117,11 @@ def test_the_distance_in_features_teaches_the_autoencoder(tmp_path: Path) -> Non
             return float(distance(module.decode(module.encode(images).latent_dist.mean).sample, images))
 
     assert apart(tuned.module) < 0.9 * apart(published())
+
+
+def test_of_few_pairs_held_out_no_more_crops_are_measured_than_they_have_images() -> None:
+    few, many = (held_out_crops(pairs(count, 1), RECIPE)[0] for count in (3, 40))
+    assert (len(few), len(many)) == (2 * 3, MEASURED_CROPS)
 
 
 def test_crops_that_are_no_whole_latents_are_refused(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_limit_of_time_takes_from_all_cells_alike(bundle: Path, images: tuple[
     cells = [(one.draw.kind, one.contrast, one.size_class) for one in first_round]
     once = len(set(cells))
     assert len(set(cells[:once])) == once  # one of each cell comes before a second of any
-    assert f"1 anomalies of {short.chosen}, for which the time was too short" in explanation(short)
+    assert f"1 anomaly of {short.chosen}, for which the time was too short" in explanation(short)
 
 
 def test_the_same_seed_chooses_the_same_anomalies_and_another_seed_others(
@@ -152,7 +152,12 @@ def test_a_sentence_says_from_which_size_on_and_how_sure_that_is() -> None:
     assert sentences(found) == (
         "stroke of medium contrast: 90 % found from about 12 px of length of your originals on (6 of 6 that large; "
         "with 95 % confidence at least 61 %).",
-        "spot of medium contrast (not trained on): no size was found at 90 %; of the largest 1 of 3.",
+        "spot of medium contrast (not trained on): at no size 90 % are found; of the largest ones 1 of 3.",
+    )
+    few = line_of("chip", "faint", tried("chip", "faint", [12.0], [True]), 2)
+    assert sentence(few) == (
+        "chip of faint contrast: 1 of 1 found; that is too few to say from which size on 90 % are (at least 6 are "
+        "needed)."
     )
     area = line_of("chip", "strong", tried("chip", "strong", list(map(float, range(11, 19))), [True] * 8), 2)
     assert sentence(area).startswith("chip of strong contrast: 90 % found from about 11 × 11 px of your originals on")

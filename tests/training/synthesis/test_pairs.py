@@ -12,7 +12,7 @@ from PIL import Image
 
 from glad.settings.method import Foreground, MethodSettings
 from training.data.camera_noise import CameraNoise
-from training.synthesis.kept_pairs import PER_FILE
+from training.kept_arrays import PER_FILE
 from training.synthesis.pairs import PairSet, make_pairs, read_squares, to_unit
 from training.synthesis_recipe import SynthesisRecipe
 
