@@ -61,6 +61,7 @@ def set_thresholds(
     preview: Preview = False,
     last: Last = 1000,
     by: By = None,
+    note: Annotated[str | None, typer.Option(help="Why, for the product's record of changes.")] = None,
     yes: Yes = False,
     url: ServiceUrl = LOCAL_SERVICE,
     key: AdminKey = None,
@@ -75,7 +76,7 @@ def set_thresholds(
     if not given:
         raise typer.BadParameter("nothing to set: give --review, --fail or --pixel")
     with connected_client(url, key) as client:
-        _change(client, product, given, preview=preview, last=last, by=by, yes=yes)
+        _change(client, product, given, preview=preview, last=last, by=by, note=note, yes=yes)
 
 
 @app.command()
@@ -197,6 +198,7 @@ def _change(
     last: int,
     by: str | None,
     yes: bool,
+    note: str | None = None,
 ) -> None:
     """Show the effect of a change; unless that is all, ask, and make it."""
     name, version = _named(product)
@@ -209,7 +211,9 @@ def _change(
         return
     confirm(f"Use these thresholds for {name} {shown.version} from now on?", yes)
     # What was shown is what is changed: another change in between makes this one a refusal.
-    made = client.change_thresholds(name, changes, version=shown.version, by=by, last=0, revision=shown.revision)
+    made = client.change_thresholds(
+        name, changes, version=shown.version, by=by, note=note, last=0, revision=shown.revision
+    )
     typer.echo(f"{name} {made.version}: in force for images that come from now on (revision {made.revision})")
 
 

@@ -90,8 +90,8 @@ def _tell_proposal(bundle: Bundle, proposal: ThresholdProposal, effect: Proposal
     typer.echo("nothing was changed. To apply it:")
     version = f"{bundle.manifest.product}/{bundle.manifest.version}"
     words = ["glad", "thresholds", "set", version, "--review", repr(proposal.review), "--fail", repr(proposal.fail)]
-    # The record of the change names the proposal beside the person: the shell puts in who calls.
-    typer.echo(f'  {shlex.join(words)} --by "$USER, proposal {proposal.name}"')
+    note = f"proposal {proposal.name} from {proposal.parts} good parts of the audit"
+    typer.echo(f"  {shlex.join([*words, '--note', note])}")
 
 
 def _percent(share: float) -> str:

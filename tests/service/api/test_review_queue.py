@@ -546,3 +546,16 @@ async def test_a_page_of_the_history_costs_the_same_however_much_was_reviewed(
     stats: Any = client.info("commandstats")
     assert stats["cmdstat_hmget"]["calls"] == 1
     assert stats["cmdstat_zrangebyscore"]["calls"] == 1
+
+
+async def test_who_signed_in_is_who_judged_whatever_the_call_says(api: Running, line: Line) -> None:
+    inspection_id = await line.end(FAIL)
+    view = (await api.http.post("/v1/session", json={"person": "A. Meier"})).json()
+    headers = {"X-CSRF-Token": view["csrf"]}
+    task = (await api.http.post("/v1/reviews/next", json={}, headers=headers)).json()
+    body = {"decision": "ok", "by": "somebody else", "claim": task["claim"]}
+    url = f"/v1/inspections/{inspection_id}/review"
+    answer = await api.http.post(url, json=body, headers=headers)
+    assert [one["by"] for one in answer.json()["reviews"]] == ["A. Meier"]
+    withdrawn = await api.http.delete(url, headers=headers)
+    assert [one["withdrawn_by"] for one in withdrawn.json()["reviews"]] == ["A. Meier"]

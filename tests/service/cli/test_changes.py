@@ -113,6 +113,12 @@ def test_a_reset_goes_back_to_the_calibration(glad: Glad) -> None:
     assert "nothing to change" in glad(thresholds_app, "reset", "toy").output
 
 
+def test_a_note_stands_with_the_change(glad: Glad) -> None:
+    done = glad(thresholds_app, "set", "toy", "--fail", "2", "--note", "proposal 1f3a", "--by", "ann", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "by ann  proposal 1f3a" in glad(thresholds_app, "changes", "toy").output
+
+
 def test_a_change_that_was_made_since_is_not_written_over(url: str) -> None:
     with Client(url) as client:
         shown = client.change_thresholds("toy", {"fail": 2.0}, preview=True)

@@ -180,7 +180,7 @@ def test_the_command_proposes_prints_how_to_apply_it_and_changes_nothing(tmp_pat
     )
     command = done.output.splitlines()[-1].strip()
     assert command.startswith(f"glad thresholds set bracket/7 --review {proposal['review']} --fail {proposal['fail']} ")
-    assert command.endswith(f'--by "$USER, proposal {proposal["proposal"]}"')
+    assert command.endswith(f" --note 'proposal {proposal['proposal']} from 160 good parts of the audit'")
     assert sorted((path, path.stat().st_mtime_ns) for path in bundle.path.rglob("*")) == before
 
 
