@@ -183,6 +183,13 @@ class ProductState(Frozen):
         """Return the state with these limits in place of the version's earlier ones; empty: those that were learnt."""
         return self._changed(by, at, gate_limits=_with_version(self.gate_limits, version, limits))
 
+    def forget(self, version: str, *, by: str, at: AwareDatetime) -> ProductState:
+        """Return the state without what was changed for a version: of a new revision, also where nothing was."""
+        overrides = _with_version(self.overrides, version, ThresholdOverrides())
+        return self._changed(
+            by, at, overrides=overrides, gate_limits=_with_version(self.gate_limits, version, GateOverrides())
+        )
+
     @property
     def gate_on(self) -> bool:
         """Return whether the gate is used where a bundle has one: it is not switched off."""
@@ -310,12 +317,9 @@ def locked_state(folder: Path, product: str) -> Iterator[ProductState]:
         yield read_state(folder, product)
 
 
-def forget_version(folder: Path, state: ProductState, version: str, *, by: str, at: AwareDatetime) -> None:
-    """Take a version's threshold overrides out of the state on disk, durably, within `locked_state`.
-
-    The revision is a new one in any case: who was about to activate the version is refused.
-    """
-    replace_file(folder / STATE_NAME, state.override(version, ThresholdOverrides(), by=by, at=at).to_bytes())
+def rewrite_state(folder: Path, state: ProductState) -> None:
+    """Replace the state on disk, durably, within `locked_state`."""
+    replace_file(folder / STATE_NAME, state.to_bytes())
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from pathlib import Path
 from model_store.errors import ProductNotInStore, StoreError, VersionNotInStore
 from model_store.files import hidden_sibling, sync_folder
 from model_store.manifest import check_name
-from model_store.product_state import forget_version, locked_state
+from model_store.product_changes import record_change
+from model_store.product_state import locked_state, rewrite_state
 from model_store.store import Store
 
 
@@ -88,7 +89,9 @@ def remove(store: Store, planned: Removal, *, by: str) -> None:
                 raise RemovalRefused(
                     f"{planned.product} {planned.version} was activated meanwhile: nothing was removed"
                 )
-            forget_version(product, state, planned.version, by=by, at=datetime.now(UTC))
+            after = state.forget(planned.version, by=by, at=datetime.now(UTC))
+            record_change(product, state, after, note=f"version {planned.version} removed")
+            rewrite_state(product, after)  # of a new revision: who is about to activate the version is refused
         planned.folder.rename(aside)
     sync_folder(planned.folder.parent)
     shutil.rmtree(aside)
