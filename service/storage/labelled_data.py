@@ -83,7 +83,7 @@ def label_image(result: Result, suffix: str) -> LabelledImage | None:
         suffix: of the image's file, as `suffix_of` gives it.
     """
     counting = result.counting_review
-    if counting is None or getattr(result, "limit_sample", None) is not None:
+    if counting is None or result.limit_sample is not None:
         return None
     label = _label(result, counting)
     stem = file_stem(result.serial, result.id)

@@ -131,20 +131,9 @@ async def test_what_was_found_without_a_score_or_on_hold_waits_too_and_what_was_
     assert await order_of(api) == [job.id, held.id]
 
 
-async def test_a_limit_sample_is_no_production_and_waits_for_nobody(
-    api: Running, submitter: JobSubmitter, make_queue: MakeQueue
-) -> None:
-    queue = make_queue()
-    await submitter.submit(make_job(audit=0.5))
-    [claimed] = queue.claim(1)
-    result = result_of(claimed, FAIL)
-    text = result.to_json()[:-1] + ',"limit_sample":"bad"}'
-
-    class Sample(type(result)):  # type: ignore[misc]
-        def to_json(self) -> str:
-            return text
-
-    queue.complete(claimed, Sample.model_construct(**dict(result)))
+async def test_a_limit_sample_is_no_production_and_waits_for_nobody(api: Running, line: Line) -> None:
+    await line.end(FAIL, limit_sample="bad")
+    await line.end(PASS, limit_sample="good", audit=0.5)
     assert await order_of(api) == []
 
 
