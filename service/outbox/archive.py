@@ -131,8 +131,11 @@ class ArchiveSink:
 
 
 def _inspection_id(event: StoredEvent) -> str:
-    """Return the id of an event's inspection; "" for an event of none, such as a station's."""
-    return event.fields.get("inspection_id") or ""
+    """Return the id of an event's inspection; "" for an event of none, such as a station's or a disposition."""
+    fields = event.fields
+    kind: str = fields["type"]
+    inspection_id: str = fields["inspection_id"] if kind.startswith("inspection.") else ""
+    return inspection_id
 
 
 def _inspection(event: StoredEvent, row: Sequence[str | None]) -> Any:

@@ -5,6 +5,7 @@ import { useInspection, useLive } from "../lib/live.js";
 import { Link, navigate } from "../lib/router.js";
 import { soundFail, useFullScreen, useSound, useWakeLock } from "../lib/screen.js";
 import { formatNumber, formatTime, t } from "../lib/texts.js";
+import { HoldControl } from "../parts/hold.js";
 import { formatScore, reasonText } from "../parts/reason.js";
 import { ScoreBar } from "../parts/score_bar.js";
 import { Strip } from "../parts/strip.js";
@@ -112,6 +113,8 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     </label>
     ${children}
     <div class="line-tools">
+      ${station && html`<${HoldControl} station=${station} revision=${stations.find((one) => one.station === station)?.hold} compact=${true} />`}
+      ${station && html`<${Link} class="button" href=${`/stations/${encodeURIComponent(station)}/limit-samples`}>${t("limit_samples.title")}<//>`}
       <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>
     </div>

@@ -70,10 +70,11 @@ function askForReason() {
 }
 
 /**
- * @param {{station: string, revision?: unknown, onChange?: () => void}} props `revision`: with another value the
- * station is read anew, as after an event; `onChange`: called after a hold or a release from here
+ * @param {{station: string, revision?: unknown, onChange?: () => void, compact?: boolean}} props `revision`: with
+ * another value the station is read anew, as after an event; `onChange`: called after a hold or a release from here;
+ * `compact`: the button alone, where the page itself says that the station is on hold
  */
-export function HoldControl({ station, revision, onChange = () => {} }) {
+export function HoldControl({ station, revision, onChange = () => {}, compact = false }) {
   const { found, error, load } = useStation(station, revision);
   const [failure, setFailure] = useState(/** @type {unknown} */ (null));
   /** @param {() => Promise<unknown>} change */
@@ -106,6 +107,9 @@ export function HoldControl({ station, revision, onChange = () => {} }) {
       ${hasScope("review") && html`<button type="button" onClick=${hold}>${t("hold.hold")}</button>`}
     </div>`;
   }
+  const releaseButton =
+    hasScope("review") && html`<button type="button" onClick=${release}>${t("hold.release")}</button>`;
+  if (compact) return html`<div class="hold">${note}${releaseButton}</div>`;
   return html`<div class="hold">
     ${note}
     <div class="hold-held" role="status">
@@ -116,7 +120,7 @@ export function HoldControl({ station, revision, onChange = () => {} }) {
         <p><strong>${t("hold.held")}</strong> ${found.hold}</p>
         <p class="hint">${whoAndWhen(found)} ${t("hold.meaning")}</p>
       </div>
-      ${hasScope("review") && html`<button type="button" onClick=${release}>${t("hold.release")}</button>`}
+      ${releaseButton}
     </div>
   </div>`;
 }
