@@ -112,15 +112,24 @@ def test_a_part_on_review_has_its_hottest_place_marked_also_where_no_region_is(
     expect(page.get_by_role("img", name="Hottest place")).to_be_visible()
 
 
-def test_a_station_on_hold_says_so_and_why_the_part_is_on_review(open_page: Opener, service: EmbeddedService) -> None:
-    settings = {"product": "bracket", "hold": "lens is dirty"}
-    httpx.put(f"{service.url}/v1/stations/live-4", json=settings).raise_for_status()
+def test_a_station_that_is_held_says_so_at_once_until_it_is_released(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    station = f"{service.url}/v1/stations/live-4"
+    httpx.put(station, json={"product": "bracket"}).raise_for_status()
     page = live(open_page, "live-4")
+    expect(page.get_by_role("button", name="Hold the station")).to_be_visible()
+    httpx.put(f"{station}/hold", json={"reason": "lens is dirty"}).raise_for_status()
     expect(page.locator("main.is-held")).to_be_visible()
-    expect(page.get_by_role("alert").filter(has_text="on hold")).to_contain_text("lens is dirty")
+    expect(page.get_by_role("status").filter(has_text="On hold")).to_contain_text("lens is dirty")
     shown(page, service.post(part(304), station="live-4", serial="D")["id"])
     expect(page.locator(".big-word")).to_have_text("REVIEW")
     expect(page.locator(".line-facts")).to_contain_text("The station is on hold: lens is dirty")
+    assert serious_findings(page) == []
+    httpx.delete(f"{station}/hold").raise_for_status()
+    expect(page.locator("main.is-held")).to_have_count(0)
+    shown(page, service.post(part(304), station="live-4", serial="E")["id"])
+    expect(page.locator(".big-word")).to_have_text("PASS")
 
 
 def test_an_unfit_image_says_what_is_wrong_with_it(open_page: Opener, service: EmbeddedService) -> None:

@@ -46,10 +46,11 @@ export default function LinePage({ params }) {
   return html`<main class=${classes} data-live=${String(liveness.isLive)}>
     <h1 class="visually-hidden">${station ? t("line.of_station", { station }) : t("line.title")}</h1>
     <${Toolbar} station=${station} stations=${stations} entries=${entries} sound=${sound} screen=${screen}>
+      ${station && html`<${HoldControl} station=${station} revision=${stations} />`}
       ${pinned && html`<${PinnedNote} liveness=${liveness} unpin=${unpin} />`}
     <//>
     <div class="line-banners">
-      ${held.map((one) => html`<p key=${one.station} class="banner" role="alert"><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</p>`)}
+      ${(station ? [] : held).map((one) => html`<p key=${one.station} class="banner" role="alert"><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</p>`)}
     </div>
     <section class="line-verdict" aria-live="polite" data-inspection=${isOld ? "" : (shown?.id ?? "")}>
       ${isOld ? html`<${NotLive} liveness=${liveness} />` : html`<${BigVerdict} entry=${shown} />`}
