@@ -96,7 +96,7 @@ def copy_ended(client: redis.Redis, copies: Sequence[tuple[str, dict[str, Any]]]
         copies: the original's id, and the fields of the result that the copy has of its own.
         ttl_s: how long they are kept.
     """
-    script = client.register_script(load("history", "summary") + _COPY)
+    script = client.register_script(load("reviewed", "history", "summary") + _COPY)
     client.script_load(script.script)
     names = ["result", "outcome", "entry"]
     originals = {one: client.hmget(keys.inspection(one), names) for one in {original for original, _ in copies}}
