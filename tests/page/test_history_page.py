@@ -101,7 +101,7 @@ def test_one_part_of_ten_thousand_is_found_by_its_serial_and_opened_by_keyboard(
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"/inspections/{archive[1234]}$"))
-    expect(page.get_by_text("below the limits (review from 0.5, fail from 1)")).to_be_visible()
+    expect(page.get_by_text("The score 0.1 is below the review limit 0.5.")).to_be_visible()
 
 
 def test_conditions_must_all_hold_and_the_form_shows_those_of_the_address(
@@ -157,18 +157,65 @@ def test_an_inspection_shows_why_by_whom_and_the_parts_other_view(open_page: Ope
     httpx.post(f"{service.url}/v1/inspections/{top['id']}/review", json=fields).raise_for_status()
     page = open_page(f"/inspections/{top['id']}", permissions=["clipboard-read", "clipboard-write"])
     expect(page.locator(".verdict-large")).to_have_text(re.compile("FAIL"))
-    expect(page.get_by_text("has reached the limit for fail")).to_be_visible()
+    expect(page.get_by_text("is above the fail limit")).to_be_visible()
     expect(page.get_by_text("A. Meier decided: defect")).to_be_visible()
     expect(page.get_by_text("screw is missing")).to_be_visible()
     for known in (top["bundle"]["hash"], top["image_sha256"], "512 × 512 pixels", "Time per stage, in milliseconds"):
         expect(page.get_by_text(known, exact=True)).to_be_visible()
-    expect(page.get_by_role("img", name="Overlay")).to_be_visible()
+    expect(page.locator(".viewer-layer").first).to_be_visible()
+    expect(page.locator(".outline-region").first).to_be_visible()
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_text("Link copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.url
     page.get_by_role("link", name="side · bracket").click()
     expect(page).to_have_url(re.compile(side["id"]))
     expect(page.get_by_text("(this image)")).to_be_visible()
+
+
+def test_what_becomes_of_a_part_is_recorded_with_who_and_taken_back(open_stored: Opener, client: redis.Redis) -> None:
+    [inspection] = end_each(client, [(make_job(serial="I-9", station="inspection", pool="archive"), 1.5)])
+    page = open_stored(f"/inspections/{inspection}")
+    page.locator("select[name=disposition]").select_option("rework")
+    page.get_by_label("Note").fill("polish by hand")
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("dialog").get_by_role("button", name="Rework").click()
+    page.get_by_label("Your name or badge number").fill("A. Meier")
+    page.get_by_role("button", name="Continue").click()
+    decided = page.locator(".part-dispositions li")
+    expect(decided).to_have_text([re.compile("Rework · A. Meier · .*polish by hand")])
+    page.get_by_role("button", name="Take back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Take back").click()
+    expect(decided).to_have_text([re.compile("Rework"), re.compile("Taken back · A. Meier")])
+    expect(page.get_by_text("Nothing is decided.")).to_be_visible()
+
+
+def test_the_history_is_searched_by_what_people_decided(
+    open_stored: Opener, service: EmbeddedService, client: redis.Redis
+) -> None:
+    scored: list[tuple[Job, float | None]] = [
+        (make_job(serial=f"D-{number}", station="decided", pool="archive"), 1.5) for number in range(3)
+    ]
+    ids = end_each(client, scored)
+    for inspection, fields in (
+        (ids[0], {"decision": "defect", "defect_code": "scratch"}),
+        (ids[1], {"decision": "ok"}),
+    ):
+        url = f"{service.url}/v1/inspections/{inspection}/review"
+        httpx.post(url, json={"by": "A. Meier", **fields}).raise_for_status()
+    scrap = {"disposition": "scrap", "by": "mes"}
+    httpx.put(f"{service.url}/v1/parts/D-0/disposition", json=scrap).raise_for_status()
+    page = open_stored("/history?station=decided")
+    expect(rows(page)).to_have_count(3)
+    expect(page.locator(".row-review")).to_have_text(["", "Good part – A. Meier", "Defect: scratch – A. Meier"])
+    for query, found in (
+        ("reviewed=true", ["D-1", "D-0"]),
+        ("reviewed=false", ["D-2"]),
+        ("defect_code=scratch", ["D-0"]),
+        ("disposition=scrap", ["D-0"]),
+    ):
+        page.goto(f"/history?station=decided&{query}")
+        expect(page.locator(".row-serial")).to_have_text(found)
+        expect(page.locator("details[open]")).to_be_visible()
 
 
 def test_an_expired_inspection_is_inspected_again_after_a_question(
@@ -179,7 +226,7 @@ def test_an_expired_inspection_is_inspected_again_after_a_question(
     job = Job.model_validate(stored | {"id": new_inspection_id(), "serial": "I-3", "pool": "archive"})
     [expired] = end_each(client, [(job, None)])
     page = open_stored(f"/inspections/{expired}")
-    expect(page.get_by_text("The image waited too long")).to_be_visible()
+    expect(page.get_by_text("There is no result: too late")).to_be_visible()
     page.get_by_role("button", name="Inspect again").click()
     page.get_by_role("dialog").get_by_role("button", name="Inspect again").click()
     page.get_by_label("Your name or badge number").fill("A. Meier")

@@ -1,16 +1,16 @@
 /** One inspection with everything that is known of it, under an address that can be sent. */
-import { api } from "../lib/api.js";
+import { api, artifactUrl } from "../lib/api.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange } from "../parts/dialog.js";
 import { InspectionPart } from "../parts/inspection_part.js";
-import { InspectionPictures } from "../parts/inspection_pictures.js";
 import { countingReview, reviewText } from "../parts/inspection_row.js";
 import { Facts, InspectionTechnical } from "../parts/inspection_technical.js";
 import { InspectionVerdict } from "../parts/inspection_verdict.js";
 import { ProblemNote } from "../parts/problem.js";
+import { Viewer } from "../parts/viewer.js";
 
 const AGAIN_MS = 1_500;
 
@@ -51,7 +51,7 @@ function Content({ inspection }) {
     </div>
     <div class="inspection-columns">
       <div>
-        <${InspectionPictures} inspection=${inspection} />
+        <${Pictures} inspection=${inspection} />
         <${Regions} inspection=${inspection} />
       </div>
       <div>
@@ -140,6 +140,18 @@ function Reviews({ reviews }) {
           </li>`,
       )}
     </ol>
+  </section>`;
+}
+
+/** @param {{inspection: any}} props */
+function Pictures({ inspection }) {
+  return html`<section class="card">
+    <h2>${t("inspection.pictures")}</h2>
+    <div class="inspection-picture"><${Viewer} inspection=${inspection} /></div>
+    <h3>${t("inspection.files")}</h3>
+    <ul class="inspection-files">
+      ${Object.keys(inspection.artifacts).map((one) => html`<li key=${one}><a href=${artifactUrl(inspection.id, one)} target="_blank" rel="noreferrer">${t(`artifact.${one}`)}</a> <span class="hint">${one}</span></li>`)}
+    </ul>
   </section>`;
 }
 
