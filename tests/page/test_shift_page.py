@@ -56,8 +56,8 @@ def write(client: redis.Redis, shift: dict[str, Any], parts: list[tuple[float | 
 
 def figure(page: Page, name: str) -> list[str]:
     """A number and what it was the shift before."""
-    card = page.locator(".figure").filter(has=page.get_by_text(name, exact=True))
-    return [card.locator(".figure-value").inner_text(), card.locator(".hint").inner_text()]
+    card = page.locator(".shift-figure").filter(has=page.get_by_text(name, exact=True))
+    return [card.locator(".shift-figure-value").inner_text(), card.locator(".hint").inner_text()]
 
 
 def pareto(page: Page, title: str) -> list[list[str]]:
@@ -71,7 +71,7 @@ def test_the_numbers_of_a_shift_stand_beside_those_of_the_shift_before(
     open_page: Opener, shifts: list[dict[str, Any]]
 ) -> None:
     page = open_page(f"/shift?since={shifts[1]['since']}&station=shift-1")
-    expect(page.locator(".figure").first).to_be_visible()
+    expect(page.locator(".shift-figure").first).to_be_visible()
     assert figure(page, "Parts") == ["8", "last shift 2"]
     assert figure(page, "Yield") == ["37.5%", "last shift 100.0%"]  # 3 of 8
     assert figure(page, "Pass") == ["3", "last shift 2"]
@@ -102,9 +102,9 @@ def test_shift_and_station_are_chosen_by_keyboard_and_stand_in_the_address(
     expect(page).to_have_url(re.compile(re.escape(httpx.QueryParams(since=shifts[1]["since"]).__str__())))
     page.get_by_label("Station").select_option("shift-2")
     expect(page).to_have_url(re.compile("station=shift-2"))
-    expect(page.locator(".figure-value").first).to_have_text("1")
+    expect(page.locator(".shift-figure-value").first).to_have_text("1")
     page.reload()
-    expect(page.locator(".figure-value").first).to_have_text("1")
+    expect(page.locator(".shift-figure-value").first).to_have_text("1")
     expect(page.get_by_label("Station")).to_have_value("shift-2")
 
 
@@ -113,13 +113,13 @@ def test_a_review_changes_a_shift_that_is_over(
 ) -> None:
     write(client, shifts[1], [(1.5, "F-9")], station="shift-9")
     page = open_page(f"/shift?since={shifts[1]['since']}&station=shift-9")
-    expect(page.locator(".figure-fail .figure-value")).to_have_text("1")
+    expect(page.locator(".shift-figure-fail .shift-figure-value")).to_have_text("1")
     [inspection] = httpx.get(f"{service.url}/v1/inspections", params={"serial": "F-9"}).json()["inspections"]
     fields = {"decision": "ok", "by": "A. Meier"}
     httpx.post(f"{service.url}/v1/inspections/{inspection['id']}/review", json=fields).raise_for_status()
     page.reload()
-    expect(page.locator(".figure-pass .figure-value")).to_have_text("1")
-    expect(page.locator(".figure-fail .figure-value")).to_have_text("0")
+    expect(page.locator(".shift-figure-pass .shift-figure-value")).to_have_text("1")
+    expect(page.locator(".shift-figure-fail .shift-figure-value")).to_have_text("0")
 
 
 def test_the_parts_are_saved_as_a_file_that_no_spreadsheet_runs(

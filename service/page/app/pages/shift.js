@@ -147,9 +147,9 @@ function Figures({ report, query }) {
 function Figure({ name, value, before, isShare = false, kind = "" }) {
   const shown = (/** @type {number | null | undefined} */ one) =>
     isShare ? formatNumber(one, PERCENT) : formatNumber(one);
-  return html`<div class=${`card figure ${kind && `figure-${kind}`}`}>
-    <span class="figure-name">${name}</span>
-    <strong class="figure-value">${shown(value)}</strong>
+  return html`<div class=${`card shift-figure ${kind && `shift-figure-${kind}`}`}>
+    <span class="shift-figure-name">${name}</span>
+    <strong class="shift-figure-value">${shown(value)}</strong>
     <span class="hint">${before === undefined || before === null ? t("shift.no_before") : t("shift.before", { value: shown(before) })}</span>
   </div>`;
 }

@@ -8,7 +8,7 @@ const STAGES = ["queue", "decode", "encode", "denoise", "score"];
 /** @param {{facts: [string, any][]}} props facts that are not known are left out */
 export function Facts({ facts }) {
   const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return html`<dl class="facts">${known.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
+  return html`<dl class="inspection-facts">${known.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
 }
 
 /** @param {{inspection: any}} props */

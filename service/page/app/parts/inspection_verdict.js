@@ -28,7 +28,7 @@ export function InspectionVerdict({ inspection }) {
 function Score({ inspection: { score, thresholds, calibrated_score } }) {
   if (score === null || !thresholds) return null;
   const review = thresholds.review > 0 ? thresholds.review : null; // on hold it lies below every score
-  return html`<dl class="facts">
+  return html`<dl class="inspection-facts">
     <dt>${t("inspection.score")}</dt>
     <dd>${formatScore(score)} <span class="hint">${t("inspection.calibrated", { value: formatNumber(calibrated_score) })}</span></dd>
     ${review !== null && html`<dt>${t("inspection.review_from")}</dt><dd>${formatScore(review)}</dd>`}
