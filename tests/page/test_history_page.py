@@ -101,7 +101,7 @@ def test_one_part_of_ten_thousand_is_found_by_its_serial_and_opened_by_keyboard(
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"/inspections/{archive[1234]}$"))
-    expect(page.get_by_text("The score 0.1 is below the review limit 0.5.")).to_be_visible()
+    expect(page.locator(".inspection-reason").filter(has_text="is below the review limit")).to_be_visible()
 
 
 def test_conditions_must_all_hold_and_the_form_shows_those_of_the_address(

@@ -248,13 +248,9 @@ async def test_hours_that_were_not_asked_for_longest_are_read_again(
     assert len(api.services.summaries._hours) == 1  # a line has some eighty letters
 
 
-async def test_limit_samples_are_left_out(api: Running, end: End, client: redis.Redis) -> None:
+async def test_limit_samples_are_left_out(api: Running, end: End) -> None:
     await end(0.1, serial="A")
-    sample = await end(1.5, serial="MASTER-BAD")
-    key = keys.inspection(sample)
-    result = str(client.hget(key, "result"))
-    client.hset(key, "result", '{"limit_sample":"bad",' + result.removeprefix("{"))
-    client.hdel(key, "summary")
+    await end(1.5, serial="MASTER-BAD", limit_sample="bad")
     found = await count(api)
     assert (found["images"], verdicts(found)) == (1, (1, 1, 0, 0))
 
