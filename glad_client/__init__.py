@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ReviewTask,
     )
     from glad_client.sse import ServerEvent
+    from glad_client.statistics import ShiftList, Statistics
 
 _MODULES = {
     "answers": (
@@ -87,6 +88,7 @@ _MODULES = {
     ),
     "reviews": ("BlindInspection", "DefectKind", "ReviewPlan", "ReviewPlanSettings", "ReviewSummary", "ReviewTask"),
     "sse": ("ServerEvent",),
+    "statistics": ("ShiftList", "Statistics"),
 }
 __all__ = [
     "ApiError",
@@ -117,10 +119,12 @@ __all__ = [
     "ReviewTask",
     "ServerEvent",
     "SessionView",
+    "ShiftList",
     "State",
     "StationHistory",
     "StationSettings",
     "StationView",
+    "Statistics",
     "Thresholds",
     "ThresholdsView",
     "UnexpectedAnswer",

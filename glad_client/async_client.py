@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -29,6 +30,7 @@ from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import AsyncReviewing, ReviewCalls
 from glad_client.sse import EventReader, ServerEvent
+from glad_client.statistics import ShiftList, Statistics
 from glad_client.types import ArtifactName, ScreenPictureName
 
 T = TypeVar("T")
@@ -116,6 +118,21 @@ class AsyncClient:
     async def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
         """As `Client.part`."""
         return await self._run(self._calls.part(serial, expected_views))
+
+    async def statistics(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        product: str | None = None,
+        station: str | None = None,
+    ) -> Statistics:
+        """As `Client.statistics`."""
+        return await self._run(self._calls.statistics(since, until, product, station))
+
+    async def shifts(self, count: int = 6) -> ShiftList:
+        """As `Client.shifts`."""
+        return await self._run(self._calls.shifts(count))
 
     async def change_thresholds(
         self,

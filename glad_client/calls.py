@@ -7,6 +7,7 @@ import uuid
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from http import HTTPStatus
 from os import PathLike
@@ -34,7 +35,8 @@ from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
-from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName
+from glad_client.statistics import ShiftList, Statistics
+from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName, rfc3339
 
 HISTORY_PAGE = 500
 Image = bytes | PathLike[str] | str
@@ -154,6 +156,22 @@ class ApiCalls:
     def part(self, serial: str, expected_views: Sequence[str]) -> Steps[Part]:
         """Get the verdict of a part that is seen from several sides."""
         return (yield from self._get(Part, _path("parts", serial), {"expected_view": list(expected_views)}))
+
+    def statistics(
+        self, since: datetime | None, until: datetime | None, product: str | None, station: str | None
+    ) -> Steps[Statistics]:
+        """Get the parts of a time span, counted."""
+        given = {"since": since and rfc3339(since), "until": until and rfc3339(until)}
+        params = given | {"product": product, "station": station}
+        return (
+            yield from self._get(
+                Statistics, "/v1/statistics", {name: value for name, value in params.items() if value is not None}
+            )
+        )
+
+    def shifts(self, count: int) -> Steps[ShiftList]:
+        """Get the latest shifts."""
+        return (yield from self._get(ShiftList, "/v1/shifts", {"count": count}))
 
     def products(self) -> Steps[tuple[str, ...]]:
         """Get the names of all products."""

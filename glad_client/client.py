@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -36,6 +37,7 @@ from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import ReviewCalls, Reviewing
 from glad_client.sse import EventReader, ServerEvent
+from glad_client.statistics import ShiftList, Statistics
 from glad_client.types import ArtifactName, ScreenPictureName
 
 CONNECTIONS = 64
@@ -174,6 +176,31 @@ class Client:
             expected_views: views that the part must have, beside those that its stations expect.
         """
         return self._run(self._calls.part(serial, expected_views))
+
+    def statistics(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        product: str | None = None,
+        station: str | None = None,
+    ) -> Statistics:
+        """Return how many parts of a time span pass, are for review and fail, by station, product, code and hour.
+
+        Args:
+            since: images that ended at this time or later; None: since the present shift began.
+            until: images that ended before this time; None: now.
+            product: only views of this product.
+            station: only views of this station.
+
+        Raises:
+            ApiError: 422 for a span of more than 32 days or 250,000 inspections.
+        """
+        return self._run(self._calls.statistics(since, until, product, station))
+
+    def shifts(self, count: int = 6) -> ShiftList:
+        """Return the present shift and those before it, at most 100 together."""
+        return self._run(self._calls.shifts(count))
 
     def change_thresholds(
         self,

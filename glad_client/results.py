@@ -6,6 +6,7 @@ JSON is read leniently: fields that only a newer service has are ignored.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -178,6 +179,11 @@ class Review(Message):
         return self.withdrawn_at is None
 
 
+def counted_review(reviews: Sequence[Review]) -> Review | None:
+    """Return the review that counts of an inspection's: the last one that nobody has withdrawn."""
+    return next((review for review in reversed(reviews) if review.counts), None)
+
+
 class Disposition(StrEnum):
     """What becomes of a part."""
 
@@ -313,7 +319,7 @@ class Result(Traceability):
     @property
     def counting_review(self) -> Review | None:
         """The review that counts: the last one that nobody has withdrawn."""
-        return next((review for review in reversed(self.reviews) if review.counts), None)
+        return counted_review(self.reviews)
 
     def to_json(self) -> str:
         """Return the JSON that is stored and sent."""

@@ -73,7 +73,7 @@ GROUPS: dict[str, dict[str, Sequence[str]]] = {
         API: ("artifacts_max_age_s", "artifacts_max_bytes", "sweep_every_s"),
         f"{API}, {WORKER}": ("result_ttl_s", "max_results", "max_events"),
     },
-    "Logs and alerts": {API: ("takt_s",), f"{SERVICE}, {SERVE}": ("log_level",)},
+    "Logs and alerts": {API: ("takt_s", "shifts", "time_zone"), f"{SERVICE}, {SERVE}": ("log_level",)},
     "Delivery of events": {
         OUTBOX: (
             *("webhook_urls", "webhook_secret", "webhook_allow", "webhook_ca_file", "webhook_timeout_s"),

@@ -15,6 +15,7 @@ from model_store.engines.engine_spec import EngineSpec
 from model_store.manifest import Name
 from model_store.signing import TrustedKeys, check_keys, split_keys
 from service.contract import DEFAULT_POOL, LONGEST_INFER_WAIT_S
+from service.contract.shifts import ShiftTimes, ZoneName
 
 FORM = "pool=product,product pool=product ..."
 
@@ -311,6 +312,10 @@ class Settings(BaseSettings):
     takt_s: float = Field(
         10.0, gt=0, description="time per part of the fastest line: what dashboards and alerts compare with"
     )
+    shifts: ShiftTimes = Field(
+        "06:00,14:00,22:00", description="when shifts begin, by the clock on the wall in GLAD_TIME_ZONE"
+    )
+    time_zone: ZoneName = Field("UTC", description="of the plant, such as Europe/Berlin: for shifts and their hours")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe log that is written"
     )

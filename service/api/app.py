@@ -41,6 +41,7 @@ from service.api.routes import (
     reviews,
     session,
     stations,
+    statistics,
 )
 from service.api.threads import ThreadPools
 from service.api.uploads.budget import UploadBudget
@@ -68,6 +69,7 @@ from service.queue.review_queue import ReviewQueue
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
+from service.queue.summaries import Summaries
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.logs import configure_logging, package_version
@@ -99,6 +101,7 @@ ROUTE_MODULES = (
     review_plans,
     stations,
     limit_samples,
+    statistics,
     product_admin,
     quality_gate,
     distributions,
@@ -209,6 +212,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 results=results,
                 history=history,
                 recent=RecentInspections(history),
+                summaries=Summaries(client),
                 feed=feed,
                 reviews=Reviews(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
                 review_queue=ReviewQueue(client),

@@ -31,6 +31,7 @@ from service.queue.review_queue import ReviewQueue
 from service.queue.reviews import Reviews
 from service.queue.stations import Stations
 from service.queue.submitter import JobSubmitter
+from service.queue.summaries import Summaries
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore
 from service.telemetry.metrics.api import ApiMetrics
@@ -47,6 +48,7 @@ class Services:
     results: Results
     history: History
     recent: RecentInspections
+    summaries: Summaries
     feed: EventFeed
     reviews: Reviews
     review_queue: ReviewQueue

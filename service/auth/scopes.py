@@ -80,6 +80,8 @@ REQUIRED_SCOPES: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/inspections/{id}/replay"): Scope.ADMIN,
     ("GET", "/v1/events"): Scope.READ,
     ("GET", "/v1/parts/{serial}"): Scope.READ,
+    ("GET", "/v1/statistics"): Scope.READ,
+    ("GET", "/v1/shifts"): Scope.READ,
     ("GET", "/v1/products"): Scope.READ,
     ("GET", "/v1/products/{product}"): Scope.READ,
     ("PUT", "/v1/products/{product}/active"): Scope.ADMIN,

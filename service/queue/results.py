@@ -63,7 +63,9 @@ class Completer:
     def __init__(self, client: redis.Redis, pool: str, retention: Retention) -> None:
         self._pool_keys = keys.PoolKeys(pool)
         self._retention = retention
-        self._complete_script = client.register_script(load("pace", "reviewed", "history", "events", "complete"))
+        self._complete_script = client.register_script(
+            load("pace", "reviewed", "history", "events", "summary", "complete")
+        )
 
     def record(self, claimed: ClaimedJob, result: Result, *, dead_reason: str = "") -> Result | None:
         """Record the result of a claimed job, and return it as it stands; after the job's takt nothing passes.

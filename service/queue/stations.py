@@ -9,7 +9,7 @@ came in between, it is made again, so that a changeover never lifts a hold that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +72,22 @@ class StepOutcome(StrEnum):
     REPEATED = "repeated"
     CHANGED = "changed"
     FULL = "full"
+
+
+@dataclass(frozen=True)
+class StationTimeline:
+    """The changes of a station, the latest first, each with the time of its entry in ms since 1970."""
+
+    changes: tuple[tuple[int, StationChange], ...]
+
+    @property
+    def expects_views(self) -> bool:
+        """Return whether the station ever expected a view."""
+        return any(change.settings and change.settings.expected_views for _, change in self.changes)
+
+    def change_at(self, moment_ms: int) -> StationChange | None:
+        """Return the change that was in force, as `Stations.last_change` does."""
+        return next((change for at_ms, change in self.changes if at_ms <= moment_ms), None)
 
 
 class Stations:
@@ -177,6 +193,18 @@ class Stations:
         rows = await cast("Any", self._redis.xrevrange(keys.station(station), count=MOST_CHANGES))
         # A change whose reply was lost may have been sent twice; it carries the same time.
         return tuple(dict.fromkeys(_read(row) for row in rows))
+
+    async def timelines(self, stations: Iterable[str]) -> dict[str, StationTimeline]:
+        """Return each of the stations with its changes, for questions about many moments."""
+        names = list(stations)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.xrevrange(keys.station(name), count=MOST_CHANGES)
+            found = await pipe.execute()
+        return {
+            name: StationTimeline(tuple((int(row[0].partition("-")[0]), _read(row)) for row in rows))
+            for name, rows in zip(names, found, strict=True)
+        }
 
     async def names(self) -> tuple[str, ...]:
         """Return the names of all stations, sorted."""

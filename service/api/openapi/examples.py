@@ -160,6 +160,27 @@ PART: dict[str, Any] = {
         },
     ],
 }
+_COUNTS: dict[str, int] = {"parts": 412, "pass": 400, "review": 4, "fail": 8}
+STATISTICS: dict[str, Any] = _COUNTS | {
+    "no_result": 1,
+    "since": "2026-11-23T05:00:00.000Z",
+    "until": "2026-11-23T06:00:00.000Z",
+    "images": 824,
+    "unfinished": 1,
+    "yield": 0.970873786407767,
+    "by_station": [_COUNTS | {"name": "line-3", "no_result": 1}],
+    "by_product": [_COUNTS | {"name": "bracket", "no_result": 1}],
+    "by_defect_code": [{"code": "scratch", "parts": 5}, {"code": None, "parts": 3}],
+    "by_hour": [{"at": "2026-11-23T05:00:00.000Z"} | _COUNTS],
+    "dispositions": {"scrap": 3, "rework": 4, "use_as_is": 1},
+}
+SHIFTS: dict[str, Any] = {
+    "time_zone": "Europe/Berlin",
+    "shifts": [
+        {"name": "06:00-14:00", "since": "2026-11-23T05:00:00.000Z", "until": "2026-11-23T13:00:00.000Z"},
+        {"name": "22:00-06:00", "since": "2026-11-22T21:00:00.000Z", "until": "2026-11-23T05:00:00.000Z"},
+    ],
+}
 EVENT: dict[str, Any] = {
     "type": "inspection.done",
     "inspection_id": ID,

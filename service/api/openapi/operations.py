@@ -313,6 +313,23 @@ SIGN_OUT_RESPONSES: Responses = {
     204: {"description": "Signed out"},
     **responses_for("/v1/session", errors.ForeignPage, errors.CsrfTokenMissing, errors.QueueUnavailable),
 }
+STATISTICS_RESPONSES: Responses = {
+    200: {
+        "description": "The counts; or, for `Accept: text/csv`, the parts",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Statistics"},
+                "example": examples.STATISTICS,
+            },
+            "text/csv": {"schema": {"type": "string"}},
+        },
+    },
+    **responses_for("/v1/statistics", errors.InvalidFields, errors.QueueUnavailable),
+}
+SHIFTS_RESPONSES: Responses = {
+    200: json_response(examples.SHIFTS),
+    **responses_for("/v1/shifts", errors.InvalidFields, errors.QueueUnavailable),
+}
 LIVE_RESPONSES: Responses = {200: json_response({"status": "alive"})}
 READY_RESPONSES: Responses = {
     200: json_response({"status": "ready", "checks": examples.CHECKS}),

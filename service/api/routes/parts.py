@@ -13,19 +13,16 @@ from glad_client.answers import Part, PartView, VerdictReason
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import memory_is_for_images
-from service.contract import Decision, Disposition, Note, PartDisposition, Result, SerialNumber, Text, Verdict
+from service.contract import Disposition, Note, PartDisposition, Result, SerialNumber, Text, Verdict
 from service.errors import UnknownPart
 from service.queue.dispositions import DispositionOutcome
 from service.queue.history import PartImage
-
-_FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
+from service.queue.parts import ExpectedView, expected_views, view_verdict, worst_verdict
 
 router = APIRouter(tags=["history"])
 log = structlog.get_logger(__name__)
 
 SerialPath = Annotated[SerialNumber, Path(description="the part's serial number", examples=["SN-000123"])]
-ExpectedView = tuple[str | None, str]
-"""(product, view) that must be there; None: whichever product the view shows."""
 ExpectedViews = Annotated[
     tuple[Text, ...],
     Query(max_length=32, description="a view that must be there, whichever product it shows; repeat it for each"),
@@ -125,9 +122,7 @@ async def _views_expected_by_stations(services: Services, images: Iterable[PartI
     }
     expected: set[ExpectedView] = set()
     for (station, product), accepted_at in last.items():
-        change = await services.stations.last_change(station, before=accepted_at)
-        if change and change.settings and change.settings.product == product:
-            expected |= {(product, view) for view in change.settings.expected_views}
+        expected |= expected_views(await services.stations.last_change(station, before=accepted_at), product)
     return expected
 
 
@@ -142,10 +137,9 @@ def part_verdict(serial: str, results: Iterable[Result], expected: Iterable[Expe
     last: dict[tuple[str | None, str | None], Result] = {(result.product, result.view): result for result in results}
     missing = set(expected) - set(last)
     views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
-    verdicts = [view.verdict for view in views if view.verdict is not None]
     return Part(
         serial=serial,
-        verdict=max(verdicts, key=_FROM_GOOD_TO_BAD.index) if len(verdicts) == len(views) else None,
+        verdict=worst_verdict(view.verdict for view in views),
         finished=all(view.state is None or view.state.final for view in views),
         views=sorted(views, key=lambda view: (view.product or "", view.view or "")),
     )
@@ -179,17 +173,20 @@ def _missing_view(product: str | None, view: str) -> PartView:
 def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
         return (Verdict.REVIEW, "overtime") if result.overtime else (None, "unfinished")
-    if (counting := result.counting_review) is not None:
-        return (Verdict.PASS if counting.decision is Decision.OK else Verdict.FAIL), "operator"
+    review = result.counting_review
+    return view_verdict(result.verdict, review), "operator" if review is not None else _reason(result)
+
+
+def _reason(result: Result) -> VerdictReason:
     if result.verdict is None:
-        return Verdict.REVIEW, "no_result"
+        return "no_result"
     if result.unfit:
-        return result.verdict, "quality"
+        return "quality"
     if result.verdict is not Verdict.REVIEW:
-        return result.verdict, "score"
+        return "score"
     if result.hold is not None:  # whether the score alone would have been for review is not known
-        return result.verdict, "hold"
-    return result.verdict, "overtime" if _passed_too_late(result) else "score"
+        return "hold"
+    return "overtime" if _passed_too_late(result) else "score"
 
 
 def _passed_too_late(result: Result) -> bool:

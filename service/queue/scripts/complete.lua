@@ -74,6 +74,7 @@ end
 if type(ended.serial) == 'string' then
   redis.call('SREM', unfinished .. ended.serial, id)
 end
+redis.call('HSET', inspection, 'summary', summary_of(fields[4] or fields[7], ended, outcome))
 add_to_history(history, id, ended, outcome, ttl_ms)
 update_reviewed(history, inspection, id, tonumber(ttl_ms))
 if type(ended.serial) == 'string' then

@@ -69,3 +69,11 @@ export function formatDate(moment) {
 export function formatNumber(value, options = { maximumFractionDigits: 3 }) {
   return value === null || value === undefined ? "–" : new Intl.NumberFormat(LOCALES[language], options).format(value);
 }
+
+/**
+ * @param {string | Date} moment
+ * @param {Intl.DateTimeFormatOptions} options such as {weekday: "short", timeZone: "Asia/Shanghai"}
+ */
+export function formatMoment(moment, options) {
+  return new Intl.DateTimeFormat(LOCALES[language], options).format(new Date(moment));
+}

@@ -1,0 +1,43 @@
+/** An inspection as a line of a list: picture, verdict, whose image, when, and how far from the limit. */
+import { html } from "../lib/html.js";
+import { Link } from "../lib/router.js";
+import { formatDate, formatNumber, t } from "../lib/texts.js";
+import { Thumbnail } from "./thumbnail.js";
+import { Verdict } from "./verdict.js";
+
+/** @param {{inspection: any}} props */
+export function InspectionRow({ inspection }) {
+  const review = countingReview(inspection.reviews);
+  return html`<${Link} class="inspection-row" href=${`/inspections/${inspection.id}`}>
+    <${Thumbnail} id=${inspection.id} />
+    <span class="row-verdict"><${Verdict} verdict=${inspection.verdict} /></span>
+    <span class="row-serial">${inspection.serial ?? html`<span class="hint">${t("row.no_serial")}</span>`}</span>
+    <span class="row-place">${[inspection.station, inspection.product, inspection.view].filter(Boolean).join(" · ")}</span>
+    <span class="row-time">${formatDate(inspection.finished_at ?? inspection.accepted_at)}</span>
+    <span class="row-score">${scoreText(inspection)}</span>
+    <span class="row-review">${review && reviewText(review)}</span>
+  <//>`;
+}
+
+/** @param {any} inspection */
+function scoreText({ score, thresholds, error, quality }) {
+  if (score !== null && thresholds) {
+    return t("row.score", { score: formatNumber(score), fail: formatNumber(thresholds.fail) });
+  }
+  if (error) return t("row.no_result");
+  return quality && !quality.passed ? t("row.unfit") : "";
+}
+
+/** @param {any} review */
+export function reviewText({ decision, defect_code, by }) {
+  const found = decision === "ok" ? t("decision.ok") : [t("decision.defect"), defect_code].filter(Boolean).join(": ");
+  return t("row.review", { found, by });
+}
+
+/**
+ * Return the review that counts: the last one that nobody has withdrawn.
+ * @param {any[]} reviews oldest first
+ */
+export function countingReview(reviews) {
+  return reviews.findLast((one) => !one.withdrawn_at) ?? null;
+}
