@@ -151,7 +151,7 @@ def _rows(results: tuple[Result, ...], bundle_hash: str) -> list[EndedInspection
             verdict=one.verdict,
             passed=not one.unfit,
             measures=None if one.quality is None else one.quality.measures,
-            decision=one.reviews[-1].decision if one.reviews else None,
+            decision=None if one.counting_review is None else one.counting_review.decision,
             finished_at=one.finished_at,
         )
         for one in results
