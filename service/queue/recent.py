@@ -27,11 +27,13 @@ MOST_VERSIONS = 16
 
 @dataclass(frozen=True)
 class EndedInspection:
-    """What decides a verdict, of an inspection that is done."""
+    """What decides a verdict, of a part's inspection that is done. Limit samples are no parts."""
 
     id: str
     score: float | None
     verdict: Verdict
+    by_score: bool
+    """The score decided: the station was not on hold, and the verdict did not come too late."""
     passed: bool
     """The quality gate let it through, or was not asked."""
     measures: Mapping[str, float] | None
@@ -149,13 +151,15 @@ def _rows(results: tuple[Result, ...], bundle_hash: str) -> list[EndedInspection
             id=one.id,
             score=one.score,
             verdict=one.verdict,
+            by_score=one.score is not None and one.hold is None and not one.overtime,
             passed=not one.unfit,
             measures=None if one.quality is None else one.quality.measures,
-            decision=one.reviews[-1].decision if one.reviews else None,
+            decision=None if one.counting_review is None else one.counting_review.decision,
             finished_at=one.finished_at,
         )
         for one in results
         if one.verdict is not None and one.bundle is not None and one.bundle.hash == bundle_hash
+        if one.limit_sample is None
     ]
 
 

@@ -20,9 +20,10 @@ from service.queue.claims import ClaimedJob
 from service.queue.connection import connect, connect_async
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
+from service.storage.artifacts import ArtifactStore
 from tests.support.browser import EmbeddedService, serious_findings
 from tests.support.bundles import new_version, parts_of
-from tests.support.line import findings, make_job
+from tests.support.line import findings, make_job, picture
 
 Opener = Callable[..., Page]
 PRODUCT, POOL = "tuned", "tuned"
@@ -67,11 +68,15 @@ def tuned(service: EmbeddedService, tmp_path_factory: pytest.TempPathFactory) ->
 def end_inspections(service: EmbeddedService, ref: BundleRef) -> list[str]:
     """Inspections with `SCORES`, and two that the gate stopped, in a pool that the service's worker does not serve."""
     assert ref.manifest.gate is not None
-    limits = PinnedThresholds.from_limits(ref.manifest.thresholds)
+    limits, artifacts = (
+        PinnedThresholds.from_limits(ref.manifest.thresholds),
+        ArtifactStore(str(service.data / "artifacts")),
+    )
     jobs = [
         make_job(product=PRODUCT, bundle_version=ref.version, bundle_hash=ref.hash, thresholds=limits, pool=POOL)
         for _ in range(len(SCORES) + 2)
     ]
+    jobs = [job.model_copy(update={"image_ref": artifacts.put(job.id, "image", picture())}) for job in jobs]
 
     async def submit() -> None:
         async with connect_async(service.redis_url) as client:

@@ -37,6 +37,11 @@ def has_score(one: EndedInspection) -> bool:
     return one.score is not None
 
 
+def is_by_score(one: EndedInspection) -> bool:
+    """Return whether its score decided its verdict, so that other thresholds could have changed it."""
+    return one.by_score
+
+
 def has_measures(one: EndedInspection) -> bool:
     """Return whether what the quality gate measured is kept."""
     return one.measures is not None

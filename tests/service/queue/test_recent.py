@@ -29,10 +29,10 @@ def end(submitter: JobSubmitter, make_queue: MakeQueue) -> Callable[..., Any]:
     """Ends inspections with these scores; returns their ids, the latest first."""
     queue = make_queue()
 
-    async def end_(*scores: float, bundle_hash: str = MINE) -> list[str]:
+    async def end_(*scores: float, bundle_hash: str = MINE, **fields: Any) -> list[str]:
         ids = []
         for score in scores:
-            await submitter.submit(make_job(bundle_hash=bundle_hash))
+            await submitter.submit(make_job(bundle_hash=bundle_hash, **fields))
             [claimed] = queue.claim(1)
             queue.complete(claimed, result_of(claimed, score))
             ids.append(claimed.id)
@@ -88,3 +88,14 @@ async def test_no_more_of_a_product_is_read_than_allowed(async_client: redis.asy
     await end(0.3, 0.4, 0.5, bundle_hash=OTHER)
     assert await ids(recent, max_read=3) == []
     assert await ids(recent, max_read=4) == mine[:1]
+
+
+async def test_limit_samples_are_no_parts_and_a_hold_is_no_verdict_by_score(
+    async_client: redis.asyncio.Redis, end: Any
+) -> None:
+    recent = RecentInspections(History(async_client))
+    [part] = await end(0.1)
+    await end(0.9, limit_sample="bad")
+    [held] = await end(0.2, hold="lens is dirty")
+    assert await ids(recent) == [held, part]
+    assert await ids(recent, counts=lambda one: one.by_score) == [part]

@@ -2,9 +2,9 @@
 import { api } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { aDay, formatValue, shortValue } from "../lib/limits.js";
-import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
+import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
 import { ProblemNote } from "./problem.js";
 import { changeProduct, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
@@ -202,18 +202,7 @@ function ScoreChart({ scores, limits, inForce, onMove }) {
 function EffectNote({ effect }) {
   if (!effect) return html`<p>${t("product.reading")}</p>`;
   return html`<p class="effect-text">${effectText(effect)}</p>
-    ${
-      effect.examples.length > 0 &&
-      html`<p>
-        ${t("product.examples")}${" "}
-        ${effect.examples
-          .slice(0, 6)
-          .map(
-            (/** @type {string} */ id, /** @type {number} */ place) =>
-              html`<${Link} key=${id} class="example" href=${`/inspections/${id}`}>${t("product.example", { n: place + 1 })}<//>`,
-          )}
-      </p>`
-    }`;
+    ${effect && html`<${Examples} ids=${effect.examples} />`}`;
 }
 
 /** @param {any} effect of other thresholds, in a sentence */
