@@ -344,6 +344,34 @@ def test_a_decision_whose_answer_is_lost_is_recorded_once(
     assert len(reviews(service, inspection_id)) == 1
 
 
+def test_a_decision_that_comes_after_anothers_is_refused_in_words(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    (inspection_id,) = post(service, station, "SN-1")
+    page = open_page("/line", allow_errors=True)
+    claims: list[str] = []
+    page.on("response", lambda answer: claims.append(answer.json()["claim"]) if is_task(answer) else None)
+    page.goto(f"/review?station={station}")
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    expect_image(page, "SN-1")
+    page.route("**/review", lambda route: route.abort())
+    page.keyboard.press("o")
+    expect(page.get_by_text("No connection: 1 decision is kept here and sent later.")).to_be_visible()
+    httpx.delete(f"{service.url}/v1/reviews/claims/{claims[0]}").raise_for_status()  # as if two minutes had passed
+    decision = {"decision": "defect", "defect_code": "scratch", "by": "B. Wolf"}
+    httpx.post(f"{service.url}/v1/inspections/{inspection_id}/review", json=decision).raise_for_status()
+    page.unroute("**/review")
+    expect(page.get_by_role("alert")).to_contain_text("was not recorded: B. Wolf has decided on it meanwhile.")
+    assert [one["by"] for one in reviews(service, inspection_id)] == ["B. Wolf"]
+    page.get_by_role("button", name="I have read this").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def is_task(answer: Any) -> bool:
+    return bool(answer.url.endswith("/v1/reviews/next") and answer.status == 200)
+
+
 def test_a_restart_of_the_api_in_the_middle_loses_nothing(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:

@@ -143,27 +143,25 @@ export class Claims {
   }
 
   /**
-   * Show an image again whose decision was taken back. Its claim is answered: it gets another, see `claimAgain`.
-   * @param {Task} task
+   * Show an image again whose decision was taken back.
+   * @param {Task} task its claim is "" if it has been answered: it gets another, see `claimedAgain`
    * @param {Draft} draft what was entered
    */
   again(task, draft) {
-    this.#tasks.unshift({ ...task, shown: ++this.#shown, claim: "", draft });
+    this.#tasks.unshift({ ...task, shown: ++this.#shown, draft });
     this.#tell();
   }
 
   /**
-   * Claim an image that is shown again, once the service knows that its decision is withdrawn.
-   * @param {string} id
+   * An image that is shown again has a new claim.
+   * @param {Task} found
    */
-  async claimAgain(id) {
-    if (!this.#tasks.some((task) => isUnclaimed(task, id))) return;
-    const found = await api.send("POST", "/v1/reviews/next", { inspection: id }).catch(() => null);
-    const place = this.#tasks.findIndex((task) => isUnclaimed(task, id));
-    if (found && (place < 0 || this.#stopped)) {
+  claimedAgain(found) {
+    const place = this.#tasks.findIndex((task) => task.inspection.id === found.inspection.id && !task.claim);
+    if (place < 0 || this.#stopped) {
       giveBack(found);
-    } else if (found) {
-      this.#tasks[place] = { ...this.#tasks[place], ...found };
+    } else {
+      this.#tasks[place] = { ...this.#tasks[place], claim: found.claim };
       this.#tell();
     }
   }
@@ -250,11 +248,6 @@ export class Claims {
       this.view.set({ tasks, empty: this.#empty, problem: this.#problem, lost: this.#lost, skipped });
     }
   }
-}
-
-/** @param {Task} task @param {string} id */
-function isUnclaimed(task, id) {
-  return task.inspection.id === id && !task.claim;
 }
 
 /**
