@@ -261,9 +261,11 @@ function giveBack(task) {
 }
 
 /**
- * Let the browser fetch a picture before it is shown.
+ * Let the browser fetch the pictures before they are shown.
  * @param {Task} task
  */
 function preload(task) {
-  new Image().src = artifactUrl(task.inspection.id, "preview.jpg");
+  const { id, artifacts } = task.inspection;
+  new Image().src = artifactUrl(id, "preview.jpg");
+  if (!task.blind && "heatmap.png" in artifacts) new Image().src = artifactUrl(id, "heat.png");
 }
