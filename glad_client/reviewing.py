@@ -41,9 +41,11 @@ class _Reviewed(RootModel[ReviewedInspection]):
 class ReviewCalls(ApiCalls):
     """The calls of people who review images."""
 
-    def next(self, by: str, product: str | None, station: str | None, skip: Sequence[str]) -> Steps[ReviewTask | None]:
+    def next(
+        self, by: str, product: str | None, station: str | None, skip: Sequence[str], inspection_id: str | None
+    ) -> Steps[ReviewTask | None]:
         """Get the next image; None if none waits."""
-        given = _given(by=by, product=product, station=station) | {"skip": list(skip)}
+        given = _given(by=by, product=product, station=station, inspection=inspection_id) | {"skip": list(skip)}
         answer = yield from self.patience.send(RequestStep("POST", "/v1/reviews/next", {"json": given}))
         return None if answer.status_code == HTTPStatus.NO_CONTENT else _read(ReviewTask, answer)
 
@@ -109,7 +111,13 @@ class Reviewing:
         self._run, self._calls = run, calls
 
     def next(
-        self, by: str, *, product: str | None = None, station: str | None = None, skip: Sequence[str] = ()
+        self,
+        by: str,
+        *,
+        product: str | None = None,
+        station: str | None = None,
+        skip: Sequence[str] = (),
+        inspection_id: str | None = None,
     ) -> ReviewTask | None:
         """Return the next image that waits, which is this person's for two minutes; None if none waits.
 
@@ -118,8 +126,9 @@ class Reviewing:
             product: only of this one.
             station: only of this one.
             skip: ids of images that are put off.
+            inspection_id: this image and no other, to decide on it again; None if it does not wait for this person.
         """
-        return self._run(self._calls.next(by, product, station, skip))
+        return self._run(self._calls.next(by, product, station, skip, inspection_id))
 
     def answer(
         self,
@@ -185,10 +194,16 @@ class AsyncReviewing:
         self._run, self._calls = run, calls
 
     async def next(
-        self, by: str, *, product: str | None = None, station: str | None = None, skip: Sequence[str] = ()
+        self,
+        by: str,
+        *,
+        product: str | None = None,
+        station: str | None = None,
+        skip: Sequence[str] = (),
+        inspection_id: str | None = None,
     ) -> ReviewTask | None:
         """As `Reviewing.next`."""
-        return await self._run(self._calls.next(by, product, station, skip))
+        return await self._run(self._calls.next(by, product, station, skip, inspection_id))
 
     async def answer(
         self,

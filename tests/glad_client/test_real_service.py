@@ -234,7 +234,7 @@ def test_images_are_reviewed_one_after_the_other_and_a_mistake_is_taken_back(api
     assert blind is not None
     assert isinstance(blind.inspection, BlindInspection)
     api.reviews.give_back(blind.claim)
-    again = api.reviews.next("ann", skip=[queued.id])
+    again = api.reviews.next("ann", inspection_id=audited.id)
     assert again is not None
     assert (again.inspection.id, again.task) == (audited.id, "audit")
     assert isinstance(api.reviews.answer(again, Decision.OK, by="ann"), BlindInspection)

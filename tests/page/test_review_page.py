@@ -86,10 +86,10 @@ def test_an_image_is_decided_by_two_keys(service: EmbeddedService, open_page: Op
     page.keyboard.press("d")
     page.keyboard.press("s")
     expect_image(page, "SN-2")
-    expect(page.get_by_role("status")).to_contain_text("SN-1: defect, Scratch The model said the same: FAIL.")
+    expect(page.locator(".review-last")).to_contain_text("SN-1: defect, Scratch The model said the same: FAIL.")
     page.keyboard.press("o")
     expect_image(page, "SN-3")
-    expect(page.get_by_role("status")).to_contain_text("SN-2: OK The model said otherwise: FAIL.")
+    expect(page.locator(".review-last")).to_contain_text("SN-2: OK The model said otherwise: FAIL.")
     page.keyboard.press("d")
     page.keyboard.press("d")
     expect_nothing_left(page)
@@ -124,7 +124,7 @@ def test_an_undo_shows_the_image_again_and_the_second_decision_counts(
     expect_image(page, "SN-2")
     page.keyboard.press("u")
     expect_image(page, "SN-1")
-    expect(page.get_by_role("status")).to_contain_text("The decision on SN-1 was taken back.")
+    expect(page.locator(".review-last")).to_contain_text("The decision on SN-1 was taken back.")
     expect(page.get_by_label("Note")).to_have_value("looks odd")
     page.keyboard.press("d")
     page.keyboard.press("m")
@@ -146,7 +146,7 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     expect(page.get_by_text(re.compile("FAIL|Score|region"))).to_have_count(0)
     expect(page.locator("[data-region]")).to_have_count(0)
     page.keyboard.press("o")
-    expect(page.get_by_role("status")).to_contain_text("SN-1: OK Recorded. What the model found stays hidden.")
+    expect(page.locator(".review-last")).to_contain_text("SN-1: OK Recorded. What the model found stays hidden.")
     page.keyboard.press("u")
     expect_image(page, "SN-1")
     page.keyboard.press("d")
@@ -280,7 +280,8 @@ def test_a_phone_decides_and_draws_by_touch(service: EmbeddedService, open_page:
     known = page.locator("g.draw-region").count()
     stage = page.locator(".draw-regions-stage").bounding_box()
     assert stage is not None
-    swipe(page, (stage["x"] + 10, stage["y"] + 10), (stage["x"] + 60, stage["y"] + 60))
+    middle = (stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)  # the defects are at the corners
+    swipe(page, middle, (middle[0] + 40, middle[1] + 40))
     expect(page.locator("g.draw-region")).to_have_count(known + 1)
     page.get_by_role("button", name="Defect", exact=True).tap()
     page.get_by_role("button", name="Missing screw").tap()
@@ -339,9 +340,37 @@ def test_a_decision_whose_answer_is_lost_is_recorded_once(
 
     page.route("**/review", lose_the_first)
     page.keyboard.press("o")
-    expect(page.get_by_role("status").filter(has_text="SN-1: OK The model said otherwise")).to_be_visible()
+    expect(page.locator(".review-last")).to_contain_text("SN-1: OK The model said otherwise")
     assert lost == [200]
     assert len(reviews(service, inspection_id)) == 1
+
+
+def test_a_decision_that_comes_after_anothers_is_refused_in_words(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    (inspection_id,) = post(service, station, "SN-1")
+    page = open_page("/line", allow_errors=True)
+    claims: list[str] = []
+    page.on("response", lambda answer: claims.append(answer.json()["claim"]) if is_task(answer) else None)
+    page.goto(f"/review?station={station}")
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    expect_image(page, "SN-1")
+    page.route("**/review", lambda route: route.abort())
+    page.keyboard.press("o")
+    expect(page.get_by_text("No connection: 1 decision is kept here and sent later.")).to_be_visible()
+    httpx.delete(f"{service.url}/v1/reviews/claims/{claims[0]}").raise_for_status()  # as if two minutes had passed
+    decision = {"decision": "defect", "defect_code": "scratch", "by": "B. Wolf"}
+    httpx.post(f"{service.url}/v1/inspections/{inspection_id}/review", json=decision).raise_for_status()
+    page.unroute("**/review")
+    expect(page.get_by_role("alert")).to_contain_text("was not recorded: B. Wolf has decided on it meanwhile.")
+    assert [one["by"] for one in reviews(service, inspection_id)] == ["B. Wolf"]
+    page.get_by_role("button", name="I have read this").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def is_task(answer: Any) -> bool:
+    return bool(answer.url.endswith("/v1/reviews/next") and answer.status == 200)
 
 
 def test_a_restart_of_the_api_in_the_middle_loses_nothing(
@@ -367,7 +396,7 @@ def test_a_hostile_serial_is_text(service: EmbeddedService, open_page: Opener, s
     page = sit_down(open_page, station)
     expect_image(page, hostile)
     page.keyboard.press("o")
-    expect(page.get_by_role("status")).to_contain_text(f"{hostile}: OK")
+    expect(page.locator(".review-last")).to_contain_text(f"{hostile}: OK")
     expect_reviews(service, inspection_id, ("ok", None))
     assert page.title() != "owned"
 

@@ -143,27 +143,25 @@ export class Claims {
   }
 
   /**
-   * Show an image again whose decision was taken back. Its claim is answered: it gets another, see `claimAgain`.
-   * @param {Task} task
+   * Show an image again whose decision was taken back.
+   * @param {Task} task its claim is "" if it has been answered: it gets another, see `claimedAgain`
    * @param {Draft} draft what was entered
    */
   again(task, draft) {
-    this.#tasks.unshift({ ...task, shown: ++this.#shown, claim: "", draft });
+    this.#tasks.unshift({ ...task, shown: ++this.#shown, draft });
     this.#tell();
   }
 
   /**
-   * Claim an image that is shown again, once the service knows that its decision is withdrawn.
-   * @param {string} id
+   * An image that is shown again has a new claim.
+   * @param {Task} found
    */
-  async claimAgain(id) {
-    if (!this.#tasks.some((task) => isUnclaimed(task, id))) return;
-    const found = await api.send("POST", "/v1/reviews/next", { inspection: id }).catch(() => null);
-    const place = this.#tasks.findIndex((task) => isUnclaimed(task, id));
-    if (found && (place < 0 || this.#stopped)) {
+  claimedAgain(found) {
+    const place = this.#tasks.findIndex((task) => task.inspection.id === found.inspection.id && !task.claim);
+    if (place < 0 || this.#stopped) {
       giveBack(found);
-    } else if (found) {
-      this.#tasks[place] = { ...this.#tasks[place], ...found };
+    } else {
+      this.#tasks[place] = { ...this.#tasks[place], claim: found.claim };
       this.#tell();
     }
   }
@@ -252,11 +250,6 @@ export class Claims {
   }
 }
 
-/** @param {Task} task @param {string} id */
-function isUnclaimed(task, id) {
-  return task.inspection.id === id && !task.claim;
-}
-
 /**
  * Give a claim back, also while the page goes away. If that fails, the claim ends by itself.
  * @param {Task} task
@@ -268,9 +261,11 @@ function giveBack(task) {
 }
 
 /**
- * Let the browser fetch a picture before it is shown.
+ * Let the browser fetch the pictures before they are shown.
  * @param {Task} task
  */
 function preload(task) {
-  new Image().src = artifactUrl(task.inspection.id, "preview.jpg");
+  const { id, artifacts } = task.inspection;
+  new Image().src = artifactUrl(id, "preview.jpg");
+  if (!task.blind && "heatmap.png" in artifacts) new Image().src = artifactUrl(id, "heat.png");
 }

@@ -25,8 +25,11 @@ const ABANDONED_MS = 5 * 60_000;
  */
 
 /**
- * A decision, or the withdrawal of one (`body` null). `sent`: it may have reached the service.
- * @typedef {{inspection: string, title: string, by: string, body: ReviewBody | null, sent: boolean}} Operation
+ * A decision, or the withdrawal of one (`body` null). `task`: what the image was given for; `sent`: it may have reached
+ * the service.
+ * @typedef {{
+ *   inspection: string, task: TaskName, title: string, by: string, body: ReviewBody | null, sent: boolean,
+ * }} Operation
  */
 
 /**
@@ -37,6 +40,8 @@ const ABANDONED_MS = 5 * 60_000;
 /** @typedef {{operation: Operation, why: string}} Refusal */
 
 /** @typedef {import("./claims.js").Inspection} Inspection */
+/** @typedef {import("./claims.js").Task} Task */
+/** @typedef {Task["task"]} TaskName */
 
 class Decisions {
   /** @type {Operation[]} */
@@ -50,8 +55,8 @@ class Decisions {
   #timer = 0;
   /** @type {import("./store.js").Store<DecisionsView>} */
   view = createStore(/** @type {DecisionsView} */ ({ waiting: [], refused: [], offline: false }));
-  /** Called with each operation that the service has answered; null: it was refused.
-   * @type {Set<(operation: Operation, result: Inspection | null) => void>} */
+  /** Called with each operation that the service has answered, null: it refused; and after a withdrawal with the
+   * image's new claim. @type {Set<(operation: Operation, result: Inspection | null, again?: Task) => void>} */
   listeners = new Set();
 
   /** Send what an earlier load of the page has left. */
@@ -67,28 +72,29 @@ class Decisions {
   }
 
   /**
-   * @param {string} inspection
+   * @param {Task} task
    * @param {string} title the part, as people call it
    * @param {ReviewBody} body
    * @returns {Operation}
    */
-  decide(inspection, title, body) {
-    const operation = { inspection, title, by: body.by, body, sent: false };
+  decide(task, title, body) {
+    const operation = { inspection: task.inspection.id, task: task.task, title, by: body.by, body, sent: false };
     this.#append(operation);
     return operation;
   }
 
   /**
-   * Take a decision back: one that has not been sent is forgotten, any other is withdrawn.
+   * Take a decision back; return true if it was never sent, so that its claim still holds. Any other is withdrawn.
    * @param {Operation} operation
    */
   undo(operation) {
-    if (this.#waiting.includes(operation) && !operation.sent) {
-      this.#waiting = this.#waiting.filter((one) => one !== operation);
-      this.#changed();
-    } else {
+    if (operation.sent || !this.#waiting.includes(operation)) {
       this.#append({ ...operation, body: null, sent: false });
+      return false;
     }
+    this.#waiting = this.#waiting.filter((one) => one !== operation);
+    this.#changed();
+    return true;
   }
 
   /**
@@ -144,7 +150,8 @@ class Decisions {
    */
   async #sendOne(operation) {
     try {
-      this.#answered(operation, await (operation.body ? this.#record(operation, operation.body) : withdraw(operation)));
+      if (operation.body) this.#answered(operation, await this.#record(operation, operation.body));
+      else await this.#withdraw(operation);
     } catch (error) {
       if (!(error instanceof Problem) || mayPass(error)) {
         throw error;
@@ -156,9 +163,9 @@ class Decisions {
     }
   }
 
-  /** @param {Operation} operation @param {Inspection | null} result */
-  #answered(operation, result) {
-    for (const listener of this.listeners) listener(operation, result);
+  /** @param {Operation} operation @param {Inspection | null} result @param {Task} [again] */
+  #answered(operation, result, again) {
+    for (const listener of this.listeners) listener(operation, result, again);
   }
 
   /**
@@ -168,37 +175,35 @@ class Decisions {
    */
   async #record(operation, body) {
     const path = `/v1/inspections/${operation.inspection}`;
-    if (!body.claim) {
-      if (operation.sent) {
-        const found = /** @type {Inspection} */ (await api.get(path));
-        if (found.reviews.some((review) => isSame(review, body))) return found;
-      }
-      body.claim = await claimOf(operation.inspection);
-    }
+    const isRepeated = operation.sent;
     operation.sent = true;
+    if (isRepeated && !body.claim) {
+      const found = /** @type {Inspection} */ (await api.get(path));
+      if (found.reviews.some((review) => isSame(review, body))) return found;
+    }
+    body.claim ||= (await claimAgain(operation))?.claim;
     this.#store();
     try {
       return await api.send("POST", `${path}/review`, body);
     } catch (error) {
       if (!(error instanceof Problem && error.type.endsWith("claim-lost"))) throw error;
     }
-    return await this.#recordLate(operation, body);
+    body.claim = (await claimAgain(operation))?.claim;
+    if (!body.claim) await checkUndecided(operation);
+    this.#store();
+    return await api.send("POST", `${path}/review`, body);
   }
 
   /**
-   * Record a decision whose claim ended before it could be sent, unless somebody else has decided meanwhile.
+   * Withdraw a decision, and claim its image again: for the next decision on it, which may wait here already.
    * @param {Operation} operation
-   * @param {ReviewBody} body
-   * @returns {Promise<Inspection>}
    */
-  async #recordLate(operation, body) {
-    const path = `/v1/inspections/${operation.inspection}`;
-    const found = /** @type {Inspection} */ (await api.get(path));
-    const other = found.reviews.find((review) => !review.withdrawn_at && review.by !== body.by);
-    if (other) throw new Problem(409, { detail: t("review.decided_by", { by: other.by }) });
-    body.claim = await claimOf(operation.inspection);
-    this.#store();
-    return await api.send("POST", `${path}/review`, body);
+  async #withdraw(operation) {
+    const result = await withdraw(operation);
+    const again = await claimAgain(operation);
+    const next = this.#waiting.find((one) => one.inspection === operation.inspection && one.body && !one.body.claim);
+    if (next?.body) next.body.claim = again?.claim;
+    this.#answered(operation, result, next ? undefined : again);
   }
 
   #changed() {
@@ -232,12 +237,25 @@ async function withdraw(operation) {
 }
 
 /**
- * Return a new claim of this image, for one that has none; undefined if somebody else has it.
- * @param {string} inspection
- * @returns {Promise<string | undefined>}
+ * Claim an image again for what it was given for; undefined if somebody else has it, or it waits for something else.
+ * @param {Operation} operation
+ * @returns {Promise<Task | undefined>}
  */
-async function claimOf(inspection) {
-  return (await api.send("POST", "/v1/reviews/next", { inspection }))?.claim;
+async function claimAgain({ inspection, task }) {
+  const found = /** @type {Task | null} */ (await api.send("POST", "/v1/reviews/next", { inspection }));
+  if (!found || found.task === task) return found ?? undefined;
+  await api.send("DELETE", `/v1/reviews/claims/${found.claim}`);
+  return undefined;
+}
+
+/**
+ * @param {Operation} operation
+ * @throws {Problem} if somebody else has decided on the image: that decision is not replaced by an earlier one
+ */
+async function checkUndecided({ inspection, by }) {
+  const found = /** @type {Inspection} */ (await api.get(`/v1/inspections/${inspection}`));
+  const other = found.reviews.find((review) => !review.withdrawn_at && review.by !== by);
+  if (other) throw new Problem(409, { detail: t("review.decided_by", { by: other.by }) });
 }
 
 /**

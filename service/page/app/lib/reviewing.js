@@ -49,12 +49,12 @@ export function useReviewing(filter, person) {
   }, [claims]);
   useEffect(() => {
     /** @type {Parameters<typeof decisions.listeners.add>[0]} */
-    const listen = (operation, result) => {
+    const listen = (operation, result, again) => {
       const verdict = result?.verdict ?? null;
       const isOther = (/** @type {Made} */ one) => one.operation !== operation;
       if (result) setMade((all) => all.map((one) => (isOther(one) ? one : { ...one, answered: true, verdict })));
       else setMade((all) => all.filter(isOther)); // refused: there is nothing to take back
-      if (operation.body === null) claims.claimAgain(operation.inspection);
+      if (again) claims.claimedAgain(again);
     };
     decisions.listeners.add(listen);
     decisions.start();
@@ -80,7 +80,7 @@ export function useReviewing(filter, person) {
       claim: task.claim || undefined,
     };
     claims.decided(task);
-    const operation = decisions.decide(task.inspection.id, titleOf(task.inspection), body);
+    const operation = decisions.decide(task, titleOf(task.inspection), body);
     const entry = { task, operation, draft, code: defect?.title ?? null, answered: false, verdict: null };
     setMade((all) => [entry, ...all].slice(0, KEPT));
     setLast("made");
@@ -89,8 +89,8 @@ export function useReviewing(filter, person) {
   const undo = () => {
     const entry = made[0];
     if (!entry) return;
-    decisions.undo(entry.operation);
-    claims.again(entry.task, entry.draft);
+    const isUnsent = decisions.undo(entry.operation);
+    claims.again(isUnsent ? entry.task : { ...entry.task, claim: "" }, entry.draft);
     setMade((all) => all.slice(1));
     setUndone(entry);
     setToday(countToday(person, -1));
