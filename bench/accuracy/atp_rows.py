@@ -14,7 +14,7 @@ from pathlib import Path
 from diffusers import UNet2DModel
 
 from bench.accuracy.denoiser_reading import DenoiserReading, StudyNetworks, learn_networks, read_denoiser
-from bench.accuracy.twin_images import EncodedTwins, StudySize, encode_twins, render_study
+from bench.accuracy.twin_images import EncodedTwins, StudyImages, StudySize, encode_twins, render_study
 from training.data.dataset import Split, good_split
 from training.finetune.unet import LatentPairs, encode_pairs, train_unet
 from training.pipeline import claim_run, make_run_pairs
@@ -90,39 +90,45 @@ def study_recipe(changes: Sequence[str], seed: int | None = None) -> Recipe:
 class DenoiserStudy:
     """Images, networks, and the latents of each source of anomalies, made when they are first asked for."""
 
-    def __init__(self, folder: Path, size: StudySize, short: Sequence[str], progress: Progress) -> None:
-        """Render the images and train what all rows share, or take it from the folder.
+    def __init__(
+        self, folder: Path, images: StudyImages, networks: StudyNetworks, short: Sequence[str], progress: Progress
+    ) -> None:
+        """Take the parts together; `begin_study` makes them.
 
         Args:
             folder: of this study alone.
-            size: of the images.
+            images: that are learnt from, and read.
+            networks: that all rows share.
             short: changes to the recipe `nano`.
             progress: of rendering and reading.
         """
-        self.folder, self._short, self._progress = folder, tuple(short), progress
-        self.images = render_study(folder / "images", size, Lamp.USUAL, partial(progress, "images"))
-        recipe = study_recipe((*short, *EVERY_KIND))
-        self.split: Split = good_split(self.images.parts, recipe.calibration.holdout, recipe.seed)
-        self.networks: StudyNetworks = learn_networks(recipe, self.split, folder / "shared", ADAPTED)
+        self.folder, self.images, self.networks, self.short = folder, images, networks, tuple(short)
+        self.progress = progress
+        self.split = _split(images, short)
         self._sources: dict[str, LatentPairs] = {}
         self._twins: EncodedTwins | None = None
 
+    def in_other_light(self, folder: Path, size: StudySize) -> DenoiserStudy:
+        """Return a study of parts under another lamp, by the same networks."""
+        images = render_study(folder / "images", size, Lamp.OPPOSITE, partial(self.progress, "images in other light"))
+        return DenoiserStudy(folder, images, self.networks, self.short, self.progress)
+
     def recipe(self, row: AtpRow, seed: int | None = None) -> Recipe:
         """Return a row's recipe."""
-        return study_recipe((*self._short, *row.changes), seed)
+        return study_recipe((*self.short, *row.changes), seed)
 
-    def latents(self, recipe: Recipe, split: Split) -> LatentPairs:
+    def latents(self, recipe: Recipe) -> LatentPairs:
         """Return the latents of a recipe's pairs; those of rows with the same anomalies are the same."""
-        source = f"{recipe.synthesis.model_dump_json()} {split.train[0]}"
+        source = recipe.synthesis.model_dump_json()
         if source not in self._sources:
-            self._sources[source] = encode_pairs(self.networks.autoencoder, make_run_pairs(recipe, split, 1))
+            self._sources[source] = encode_pairs(self.networks.autoencoder, make_run_pairs(recipe, self.split, 1))
         return self._sources[source]
 
     def train(self, row: AtpRow, seed: int) -> UNet2DModel:
         """Return a row's UNet; a training that was finished is not repeated."""
         plain, run = self.recipe(row), TrainingRun(self.run_folder(row, seed))
         claim_run(run.folder, self.recipe(row, seed), self.split)
-        latents = self.latents(plain, self.split)  # of one seed: only what the UNet draws differs
+        latents = self.latents(plain)  # of one seed: only what the UNet draws differs
         return train_unet(latents, plain.unet, plain.settings, run, seed=seed)
 
     def run_folder(self, row: AtpRow, seed: int) -> Path:
@@ -133,7 +139,26 @@ class DenoiserStudy:
         """Return what a UNet does to the test images."""
         if self._twins is None:
             self._twins = encode_twins(self.images, self.networks.autoencoder, self.networks.settings)
-        return read_denoiser(unet, self.networks, self.images, self._twins, partial(self._progress, title))
+        return read_denoiser(unet, self.networks, self.images, self._twins, partial(self.progress, title))
+
+
+def begin_study(folder: Path, size: StudySize, short: Sequence[str], progress: Progress) -> DenoiserStudy:
+    """Render the images and train what all rows share, or take it from the folder.
+
+    Args:
+        folder: of this study alone.
+        size: of the images.
+        short: changes to the recipe `nano`.
+        progress: of rendering and reading.
+    """
+    images = render_study(folder / "images", size, Lamp.USUAL, partial(progress, "images"))
+    networks = learn_networks(study_recipe((*short, *EVERY_KIND)), _split(images, short), folder / "shared", ADAPTED)
+    return DenoiserStudy(folder, images, networks, short, progress)
+
+
+def _split(images: StudyImages, short: Sequence[str]) -> Split:
+    recipe = study_recipe(short)
+    return good_split(images.parts, recipe.calibration.holdout, recipe.seed)
 
 
 def measure_rows(

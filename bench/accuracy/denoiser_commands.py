@@ -12,6 +12,7 @@ from bench.support.command_line import JsonFile, choose_some, print_table, write
 from model_store.cli.common import explained
 
 if TYPE_CHECKING:
+    from bench.accuracy.adapted_rows import AdaptationCost
     from bench.accuracy.denoiser_table import DenoiserRow
 
 StudyFolder = Annotated[
@@ -42,7 +43,7 @@ def atp(
 
     Example: glad bench atp --out atp-study
     """
-    from bench.accuracy.atp_rows import SHORT, DenoiserStudy, atp_rows, measure_rows
+    from bench.accuracy.atp_rows import SHORT, atp_rows, begin_study, measure_rows
     from bench.accuracy.denoiser_table import compare_denoisers
     from bench.accuracy.twin_images import StudySize
     from training.interrupts import resumable
@@ -51,14 +52,64 @@ def atp(
     with explained(ValueError), resumable(), named_bars() as show:
         known = {row.key: row for row in atp_rows(textures)}
         chosen = [known[key] for key in choose_some("--rows", rows or ",".join(known), tuple(known))]
-        short = SHORT if steps is None else (*SHORT, f"unet.steps={steps}")
-        size = StudySize()
-        study = DenoiserStudy(out, size, short, show)
+        short, size = with_steps(SHORT, steps), StudySize()
+        study = begin_study(out, size, short, show)
         readings = measure_rows(study, chosen, _numbers(seeds), typer.echo)
     found = compare_denoisers(readings, study.images)
     about = {"images": asdict(size), "nano_with": short, "rows": {row.title: row.changes for row in chosen}}
     _show(found, out / "table.md")
     write_figures(json_file, {**about, "measured": [asdict(row) for row in found]})
+
+
+def lora(
+    *,
+    out: StudyFolder,
+    seeds: Seeds = "1,2",
+    steps: Annotated[int, typer.Option(min=1, help="Of each way, on the changed product.")] = 300,
+    base_steps: Annotated[int | None, typer.Option(min=1, help="Of the base.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each way whose time is taken, in turns.")] = 12,
+    json_file: JsonFile = None,
+) -> None:
+    """Make a bracket's small denoiser fit for brackets in other light: by LoRA, by all weights, anew, or not at all.
+
+    A folder of `glad bench atp` has the base already. What is done is not done again.
+
+    Example: glad bench lora --out atp-study
+    """
+    from bench.accuracy.adapted_rows import AdaptationStudy
+    from bench.accuracy.atp_rows import SHORT, begin_study
+    from bench.accuracy.denoiser_table import compare_denoisers
+    from bench.accuracy.twin_images import StudySize
+    from training.interrupts import resumable
+    from training.progress import named_bars
+
+    with explained(ValueError), resumable(), named_bars() as show:
+        short, numbers = with_steps(SHORT, base_steps), _numbers(seeds)
+        base = begin_study(out, StudySize(), short, show)
+        size = StudySize(seed=StudySize().seed + 1)
+        changed = base.in_other_light(out / "other-light", size)
+        study = AdaptationStudy(base, changed, steps)
+        readings = study.measure(numbers, typer.echo)
+        costs = study.costs(numbers[0], rounds)
+    found = compare_denoisers(readings, changed.images)
+    _show(found, out / "lora-table.md")
+    print_table(
+        ("", "trained weights", "kept for the changed product", "its bundle", "time of a step"),
+        [(title, *_cost_cells(cost)) for title, cost in costs.items()],
+    )
+    content = {"images": asdict(size), "nano_with": short, "steps": steps, "measured": [asdict(row) for row in found]}
+    write_figures(json_file, {**content, "costs": {title: asdict(cost) for title, cost in costs.items()}})
+
+
+def with_steps(short: tuple[str, ...], steps: int | None) -> tuple[str, ...]:
+    """Return changes of a recipe with other steps of the UNet; None: as they are."""
+    return short if steps is None else (*short, f"unet.steps={steps}")
+
+
+def _cost_cells(cost: AdaptationCost) -> tuple[str, ...]:
+    ratio = "–" if cost.step_ratio is None else f"{cost.step_ratio:.2f}"
+    sizes = (f"{size / 1e6:.2f} MB" for size in (cost.kept_bytes, cost.bundle_bytes))
+    return (f"{cost.trained_weights:,}", *sizes, ratio)
 
 
 def _numbers(seeds: str) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from training.data.dataset import Split, read_pixels
 from training.data.masks import read_truth
 from training.finetune.autoencoder import train_autoencoder
 from training.finetune.features import Reconstructions, train_features
-from training.finetune.reconstruction_watch import walk_plainly
+from training.finetune.reconstruction_watch import NoisePredictor, walk_plainly
 from training.finetune.unet import decode_latents, encode_pairs
 from training.metrics.pixel_metrics import rank_pixels
 from training.pipeline import claim_run, make_run_pairs
@@ -138,11 +138,11 @@ def read_denoiser(
         scores.append(found.score)
         maps.append(found.map.astype(np.float16))
         progress(done, len(images.tests))
-    return DenoiserReading(np.array(scores), np.stack(maps), *_repaired(denoiser, networks.settings, twins))
+    return DenoiserReading(np.array(scores), np.stack(maps), *repaired(denoiser, networks.settings, twins))
 
 
-def _repaired(
-    denoiser: TorchDenoiser, settings: MethodSettings, twins: EncodedTwins
+def repaired(
+    denoiser: NoisePredictor, settings: MethodSettings, twins: EncodedTwins
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return `kept`, `squares` and `elsewhere` of a reading."""
     noise = torch.randn(twins.good.shape, generator=torch.Generator().manual_seed(13))

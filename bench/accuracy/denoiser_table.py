@@ -88,12 +88,16 @@ def _row(
 def _figures(reading: DenoiserReading, images: StudyImages) -> dict[str, Measure]:
     ranked, defect = reading.ranked(images), images.defective
     found: dict[str, Measure] = {name: _ranking(ranked, defect, name) for name in RANKING}
-    chosen = np.flatnonzero(defect)
-    found[LEFT] = lambda times: (times[:, chosen] @ reading.kept) / (times[:, chosen] @ reading.squares)
-    found[ELSEWHERE] = lambda times: np.sqrt(
-        (times[:, chosen] @ reading.elsewhere) / np.maximum(times[:, chosen].sum(1), 1)
-    )
+    chosen, once = np.flatnonzero(defect), np.ones(len(reading.squares))
+    found[LEFT] = lambda times: _ratio(times[:, chosen], reading.kept, reading.squares)
+    found[ELSEWHERE] = lambda times: np.sqrt(_ratio(times[:, chosen], reading.elsewhere, once))
     return found
+
+
+def _ratio(times: Weights, above: Weights, below: Weights) -> Weights:
+    """Return the ratio of two sums over defects in each round; NaN in a round that drew none."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((times @ above) / (times @ below))
 
 
 def _ranking(ranked: VariantResult, defect: Sequence[bool], name: str) -> Measure:

@@ -58,24 +58,32 @@ class StudyImages:
 
 
 def render_study(folder: Path, size: StudySize, lamp: Lamp, progress: Count) -> StudyImages:
-    """Render what is not there yet, and return all of it; progress counts the images with twins left out."""
+    """Render what is not there yet, and return all of it; progress counts all but the twins."""
     parts = folder / "parts"
     write_dataset(
         parts, seed=size.seed, train=size.train, good=size.good, defects=size.defects, lamp=lamp, progress=progress
     )
-    for picture in (
+    pictures = [
         DatasetImage("test", index, defect, severity)
         for defect in DEFECTS
         for severity in SEVERITIES
         for index in range(size.defects)
-    ):
-        twin = folder / "twins" / picture.image_path.relative_to("test")
-        if not twin.is_file():
-            twin.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(render(picture.entropy(size.seed), lamp=lamp).image).save(twin)
+    ]
+    write_twins(folder / "twins", pictures, size.seed, lamp)
     tests = test_images(parts)
     defects = [image.path for image in tests if image.defect != GOOD]
     return StudyImages(parts, tests, tuple(folder / "twins" / path.parent.name / path.name for path in defects))
+
+
+def write_twins(folder: Path, pictures: Sequence[DatasetImage], seed: int, lamp: Lamp) -> None:
+    """Write the good twin of each defective picture of a dataset as DEFECT/NAME, but for those that are there."""
+    for picture in pictures:
+        twin = folder / picture.image_path.relative_to("test")
+        if not twin.is_file():
+            twin.parent.mkdir(parents=True, exist_ok=True)
+            whole = twin.with_name(f".{twin.name}")
+            Image.fromarray(render(picture.entropy(seed), lamp=lamp).image).save(whole, format="PNG")
+            whole.replace(twin)
 
 
 @dataclass(frozen=True, eq=False)
