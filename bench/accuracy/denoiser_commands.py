@@ -38,8 +38,8 @@ def atp(
 ) -> None:
     """Train a small denoiser in ten ways on rendered brackets, and measure what each leaves of a defect.
 
-    The ways differ by ATP's weight, its sign, the loss and the source of anomalies. One thread takes about two hours
-    for two seeds; a row that is done is not done again.
+    The ways differ by ATP's weight, its sign, the loss and the source of anomalies. A row that is done is not done
+    again.
 
     Example: glad bench atp --out atp-study
     """
@@ -65,7 +65,7 @@ def lora(
     *,
     out: StudyFolder,
     seeds: Seeds = "1,2",
-    steps: Annotated[int, typer.Option(min=1, help="Of each way, on the changed product.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Of each way, on the changed product.")] = 200,
     base_steps: Annotated[int | None, typer.Option(min=1, help="Of the base.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Steps of each way whose time is taken, in turns.")] = 12,
     json_file: JsonFile = None,

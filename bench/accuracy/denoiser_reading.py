@@ -23,7 +23,7 @@ from glad.models import PixelModels
 from glad.settings.method import MethodSettings
 from model_store.engines.torch import TorchAutoencoder, TorchFeatures
 from model_store.engines.torch_modules import TorchDenoiser
-from model_store.inspection import inspect
+from model_store.inspection import InspectedImage, inspect
 from model_store.pretrained import round_to_stored_precision
 from training.data.dataset import Split, read_pixels
 from training.data.masks import read_truth
@@ -132,13 +132,13 @@ def read_denoiser(
     round_to_stored_precision(unet)
     denoiser = TorchDenoiser(unet)
     models = PixelModels(TorchAutoencoder(networks.autoencoder), denoiser, TorchFeatures(networks.features)).assemble()
-    scores, maps = [], []
-    for done, image in enumerate(images.tests, start=1):
-        (found,) = inspect([read_pixels(image.path)], models, networks.settings)
-        scores.append(found.score)
-        maps.append(found.map.astype(np.float16))
-        progress(done, len(images.tests))
-    return DenoiserReading(np.array(scores), np.stack(maps), *repaired(denoiser, networks.settings, twins))
+    found: list[InspectedImage] = []
+    for first in range(0, len(images.tests), ENCODED_AT_ONCE):
+        some = [read_pixels(image.path) for image in images.tests[first : first + ENCODED_AT_ONCE]]
+        found += inspect(some, models, networks.settings)
+        progress(len(found), len(images.tests))
+    scores, maps = np.array([one.score for one in found]), np.stack([one.map.astype(np.float16) for one in found])
+    return DenoiserReading(scores, maps, *repaired(denoiser, networks.settings, twins))
 
 
 def repaired(
