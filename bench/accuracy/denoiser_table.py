@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from bench.accuracy.denoiser_reading import DenoiserReading
 from bench.accuracy.twin_images import StudyImages
 from training.evaluation.tables import Table
-from training.metrics.bootstrap import Estimate, bootstrap, multiplicities
+from training.metrics.bootstrap import Estimate, multiplicities, weights_of, with_interval
 from training.metrics.counts import Weights
 from training.studies.ablation import VariantResult
 
 RANKING = ("image_auroc", "pixel_auroc", "pro")
 LEFT, ELSEWHERE = "defect_left", "error_elsewhere"
+FIGURES = (*RANKING, LEFT, ELSEWHERE)
 HEADER = (
     "",
     "I-AUROC",
@@ -29,8 +29,8 @@ HEADER = (
     "error elsewhere",
 )
 
-Measure = Callable[[Weights], Weights]
-"""How often each image counts, (rounds, images), to a figure of each round."""
+Figures = Mapping[str, Weights]
+"""Name -> the figure in each round, (rounds,)."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,16 @@ class DenoiserRow:
     title: str
     figures: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
-    """To the first row, paired by image."""
+    """To the first row, paired by image, and by seed where both have it."""
     by_seed: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class MeasuredReading:
+    """The figures of one denoiser: over all images, and over each round's."""
+
+    whole: Figures
+    rounds: Figures
 
 
 def compare_denoisers(
@@ -55,53 +63,59 @@ def compare_denoisers(
     """
     draws = multiplicities([str(image.path) for image in images.tests])
     measured = {
-        title: {seed: _figures(one, images) for seed, one in of_seeds.items()} for title, of_seeds in readings.items()
+        title: {seed: _measured(one, images, draws) for seed, one in of_seeds.items()}
+        for title, of_seeds in readings.items()
     }
     first = next(iter(measured.values()))
-    return tuple(_row(title, of_seeds, first, draws) for title, of_seeds in measured.items())
+    return tuple(_row(title, of_seeds, first) for title, of_seeds in measured.items())
 
 
-def _row(
-    title: str,
-    of_seeds: Mapping[str, Mapping[str, Measure]],
-    first: Mapping[str, Mapping[str, Measure]],
-    draws: NDArray[np.int64],
-) -> DenoiserRow:
-    once = np.ones((1, draws.shape[1]))
-    names = (*RANKING, LEFT, ELSEWHERE)
-
-    def mean(runs: Mapping[str, Mapping[str, Measure]], name: str) -> Measure:
-        return lambda times: np.mean([run[name](times) for run in runs.values()], axis=0)
-
-    def less(name: str) -> Measure:
-        return lambda times: mean(of_seeds, name)(times) - mean(shared, name)(times)
-
-    shared = {seed: run for seed, run in first.items() if seed in of_seeds} or first  # pairs seeds where it can
+def _row(title: str, of_seeds: Mapping[str, MeasuredReading], first: Mapping[str, MeasuredReading]) -> DenoiserRow:
+    shared = [seed for seed in of_seeds if seed in first]
+    mean = _mean(of_seeds.values())
+    ours, theirs = (_mean(runs[seed] for seed in shared or runs) for runs in (of_seeds, first))
     return DenoiserRow(
         title,
-        {name: bootstrap(float(mean(of_seeds, name)(once)[0]), mean(of_seeds, name), draws) for name in names},
-        {name: bootstrap(float(less(name)(once)[0]), less(name), draws) for name in names},
-        {seed: {name: float(run[name](once)[0]) for name in names} for seed, run in of_seeds.items()},
+        {name: with_interval(float(mean.whole[name][0]), mean.rounds[name]) for name in FIGURES},
+        {
+            name: with_interval(
+                float(ours.whole[name][0] - theirs.whole[name][0]), ours.rounds[name] - theirs.rounds[name]
+            )
+            for name in FIGURES
+        },
+        {seed: {name: float(run.whole[name][0]) for name in FIGURES} for seed, run in of_seeds.items()},
     )
 
 
-def _figures(reading: DenoiserReading, images: StudyImages) -> dict[str, Measure]:
+def _mean(runs: Iterable[MeasuredReading]) -> MeasuredReading:
+    listed = list(runs)
+    whole, rounds = (
+        {name: np.mean([getattr(run, side)[name] for run in listed], axis=0) for name in FIGURES}
+        for side in ("whole", "rounds")
+    )
+    return MeasuredReading(whole, rounds)
+
+
+def _measured(reading: DenoiserReading, images: StudyImages, draws: NDArray[np.int64]) -> MeasuredReading:
     ranked, defect = reading.ranked(images), images.defective
-    found: dict[str, Measure] = {name: _ranking(ranked, defect, name) for name in RANKING}
-    chosen, once = np.flatnonzero(defect), np.ones(len(reading.squares))
-    found[LEFT] = lambda times: _ratio(times[:, chosen], reading.kept, reading.squares)
-    found[ELSEWHERE] = lambda times: np.sqrt(_ratio(times[:, chosen], reading.elsewhere, once))
-    return found
+    parts = [_figures(reading, ranked, defect, times) for times in weights_of(draws)]
+    rounds = {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}
+    return MeasuredReading(_figures(reading, ranked, defect, np.ones((1, len(defect)))), rounds)
+
+
+def _figures(reading: DenoiserReading, ranked: VariantResult, defect: Sequence[bool], times: Weights) -> Figures:
+    of_defects, once = times[:, np.flatnonzero(defect)], np.ones(len(reading.squares))
+    return {
+        **ranked.figures(defect, times),
+        LEFT: _ratio(of_defects, reading.kept, reading.squares),
+        ELSEWHERE: np.sqrt(_ratio(of_defects, reading.elsewhere, once)),
+    }
 
 
 def _ratio(times: Weights, above: Weights, below: Weights) -> Weights:
     """Return the ratio of two sums over defects in each round; NaN in a round that drew none."""
     with np.errstate(invalid="ignore"):
         return np.asarray((times @ above) / (times @ below))
-
-
-def _ranking(ranked: VariantResult, defect: Sequence[bool], name: str) -> Measure:
-    return lambda times: ranked.figures(defect, times)[name]
 
 
 def denoiser_table(rows: Sequence[DenoiserRow]) -> Table:
@@ -129,8 +143,3 @@ def denoiser_table(rows: Sequence[DenoiserRow]) -> Table:
         for number, row in enumerate(rows)
     ]
     return Table(HEADER, tuple(cells))
-
-
-def denoiser_figures(rows: Sequence[DenoiserRow]) -> list[dict[str, Any]]:
-    """Return the rows for JSON."""
-    return [asdict(row) for row in rows]
