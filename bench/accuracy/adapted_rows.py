@@ -24,7 +24,7 @@ from glad.noise_schedule import NoiseSchedule
 from model_store.bundle import Bundle
 from training.denoiser_recipe import LoraRecipe, UnetFinetuneRecipe
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet, with_adapter
-from training.finetune.unet import draw_batch, noise_loss, train_unet
+from training.finetune.unet import LatentPairs, draw_batch, noise_loss, train_unet
 from training.package import Naming, TrainedModules, draft_bundle, provenance, save_rounded
 from training.pipeline import claim_run
 from training.training_run import TrainingRun
@@ -74,21 +74,24 @@ class AdaptationCost:
     """Of what has to be kept for the changed product beside the base: the adapter, or the bundle's UNet."""
     bundle_bytes: int
     step_ratio: float | None
-    """The time of a step, as a share of that of all weights; None: no step is taken."""
+    """The time of a step, as a share of the first way's; None: no step is taken."""
 
 
 class AdaptationStudy:
     """A base of one product, and what becomes of it on images of the changed one."""
 
-    def __init__(self, base: DenoiserStudy, changed: DenoiserStudy, steps: int) -> None:
+    def __init__(
+        self, base: DenoiserStudy, changed: DenoiserStudy, steps: int, ways: Sequence[Adaptation] = ADAPTATIONS
+    ) -> None:
         """Take the studies of both products.
 
         Args:
             base: of the product before.
             changed: of the product now, by the networks of the first.
             steps: of every way.
+            ways: the first is what the others are held against.
         """
-        self._base, self.changed, self._steps = base, changed, steps
+        self._base, self.changed, self._steps, self._ways = base, changed, steps, tuple(ways)
 
     def folder(self, way: Adaptation, seed: int) -> Path:
         """Return where a way's training and reading lie."""
@@ -100,11 +103,11 @@ class AdaptationStudy:
         claim_run(run.folder, self.changed.recipe(BASE, seed), self.changed.split)
         if not way.from_base:
             recipe = plain.unet.model_copy(update={"steps": self._steps})
-            return train_unet(self.changed.latents(plain), recipe, plain.settings, run, seed=seed)
+            return train_unet(self.changed.latents_for(run, plain), recipe, plain.settings, run, seed=seed)
         base = self._base.train(BASE, seed)
         if not way.steps:
             return base
-        pairs = PromptedLatents.without_prompts(self.changed.latents(plain))
+        pairs = PromptedLatents.without_prompts(self.changed.latents_for(run, plain))
         return finetune_unet(base, pairs, self.finetuning(way), plain.settings, run, seed=seed)
 
     def finetuning(self, way: Adaptation) -> UnetFinetuneRecipe:
@@ -121,9 +124,9 @@ class AdaptationStudy:
 
     def measure(self, seeds: Sequence[int], say: Callable[[str], None]) -> Mapping[str, Mapping[str, DenoiserReading]]:
         """Return the reading of every way and seed: title -> seed -> reading. What was read is not read again."""
-        readings: dict[str, dict[str, DenoiserReading]] = {way.title: {} for way in ADAPTATIONS}
+        readings: dict[str, dict[str, DenoiserReading]] = {way.title: {} for way in self._ways}
         for seed in seeds:
-            for way in ADAPTATIONS:
+            for way in self._ways:
                 file = self.folder(way, seed) / "reading.npz"
                 if not file.is_file():
                     unet = self.unet(way, seed)
@@ -135,13 +138,13 @@ class AdaptationStudy:
     def costs(self, seed: int, rounds: int) -> Mapping[str, AdaptationCost]:
         """Return what each way costs, by title; the steps of all ways are timed in turns."""
         times = self._step_times(seed, rounds)
-        return {way.title: self._cost(way, seed, times) for way in ADAPTATIONS}
+        return {way.title: self._cost(way, seed, times) for way in self._ways}
 
     def _cost(self, way: Adaptation, seed: int, times: Mapping[str, float]) -> AdaptationCost:
         bundle, adapter = self._bundle(way, seed), self.folder(way, seed) / ADAPTER
         kept = 0 if not way.steps else total_bytes(adapter if way.lora else bundle.path / "unet")
         trained = self._learner(way, seed) if way.steps else []
-        ratio = times[way.key] / times["all"] if way.key in times else None
+        ratio = times[way.key] / next(iter(times.values())) if way.key in times else None
         return AdaptationCost(sum(one.numel() for one in trained), kept, total_bytes(bundle.path), ratio)
 
     def _bundle(self, way: Adaptation, seed: int) -> Bundle:
@@ -159,7 +162,7 @@ class AdaptationStudy:
 
     def _step_times(self, seed: int, rounds: int) -> dict[str, float]:
         """Return the median seconds of a step of each way that takes any, timed in turns."""
-        steppers = {way.key: self._steps_of(way, seed) for way in ADAPTATIONS if way.steps}
+        steppers = {way.key: self._steps_of(way, seed) for way in self._ways if way.steps}
         times: dict[str, list[float]] = {key: [] for key in steppers}
         for _ in range(rounds):
             for key, stepper in steppers.items():
@@ -173,7 +176,9 @@ class AdaptationStudy:
         unet = copy.deepcopy(self._base.train(BASE, seed)).requires_grad_(True)
         model: nn.Module = unet if way.lora is None else with_adapter(unet, way.lora, seed)
         optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-5)
-        latents, draw = self.changed.latents(recipe), torch.Generator().manual_seed(seed)
+        draw, side = torch.Generator().manual_seed(seed), recipe.settings.resolution // recipe.autoencoder.factor
+        noise = torch.randn((tuning.batch, recipe.autoencoder.latent_channels, side, side), generator=draw)
+        latents = LatentPairs(noise, noise)  # the time of a step does not depend on them
         loss = noise_loss(NoiseSchedule.from_settings(recipe.settings.schedule), tuning)
         while True:
             drawn = draw_batch(latents, tuning, recipe.settings, draw)

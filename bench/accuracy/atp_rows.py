@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from diffusers import UNet2DModel
 
 from bench.accuracy.denoiser_reading import DenoiserReading, StudyNetworks, learn_networks, read_denoiser
@@ -123,6 +124,15 @@ class DenoiserStudy:
         """Return a row's recipe."""
         return study_recipe((*self.short, *row.changes), seed)
 
+    def latents_for(self, run: TrainingRun, recipe: Recipe) -> LatentPairs:
+        """Return the latents that a run's UNet learns from; of a finished one only their shape counts."""
+        unet = run.records.get("unet")
+        if unet is None or not unet.finished:
+            return self.latents(recipe)
+        side = recipe.settings.resolution // recipe.autoencoder.factor
+        nothing = torch.zeros((1, recipe.autoencoder.latent_channels, side, side))
+        return LatentPairs(nothing, nothing)
+
     def latents(self, recipe: Recipe) -> LatentPairs:
         """Return the latents of a recipe's pairs; those of rows with the same anomalies are the same."""
         source = recipe.synthesis.model_dump_json()
@@ -134,7 +144,7 @@ class DenoiserStudy:
         """Return a row's UNet; a training that was finished is not repeated."""
         plain, run = self.recipe(row), TrainingRun(self.run_folder(row, seed))
         claim_run(run.folder, self.recipe(row, seed), self.split)
-        latents = self.latents(plain)  # of one seed: only what the UNet draws differs
+        latents = self.latents_for(run, plain)  # of one seed: only what the UNet draws differs
         return train_unet(latents, plain.unet, plain.settings, run, seed=seed)
 
     def run_folder(self, row: AtpRow, seed: int) -> Path:

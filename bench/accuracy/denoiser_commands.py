@@ -64,6 +64,7 @@ def atp(
 def lora(
     *,
     out: StudyFolder,
+    ways: Annotated[str, typer.Option(help="Some of the ways, such as all,base,lora-16. Default: all of them.")] = "",
     seeds: Seeds = "1,2",
     steps: Annotated[int, typer.Option(min=1, help="Of each way, on the changed product.")] = 200,
     base_steps: Annotated[int | None, typer.Option(min=1, help="Of the base.")] = None,
@@ -76,7 +77,7 @@ def lora(
 
     Example: glad bench lora --out atp-study
     """
-    from bench.accuracy.adapted_rows import AdaptationStudy
+    from bench.accuracy.adapted_rows import ADAPTATIONS, AdaptationStudy
     from bench.accuracy.atp_rows import SHORT, begin_study
     from bench.accuracy.denoiser_table import compare_denoisers
     from bench.accuracy.twin_images import StudySize
@@ -85,10 +86,12 @@ def lora(
 
     with explained(ValueError), resumable(), named_bars() as show:
         short, numbers = with_steps(SHORT, base_steps), _numbers(seeds)
+        known = {way.key: way for way in ADAPTATIONS}
+        chosen = [known[key] for key in choose_some("--ways", ways or ",".join(known), tuple(known))]
         base = begin_study(out, StudySize(), short, show)
         size = StudySize(seed=StudySize().seed + 1)
         changed = base.in_other_light(out / "other-light", size)
-        study = AdaptationStudy(base, changed, steps)
+        study = AdaptationStudy(base, changed, steps, chosen)
         readings = study.measure(numbers, typer.echo)
         costs = study.costs(numbers[0], rounds)
     found = compare_denoisers(readings, changed.images)
