@@ -44,6 +44,7 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
     if find_spec("bench.accuracy") is None:
         return ()
     from bench.accuracy import commands as accuracy
+    from bench.accuracy.denoiser_commands import atp, lora
     from bench.accuracy.dino_command import dino
     from bench.accuracy.peers_command import peers
     from bench.accuracy.yardstick_command import evidence, readings, yardstick
@@ -58,6 +59,8 @@ def of_a_checkout() -> tuple[Callable[..., None], ...]:
         readings,
         peers,
         dino,
+        atp,
+        lora,
         endurance.reliability,
         endurance.rolling,
         endurance.soak,

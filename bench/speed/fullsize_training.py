@@ -208,7 +208,7 @@ def measure_throughput(plan: TrainingPlan, way: str, seconds: float) -> Throughp
         for step in stage:
             drawn = draw_batch(data.latents, recipe, settings, stage.generator(step))
             for part in stage.micro_batches(recipe.batch):
-                batch = drawn.part(part, stage.device, data.prompts[data.classes[drawn.chosen]])
+                batch = drawn.part(part, stage.device, data.told(drawn.chosen))
                 stage.backward(measure(network, batch))
             stage.update(step)
             _wait_for_device()

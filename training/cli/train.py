@@ -43,6 +43,9 @@ def sample(
     calibration: Annotated[int, typer.Option(min=0, help="Good images in calibration/good.")] = 0,
     good: Annotated[int, typer.Option(min=0, help="Good images in test/good.")] = 0,
     defects: Annotated[int, typer.Option(min=0, help="Images of each defect and severity in test/.")] = 0,
+    lamp: Annotated[
+        str, typer.Option(metavar="usual|opposite", help="Where it stands: the same parts in another light.")
+    ] = "usual",
 ) -> None:
     """Render images of the sample product to try everything with: good parts, six defects, exact masks.
 
@@ -50,8 +53,10 @@ def sample(
     """
     if train + calibration + good + defects == 0:
         raise typer.BadParameter("nothing to render: give --train, --calibration, --good or --defects")
-    from training.sample_product import write_dataset
+    from training.sample_product import Lamp, write_dataset
 
+    if lamp not in list(Lamp):
+        raise typer.BadParameter(f"lamp {lamp!r}: give {' or '.join(Lamp)}", param_hint="--lamp")
     with explained(ValueError), typer.progressbar(length=100, label="rendering") as bar:
         shown = 0
 
@@ -61,7 +66,14 @@ def sample(
             shown = 100 * done // total
 
         count = write_dataset(
-            folder, seed=seed, train=train, calibration=calibration, good=good, defects=defects, progress=show
+            folder,
+            seed=seed,
+            train=train,
+            calibration=calibration,
+            good=good,
+            defects=defects,
+            lamp=Lamp(lamp),
+            progress=show,
         )
     typer.echo(f"{count} images in {folder}")
 

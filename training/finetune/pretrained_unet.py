@@ -1,14 +1,14 @@
-"""Stable Diffusion's UNet, fine-tuned with ATP (Sec. 3.5) under constant prompts: all weights, or low-rank adapters."""
+"""A trained UNet, fine-tuned with ATP (Sec. 3.5): all weights or low-rank adapters; Stable Diffusion's with prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"
 """The folder in a run's that holds the adapter alone, in peft's layout: some megabytes, for the same base."""
 WEIGHT_DECAY = 1e-2
+Network = TypeVar("Network", UNet2DConditionModel, UNet2DModel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +34,19 @@ class PromptedLatents:
     """The latents of the pairs, and what the UNet is told of each."""
 
     latents: LatentPairs
-    prompts: Tensor
-    """(K, L, D): the embedded prompt of each class."""
+    prompts: Tensor | None
+    """(K, L, D): the embedded prompt of each class; None: the UNet is told nothing."""
     classes: Tensor
     """(N,) int64: the class of each pair."""
+
+    @classmethod
+    def without_prompts(cls, latents: LatentPairs) -> PromptedLatents:
+        """Return the pairs for a UNet that takes no condition."""
+        return cls(latents, None, torch.zeros(len(latents.normal), dtype=torch.int64))
+
+    def told(self, chosen: Tensor) -> Tensor | None:
+        """Return what the UNet is told of these pairs (B,): (B, L, D)."""
+        return None if self.prompts is None else self.prompts[self.classes[chosen]]
 
     @classmethod
     def of_classes(cls, latents: Sequence[LatentPairs], prompts: Sequence[Tensor]) -> PromptedLatents:
@@ -49,7 +59,7 @@ class PromptedLatents:
 
 
 def finetune_unet(
-    unet: UNet2DConditionModel,
+    unet: Network,
     data: PromptedLatents,
     recipe: UnetFinetuneRecipe,
     settings: MethodSettings,
@@ -57,13 +67,13 @@ def finetune_unet(
     *,
     seed: int,
     training: LoopRecipe | None = None,
-) -> UNet2DConditionModel:
+) -> Network:
     """Train the UNet in place on noised mixtures of the pairs, by AdamW at a constant rate, and return it.
 
     With LoRA the adapter is left in the run's folder `ADAPTER`, too, and merged into the weights that are returned.
 
     Args:
-        unet: float32, with the published weights.
+        unet: float32, with the weights to begin with.
         data: of the pairs.
         recipe: of this stage.
         settings: whose schedule and start the noise follows.
@@ -88,17 +98,18 @@ def finetune_unet(
     measure = noise_loss(NoiseSchedule.from_settings(settings.schedule, stage.device), recipe)
     for step in stage:
         drawn = draw_batch(data.latents, recipe, settings, stage.generator(step))
-        prompts = data.prompts[data.classes[drawn.chosen]]
+        prompts = data.told(drawn.chosen)
         for part in stage.micro_batches(recipe.batch):
             stage.backward(measure(network, drawn.part(part, stage.device, prompts)))
         stage.update(step)
     trained = stage.finish(model)
     if lora is not None:
-        return merged(trained, run.folder / ADAPTER)
-    return unet.requires_grad_(False)
+        return merged(trained, unet, run.folder / ADAPTER)
+    unet.requires_grad_(False)
+    return unet
 
 
-def with_adapter(unet: UNet2DConditionModel, lora: LoraRecipe, seed: int) -> PeftModel:
+def with_adapter(unet: Network, lora: LoraRecipe, seed: int) -> PeftModel:
     """Return the UNet with adapters that change nothing yet; they alone are trained.
 
     Raises:
@@ -116,8 +127,9 @@ def with_adapter(unet: UNet2DConditionModel, lora: LoraRecipe, seed: int) -> Pef
         ) from error
 
 
-def merged(model: Any, folder: Path) -> UNet2DConditionModel:
-    """Save the adapter alone in a folder, and return the UNet with it merged into its weights."""
+def merged(model: Any, unet: Network, folder: Path) -> Network:
+    """Save the adapter alone in a folder, and return the UNet under it with the adapter merged into its weights."""
     model.save_pretrained(folder)
-    unet: UNet2DConditionModel = model.merge_and_unload(safe_merge=True)
-    return unet.requires_grad_(False).eval()
+    model.merge_and_unload(safe_merge=True)
+    unet.requires_grad_(False).eval()
+    return unet

@@ -100,20 +100,28 @@ class ReconstructionWatch:
     def _draw(self, step: int, predict: NoisePredictor) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         _save([_upright(one) for one in self._images.pixels], self._folder / INPUT)
-        rebuilt = self._decode(self._rebuilt(predict)).float().cpu().numpy()
+        latents = walk_plainly(predict, self._images.latents, self._noise, self._settings)
+        rebuilt = self._decode(latents).float().cpu().numpy()
         _save([from_model(one) for one in rebuilt], self._folder / f"step-{step:08}.png")
 
-    def _rebuilt(self, predict: NoisePredictor) -> Tensor:
-        """Return x^_0 of the plain walk (Eqs. 1 to 3)."""
-        settings, latents = self._settings, self._images.latents
-        schedule = NoiseSchedule.from_settings(settings.schedule)
-        current = add_noise(latents, self._noise, _everywhere(settings.start_step, latents), schedule)
-        for now, following in zip(settings.grid, (*settings.grid[1:], FINAL_STEP), strict=True):
-            timesteps = _everywhere(now, latents)
-            noise = predict(current, timesteps).float().cpu()
-            clean = predict_x0(current, noise, timesteps, schedule)
-            current = ddim_step(clean, noise, _everywhere(following, latents), schedule)
-        return current
+
+def walk_plainly(predict: NoisePredictor, latents: Tensor, noise: Tensor, settings: MethodSettings) -> Tensor:
+    """Return x^_0 of the plain walk from T (Eqs. 1 to 3), without adaptive steps or fusion: (B, C, h, w).
+
+    Args:
+        predict: the denoiser.
+        latents: of the images, (B, C, h, w), scaled.
+        noise: of each latent, of its shape.
+        settings: whose steps are walked.
+    """
+    schedule = NoiseSchedule.from_settings(settings.schedule)
+    current = add_noise(latents, noise, _everywhere(settings.start_step, latents), schedule)
+    for now, following in zip(settings.grid, (*settings.grid[1:], FINAL_STEP), strict=True):
+        timesteps = _everywhere(now, latents)
+        predicted = predict(current, timesteps).float().cpu()
+        clean = predict_x0(current, predicted, timesteps, schedule)
+        current = ddim_step(clean, predicted, _everywhere(following, latents), schedule)
+    return current
 
 
 def course_sheet(folder: Path) -> NDArray[np.uint8] | None:

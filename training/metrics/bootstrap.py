@@ -48,7 +48,11 @@ def bootstrap(value: float, measure: Callable[[Weights], Weights], draws: NDArra
             is not finite, such as those without both classes, are left out.
         draws: from `multiplicities`.
     """
-    measured = np.concatenate([measure(part) for part in _parts(draws)])
+    return with_interval(value, np.concatenate([measure(part) for part in weights_of(draws)]))
+
+
+def with_interval(value: float, measured: Weights) -> Estimate:
+    """Return `value` with the percentile interval of a figure of each round; those not finite are left out."""
     finite = measured[np.isfinite(measured)]
     if not len(finite):
         return Estimate(value, float("nan"), float("nan"))
@@ -62,6 +66,7 @@ def rate_estimate(hits: int, total: int) -> Estimate:
     return Estimate(hits / total, float(interval.low), float(interval.high))
 
 
-def _parts(draws: NDArray[np.int64]) -> Iterator[Weights]:
+def weights_of(draws: NDArray[np.int64]) -> Iterator[Weights]:
+    """Yield how often each image counts, (rounds, images), some rounds at a time."""
     for start in range(0, len(draws), ROUNDS_AT_ONCE):
         yield draws[start : start + ROUNDS_AT_ONCE].astype(np.float64)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.sample_product.flaws import DEFECTS, SEVERITIES
-from training.sample_product.renderer import RENDERER_VERSION, render
+from training.sample_product.renderer import RENDERER_VERSION, Lamp, render
 
 RECORD = "sample.json"
 TOP_LEVEL = frozenset({RECORD, f"{RECORD}.part", "train", "calibration", "test", "ground_truth"})
@@ -61,6 +61,7 @@ def write_dataset(
     calibration: int = 0,
     good: int = 0,
     defects: int = 0,
+    lamp: Lamp = Lamp.USUAL,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the dataset with all processors and return how many images (without masks) it holds.
@@ -71,18 +72,19 @@ def write_dataset(
     Args:
         train, calibration, good: images of good parts in train/, calibration/ and test/.
         defects: test images of each defect and severity.
+        lamp: where it stands; another one shows the same parts in another light.
         progress: progress(done, total), called as images come.
 
     Raises:
-        FileExistsError: the folder holds something else, or a dataset of another seed or renderer version.
+        FileExistsError: the folder holds something else, or a dataset of another seed, lamp or renderer version.
     """
-    _claim(folder, seed)
+    _claim(folder, seed, lamp)
     pictures = list(_layout(train, calibration, good, defects))
     missing = [picture for picture in pictures if not (folder / picture.image_path).exists()]
     done = len(pictures) - len(missing)
     if progress is not None:
         progress(done, len(pictures))
-    for written in _write_all(folder, seed, missing):
+    for written in _write_all(folder, seed, lamp, missing):
         done += written
         if progress is not None:
             progress(done, len(pictures))
@@ -97,9 +99,11 @@ def _layout(train: int, calibration: int, good: int, defects: int) -> Iterator[D
             yield from (DatasetImage("test", index, defect, severity) for index in range(defects))
 
 
-def _claim(folder: Path, seed: int) -> None:
+def _claim(folder: Path, seed: int, lamp: Lamp) -> None:
     """Record whose folder this is, or check that it is ours."""
-    ours = {"seed": seed, "renderer_version": RENDERER_VERSION}
+    ours: dict[str, object] = {"seed": seed, "renderer_version": RENDERER_VERSION}
+    if lamp is not Lamp.USUAL:  # folders from before there was a choice say nothing about it
+        ours["lamp"] = str(lamp)
     folder.mkdir(parents=True, exist_ok=True)
     strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in TOP_LEVEL)
     record = folder / RECORD
@@ -125,7 +129,7 @@ def _write_text(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _write_all(folder: Path, seed: int, pictures: list[DatasetImage]) -> Iterator[int]:
+def _write_all(folder: Path, seed: int, lamp: Lamp, pictures: list[DatasetImage]) -> Iterator[int]:
     """Write in worker processes; yields how many images each finished chunk held."""
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
     if not chunks:
@@ -133,7 +137,7 @@ def _write_all(folder: Path, seed: int, pictures: list[DatasetImage]) -> Iterato
     workers = min(os.cpu_count() or 1, len(chunks))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
-        running = [pool.submit(_write_chunk, folder, seed, chunk) for chunk in chunks]
+        running = [pool.submit(_write_chunk, folder, seed, lamp, chunk) for chunk in chunks]
         try:
             for finished in as_completed(running):
                 yield finished.result()
@@ -141,9 +145,9 @@ def _write_all(folder: Path, seed: int, pictures: list[DatasetImage]) -> Iterato
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_chunk(folder: Path, seed: int, pictures: list[DatasetImage]) -> int:
+def _write_chunk(folder: Path, seed: int, lamp: Lamp, pictures: list[DatasetImage]) -> int:
     for picture in pictures:
-        sample = render(picture.entropy(seed), picture.defect, picture.severity)
+        sample = render(picture.entropy(seed), picture.defect, picture.severity, lamp)
         if picture.mask_path is not None:  # the mask first: an image that exists is a finished one
             _write_png(folder / picture.mask_path, sample.mask.astype(np.uint8) * np.uint8(255))
         _write_png(folder / picture.image_path, sample.image)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,15 @@ class Stream(IntEnum):
     DEFECT = 4
 
 
+class Lamp(StrEnum):
+    """Where the softbox stands: all else of a picture, its defect too, stays as it is."""
+
+    USUAL = "usual"
+    """Above the left edge of the picture."""
+    OPPOSITE = "opposite"
+    """Below the right edge: a lamp that was moved, or a second line."""
+
+
 @dataclass(frozen=True)
 class RenderedPart:
     """A picture (512, 512, 3), RGB, and where it is defective (512, 512); a good part's mask is False everywhere."""
@@ -35,10 +44,13 @@ class RenderedPart:
     mask: NDArray[np.bool_]
 
 
-def render(seed: int | Sequence[int], defect: str | None = None, severity: int | None = None) -> RenderedPart:
+def render(
+    seed: int | Sequence[int], defect: str | None = None, severity: int | None = None, lamp: Lamp = Lamp.USUAL
+) -> RenderedPart:
     """Return the part of a seed, good or with one defect of a severity (1 to 3, 3 worst).
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. A good part is the same picture as a defective one of its seed, but for the
+    defect.
 
     Raises:
         ValueError: an unknown defect or severity, or only one of the two.
@@ -47,7 +59,7 @@ def render(seed: int | Sequence[int], defect: str | None = None, severity: int |
     flaws = _flaws(entropy, defect, severity)
     part = _draw_part(entropy)
     setup = _rng(entropy, Stream.SETUP)
-    pose, light, camera = _draw_pose(setup), _draw_light(setup), _draw_camera(setup)
+    pose, light, camera = _draw_pose(setup), _draw_light(setup, lamp), _draw_camera(setup)
     grid = grid_of(pose)
     label_grid = _label_grid(grid, part.label)
     scene = paint(part, flaws, grid, label_grid, light)
@@ -102,8 +114,9 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
     return Pose(shift_x, shift_y, np.radians(float(rng.uniform(-1, 1))), float(rng.uniform(0.995, 1.005)))
 
 
-def _draw_light(rng: np.random.Generator) -> SceneLight:
-    azimuth = np.radians(float(rng.uniform(-135, -105)))
+def _draw_light(rng: np.random.Generator, lamp: Lamp = Lamp.USUAL) -> SceneLight:
+    turned = 180 if lamp is Lamp.OPPOSITE else 0
+    azimuth = np.radians(float(rng.uniform(-135, -105)) + turned)
     away = float(rng.uniform(0.36, 0.46))
     return SceneLight(
         x=float(np.cos(azimuth)) * away,

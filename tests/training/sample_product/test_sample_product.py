@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from training.sample_product import DEFECTS, SEVERITIES, SIDE, RenderedPart, render, write_dataset
+from training.sample_product import DEFECTS, SEVERITIES, SIDE, Lamp, RenderedPart, render, write_dataset
 from training.sample_product.flaws import draw_flaws, flaw_mask
 from training.sample_product.geometry import Pose, grid_of
 
@@ -30,6 +30,22 @@ def _render(seed: int, defect: str | None = None, severity: int | None = None) -
 def _seen(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     reduced = Image.fromarray(image).resize((SEEN_SIDE, SEEN_SIDE), Image.Resampling.BOX)
     return np.asarray(reduced, dtype=np.float32)
+
+
+def test_another_lamp_shows_the_same_part_with_the_same_defect_in_another_light() -> None:
+    usual, opposite = _render(SEED, "dent", 3), render(SEED, "dent", 3, Lamp.OPPOSITE)
+    assert np.array_equal(usual.mask, opposite.mask)
+    change = np.abs(_seen(usual.image) - _seen(opposite.image)).max(2)
+    # Metal mirrors the lamp, and shadows fall to the other side.
+    assert (change > VISIBLE_GREY_LEVELS).mean() > 0.1
+
+
+def test_a_folder_of_one_lamp_is_not_filled_up_with_images_of_another(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "parts", seed=SEED, lamp=Lamp.OPPOSITE)
+    recorded = json.loads((tmp_path / "parts" / "sample.json").read_text())
+    assert recorded == {"seed": SEED, "renderer_version": 1, "lamp": "opposite"}
+    with pytest.raises(FileExistsError, match="opposite"):
+        write_dataset(tmp_path / "parts", seed=SEED)
 
 
 def test_a_seed_gives_the_same_bytes_whatever_was_rendered_before() -> None:
