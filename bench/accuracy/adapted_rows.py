@@ -26,7 +26,7 @@ from training.denoiser_recipe import LoraRecipe, UnetFinetuneRecipe
 from training.finetune.pretrained_unet import ADAPTER, PromptedLatents, finetune_unet, with_adapter
 from training.finetune.unet import LatentPairs, draw_batch, noise_loss, train_unet
 from training.package import Naming, TrainedModules, draft_bundle, provenance, save_rounded
-from training.pipeline import claim_run
+from training.run_identity import claim_run
 from training.training_run import TrainingRun
 
 BASE = AtpRow("nano", "as `nano`")

@@ -18,10 +18,11 @@ from bench.accuracy.denoiser_reading import DenoiserReading, StudyNetworks, lear
 from bench.accuracy.twin_images import EncodedTwins, StudyImages, StudySize, encode_twins, render_study
 from training.data.dataset import Split, good_split
 from training.finetune.unet import LatentPairs, encode_pairs, train_unet
-from training.pipeline import claim_run, make_run_pairs
+from training.pipeline import make_run_pairs
 from training.progress import Progress
 from training.recipe import Recipe
 from training.recipe_file import load_recipe
+from training.run_identity import claim_run
 from training.sample_product import Lamp
 from training.synthesis_recipe import FLAW_KINDS, OVERLAY_KINDS
 from training.training_run import TrainingRun

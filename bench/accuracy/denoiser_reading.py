@@ -32,9 +32,10 @@ from training.finetune.features import Reconstructions, train_features
 from training.finetune.reconstruction_watch import NoisePredictor, walk_plainly
 from training.finetune.unet import decode_latents, encode_pairs
 from training.metrics.pixel_metrics import rank_pixels
-from training.pipeline import claim_run, make_run_pairs
+from training.pipeline import make_run_pairs
 from training.progress import Count
 from training.recipe import Recipe
+from training.run_identity import claim_run
 from training.studies.ablation import VariantResult, fixed_at
 from training.synthesis.pairs import PairSet
 from training.training_run import TrainingRun

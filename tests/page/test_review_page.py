@@ -183,7 +183,7 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     other = sit_down(open_page, station, "B. Wolf")
     expect_nothing_left(other)
     with page.expect_response("**/v1/reviews/claims/*"):
-        page.get_by_role("link", name="Line", exact=True).click()
+        page.get_by_role("link", name="Products", exact=True).click()
     other.reload()
     expect_image(other, "SN-1")
     other.keyboard.press("d")
