@@ -111,9 +111,17 @@ class AsyncClient:
         """As `Client.artifact`."""
         return await self._run(self._calls.artifact(inspection_id, name))
 
-    async def review(self, inspection_id: str, decision: Decision, *, by: str, note: str | None = None) -> Result:
+    async def review(
+        self,
+        inspection_id: str,
+        decision: Decision,
+        *,
+        by: str,
+        note: str | None = None,
+        defect_code: str | None = None,
+    ) -> Result:
         """As `Client.review`."""
-        return await self._run(self._calls.review(inspection_id, decision, by, note))
+        return await self._run(self._calls.review(inspection_id, decision, by, note, defect_code))
 
     async def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
         """As `Client.part`."""

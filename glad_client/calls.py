@@ -143,9 +143,12 @@ class ApiCalls:
                 )
             yield PauseStep(pause)
 
-    def review(self, inspection_id: str, decision: Decision, by: str, note: str | None) -> Steps[Result]:
+    def review(
+        self, inspection_id: str, decision: Decision, by: str, note: str | None, defect_code: str | None
+    ) -> Steps[Result]:
         """Add an operator's decision to an ended inspection."""
-        given = {"decision": decision, "by": by} | ({} if note is None else {"note": note})
+        fields = {"decision": decision, "by": by, "note": note, "defect_code": defect_code}
+        given = {name: value for name, value in fields.items() if value is not None}
         return (yield from self._send(Result, "POST", f"{_path('inspections', inspection_id)}/review", {"json": given}))
 
     def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[InspectionPage]:

@@ -156,7 +156,15 @@ class Client:
         """Return the bytes of one picture of an inspection, or of its anomaly map."""
         return self._run(self._calls.artifact(inspection_id, name))
 
-    def review(self, inspection_id: str, decision: Decision, *, by: str, note: str | None = None) -> Result:
+    def review(
+        self,
+        inspection_id: str,
+        decision: Decision,
+        *,
+        by: str,
+        note: str | None = None,
+        defect_code: str | None = None,
+    ) -> Result:
         """Add an operator's decision to an ended inspection, and return it. The last review counts.
 
         A retry after a lost answer may record the decision twice, which changes nothing.
@@ -165,8 +173,9 @@ class Client:
             decision: `Decision.OK` or `Decision.DEFECT`.
             by: who judged.
             note: for people.
+            defect_code: of the plant's list in the product's review plan.
         """
-        return self._run(self._calls.review(inspection_id, decision, by, note))
+        return self._run(self._calls.review(inspection_id, decision, by, note, defect_code))
 
     def part(self, serial: str, *, expected_views: Sequence[str] = ()) -> Part:
         """Return the verdict of a part that is seen from several sides: the worst of its views.

@@ -16,7 +16,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from glad_client import Client, Decision
+from glad_client import Client, Decision, DefectKind, ReviewPlanSettings, StationSettings
 from tests.support.browser import CHROMIUM, EmbeddedService, chromium, embedded_service, open_context, part
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,13 +30,16 @@ LOOKS: dict[str, dict[str, Any]] = {
         "device_scale_factor": 2,
     },
 }
-DEFECTS = ("missing_screw", "scratch", "stain", "dent", "bent_pin", "wrong_label")
-CODES = [
-    {"code": "missing", "title": "Part missing", "key": "m"},
-    {"code": "scratch", "title": "Scratch", "key": "s"},
-    {"code": "dirt", "title": "Dirt", "key": "i"},
-    {"code": "damage", "title": "Damage", "key": "g"},
-]
+IMAGES = 42
+CODES = {
+    "missing_screw": DefectKind(code="missing", title="Part missing", key="m"),
+    "scratch": DefectKind(code="scratch", title="Scratch", key="c"),
+    "stain": DefectKind(code="dirt", title="Dirt", key="i"),
+    "dent": DefectKind(code="dent", title="Dent", key="t"),
+    "bent_pin": DefectKind(code="pin", title="Bent pin", key="p"),
+    "wrong_label": DefectKind(code="label", title="Wrong label", key="l"),
+}
+"""Defect of the sample product -> how the plant calls it, and its key."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_traffic(service: EmbeddedService) -> list[dict[str, Any]]:
     """Post the images of a small shift at two stations, and review some of them; return the inspections."""
-    found = []
-    for number in range(36):
-        is_defect = number % 6 == 4
-        image = part(7100 + number, DEFECTS[number // 6 % len(DEFECTS)] if is_defect else None)
+    kinds, found = list(CODES), []
+    for number in range(IMAGES):
+        defect = kinds[number // 5 % len(kinds)] if number % 5 == 3 else None
         fields: dict[str, Any] = {
             "serial": f"SN-{4100 + number}",
             "lot": f"L-{42 + number // 18}",
             "station": f"line-{1 + number % 2}",
         }
-        found.append(service.post(image, **fields))
-        print(f"{number + 1} of 36 images: {found[-1]['verdict']}", flush=True)
+        found.append(service.post(part(7100 + number, defect), **fields) | {"defect": defect})
+        print(f"{number + 1} of {IMAGES} images: {found[-1]['verdict']}", flush=True)
     with Client(service.url) as client:
-        failed = [one["id"] for one in found if one["verdict"] == "fail"]
-        for inspection_id in failed[:3]:
-            client.review(inspection_id, Decision.DEFECT, by="A. Meier")
+        plan = ReviewPlanSettings(audit_share=0.02, double_read_share=0.1, defect_codes=tuple(CODES.values()))
+        client.reviews.set_plan("bracket", plan, by="Q. Engineer")
+        for one in [one for one in found if one["defect"]][:4]:
+            code = CODES[one["defect"]].code
+            client.review(one["id"], Decision.DEFECT, by="A. Meier", defect_code=code)
+        for station in ("line-1", "line-2"):
+            client.set_station(station, StationSettings(product="bracket"), by="mes")
     return found
 
 
@@ -109,6 +115,7 @@ def take(browser: Browser, service: EmbeddedService, shot: Shot, out: Path) -> N
     """Write the pictures of one page."""
     for look, options in LOOKS.items():
         context = open_context(browser, service, **options)
+        context.request.post("/v1/session", data={"person": "A. Meier"}).dispose()
         page = context.new_page()
         page.goto(shot.path)
         page.wait_for_selector(shot.ready)

@@ -136,8 +136,14 @@ def test_a_part_has_the_worst_verdict_of_its_views_until_an_operator_decides(api
     part = api.part("SN-1", expected_views=["top", "bottom"])
     assert [(view.view, view.reason) for view in part.views] == [("bottom", "missing"), ("top", "score")]
     assert part.verdict is Verdict.REVIEW
-    judged = api.review(seen.id, Decision.DEFECT, by="a.meier", note="a crack")
-    assert [(one.decision, one.by, one.note) for one in judged.reviews] == [(Decision.DEFECT, "a.meier", "a crack")]
+    judged = api.review(seen.id, Decision.DEFECT, by="a.meier", note="a crack", defect_code="crack")
+    (review,) = judged.reviews
+    assert (review.decision, review.by, review.note, review.defect_code) == (
+        Decision.DEFECT,
+        "a.meier",
+        "a crack",
+        "crack",
+    )
     assert api.part("SN-1").verdict is Verdict.FAIL
 
 
