@@ -1,5 +1,5 @@
 /** The page's start: texts, session, then the component of the address. */
-import { html, render, useEffect, useErrorBoundary, useState } from "./lib/html.js";
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/html.js";
 import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
 import { loadSession, signOut, useSession } from "./lib/session.js";
 import { createStore, useStore } from "./lib/store.js";
@@ -65,6 +65,10 @@ function sectionOf(path) {
 function Header() {
   const { path } = useLocation();
   const [isOpen, setOpen] = useState(false);
+  const pages = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    pages.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [path]);
   const session = useSession();
   const theme = useTheme();
   /** @param {Event} event */
@@ -77,7 +81,7 @@ function Header() {
     drawn.set(drawn.get() + 1);
   };
   return html`<header class="top">
-    <nav aria-label=${t("nav.label")}>
+    <nav ref=${pages} aria-label=${t("nav.label")}>
       ${SECTIONS.map((name) => {
         const isHere = name === sectionOf(path);
         return html`<${Link} key=${name} href=${`/${name}`} aria-current=${isHere ? "page" : undefined}>${t(`nav.${name}`)}<//>`;
@@ -87,7 +91,7 @@ function Header() {
       ${t("nav.menu")}
     </button>
     <div class=${isOpen ? "tools is-open" : "tools"} id="top-tools">
-      ${session?.person && html`<${Link} class="who" href="/sign-in">${session.person}<//>`}
+      ${session?.person && html`<${Link} class="who" href=${signInPath(path)}>${session.person}<//>`}
       ${session?.signed_in && html`<button type="button" onClick=${signOut}>${t("nav.sign_out")}</button>`}
       ${session && !session.signed_in && html`<${Link} class="button" href=${signInPath(path)}>${t("nav.sign_in")}<//>`}
       <button type="button" onClick=${nextTheme}>${t("nav.theme", { theme: t(`theme.${theme}`) })}</button>
@@ -100,7 +104,7 @@ function Header() {
 
 /** Return the address of the sign-in that leads back here. @param {string} path */
 function signInPath(path) {
-  return path === "/sign-in" ? path : `/sign-in?back=${encodeURIComponent(path + location.search)}`;
+  return path === "/sign-in" ? path + location.search : `/sign-in?back=${encodeURIComponent(path + location.search)}`;
 }
 
 function App() {

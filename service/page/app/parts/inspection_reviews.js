@@ -63,7 +63,7 @@ function Decide({ inspection, counting, onChange }) {
     });
   const withdraw = () => make(t("inspection.withdraw"), () => api.send("DELETE", path));
   const title = kinds.find((kind) => kind.code === code)?.title;
-  const defect = title ? t("review.was_defect_code", { code: title }) : t("review.was_defect");
+  const defect = [t("decision.defect"), title].filter(Boolean).join(": ");
   return html`<h3>${t(counting ? "inspection.correct" : "inspection.decide")}</h3>
     <div class="inspection-decide">
       <button type="button" onClick=${() => decide("ok", t("decision.ok"))}>${t("decision.ok")}</button>

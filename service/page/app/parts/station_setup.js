@@ -24,13 +24,13 @@ function askForProduct(station, products) {
       <form onSubmit=${accept}>
         <p class="dialog-text">${t("setup.text")}</p>
         <label class="field">${t("setup.product")}
-          <select name="product" required autofocus>
+          <select name="product" required>
             ${products.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}
           </select>
         </label>
         <div class="actions">
           <button type="button" onClick=${() => answer(null)}>${t("common.cancel")}</button>
-          <button type="submit" class="primary">${t("setup.set_up")}</button>
+          <button type="submit" class="primary" autofocus>${t("setup.set_up")}</button>
         </div>
       </form>
     <//>`;
