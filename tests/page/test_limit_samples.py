@@ -138,6 +138,14 @@ def test_a_running_check_is_cancelled_only_after_a_question(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_station_that_is_not_set_says_so(open_page: Opener) -> None:
-    page = open_page("/stations/nowhere/limit-samples", allow_errors=True)
-    expect(page.get_by_role("alert")).to_contain_text("no station 'nowhere'")
+def test_a_station_that_only_images_name_is_set_up_from_the_page(service: EmbeddedService, open_page: Opener) -> None:
+    page = open_page("/stations/newly-named/limit-samples", allow_errors=True)
+    expect(page.get_by_role("status")).to_contain_text("Station newly-named is not set up yet.")
+    page.get_by_role("button", name="Set up the station").click()
+    page.get_by_role("dialog").get_by_label("Product that it inspects").select_option("bracket")
+    page.get_by_role("dialog").get_by_role("button", name="Set up the station").click()
+    name_oneself(page)
+    expect(page.get_by_role("button", name="Hold the station")).to_be_visible()
+    expect(page.get_by_text("First name the samples below.")).to_be_visible()
+    found = httpx.get(f"{service.url}/v1/stations/newly-named").json()
+    assert (found["product"], found["changed_by"]) == ("bracket", "A. Meier")

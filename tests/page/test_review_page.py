@@ -134,6 +134,42 @@ def test_an_undo_shows_the_image_again_and_the_second_decision_counts(
     assert (withdrawn["decision"], withdrawn["withdrawn_by"], counts["note"]) == ("ok", "A. Meier", "looks odd")
 
 
+def test_a_decision_of_three_images_ago_is_corrected_on_its_own_page(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    first, *_ = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
+    page = sit_down(open_page, station)
+    for serial in ("SN-1", "SN-2", "SN-3", "SN-4"):
+        expect_image(page, serial)
+        page.keyboard.press("o")
+    expect_nothing_left(page)
+    page.get_by_role("link", name="SN-1: OK").click()
+    expect(page.get_by_role("heading", name="Part SN-1")).to_be_visible()
+    page.get_by_label("Which defect?").select_option("Missing screw")
+    page.get_by_role("button", name="Defect", exact=True).click()
+    page.get_by_role("dialog", name="Defect: Missing screw").get_by_role("button", name="Defect").click()
+    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: missing-screw – A. Meier")
+    assert [one["decision"] for one in counting(service, first)] == ["ok", "defect"]  # the last one counts
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="Withdraw my decision").click()
+    page.get_by_role("dialog").get_by_role("button", name="Withdraw my decision").click()
+    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Good part – A. Meier")
+
+
+def test_one_key_shows_the_picture_without_heat_and_marks(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    post(service, station, "SN-1")
+    page = sit_down(open_page, station)
+    expect_image(page, "SN-1")
+    expect(page.get_by_role("img", name="Hottest place")).to_be_visible()
+    page.keyboard.press("h")
+    expect(page.get_by_role("img", name="Hottest place")).to_have_count(0)
+    expect(page.locator(".viewer-heat")).to_have_count(0)
+    page.keyboard.press("h")
+    expect(page.get_by_role("img", name="Hottest place")).to_be_visible()
+
+
 def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:

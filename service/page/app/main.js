@@ -1,5 +1,5 @@
 /** The page's start: texts, session, then the component of the address. */
-import { html, render, useEffect, useErrorBoundary, useState } from "./lib/html.js";
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/html.js";
 import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
 import { loadSession, signOut, useSession } from "./lib/session.js";
 import { createStore, useStore } from "./lib/store.js";
@@ -53,8 +53,22 @@ function Page() {
   return html`<${shown.component} key=${path} params=${found.params} query=${query} />`;
 }
 
+/** Pages that belong to a section without lying below its address. */
+const BELONGS = /** @type {Record<string, string>} */ ({ "/inspections/": "history", "/stations/": "line" });
+
+/** @param {string} path */
+function sectionOf(path) {
+  const other = Object.entries(BELONGS).find(([start]) => path.startsWith(start));
+  return other?.[1] ?? (path.split("/")[1] || "line");
+}
+
 function Header() {
   const { path } = useLocation();
+  const [isOpen, setOpen] = useState(false);
+  const pages = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    pages.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [path]);
   const session = useSession();
   const theme = useTheme();
   /** @param {Event} event */
@@ -67,24 +81,30 @@ function Header() {
     drawn.set(drawn.get() + 1);
   };
   return html`<header class="top">
-    <nav aria-label=${t("nav.label")}>
+    <nav ref=${pages} aria-label=${t("nav.label")}>
       ${SECTIONS.map((name) => {
-        const isHere = path.startsWith(`/${name}`) || (name === "line" && path === "/");
+        const isHere = name === sectionOf(path);
         return html`<${Link} key=${name} href=${`/${name}`} aria-current=${isHere ? "page" : undefined}>${t(`nav.${name}`)}<//>`;
       })}
     </nav>
-    <div class="tools">
-      ${session?.person && html`<${Link} class="who" href="/sign-in">${session.person}<//>`}
+    <button type="button" class="top-menu" aria-expanded=${isOpen} aria-controls="top-tools" onClick=${() => setOpen(!isOpen)}>
+      ${t("nav.menu")}
+    </button>
+    <div class=${isOpen ? "tools is-open" : "tools"} id="top-tools">
+      ${session?.person && html`<${Link} class="who" href=${signInPath(path)}>${session.person}<//>`}
       ${session?.signed_in && html`<button type="button" onClick=${signOut}>${t("nav.sign_out")}</button>`}
-      ${session && !session.signed_in && html`<${Link} class="button" href="/sign-in">${t("nav.sign_in")}<//>`}
-      <button type="button" aria-label=${t("nav.theme", { theme: t(`theme.${theme}`) })} onClick=${nextTheme}>
-        ${t(`theme.${theme}`)}
-      </button>
+      ${session && !session.signed_in && html`<${Link} class="button" href=${signInPath(path)}>${t("nav.sign_in")}<//>`}
+      <button type="button" onClick=${nextTheme}>${t("nav.theme", { theme: t(`theme.${theme}`) })}</button>
       <select aria-label=${t("nav.language")} value=${currentLanguage()} onChange=${changeLanguage}>
         ${Object.entries(LANGUAGES).map(([code, name]) => html`<option key=${code} value=${code}>${name}</option>`)}
       </select>
     </div>
   </header>`;
+}
+
+/** Return the address of the sign-in that leads back here. @param {string} path */
+function signInPath(path) {
+  return path === "/sign-in" ? path + location.search : `/sign-in?back=${encodeURIComponent(path + location.search)}`;
 }
 
 function App() {

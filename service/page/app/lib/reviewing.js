@@ -6,6 +6,8 @@ import { useStore } from "./store.js";
 
 /** How many decisions can be taken back by U. */
 const KEPT = 50;
+/** How many decisions before the last one are shown. */
+const SHOWN = 4;
 const COUNTED = "glad.decided";
 
 /**
@@ -106,6 +108,7 @@ export function useReviewing(filter, person) {
     sending,
     last: /** @type {Last} */ ({ kind: last, made: last === "undone" ? undone : (made[0] ?? null) }),
     today,
+    earlier: made.slice(last === "made" ? 1 : 0).slice(0, SHOWN),
     canUndo: made.length > 0,
     decide,
     undo,

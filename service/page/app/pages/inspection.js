@@ -6,7 +6,7 @@ import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange } from "../parts/dialog.js";
 import { InspectionPart } from "../parts/inspection_part.js";
-import { countingReview, reviewText } from "../parts/inspection_row.js";
+import { InspectionReviews } from "../parts/inspection_reviews.js";
 import { Facts, InspectionTechnical } from "../parts/inspection_technical.js";
 import { InspectionVerdict } from "../parts/inspection_verdict.js";
 import { ProblemNote } from "../parts/problem.js";
@@ -39,12 +39,12 @@ export default function InspectionPage({ params }) {
   return html`<main class="inspection" aria-busy=${!inspection && !error}>
     <h1>${t("inspection.title")}</h1>
     ${error && html`<${ProblemNote} error=${error} onRetry=${load} />`}
-    ${inspection && html`<${Content} inspection=${inspection} />`}
+    ${inspection && html`<${Content} inspection=${inspection} onChange=${setInspection} />`}
   </main>`;
 }
 
-/** @param {{inspection: any}} props */
-function Content({ inspection }) {
+/** @param {{inspection: any, onChange: (inspection: any) => void}} props */
+function Content({ inspection, onChange }) {
   return html`<div class="inspection-top">
       <${InspectionVerdict} inspection=${inspection} />
       <${Whose} inspection=${inspection} />
@@ -55,8 +55,8 @@ function Content({ inspection }) {
         <${Regions} inspection=${inspection} />
       </div>
       <div>
-        <${Reviews} reviews=${inspection.reviews} />
-        ${inspection.serial && html`<${InspectionPart} inspection=${inspection} />`}
+        <${InspectionReviews} inspection=${inspection} onChange=${onChange} />
+        ${inspection.serial && html`<${InspectionPart} key=${JSON.stringify(inspection.reviews)} inspection=${inspection} />`}
         <${InspectionTechnical} inspection=${inspection} />
       </div>
     </div>`;
@@ -120,27 +120,6 @@ function Replay({ inspection }) {
   };
   return html`<button type="button" class="primary" onClick=${replay}>${t("inspection.replay")}</button>
     ${error && html`<${ProblemNote} error=${error} />`}`;
-}
-
-/** @param {{reviews: any[]}} props */
-function Reviews({ reviews }) {
-  const counting = countingReview(reviews);
-  return html`<section class="card">
-    <h2>${t("inspection.reviews")}</h2>
-    ${reviews.length === 0 && html`<p class="hint">${t("inspection.no_reviews")}</p>`}
-    <ol class="inspection-reviews">
-      ${reviews.map(
-        (one, place) =>
-          html`<li key=${place} class=${one === counting ? "counts" : ""}>
-            <p><strong>${reviewText(one)}</strong> · ${formatDate(one.at)}${one.key && html` · ${t("inspection.review_key", { key: one.key })}`}</p>
-            ${one.note && html`<p>${one.note}</p>`}
-            ${one.blind && html`<p class="hint">${t("inspection.review_blind")}</p>`}
-            ${one === counting && html`<p class="hint">${t("inspection.review_counts")}</p>`}
-            ${one.withdrawn_at && html`<p class="hint">${t("inspection.review_withdrawn", { by: one.withdrawn_by ?? "–", time: formatDate(one.withdrawn_at) })}</p>`}
-          </li>`,
-      )}
-    </ol>
-  </section>`;
 }
 
 /** @param {{inspection: any}} props */

@@ -1,5 +1,5 @@
 /** Limit samples of a station: known parts that are shown to its camera, and what their verdicts said. */
-import { api, stationPath } from "../lib/api.js";
+import { api, Problem, stationPath } from "../lib/api.js";
 import { followEvents } from "../lib/events.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
 import { Link } from "../lib/router.js";
@@ -102,7 +102,11 @@ export default function LimitSamplesPage({ params }) {
     </div>
     <${HoldControl} station=${station} revision=${revision} onChange=${load} />
     ${failure && html`<${ProblemNote} error=${failure} />`}
-    ${error && html`<${ProblemNote} error=${error} onRetry=${load} />`}
+    ${
+      isNotSetUp(error)
+        ? html`<p class="note" role="status">${t("setup.not_yet", { station })}</p>`
+        : error && html`<${ProblemNote} error=${error} onRetry=${load} />`
+    }
     ${
       found &&
       html`<div class="limit-cards">
@@ -116,6 +120,11 @@ export default function LimitSamplesPage({ params }) {
       </div>`
     }
   </main>`;
+}
+
+/** @param {unknown} error */
+function isNotSetUp(error) {
+  return error instanceof Problem && error.status === 404;
 }
 
 /** @param {{state: Check["state"], small?: boolean}} props */
@@ -133,7 +142,7 @@ function CheckCard({ found, onStart, onCancel }) {
   return html`<section class="card" aria-labelledby="limit-check">
     <h2 id="limit-check">${t("limit_samples.check")}</h2>
     <div role="status">
-      ${check ? html`<${CheckState} state=${check.state} />` : html`<p>${t("limit_samples.never")}</p>`}
+      ${check ? html`<${CheckState} state=${check.state} />` : html`<p>${t("limit_samples.never")} ${found.samples.length === 0 && t("limit_samples.none_named")}</p>`}
       ${check && html`<p class="hint">${t("limit_samples.started", { at: formatDate(check.started_at), by: check.by ?? "–" })}</p>`}
       ${check && html`<p>${t(`limit_samples.next.${check.state}`)}</p>`}
     </div>
@@ -141,6 +150,7 @@ function CheckCard({ found, onStart, onCancel }) {
     <div class="actions">
       ${canStart && html`<button type="button" class="primary" onClick=${onStart}>${t("limit_samples.start")}</button>`}
       ${isRunning && hasScope("review") && html`<button type="button" onClick=${onCancel}>${t("limit_samples.cancel")}</button>`}
+      ${!hasScope("review") && html`<p class="hint">${t("limit_samples.needs_review")}</p>`}
     </div>
   </section>`;
 }

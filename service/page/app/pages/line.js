@@ -46,11 +46,16 @@ export default function LinePage({ params }) {
   return html`<main class=${classes} data-live=${String(liveness.isLive)}>
     <h1 class="visually-hidden">${station ? t("line.of_station", { station }) : t("line.title")}</h1>
     <${Toolbar} station=${station} stations=${stations} entries=${entries} sound=${sound} screen=${screen}>
-      ${station && html`<${HoldControl} station=${station} revision=${stations} />`}
       ${pinned && html`<${PinnedNote} liveness=${liveness} unpin=${unpin} />`}
+      ${station && html`<${HoldControl} station=${station} revision=${stations} />`}
     <//>
     <div class="line-banners">
-      ${(station ? [] : held).map((one) => html`<p key=${one.station} class="banner" role="alert"><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</p>`)}
+      ${(station ? [] : held).map(
+        (one) => html`<p key=${one.station} class="banner" role="alert">
+          <span><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</span>
+          <${Link} class="button" href=${`/line/${encodeURIComponent(one.station)}`}>${t("line.to_station")}<//>
+        </p>`,
+      )}
     </div>
     <section class="line-verdict" aria-live="polite" data-inspection=${isOld ? "" : (shown?.id ?? "")}>
       ${isOld ? html`<${NotLive} liveness=${liveness} />` : html`<${BigVerdict} entry=${shown} />`}
@@ -114,7 +119,6 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     </label>
     ${children}
     <div class="line-tools">
-      ${station && html`<${HoldControl} station=${station} revision=${stations.find((one) => one.station === station)?.hold} compact=${true} />`}
       ${station && html`<${Link} class="button" href=${`/stations/${encodeURIComponent(station)}/limit-samples`}>${t("limit_samples.title")}<//>`}
       <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>

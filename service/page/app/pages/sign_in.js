@@ -5,7 +5,8 @@ import { signIn, useSession } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { ProblemNote } from "../parts/problem.js";
 
-/** @param {{query: Record<string, string>}} props `query.next`: where to go afterwards */
+/** @param {{query: Record<string, string>}} props `query.next`: where to go afterwards, when a call
+ * needed a sign-in; `query.back`: the same, when the person asked for it */
 export default function SignIn({ query }) {
   const session = useSession();
   const [error, setError] = useState(/** @type {unknown} */ (null));
@@ -22,7 +23,7 @@ export default function SignIn({ query }) {
     setError(null);
     try {
       await signIn({ key, person: String(fields.get("person") ?? "").trim() });
-      navigate(safePath(query.next), { replace: true });
+      navigate(safePath(query.next ?? query.back), { replace: true });
     } catch (problem) {
       setError(problem);
     } finally {

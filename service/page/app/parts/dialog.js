@@ -1,11 +1,12 @@
 /** Dialogs: the browser's own, which keeps the focus inside and closes with Esc. */
-import { html, render, useEffect, useRef } from "../lib/html.js";
+import { html, render, useLayoutEffect, useRef } from "../lib/html.js";
 import { t } from "../lib/texts.js";
 
 /** @param {{title: string, onClose: () => void, children?: any}} props */
 export function Dialog({ title, onClose, children }) {
   const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  // Before the next key arrives: it must not go to what lies behind.
+  useLayoutEffect(() => {
     element.current?.showModal();
   }, []);
   return html`<dialog ref=${element} onClose=${onClose} aria-label=${title}>

@@ -5,6 +5,7 @@ import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange, Dialog, showDialog } from "./dialog.js";
 import { ProblemNote } from "./problem.js";
+import { StationSetup } from "./station_setup.js";
 
 const EVERY_MS = 10_000;
 /** As many characters as the service takes. */
@@ -20,12 +21,13 @@ const LONGEST_REASON = 128;
  */
 
 /**
- * Return a station as it is now, read anew every ten seconds and when `revision` changes; null: it is not set.
+ * Return a station as it is now, read anew every ten seconds and when `revision` changes. `found` null: nobody has set
+ * it up; undefined: not known yet.
  * @param {string} station
  * @param {unknown} revision
  */
 function useStation(station, revision) {
-  const [found, setFound] = useState(/** @type {Station | null} */ (null));
+  const [found, setFound] = useState(/** @type {Station | null | undefined} */ (undefined));
   const [error, setError] = useState(/** @type {unknown} */ (null));
   const load = useCallback(async () => {
     try {
@@ -70,11 +72,10 @@ function askForReason() {
 }
 
 /**
- * @param {{station: string, revision?: unknown, onChange?: () => void, compact?: boolean}} props `revision`: with
- * another value the station is read anew, as after an event; `onChange`: called after a hold or a release from here;
- * `compact`: the button alone, where the page itself says that the station is on hold
+ * @param {{station: string, revision?: unknown, onChange?: () => void}} props `revision`: with another value the
+ * station is read anew, as after an event; `onChange`: called after a change from here
  */
-export function HoldControl({ station, revision, onChange = () => {}, compact = false }) {
+export function HoldControl({ station, revision, onChange = () => {} }) {
   const { found, error, load } = useStation(station, revision);
   const [failure, setFailure] = useState(/** @type {unknown} */ (null));
   /** @param {() => Promise<unknown>} change */
@@ -100,16 +101,22 @@ export function HoldControl({ station, revision, onChange = () => {}, compact = 
   };
   const problem = failure ?? (error instanceof Problem && error.status === 401 ? null : error);
   const note = problem && html`<${ProblemNote} error=${problem} />`;
-  if (!found) return html`<div class="hold">${note}</div>`;
+  if (found === undefined) return html`<div class="hold">${note}</div>`;
+  if (found === null) {
+    return html`<div class="hold">${note}<${StationSetup} station=${station} onDone=${() => make(async () => {})} /></div>`;
+  }
   if (found.hold === null) {
     return html`<div class="hold">
       ${note}
-      ${hasScope("review") && html`<button type="button" onClick=${hold}>${t("hold.hold")}</button>`}
+      ${
+        hasScope("review")
+          ? html`<button type="button" onClick=${hold}>${t("hold.hold")}</button>`
+          : html`<p class="hint">${t("hold.needs_review")}</p>`
+      }
     </div>`;
   }
   const releaseButton =
     hasScope("review") && html`<button type="button" onClick=${release}>${t("hold.release")}</button>`;
-  if (compact) return html`<div class="hold">${note}${releaseButton}</div>`;
   return html`<div class="hold">
     ${note}
     <div class="hold-held" role="status">

@@ -1,22 +1,36 @@
 /** What became of decisions: the last one with its undo, those that wait for the network, those that were refused. */
 import { decisions } from "../lib/decisions.js";
 import { html } from "../lib/html.js";
+import { Link } from "../lib/router.js";
 import { t } from "../lib/texts.js";
 
 /** @typedef {import("../lib/reviewing.js").Made} Made */
 
-/** @param {{last: import("../lib/reviewing.js").Last, onUndo: (() => void) | null}} props */
-export function LastDecision({ last, onUndo }) {
-  return html`<div class="review-last" role="status" data-kind=${last.kind}>
-    ${last.kind === "made" && last.made && html`<${MadeText} made=${last.made} onUndo=${onUndo} />`}
-    ${last.kind === "undone" && last.made && html`<p>${t("review.undone", { title: last.made.operation.title })}</p>`}
+/** @param {{last: import("../lib/reviewing.js").Last, earlier: readonly Made[], onUndo: (() => void) | null}} props */
+export function LastDecision({ last, earlier, onUndo }) {
+  return html`<div class="review-last">
+    <div role="status" data-kind=${last.kind}>
+      ${last.kind === "made" && last.made && html`<p><${Title} made=${last.made} /> ${agreementText(last.made)}</p>`}
+      ${last.kind === "undone" && last.made && html`<p>${t("review.undone", { title: last.made.operation.title })}</p>`}
+    </div>
+    ${onUndo && html`<button type="button" onClick=${onUndo}>${t("review.undo")} <kbd>U</kbd></button>`}
+    ${
+      earlier.length > 0 &&
+      html`<p class="review-earlier-made">${t("review.earlier")}
+        ${earlier.map((one) => html`<span key=${one.operation.inspection}><${Title} made=${one} /></span>`)}</p>`
+    }
   </div>`;
 }
 
-/** @param {{made: Made, onUndo: (() => void) | null}} props */
-function MadeText({ made, onUndo }) {
-  return html`<p><strong>${made.operation.title}: ${decisionText(made)}</strong> ${agreementText(made)}</p>
-    ${onUndo && html`<button type="button" onClick=${onUndo}>${t("review.undo")} <kbd>U</kbd></button>`}`;
+/**
+ * What was decided on which part, and the way to all of it: to correct it, or to say what becomes of the part. Not of a
+ * blind one, whose page would show the model's verdict.
+ * @param {{made: Made}} props
+ */
+function Title({ made }) {
+  const text = html`<strong>${made.operation.title}: ${decisionText(made)}</strong>`;
+  if (made.task.blind || !made.answered) return text;
+  return html`<${Link} href=${`/inspections/${made.operation.inspection}`}>${text}<//>`;
 }
 
 /** @param {Made} made */

@@ -2,7 +2,8 @@
  * The review desk: one image, two keys.
  *
  * O: ok. D, then the defect's own key: defect; where a product has no list of defects D alone. U: the last decision is
- * taken back, its image is shown again. N: a note. R: draw or correct regions. S: skip.
+ * taken back, its image is shown again. N: a note. R: draw or correct regions. S: skip. H: the picture without heat and
+ * marks.
  */
 import { api } from "../lib/api.js";
 import { html, useCallback, useEffect, useRef, useState } from "../lib/html.js";
@@ -39,7 +40,7 @@ export function ReviewDesk({ filter, person }) {
         ? html`<${OpenImage} key=${task.shown} task=${task} kinds=${kinds} reviewing=${reviewing} />`
         : html`<${NoImage} reviewing=${reviewing} />`
     }
-    <${LastDecision} last=${last} onUndo=${reviewing.canUndo ? reviewing.undo : null} />
+    <${LastDecision} last=${last} earlier=${reviewing.earlier} onUndo=${reviewing.canUndo ? reviewing.undo : null} />
   </div>`;
 }
 
@@ -85,7 +86,7 @@ function OpenImage({ task, kinds, reviewing }) {
   useKeys(mapValues(isChoosing ? { ...keys, ...kindKeys } : keys, once));
 
   return html`<div class="review-image">
-      <${ReviewPicture} task=${task} regions=${draft.regions} isDrawing=${isDrawing}
+      <${ReviewPicture} task=${task} regions=${draft.regions} isDrawing=${isDrawing} isChoosing=${isChoosing}
         onChange=${(/** @type {Draft["regions"]} */ regions) => setDraft({ ...draft, regions })}>
         <button type="button" aria-pressed=${isDrawing} onClick=${draw}>
           ${isDrawing ? t("review.drawn") : t("review.draw")} <kbd>R</kbd>

@@ -1,5 +1,5 @@
 /** How people and model agree, and people among each other, in plain words, by product. */
-import { api } from "../lib/api.js";
+import { api, withQuery } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { formatNumber, t } from "../lib/texts.js";
 import { ProblemNote } from "./problem.js";
@@ -65,6 +65,7 @@ function Product({ product, summary }) {
     <h2>${product}</h2>
     <p>${t("review.reviewed", { n: reviewed })} ${withdrawn > 0 && t("review.withdrawn", { n: withdrawn })}</p>
     ${reviewed > 0 && html`<${Agreement} agreement=${agreement} />`}
+    <p><a href=${withQuery("/v1/reviews/export.zip", { product })} download>${t("review.export")}</a></p>
     <h3>${t("review.two_people")}</h3>
     ${doubleReadText(double_read).map((text) => html`<p key=${text}>${text}</p>`)}
   </article>`;

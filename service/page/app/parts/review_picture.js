@@ -11,15 +11,15 @@ import { Viewer } from "./viewer.js";
 /**
  * @param {{
  *   task: import("../lib/claims.js").Task, regions: Box[] | null, isDrawing: boolean,
- *   onChange: (regions: Box[]) => void, children?: any,
+ *   isChoosing: boolean, onChange: (regions: Box[]) => void, children?: any,
  * }} props `regions` null: nobody has drawn, those of the model are shown; `children`: further buttons
  */
-export function ReviewPicture({ task, regions, isDrawing, onChange, children }) {
+export function ReviewPicture({ task, regions, isDrawing, isChoosing, onChange, children }) {
   const { inspection, blind } = task;
   if (isDrawing) {
     return html`<${Drawing} inspection=${inspection} regions=${regions} onChange=${onChange}>${children}<//>`;
   }
-  return html`<${Viewer} inspection=${inspection} imageOnly=${blind} drawn=${regions ?? []} />
+  return html`<${Viewer} inspection=${inspection} imageOnly=${blind} hasKey=${!isChoosing} drawn=${regions ?? []} />
     <div class="draw-regions-tools">${children}</div>`;
 }
 

@@ -11,6 +11,8 @@ import { ProblemNote } from "./problem.js";
 /** @typedef {Settings & {revision: number, by: string | null, at: string | null}} Change */
 /** @typedef {Change & {earlier: Change[]}} Plan */
 
+/** What the form proposes while nobody has set a plan: it holds only when somebody saves it. */
+const PROPOSED = { audit_share: 0.02, double_read_share: 0.1 };
 /** @type {DefectKind} */
 const NEW_KIND = { code: "", title: "", key: null };
 
@@ -46,6 +48,7 @@ export function ReviewPlan({ product }) {
 /** @param {{plan: Plan, onSave: (settings: Settings, title: string) => void}} props */
 function Form({ plan, onSave }) {
   const [kinds, setKinds] = useState(plan.defect_codes);
+  const { audit_share, double_read_share } = plan.at ? plan : PROPOSED;
   /** @param {SubmitEvent} event */
   const submit = (event) => {
     event.preventDefault();
@@ -57,9 +60,9 @@ function Form({ plan, onSave }) {
   /** @param {number} place @param {Partial<DefectKind>} change */
   const edit = (place, change) => setKinds(kinds.map((one, index) => (index === place ? { ...one, ...change } : one)));
   return html`<form onSubmit=${submit}>
-    <p class="review-small">${plan.at ? t("review.plan_by", { by: plan.by ?? "–", at: formatDate(plan.at) }) : t("review.plan_never")}</p>
-    <${Share} name="audit" value=${plan.audit_share} label=${t("review.plan_audit")} help=${t("review.plan_audit_help")} />
-    <${Share} name="double_read" value=${plan.double_read_share} label=${t("review.plan_double")}
+    <p class="review-small">${plan.at ? t("review.plan_by", { by: plan.by ?? "–", at: formatDate(plan.at) }) : t("review.plan_proposed")}</p>
+    <${Share} name="audit" value=${audit_share} label=${t("review.plan_audit")} help=${t("review.plan_audit_help")} />
+    <${Share} name="double_read" value=${double_read_share} label=${t("review.plan_double")}
       help=${t("review.plan_double_help")} />
     <fieldset>
       <legend>${t("review.plan_codes")}</legend>

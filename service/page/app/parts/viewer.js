@@ -1,6 +1,7 @@
 /** A part's picture: input and reconstruction side by side under a slider, heat laid over it, regions outlined. */
 import { useGestures } from "../lib/gestures.js";
 import { html, useLayoutEffect, useRef, useState } from "../lib/html.js";
+import { useKeys } from "../lib/keys.js";
 import { hottestPlace, regionMarks } from "../lib/marks.js";
 import { usePicture } from "../lib/pictures.js";
 import { formatNumber, t } from "../lib/texts.js";
@@ -15,6 +16,7 @@ import { fitted } from "../lib/zoom.js";
  * @property {any} inspection as `GET /v1/inspections/{id}` gives it; null: an empty stage. Only `id` is needed; without
  *   `width` and `height` the preview's are taken, and without `regions`, `hottest` and `verdict` nothing is marked
  * @property {boolean} [imageOnly] the image alone: no reconstruction, no heat, no marks (for who must judge unaided)
+ * @property {boolean} [hasKey] whether H shows the image alone; false while the page takes all letters for itself
  * @property {Box[]} [drawn] boxes that a person drew
  * @property {(box: Box) => void} [onDraw] if given, dragging on the picture draws a box, which it is called with
  * @property {any} [children] what lies over the stage's corner, such as a note
@@ -24,27 +26,30 @@ const HEAT = 0.7;
 
 /**
  * The view (zoom, slider, heat) stays when the inspection changes: who watches one place goes on watching it.
- * Keys while it has the focus: + − 0 zoom, arrows move what is zoomed.
+ * Keys: H shows the image alone, and again all; while it has the focus + − 0 zoom, arrows move what is zoomed.
  * @param {ViewerProps} props
  */
-export function Viewer({ inspection, imageOnly = false, drawn = [], onDraw, children }) {
+export function Viewer({ inspection, imageOnly = false, hasKey = true, drawn = [], onDraw, children }) {
   const [split, setSplit] = useState(0);
   const [heat, setHeat] = useState(HEAT);
   const [hasMarks, setHasMarks] = useState(true);
+  const [isBare, setBare] = useState(false);
   const natural = useNaturalSize(inspection);
   const id = inspection?.id ?? "";
   const artifacts = inspection?.artifacts ?? {};
   const canCompare = !imageOnly && "reconstruction.png" in artifacts;
   const canHeat = !imageOnly && "heatmap.png" in artifacts;
-  const reconstruction = usePicture(id, "reconstruction.png", canCompare && split > 0);
+  const isCompared = canCompare && !isBare && split > 0;
+  const reconstruction = usePicture(id, "reconstruction.png", isCompared);
+  useKeys({ h: () => setBare(!isBare) }, { enabled: hasKey && !imageOnly });
   return html`<div class="viewer">
     <${Stage}
       inspection=${inspection}
       natural=${natural}
       reconstruction=${canCompare ? reconstruction : null}
-      split=${canCompare ? split : 0}
-      heat=${canHeat ? heat : 0}
-      hasMarks=${hasMarks && !imageOnly}
+      split=${isCompared ? split : 0}
+      heat=${canHeat && !isBare ? heat : 0}
+      hasMarks=${hasMarks && !imageOnly && !isBare}
       drawn=${drawn}
       onDraw=${onDraw}
     >${children}<//>
@@ -58,6 +63,7 @@ export function Viewer({ inspection, imageOnly = false, drawn = [], onDraw, chil
           <input type="range" min="0" max="1" step="0.05" value=${heat} disabled=${!canHeat} onInput=${(/** @type {any} */ event) => setHeat(Number(event.currentTarget.value))} />
         </label>
         <label class="viewer-check"><input type="checkbox" checked=${hasMarks} onChange=${(/** @type {any} */ event) => setHasMarks(event.currentTarget.checked)} />${t("viewer.marks")}</label>
+        <button type="button" aria-pressed=${isBare} onClick=${() => setBare(!isBare)}>${t("viewer.bare")} <kbd>H</kbd></button>
       </div>`
     }
   </div>`;

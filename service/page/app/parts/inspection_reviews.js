@@ -1,0 +1,95 @@
+/** What people decided on an image, and the way to decide again: a mistake of yesterday is corrected here. */
+import { api } from "../lib/api.js";
+import { html, useEffect, useState } from "../lib/html.js";
+import { askPerson, hasScope, useSession } from "../lib/session.js";
+import { formatDate, t } from "../lib/texts.js";
+import { confirmChange } from "./dialog.js";
+import { countingReview, reviewText } from "./inspection_row.js";
+import { ProblemNote } from "./problem.js";
+
+/** @typedef {{code: string, title: string}} DefectKind */
+
+/** @param {{inspection: any, onChange: (inspection: any) => void}} props */
+export function InspectionReviews({ inspection, onChange }) {
+  const { reviews } = inspection;
+  const counting = countingReview(reviews);
+  return html`<section class="card">
+    <h2>${t("inspection.reviews")}</h2>
+    ${reviews.length === 0 && html`<p class="hint">${t("inspection.no_reviews")}</p>`}
+    <ol class="inspection-reviews">
+      ${reviews.map(
+        (/** @type {any} */ one, /** @type {number} */ place) =>
+          html`<li key=${place} class=${one === counting ? "counts" : ""}>
+            <p><strong>${reviewText(one)}</strong> · ${formatDate(one.at)}${one.key && html` · ${t("inspection.review_key", { key: one.key })}`}</p>
+            ${one.note && html`<p>${one.note}</p>`}
+            ${one.blind && html`<p class="hint">${t("inspection.review_blind")}</p>`}
+            ${one === counting && html`<p class="hint">${t("inspection.review_counts")}</p>`}
+            ${one.withdrawn_at && html`<p class="hint">${t("inspection.review_withdrawn", { by: one.withdrawn_by ?? "–", time: formatDate(one.withdrawn_at) })}</p>`}
+          </li>`,
+      )}
+    </ol>
+    ${
+      inspection.state === "done" &&
+      (hasScope("review")
+        ? html`<${Decide} inspection=${inspection} counting=${counting} onChange=${onChange} />`
+        : html`<p class="hint">${t("inspection.decide_needs_review")}</p>`)
+    }
+  </section>`;
+}
+
+/** @param {{inspection: any, counting: any, onChange: (inspection: any) => void}} props */
+function Decide({ inspection, counting, onChange }) {
+  const person = useSession()?.person ?? null;
+  const kinds = useKinds(inspection.product);
+  const [code, setCode] = useState("");
+  const [failure, setFailure] = useState(/** @type {unknown} */ (null));
+  const path = `/v1/inspections/${inspection.id}/review`;
+  /** @param {string} action @param {() => Promise<any>} change */
+  const make = async (action, change) => {
+    const question = { title: action, text: t("inspection.decide_text"), action };
+    if (!(await confirmChange(question)) || (await askPerson()) === null) return;
+    try {
+      setFailure(null);
+      onChange(await change());
+    } catch (problem) {
+      setFailure(problem);
+    }
+  };
+  /** @param {"ok" | "defect"} decision @param {string} action */
+  const decide = (decision, action) =>
+    make(action, async () => {
+      const defect_code = decision === "defect" ? code || null : null;
+      return await api.send("POST", path, { decision, defect_code, by: await askPerson() });
+    });
+  const withdraw = () => make(t("inspection.withdraw"), () => api.send("DELETE", path));
+  const title = kinds.find((kind) => kind.code === code)?.title;
+  const defect = [t("decision.defect"), title].filter(Boolean).join(": ");
+  return html`<h3>${t(counting ? "inspection.correct" : "inspection.decide")}</h3>
+    <div class="inspection-decide">
+      <button type="button" onClick=${() => decide("ok", t("decision.ok"))}>${t("decision.ok")}</button>
+      <span class="inspection-defect">
+        ${
+          kinds.length > 0 &&
+          html`<select aria-label=${t("review.which")} value=${code} onChange=${(/** @type {any} */ event) => setCode(event.currentTarget.value)}>
+            <option value="">${t("review.no_code")}</option>
+            ${kinds.map((kind) => html`<option key=${kind.code} value=${kind.code}>${kind.title}</option>`)}
+          </select>`
+        }
+        <button type="button" onClick=${() => decide("defect", defect)}>${t("decision.defect")}</button>
+      </span>
+      ${counting && counting.by === person && html`<button type="button" onClick=${withdraw}>${t("inspection.withdraw")}</button>`}
+    </div>
+    ${failure && html`<${ProblemNote} error=${failure} />`}`;
+}
+
+/** @param {string} product @returns {DefectKind[]} the product's kinds of defects, empty until they are known */
+function useKinds(product) {
+  const [kinds, setKinds] = useState(/** @type {DefectKind[]} */ ([]));
+  useEffect(() => {
+    api.get(`/v1/products/${product}/review-plan`).then(
+      (plan) => setKinds(plan.defect_codes),
+      () => {}, // a product that is gone has no list: a defect without a code may be recorded
+    );
+  }, [product]);
+  return kinds;
+}
