@@ -44,5 +44,5 @@ def is_valid(kind: Any, value: str) -> bool:
 
 def test_every_public_name_is_there_and_an_unknown_one_names_them() -> None:
     assert all(getattr(glad_client, name).__name__ == name for name in glad_client.__all__)
-    with pytest.raises(AttributeError, match="it has ApiError, AsyncClient, .*Client"):
+    with pytest.raises(AttributeError, match=r"it has ApiError, AsyncClient, .*Client"):
         _ = glad_client.Klient
