@@ -14,7 +14,8 @@ ServiceError
  ├── 413 BodyTooLarge
  ├── 415 UnknownFormat
  ├── 422 InvalidFields, TooManyPixels, DecodingTooCostly
- ├── 429 BacklogFull, WaitTooLong, DeadlineUnreachable, TooManyUploads, TooManyStreams, RateExceeded
+ ├── 429 BacklogFull, WaitTooLong, DeadlineUnreachable, TooManyUploads, TooManyStreams, TooManyExports,
+ │       RateExceeded
  ├── 500 InspectionFailed
  ├── 503 QueueUnavailable, StorageUnavailable, DecodingUnavailable
  └── 504 InspectionUnfinished
@@ -412,6 +413,14 @@ class TooManyStreams(ServiceError):
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-event-streams", "Too many event streams"
     example = "100 clients follow the events; the limit is 100: close one, or raise GLAD_MAX_EVENT_STREAMS"
+
+
+class TooManyExports(ServiceError):
+    """As many exports of reviewed images are sent as are allowed."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-exports", "Too many exports"
+    example = "4 exports of reviewed images are sent; the limit is 4: try again when one has ended"
+    example_retry_after_s = 2
 
 
 class RateExceeded(ServiceError):

@@ -43,6 +43,7 @@ from service.api.routes import (
     stations,
     statistics,
 )
+from service.api.running_exports import RunningExports
 from service.api.threads import ThreadPools
 from service.api.uploads.budget import UploadBudget
 from service.api.uploads.decoding import Decoder
@@ -218,6 +219,7 @@ async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Se
                 review_queue=ReviewQueue(client),
                 review_plans=ReviewPlans(client),
                 dispositions=Dispositions(client, max_events=settings.max_events, ttl_s=settings.result_ttl_s),
+                exports=RunningExports(),
                 pictures=PictureRequests(client),
                 stations=all_stations,
                 limit_samples=samples,

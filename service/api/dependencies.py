@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Path, Request
 from pydantic import StringConstraints
 
 from model_store.store import Store
+from service.api.running_exports import RunningExports
 from service.api.threads import RememberedOutcome, ThreadPools
 from service.api.uploads.budget import HeldBytes, UploadBudget
 from service.api.uploads.decoding import Decoder
@@ -54,6 +55,7 @@ class Services:
     review_queue: ReviewQueue
     review_plans: ReviewPlans
     dispositions: Dispositions
+    exports: RunningExports
     pictures: PictureRequests
     stations: Stations
     limit_samples: LimitSamples

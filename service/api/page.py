@@ -7,8 +7,10 @@ API key: it holds no data. What it shows it reads through the REST interface, wi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Path
@@ -70,11 +72,25 @@ def _answer(name: str, media_type: str, if_none_match: str | None) -> Response:
     return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
 
 
-@cache
 def _read(name: str) -> bytes | None:
     """Return a file of service/page; None if there is none of this name."""
-    parts = name.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or "\\" in name:
-        return None
-    found = files("service").joinpath("page", *parts)
-    return found.read_bytes() if found.is_file() else None
+    return _content(name) if name in _page_files() else None
+
+
+@cache
+def _page_files() -> dict[str, Traversable]:
+    """Return name -> file. Names come from everybody: each is looked up here, and neither opened nor remembered."""
+    return dict(_walk("", files("service") / "page"))
+
+
+def _walk(prefix: str, folder: Traversable) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(f"{prefix}{entry.name}/", entry)
+        else:
+            yield f"{prefix}{entry.name}", entry
+
+
+@cache
+def _content(name: str) -> bytes:
+    return _page_files()[name].read_bytes()

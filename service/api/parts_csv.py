@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from glad_client.types import rfc3339
@@ -24,7 +25,9 @@ COLUMNS = (
     "views",
     "inspection_id",
 )
-_FORMULA_SIGNS = ("=", "+", "-", "@")
+_BEGINS_FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
+"""Where a spreadsheet may see a formula begin: of a cell, or behind a semicolon, which is what parts cells for one that
+is set to German. The wide signs count where Chinese or Japanese is set."""
 
 
 def prefers_csv(accept: str | None) -> bool:
@@ -71,4 +74,4 @@ def _line(cells: Iterable[str]) -> str:
 
 def _as_text(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: serials and stations are what a line has sent."""
-    return f"'{cell}" if cell.startswith(_FORMULA_SIGNS) else cell
+    return _BEGINS_FORMULA.sub("'", cell)

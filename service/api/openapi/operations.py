@@ -163,7 +163,13 @@ SUMMARY_RESPONSES: Responses = {
 }
 EXPORT_RESPONSES: Responses = {
     200: {"description": "A ZIP file with a data folder", "content": {"application/zip": {"schema": BINARY}}},
-    **responses_for("/v1/reviews/export.zip", errors.InvalidFields, errors.QueueUnavailable, errors.StorageUnavailable),
+    **responses_for(
+        "/v1/reviews/export.zip",
+        errors.InvalidFields,
+        errors.TooManyExports,
+        errors.QueueUnavailable,
+        errors.StorageUnavailable,
+    ),
 }
 REVIEW_PLAN_RESPONSES: Responses = {
     200: json_response(examples.REVIEW_PLAN),

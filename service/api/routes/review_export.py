@@ -7,12 +7,13 @@ import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from glad_client.types import Name, Timestamp
 from service.api.dependencies import Services, ServicesDep
@@ -73,7 +74,19 @@ async def export(services: ServicesDep, query: Annotated[ExportQuery, Query()]) 
         "Content-Disposition": f'attachment; filename="{query.product}-reviews.zip"',
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(_zip(services, query), media_type="application/zip", headers=headers)
+    return _Export(services, _zip(services, query), media_type="application/zip", headers=headers)
+
+
+class _Export(StreamingResponse):
+    """An export that counts from its first byte to its last, or until its client leaves."""
+
+    def __init__(self, services: Services, content: AsyncIterator[bytes], **options: Any) -> None:
+        super().__init__(content, **options)
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._services.exports.running(self._services.settings.retry_after_s):
+            await super().__call__(scope, receive, send)
 
 
 class _Sink:

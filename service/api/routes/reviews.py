@@ -7,6 +7,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from redis.exceptions import RedisError
 
 from glad_client.reviews import (
     BlindInspection,
@@ -37,6 +38,8 @@ from service.queue.review_queue import MOST_SKIPPED, ReviewClaim, WaitingKind
 from service.queue.review_summary import summarize
 from service.queue.reviews import MOST_REVIEW_BYTES, MOST_REVIEWS, Answered, ReviewOutcome, is_drawn
 
+MOST_TRIES = 20
+"""Times that a withdrawal is tried, if others withdraw reviews of the same image meanwhile."""
 MOST_EXPIRED = 5
 """Images that may expire, one after the other, just when they are given to a person."""
 
@@ -137,7 +140,7 @@ async def withdraw(
     image waits again.
     """
     person = _reviewer(caller, by)
-    while True:
+    for _ in range(MOST_TRIES):
         result = await get_or_404(services, inspection_id)
         place = _to_withdraw(result, person, anybody=caller.has_scope(Scope.ADMIN))
         if place is None:
@@ -149,6 +152,7 @@ async def withdraw(
         if outcome is ReviewOutcome.RECORDED:  # else somebody else has withdrawn it: look again
             log.info("review withdrawn", inspection_id=result.id, by=person, key=caller.key_name)
             return _response(await get_or_404(services, result.id), result.reviews[place].blind)
+    raise RedisError(f"reviews of inspection {inspection_id} change all the time")
 
 
 class NextReviewFields(BaseModel):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Query, Response
@@ -37,6 +37,8 @@ from service.queue.parts import CountedPart, PartCollector, PartTally, VerdictCo
 from service.queue.stations import StationTimeline
 
 LONGEST_SPAN = timedelta(days=32)
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+"""Shifts and hours before it may lie outside of what times can say."""
 MOST_IMAGES = 250_000
 """Of one call: what it holds in memory is some 500 bytes an image."""
 PARTS_A_TURN = 1000
@@ -118,15 +120,18 @@ async def _span(services: Services, query: StatisticsQuery) -> _Span:
     """Return the span that is asked for.
 
     Raises:
-        InvalidFields: if it is empty, too long, or has too many inspections.
+        InvalidFields: if it ends before it begins, is too long or too old, or has too many inspections.
     """
     settings, now = services.settings, await redis_now(services.redis)
+    for name, moment in (("since", query.since), ("until", query.until)):
+        if moment is not None and moment < EARLIEST:
+            raise InvalidFields.for_field(name, f"lies before {EARLIEST:%Y-%m-%d}: no inspection is so old")
     until = query.until or now
     since = (
         query.since
         or last_shifts(parse_shifts(settings.shifts), find_zone(settings.time_zone), min(now, until), 1)[0].since
     )
-    if not since <= until <= since + LONGEST_SPAN:
+    if not timedelta(0) <= until - since <= LONGEST_SPAN:
         raise InvalidFields.for_field("since", f"lies after `until`, or more than {LONGEST_SPAN.days} days before it")
     images = await services.summaries.count(since, until)
     if images > MOST_IMAGES:

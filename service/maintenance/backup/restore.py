@@ -85,9 +85,13 @@ def _refuse_filled(place: Path) -> None:
 
 def _as_restored(client: redis.Redis) -> None:
     """An image that this Redis does not know may belong to an inspection accepted after the backup: it is no orphan, if
-    its folder was not lost with Redis. So this Redis begins now."""
+    its folder was not lost with Redis. So this Redis begins now.
+
+    Sessions are not brought back: who signed out since the backup would be signed in again."""
     check_schema(client)
     now = cast("Any", client.time())
     client.set(keys.BORN, now[0] * 1000 + now[1] // 1000)
     client.delete(keys.SWEEPER)
     client.delete(keys.ARTIFACTS)  # the folder may be another one
+    for session in client.scan_iter(match=keys.session("*"), count=1000):
+        client.delete(session)

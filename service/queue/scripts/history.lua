@@ -49,10 +49,13 @@ local function forget_oldest(history, inspections, max_results)
     redis.call('HINCRBY', history:match('^(.*:)') .. 'forgotten', reason, excess)
   end
   for _, id in ipairs(excess > 0 and redis.call('ZRANGE', history, 0, excess - 1) or {}) do
-    local f = redis.call('HMGET', inspections .. id, 'result', 'outcome', 'idempotency')
+    local f = redis.call('HMGET', inspections .. id, 'result', 'outcome', 'idempotency', 'unfinished')
     redis.call('ZREM', history, id)
     if f[1] and f[2] then
       local result = cjson.decode(f[1])
+      if type(result.serial) ~= 'string' and f[4] then
+        result.serial = f[4]:match(':unfinished:(.*)') -- as complete.lua found it under: its job was unreadable
+      end
       for _, key in ipairs(history_keys(history, result, f[2])) do
         redis.call('ZREM', key, id)
       end

@@ -22,7 +22,8 @@ if line and line:sub(-#gained) == gained then
   return 'recorded' -- the reply to an earlier, identical call was lost
 end
 local review = line and cjson.decode(line)
-if not review or review.at ~= at or is_text(review.withdrawn_at) then
+-- To the millisecond: the same moment may be written with more digits, or with +00:00.
+if not review or review.at:sub(1, 23) ~= at:sub(1, 23) or is_text(review.withdrawn_at) then
   return 'changed'
 end
 lines[number] = changed

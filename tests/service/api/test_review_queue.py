@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -296,6 +297,18 @@ async def test_who_takes_a_blind_decision_back_gets_that_image_again_and_still_b
     assert (again["inspection"]["id"], again["task"], again["blind"]) == (drawn, "audit", True)
     assert again["claim"] != task["claim"]
     assert await ask(api, "ann", inspection="019abc12-3456-7def-8123-456789abcdef") is None
+
+
+@pytest.mark.parametrize("at", ["2026-11-23T08:15:30.120500Z", "2026-11-23T08:15:30.120+00:00"])
+async def test_a_review_whose_time_was_written_otherwise_is_withdrawn(
+    api: Running, line: Line, client: redis.Redis, at: str
+) -> None:
+    inspection = await line.end(FAIL)
+    client.hset(keys.inspection(inspection), "reviews", json.dumps({"decision": "ok", "by": "ann", "at": at}) + "\n")
+    calls = asyncio.create_task(api.http.delete(f"/v1/inspections/{inspection}/review", params={"by": "ann"}))
+    done, _ = await asyncio.wait({calls}, timeout=10)
+    assert done, "it is tried again and again"
+    assert calls.result().json()["reviews"][0]["withdrawn_by"] == "ann"
 
 
 async def test_a_key_withdraws_its_persons_own_reviews_and_admin_anybodys(

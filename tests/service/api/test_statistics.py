@@ -319,9 +319,22 @@ async def test_the_parts_as_csv_are_text_for_every_spreadsheet(api: Running, end
     assert answer.text.count("\r\n") == 3
 
 
+async def test_no_cell_becomes_a_formula_where_a_semicolon_parts_cells_or_signs_are_wide(
+    api: Running, end: End
+) -> None:
+    await end(0.1, serial="a;=cmd|'/c calc'!A0;b; +1", station="＝1+1", view="x-1;y=2")
+    answer = await api.http.get(URL, headers={"Accept": "text/csv"})
+    [row] = csv.DictReader(io.StringIO(answer.text, newline=""))
+    assert row["serial"] == "a;'=cmd|'/c calc'!A0;b;' +1"
+    assert (row["station"], row["view"]) == ("'＝1+1", "x-1;y=2")
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
+        ({"until": "0001-01-01T00:00:00Z"}, "until: lies before 1970-01-02"),
+        ({"since": "0001-01-01T00:00:00Z", "until": "0001-01-02T00:00:00Z"}, "since: lies before 1970-01-02"),
+        ({"since": "9999-12-31T00:00:00Z"}, "lies after `until`"),
         ({"since": "2026-11-24T00:00:00Z", "until": "2026-11-23T00:00:00Z"}, "lies after `until`"),
         ({"since": "2026-01-01T00:00:00Z", "until": "2026-03-01T00:00:00Z"}, "more than 32 days before it"),
         ({"since": "yesterday"}, "is no time of RFC 3339"),

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ import httpx
 import numpy as np
 import pytest
 import redis
+from PIL import Image
 from typer.testing import CliRunner
 
 from glad_client.client import Client
 from glad_client.results import Decision, Result
 from glad_client.reviews import ReviewPlanSettings
+from service.api.running_exports import MOST_EXPORTS
 from service.cli.reviews import app
 from service.queue import keys
 from service.settings import Settings
 from tests.support.http_server import server_on
 from tests.support.line import picture
+from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 from tests.support.working import working
 from training.data import dataset
@@ -203,6 +207,22 @@ def test_the_zip_file_is_the_folder(service: Client, export: Export, tmp_path: P
         found = {name: file.read(name) for name in file.namelist()}
     root = tmp_path / "out"
     assert found == {name: (root / name).read_bytes() for name in files(root)}
+
+
+def test_so_many_exports_are_sent_at_a_time_and_one_that_is_left_makes_room(service: Client) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).save(content, "BMP")  # more than connections hold for a client that does not read
+    review(service, service.inspect("toy", content.getvalue()), "ok")
+    url, query = f"{service.url}/v1/reviews/export.zip", {"product": "toy"}
+    with ExitStack() as stack:
+        http = stack.enter_context(httpx.Client())
+        running = [stack.enter_context(http.stream("GET", url, params=query)) for _ in range(MOST_EXPORTS)]
+        refused = http.get(url, params=query)
+        assert {one.status_code for one in running} == {200}
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:glad:problem:too-many-exports")
+        assert int(refused.headers["retry-after"]) > 0
+    eventually(lambda: httpx.get(url, params=query).status_code == 200)
 
 
 def test_the_summary_is_told_in_words(service: Client) -> None:

@@ -79,6 +79,23 @@ def test_a_restored_redis_starts_with_its_data_and_its_places_in_the_event_strea
         assert old
 
 
+def test_a_session_is_not_brought_back_and_what_people_decided_is(plant: Plant, tmp_path: Path) -> None:
+    new, client = Settings(data_dir=tmp_path / "new"), plant[1]
+    kept = {
+        keys.review_plan("toy"),
+        keys.disposition("SN-1"),
+        keys.limit_samples("line-3"),
+        f"{keys.WAITING_PREFIX}fail",
+    }
+    for key in (*kept, keys.session("ab" * 32), keys.session("cd" * 32)):
+        client.set(key, "{}", ex=3600)
+    made = backup(plant, tmp_path)
+    restore_backup(new, made, quiet)
+    with connect_for_command(new) as restored:
+        assert kept <= set(restored.keys())
+        assert list(restored.scan_iter(match=keys.session("*"))) == []  # one of them may have been signed out since
+
+
 async def test_only_a_whole_backup_is_told(plant: Plant, tmp_path: Path) -> None:
     """Where it fails the alert goes on counting from the one before."""
     folder = tmp_path / "backups"

@@ -64,5 +64,6 @@ export default function SignIn({ query }) {
  * @param {string | undefined} path
  */
 function safePath(path) {
-  return path && /^\/(?![/\\])/.test(path) && !path.startsWith("/sign-in") ? path : "/line";
+  const url = path?.startsWith("/") && URL.canParse(path, location.origin) ? new URL(path, location.origin) : null;
+  return url?.origin === location.origin && url.pathname !== "/sign-in" ? url.pathname + url.search : "/line";
 }

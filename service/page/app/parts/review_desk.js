@@ -153,17 +153,17 @@ function mapValues(values, change) {
  * @returns {DefectKind[] | null}
  */
 function useDefectKinds(product) {
-  const [known, setKnown] = useState(/** @type {Record<string, DefectKind[]>} */ ({}));
+  const [known, setKnown] = useState(/** @type {ReadonlyMap<string, DefectKind[]>} */ (new Map()));
   const keep = useCallback(
-    (/** @type {string} */ name, /** @type {DefectKind[]} */ kinds) => setKnown((all) => ({ ...all, [name]: kinds })),
+    (/** @type {string} */ name, /** @type {DefectKind[]} */ kinds) => setKnown((all) => new Map([...all, [name, kinds]])),
     [],
   );
   useEffect(() => {
-    if (!product || known[product]) return;
+    if (!product || known.has(product)) return;
     api.get(`/v1/products/${product}/review-plan`).then(
       (plan) => keep(product, plan.defect_codes),
       () => keep(product, []),
     );
   }, [product]);
-  return (product && known[product]) || null;
+  return (product && known.get(product)) || null;
 }
