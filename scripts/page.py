@@ -30,9 +30,6 @@ VENDORED = {
     "hooks.module.js": "preact/hooks/dist/hooks.module.js",
     "htm.module.js": "htm/dist/htm.module.js",
     "htm.LICENSE": "htm/LICENSE",
-    "uPlot.esm.js": "uplot/dist/uPlot.esm.js",
-    "uPlot.min.css": "uplot/dist/uPlot.min.css",
-    "uPlot.LICENSE": "uplot/LICENSE",
 }
 """File in service/page/vendor -> file in node_modules."""
 
