@@ -160,6 +160,7 @@ def _banner(address: ApiAddress, settings: Settings) -> str:
             f"  inspect   curl -sS --data-binary @{shlex.quote(image)} -H 'Prefer: wait=20' \\\n"
             f"              {address.url}/v1/products/{example}/inspections",
             f"  line      glad camera DIR --product {example} --rate 2 --url {address.url}",
+            *([f"  page      {address.url}/ for operators and quality engineers"] if settings.page else []),
             f"  API       {address.url}/docs",
             f"  access    {_access(settings)}",
             "  stop      Ctrl-C finishes the images under way; a second Ctrl-C stops at once",

@@ -155,7 +155,8 @@ function mapValues(values, change) {
 function useDefectKinds(product) {
   const [known, setKnown] = useState(/** @type {ReadonlyMap<string, DefectKind[]>} */ (new Map()));
   const keep = useCallback(
-    (/** @type {string} */ name, /** @type {DefectKind[]} */ kinds) => setKnown((all) => new Map([...all, [name, kinds]])),
+    (/** @type {string} */ name, /** @type {DefectKind[]} */ kinds) =>
+      setKnown((all) => new Map([...all, [name, kinds]])),
     [],
   );
   useEffect(() => {
