@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import redis
 
 from service.auth import sessions
 from service.auth.api_keys import KeyStore
-from service.auth.scopes import Scope
+from service.auth.scopes import REQUIRED_SCOPES, Scope
 from service.queue import keys
 from service.settings import Settings
 from tests.service.auth.test_keys import bearer
@@ -96,6 +97,33 @@ async def test_a_change_by_cookie_needs_the_token_that_only_this_page_can_read(a
     assert (await api.http.put(STATION, json=settings, headers=right)).status_code == 200
     own = right | {"Origin": "http://localhost"}
     assert (await api.http.put(STATION, json=settings, headers=own)).status_code == 200
+
+
+UNSAFE = sorted(
+    (method, re.sub(r"\{\w+\}", "x", path), scope)
+    for (method, path), scope in REQUIRED_SCOPES.items()
+    if method not in sessions.SAFE_METHODS and path.startswith("/v1/")  # refusals under /v2 have another form
+)
+"""Every call that changes something, with the scope that it needs."""
+
+
+async def test_no_change_by_cookie_is_made_without_the_token_or_from_another_site(api: Running, key: str) -> None:
+    right = {sessions.CSRF_HEADER: (await sign_in(api, key)).json()["csrf"]}
+    for method, path, _ in UNSAFE:
+        for headers in ({}, {sessions.CSRF_HEADER: ""}, {sessions.CSRF_HEADER: "0" * 64}):
+            assert kinds(await api.http.request(method, path, headers=headers)) == (403, "csrf-token-missing"), path
+        foreign = await api.http.request(method, path, headers=right | {"Origin": "https://example.org"})
+        assert kinds(foreign) == (403, "foreign-page"), path
+
+
+async def test_a_session_gains_no_scope_by_being_handed_over(api: Running, client: redis.Redis) -> None:
+    reading = KeyStore(client).create("screen", [Scope.READ])
+    csrf = (await sign_in(api, reading)).json()["csrf"]
+    handed_over = (await sign_in(api, None, "B. Schulz", **{sessions.CSRF_HEADER: csrf})).json()
+    assert (handed_over["person"], handed_over["scopes"]) == ("B. Schulz", ["read"])
+    for method, path, scope in UNSAFE:
+        answer = await api.http.request(method, path, headers={sessions.CSRF_HEADER: handed_over["csrf"]})
+        assert (kinds(answer), f"takes '{scope}'" in answer.json()["detail"]) == ((403, "forbidden"), True), path
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:9000", "null", "http://evil.localhost"])
