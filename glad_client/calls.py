@@ -87,7 +87,9 @@ class ApiCalls:
             "params": dict(fields or {}),
             "timeout": self.timeout_s + wait_s,
         }
-        return _read(Result, (yield from self.patience.send(RequestStep("POST", f"{address}/inspections", options))))
+        return read_answer(
+            Result, (yield from self.patience.send(RequestStep("POST", f"{address}/inspections", options)))
+        )
 
     def inspect(
         self, address: str, image: bytes, idempotency_key: str | None, seconds: float, fields: Mapping[str, str] | None
@@ -118,7 +120,7 @@ class ApiCalls:
 
     def get(self, inspection_id: str) -> Steps[Result]:
         """Get the inspection in its current state."""
-        return (yield from self._get(Result, _path("inspections", inspection_id)))
+        return (yield from self._get(Result, api_path("inspections", inspection_id)))
 
     def wait(self, inspection_id: str, seconds: float, every_s: float) -> Steps[Result]:
         """Get the inspection again and again until it has ended."""
@@ -133,7 +135,7 @@ class ApiCalls:
         """Get one picture of an inspection, or its anomaly map; wait for one that has to be drawn."""
         deadline = time.monotonic() + self.patience.patience_s
         while True:
-            answer = yield from self.patience.send(RequestStep("GET", _path("inspections", inspection_id, name)))
+            answer = yield from self.patience.send(RequestStep("GET", api_path("inspections", inspection_id, name)))
             if answer.status_code != HTTPStatus.ACCEPTED:
                 return answer.content
             pause = pause_s(answer, 1)  # it is drawn by a worker that has no image waiting
@@ -149,7 +151,9 @@ class ApiCalls:
         """Add an operator's decision to an ended inspection."""
         fields = {"decision": decision, "by": by, "note": note, "defect_code": defect_code}
         given = {name: value for name, value in fields.items() if value is not None}
-        return (yield from self._send(Result, "POST", f"{_path('inspections', inspection_id)}/review", {"json": given}))
+        return (
+            yield from self._send(Result, "POST", f"{api_path('inspections', inspection_id)}/review", {"json": given})
+        )
 
     def history_page(self, after: str | None, limit: int, filters: Mapping[str, str] | None) -> Steps[InspectionPage]:
         """Get one page of ended inspections after the cursor."""
@@ -158,7 +162,7 @@ class ApiCalls:
 
     def part(self, serial: str, expected_views: Sequence[str]) -> Steps[Part]:
         """Get the verdict of a part that is seen from several sides."""
-        return (yield from self._get(Part, _path("parts", serial), {"expected_view": list(expected_views)}))
+        return (yield from self._get(Part, api_path("parts", serial), {"expected_view": list(expected_views)}))
 
     def statistics(
         self, since: datetime | None, until: datetime | None, product: str | None, station: str | None
@@ -182,7 +186,7 @@ class ApiCalls:
 
     def product(self, name: str) -> Steps[ProductView]:
         """Get a product's versions, thresholds and quality gate."""
-        return (yield from self._get(ProductView, _path("products", name)))
+        return (yield from self._get(ProductView, api_path("products", name)))
 
     def change_thresholds(
         self,
@@ -203,17 +207,17 @@ class ApiCalls:
             "params": {"preview": str(preview).lower(), "last": str(last)},
             "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
         }
-        return (yield from self._send(ThresholdsView, "PATCH", f"{_path('products', product)}/thresholds", options))
+        return (yield from self._send(ThresholdsView, "PATCH", f"{api_path('products', product)}/thresholds", options))
 
     def scores(self, product: str, version: str | None, last: int) -> Steps[ScoreDistribution]:
         """Get how the scores of a version's last inspections lie."""
         params = _given(version=version, last=str(last))
-        return (yield from self._get(ScoreDistribution, f"{_path('products', product)}/scores", params))
+        return (yield from self._get(ScoreDistribution, f"{api_path('products', product)}/scores", params))
 
     def gate(self, product: str, version: str | None, last: int) -> Steps[GateDistribution]:
         """Get a version's quality gate, and how its measures lie."""
         params = _given(version=version, last=str(last))
-        return (yield from self._get(GateDistribution, f"{_path('products', product)}/gate", params))
+        return (yield from self._get(GateDistribution, f"{api_path('products', product)}/gate", params))
 
     def change_gate_limits(
         self,
@@ -233,11 +237,11 @@ class ApiCalls:
             "params": {"preview": str(preview).lower(), "last": str(last)},
             "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
         }
-        return (yield from self._send(GateLimitsView, "PATCH", f"{_path('products', product)}/gate", options))
+        return (yield from self._send(GateLimitsView, "PATCH", f"{api_path('products', product)}/gate", options))
 
     def product_changes(self, product: str) -> Steps[ProductChanges]:
         """Get who changed what of a product and when."""
-        return (yield from self._get(ProductChanges, f"{_path('products', product)}/changes"))
+        return (yield from self._get(ProductChanges, f"{api_path('products', product)}/changes"))
 
     def stations(self) -> Steps[tuple[StationView, ...]]:
         """Get all stations that are set."""
@@ -245,45 +249,45 @@ class ApiCalls:
 
     def station(self, name: str) -> Steps[StationHistory]:
         """Get a station's settings and their changes."""
-        return (yield from self._get(StationHistory, _path("stations", name)))
+        return (yield from self._get(StationHistory, api_path("stations", name)))
 
     def set_station(self, name: str, settings: StationSettings, by: str | None) -> Steps[StationView]:
         """Replace a station's settings; a hold or takt that is not named in them stays as it is."""
         given = settings.model_dump(mode="json", exclude_unset=True) | ({} if by is None else {"by": by})
-        return (yield from self._send(StationView, "PUT", _path("stations", name), {"json": given}))
+        return (yield from self._send(StationView, "PUT", api_path("stations", name), {"json": given}))
 
     def hold_station(self, name: str, reason: str | None, by: str | None) -> Steps[StationView]:
         """Put a station on hold, or lift its hold."""
-        path, by_whom = f"{_path('stations', name)}/hold", {} if by is None else {"by": by}
+        path, by_whom = f"{api_path('stations', name)}/hold", {} if by is None else {"by": by}
         if reason is None:
             return (yield from self._send(StationView, "DELETE", path, {"params": by_whom}))
         return (yield from self._send(StationView, "PUT", path, {"json": {"reason": reason, **by_whom}}))
 
     def limit_samples(self, name: str) -> Steps[LimitSamplesView]:
         """Get a station's limit samples and the checks by them."""
-        return (yield from self._get(LimitSamplesView, f"{_path('stations', name)}/limit-samples"))
+        return (yield from self._get(LimitSamplesView, f"{api_path('stations', name)}/limit-samples"))
 
     def set_limit_samples(self, name: str, samples: Sequence[LimitSample], by: str | None) -> Steps[LimitSamplesView]:
         """Replace a station's limit samples."""
         given = {"samples": [one.model_dump(mode="json") for one in samples], **({} if by is None else {"by": by})}
-        path = f"{_path('stations', name)}/limit-samples"
+        path = f"{api_path('stations', name)}/limit-samples"
         return (yield from self._send(LimitSamplesView, "PUT", path, {"json": given}))
 
     def start_limit_check(self, name: str, by: str | None) -> Steps[LimitSamplesView]:
         """Start a check of a station by its limit samples."""
-        path = f"{_path('stations', name)}/limit-samples/check"
+        path = f"{api_path('stations', name)}/limit-samples/check"
         return (yield from self._send(LimitSamplesView, "POST", path, {"json": {} if by is None else {"by": by}}))
 
     def cancel_limit_check(self, name: str, by: str | None) -> Steps[LimitSamplesView]:
         """End a check by limit samples without an outcome."""
-        path = f"{_path('stations', name)}/limit-samples/check"
+        path = f"{api_path('stations', name)}/limit-samples/check"
         options = {"params": {} if by is None else {"by": by}}
         return (yield from self._send(LimitSamplesView, "DELETE", path, options))
 
     def remove_station(self, name: str, by: str | None) -> Steps[None]:
         """Remove a station: its address takes no images any more."""
         params = {} if by is None else {"by": by}
-        yield from self.patience.send(RequestStep("DELETE", _path("stations", name), {"params": params}))
+        yield from self.patience.send(RequestStep("DELETE", api_path("stations", name), {"params": params}))
 
     def session(self) -> Steps[SessionView]:
         """Get who makes the calls, and what they may do."""
@@ -296,14 +300,14 @@ class ApiCalls:
             raise Unreachable(f"{self.patience.url} gave no answer: {type(answer).__name__}: {answer}") from answer
         assert answer is not None
         if answer.is_success or b'"checks"' in answer.content:  # a 503 with its checks is an answer too
-            return _read(Readiness, answer)
+            return read_answer(Readiness, answer)
         raise problem_of(answer)
 
     def _get(self, model: type[M], path: str, params: Mapping[str, Any] | None = None) -> Steps[M]:
         return (yield from self._send(model, "GET", path, {"params": params or {}}))
 
     def _send(self, model: type[M], method: str, path: str, options: Mapping[str, Any]) -> Steps[M]:
-        return _read(model, (yield from self.patience.send(RequestStep(method, path, options))))
+        return read_answer(model, (yield from self.patience.send(RequestStep(method, path, options))))
 
 
 def submission_path(product: str | None, station: str | None) -> str:
@@ -315,9 +319,9 @@ def submission_path(product: str | None, station: str | None) -> str:
     if (product is None) == (station is None):
         raise ValueError("give a product, or None and a station; a product's station goes into the fields")
     if station is not None:
-        return _path("stations", station)
+        return api_path("stations", station)
     assert product is not None, "exactly one of them is given"
-    return _path("products", product)
+    return api_path("products", product)
 
 
 def image_bytes(image: Image) -> bytes:
@@ -334,14 +338,14 @@ def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _path(*words: str) -> str:
+def api_path(*words: str) -> str:
     """Return the path of these words, with all special characters quoted."""
     # A word of dots must stay one: `..` would lead to another call.
     quoted = (quote(word, safe="").replace(".", "%2E" if word in {".", ".."} else ".") for word in words)
     return "/".join(("/v1", *quoted))
 
 
-def _read(model: type[M], answer: httpx.Response) -> M:
+def read_answer(model: type[M], answer: httpx.Response) -> M:
     """Return the content of a successful answer.
 
     Raises:

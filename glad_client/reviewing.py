@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import RootModel
 
 from glad_client.answers import Part
-from glad_client.calls import ApiCalls, _path, _read
+from glad_client.calls import ApiCalls, api_path, read_answer
 from glad_client.results import Decision, Disposition, DrawnRegion
 from glad_client.retries import RequestStep, Steps
 from glad_client.reviews import (
@@ -47,25 +47,25 @@ class ReviewCalls(ApiCalls):
         """Get the next image; None if none waits."""
         given = _given(by=by, product=product, station=station, inspection=inspection_id) | {"skip": list(skip)}
         answer = yield from self.patience.send(RequestStep("POST", "/v1/reviews/next", {"json": given}))
-        return None if answer.status_code == HTTPStatus.NO_CONTENT else _read(ReviewTask, answer)
+        return None if answer.status_code == HTTPStatus.NO_CONTENT else read_answer(ReviewTask, answer)
 
     def answer(self, task: ReviewTask, fields: Mapping[str, Any]) -> Steps[ReviewedInspection]:
         """Send the decision on an image that was given."""
-        path = f"{_path('inspections', task.inspection.id)}/review"
+        path = f"{api_path('inspections', task.inspection.id)}/review"
         return (yield from self._send(_Reviewed, "POST", path, {"json": {**fields, "claim": task.claim}})).root
 
     def withdraw(self, inspection_id: str, by: str) -> Steps[ReviewedInspection]:
         """Withdraw the person's last review of an inspection."""
-        path = f"{_path('inspections', inspection_id)}/review"
+        path = f"{api_path('inspections', inspection_id)}/review"
         return (yield from self._send(_Reviewed, "DELETE", path, {"params": {"by": by}})).root
 
     def renew(self, claim: str) -> Steps[ClaimRenewal]:
         """Keep an image."""
-        return (yield from self._send(ClaimRenewal, "POST", f"{_path('reviews', 'claims', claim)}/renew", {}))
+        return (yield from self._send(ClaimRenewal, "POST", f"{api_path('reviews', 'claims', claim)}/renew", {}))
 
     def give_back(self, claim: str) -> Steps[None]:
         """Give an image back."""
-        yield from self.patience.send(RequestStep("DELETE", _path("reviews", "claims", claim), {}))
+        yield from self.patience.send(RequestStep("DELETE", api_path("reviews", "claims", claim), {}))
 
     def summary(self, product: str | None, since: datetime | None) -> Steps[ReviewSummary]:
         """Get what waits, and how people decided."""
@@ -74,18 +74,18 @@ class ReviewCalls(ApiCalls):
 
     def plan(self, product: str) -> Steps[ReviewPlan]:
         """Get a product's review plan."""
-        return (yield from self._get(ReviewPlan, f"{_path('products', product)}/review-plan"))
+        return (yield from self._get(ReviewPlan, f"{api_path('products', product)}/review-plan"))
 
     def set_plan(self, product: str, settings: ReviewPlanSettings, by: str | None) -> Steps[ReviewPlan]:
         """Set a product's review plan."""
         given = settings.model_dump(mode="json") | _given(by=by)
-        path = f"{_path('products', product)}/review-plan"
+        path = f"{api_path('products', product)}/review-plan"
         return (yield from self._send(ReviewPlan, "PUT", path, {"json": given}))
 
     def dispose(self, serial: str, disposition: Disposition | None, note: str | None, by: str | None) -> Steps[Part]:
         """Record what becomes of a part."""
         given = {"disposition": disposition} | _given(note=note, by=by)
-        return (yield from self._send(Part, "PUT", f"{_path('parts', serial)}/disposition", {"json": given}))
+        return (yield from self._send(Part, "PUT", f"{api_path('parts', serial)}/disposition", {"json": given}))
 
 
 def _given(**fields: Any) -> dict[str, Any]:
