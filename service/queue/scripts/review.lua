@@ -44,6 +44,7 @@ if claim ~= '' then
   end
 end
 if select(2, reviews:gsub('\n', '')) >= most or #reviews + #review > most_bytes then
+  stop_waiting(history, inspection, id)
   return 'full'
 end
 if memory_is_beyond(MOST_MEMORY_OF_REVIEWS) then

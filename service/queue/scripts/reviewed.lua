@@ -1,5 +1,5 @@
 -- Which images wait for a review, and which have one. Put before history.lua: add_to_index, update_reviewed,
--- forget_reviewed.
+-- stop_waiting, forget_reviewed.
 -- An image waits for one kind of look at a time, which follows from its result and its reviews alone:
 --   audit        it was drawn at random, and nobody has judged it blind yet, whatever the service found
 --   fail, review the service found this, and nobody has judged it
@@ -101,6 +101,15 @@ local function update_reviewed(history, inspection, id, ttl_ms)
     position, id, ttl_ms)
   set_or_clear(inspection, 'defect_code', code)
   move({history .. ':reviewed:true'}, counting and {history .. ':reviewed:true'} or {}, position, id, ttl_ms)
+end
+
+-- An image that takes no further review waits for none: else it would be given to one person after the other.
+local function stop_waiting(history, inspection, id)
+  local f = redis.call('HMGET', inspection, 'waiting', 'result')
+  if f[1] then
+    move(waiting_keys(history, f[1], cjson.decode(f[2])), {}, nil, id)
+    set_or_clear(inspection, 'waiting', nil)
+  end
 end
 
 -- A new image of a part that has a disposition is found under it too.

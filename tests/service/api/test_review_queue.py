@@ -24,7 +24,7 @@ from service.queue.history import History, HistoryFilter
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
 from service.queue.review_queue import ReviewQueue
-from service.queue.reviews import is_drawn
+from service.queue.reviews import MOST_REVIEWS, is_drawn
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running
 from tests.support.api_process import running_api
@@ -309,6 +309,24 @@ async def test_a_review_whose_time_was_written_otherwise_is_withdrawn(
     done, _ = await asyncio.wait({calls}, timeout=10)
     assert done, "it is tried again and again"
     assert calls.result().json()["reviews"][0]["withdrawn_by"] == "ann"
+
+
+async def test_an_image_that_takes_no_further_review_waits_for_none(api: Running, line: Line) -> None:
+    await line.end(FAIL, product="toy")
+    for _ in range(MOST_REVIEWS):
+        task = await ask(api, "ann")
+        assert task is not None
+        await decide(api, task, "ok", "ann")
+        url = f"/v1/inspections/{task['inspection']['id']}/review"
+        assert (await api.http.delete(url, params={"by": "ann"})).status_code == 200
+    last = await ask(api, "ann")
+    assert last is not None
+    body = {"decision": "ok", "by": "ann", "claim": last["claim"]}
+    refused = await api.http.post(url, json=body)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:glad:problem:not-reviewable")
+    await api.http.delete(f"/v1/reviews/claims/{last['claim']}")
+    assert await ask(api, "bob") is None
+    assert (await summary(api))["waiting"]["fail"] == 0
 
 
 async def test_a_key_withdraws_its_persons_own_reviews_and_admin_anybodys(
