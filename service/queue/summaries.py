@@ -31,6 +31,8 @@ MOST_KEPT_LETTERS = 32 << 20
 """Of all summaries that one process keeps; some 250,000. Beyond it the hours that were not asked for longest go."""
 _REVIEWED = keys.history("reviews", "any")
 """Those that have, or had, a review: it may change at any time."""
+COUNTS_AT_A_TIME = 2
+"""Each holds the parts of its span in memory until it is answered; further ones wait."""
 MOST_UNFINISHED = 10_000
 """Of one pool and priority that are looked at."""
 ACCEPTED_PER_MS = 1 << 20
@@ -90,6 +92,8 @@ class Summaries:
         self._script = client.register_script(load("summary", "summaries"))
         self._hours: OrderedDict[int, _Hour] = OrderedDict()
         self._turn = asyncio.Lock()
+        self.counts = asyncio.Semaphore(COUNTS_AT_A_TIME)
+        """For who reads a whole span and keeps what was read."""
 
     async def count(self, since: datetime, until: datetime) -> int:
         """Return how many inspections ended from `since` to before `until`.

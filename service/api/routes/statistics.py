@@ -95,8 +95,13 @@ async def statistics(
     With `Accept: text/csv` the answer is the parts, a line each.
     """
     span = await _span(services, query)
+    async with services.summaries.counts:
+        return await _count(services, span, query, as_csv=prefers_csv(accept))
+
+
+async def _count(services: Services, span: _Span, query: StatisticsQuery, *, as_csv: bool) -> Response:
     found = await _collect(services, span, query)
-    if prefers_csv(accept):
+    if as_csv:
         lines = [line async for line in _in_turns(csv_lines(found.finished, found.dispositions))]
         headers = {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{_file_name(span)}"'}
         return Response("".join(lines), media_type=CSV_TYPE, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import random
@@ -317,6 +318,16 @@ async def test_the_parts_as_csv_are_text_for_every_spreadsheet(api: Running, end
     assert (rows[0]["views"], rows[0]["inspection_id"], rows[0]["no_result"]) == ("2", worst, "")
     assert (rows[1]["verdict"], rows[1]["no_result"]) == ("review", "yes")
     assert answer.text.count("\r\n") == 3
+
+
+async def test_two_spans_are_held_in_memory_at_a_time_and_the_next_call_waits(api: Running, end: End) -> None:
+    await end(0.1)
+    counts = api.services.summaries.counts
+    async with counts, counts:
+        third = asyncio.create_task(api.http.get(URL))
+        done, _ = await asyncio.wait({third}, timeout=0.5)
+        assert not done
+    assert (await third).json()["parts"] == 1
 
 
 async def test_no_cell_becomes_a_formula_where_a_semicolon_parts_cells_or_signs_are_wide(
