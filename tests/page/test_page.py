@@ -111,7 +111,9 @@ def test_a_phone_has_one_line_at_the_top_and_the_rest_behind_a_button(open_page:
         top.get_by_role("link", name="Line").bounding_box(),
         top.get_by_role("link", name="Shift").bounding_box(),
     )
-    assert first is not None and last is not None and first["y"] == last["y"]
+    assert first is not None
+    assert last is not None
+    assert first["y"] == last["y"]
     expect(page.get_by_label("Language")).to_be_hidden()
     top.get_by_role("button", name="Menu").tap()
     page.get_by_label("Language").select_option("de")
