@@ -102,3 +102,21 @@ def test_an_address_that_does_not_exist_says_so(open_page: Opener) -> None:
     page = open_page("/line")
     page.evaluate("history.pushState(null, '', '/weld'); dispatchEvent(new PopStateEvent('popstate'))")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+
+
+def test_a_phone_has_one_line_at_the_top_and_the_rest_behind_a_button(open_page: Opener) -> None:
+    page = open_page("/line", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    top = page.get_by_role("banner")
+    first, last = (
+        top.get_by_role("link", name="Line").bounding_box(),
+        top.get_by_role("link", name="Shift").bounding_box(),
+    )
+    assert first is not None
+    assert last is not None
+    assert first["y"] == last["y"]
+    expect(page.get_by_label("Language")).to_be_hidden()
+    top.get_by_role("button", name="Menu").tap()
+    page.get_by_label("Language").select_option("de")
+    expect(top.get_by_role("link", name="Verlauf")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert serious_findings(page) == []

@@ -75,6 +75,7 @@ def test_a_person_signs_in_goes_on_where_they_were_and_hands_over_by_name(visit:
     expect(page.get_by_role("alert")).to_contain_text("not in use")
     sign_in(page, key)
     expect(page).to_have_url(re.compile("/stations/line-1/limit-samples$"))
+    expect(page.get_by_text("somebody with a key of the scope admin can do it here")).to_be_visible()
     assert page.evaluate("document.cookie") == ""
     page.get_by_role("link", name="A. Meier").click()
     expect(page.get_by_role("heading", name="Change of person")).to_be_visible()
