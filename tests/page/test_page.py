@@ -120,3 +120,19 @@ def test_a_phone_has_one_line_at_the_top_and_the_rest_behind_a_button(open_page:
     expect(top.get_by_role("link", name="Verlauf")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert serious_findings(page) == []
+
+
+def test_a_change_goes_on_after_another_tab_has_signed_in_again(service: EmbeddedService, open_page: Opener) -> None:
+    station = f"{service.url}/v1/stations/tabs"
+    httpx.put(station, json={"product": "bracket"}).raise_for_status()
+    page = open_page("/shift", allow_errors=True)  # the refused first try is logged by the browser
+    other = page.context.new_page()
+    for one, person in ((page, "A. Meier"), (other, "B. Wolf")):
+        one.goto("/sign-in")
+        one.get_by_label("Your name or badge number").fill(person)
+        one.keyboard.press("Enter")
+        expect(one.locator("header").get_by_text(person)).to_be_attached()
+    page.evaluate(
+        "import('/page/app/lib/api.js').then(({api}) => api.send('PUT', '/v1/stations/tabs/hold', {reason: 'x'}))"
+    )
+    assert httpx.get(station).json()["held_by"] == "B. Wolf"

@@ -16,12 +16,32 @@ export class Problem extends Error {
 }
 
 let csrfToken = "";
+/** Ends when a sign-in that is under way has ended: the cookie it sets is of no use without its token. */
+let sessionChange = /** @type {Promise<unknown>} */ (Promise.resolve());
+/** @type {() => Promise<void>} */
+let renewSession = async () => {};
 /** @type {(problem: Problem) => void} */
 let onUnauthorized = () => {};
 
 /** @param {string | null} token of the session; sent with every call that changes something */
 export function setCsrfToken(token) {
   csrfToken = token ?? "";
+}
+
+/** @param {() => Promise<void>} renewal reads the session again, which another tab of this browser may have changed */
+export function setSessionRenewal(renewal) {
+  renewSession = renewal;
+}
+
+/**
+ * Have calls that change something wait until a sign-in has ended.
+ * @template T
+ * @param {Promise<T>} change
+ * @returns {Promise<T>}
+ */
+export function whileSessionChanges(change) {
+  sessionChange = change.catch(() => {});
+  return change;
 }
 
 /** @param {(problem: Problem) => void} listener called when a call needs a sign-in */
@@ -54,6 +74,24 @@ export function withQuery(path, query = {}) {
  * @returns {Promise<{status: number, headers: Headers, data: any}>}
  */
 export async function call(method, path, body, options = {}) {
+  const needsToken = method !== "GET" && path !== "/v1/session";
+  if (needsToken) await sessionChange;
+  try {
+    return await sendOnce(method, path, body, options);
+  } catch (problem) {
+    if (!(needsToken && problem instanceof Problem && problem.type.endsWith("csrf-token-missing"))) throw problem;
+    await renewSession();
+    return await sendOnce(method, path, body, options);
+  }
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} body
+ * @param {{headers?: Record<string, string>, signal?: AbortSignal, keepalive?: boolean}} options
+ */
+async function sendOnce(method, path, body, options) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json", ...options.headers };
   if (body !== undefined) headers["Content-Type"] = "application/json";

@@ -1,6 +1,6 @@
 /** Who uses the page, and what they may do. */
 import { askForPerson } from "../parts/person_dialog.js";
-import { api, setCsrfToken, setUnauthorizedListener } from "./api.js";
+import { api, setCsrfToken, setSessionRenewal, setUnauthorizedListener, whileSessionChanges } from "./api.js";
 import { navigate } from "./router.js";
 import { createStore, useStore } from "./store.js";
 
@@ -40,8 +40,8 @@ export function hasScope(scope) {
 }
 
 /** @param {{key: string | null, person: string}} who */
-export async function signIn(who) {
-  keep(await api.send("POST", "/v1/session", who));
+export function signIn(who) {
+  return whileSessionChanges(api.send("POST", "/v1/session", who).then(keep));
 }
 
 export async function signOut() {
@@ -61,6 +61,7 @@ export async function askPerson() {
   return person;
 }
 
+setSessionRenewal(loadSession);
 setUnauthorizedListener(() => {
   const here = location.pathname + location.search;
   if (!here.startsWith("/sign-in")) navigate(`/sign-in?next=${encodeURIComponent(here)}`, { replace: true });
